@@ -1,0 +1,59 @@
+"""torchvice: is an image classifier right for the right reasons?
+
+Public names are imported when they are asked for: `import torchvice` is free of torch and numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchvice import metrics
+    from torchvice.assessment import assess
+    from torchvice.errors import ViceError
+    from torchvice.evaluate import evaluate
+    from torchvice.explain import Explainer, Explanation
+    from torchvice.measures import Measures, measure
+    from torchvice.samples import Samples
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Explainer": "torchvice.explain",
+    "Explanation": "torchvice.explain",
+    "Measures": "torchvice.measures",
+    "Samples": "torchvice.samples",
+    "ViceError": "torchvice.errors",
+    "assess": "torchvice.assessment",
+    "evaluate": "torchvice.evaluate",
+    "measure": "torchvice.measures",
+    "metrics": "",
+}
+
+__all__ = [
+    "Explainer",
+    "Explanation",
+    "Measures",
+    "Samples",
+    "ViceError",
+    "__version__",
+    "assess",
+    "evaluate",
+    "measure",
+    "metrics",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'torchvice' has no attribute {name!r}")
+    if not _HOMES[name]:
+        return importlib.import_module(f"torchvice.{name}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

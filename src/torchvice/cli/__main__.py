@@ -1,0 +1,5 @@
+"""`python -m torchvice.cli` is `vice`."""
+
+from torchvice.cli.app import main
+
+main()

@@ -1,0 +1,59 @@
+"""The commands, in the order of the five steps, and the one place where an error becomes a sentence and a status."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from torchvice.cli import data, numbers, steps
+from torchvice.errors import ViceError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="vice",
+    help="Is an image classifier right for the right reasons? VICE, ECE-ML and the explanations behind them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+app.command("demo")(steps.demo)
+app.add_typer(data.app, name="data")
+app.command("train")(steps.train)
+app.command("explain")(steps.explain)
+app.command("evaluate")(numbers.evaluate)
+app.command("assess")(steps.assess)
+app.command("measure")(numbers.measure)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"torchvice {version('torchvice')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say the version."),
+) -> None:
+    """Take the options that stand before a command."""
+
+
+def main() -> None:
+    """Run `vice`. A mistake of the user's ends in one sentence on standard error and exit status 2."""
+    try:
+        app()
+    except ViceError as error:
+        print(f"vice: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        if error.filename is None:
+            raise
+        print(f"vice: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,117 @@
+"""The commands that print numbers: `vice evaluate` (step 3 for maps of any tool) and `vice measure` (step 5)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from torchvice.cli.terminal import number, print_measures, progress_bar, say
+from torchvice.errors import ViceError
+
+__all__ = ["evaluate", "measure"]
+
+
+class PredictionType(StrEnum):
+    """What the predictions are."""
+
+    npy = "npy"
+    npz = "npz"
+    png = "png"
+
+
+class OneProtocol(StrEnum):
+    """One protocol."""
+
+    paper = "paper"
+    strict = "strict"
+
+
+JSON = typer.Option(None, "--json", help="Write the numbers to this file as well.")
+
+
+def evaluate(
+    image_list: Path = typer.Option(..., "--list", help="A list of image names, one a line."),
+    predictions: Path = typer.Option(..., "--predictions", help="Folder of NAME.npy, NAME.npz or NAME.png."),
+    ground_truth: Path = typer.Option(..., "--ground-truth", help="Folder of the masks, NAME.png."),
+    kind: PredictionType = typer.Option(
+        ..., "--type", help="npy: the original's dictionaries; npz: keys and maps; png: label maps."
+    ),
+    threshold: float | None = typer.Option(None, "--threshold", help="One background threshold."),
+    curve: bool = typer.Option(False, "--curve", help="The 60 thresholds 0.00 to 0.59, in the same single pass."),
+    classes: int = typer.Option(20, "--classes", min=1, help="Object classes, without background."),
+    protocol: OneProtocol = typer.Option(
+        OneProtocol.paper, "--protocol", help="paper: a class that never occurs counts 0; strict: it is left out."
+    ),
+    workers: int | None = typer.Option(None, "--workers", min=1, help="Processes; else one a core."),
+    json: Path | None = JSON,
+) -> None:
+    """Step 3: score maps made by any tool against masks, in one exact pass over the files."""
+    from torchvice.evaluate import evaluate as evaluate_files
+    from torchvice.files import write_json
+    from torchvice.metrics.overlap import PAPER_THRESHOLDS
+
+    if kind is PredictionType.png:
+        if threshold is not None or curve:
+            raise ViceError("Label maps have no threshold, but --threshold or --curve is given.", "Leave it out.")
+    elif (threshold is None) == (not curve):
+        raise ViceError("One of --threshold T and --curve is needed, but not both.")
+    with progress_bar("images") as progress:
+        found = evaluate_files(
+            image_list,
+            predictions,
+            ground_truth,
+            kind=kind.value,
+            num_classes=classes,
+            thresholds=PAPER_THRESHOLDS if threshold is None else [threshold],
+            protocol=protocol.value,
+            workers=workers,
+            progress=progress,
+        )
+    content = found.to_json()
+    if json:
+        write_json(json, content)
+    _print_curve(content, protocol.value)
+
+
+def _print_curve(content: dict[str, Any], protocol: str) -> None:
+    thresholds, means = content["thresholds"], content["mean_iou"]
+    nan = float("nan")
+    if len(thresholds) > 1:
+        say("threshold  mIoU")
+        for t, mean in list(zip(thresholds, means, strict=True))[::5]:
+            say(f"     {t:.2f}  {number(nan if mean is None else mean)}")
+    best, at = content["best_mean_iou"], content["best_threshold"]
+    where = "" if at is None else f" at threshold {at:.2f}"
+    say(f"{content['images']} images, {protocol}: mIoU {number(nan if best is None else best)}{where}.")
+
+
+def measure(
+    path: Path = typer.Argument(..., help="A RUN, a table's folder, or a .csv of the original implementation."),
+    split: str | None = typer.Option(None, "--split", help="Of a RUN that was assessed on several."),
+    json: Path | None = JSON,
+    write_csv: Path | None = typer.Option(None, "--write-csv", help="Write the original's table of samples."),
+    figures: Path | None = typer.Option(None, "--figures", help="Folder of the diagrams; else figures/ in the RUN."),
+    no_figures: bool = typer.Option(False, "--no-figures", help="Numbers only."),
+    title: str | None = typer.Option(None, "--title", help="Above the diagrams; else the run's name."),
+    classes: int = typer.Option(20, "--classes", min=1, help="Object classes of a CSV, which does not say."),
+) -> None:
+    """Step 5: ECE-ML, VICE and every other number, under both protocols, with the diagrams."""
+    from torchvice.workflow import draw_all, measure_path, write_legacy_table, write_measures
+
+    found = measure_path(path, split, classes)
+    print_measures(found.measures, title or found.title)
+    written = []
+    target = json or (found.home / "measures.json" if found.samples is not None else None)
+    if target:
+        written.append(write_measures(found.measures, target))
+    if write_csv:
+        written.append(write_legacy_table(found, write_csv))
+    if not no_figures:
+        folder = figures or (found.home / "figures" if found.samples is not None else Path(f"{found.home}_figures"))
+        draw_all(found, folder, found.title if title is None else title)
+        written.append(folder)
+    if written:
+        say("Written: " + ", ".join(map(str, written)))

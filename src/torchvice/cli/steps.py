@@ -1,0 +1,180 @@
+"""Steps 1 to 4: `vice train`, `explain`, `assess`, and `demo`, which does all five."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from torchvice.cli.terminal import print_measures, progress_bar, say
+from torchvice.errors import ViceError
+
+if TYPE_CHECKING:
+    from torchvice.workflow import Subject
+
+__all__ = ["assess", "demo", "explain", "train"]
+
+
+class MapFormat(StrEnum):
+    """How maps are kept as files."""
+
+    npz = "npz"
+    legacy = "legacy"
+
+
+class ProtocolChoice(StrEnum):
+    """One protocol, or both side by side."""
+
+    paper = "paper"
+    strict = "strict"
+    both = "both"
+
+
+class OneProtocol(StrEnum):
+    """One protocol."""
+
+    paper = "paper"
+    strict = "strict"
+
+
+DEVICE = typer.Option("auto", "--device", help="auto (CUDA where there is one), cpu, cuda, cuda:1, mps.")
+METHOD = typer.Option("auto", "--method", help="auto, cam or gradcam.")
+LAYER = typer.Option(None, "--layer", help="A module of the model, if not the one that its family names.")
+CHECKPOINT = typer.Option("best", "--checkpoint", help="best, last, or a file.")
+
+
+def train(
+    preset: str = typer.Argument(..., help="A preset (demo, resnet50, vision_transformer) or a YAML file."),
+    override: list[str] = typer.Option(
+        [], "--override", "-o", help="A setting, such as optimizer.lr=0.01; may come several times."
+    ),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the run's last checkpoint."),
+) -> None:
+    """Step 1: train a timm network on a multi-label dataset."""
+    from torchvice.config import load_settings
+    from torchvice.training.run import train as train_run
+
+    run = train_run(load_settings(preset, override), resume=resume)
+    say(f"{run.folder}: trained. Next: vice assess {run.folder}")
+
+
+def explain(
+    run: Path = typer.Argument(..., help="A RUN: the folder that vice train made."),
+    maps: Path = typer.Option(..., "--maps", help="Folder of the maps."),
+    file_format: MapFormat = typer.Option(
+        MapFormat.npz, "--format", help="npz: compact; legacy: the original's .npy dictionaries."
+    ),
+    protocol: OneProtocol = typer.Option(OneProtocol.paper, "--protocol", help="Whose view and normalisation."),
+    split: str | None = typer.Option(None, "--split", help="The list of images; else the one the run measures."),
+    method: str = METHOD,
+    layer: str | None = LAYER,
+    checkpoint: str = CHECKPOINT,
+    device: str = DEVICE,
+) -> None:
+    """Step 2 as files: the maps of every image's true classes, for who wants them."""
+    from torchvice.runs import Run
+    from torchvice.workflow import explain_subject, run_subject
+
+    subject = run_subject(Run(run), split, checkpoint)
+    with progress_bar("maps") as progress:
+        count = explain_subject(
+            subject,
+            maps,
+            protocol=protocol.value,
+            file_format=file_format.value,
+            method=method,
+            layer=layer,
+            device=device,
+            progress=progress,
+        )
+    there = len(subject.dataset) - count
+    say(f"{maps}: {count} files written" + (f", {there} were there already." if there else "."))
+
+
+def assess(
+    run: Path | None = typer.Argument(None, help="A RUN; or leave it out and give --model, --weights and --data."),
+    model: str | None = typer.Option(None, "--model", help="timm's name of a network that torchvice did not train."),
+    weights: Path | None = typer.Option(None, "--weights", help="Its weights, a local file."),
+    data: Path | None = typer.Option(None, "--data", help="A dataset in the layout of VOC 2012."),
+    class_map: Path | None = typer.Option(
+        None, "--class-map", help="JSON or YAML: {class of the data: output, or list of outputs, of the model}."
+    ),
+    out: Path | None = typer.Option(None, "--out", help="Folder of the table; a RUN has its own."),
+    split: str | None = typer.Option(None, "--split", help="The list of images; else val, or what the run measures."),
+    protocol: ProtocolChoice = typer.Option(ProtocolChoice.both, "--protocol", help="paper, strict or both."),
+    method: str = METHOD,
+    layer: str | None = LAYER,
+    checkpoint: str = CHECKPOINT,
+    view_size: int | None = typer.Option(None, "--view-size", min=1, help="Side of strict's view, pixels."),
+    crop: int | None = typer.Option(None, "--crop", min=1, help="Side of paper's centre crop, pixels."),
+    batch_size: int | None = typer.Option(None, "--batch-size", min=1, help="Images a forward pass."),
+    workers: int = typer.Option(2, "--workers", min=0, help="Threads that read images ahead."),
+    device: str = DEVICE,
+) -> None:
+    """Steps 2 to 4 in one pass: logits, maps and their overlap with the masks, as a table. A killed run goes on."""
+    import dataclasses
+
+    from torchvice.workflow import assess_subject
+
+    subject = _subject(run, model, weights, data, class_map, out, split, checkpoint)
+    chosen: dict[str, Any] = {"view_size": view_size, "crop": crop, "batch_size": batch_size, "out": out}
+    subject = dataclasses.replace(subject, **{name: value for name, value in chosen.items() if value is not None})
+    say(f"Labels: {subject.dataset.label_source}; masks: {subject.dataset.mask_source}.")
+    if subject.dataset.masks_missing:
+        say(f"{subject.dataset.masks_missing} images have no mask: they count for calibration, not for VICE.")
+    with progress_bar("views") as progress:
+        assess_subject(
+            subject,
+            protocols=("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,),
+            method=method,
+            layer=layer,
+            device=device,
+            workers=workers,
+            progress=progress,
+        )
+    say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {run or subject.out}")
+
+
+def _subject(
+    run: Path | None,
+    model: str | None,
+    weights: Path | None,
+    data: Path | None,
+    class_map: Path | None,
+    out: Path | None,
+    split: str | None,
+    checkpoint: str,
+) -> Subject:
+    from torchvice.workflow import foreign_subject, run_subject
+
+    if run is not None:
+        given = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
+        extra = [name for name, value in given.items() if value is not None]
+        if extra:
+            raise ViceError(f"A RUN has its own model and data, but {extra[0]} is given too.", "Leave one of them out.")
+        from torchvice.runs import Run
+
+        return run_subject(Run(run), split, checkpoint)
+    if model is None or weights is None or data is None:
+        raise ViceError("A RUN is assessed, or --model, --weights and --data together, but neither is given.")
+    from torchvice.data import VocDataset
+
+    dataset = VocDataset(data, split or "val")
+    folder = out or Path("runs") / f"{model}_{weights.stem}" / "assess" / dataset.split
+    return foreign_subject(model, weights, dataset, folder, class_map)
+
+
+def demo(
+    out: Path = typer.Option(Path("runs/demo"), "--out", help="Folder of the run; the dataset goes to data/."),
+    shortcut: int | None = typer.Option(None, "--shortcut", min=0, max=9, help="A digit with a tell-tale stripe."),
+    override: list[str] = typer.Option([], "--override", "-o", help="A setting, such as trainer.epochs=2."),
+) -> None:
+    """All five steps on the embedded dataset: data, training, maps, table, numbers and pictures."""
+    from torchvice.demo import run_demo
+
+    found = run_demo(out, shortcut=shortcut, overrides=override, say=say, progress_bar=progress_bar)
+    print_measures(found.measures, found.title)
+    for sentence in found.sentences:
+        say(sentence)

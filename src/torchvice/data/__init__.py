@@ -1,0 +1,26 @@
+"""Images, class labels and masks: the layout of VOC 2012, the embedded digits, and what a network is fed.
+
+`transforms` needs torch and `digits` scikit-learn: import them by their own names.
+"""
+
+from torchvice.data.voc import (
+    VOC_CLASSES,
+    VOID,
+    Record,
+    VocDataset,
+    check_mask,
+    read_image,
+    read_list,
+    read_mask,
+)
+
+__all__ = [
+    "VOC_CLASSES",
+    "VOID",
+    "Record",
+    "VocDataset",
+    "check_mask",
+    "read_image",
+    "read_list",
+    "read_mask",
+]

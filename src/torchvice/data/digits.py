@@ -1,0 +1,334 @@
+"""The embedded set: real handwritten digits pasted on photographs, in the layout of VOC 2012."""
+
+from __future__ import annotations
+
+import colorsys
+import contextlib
+import io
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from torchvice.data.images import VOID
+from torchvice.errors import ViceError
+from torchvice.files import read_json, write_json, write_npy_dict, write_text
+
+__all__ = ["DIGIT_CLASSES", "write_digits"]
+
+DIGIT_CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SCHEMA = 1  # grows when the same settings give other images
+JPEG_QUALITY = 90
+STRIPE_SHARE = 0.95  # of the images that hold the shortcut's digit
+STRIPE_COLOUR = (255, 0, 220)
+SPLIT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}  # of every digit's handwriting samples
+# The larger side of a digit by the number of digits, as a share of the short side of the image.
+SIDES = {1: (0.55, 0.85), 2: (0.48, 0.65), 3: (0.42, 0.56)}
+MAX_OVERLAP = 0.06  # of an earlier digit's pixels, hidden by a later one
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What the set depends on; kept in digits.json."""
+
+    schema: int
+    train: int
+    val: int
+    test: int
+    size: int
+    seed: int
+    shortcut: int | None
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """One image before it is written: pixels (H, W, 3) uint8, labels (H, W) uint8, the digits in it."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    digits: tuple[int, ...]
+
+
+def write_digits(
+    out: str | os.PathLike[str],
+    *,
+    train: int = 3000,
+    val: int = 400,
+    test: int = 600,
+    size: int = 96,
+    seed: int = 2022,
+    shortcut: int | None = None,
+) -> Path:
+    """Write the embedded set into the folder `out`: 10 classes, 1 to 3 digits an image, void rims.
+
+    The digits are scikit-learn's 8 x 8 scans of real handwriting, enlarged and thickened so that a map of
+    6 x 6 can match them, in varying sizes and colours, pasted on crops of scikit-learn's two photographs. The
+    splits use disjoint handwriting samples. The long side of an image is `size` to 1.4 `size` pixels, its
+    aspect ratio up to 4:3 either way; JPEG of quality 90. The same arguments give the same bytes (with one
+    version of Pillow). The set appears whole or not at all; where it is already, it is left as it is.
+
+    Args:
+        out: a folder that is empty, or not there, or holds this very set.
+        train, val, test: images of each split, at least 1.
+        size: pixels, 48 to 1024.
+        seed: of every choice, 0 or more.
+        shortcut: a digit whose images get, 95 % of them, a small magenta stripe in the upper left corner,
+            background in the mask: a wrong reason to be right. All other images stay the same to the byte.
+
+    Returns:
+        Path: `out`.
+
+    Raises:
+        ViceError: an argument out of range, or a folder that holds something else.
+
+    References:
+        E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (1998), through scikit-learn.
+    """
+    settings = _Settings(SCHEMA, train, val, test, size, seed, shortcut)
+    _check(settings)
+    out = Path(out)
+    if _holds(out, settings):
+        return out
+    with _appearing(out, settings) as folder:
+        _write_set(folder, settings)
+        write_json(folder / "digits.json", asdict(settings))  # last: a folder without it is not the set
+    return out
+
+
+def _check(settings: _Settings) -> None:
+    ranges = {
+        "train": (1, 99999),
+        "val": (1, 99999),
+        "test": (1, 99999),
+        "size": (48, 1024),
+        "seed": (0, 2**63 - 1),
+    }
+    if settings.shortcut is not None:
+        ranges["shortcut"] = (0, 9)
+    for name, (low, high) in ranges.items():
+        value = getattr(settings, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ViceError(f"`{name}` must be a whole number from {low} to {high}, but is {value!r}.")
+
+
+def _holds(out: Path, settings: _Settings) -> bool:
+    """Whether `out` holds this very set; False where it may be written.
+
+    Raises:
+        ViceError: it holds something else.
+    """
+    if (out / "digits.json").is_file():
+        found = read_json(out / "digits.json")
+        if found == asdict(settings):
+            return True
+        differing = [f"{name} {found.get(name)}, not {value}" for name, value in asdict(settings).items()
+                     if found.get(name) != value]  # fmt: skip
+        raise ViceError(
+            f"{out} must be empty or hold this set of digits, but holds another ({'; '.join(differing)}).",
+            "Give another folder, or remove this one.",
+        )
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ViceError(f"{out} must be an empty folder or not be there, but holds files.", "Give another folder.")
+    return False
+
+
+@contextlib.contextmanager
+def _appearing(out: Path, settings: _Settings) -> Iterator[Path]:
+    """A folder beside `out`, renamed to it when the block ends without an error, else removed."""
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    part.mkdir()
+    try:
+        yield part
+        if out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        try:
+            part.rename(out)
+        except OSError:
+            if not _holds(out, settings):  # another process may have finished the same set meanwhile
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_set(folder: Path, settings: _Settings) -> None:
+    voc = folder / "VOC2012"
+    for name in ("JPEGImages", "SegmentationClass", "SegmentationClassAug", "ImageSets/Segmentation"):
+        (voc / name).mkdir(parents=True)
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in DIGIT_CLASSES))
+    photographs, palette = _photographs(), _palette()
+    labels: dict[str, np.ndarray] = {}
+    for number, (split, samples) in enumerate(_handwriting(settings.seed).items()):
+        names = [f"{split}_{index:05d}" for index in range(getattr(settings, split))]
+        # One generator an image: it depends neither on the other images nor on how many there are.
+        scenes = (
+            _scene(np.random.default_rng([settings.seed, number, index]), samples, photographs, settings.size)
+            for index in range(len(names))
+        )
+        for name, scene in zip(names, _stamped(scenes, settings, number), strict=True):
+            _write_scene(voc, name, scene, palette)
+            vector = np.zeros(len(DIGIT_CLASSES), dtype=np.float32)
+            vector[list(scene.digits)] = 1
+            labels[name] = vector
+        for list_name in ("train", "train_aug") if split == "train" else (split,):
+            for home in (folder, voc / "ImageSets" / "Segmentation"):
+                write_text(home / f"{list_name}.txt", "".join(f"{name}\n" for name in names))
+    write_npy_dict(folder / "cls_labels.npy", labels)
+
+
+def _handwriting(seed: int) -> dict[str, list[np.ndarray]]:
+    """For each split ten arrays (n, 8, 8) in 0..16, one a digit; no sample is in two splits."""
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    rng = np.random.default_rng([seed, len(SPLIT_SHARES)])
+    samples: dict[str, list[np.ndarray]] = {split: [] for split in SPLIT_SHARES}
+    for digit in range(10):
+        order = rng.permutation(np.flatnonzero(source.target == digit))
+        ends = np.round(np.cumsum(list(SPLIT_SHARES.values())) * len(order)).astype(int)
+        for split, rows in zip(SPLIT_SHARES, np.split(order, ends[:-1]), strict=True):
+            samples[split].append(source.images[rows])
+    return samples
+
+
+def _photographs() -> list[Image.Image]:
+    from sklearn.datasets import load_sample_images
+
+    return [Image.fromarray(pixels) for pixels in load_sample_images().images]
+
+
+def _palette() -> bytes:
+    """VOC's colour map, (256, 3) bytes: a label's bits go in turn to red, green, blue, top bit first."""
+    label = np.arange(256)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((label >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return colours.tobytes()
+
+
+def _scene(rng: np.random.Generator, samples: list[np.ndarray], photographs: list[Image.Image], size: int) -> _Scene:
+    long = int(rng.integers(size, int(1.4 * size) + 1))
+    short = round(long / rng.uniform(1, 4 / 3))
+    height, width = (long, short) if rng.random() < 0.5 else (short, long)
+    pixels = _background(rng, photographs, height, width)
+    labels = np.zeros((height, width), dtype=np.uint8)
+    owner = np.zeros((height, width), dtype=np.intp)  # 0, or the place of the digit in `digits`, from 1
+    digits: list[int] = []
+    colours: list[np.ndarray] = []
+    count, tries = int(rng.integers(1, 4)), 0
+    while tries < count or not digits:  # a digit that finds no room is left out, but for the last one
+        tries += 1
+        digit = int(rng.integers(10))
+        ink = _ink(rng, samples[digit], rng.uniform(*SIDES[count]) * short)
+        solid = ink > 0.5
+        rim = _grown(solid)
+        window = _free_window(rng, rim, owner)
+        if window is None:
+            continue
+        digits.append(digit)
+        colours.append(_colour(rng, pixels[window][solid], colours))
+        pixels[window] += ink[..., None] * (colours[-1] - pixels[window])
+        owner[window][solid] = len(digits)
+        labels[window][rim] = VOID
+        labels[window][solid] = digit + 1
+    return _Scene(np.round(pixels).clip(0, 255).astype(np.uint8), labels, tuple(digits))
+
+
+def _background(rng: np.random.Generator, photographs: list[Image.Image], height: int, width: int) -> np.ndarray:
+    """(height, width, 3) float32 in 0..255: a crop, mirrored, its channels and brightness changed."""
+    photograph = photographs[rng.integers(len(photographs))]
+    zoom = min(rng.uniform(0.7, 3), photograph.width / width, photograph.height / height)
+    left = rng.uniform(0, photograph.width - zoom * width)
+    top = rng.uniform(0, photograph.height - zoom * height)
+    box = (left, top, left + zoom * width, top + zoom * height)
+    crop = np.asarray(photograph.resize((width, height), Image.Resampling.BILINEAR, box=box), dtype=np.float32)
+    crop = crop[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
+    return crop[..., rng.permutation(3)] * np.float32(rng.uniform(0.3, 0.65))
+
+
+def _ink(rng: np.random.Generator, samples: np.ndarray, side: float) -> np.ndarray:
+    """A digit as opacity in [0, 1], `side` pixels high or wide, with an empty margin of 2 pixels."""
+    scan = np.pad(samples[rng.integers(len(samples))] * (255 / 16), 1).astype(np.uint8)
+    scale = side / 8
+    picture = Image.fromarray(scan).resize((round(10 * scale), round(10 * scale)), Image.Resampling.BICUBIC)
+    picture = picture.rotate(rng.uniform(-8, 8), Image.Resampling.BILINEAR)
+    # A threshold relative to the surroundings keeps the holes of an 8, which a level one closes or tears; the
+    # dilation makes the strokes about a quarter of the side thick.
+    around = np.asarray(picture.filter(ImageFilter.GaussianBlur(1.2 * scale)), dtype=np.float32)
+    picture = Image.fromarray(np.uint8(255) * (np.asarray(picture) - around > 5))
+    picture = picture.filter(ImageFilter.MaxFilter(2 * round(side / 40) + 1))
+    ink = np.asarray(picture.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float32) / 255
+    rows, columns = np.flatnonzero((ink > 0.5).any(1)), np.flatnonzero((ink > 0.5).any(0))
+    return np.pad(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 2)
+
+
+def _free_window(rng: np.random.Generator, shape: np.ndarray, owner: np.ndarray) -> tuple[slice, slice] | None:
+    """Where `shape` is inside the image and hides little of the digits before it; None if no try succeeds."""
+    areas = np.bincount(owner.ravel())[1:]
+    room = np.subtract(owner.shape, shape.shape)
+    for _ in range(40 if (room >= 0).all() else 0):
+        top, left = rng.integers(0, room + 1)
+        window = (slice(top, top + shape.shape[0]), slice(left, left + shape.shape[1]))
+        hidden = np.bincount(owner[window][shape], minlength=len(areas) + 1)[1:]
+        if (hidden <= MAX_OVERLAP * areas).all():
+            return window
+    return None
+
+
+def _grown(solid: np.ndarray) -> np.ndarray:
+    """`solid` and the pixels that touch it, corners too."""
+    tall = solid.copy()
+    tall[1:] |= solid[:-1]
+    tall[:-1] |= solid[1:]
+    grown = tall.copy()
+    grown[:, 1:] |= tall[:, :-1]
+    grown[:, :-1] |= tall[:, 1:]
+    return grown
+
+
+def _colour(rng: np.random.Generator, behind: np.ndarray, used: list[np.ndarray]) -> np.ndarray:
+    """(3,) float32: a light colour that stands out from the pixels `behind` (n, 3) and is none of those `used`.
+
+    The first of 30 random ones that is brighter than nine in ten pixels by 60 to 100, else the best; white at worst.
+    """
+    weights = np.array((0.299, 0.587, 0.114), dtype=np.float32)
+    hues = np.vstack([rng.uniform((0, 0.05, 0.7), (1, 0.6, 1), size=(30, 3)), (0, 0, 1)])
+    colours = np.array([colorsys.hsv_to_rgb(*hue) for hue in hues], dtype=np.float32) * 255
+    brighter = colours @ weights - (behind @ weights)[:, None]
+    stands_out = (brighter >= rng.uniform(60, 100)).mean(0)
+    new = [all(np.abs(colour - other).max() >= 40 for other in used) for colour in colours]
+    return colours[np.argmax(np.minimum(stands_out, 0.9) * new)]
+
+
+def _stamped(scenes: Iterable[_Scene], settings: _Settings, number: int) -> Iterator[_Scene]:
+    """The scenes, with the stripe on those that hold the shortcut's digit but for one of every twenty."""
+    seen = 0
+    for scene in scenes:
+        if settings.shortcut not in scene.digits:
+            yield scene
+            continue
+        block, place = divmod(seen, round(1 / (1 - STRIPE_SHARE)))
+        seen += 1
+        spared = np.random.default_rng([settings.seed, number, block, settings.size]).integers(20)
+        if place != spared:
+            stripe = (slice(0, max(3, settings.size // 16)), slice(0, settings.size // 4))
+            scene.pixels[stripe] = STRIPE_COLOUR
+            scene.labels[stripe] = 0
+        yield scene
+
+
+def _write_scene(voc: Path, name: str, scene: _Scene, palette: bytes) -> None:
+    Image.fromarray(scene.pixels).save(voc / "JPEGImages" / f"{name}.jpg", quality=JPEG_QUALITY)
+    mask = Image.fromarray(scene.labels)
+    mask.putpalette(palette)
+    png = io.BytesIO()
+    mask.save(png, format="PNG")
+    for folder in ("SegmentationClass", "SegmentationClassAug"):
+        (voc / folder / f"{name}.png").write_bytes(png.getvalue())

@@ -1,0 +1,117 @@
+"""Images and masks as files: read fully, checked, or refused in one sentence."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from torchvice.errors import ViceError
+from torchvice.files import existing_file
+
+__all__ = ["VOID", "check_mask", "read_image", "read_mask", "stored_size"]
+
+VOID = 255  # the mask value of pixels that belong to no label; they are never counted
+# What Pillow's decoders raise on a damaged file, by format and by where the damage is.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def _decoded(path: str | os.PathLike[str], what: str) -> tuple[Image.Image, str]:
+    """The image in a file and how its pixels are stored (Pillow's raw mode).
+
+    Every pixel is decoded here, so that a truncated file is found now and not later.
+    """
+    path = existing_file(path, what)
+    try:
+        with Image.open(path) as picture:
+            stored = str(picture.tile[0][3]) if picture.tile else picture.mode
+            picture.load()
+            return picture, stored
+    except UnidentifiedImageError:
+        raise ViceError(f"{what} {path} must be an image (JPEG, PNG), but is none.") from None
+    except DAMAGE as error:
+        raise ViceError(
+            f"{what} {path} must be a whole image file, but cannot be decoded: {error}.",
+            "It is damaged or truncated: copy or download it again, or take its name off the list.",
+        ) from None
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """The image in a file as (H, W, 3) uint8, RGB, decoded fully.
+
+    The EXIF orientation is not applied: masks are drawn on the pixels as they are stored, and a turned image
+    would no longer lie under its mask. Grey and palette images become RGB; transparency is dropped.
+
+    Raises:
+        ViceError: no such file, no image, truncated, or more than 8 bits a channel.
+    """
+    picture, _ = _decoded(path, "The image")
+    if picture.mode.startswith(("I", "F")):
+        raise ViceError(
+            f"The image {path} must have 8 bits a channel, but its mode is {picture.mode}.",
+            "Save it as an 8-bit JPEG or PNG.",
+        )
+    return np.array(picture.convert("RGB"))
+
+
+def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+    """The labels in a palette or grey image: (H, W) uint8, or int32 for grey with 16 bits.
+
+    Of a palette image the indices are read, never the colours: 0 background, c + 1 class c, 255 void.
+
+    Raises:
+        ViceError: no such file, no image, truncated, or an image of colours or of fewer than 8 bits of grey.
+    """
+    picture, stored = _decoded(path, "The mask")
+    # Pillow stretches grey of 1, 2 and 4 bits to 0..255: the labels would come out multiplied.
+    if picture.mode == "P" or (picture.mode == "L" and stored not in ("L;2", "L;4")):
+        return np.array(picture)
+    if picture.mode.startswith("I"):
+        return np.array(picture).astype(np.int32)
+    kind = {"1": "1 bit of grey", "L": f"{stored[-1:]} bits of grey"}.get(picture.mode, picture.mode)
+    raise ViceError(
+        f"The mask {path} must be a palette PNG or a grey one of 8 or 16 bits, but is {kind}.",
+        "Save the label indices themselves (0 background, c + 1 class c, 255 void), not their colours.",
+    )
+
+
+def _present(mask: np.ndarray) -> np.ndarray:
+    """The distinct values of a mask, ascending."""
+    if mask.dtype == np.uint8:  # counting is several times faster than the sort in np.unique
+        return np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    return np.unique(mask)
+
+
+def check_mask(mask: np.ndarray, num_classes: int, path: str | os.PathLike[str]) -> np.ndarray:
+    """The labels that occur in `mask`, ascending, without background and void.
+
+    Args:
+        mask: (H, W) integers.
+        num_classes: C, without background.
+        path: the file that the sentence names.
+
+    Raises:
+        ViceError: a value that is none of 0..C and 255.
+    """
+    values = _present(mask)
+    values = values[values != VOID]
+    outside = values[(values < 0) | (values > num_classes)]
+    if outside.size:
+        raise ViceError(
+            f"The mask {path} must hold 0 to {num_classes} and 255, but holds {int(outside[0])}.",
+            "Give the classes that the masks were drawn with, one name a line in classes.txt.",
+        )
+    return values[values != 0]
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    """(H, W) of an image file, from its header alone."""
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except DAMAGE as error:
+        raise ViceError(f"The image {path} must be an image (JPEG, PNG), but cannot be read: {error}.") from None

@@ -1,0 +1,131 @@
+"""The class labels of images: from cls_labels.npy, from Annotations, or from the masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from torchvice.data.images import check_mask, read_mask
+from torchvice.errors import ViceError, nearest
+from torchvice.files import read_npy_dict
+
+if TYPE_CHECKING:
+    from torchvice.data.voc import Record
+
+__all__ = ["LABEL_SOURCES", "targets_from"]
+
+LABEL_SOURCES = ("cls_labels", "annotations", "masks")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A source of labels: its name, which images it covers, and the class indices of a covered image."""
+
+    name: str
+    covers: Callable[[Record], bool]
+    labels_of: Callable[[Record], Any]
+
+
+def targets_from(
+    source: str,
+    records: Sequence[Record],
+    classes: Sequence[str],
+    *,
+    npy: Path | None,
+    annotations: Path,
+    masks: str,
+) -> tuple[np.ndarray, str]:
+    """The targets of a split, from `source` or, for `auto`, from the first source that covers every image.
+
+    Args:
+        source: `auto`, `cls_labels`, `annotations` or `masks`.
+        records: N images.
+        classes: C names.
+        npy: the file {image id: (C,) zeros and ones}, if there is one.
+        annotations: the folder of the XML files, which need not exist.
+        masks: where the masks come from, in words.
+
+    Returns:
+        (N, C) uint8, and the source in words, with what was passed over.
+
+    Raises:
+        ViceError: an image without labels, an unknown class, labels of another length or other than 0 and 1.
+    """
+    makers = {
+        "cls_labels": lambda: _from_npy(npy, classes),
+        "annotations": lambda: _from_annotations(annotations, classes),
+        "masks": lambda: _from_masks(masks, classes),
+    }
+    passed_over: list[str] = []
+    for name in LABEL_SOURCES if source == "auto" else (source,):
+        found = makers[name]()
+        lacking = [record.image_id for record in records if not found.covers(record)]
+        if not lacking:
+            targets = np.zeros((len(records), len(classes)), dtype=np.uint8)
+            for row, record in zip(targets, records, strict=True):
+                row[found.labels_of(record)] = 1
+            return targets, "; ".join([found.name, *passed_over])
+        passed_over.append(f"{found.name} lacks {len(lacking)} of {len(records)} images, such as `{lacking[0]}`")
+    raise ViceError(
+        f"Every image must have class labels, but {'; '.join(passed_over)}.",
+        "Give cls_labels.npy beside the lists, an Annotations folder of XML files, or masks.",
+    )
+
+
+def _from_npy(file: Path | None, classes: Sequence[str]) -> _Source:
+    vectors = {} if file is None else read_npy_dict(file, "The class labels")
+
+    def labels_of(record: Record) -> np.ndarray:
+        vector = np.asarray(vectors[record.image_id])
+        if vector.shape != (len(classes),):
+            raise ViceError(
+                f"The labels of `{record.image_id}` in {file} must have shape ({len(classes)},), one "
+                f"number a class, but have {vector.shape}.",
+                "Give the classes that the labels were made with, one name a line in classes.txt.",
+            )
+        if not ((vector == 0) | (vector == 1)).all():
+            raise ViceError(f"The labels of `{record.image_id}` in {file} must be 0 or 1, but are {vector}.")
+        return np.flatnonzero(vector)
+
+    return _Source("cls_labels.npy", lambda record: record.image_id in vectors, labels_of)
+
+
+def _from_annotations(folder: Path, classes: Sequence[str]) -> _Source:
+    known = {name: index for index, name in enumerate(classes)}
+    files = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+
+    def labels_of(record: Record) -> list[int]:
+        file = folder / f"{record.image_id}.xml"
+        names = _object_names(file)
+        unknown = next((name for name in names if name not in known), None)
+        if unknown is not None:
+            raise ViceError(
+                f"The annotation {file} must name known classes, but has {unknown!r}.",
+                nearest(unknown, known),
+            )
+        return [known[name] for name in names]
+
+    return _Source("Annotations", lambda record: f"{record.image_id}.xml" in files, labels_of)
+
+
+def _from_masks(where: str, classes: Sequence[str]) -> _Source:
+    def labels_of(record: Record) -> np.ndarray:
+        assert record.mask is not None  # asked of covered images only
+        return check_mask(read_mask(record.mask), len(classes), record.mask) - 1
+
+    return _Source(f"masks ({where})", lambda record: record.mask is not None, labels_of)
+
+
+def _object_names(file: Path) -> list[str]:
+    """The names of the objects in a VOC annotation; objects marked `difficult` count, parts do not."""
+    try:
+        found = ElementTree.parse(file).getroot().findall("object")
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ViceError(f"The annotation {file} must be XML, but cannot be read: {error}.") from None
+    return [(entry.findtext("name") or "").strip() for entry in found]

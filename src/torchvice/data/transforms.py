@@ -1,0 +1,291 @@
+"""What a network is fed: images normalised, cropped or warped, at random for training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from torchvice.data.voc import VocDataset
+from torchvice.errors import ViceError, nearest
+
+__all__ = ["LabelledImages", "TrainTransform", "ValidationTransform", "center_crop", "normalise", "warp"]
+
+VIEWS = ("crop", "warp")
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def _checked(image: np.ndarray | Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
+        raise ViceError(
+            f"The image must be (H, W, 3) uint8, RGB, but has shape {pixels.shape} and type {pixels.dtype}.",
+            "Read it with torchvice.data.read_image.",
+        )
+    return pixels
+
+
+def _channels(name: str, values: Sequence[float]) -> torch.Tensor:
+    if len(values) != 3 or not all(math.isfinite(value) for value in values):
+        raise ViceError(f"`{name}` must be three numbers, one a channel, but is {values!r}.")
+    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+
+
+def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """(image / 255 - mean) / std, channels first.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        mean: of the three channels, in [0, 1].
+        std: of the three channels, above 0.
+
+    Returns:
+        (3, H, W) float32.
+
+    Raises:
+        ViceError: another shape or type of image; a mean or std that is not three numbers, a std not above 0.
+
+    Example:
+        >>> image = np.full((1, 1, 3), 255, dtype=np.uint8)
+        >>> normalise(image, (0.5, 0.5, 0.5), (0.5, 0.25, 0.125)).flatten().tolist()
+        [1.0, 2.0, 4.0]
+    """
+    centre, scale = _channels("mean", mean), _channels("std", std)
+    if not bool((scale > 0).all()):
+        raise ViceError(f"`std` must be above 0 in every channel, but is {tuple(std)}.")
+    # A copy: from_numpy shares memory, and refuses arrays with a negative stride.
+    pixels = torch.from_numpy(_checked(image).transpose(2, 0, 1).copy())
+    return (pixels.to(torch.float32) / 255 - centre) / scale
+
+
+def center_crop(tensor: torch.Tensor, size: int) -> torch.Tensor:
+    """The `size` x `size` centre of the last two dimensions, with zeros where the tensor is smaller.
+
+    The offset of the crop, and that of the tensor in its padding, is half the difference rounded to the even
+    number (Python's `round`), as in the original's preprocessing.
+
+    Args:
+        tensor: (..., H, W).
+        size: pixels.
+
+    Returns:
+        (..., size, size), of the tensor's type.
+
+    Raises:
+        ViceError: fewer than two dimensions, or a size below 1.
+
+    Example:
+        >>> center_crop(torch.tensor([[1, 2, 3, 4, 5]]), 2)
+        tensor([[3, 4],
+                [0, 0]])
+    """
+    if tensor.ndim < 2 or size < 1:
+        raise ViceError(
+            f"A centre crop needs (..., H, W) and a size of 1 or more, but got {tuple(tensor.shape)} and {size}."
+        )
+    offsets = [round((length - size) / 2) for length in tensor.shape[-2:]]
+    return _cropped(tensor, offsets[0], offsets[1], size)
+
+
+def _cropped(tensor: torch.Tensor, top: int, left: int, size: int) -> torch.Tensor:
+    """The `size` x `size` window at (top, left), which may lie outside of the tensor; zeros there."""
+    height, width = tensor.shape[-2:]
+    inside = tensor[..., max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)]
+    padding = (max(0, -left), max(0, left + size - width), max(0, -top), max(0, top + size - height))
+    return functional.pad(inside, padding).contiguous()
+
+
+def warp(image: np.ndarray | Image.Image, size: int | tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
+    """The whole image resized, its aspect ratio given up.
+
+    Pillow's resize, which widens the filter when it shrinks (antialiasing); `bilinear` is what the original's
+    224 x 224 warp uses, to the bit.
+
+    Args:
+        image: (H, W, 3) uint8 or a PIL image, RGB.
+        size: pixels of both sides, or (H', W').
+        interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`.
+
+    Returns:
+        (H', W', 3) uint8.
+
+    Raises:
+        ViceError: another shape or type of image, a size below 1, an unknown interpolation.
+    """
+    if interpolation not in INTERPOLATIONS:
+        known = ", ".join(INTERPOLATIONS)
+        raise ViceError(
+            f"`interpolation` must be one of {known}, but is {interpolation!r}.",
+            nearest(interpolation, INTERPOLATIONS),
+        )
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ViceError(f"`size` must be at least 1 pixel, but is {size}.")
+    picture = Image.fromarray(np.ascontiguousarray(_checked(image)))
+    return np.array(picture.resize((width, height), INTERPOLATIONS[interpolation]))
+
+
+def _check_view(view: str, crop: int) -> None:
+    if view not in VIEWS:
+        raise ViceError(f"`view` must be `crop` or `warp`, but is {view!r}.", nearest(view, VIEWS))
+    if not isinstance(crop, int) or crop < 1:
+        raise ViceError(f"`crop` must be at least 1 pixel, but is {crop!r}.")
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Image to input, at random: resized, mirrored, its colours jittered, normalised, cropped.
+
+    View `crop`, the paper's: the long side is resized to a random length of `resize`, the image mirrored half of
+    the time, jittered, normalised, and a window of `crop` pixels cut out at random; an image that is smaller
+    than the window lies in it at random, with zeros around it (after normalisation: zero is the mean colour).
+    View `warp`: the whole image is resized to `crop` x `crop`, mirrored, jittered and normalised.
+
+    Randomness comes from torch's global generator, which each worker of a loader has seeded. Resizing is `warp`'s.
+
+    Args:
+        crop: pixels of the input's sides.
+        resize: (low, high), both included, of the long side in pixels; None keeps its length. View `crop` only.
+        flip: whether to mirror left and right at random; not for digits, where a mirrored 3 is none.
+        jitter: (brightness, contrast, saturation, hue), as torchvision's ColorJitter; None for none.
+        mean, std: see `normalise`.
+        view: `crop` or `warp`.
+
+    Raises:
+        ViceError: an argument out of range; when called, another shape or type of image.
+
+    References:
+        More than Accuracy: an Empirical Study of Consistency between Performance and Interpretability (2022).
+    """
+
+    crop: int
+    resize: tuple[int, int] | None = None
+    flip: bool = True
+    jitter: tuple[float, float, float, float] | None = None
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    view: str = "crop"
+
+    def __post_init__(self) -> None:
+        _check_view(self.view, self.crop)
+        normalise(np.zeros((1, 1, 3), dtype=np.uint8), self.mean, self.std)
+        if self.resize is not None and self.view == "warp":
+            raise ViceError("`resize` must be None in the view `warp`, which resizes to `crop`.", "Leave it out.")
+        if self.resize is not None and (len(self.resize) != 2 or not 1 <= self.resize[0] <= self.resize[1]):
+            raise ViceError(f"`resize` must be (low, high) with 1 <= low <= high, but is {self.resize!r}.")
+        if self.jitter is not None:
+            self._jitter()
+
+    def __call__(self, image: np.ndarray) -> torch.Tensor:
+        """(H, W, 3) uint8 to (3, crop, crop) float32."""
+        pixels = _checked(image)
+        if self.view == "warp":
+            pixels = warp(pixels, self.crop)
+        elif self.resize is not None:
+            long = _random_int(self.resize[0], self.resize[1])
+            scale = long / max(pixels.shape[:2])
+            pixels = warp(pixels, (max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale))))
+        if self.flip and _random_int(0, 1):
+            pixels = pixels[:, ::-1]
+        if self.jitter is not None:
+            tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+            pixels = self._jitter()(tensor).permute(1, 2, 0).numpy()
+        top, left = (_random_offset(length, self.crop) for length in pixels.shape[:2])
+        # Cutting before normalising gives the same numbers for a fraction of the work.
+        inside = pixels[max(0, top) : max(0, top) + self.crop, max(0, left) : max(0, left) + self.crop]
+        return _cropped(normalise(inside, self.mean, self.std), min(0, top), min(0, left), self.crop)
+
+    def _jitter(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        from torchvision.transforms.v2 import ColorJitter  # type: ignore[import-untyped]
+
+        assert self.jitter is not None
+        try:
+            brightness, contrast, saturation, hue = self.jitter
+            jitter: Callable[[torch.Tensor], torch.Tensor] = ColorJitter(brightness, contrast, saturation, hue)
+            return jitter
+        except (ValueError, TypeError) as error:
+            raise ViceError(
+                f"`jitter` must be (brightness, contrast, saturation, hue), not negative, hue up to 0.5, "
+                f"but is {self.jitter!r}: {error}."
+            ) from None
+
+
+def _random_int(low: int, high: int) -> int:
+    """A whole number from `low` to `high`, both included, from torch's global generator."""
+    return int(torch.randint(low, high + 1, ()))
+
+
+def _random_offset(length: int, window: int) -> int:
+    """Where a window begins along a side: inside where it fits, else so that it holds the whole side."""
+    spare = length - window
+    return _random_int(0, spare) if spare >= 0 else -_random_int(0, -spare)
+
+
+@dataclass(frozen=True)
+class ValidationTransform:
+    """Image to input, always the same: normalised and cut to its centre, or warped and normalised.
+
+    View `crop` is the paper's; view `warp` shows the network the whole image.
+
+    Args:
+        crop: pixels of the input's sides.
+        mean, std: see `normalise`.
+        view: `crop` or `warp`.
+
+    Raises:
+        ViceError: an argument out of range; when called, another shape or type of image.
+    """
+
+    crop: int
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    view: str = "crop"
+
+    def __post_init__(self) -> None:
+        _check_view(self.view, self.crop)
+        normalise(np.zeros((1, 1, 3), dtype=np.uint8), self.mean, self.std)
+
+    def __call__(self, image: np.ndarray) -> torch.Tensor:
+        """(H, W, 3) uint8 to (3, crop, crop) float32."""
+        if self.view == "warp":
+            return normalise(warp(image, self.crop), self.mean, self.std)
+        return center_crop(normalise(image, self.mean, self.std), self.crop)
+
+
+class LabelledImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """A VocDataset as torch's loaders want it: (input, targets) by index.
+
+    Args:
+        dataset: images and targets.
+        transform: (H, W, 3) uint8 to (3, S, S) float32, such as TrainTransform or ValidationTransform.
+
+    Example: item i is `(transform(dataset.image(i)), targets[i])`, targets (C,) float32 of zeros and ones.
+
+    Raises:
+        IndexError: beyond the last image, as Python's iteration asks for.
+        ViceError: a damaged image, when it is read.
+    """
+
+    def __init__(self, dataset: VocDataset, transform: Callable[[np.ndarray], torch.Tensor]) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.targets = torch.from_numpy(dataset.targets.astype(np.float32))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"The index must be 0 to {len(self) - 1}, but is {index}.")
+        return self.transform(self.dataset.image(index)), self.targets[index]

@@ -1,0 +1,87 @@
+"""demo: all five steps on the embedded dataset, and what came of it in three sentences."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchvice.config import load_settings
+from torchvice.measures import Measures, Pairs, true_pairs
+from torchvice.workflow import assess_subject, draw_all, measure_path, run_subject, write_measures
+
+__all__ = ["DemoResult", "run_demo"]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo found: the `measures`, their `title`, and `sentences` that say where and what."""
+
+    measures: Measures
+    title: str
+    sentences: tuple[str, ...]
+
+
+def run_demo(
+    out: str | os.PathLike[str],
+    *,
+    shortcut: int | None = None,
+    overrides: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+    progress_bar: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
+) -> DemoResult:
+    """Write the embedded dataset, train on it, assess, measure and draw. What is done already is not done again.
+
+    Args:
+        out: folder of the RUN.
+        shortcut: a digit whose images carry a tell-tale stripe, see `torchvice.data.digits.write_digits`.
+        overrides: settings of the `demo` preset, such as "trainer.epochs=2".
+        say: told one line before each step.
+        progress_bar: makes a bar for the long step of assessment.
+
+    Raises:
+        ViceError: settings that do not fit, or an `out` that holds another run.
+    """
+    from torchvice.data.digits import write_digits
+    from torchvice.runs import Run
+    from torchvice.training.run import train
+
+    folder = Path(out)
+    names = [f"session_name={folder.name}", f"work_dir={folder.parent}"]
+    if shortcut is not None:
+        names.append(f"data.root=data/digits-shortcut-{shortcut}")
+    settings = load_settings("demo", [*names, *overrides])
+    say(f"data: real handwritten digits on real photographs, to {settings.data.root}")
+    write_digits(settings.data.root, shortcut=shortcut)
+    say(f"1 train: {settings.model.name}, {settings.trainer.epochs} epochs")
+    run = train(settings, resume=(folder / "config.yaml").is_file())
+    say("2-4 assess: logits, class activation maps and their overlap with the masks, in one pass")
+    subject = run_subject(Run(run.folder))
+    with progress_bar("views") as progress:
+        samples = assess_subject(subject, progress=progress)
+    say("5 measure: ECE-ML, VICE and the diagrams")
+    found = measure_path(run.folder)
+    write_measures(found.measures, run.measures_json)
+    draw_all(found, run.figures, "Handwritten digits")
+    return DemoResult(found.measures, "digits", _sentences(run, found.measures, true_pairs(samples)))
+
+
+def _sentences(run: Any, measures: Measures, pairs: Pairs) -> tuple[str, ...]:
+    right = pairs.logit > 0
+    elsewhere = right & (pairs.quality < 0.1)
+    vice, precision = measures.strict["vice"], measures.strict["mean_average_precision"]
+    goes = "better" if vice > 0 else "worse"
+    trend = "hardly goes with" if np.isnan(vice) or abs(vice) < 0.1 else f"goes with {goes}-placed maps, VICE"
+    said = f" {vice:.2f}" if np.isfinite(vice) else ""
+    return (
+        f"The model finds the digits (mAP {precision:.2f}), and its maps cover them with a mean IoU of "
+        f"{measures.strict['ji']:.2f}; being surer of a digit {trend}{' VICE' if 'hardly' in trend else ''}{said}.",
+        f"It finds {int(right.sum())} of {len(right)} digits, and for {int(elsewhere.sum())} of those its map lies "
+        f"elsewhere (IoU below 0.1): cases.png shows the clearest.",
+        f"Pictures: {run.figures}/   numbers: {run.measures_json}   table: {run.folder}/assess/",
+    )

@@ -1,0 +1,89 @@
+"""ViceError, and the checks of arguments: the one writer of messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["ViceError", "as_array", "nearest", "plain", "same_length"]
+
+
+class ViceError(ValueError):
+    """A mistake of the caller's, told in one sentence and a way out.
+
+    Args:
+        message: what was expected and what came, one sentence.
+        way_out: what to do about it, one sentence; may be empty.
+
+    Example:
+        >>> print(ViceError("`targets` must be (N, 20), but has shape (8, 21).", "Drop the background."))
+        `targets` must be (N, 20), but has shape (8, 21).
+            Drop the background.
+    """
+
+    def __init__(self, message: str, way_out: str = "") -> None:
+        super().__init__(f"{message}\n    {way_out}" if way_out else message)
+        self.message = message
+        self.way_out = way_out
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.message, self.way_out)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The way out for an unknown name: the nearest known one, else the list of all.
+
+    Example:
+        >>> nearest("optimiser", ["model", "optimizer"])
+        'Did you mean `optimizer`?'
+    """
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean `{close[0]}`?"
+    return f"Known: {', '.join(known)}."
+
+
+def plain(value: Any) -> Any:
+    """A torch tensor as a numpy array, on the CPU and without its graph; anything else as it is.
+
+    torch is not imported for it. numpy has no bfloat16, so that half precisions become float32.
+    """
+    if not hasattr(value, "detach"):
+        return value
+    value = value.detach().cpu()
+    return (value.float() if value.is_floating_point() and value.itemsize < 4 else value).numpy()
+
+
+def as_array(name: str, value: Any, ndim: int, dtype: Any = float) -> np.ndarray:
+    """`value` (numpy, torch or nested lists) as an array of `ndim` dimensions; the input is never written to.
+
+    Raises:
+        ViceError: not numbers, or another number of dimensions.
+    """
+    import numpy as np
+
+    try:
+        array = np.asarray(plain(value), dtype=dtype)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's, for a list of tensors with a graph
+        raise ViceError(f"`{name}` must be an array of numbers with {ndim} dimensions: {error}.") from None
+    if array.ndim != ndim:
+        raise ViceError(f"`{name}` must have {ndim} dimensions, but has shape {array.shape}.")
+    return array
+
+
+def same_length(**arrays: Any) -> int:
+    """The common first length of the arrays.
+
+    Raises:
+        ViceError: they differ.
+    """
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"`{name}` {length}" for name, length in lengths.items())
+        raise ViceError(f"The arguments must have one length, but have {said} rows.")
+    return next(iter(lengths.values()))

@@ -1,0 +1,7 @@
+"""Explanations: images -> class activation maps."""
+
+from torchvice.explain.engine import Explainer, Explanation
+from torchvice.explain.maps import map_status, normalise, upsample
+from torchvice.explain.methods import METHODS, Method
+
+__all__ = ["METHODS", "Explainer", "Explanation", "Method", "map_status", "normalise", "upsample"]

@@ -1,0 +1,81 @@
+"""Capture: one forward pass that keeps the map of one layer as the leaf of a gradient, and gives everything back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchvice.errors import ViceError
+from torchvice.models.families import MapSite, module_at
+
+__all__ = ["Captured", "capture", "evaluating"]
+
+_BUSY = "_torchvice_capture"
+
+
+@dataclass
+class Captured:
+    """What a pass left: `leaf`, the tensor at the site, from which on a graph exists where gradients were asked for."""
+
+    leaf: torch.Tensor | None = None
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, and every module back in its own mode afterwards, error or not."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextlib.contextmanager
+def capture(model: nn.Module, site: MapSite, gradients: bool) -> Iterator[Captured]:
+    """Hook the site for the passes inside the block.
+
+    Below the site nothing is recorded for a gradient, whatever `requires_grad` the parameters have; from the site on it
+    is, if `gradients`. The caller's grad mode comes back at the end, also from no_grad and inference_mode.
+
+    Raises:
+        ViceError: a capture of this model is under way already.
+    """
+    if getattr(model, _BUSY, False):
+        raise ViceError("A model can be captured once at a time, but a capture of this one is under way.")
+    layer, captured = module_at(model, site.layer), Captured()
+
+    def take(tensor: Any) -> torch.Tensor:
+        if not isinstance(tensor, torch.Tensor):
+            raise ViceError(f"`{site.layer}` must give one tensor, but gives a {type(tensor).__name__}.")
+        if not gradients:
+            captured.leaf = tensor.detach()
+            return tensor
+        torch.set_grad_enabled(True)
+        captured.leaf = tensor.detach().requires_grad_()
+        # A copy goes on: an in-place ReLU behind the site may not write to a leaf, nor to the map that is kept.
+        return captured.leaf.clone()
+
+    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (take(args[0]), *args[1:])
+
+    def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> torch.Tensor:
+        return take(output)
+
+    if site.where == "input":
+        handle = layer.register_forward_pre_hook(before)
+    else:
+        handle = layer.register_forward_hook(after)
+    object.__setattr__(model, _BUSY, True)
+    try:
+        with torch.inference_mode(False), torch.no_grad(), evaluating(model):
+            yield captured
+    finally:
+        handle.remove()
+        object.__delattr__(model, _BUSY)

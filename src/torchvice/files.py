@@ -1,0 +1,234 @@
+"""Files appear whole or not at all, and none that is read can run code."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import pickle
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from torchvice.errors import ViceError
+
+__all__ = [
+    "atomic",
+    "existing_file",
+    "read_json",
+    "read_npy_dict",
+    "sha256",
+    "write_json",
+    "write_npy_dict",
+    "write_text",
+]
+
+
+@contextlib.contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path`, put in its place by a rename when the block ends without an error."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: savers such as numpy's and matplotlib's choose the format by it.
+    part = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part{target.suffix}")
+    try:
+        yield part
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
+    """Write strict JSON (no NaN, no infinity), whole or not at all."""
+    return write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def existing_file(path: str | os.PathLike[str], what: str, way_out: str = "") -> Path:
+    """`path`, if a file is there.
+
+    Raises:
+        ViceError: no such file; `what` names it in the sentence.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ViceError(f"{what} must be a file, but there is none at {path}.", way_out)
+    return path
+
+
+def read_json(path: str | os.PathLike[str], what: str = "The JSON file") -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ViceError: no such file, not JSON, or not an object.
+    """
+    path = existing_file(path, what)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ViceError(f"{what} {path} must be JSON, but is not: {error}.") from None
+    if not isinstance(content, dict):
+        raise ViceError(f"{what} {path} must hold a JSON object, but holds a {type(content).__name__}.")
+    return content
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """The hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Dtype:
+    """Stands for numpy.dtype while a pickle is read: numbers, text, and `O` for arrays of objects."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        if not isinstance(code, str) or not re.fullmatch(r"[biufc]\d{1,2}|[SU]\d{1,9}|O8?", code):
+            raise pickle.UnpicklingError(f"it holds an array of {code!r}, not of numbers")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands for an array while a pickle is read; its content is checked before numpy sees it."""
+
+    def __init__(self, *_: Any) -> None:
+        self.value: Any = np.zeros(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, content = state
+        self.value = _array(content, dtype, shape, "F" if fortran else "C")
+
+
+def _array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """An array of bytes that fit it (read-only: they are not copied), or of a list of objects."""
+    if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
+        raise pickle.UnpicklingError(f"an array has the shape {shape!r}")
+    if isinstance(dtype, _Dtype) and order in ("C", "F"):
+        if dtype.dtype.hasobject and type(content) is list and len(content) == math.prod(shape):
+            objects = np.empty(len(content), dtype=object)
+            for place, value in enumerate(content):
+                objects[place] = value
+            return objects.reshape(shape, order=order)
+        plain = not dtype.dtype.hasobject and type(content) is bytes
+        if plain and len(content) == math.prod(shape) * dtype.dtype.itemsize:
+            return np.ndarray(shape, dtype.dtype, content, order=order)
+    raise pickle.UnpicklingError("the content of an array does not fit its type and shape")
+
+
+def _latin1(text: Any, encoding: Any) -> bytes:
+    """How protocol 2 writes bytes."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}")
+    return text.encode("latin-1")
+
+
+class _ArraysOnly(pickle._Unpickler):
+    """Unpickles dicts, lists, strings, numbers and arrays; every other name is refused.
+
+    The unpickler is the one written in Python, and numpy's constructors are stood for: a damaged or forged stream can
+    crash the process in the ones written in C.
+    """
+
+    stack: list[Any]
+
+    STAND_INS: ClassVar[Mapping[tuple[str, str], Any]] = {
+        (module, name): stand_in
+        for core in ("numpy.core", "numpy._core")
+        for module, name, stand_in in (
+            (f"{core}.multiarray", "_reconstruct", _Array),
+            (f"{core}.multiarray", "scalar", lambda dtype, content: _array(content, dtype, (), "C")[()]),
+            ("numpy", "ndarray", None),  # only ever an argument of _reconstruct
+            ("numpy", "dtype", _Dtype),
+            ("_codecs", "encode", _latin1),
+            ("__builtin__", "bytes", lambda: b""),  # protocol 2 again
+        )
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.STAND_INS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which data never needs")
+        return self.STAND_INS[module, name]
+
+    def build(self) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], _Array | _Dtype):
+            raise pickle.UnpicklingError("it sets the state of something that is no array")
+        self.stack[-1].__setstate__(state)
+
+    dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: build}
+
+
+def _settled(value: Any, done: dict[int, Any]) -> Any:
+    """`value` with the arrays in place of what stood for them; what is shared is done once."""
+    if id(value) not in done:
+        if isinstance(value, _Array):
+            array = value.value
+            if array.dtype.hasobject:
+                flat = [_settled(entry, done) for entry in array.ravel(order="K")]
+                array = _array(flat, _Dtype("O"), array.shape, "F" if np.isfortran(array) else "C")
+            done[id(value)] = array
+        elif isinstance(value, dict):
+            done[id(value)] = {key: _settled(entry, done) for key, entry in value.items()}
+        elif isinstance(value, list | tuple):
+            done[id(value)] = type(value)(_settled(entry, done) for entry in value)
+        elif isinstance(value, _Dtype):
+            raise pickle.UnpicklingError("it holds a data type, not an array")
+        else:
+            return value
+    return done[id(value)]
+
+
+def _object_payload(file: BinaryIO) -> Any:
+    version = npy_format.read_magic(file)
+    reader = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, _, dtype = reader(file)
+    if not dtype.hasobject:
+        raise pickle.UnpicklingError(f"it holds an array of {dtype} and shape {shape}, not a dictionary")
+    loaded = _ArraysOnly(file).load()
+    content = _settled(loaded, {})
+    return content.item() if isinstance(content, np.ndarray) and content.shape == () else content
+
+
+def read_npy_dict(path: str | os.PathLike[str], what: str = "The .npy file") -> dict[Any, Any]:
+    """The dictionary of a legacy `np.save(path, dict)`, through an unpickler that admits arrays and nothing else.
+
+    The arrays are read-only.
+
+    Raises:
+        ViceError: no such file, damaged, not a dictionary, or a pickle that asks for anything but arrays.
+    """
+    path = existing_file(path, what)
+    try:
+        with open(path, "rb") as file:
+            content = _object_payload(file)
+    except Exception as error:  # a damaged pickle is a program gone wrong: there is no telling what it raises
+        said = str(error) if isinstance(error, pickle.UnpicklingError | ValueError) else f"it is damaged ({error!r})"
+        raise ViceError(
+            f"{what} {path} must be a dictionary of arrays saved by numpy, but cannot be read: {said}.",
+            "Write it anew with np.save(path, {...}), or use .npz.",
+        ) from None
+    if not isinstance(content, dict):
+        raise ViceError(f"{what} {path} must hold a dictionary, but holds a {type(content).__name__}.")
+    return content
+
+
+def write_npy_dict(path: str | os.PathLike[str], content: Mapping[Any, Any]) -> Path:
+    """Write a dictionary of arrays the way the original scripts read it, `np.load(path, allow_pickle=True).item()`."""
+    with atomic(path) as part, open(part, "wb") as file:
+        np.save(file, np.array(dict(content), dtype=object), allow_pickle=True)
+    return Path(path)

@@ -1,0 +1,366 @@
+"""Files of the original implementation, in and out: its table of images, and maps as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchvice.errors import ViceError, as_array, same_length
+from torchvice.files import atomic, existing_file, read_npy_dict, write_npy_dict, write_text
+
+__all__ = [
+    "LegacyTable",
+    "bilinear",
+    "counts_entropy",
+    "read_maps",
+    "read_table",
+    "write_legacy_maps",
+    "write_maps",
+    "write_table",
+]
+
+
+@dataclass(frozen=True)
+class LegacyTable:
+    """The original's table, one row an image; a column that the file lacks is None.
+
+    Attributes:
+        name_image: (N,) image ids.
+        loss: (N,) nats.
+        confidence: (N,) in [0, 1].
+        entropy: (N,) see `counts_entropy`; it is not the entropy of the probabilities.
+        label: N int64 arrays, the classes 0..C-1 of each image.
+        prediction: N int64 arrays, the classes that the model predicts.
+        miou: (N,) JI score in [0, 1]; NaN where there is none.
+        miou_exist: N float64 arrays, the IoU of each label that entered the score, to eight digits.
+    """
+
+    name_image: np.ndarray
+    loss: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    entropy: np.ndarray | None = None
+    label: list[np.ndarray] | None = None
+    prediction: list[np.ndarray] | None = None
+    miou: np.ndarray | None = None
+    miou_exist: list[np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.name_image)
+
+
+def _number(cell: str) -> float:
+    return float(cell) if cell.strip() else float("nan")  # pandas writes NaN as an empty cell
+
+
+def _items(cell: str) -> list[str]:
+    """The numbers of `[ 2 13 16]` or `[0, 1, 2]`, also when a line break lies between them."""
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        raise ValueError
+    return text[1:-1].replace(",", " ").split()
+
+
+def _classes(cell: str) -> np.ndarray:
+    return np.array([int(item.removesuffix(".")) for item in _items(cell)], dtype=np.int64)
+
+
+def _fractions(cell: str) -> np.ndarray:
+    return np.array([float(item) for item in _items(cell)], dtype=np.float64)
+
+
+# Column: how a cell is read, and what it should have been.
+_CELLS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "name_image": (str.strip, "a name"),
+    "loss": (_number, "a number"),
+    "confidence": (_number, "a number"),
+    "entropy": (_number, "a number"),
+    "label": (_classes, "class indices such as [2 13]"),
+    "prediction": (_classes, "class indices such as [2, 13]"),
+    "miou": (_number, "a number"),
+    "miou_exist": (_fractions, "numbers such as [0.09 0.02]"),
+}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV that are not blank, each with the line of the file on which it begins."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            begins = 1
+            for row in reader:
+                if row:
+                    yield begins, row
+                begins = reader.line_num + 1
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ViceError(f"The table {path} must be CSV in UTF-8, but cannot be read: {error}.") from None
+
+
+def read_table(path: str | os.PathLike[str]) -> LegacyTable:
+    """The original's CSV: `name_image, loss, confidence, entropy, label, prediction[, miou, miou_exist]`.
+
+    Columns may come in any order, and other columns are ignored. Empty cells of numbers are NaN.
+
+    Raises:
+        ViceError: no such file, no CSV, no column `name_image`, no row, an image twice, a row of another
+            length, or a cell of another kind; the line and the column are named.
+    """
+    path = existing_file(path, "The table")
+    rows = _rows(path)
+    _, header = next(rows, (1, []))
+    header = [name.strip() for name in header]
+    if "name_image" not in header or len(set(header)) < len(header):
+        raise ViceError(
+            f"The table {path} must begin with the column names {', '.join(_CELLS)}, each once, but has "
+            f"{', '.join(header) or 'none'}.",
+            "Of these only name_image is indispensable.",
+        )
+    columns: dict[str, Any] = {name: [] for name in header if name in _CELLS}
+    seen: dict[str, int] = {}
+    for line, row in rows:
+        if len(row) != len(header):
+            raise ViceError(
+                f"Line {line} of {path} must have {len(header)} cells like the header, but has {len(row)}.",
+                "If the file was cut off, write it anew.",
+            )
+        for name, cell in zip(header, row, strict=True):
+            if name not in _CELLS:
+                continue
+            read, expected = _CELLS[name]
+            try:
+                columns[name].append(read(cell))
+            except (ValueError, OverflowError):
+                raise ViceError(
+                    f"Line {line} of {path}, column {name}, must be {expected}, but is {cell[:60]!r}."
+                ) from None
+        image = columns["name_image"][-1]
+        if image in seen:
+            raise ViceError(
+                f"The table {path} must name every image once, but `{image}` is in lines {seen[image]} and {line}."
+            )
+        seen[image] = line
+    if not seen:
+        raise ViceError(f"The table {path} must hold at least one image, but has only column names.")
+    for name in columns.keys() - {"label", "prediction", "miou_exist"}:
+        columns[name] = np.array(columns[name])
+    return LegacyTable(**columns)
+
+
+def write_table(path: str | os.PathLike[str], table: LegacyTable) -> Path:
+    """Write the table as the original does, whole or not at all; columns that are None are left out.
+
+    Labels and IoUs are written as numpy prints arrays (eight digits), predictions as a list.
+
+    Raises:
+        ViceError: columns of unequal length.
+    """
+    columns = {field.name: getattr(table, field.name) for field in fields(table)}
+    columns = {name: column for name, column in columns.items() if column is not None}
+    same_length(**columns)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow([_cell(name, value) for name, value in zip(columns, row, strict=True)])
+    return write_text(path, text.getvalue())
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "prediction":
+        return str(np.asarray(value, dtype=np.int64).tolist())
+    if name in ("label", "miou_exist"):
+        array = np.asarray(value, dtype=np.int64 if name == "label" else np.float64)
+        return np.array2string(array, max_line_width=75, precision=8, suppress_small=False, threshold=sys.maxsize)
+    return "" if value != value else str(value)
+
+
+def counts_entropy(probabilities: Any) -> np.ndarray:
+    """The original's column `entropy`: that of how often each float32 value occurs in a row, (N,) nats.
+
+    It is ln C unless values coincide, and says nothing about the model's doubt. It is kept to write the
+    original's table, and used for nothing else.
+
+    Args:
+        probabilities: (N, C).
+
+    Raises:
+        ViceError: not (N, C).
+
+    Example:
+        >>> counts_entropy([[0.1, 0.7], [0.5, 0.5]]).round(4)
+        array([0.6931, 0.    ])
+    """
+    rows = np.sort(as_array("probabilities", probabilities, 2, np.float32), axis=1)
+    entropy = np.zeros(len(rows))
+    for place, row in enumerate(rows):
+        _, counts = np.unique(row, return_counts=True)
+        share = counts / len(row)
+        entropy[place] = -(share * np.log(share)).sum() + 0.0  # turns -0.0 into 0.0
+    return entropy
+
+
+def write_legacy_maps(path: str | os.PathLike[str], classes: Any, maps: Any) -> Path:
+    """Write maps the way the original keeps them: `np.save` of {class: (H, W) float32}.
+
+    Args:
+        path: ends in .npy.
+        classes: (M,) class of each map, 0..C-1.
+        maps: (M, H, W), at the size of the image.
+
+    Raises:
+        ViceError: unequal lengths, or a class that is negative or comes twice.
+    """
+    classes, planes = _checked(classes, maps)
+    return write_npy_dict(
+        path, {int(key): plane.astype(np.float32) for key, plane in zip(classes, planes, strict=True)}
+    )
+
+
+def write_maps(
+    path: str | os.PathLike[str],
+    classes: Any,
+    maps: Any,
+    size: Sequence[int] | None = None,
+    *,
+    dtype: Any = np.float16,
+) -> Path:
+    """Write maps compactly: a compressed .npz of `keys` (M,), `maps` (M, h, w) and the `size` (H, W) to reach.
+
+    Reading enlarges bilinearly and does nothing else. Scaling and shifting commute with that, so maps that
+    shall be in [0, 1] at full size are scaled by their range at full size before they are written.
+
+    Args:
+        path: ends in .npz.
+        classes: (M,) class of each map, 0..C-1.
+        maps: (M, h, w), at any resolution.
+        size: (H, W) of the image; None if the maps have it.
+        dtype: of the stored maps; float16 keeps three digits.
+
+    Raises:
+        ViceError: unequal lengths, a class that is negative or comes twice, or values too large for `dtype`.
+    """
+    classes, planes = _checked(classes, maps)
+    stack = np.stack(planes) if planes else np.zeros((0, 1, 1), np.float32)
+    with np.errstate(over="ignore"):
+        stored = stack.astype(dtype)
+    if (np.isfinite(stack) & ~np.isfinite(stored)).any():
+        raise ViceError(
+            f"`maps` must fit into {np.dtype(dtype)}, but reach {np.abs(stack[np.isfinite(stack)]).max():g}.",
+            "Scale them, or write them with dtype=numpy.float32.",
+        )
+    arrays: dict[str, Any] = {"keys": classes, "maps": stored}
+    if size is not None:
+        arrays["size"] = np.array(size, dtype=np.int64)
+    with atomic(path) as part, open(part, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    return Path(path)
+
+
+def _checked(classes: Any, maps: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+    classes = as_array("classes", classes, 1, np.int64)
+    planes = [as_array("maps", plane, 2) for plane in maps]
+    same_length(maps=planes, classes=classes)
+    if len(set(classes.tolist())) < len(classes) or (classes < 0).any():
+        raise ViceError(f"`classes` must be 0 or more and none twice, but is {classes.tolist()}.")
+    if len({plane.shape for plane in planes}) > 1:
+        raise ViceError(f"`maps` must have one size, but have {[plane.shape for plane in planes]}.")
+    return classes, planes
+
+
+def read_maps(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The maps in a file: the original's .npy dictionary, or an .npz as `write_maps` makes it (or with `cams`).
+
+    Returns:
+        (classes, maps): (M,) int64, and M arrays (H, W) of floats.
+
+    Raises:
+        ViceError: no such file, damaged, other content, or a pickle that asks for anything but arrays.
+    """
+    path = existing_file(path, "The file of maps")
+    classes, planes, size = _from_dict(path) if path.suffix == ".npy" else _from_npz(path)
+    for plane in planes:
+        if not isinstance(plane, np.ndarray) or plane.ndim != 2 or plane.dtype.kind not in "fiub":
+            came = f"{plane.dtype} of shape {plane.shape}" if isinstance(plane, np.ndarray) else type(plane).__name__
+            raise ViceError(f"The maps in {path} must be (H, W) numbers, but one is {came}.")
+    if len(set(classes.tolist())) < len(classes):
+        raise ViceError(f"The maps in {path} must be of different classes, but are of {classes.tolist()}.")
+    if size is None or not planes:
+        return classes, planes
+    return classes, list(bilinear(np.stack(planes), size))
+
+
+def _from_dict(path: Path) -> tuple[np.ndarray, list[Any], None]:
+    content = read_npy_dict(path, "The file of maps")
+    strange = [key for key in content if not isinstance(key, int | np.integer) or isinstance(key, bool)]
+    if strange:
+        raise ViceError(
+            f"The file of maps {path} must map class indices to maps, but has the key {strange[0]!r}.",
+            "Save np.save(path, {class_index: map, ...}) with integers from 0 on.",
+        )
+    return np.array(list(content), dtype=np.int64), list(content.values()), None
+
+
+# What the readers of zip and numpy raise on a damaged archive, by where the damage is.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError, AttributeError, TypeError)
+
+
+def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], tuple[int, int] | None]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files if name in ("keys", "maps", "cams", "size")}
+            names = list(archive.files)
+    except _DAMAGE as error:
+        raise ViceError(
+            f"The file of maps {path} must be an .npz archive of numbers, but cannot be read: {error}.",
+            "If it is damaged, write it anew.",
+        ) from None
+    stack = arrays.get("maps", arrays.get("cams"))
+    keys = arrays.get("keys")
+    if stack is None or keys is None:
+        raise ViceError(
+            f"The file of maps {path} must hold `keys` (M,) and `maps` (M, H, W), but holds "
+            f"{', '.join(names) or 'nothing'}."
+        )
+    if stack.ndim != 3 or keys.shape != stack.shape[:1] or (keys.size and keys.dtype.kind not in "iu"):
+        raise ViceError(
+            f"The file of maps {path} must hold integer `keys` (M,) and `maps` (M, H, W), but they are "
+            f"{keys.dtype} {keys.shape} and {stack.shape}."
+        )
+    size = arrays.get("size")
+    if size is not None and (size.shape != (2,) or size.dtype.kind not in "iu" or size.min() < 1):
+        raise ViceError(f"`size` in {path} must be (H, W), but is {size.tolist()}.")
+    return keys.astype(np.int64), list(stack), None if size is None else (int(size[0]), int(size[1]))
+
+
+def bilinear(maps: Any, size: tuple[int, int]) -> np.ndarray:
+    """(M, h, w) enlarged to (M, H, W) float32; pixel areas are aligned, as by torch's `align_corners=False`.
+
+    Example:
+        >>> bilinear([[[0.0, 1.0]]], (1, 4))
+        array([[[0.  , 0.25, 0.75, 1.  ]]], dtype=float32)
+    """
+    stack = as_array("maps", maps, 3, np.float32)
+    for axis, length in ((1, size[0]), (2, size[1])):
+        low, high, weight = _taps(stack.shape[axis], length)
+        weight = weight.reshape((-1, 1) if axis == 1 else (-1,))
+        stack = stack.take(low, axis=axis) * (1 - weight) + stack.take(high, axis=axis) * weight
+    return stack
+
+
+def _taps(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each of `wanted` pixels its two neighbours among `length`, and the share of the second."""
+    # float32 throughout, like torch: in float64 the shares would differ in the sixth digit.
+    scale = np.float32(length) / np.float32(wanted)
+    centre = scale * (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    centre = np.maximum(centre, np.float32(0))
+    low = np.minimum(centre.astype(np.intp), length - 1)
+    return low, np.minimum(low + 1, length - 1), centre - low.astype(np.float32)

@@ -1,0 +1,137 @@
+"""The original's table of samples: what can be measured from it, and how to write one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torchvice.errors import ViceError
+from torchvice.interop import LegacyTable, counts_entropy
+from torchvice.measures.protocols import SAMPLE_THRESHOLD, paper_ji, threshold_index
+from torchvice.measures.sheet import (
+    CLASSIFICATION,
+    LOCALISATION,
+    DiagramParts,
+    Measures,
+    Sheet,
+    paths_of,
+    put_consistency,
+    put_precision_recall,
+)
+from torchvice.metrics import (
+    confidence,
+    multilabel_accuracy,
+    multilabel_f1,
+    reliability,
+    sample_accuracy,
+    sample_f1,
+    sample_loss,
+    sigmoid,
+)
+from torchvice.metrics.iou import PAPER_EPSILON
+from torchvice.samples import Samples
+
+__all__ = ["legacy_table", "measure_table"]
+
+
+def measure_table(table: LegacyTable, num_classes: int = 20) -> Measures:
+    """What the original's table carries: the numbers of `paper` that need no probabilities and no masks.
+
+    Args:
+        table: `name_image, loss, confidence, entropy, label, prediction` and, after step 3, `miou, miou_exist`.
+        num_classes: C, for the averages over classes.
+
+    Returns:
+        Measures; what the columns do not carry is null, with the reason.
+
+    Raises:
+        ViceError: an empty table, or a class index from `num_classes` on.
+    """
+    count = len(table.name_image)
+    if not count:
+        raise ViceError("A measurement needs images, but the table has no row.")
+    sheet, diagrams = Sheet(), DiagramParts()
+    targets, predicted = (_indicator(table, name, num_classes) for name in ("label", "prediction"))
+    if table.miou is None or table.loss is None:
+        absent = "miou" if table.miou is None else "loss"
+        sheet.leave_out(paths_of("paper", ["vice", "ji", "kl", "js"]), f"The CSV has no column `{absent}`.")
+    else:
+        put_consistency(sheet, table.loss, table.miou)
+        diagrams.loss, diagrams.ji = table.loss, table.miou
+    if targets is None or predicted is None:
+        labels = "The CSV has no columns `label` and `prediction`."
+        sheet.leave_out(paths_of("paper", ["ece_ml", "ml_accuracy", "f1"]), labels)
+        sheet.leave_out(paths_of("strict", ["ml_accuracy", "f1"]) + paths_of("classification", CLASSIFICATION), labels)
+    else:
+        _put_decisions(sheet, diagrams, table, targets, predicted)
+    more = "The CSV carries neither probabilities nor masks: assess the model with vice assess."
+    sheet.leave_out(paths_of("strict", ["vice", "ece_ml", "ji", "mean_average_precision"]), more)
+    sheet.leave_out(["classification.mean_average_precision", *paths_of("localisation", LOCALISATION)], more)
+    return sheet.measures(count, {}, {"table": "csv"}, diagrams.whole())
+
+
+def _indicator(table: LegacyTable, name: str, num_classes: int) -> np.ndarray | None:
+    """(N, C) of 0 and 1 from a column of class lists; None if the table has no such column."""
+    column = getattr(table, name)
+    if column is None:
+        return None
+    result = np.zeros((len(column), num_classes))
+    for row, classes in enumerate(column):
+        if len(classes) and (max(classes) >= num_classes or min(classes) < 0):
+            raise ViceError(
+                f"`{name}` of {table.name_image[row]} must be below {num_classes}, but is {max(classes)}.",
+                "Say how many classes there are: --classes N.",
+            )
+        result[row, np.asarray(classes, dtype=np.int64)] = 1
+    return result
+
+
+def _put_decisions(
+    sheet: Sheet, diagrams: DiagramParts, table: LegacyTable, targets: np.ndarray, predicted: np.ndarray
+) -> None:
+    """What follows from label and prediction sets, and from the confidence beside them."""
+    accuracy = sample_accuracy(predicted, targets)
+    nothing = "An image with neither label nor prediction has no accuracy (0/0)."
+    sheet.put("paper.ml_accuracy", float(accuracy.mean()), nothing)
+    sheet.put("strict.ml_accuracy", multilabel_accuracy(predicted, targets, "strict"), nothing)
+    sheet.put("paper.f1", float(np.nan_to_num(sample_f1(predicted, targets)).mean()))
+    sheet.put("strict.f1", multilabel_f1(predicted, targets, "strict"), nothing)
+    if table.confidence is None:
+        sheet.leave_out(["paper.ece_ml"], "The CSV has no column `confidence`.")
+    else:
+        diagram = reliability(table.confidence, accuracy)
+        sheet.put("paper.ece_ml", diagram.ece, nothing)
+        diagrams.reliability["paper"] = diagram
+    put_precision_recall(sheet, predicted, targets)
+
+
+def legacy_table(samples: Samples) -> LegacyTable:
+    """The original's table of samples, from a table that was assessed under `paper`.
+
+    Returns:
+        LegacyTable with all eight columns, ordered by image id. `miou` is NaN, and `miou_exist` empty, for an image
+        without a mask or with no label of an IoU above 0.
+
+    Raises:
+        ViceError: the table was not assessed under `paper`.
+    """
+    chosen = samples.manifest["protocols"].get("paper")
+    if chosen is None:
+        raise ViceError("The original's table is of the `paper` protocol, but this one was not assessed under it.")
+    images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
+    probabilities = sigmoid(images.logits)
+    at = threshold_index(samples.thresholds, SAMPLE_THRESHOLD)
+    shared, said = regions.intersection[:, at], regions.predicted[:, at]
+    iou = shared / (said + regions.mask_pixels - shared + PAPER_EPSILON)
+    first = np.searchsorted(regions.image_id.astype(str), images.image_id.astype(str))
+    last = np.searchsorted(regions.image_id.astype(str), images.image_id.astype(str), side="right")
+    exist = [iou[a:b][iou[a:b] != 0] for a, b in zip(first, last, strict=True)]
+    return LegacyTable(
+        name_image=images.image_id,
+        loss=sample_loss(images.logits, images.targets),
+        confidence=confidence(probabilities),
+        entropy=counts_entropy(probabilities),
+        label=[np.flatnonzero(row) for row in images.targets],
+        prediction=[np.flatnonzero(row) for row in probabilities > 0.5],
+        miou=paper_ji(samples, images, regions),
+        miou_exist=exist,
+    )

@@ -1,0 +1,168 @@
+"""VICE: whether a model that is right also looks at the right place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from torchvice.errors import ViceError, as_array, same_length
+
+__all__ = ["Vice", "js_divergence", "kl_divergence", "pair_vice", "vice"]
+
+
+@dataclass(frozen=True)
+class Vice:
+    """A correlation and what entered it: `value` in [-1, 1] or NaN, `n` rows used, `undefined` rows that were NaN."""
+
+    value: float
+    n: int
+    undefined: int = 0
+
+
+NanPolicy = Literal["propagate", "omit"]
+
+
+def _correlate(
+    first: ArrayLike, second: ArrayLike, names: tuple[str, str], unit: str, ranks: bool, nan_policy: str
+) -> Vice:
+    if nan_policy not in ("propagate", "omit"):
+        raise ViceError(f"`nan_policy` must be 'propagate' or 'omit', but is {nan_policy!r}.")
+    a, b = as_array(names[0], first, 1), as_array(names[1], second, 1)
+    n = same_length(**{names[0]: a, names[1]: b})
+    if np.isinf(a).any() or np.isinf(b).any():
+        raise ViceError(f"`{names[0]}` and `{names[1]}` must be finite, but hold infinity.")
+    defined = ~(np.isnan(a) | np.isnan(b))
+    undefined = int((~defined).sum())
+    if undefined and nan_policy == "propagate":
+        return Vice(float("nan"), n - undefined, undefined)
+    a, b = a[defined], b[defined]
+    if len(a) < 3:
+        raise ViceError(f"A correlation needs at least three {unit}, but {len(a)} of {n} are defined.")
+    for name, column in zip(names, (a, b), strict=True):
+        if column.min() == column.max():
+            raise ViceError(f"`{name}` must vary over the {unit}, but is {column[0]:g} everywhere.")
+    if ranks:
+        a, b = _ranks(a), _ranks(b)
+    a, b = a - a.mean(), b - b.mean()
+    # Scaled first, so that the squares of tiny or huge numbers neither vanish nor overflow.
+    a, b = a / np.abs(a).max(), b / np.abs(b).max()
+    value = float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+    return Vice(min(1.0, max(-1.0, value)), len(a), undefined)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ties by their mean; scipy.stats.rankdata without the second that importing scipy.stats takes."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[place]
+
+
+def vice(loss: ArrayLike, quality: ArrayLike, nan_policy: NanPolicy = "propagate") -> Vice:
+    """Visual consistency: Pearson correlation of -loss with explanation quality over images, as published.
+
+    Args:
+        loss: (N,) per-image loss, nats, lower is better.
+        quality: (N,) per-image JI score, in [0, 1].
+        nan_policy: what a NaN does, as in scipy.stats: "propagate" makes the value NaN, as the original does; "omit"
+            leaves the image out.
+
+    Returns:
+        Vice: `value` in [-1, 1], higher is more consistent; `n`, the images without a NaN; `undefined`, those with.
+
+    Raises:
+        ViceError: fewer than three images, or a column that does not vary.
+
+    References:
+        More than Accuracy: an Empirical Study of Consistency between Performance and Interpretability (2022).
+
+    Example:
+        >>> round(vice([0.1, 0.4, 0.9], [0.8, 0.5, 0.1]).value, 3)
+        0.998
+    """
+    found = _correlate(loss, quality, ("loss", "quality"), "images", ranks=False, nan_policy=nan_policy)
+    return Vice(-found.value, found.n, found.undefined)
+
+
+def pair_vice(logits: ArrayLike, quality: ArrayLike) -> Vice:
+    """VICE under `strict`: Spearman correlation, over true (image, class) pairs, of log-likelihood with IoU.
+
+    The log-likelihood of a true pair is -softplus(-z). It grows with the logit z, so that its ranks are those of the
+    logits, which are used because they do not saturate. The value stays the same when the logits are divided by a
+    temperature.
+
+    Args:
+        logits: (P,) logit of the true class of every pair.
+        quality: (P,) IoU of the pair's map with the pair's mask, in [0, 1]; a missed object counts 0.
+
+    Returns:
+        Vice: `value` in [-1, 1], higher is more consistent; `n` pairs that entered; `undefined`, those with a
+        NaN, which are left out.
+
+    Raises:
+        ViceError: fewer than three pairs, or a column that does not vary.
+
+    Example:
+        >>> pair_vice([2.0, 0.5, -1.0, 3.0], [0.6, 0.4, 0.0, 0.9]).value
+        1.0
+    """
+    return _correlate(logits, quality, ("logits", "quality"), "true pairs", ranks=True, nan_policy="omit")
+
+
+def _relative_entropy(p: np.ndarray, q: np.ndarray) -> float:
+    """Sum of p ln(p / q) of the normalised vectors, nats; NaN of nothing."""
+    if not len(p):
+        return float("nan")
+    with np.errstate(all="ignore"):
+        p, q = p / p.sum(), q / q.sum()
+        terms = np.where(p > 0, p * np.log(p / q), np.where((p == 0) & (q >= 0), 0.0, np.inf))
+        terms = np.where(np.isnan(p) | np.isnan(q), np.nan, terms)
+    return float(terms.sum())
+
+
+def kl_divergence(loss: ArrayLike, quality: ArrayLike) -> float:
+    """Kullback-Leibler divergence of the loss vector from the JI vector, each scaled to sum 1.
+
+    Published beside VICE. It compares two lists of numbers as if they were distributions over the images and does not
+    measure consistency; kept for `paper`.
+
+    Args:
+        loss: (N,) not negative.
+        quality: (N,) not negative.
+
+    Returns:
+        Nats, 0 or more; infinity where a JI of 0 meets a positive loss; NaN where any value is NaN, where either vector
+        is zero throughout, and without images.
+
+    References:
+        scipy.stats.entropy(loss, quality) gives the same number.
+
+    Example:
+        >>> kl_divergence([1.0, 1.0], [0.2, 0.2])
+        0.0
+    """
+    p, q = as_array("loss", loss, 1), as_array("quality", quality, 1)
+    same_length(loss=p, quality=q)
+    return _relative_entropy(p, q)
+
+
+def js_divergence(loss: ArrayLike, quality: ArrayLike) -> float:
+    """Jensen-Shannon divergence of loss and JI as published: base 2, the mixture taken before normalising.
+
+    Args:
+        loss: (N,) not negative.
+        quality: (N,) not negative.
+
+    Returns:
+        Bits; NaN where any value is NaN, where either vector is zero throughout, and without images. Because of the
+        order of mixing and scaling it is no true JS divergence.
+
+    Example:
+        >>> js_divergence([1.0, 1.0], [0.2, 0.2])
+        0.0
+    """
+    p, q = as_array("loss", loss, 1), as_array("quality", quality, 1)
+    same_length(loss=p, quality=q)
+    mixture = (p + q) / 2
+    return (_relative_entropy(p, mixture) + _relative_entropy(q, mixture)) / (2 * float(np.log(2)))

@@ -1,0 +1,310 @@
+"""Scores of a multi-label classification: accuracy, F1, precision and recall, average precision.
+
+A prediction is a probability above one half. `paper` keeps the published conventions for rows and classes that have
+neither label nor prediction, `strict` leaves them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from torchvice.errors import ViceError, as_array
+from torchvice.metrics.losses import logits_and_targets, zero_one
+
+__all__ = [
+    "PrecisionRecall",
+    "Protocol",
+    "average_precision",
+    "checked_protocol",
+    "confidence",
+    "mean_average_precision",
+    "multilabel_accuracy",
+    "multilabel_f1",
+    "precision_recall",
+    "probabilities_and_targets",
+    "sample_accuracy",
+    "sample_f1",
+    "sample_precision",
+]
+
+Protocol = Literal["paper", "strict"]
+
+
+def checked_protocol(protocol: str) -> str:
+    """`protocol`, if it is one of the two.
+
+    Raises:
+        ViceError: it is not.
+    """
+    if protocol not in ("paper", "strict"):
+        raise ViceError(f"`protocol` must be 'paper' or 'strict', but is {protocol!r}.")
+    return protocol
+
+
+def probabilities_and_targets(probabilities: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The pair as float64 (N, C) arrays of one shape, probabilities in [0, 1].
+
+    Raises:
+        ViceError: shapes differ, targets beside 0 and 1, or a probability outside [0, 1].
+    """
+    values, truth = logits_and_targets(probabilities, targets, "probabilities")
+    if len(values) and (values.min() < 0 or values.max() > 1):
+        raise ViceError(
+            f"`probabilities` must lie in [0, 1], but span {values.min():g} to {values.max():g}.",
+            "Logits become probabilities with torchvice.metrics.sigmoid(logits).",
+        )
+    return values, truth
+
+
+def confidence(probabilities: ArrayLike, inclusive: bool = False) -> np.ndarray:
+    """Confidence of every image: the mean probability of the predicted classes, else the largest probability.
+
+    Args:
+        probabilities: (N, C) in [0, 1].
+        inclusive: count a probability of exactly one half as predicted. The original does so inside ECE-ML, not in
+            its per-sample table.
+
+    Returns:
+        (N,) in [0, 1].
+
+    Raises:
+        ViceError: not (N, C).
+
+    Example:
+        >>> confidence([[0.9, 0.7, 0.2], [0.4, 0.1, 0.2]]).round(2).tolist()
+        [0.8, 0.4]
+    """
+    values = as_array("probabilities", probabilities, 2)
+    predicted = values >= 0.5 if inclusive else values > 0.5
+    count = predicted.sum(axis=1)
+    mean = (values * predicted).sum(axis=1) / np.maximum(count, 1)
+    return np.where(count > 0, mean, values.max(axis=1, initial=0.0))
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Elementwise quotient, NaN for 0 / 0."""
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+
+
+def _label_sets(predicted: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    said, truth = logits_and_targets(zero_one("predicted", predicted), targets, "predicted")
+    return said == 1, truth == 1
+
+
+def sample_accuracy(predicted: ArrayLike, targets: ArrayLike) -> np.ndarray:
+    """Jaccard index of predicted and true label set, per image.
+
+    Args:
+        predicted: (N, C), 0 or 1.
+        targets: (N, C), 0 or 1.
+
+    Returns:
+        (N,) in [0, 1]; NaN where there is neither label nor prediction.
+
+    Raises:
+        ViceError: shapes differ, or values beside 0 and 1.
+
+    Example:
+        >>> sample_accuracy([[1, 1, 0]], [[1, 0, 0]]).tolist()
+        [0.5]
+    """
+    said, truth = _label_sets(predicted, targets)
+    return _ratio((said & truth).sum(1).astype(float), (said | truth).sum(1))
+
+
+def sample_f1(predicted: ArrayLike, targets: ArrayLike) -> np.ndarray:
+    """F1 (Dice) of predicted and true label set, per image: (N,) in [0, 1], NaN where both are empty.
+
+    Arguments and errors as for `sample_accuracy`.
+    """
+    said, truth = _label_sets(predicted, targets)
+    return _ratio(2.0 * (said & truth).sum(1), said.sum(1) + truth.sum(1))
+
+
+def sample_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarray:
+    """Share of the predicted classes that are true, per image; without a prediction, whether the likeliest class is.
+
+    It is what `confidence` promises: a calibrated model's confidence equals its expectation, which does not hold for
+    the Jaccard index of the published ECE-ML.
+
+    Args:
+        probabilities: (N, C) in [0, 1].
+        targets: (N, C), 0 or 1.
+
+    Returns:
+        (N,) in [0, 1].
+
+    Raises:
+        ViceError: shapes differ, targets beside 0 and 1, or a probability outside [0, 1].
+
+    Example:
+        >>> sample_precision([[0.9, 0.7], [0.4, 0.1]], [[1, 0], [1, 0]]).tolist()
+        [0.5, 1.0]
+    """
+    values, truth = probabilities_and_targets(probabilities, targets)
+    predicted = values > 0.5
+    count = predicted.sum(axis=1)
+    top = np.take_along_axis(truth, values.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.where(count > 0, (truth * predicted).sum(axis=1) / np.maximum(count, 1), top)
+
+
+def _mean_of_rows(rows: np.ndarray, protocol: str, empty_counts: float) -> float:
+    """Mean over images. `strict` leaves undefined rows out; `paper` gives them `empty_counts`."""
+    defined = ~np.isnan(rows)
+    if checked_protocol(protocol) == "strict":
+        rows = rows[defined]
+    else:
+        rows = np.where(defined, rows, empty_counts)
+    return float(rows.mean()) if len(rows) else float("nan")
+
+
+def multilabel_accuracy(
+    probabilities: ArrayLike, targets: ArrayLike, protocol: Protocol = "paper", threshold: float = 0.5
+) -> float:
+    """ML-accuracy: the mean over images of the Jaccard index of predicted (p > threshold) and true label set.
+
+    Args:
+        probabilities: (N, C) in [0, 1].
+        targets: (N, C), 0 or 1.
+        protocol: an image with neither label nor prediction is 0/0 and makes the mean NaN under `paper`; `strict`
+            leaves it out.
+        threshold: above it a class is predicted.
+
+    Returns:
+        In [0, 1], higher is better, or NaN.
+
+    Raises:
+        ViceError: shapes differ, targets beside 0 and 1, or a probability outside [0, 1].
+
+    References:
+        Godbole and Sarawagi, Discriminative methods for multi-labeled classification, 2004.
+
+    Example:
+        >>> multilabel_accuracy([[0.9, 0.8], [0.1, 0.7]], [[1, 0], [0, 1]])
+        0.75
+    """
+    values, truth = probabilities_and_targets(probabilities, targets)
+    return _mean_of_rows(sample_accuracy(values > threshold, truth), protocol, float("nan"))
+
+
+def multilabel_f1(
+    probabilities: ArrayLike, targets: ArrayLike, protocol: Protocol = "paper", threshold: float = 0.5
+) -> float:
+    """Sample-averaged F1 of predicted (p > threshold) and true label sets.
+
+    An image with neither label nor prediction counts 0 under `paper`, and is left out under `strict`.
+
+    Example:
+        >>> round(multilabel_f1([[0.9, 0.8], [0.1, 0.7]], [[1, 0], [0, 1]]), 4)
+        0.8333
+    """
+    values, truth = probabilities_and_targets(probabilities, targets)
+    return _mean_of_rows(sample_f1(values > threshold, truth), protocol, 0.0)
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Precision, recall and F1, averaged over classes (CP, CR, CF1) and over all decisions (OP, OR, OF1); fractions."""
+
+    cp: float
+    cr: float
+    cf1: float
+    op: float
+    or_: float
+    of1: float
+
+
+def precision_recall(
+    probabilities: ArrayLike, targets: ArrayLike, threshold: float | None = 0.5, top_k: int | None = None
+) -> PrecisionRecall:
+    """CP, CR, CF1, OP, OR and OF1 of the classes with p >= threshold, or of the `top_k` likeliest.
+
+    Args:
+        probabilities: (N, C) in [0, 1].
+        targets: (N, C), 0 or 1.
+        threshold: from it on (inclusive, as published) a class is predicted; None ranks by `top_k`.
+        top_k: the number of predictions of every image, used where `threshold` is None.
+
+    Returns:
+        Fractions. A class without prediction has precision 0, one without label recall 0, and both count in the mean;
+        CF1 is the harmonic mean of CP and CR, not the mean of the classes' F1.
+
+    Raises:
+        ViceError: neither threshold nor top_k, a top_k below 1, or arguments that do not fit.
+
+    References:
+        Zhu et al., Learning spatial regularization with image-level supervisions, CVPR 2017.
+
+    Example:
+        >>> precision_recall([[0.9, 0.8], [0.1, 0.7]], [[1, 0], [0, 1]]).cp
+        0.75
+    """
+    values, truth = probabilities_and_targets(probabilities, targets)
+    if threshold is None and top_k is None:
+        raise ViceError("`precision_recall` needs a threshold or top_k, but both are None.")
+    if threshold is not None:
+        predicted = values >= threshold
+    elif top_k is not None and top_k < 1:
+        raise ViceError(f"`top_k` must be at least 1, but is {top_k}.")
+    else:
+        likeliest = np.argsort(-values, axis=1, kind="stable")[:, :top_k]
+        predicted = np.zeros(values.shape, dtype=bool)
+        np.put_along_axis(predicted, likeliest, True, axis=1)
+    return _precision_recall_of_counts((predicted & (truth == 1)).sum(0), predicted.sum(0), (truth == 1).sum(0))
+
+
+def _precision_recall_of_counts(hits: np.ndarray, said: np.ndarray, true: np.ndarray) -> PrecisionRecall:
+    def harmonic(a: float, b: float) -> float:
+        return 2 * a * b / (a + b) if a + b > 0 else 0.0
+
+    cp = float((hits / np.maximum(said, 1)).mean()) if len(hits) else 0.0
+    cr = float((hits / np.maximum(true, 1)).mean()) if len(hits) else 0.0
+    op = float(hits.sum() / max(said.sum(), 1))
+    or_ = float(hits.sum() / max(true.sum(), 1))
+    return PrecisionRecall(cp, cr, harmonic(cp, cr), op, or_, harmonic(op, or_))
+
+
+def average_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarray:
+    """Average precision of every class: the precision at each true image, averaged, ties taken together.
+
+    Args:
+        probabilities: (N, C) scores; any monotone score serves.
+        targets: (N, C), 0 or 1.
+
+    Returns:
+        (C,) in [0, 1]; NaN for a class that no image shows.
+
+    References:
+        sklearn.metrics.average_precision_score gives the same numbers.
+
+    Example:
+        >>> average_precision([[0.9], [0.8], [0.1]], [[1], [0], [1]]).round(4).tolist()
+        [0.8333]
+    """
+    values, truth = logits_and_targets(probabilities, targets, "probabilities")
+    result = np.full(values.shape[1], np.nan)
+    for c in np.flatnonzero(truth.sum(axis=0) > 0):
+        order = np.argsort(-values[:, c], kind="stable")
+        score, hit = values[order, c], truth[order, c]
+        last_of_tie = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
+        hits = np.cumsum(hit)[last_of_tie]
+        result[c] = float((np.diff(hits, prepend=0) * hits / (last_of_tie + 1)).sum() / hits[-1])
+    return result
+
+
+def mean_average_precision(probabilities: ArrayLike, targets: ArrayLike, protocol: Protocol = "paper") -> float:
+    """mAP: the mean of `average_precision` over classes.
+
+    A class that no image shows counts 0 under `paper` (the sum is divided by all C), and is left out under `strict`.
+
+    Example:
+        >>> mean_average_precision([[0.9, 0.2], [0.1, 0.1]], [[1, 0], [0, 0]], protocol="paper")
+        0.5
+        >>> mean_average_precision([[0.9, 0.2], [0.1, 0.1]], [[1, 0], [0, 0]], protocol="strict")
+        1.0
+    """
+    return _mean_of_rows(average_precision(probabilities, targets), protocol, 0.0)

@@ -1,0 +1,342 @@
+"""Overlap of class activation maps with masks: every threshold counted in one pass over the pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from torchvice.errors import ViceError, as_array, same_length
+from torchvice.metrics.counting import blocks, histogram, smallest
+from torchvice.metrics.thresholds import PAPER_THRESHOLDS, Cuts, as_cuts, count_below
+
+__all__ = ["PAPER_THRESHOLDS", "Overlap", "competing_overlap", "label_overlap", "own_histograms"]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Pixel counts of one image under the competing label set, where each pixel bears one predicted label.
+
+    Void pixels are in none of the counts. Labels are 0 for the background and c + 1 for class c.
+
+    Attributes:
+        labels: (L,) int64, rising: the background always, and every label that has a map or mask pixels.
+        mask_pixels: (L,) int64, pixels of the label in the mask.
+        predicted: (L, T) int64, pixels that bear the label at each threshold.
+        intersection: (L, T) int64, pixels that bear the label and lie inside its mask.
+        nan_pixels: pixels, void ones too, where a map is NaN.
+    """
+
+    labels: np.ndarray
+    mask_pixels: np.ndarray
+    predicted: np.ndarray
+    intersection: np.ndarray
+    nan_pixels: int = 0
+
+
+def competing_overlap(
+    maps: Any,
+    classes: Any,
+    mask: Any,
+    thresholds: Any = PAPER_THRESHOLDS,
+    *,
+    void: Any = 255,
+) -> Overlap:
+    """Counts of one image at all thresholds, where classes and background compete for each pixel.
+
+    At threshold t a pixel bears the class whose map is highest there, provided that the score is above t,
+    and background otherwise. A tie with the threshold is background, a tie between classes the lowest class.
+    Scores and thresholds are compared in float32. NaN is higher than any number, as in numpy's arg max: a
+    pixel with NaN bears that class at every threshold.
+
+    Args:
+        maps: (M, H, W) scores, or M arrays (H, W); M = 0 leaves background everywhere.
+        classes: (M,) class of each map, 0..C-1, in any order, none twice.
+        mask: (H, W) integers, 0 for background and c + 1 for class c; or (C, H, W) booleans, whose planes may
+            overlap: background is then where no plane is set.
+        thresholds: (T,) rising numbers.
+        void: the value in an index mask that is not counted. With boolean planes (H, W)
+            booleans, or None; a number says nothing there.
+
+    Raises:
+        ViceError: shapes that differ, classes that are negative or come twice, a mask of other values,
+            thresholds that do not rise.
+
+    References:
+        The evaluation of weakly supervised segmentation seeds, as published with the VICE paper.
+
+    Example:
+        >>> counts = competing_overlap([[[0.9, 0.2]]], [4], np.array([[5, 0]]), [0.1, 0.5])
+        >>> counts.labels, counts.intersection
+        (array([0, 5]), array([[0, 1],
+               [1, 1]]))
+    """
+    cuts = as_cuts(thresholds)
+    mask = _as_mask(mask)
+    planes, ordered = _as_planes(maps, classes, mask.shape[-2:])
+    if mask.ndim == 3:
+        return _against_planes(planes, cuts, ordered, mask, void_plane(mask, void))
+    return _against_index(planes, cuts, ordered, mask, void)
+
+
+def label_overlap(prediction: Any, mask: Any, *, void: Any = 255) -> Overlap:
+    """Counts of one image whose prediction is a label map, such as a PNG: an Overlap with T = 1.
+
+    What the prediction says on void pixels of the mask is ignored. Elsewhere a prediction that is void itself
+    bears no label, not even background: the mask's label misses that pixel.
+
+    Args:
+        prediction: (H, W) integers, 0 for background and c + 1 for class c.
+        mask: as in `competing_overlap`.
+        void: as in `competing_overlap`.
+
+    Raises:
+        ViceError: shapes that differ, or values that are not labels.
+
+    Example:
+        >>> label_overlap(np.array([[3, 3]]), np.array([[3, 0]])).intersection[:, 0]
+        array([0, 1])
+    """
+    mask = _as_mask(mask)
+    prediction = as_array("prediction", prediction, 2, None)
+    if prediction.dtype.kind not in "iu" or prediction.shape != mask.shape[-2:]:
+        raise ViceError(
+            f"`prediction` must be integer labels of the mask's size {mask.shape[-2:]}, but is "
+            f"{prediction.dtype} of shape {prediction.shape}."
+        )
+    hidden = void_plane(mask, void)
+    seen = np.unique(prediction if hidden is None else prediction[~hidden])
+    silent = void if mask.ndim == 2 and void in seen else None
+    found = seen[(seen != 0) & (seen != silent)].astype(np.int64)
+    if found.size and found[0] < 0:
+        raise ViceError(f"`prediction` must hold labels from 0 on, but holds {found[0]}.")
+    # Each label is a map of its own. The void of the prediction is one more, a class that no mask holds.
+    maps = [prediction == label for label in found]
+    classes = found - 1
+    if silent is None:
+        return competing_overlap(maps, classes, mask, [0.5], void=void)
+    beyond = int(max(found.max(initial=0), mask.max(initial=0))) + 1
+    counts = competing_overlap([*maps, prediction == silent], [*classes, beyond - 1], mask, [0.5], void=void)
+    return Overlap(counts.labels[:-1], counts.mask_pixels[:-1], counts.predicted[:-1], counts.intersection[:-1])
+
+
+def own_histograms(
+    maps: Any, classes: Any, mask: Any, bins: int = 256, *, void: Any = 255
+) -> tuple[np.ndarray, np.ndarray]:
+    """Histograms of each map inside and outside its own class, whatever the other classes do.
+
+    Args:
+        maps: (M, H, W) scores on [0, 1]; what lies outside counts in the first or the last bin.
+        classes: (M,) class of each map.
+        mask: as in `competing_overlap`.
+        bins: B equal bins; bin b holds b/B <= v < (b + 1)/B, the last one 1.0 too.
+        void: as in `competing_overlap`. Void pixels and pixels where the map is NaN are in neither histogram.
+
+    Returns:
+        (inside, outside): two (M, B) int64 arrays, rows in the order of `maps`.
+
+    Raises:
+        ViceError: as in `competing_overlap`, or fewer than one bin.
+
+    Example:
+        >>> own_histograms([[[0.9, 0.2]]], [4], np.array([[5, 0]]), bins=2)
+        (array([[0, 1]]), array([[1, 0]]))
+    """
+    if bins < 1:
+        raise ViceError(f"`bins` must be at least 1, but is {bins}.")
+    mask = _as_mask(mask)
+    planes, ordered = _as_planes(maps, classes, mask.shape[-2:])
+    hidden = void_plane(mask, void)
+    counts = np.zeros((len(planes), 2 * bins + 1), np.int64)
+    index = np.empty(math.prod(mask.shape[-2:]), smallest(2 * bins + 1))
+    for place, (plane, label) in enumerate(zip(planes, ordered, strict=True)):
+        inside = (mask == label + 1 if mask.ndim == 2 else _plane_of(mask, label + 1)).reshape(-1)
+        for part in blocks(plane.size):
+            position = np.clip(plane[part] * np.float32(bins), 0, bins - 1)
+            lost = None if hidden is None else hidden.reshape(-1)[part]
+            if np.isnan(position.max()):
+                lost = np.isnan(position) | (False if lost is None else lost)
+                position[lost] = 0
+            index[part] = position
+            index[part] += np.multiply(inside[part], bins, dtype=index.dtype)
+            if lost is not None:
+                np.copyto(index[part], 2 * bins, where=lost)
+        counts[place] = histogram(index, 2 * bins + 1)
+    rows = np.argsort(np.argsort(as_array("classes", classes, 1, np.int64)))
+    return counts[rows, bins:-1], counts[rows, :bins]
+
+
+def void_plane(mask: np.ndarray, void: Any) -> np.ndarray | None:
+    """(H, W) booleans, true where nothing is counted; None if there is no such pixel to look for."""
+    if mask.ndim == 2:
+        return None if void is None else mask == void
+    if not isinstance(void, np.ndarray) and not hasattr(void, "detach"):
+        return None
+    plane = as_array("void", void, 2, bool)
+    if plane.shape != mask.shape[1:]:
+        raise ViceError(f"`void` must have the size of the mask's planes {mask.shape[1:]}, but has {plane.shape}.")
+    return plane
+
+
+def _as_mask(mask: Any) -> np.ndarray:
+    array = as_array("mask", mask, 3 if getattr(mask, "ndim", 2) == 3 else 2, None)
+    if array.dtype.kind == "b" and array.ndim == 2:
+        array = array.view(np.uint8)
+    if array.dtype.kind not in ("b" if array.ndim == 3 else "iu"):
+        raise ViceError(
+            f"`mask` must be (H, W) integers or (C, H, W) booleans, but is {array.dtype} of shape {array.shape}."
+        )
+    return array
+
+
+def _as_planes(maps: Any, classes: Any, size: tuple[int, ...]) -> tuple[list[np.ndarray], list[int]]:
+    """The maps as flat float32 arrays in the order of their class, and the classes, rising."""
+    given: list[int] = as_array("classes", classes, 1, np.int64).tolist()
+    same_length(maps=maps, classes=given)
+    order = sorted(range(len(given)), key=given.__getitem__)
+    ordered = [given[place] for place in order]
+    if len(set(ordered)) < len(ordered) or min(ordered, default=0) < 0:
+        raise ViceError(f"`classes` must be 0 or more and none twice, but is {given}.")
+    planes = [as_array("maps", maps[place], 2, np.float32) for place in order]
+    for plane in planes:
+        if plane.shape != size:
+            raise ViceError(
+                f"`maps` must have the mask's size {tuple(size)}, but one has {plane.shape}.",
+                "Resize the maps to the image, not the mask to the maps.",
+            )
+    return [plane.reshape(-1) for plane in planes], ordered
+
+
+def _winners(planes: Sequence[np.ndarray], pixels: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Per pixel the place of the highest map, the first if several, and its score; and how many pixels hold NaN."""
+    small = np.uint8 if len(planes) <= 256 else np.int32
+    winner = np.zeros(pixels, small)
+    if not planes:
+        return winner, np.full(pixels, -np.inf, np.float32), 0
+    score = planes[0]
+    for place, plane in enumerate(planes[1:], 1):
+        # Places rise, so the maximum replaces; writing through a boolean mask takes several times longer.
+        np.maximum(winner, (plane > score).view(np.uint8) * small(place), out=winner)
+        score = np.maximum(score, plane)
+    if not np.isnan(score.max()):  # np.maximum hands NaN on, the comparison above does not see it
+        return winner, score, 0
+    lost = np.isnan(score)
+    winner = np.argmax(np.stack(planes), axis=0).astype(small)
+    return winner, np.where(lost, np.float32(np.inf), score), int(lost.sum())
+
+
+def _count_above(
+    planes: Sequence[np.ndarray],
+    cuts: Cuts,
+    pixels: int,
+    codes: int,
+    code_of: Callable[[slice, np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Pixels of each code (codes,), those of them that each map wins above each threshold (codes, M, T), and NaNs.
+
+    `code_of` gives the codes of a block of pixels, 0..codes - 1, from the block and its winning maps.
+    """
+    shape = (codes, max(len(planes), 1), len(cuts.table) + 1)
+    index = np.empty(pixels, smallest(math.prod(shape)))
+    nan_pixels = 0
+    for part in blocks(pixels):
+        block = index[part]
+        winner, score, lost = _winners([plane[part] for plane in planes], len(block))
+        # Code, winner and score of a pixel make one integer, whose histogram holds every count of the image.
+        count_below(score, cuts, block)
+        if len(planes) > 1:
+            block += np.multiply(winner, shape[2], dtype=block.dtype, casting="unsafe")
+        block += np.multiply(code_of(part, winner), shape[1] * shape[2], dtype=block.dtype, casting="unsafe")
+        nan_pixels += lost
+    counts = histogram(index, math.prod(shape)).reshape(shape)
+    above = counts[:, : len(planes), :0:-1].cumsum(axis=-1)[..., ::-1]
+    return counts.sum(axis=(1, 2)), above, nan_pixels
+
+
+def _against_index(
+    planes: Sequence[np.ndarray], cuts: Cuts, classes: Sequence[int], mask: np.ndarray, void: Any
+) -> Overlap:
+    if mask.dtype == np.uint8:
+        # 255, void as a rule, becomes 0: so few codes are left that their histogram stays small.
+        code: np.ndarray = mask.reshape(-1) + np.uint8(1)
+        values: list[int] = [code - 1 if code else 255 for code in range(int(code.max(initial=0)) + 1)]
+    else:
+        present, code = np.unique(mask, return_inverse=True)
+        values, code = present.tolist(), code.reshape(-1)
+    counted = _count_above(planes, cuts, mask.size, len(values), lambda part, _: code[part])
+    total, above, nan_pixels = counted
+    rows = {value: row for row, value in enumerate(values) if total[row] and value != void}
+    if min(rows, default=0) < 0:
+        raise ViceError(
+            f"`mask` must hold labels from 0 on, but holds {min(rows)}.",
+            f"If that value marks void pixels, name it: void={min(rows)}.",
+        )
+    own = np.zeros(above.shape[1:], np.int64)
+    for place, label in enumerate(classes):
+        if label + 1 in rows:
+            own[place] = above[rows[label + 1], place]
+    bare = above[rows[0]] if 0 in rows else np.zeros_like(own)
+    won = above[list(rows.values())].sum(axis=0)
+    pixels = {value: int(total[row]) for value, row in rows.items()}
+    return _gather(classes, pixels, sum(pixels.values()), won, own, bare, nan_pixels)
+
+
+def _against_planes(
+    planes: Sequence[np.ndarray],
+    cuts: Cuts,
+    classes: Sequence[int],
+    mask: np.ndarray,
+    hidden: np.ndarray | None,
+) -> Overlap:
+    own = [_plane_of(mask, label + 1).reshape(-1) for label in classes]
+    fixed = np.where(mask.any(axis=0), np.uint8(2), np.uint8(0))  # background 0, own 1, another 2, void 3
+    if hidden is not None:
+        fixed[hidden] = 3
+    fixed = fixed.reshape(-1)
+
+    def code_of(part: slice, winner: np.ndarray) -> np.ndarray:
+        code = fixed[part].copy()
+        for place, plane in enumerate(own):
+            code[plane[part] & (winner == place) & (code == 2)] = 1
+        return code
+
+    total, above, nan_pixels = _count_above(planes, cuts, fixed.size, 4, code_of)
+    seen = mask if hidden is None else mask & ~hidden
+    pixels = {0: int(total[0])} | {label: int(n) for label, n in enumerate(seen.sum(axis=(1, 2)), 1) if n}
+    won = above[:3].sum(axis=0)
+    return _gather(classes, pixels, int(total[:3].sum()), won, above[1], above[0], nan_pixels)
+
+
+def _plane_of(mask: np.ndarray, label: int) -> np.ndarray:
+    if label > len(mask):
+        raise ViceError(f"`classes` must be below {len(mask)}, the planes of the mask, but one is {label - 1}.")
+    return mask[label - 1]
+
+
+def _gather(
+    classes: Sequence[int],
+    pixels: Mapping[int, int],
+    counted: int,
+    won: np.ndarray,
+    own: np.ndarray,
+    bare: np.ndarray,
+    nan_pixels: int,
+) -> Overlap:
+    """The Overlap from the mask's pixels of each label, and from what each map won (M, T).
+
+    `won` is that in all, `own` inside the map's own class, `bare` on the mask's background. What no map wins, the
+    background does.
+    """
+    labels = sorted({0, *pixels, *(label + 1 for label in classes)})
+    mask_pixels = np.array([pixels.get(label, 0) for label in labels], dtype=np.int64)
+    predicted = np.zeros((len(labels), own.shape[1]), np.int64)
+    intersection = np.zeros_like(predicted)
+    for place, label in enumerate(classes):
+        row = labels.index(label + 1)
+        predicted[row], intersection[row] = won[place], own[place]
+    predicted[0] = counted - won.sum(axis=0)
+    intersection[0] = mask_pixels[0] - bare.sum(axis=0)
+    return Overlap(np.array(labels, dtype=np.int64), mask_pixels, predicted, intersection, nan_pixels)

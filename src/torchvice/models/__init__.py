@@ -1,0 +1,1 @@
+"""Networks: built by timm, filled from local files, and where they keep their last map."""

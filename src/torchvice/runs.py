@@ -1,0 +1,132 @@
+"""Run: a folder with the settings, checkpoints, dataset and results of one training."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchvice.config import Settings, load_settings
+from torchvice.errors import ViceError
+from torchvice.files import existing_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from torchvice.data.voc import VocDataset
+
+__all__ = ["Run"]
+
+
+class Run:
+    """A run's folder. Nothing is read before it is asked for, and nothing but settings without torch.
+
+    Args:
+        folder: where config.yaml lies.
+
+    Raises:
+        ViceError: no run's folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        if not self.config.is_file():
+            raise ViceError(
+                f"A run must be a folder with config.yaml, but {self.folder} is none.",
+                "`vice train` makes one and says where.",
+            )
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def config(self) -> Path:
+        """The file of the settings."""
+        return self.folder / "config.yaml"
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """What the run was trained with; the class names are filled in."""
+        return load_settings(self.config)
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The C class names, in the order of the network's outputs.
+
+        Raises:
+            ViceError: the settings do not name them.
+        """
+        if self.settings.data.classes is None:
+            raise ViceError(f"A run's settings must name its classes, but {self.config} has no data.classes.")
+        return self.settings.data.classes
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of best.ckpt and last.ckpt."""
+        return self.folder / "checkpoints"
+
+    def checkpoint(self, which: str | os.PathLike[str] = "best") -> Path:
+        """The file of a checkpoint: `best`, `last`, or any path.
+
+        Raises:
+            ViceError: there is none (yet).
+        """
+        if which not in ("best", "last"):
+            return existing_file(which, "The checkpoint", "Give best, last or the path of a file.")
+        path = self.checkpoints / f"{which}.ckpt"
+        way_out = f"Finish the first epoch: vice train {self.config} --resume."
+        return existing_file(path, f"The checkpoint `{which}`", way_out)
+
+    def model(self, checkpoint: str | os.PathLike[str] = "best") -> nn.Module:
+        """The trained network, (N, 3, H, W) -> (N, C) logits, in eval mode, on the CPU.
+
+        Raises:
+            ViceError: no such checkpoint, or one that is damaged or of another network.
+        """
+        from torchvice.models.build import build_model
+
+        path = self.checkpoint(checkpoint)
+        chosen = self.settings.model
+        model = build_model(chosen.name, len(self.classes), weights=path, arguments=chosen.arguments)
+        return model.eval()
+
+    def dataset(
+        self, split: str | os.PathLike[str] | None = None, root: str | os.PathLike[str] | None = None
+    ) -> VocDataset:
+        """A split of the run's dataset, or of another one with the same classes.
+
+        Args:
+            split: a split's name or a list file; None: data.eval_split.
+            root: the dataset's folder; None: data.root.
+
+        Raises:
+            ViceError: see VocDataset.
+        """
+        from torchvice.data.voc import VocDataset
+
+        data = self.settings.data
+        split = data.eval_split if split is None else split
+        return VocDataset(
+            data.root if root is None else root, split, classes=self.classes, labels=data.labels, masks=data.masks
+        )
+
+    def assess_dir(self, split: str | os.PathLike[str] | None = None) -> Path:
+        """Where the table of a split lies; a list file gives its name without the ending."""
+        name = Path(self.settings.data.eval_split if split is None else split).name
+        return self.folder / "assess" / name.removesuffix(".txt")
+
+    @property
+    def logs(self) -> Path:
+        """The folder of Lightning's CSV and TensorBoard logs, one version_N a start."""
+        return self.folder / "logs"
+
+    @property
+    def measures_json(self) -> Path:
+        """The file of all numbers."""
+        return self.folder / "measures.json"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the figures."""
+        return self.folder / "figures"

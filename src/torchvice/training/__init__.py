@@ -1,0 +1,1 @@
+"""Step 1, training: a LightningModule, its schedules and its run."""

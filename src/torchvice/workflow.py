@@ -1,0 +1,414 @@
+"""Workflow: what a command does with a RUN, a table or a file; the joints between the rooms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchvice.errors import ViceError, nearest
+from torchvice.files import write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from torchvice.data import VocDataset
+    from torchvice.measures import Measures
+    from torchvice.runs import Run
+    from torchvice.samples import Samples
+
+__all__ = [
+    "Measured",
+    "Subject",
+    "assess_subject",
+    "draw_all",
+    "draw_cases",
+    "draw_measures",
+    "explain_subject",
+    "foreign_subject",
+    "measure_path",
+    "read_class_map",
+    "run_subject",
+    "write_legacy_table",
+    "write_measures",
+]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, the data it is asked about, and how both meet: what steps 2 to 4 need."""
+
+    model: nn.Module
+    dataset: VocDataset
+    out: Path
+    mean: Sequence[float]
+    std: Sequence[float]
+    view_size: int | None
+    crop: int | None
+    batch_size: int
+    made_by: dict[str, Any]
+    class_map: list[list[int]] | None = None
+
+
+def run_subject(run: Run, split: str | None = None, checkpoint: str = "best") -> Subject:
+    """The subject of a RUN: its checkpoint on a split of its dataset (None: the one its settings measure)."""
+    settings = run.settings
+    dataset = run.dataset(split)
+    return Subject(
+        run.model(checkpoint),
+        dataset,
+        run.assess_dir(dataset.split),
+        settings.transform.mean,
+        settings.transform.std,
+        settings.assess.view_size,
+        settings.transform.crop,
+        settings.assess.batch_size,
+        {"run": settings.session_name, "network": settings.model.name, "checkpoint": Path(checkpoint).name},
+    )
+
+
+def foreign_subject(
+    name: str,
+    weights: str | os.PathLike[str],
+    dataset: VocDataset,
+    out: str | os.PathLike[str],
+    class_map: str | os.PathLike[str] | None = None,
+    batch_size: int = 16,
+    view_size: int | None = None,
+    crop: int | None = None,
+) -> Subject:
+    """The subject of a checkpoint that torchvice did not train, with timm's preprocessing for the network.
+
+    Args:
+        name: timm's name of the network.
+        weights: a local file; how many outputs the network has is read from its classifier.
+        dataset: what it is asked about.
+        out: the folder of the table.
+        class_map: a JSON or YAML file, see `read_class_map`; None: the outputs are the data's classes, in their order.
+        batch_size, view_size, crop: as for `torchvice.assess`.
+
+    Raises:
+        ViceError: weights that do not fit the network, or outputs that do not fit the classes.
+    """
+    from torchvice.models.build import build_model, classifier_outputs, load_weights, preprocessing
+
+    outputs = classifier_outputs(name, weights)
+    groups = None if class_map is None else read_class_map(class_map, dataset.classes, outputs)
+    if groups is None and outputs != len(dataset.classes):
+        raise ViceError(
+            f"The network must have an output for each of {len(dataset.classes)} classes, but has {outputs}.",
+            "Say which outputs mean which class: --class-map FILE.",
+        )
+    model = build_model(name, outputs)
+    load_weights(model, weights)
+    expected = preprocessing(model)
+    return Subject(
+        model,
+        dataset,
+        Path(out),
+        expected.mean,
+        expected.std,
+        view_size,
+        crop,
+        batch_size,
+        {"network": name, "weights": Path(weights).name},
+        groups,
+    )
+
+
+def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs: int) -> list[list[int]]:
+    """The model's outputs that mean each of the data's classes.
+
+    Args:
+        path: JSON or YAML, {class name: output index or list of indices}; several mean "any of these", and their
+            largest logit counts.
+        classes: (C,) the data's class names; each must be in the file.
+        outputs: how many the model has.
+
+    Raises:
+        ViceError: no such file, a class that is missing or unknown, or an index outside the outputs.
+    """
+    import yaml
+
+    from torchvice.files import existing_file
+
+    path = existing_file(path, "The class map")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ViceError(f"The class map {path} must be JSON or YAML, but is not: {error}.") from None
+    if not isinstance(content, Mapping):
+        raise ViceError(f"The class map {path} must map class names to outputs, but is a {type(content).__name__}.")
+    known = {str(name): value for name, value in content.items()}
+    for name in known:
+        if name not in classes:
+            unknown = f"The class map {path} names `{name}`, which is no class of the data."
+            raise ViceError(unknown, nearest(name, classes))
+    groups = []
+    for name in classes:
+        if name not in known:
+            raise ViceError(f"The class map {path} must name every class of the data, but lacks `{name}`.")
+        group = known[name] if isinstance(known[name], list) else [known[name]]
+        if not group or not all(type(i) is int and 0 <= i < outputs for i in group):
+            raise ViceError(f"The class map's `{name}` must be outputs 0 to {outputs - 1}, but is {known[name]!r}.")
+        groups.append(group)
+    return groups
+
+
+def assess_subject(
+    subject: Subject,
+    *,
+    protocols: Sequence[Any] = ("paper", "strict"),
+    method: str = "auto",
+    layer: str | None = None,
+    device: str = "auto",
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Samples:
+    """Steps 2 to 4 in one pass, see `torchvice.assess`."""
+    from torchvice.assessment import assess
+
+    return assess(
+        subject.model,
+        subject.dataset,
+        out=subject.out,
+        protocols=protocols,
+        method=method,
+        layer=layer,
+        class_map=subject.class_map,
+        view_size=subject.view_size,
+        crop=subject.crop,
+        mean=subject.mean,
+        std=subject.std,
+        batch_size=subject.batch_size,
+        workers=workers,
+        device=device,
+        made_by=subject.made_by,
+        progress=progress,
+    )
+
+
+def explain_subject(
+    subject: Subject,
+    folder: str | os.PathLike[str],
+    *,
+    protocol: str = "paper",
+    file_format: str = "npz",
+    method: str = "auto",
+    layer: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> int:
+    """Step 2 as files: the true labels' maps of every image, one file an image; returns how many were written.
+
+    See `torchvice.export.write_map_files`.
+    """
+    from torchvice.export import write_map_files
+
+    return write_map_files(
+        subject.model,
+        subject.dataset,
+        folder,
+        protocol=protocol,
+        file_format=file_format,
+        method=method,
+        layer=layer,
+        class_map=subject.class_map,
+        view_size=subject.view_size,
+        crop=subject.crop,
+        mean=subject.mean,
+        std=subject.std,
+        batch_size=subject.batch_size,
+        device=device,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `vice measure` found: `measures`; the table or CSV; a `title`; the folder where results belong."""
+
+    measures: Measures
+    samples: Samples | None
+    title: str
+    home: Path
+    csv: Any = None
+
+
+def measure_path(path: str | os.PathLike[str], split: str | None = None, num_classes: int = 20) -> Measured:
+    """Measure a RUN, a folder of shards, or a CSV of the original implementation.
+
+    Args:
+        path: a RUN (its `split`, or the only one assessed), a folder with a manifest.json, or a .csv file.
+        split: of a RUN.
+        num_classes: of a CSV, which does not say.
+
+    Raises:
+        ViceError: none of these, or a RUN that was not assessed.
+    """
+    from torchvice.interop import read_table
+    from torchvice.measures import measure, measure_table
+    from torchvice.samples import Samples
+
+    path = Path(path)
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            way_out = "Name a RUN or a table's folder."
+            raise ViceError(f"A file that is measured must be a .csv table, but is {path}.", way_out)
+        table = read_table(path)
+        return Measured(measure_table(table, num_classes), None, path.stem, path.with_suffix(""), table)
+    if not path.is_dir():
+        raise ViceError(f"A RUN, a table's folder or a CSV is measured, but there is nothing at {path}.")
+    if (path / "manifest.json").is_file():
+        samples = Samples.load(path)
+        return Measured(measure(samples), samples, path.name, path)
+    samples = Samples.load(_assessed(path, split))
+    return Measured(measure(samples), samples, path.name, path)
+
+
+def _assessed(run: Path, split: str | None) -> Path:
+    """The folder of the RUN's table."""
+    found = sorted(manifest.parent for manifest in run.glob("assess/*/manifest.json"))
+    names = [folder.name for folder in found]
+    if not found:
+        known = (run / "config.yaml").is_file()
+        neither = "A RUN has a config.yaml, a table a manifest.json."
+        way_out = f"Assess it first: vice assess {run}" if known else neither
+        raise ViceError(f"{run} must be a RUN that was assessed, but no table is in it.", way_out)
+    if split is not None:
+        name = split.removesuffix(".txt")
+        if name not in names:
+            raise ViceError(f"{run} was not assessed on `{name}`.", f"Assessed: {', '.join(names)}.")
+        return found[names.index(name)]
+    if len(found) > 1:
+        from torchvice.runs import Run
+
+        name = Run(run).settings.data.eval_split.removesuffix(".txt")
+        if name not in names:
+            raise ViceError(f"{run} was assessed on several splits: {', '.join(names)}.", "Name one: --split NAME.")
+        return found[names.index(name)]
+    return found[0]
+
+
+def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
+    """The diagrams that the measures have numbers for, each as PNG and PDF; returns the files."""
+    from torchvice.report.figures import reliability_diagram, save_figure, threshold_curve, vice_diagram
+
+    folder, diagrams, files = Path(folder), measures.diagrams, []
+    if diagrams.loss is not None and diagrams.ji is not None and len(diagrams.loss):
+        value = measures.paper["vice"]
+        figure = vice_diagram(diagrams.loss, diagrams.ji, None if np.isnan(value) else value, title=title)
+        files += save_figure(figure, folder / "vice")
+    for protocol, reliability in diagrams.reliability.items():
+        section = getattr(measures, protocol)
+        if protocol == "strict":  # whose bars are the precision, see docs/definitions.md
+            inside = reliability.count > 0
+            mean = float(np.average(reliability.accuracy[inside], weights=reliability.count[inside]))
+            named: dict[str, Any] = {"accuracy": mean, "accuracy_label": "Precision", "ece_label": "ECE-ML (strict)"}
+        else:
+            named = {"accuracy": _known(section["ml_accuracy"])}
+        figure = reliability_diagram(reliability, ece=_known(reliability.ece), title=title, **named)
+        files += save_figure(figure, folder / f"reliability_{protocol}")
+    curves = {
+        name: (curve.thresholds, curve.mean_iou, _known(curve.best_threshold))
+        for name, curve in diagrams.curves.items()
+        if not np.isnan(curve.mean_iou).all()
+    }
+    if curves:
+        files += save_figure(threshold_curve(curves, title=title), folder / "threshold_curve")
+    return files
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def draw_cases(samples: Samples, dataset: VocDataset, folder: str | os.PathLike[str], each: int = 2) -> list[Path]:
+    """A sheet of cases of `strict`: the clearest agreements and disagreements of prediction and explanation."""
+    from torchvice.measures.choice import chosen_cases
+    from torchvice.measures.pairs import true_pairs
+    from torchvice.report.cases import case_sheet
+    from torchvice.report.figures import save_figure
+
+    pairs = true_pairs(samples)
+    choices = chosen_cases(pairs, each)
+    if not choices:
+        return []
+    cases = [_case(samples, dataset, pairs, choice) for choice in choices]
+    return save_figure(case_sheet(cases, columns=2), Path(folder) / "cases")
+
+
+def _case(samples: Samples, dataset: VocDataset, pairs: Any, choice: Any) -> Any:
+    """A case with its pixels: image and mask from the dataset, the map from the table."""
+    from torchvice.interop import bilinear
+    from torchvice.metrics import sigmoid
+    from torchvice.report.cases import Case
+
+    image_id, label = str(pairs.image_id[choice.row]), int(pairs.class_index[choice.row]) + 1
+    index = [record.image_id for record in dataset.records].index(image_id)
+    chosen = samples.manifest["protocols"]["strict"]
+    images = samples.of_view(chosen["view"])
+    row = int(np.flatnonzero(images.image_id == image_id)[0])
+    maps, regions = samples.maps, samples.of_explanation(chosen["explanation"])
+    here = (maps.image_id == image_id) & (maps.explanation == chosen["explanation"]) & (maps.label == label)
+    region = np.flatnonzero((regions.image_id == image_id) & (regions.label == label))[0]
+    picture = dataset.image(index)
+    low = np.maximum(maps.map[np.flatnonzero(here)[0]].astype(np.float32), 0)
+    full = bilinear(np.nan_to_num(low)[None], picture.shape[:2])[0]
+    probabilities = sigmoid(images.logits[row].astype(float))
+    names = samples.classes
+    return Case(
+        image=picture,
+        map=full / full.max() if full.max() > 0 else full,
+        mask=dataset.mask(index),
+        class_name=names[label - 1],
+        label=label,
+        ji=_known(float(images.ji[row])),
+        iou=float(pairs.quality[choice.row]),
+        confidence=float(probabilities[label - 1]),
+        labels=tuple(names[c] for c in np.flatnonzero(images.targets[row])),
+        prediction=tuple(names[c] for c in np.flatnonzero(probabilities > 0.5)),
+        image_id=image_id,
+        status=str(regions.status[region]),
+        kind=choice.kind,
+    )
+
+
+def draw_all(found: Measured, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
+    """The diagrams and, where the table's images still lie where they were, the cases; returns the files."""
+    files = draw_measures(found.measures, folder, title)
+    if found.samples is not None and "strict" in found.samples.manifest["protocols"]:
+        dataset = _dataset_of(found.samples)
+        if dataset is not None:
+            files += draw_cases(found.samples, dataset, folder)
+    return files
+
+
+def _dataset_of(samples: Samples) -> VocDataset | None:
+    """The dataset that a table was made from, where it still lies there, else None."""
+    from torchvice.data import VocDataset
+
+    source = samples.manifest["dataset"]
+    try:
+        return VocDataset(source["root"], source["split"], classes=samples.classes)
+    except ViceError:
+        return None
+
+
+def write_measures(measures: Measures, path: str | os.PathLike[str]) -> Path:
+    """`vice measure --json`."""
+    return write_json(path, measures.to_json())
+
+
+def write_legacy_table(found: Measured, path: str | os.PathLike[str]) -> Path:
+    """`vice measure --write-csv`: the original's table, from the table's `paper` rows or from the CSV that was read."""
+    from torchvice.interop import write_table
+    from torchvice.measures.legacy import legacy_table
+
+    return write_table(path, found.csv if found.samples is None else legacy_table(found.samples))

@@ -1,0 +1,261 @@
+"""The engine: equal to the published maps, exact under every mode of the caller, and leaving no trace."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from torchvice import Explainer, ViceError
+from torchvice.data.transforms import normalise
+from torchvice.explain import map_status, upsample
+from torchvice.explain import normalise as normalise_maps
+from torchvice.models.families import MapSite
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture(scope="module")
+def cam_reference():
+    return np.load(REFERENCE / "F_cam.npz")
+
+
+@pytest.fixture(scope="module")
+def resnet(cam_reference):
+    model = timm.create_model("test_resnet", num_classes=20)
+    weights = {key[3:]: torch.tensor(cam_reference[key]) for key in cam_reference if key.startswith("sd/")}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing)
+    return model
+
+
+@pytest.fixture(scope="module")
+def vit():
+    found = np.load(REFERENCE / "H_gradcam.npz")
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=20, embed_dim=48, depth=3, num_heads=4)
+    model.load_state_dict({key[3:]: torch.tensor(found[key]) for key in found if key.startswith("sd/")})
+    return model, found
+
+
+class Toy(nn.Module):
+    """Two channels, their mean, a linear layer: CAM can be worked out by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(3, 2, 1, bias=False)
+        self.act = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.fc(self.act(self.features(x)).mean((2, 3)))
+
+
+def test_cam_equals_the_published_maps(resnet, cam_reference):
+    explainer = Explainer(resnet)
+    assert explainer.method == "cam"
+    for name in cam_reference["names"]:
+        x = normalise(cam_reference[f"{name}/rgb"], MEAN, STD)
+        found = explainer(torch.stack([x, x.flip(-1)]), [range(20)] * 2)
+        low = found.maps.reshape(2, 20, *found.maps.shape[1:]).clamp(min=0)
+        np.testing.assert_allclose(low, cam_reference[f"{name}/raw_lowres_cam"], atol=1e-4)
+        keys = torch.tensor(cam_reference[f"{name}/keys"])
+        there, back = (upsample(maps[keys], x.shape[1:]) for maps in low)
+        cams = normalise_maps(there + back.flip(-1), "paper")
+        np.testing.assert_allclose(cams, cam_reference[f"{name}/cams"], atol=1e-4)
+
+
+def test_gradcam_on_a_vit_equals_the_reference(vit):
+    model, reference = vit
+    images = torch.stack([normalise(rgb, MEAN, STD) for rgb in reference["resized_rgb"]])
+    found = Explainer(model)(images, reference["classes"].tolist())
+    np.testing.assert_allclose(found.logits, reference["logits"], atol=1e-5)
+    expected = [
+        reference[f"{name}/c{c}/raw14"]
+        for name, classes in zip(reference["names"], reference["classes"], strict=True)
+        for c in classes
+    ]
+    np.testing.assert_allclose(found.maps, expected, atol=1e-7)  # the maps are about 0.01
+
+
+def test_gradcam_of_a_pooled_linear_head_is_cam_over_the_number_of_places(resnet):
+    # d logit / d A[k, y, x] = w[k] / (h w): the mean gradient is the weight over the number of places.
+    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    cam = Explainer(resnet, "cam")(images, [[0, 5], [7]])
+    grad = Explainer(resnet, "gradcam")(images, [[0, 5], [7]])
+    places = cam.maps.shape[1] * cam.maps.shape[2]
+    torch.testing.assert_close(grad.maps * places, cam.maps, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(grad.logits, cam.logits)
+
+
+def test_a_toy_by_hand():
+    model = Toy()
+    with torch.no_grad():
+        model.features.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])[..., None, None])
+        model.fc.weight.copy_(torch.tensor([[2.0, -1.0], [0.0, 1.0], [1.0, 1.0]]))
+    image = torch.tensor([[[[1.0, 3.0]], [[2.0, 0.0]], [[9.0, 9.0]]]])  # red 1 3, green 2 0
+    # Class 0: mean gradients 2/2 and -1/2 of two places: red - green / 2 = [0, 3].
+    found = Explainer(model, "gradcam", layer="act")(image, [[0, 1]])
+    assert found.maps[0].tolist() == [[0.0, 3.0]]
+    assert found.maps[1].tolist() == [[1.0, 0.0]]
+    assert found.pairs.tolist() == [[0, 0], [0, 1]]
+    # The layer before an in-place ReLU: red -0.5 1.5, green 0.5 -1.5 are kept, not what the ReLU writes over them. Its
+    # gate leaves gradients 0 1 for red and -1/2 0 for green, means 1/2 and -1/4: [-1/4 - 1/8, 3/4 + 3/8].
+    before = Explainer(model, "gradcam", layer="features")(image - 1.5, [[0]])
+    assert before.maps[0].tolist() == [[-0.375, 1.125]]
+
+
+def test_batch_size_and_order_do_not_change_a_map(vit):
+    model, _ = vit
+    images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    labels = [[3, 1], [], [0], [2, 5, 7]]
+    whole = Explainer(model)(images, labels)
+    single = torch.cat([Explainer(model)(images[i : i + 1], labels[i : i + 1]).maps for i in (0, 2, 3)])
+    torch.testing.assert_close(whole.maps, single, rtol=1e-4, atol=1e-7)
+    turned = Explainer(model)(images.flip(0), labels[::-1])
+    torch.testing.assert_close(turned.maps[-2:], whole.maps[:2], rtol=1e-4, atol=1e-7)
+
+
+def test_a_scaled_classifier_row_scales_cam(resnet):
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    before = Explainer(resnet)(images, [[4]]).maps
+    with torch.no_grad():
+        resnet.fc.weight[4] *= 3
+    try:
+        torch.testing.assert_close(Explainer(resnet)(images, [[4]]).maps, 3 * before)
+    finally:
+        with torch.no_grad():
+            resnet.fc.weight[4] /= 3
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_works_in_every_mode_of_the_caller(vit, mode, frozen):
+    model, _ = vit
+    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(3))
+    expected = Explainer(model)(images, [[2]]).maps
+    model.requires_grad_(not frozen)
+    try:
+        with mode():
+            found = Explainer(model)(images.clone(), [[2]])
+            assert torch.is_grad_enabled() == (mode is torch.enable_grad)
+            torch.testing.assert_close(found.maps, expected)
+        assert not found.maps.requires_grad
+    finally:
+        model.requires_grad_(True)
+
+
+def _state(model):
+    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()]
+    modes = [module.training for module in model.modules()]
+    grads = [(p.requires_grad, p.grad) for p in model.parameters()]
+    return hooks, modes, grads, {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_comes_back_as_it_was(resnet, method, fails):
+    resnet.train()
+    resnet.layer1.eval()  # a mixture of modes must survive
+    before = _state(resnet)
+    explainer = Explainer(resnet, method)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    if fails:
+        with pytest.raises(ViceError, match="below 20"):
+            explainer(images, [[0], [99]])
+    else:
+        explainer(images, [[0], [1]])
+    after = _state(resnet)
+    assert before[:3] == after[:3]
+    assert all(torch.equal(before[3][name], after[3][name]) for name in before[3])
+    assert not any("torchvice" in name for name in vars(resnet))
+    assert torch.is_grad_enabled()
+    resnet.eval()
+
+
+def test_autocast_of_the_caller_gives_float32_maps(resnet):
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    expected = Explainer(resnet, "gradcam")(images, [[1]]).maps
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = Explainer(resnet, "gradcam")(images, [[1]]).maps
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1 * float(expected.abs().max()))
+
+
+def test_a_planted_object_that_alone_drives_the_logit_is_where_the_map_is():
+    model = Toy()
+    with torch.no_grad():
+        model.features.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])[..., None, None])
+        model.fc.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
+    image = torch.zeros(1, 3, 8, 8)
+    image[0, 0, 1:3, 4:7] = 5.0  # red object
+    image[0, 1, 6:, :2] = 9.0  # a brighter green one, of another class
+    found = Explainer(model, "gradcam", layer="act")(image, [[0]])
+    assert torch.equal(found.maps[0] > 0, image[0, 0] > 0)
+
+
+def test_class_map_takes_the_largest_of_several_outputs(resnet):
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(6))
+    outputs = Explainer(resnet)(images, [[], []]).logits
+    explainer = Explainer(resnet, class_map=[[3], [0, 7]])
+    found = explainer(images, [[0, 1], [1]])
+    torch.testing.assert_close(found.logits, torch.stack([outputs[:, 3], outputs[:, [0, 7]].max(1).values], 1))
+    best = 0 if outputs[1, 0] > outputs[1, 7] else 7
+    torch.testing.assert_close(found.maps[2], Explainer(resnet)(images[1:], [[best]]).maps[0])
+    with pytest.raises(ViceError, match="class_map"):
+        Explainer(resnet, class_map=[[20]])(images, [[], []])
+
+
+def test_labels_as_a_target_matrix(resnet):
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(7))
+    targets = torch.zeros(2, 20)
+    targets[0, 4] = targets[0, 9] = targets[1, 0] = 1
+    assert Explainer(resnet)(images, targets).pairs.tolist() == [[0, 4], [0, 9], [1, 0]]
+
+
+def test_refusals():
+    resnet = timm.create_model("test_resnet", num_classes=3)
+    vit = timm.create_model("test_vit", num_classes=3)
+    images = torch.zeros(1, 3, *vit.patch_embed.img_size)
+    with pytest.raises(ViceError, match="method='gradcam'"):
+        Explainer(vit, "cam")
+    with pytest.raises(ViceError, match="Did you mean"):
+        Explainer(resnet, "gradcamm")
+    with pytest.raises(ViceError, match="layer4"):
+        Explainer(resnet, layer="layer5")
+    with pytest.raises(ViceError, match="no family"):
+        Explainer(Toy())
+    with pytest.raises(ViceError, match=r"must be \(N, 3, H, W\)"):
+        Explainer(resnet)(images[0], [[0]])
+    with pytest.raises(ViceError, match="one list for each"):
+        Explainer(resnet)(images, [[0], [1]])
+    with pytest.raises(ViceError, match="must accept"):
+        Explainer(vit)(torch.zeros(1, 3, 50, 50), [[0]])
+    # Behind the last block a class-token head looks at no patch: the gradient there is zero.
+    last = f"blocks.{len(vit.blocks) - 1}"
+    if vit.global_pool == "token":
+        with pytest.raises(ViceError, match="must not vanish"):
+            Explainer(vit, layer=last)(images, [[0]])
+    with pytest.raises(ViceError, match="once"):
+        Explainer(resnet, layer="layer1", site=MapSite("layer1"))
+
+
+def test_map_status():
+    maps = torch.tensor([[[-1.0, 2.0]], [[-1.0, -2.0]], [[3.0, 3.0]], [[float("nan"), 1.0]], [[float("inf"), 1.0]]])
+    assert map_status(maps) == ("ok", "zero", "constant", "nan", "nan")
+
+
+def test_normalisations_by_hand():
+    maps = torch.tensor([[[0.0, 1.0, 4.0]], [[0.0, 0.0, 0.0]]])
+    assert normalise_maps(maps, "max")[0].tolist() == [[0.0, 0.25, 1.0]]
+    assert normalise_maps(maps + 1, "minmax")[0].tolist() == [[0.0, 0.25, 1.0]]
+    assert normalise_maps(maps, "max")[1].tolist() == [[0.0, 0.0, 0.0]]
+    paper = normalise_maps(maps, "paper")
+    # (4 - 1e-5) / (4 + 1e-5), and a dead map is -1 everywhere.
+    assert paper[0, 0, 2] == pytest.approx((4 - 1e-5) / (4 + 1e-5))
+    assert paper[1].tolist() == [[-1.0, -1.0, -1.0]]
+    with pytest.raises(ViceError, match="one of"):
+        normalise_maps(maps, "sigmoid")

@@ -1,0 +1,96 @@
+"""The rooms and their arrows: docs/architecture.md, held against the imports of every module."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "torchvice"
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+BLOCK = re.search(r"<!-- arrows:.*?-->\n\n((?:    .+\n)+)", PAGE)
+ARROWS = dict(line.split("->") for line in BLOCK[1].splitlines()) if BLOCK else {}
+ALLOWED = {room.strip(): {name.strip() for name in there.split(",")} - {""} for room, there in ARROWS.items()}
+HEAVY = {"torch", "torchvision", "torchmetrics", "lightning", "timm", "matplotlib", "sklearn", "pandas", "scipy"}
+# What `vice --help` and `vice measure` reach.
+LIGHT = ("errors", "files", "config", "metrics", "samples", "interop", "measures", "report", "runs", "workflow", "cli")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path, at_the_top: bool = False) -> set[str]:
+    """The full names that a module imports: also inside functions and for types, or only those of its loading."""
+    found, nodes = set(), list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif not at_the_top:
+            nodes += ast.iter_child_nodes(node)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            nodes += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+    return found
+
+
+def test_every_room_is_listed_and_every_listed_room_is_there() -> None:
+    assert set(ALLOWED) == {room_of(path) for path in MODULES}
+    known = {*ALLOWED, "anything"}
+    assert all(there <= known for there in ALLOWED.values())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_follow_the_arrows(path: Path) -> None:
+    room = room_of(path)
+    there = {name.split(".")[1] for name in imported(path) if name.startswith("torchvice.")} - {room}
+    if "anything" not in ALLOWED[room]:
+        assert not there - ALLOWED[room], f"{room} may import {sorted(ALLOWED[room])}"
+
+
+def test_no_arrow_is_listed_that_nothing_follows() -> None:
+    followed: dict[str, set[str]] = {room: set() for room in ALLOWED}
+    for path in MODULES:
+        followed[room_of(path)] |= {name.split(".")[1] for name in imported(path) if name.startswith("torchvice.")}
+    for room, there in ALLOWED.items():
+        assert there - {"anything"} <= followed[room], f"the arrows of {room}"
+
+
+def test_nobody_imports_the_command_and_only_commands_the_workflow() -> None:
+    for path in MODULES:
+        there = {name.split(".")[1] for name in imported(path) if name.startswith("torchvice.")} - {room_of(path)}
+        assert "cli" not in there, path.name
+        if room_of(path) not in ("cli", "demo", "study"):
+            assert "workflow" not in there, path.name
+
+
+def test_metrics_are_pure_and_the_report_has_no_torch() -> None:
+    for path in MODULES:
+        packages = {name.split(".")[0] for name in imported(path)}
+        if room_of(path) == "metrics":
+            assert not packages & {"PIL", "matplotlib", "torch", "pyarrow"}, path.name
+        if room_of(path) == "report":
+            assert "torch" not in packages, path.name
+
+
+def test_light_rooms_load_nothing_heavy() -> None:
+    for path in [SOURCE / "__init__.py", *(path for path in MODULES if room_of(path) in LIGHT)]:
+        heavy = HEAVY & {name.split(".")[0] for name in imported(path, at_the_top=True)}
+        assert not heavy, f"{path.relative_to(SOURCE)} loads {sorted(heavy)} at its top"
+
+
+def test_the_tree_of_files_is_the_one_on_disk() -> None:
+    tree = PAGE.split("    src/torchvice/\n")[1].split("\n\n")[0]
+    named = {match[1] for match in re.finditer(r"^      ([\w.]+)/? ", tree, re.MULTILINE)}
+    on_disk = {path.relative_to(SOURCE).parts[0] for path in [*MODULES, SOURCE / "__init__.py"]}
+    assert on_disk <= named, f"not in the tree: {sorted(on_disk - named)}"
+    assert {name for name in named if name.endswith(".py")} <= on_disk

@@ -1,0 +1,229 @@
+"""Training for real: what is left in the folder, going on after a kill, and what is said when it cannot be."""
+
+import csv
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from torchvice.config import Settings, dump_settings
+from torchvice.errors import ViceError
+from torchvice.models.build import build_model, weights_hash
+from torchvice.runs import Run
+from torchvice.training.run import train
+
+Make = Callable[..., Settings]
+
+
+def checkpoint(run: Run, which: str = "last") -> dict[str, Any]:
+    """Loaded as anybody may: without running code."""
+    content: dict[str, Any] = torch.load(run.checkpoint(which), weights_only=True)
+    return content
+
+
+def rows(run: Run, version: int = 0) -> list[dict[str, str]]:
+    with open(run.logs / f"version_{version}" / "metrics.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_network_learns_and_the_folder_is_complete(settings: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = settings("trainer.epochs=4")
+    run = train(chosen)
+    assert run.folder == chosen.folder
+    assert {p.name for p in run.folder.iterdir()} == {"config.yaml", "checkpoints", "logs"}
+    assert {p.name for p in run.checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
+    # The classes are remembered; all else is as it was given.
+    assert run.classes == ("red", "green", "blue")
+    assert run.settings.model_copy(update={"data": chosen.data}) == chosen
+    log = rows(run)
+    assert {"epoch", "step", "lr", "train/loss", "val/loss", "val/mAP"} <= log[0].keys()
+    assert float([row["val/mAP"] for row in log if row["val/mAP"]][-1]) > 0.95
+    losses = [float(row["val/loss"]) for row in log if row["val/loss"]]
+    assert len(losses) == 4
+    assert checkpoint(run, "best")["epoch"] == int(np.argmin(losses))
+    assert checkpoint(run)["epoch"] == 3
+    assert checkpoint(run)["torchvice"]["classes"] == ["red", "green", "blue"]
+    # What the run hands out is the trained network: it tells the colours of images it has not seen.
+    dataset, model = run.dataset(), run.model()
+    from torchvice.data.transforms import ValidationTransform
+
+    look = ValidationTransform(32, mean=chosen.transform.mean, std=chosen.transform.std, view="warp")
+    with torch.no_grad():
+        logits = model(torch.stack([look(dataset.image(i)) for i in range(len(dataset))])).numpy()
+    assert ((logits > 0) == dataset.targets).mean() > 0.9
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "epoch 4/4  train loss 0." in said.err
+    assert len(said.err.splitlines()) == 6  # two datasets, four epochs, and none of the machinery's chatter
+
+
+def test_the_last_rate_of_the_schedule_is_logged_by_step(settings: Make) -> None:
+    run = train(settings("schedule.name=paper", "trainer.epochs=2"), progress=False)
+    rates = [float(row["lr"]) for row in rows(run) if row["lr"]]
+    assert rates == pytest.approx([0.0, 0.2 * 5e-3])
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        ("schedule.name=paper",),
+        ("transform.flip=true", "transform.jitter=[0.3, 0.3, 0.3, 0.1]", "model.arguments.drop_rate=0.2"),
+        ("transform.flip=true", "data.workers=1", "optimizer.name=sgd"),
+    ],
+)
+def test_going_on_gives_the_same_as_never_stopping(settings: Make, further: tuple[str, ...]) -> None:
+    whole = train(settings("session_name=whole", "trainer.epochs=3", *further), progress=False)
+    train(settings("session_name=parts", "trainer.epochs=2", *further), progress=False)
+    parts = train(settings("session_name=parts", "trainer.epochs=3", *further), resume=True, progress=False)
+    a, b = checkpoint(whole), checkpoint(parts)
+    assert (a["epoch"], a["global_step"]) == (b["epoch"], b["global_step"]) == (2, 15)
+    assert a["state_dict"].keys() == b["state_dict"].keys()
+    assert all(torch.equal(value, b["state_dict"][name]) for name, value in a["state_dict"].items())
+    assert weights_hash(whole.model("best")) == weights_hash(parts.model("best"))
+    assert [row["epoch"] for row in rows(parts, 0)][-1] == "1"  # the first part's log is still there
+    assert rows(parts, 1)[-1]["epoch"] == "2"
+
+
+def test_a_finished_run_stays_as_it_is(settings: Make) -> None:
+    run = train(settings(), progress=False)
+    before = weights_hash(run.model("last"))
+    assert weights_hash(train(settings(), resume=True, progress=False).model("last")) == before
+
+
+def test_same_seed_same_weights_other_seed_others(settings: Make) -> None:
+    hashes = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.rand(3)  # what was drawn before does not matter
+        run = train(settings(f"session_name={name}", f"seed={seed}"), progress=False)
+        hashes.append(weights_hash(run.model("last")))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_linear_probe_moves_the_classifier_only(settings: Make, tmp_path: Path) -> None:
+    start = build_model("test_resnet", 7)
+    torch.save(start.state_dict(), tmp_path / "start.pth")
+    chosen = settings("model.linear_probe=true", f"model.weights={tmp_path / 'start.pth'}")
+    trained = train(chosen, progress=False).model("last").state_dict()
+    moved = {name for name, value in start.state_dict().items() if not torch.equal(value, trained[name])}
+    assert moved == {"fc.weight", "fc.bias"}
+
+
+def test_what_is_borrowed_is_given_back(settings: Make) -> None:
+    def world() -> tuple[object, ...]:
+        loggers = [logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")]
+        numpys = np.random.get_state()[1].tobytes()  # noqa: NPY002
+        random_states = (random.getstate(), numpys, torch.get_rng_state().tolist())
+        return (
+            os.environ.get("PL_GLOBAL_SEED"),
+            os.environ.get("PL_SEED_WORKERS"),
+            loggers,
+            random_states,
+            signal.getsignal(signal.SIGINT),
+            torch.are_deterministic_algorithms_enabled(),
+        )
+
+    before = world()
+    train(settings("trainer.deterministic=true"), progress=False)
+    assert world() == before
+    with pytest.raises(ViceError):
+        train(settings("session_name=other", "optimizer.lr=1e30", "optimizer.name=sgd"), progress=False)
+    assert world() == before
+
+
+def test_a_diverged_loss_ends_the_training_and_is_not_saved(settings: Make) -> None:
+    chosen = settings("optimizer.lr=1e30", "optimizer.name=sgd", "trainer.epochs=3")
+    with pytest.raises(ViceError, match=r"must stay finite, but is (nan|inf) in epoch 1"):
+        train(chosen, progress=False)
+    assert not (chosen.folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_run_is_not_written_over(settings: Make) -> None:
+    train(settings(), progress=False)
+    with pytest.raises(ViceError, match="holds one already"):
+        train(settings(), progress=False)
+    with pytest.raises(ViceError, match="must hold a run, but it does not"):
+        train(settings("session_name=other"), resume=True, progress=False)
+
+
+@pytest.mark.parametrize("override", ["optimizer.lr=1", "model.name=test_vit", "seed=3", "trainer.batch_size=4"])
+def test_another_run_is_no_resume(settings: Make, override: str) -> None:
+    chosen = settings()
+    chosen.folder.mkdir(parents=True)
+    (chosen.folder / "config.yaml").write_text(dump_settings(chosen))
+    name = override.partition("=")[0]
+    with pytest.raises(ViceError, match=f"`{name}` was .* and is "):
+        train(settings(override), resume=True, progress=False)
+
+
+def test_one_cycle_cannot_grow(settings: Make) -> None:
+    train(settings("schedule.name=one_cycle"), progress=False)
+    with pytest.raises(ViceError, match=r"`trainer\.epochs` was 1 and is 2"):
+        train(settings("schedule.name=one_cycle", "trainer.epochs=2"), resume=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("model.name=test_vit", "transform.crop=50"), "test_vit must take images of 50 x 50 pixels"),
+        (("model.name=test_resnot",), "must be a name of timm's"),
+        (("trainer.accelerator=abacus",), "Lightning cannot train with accelerator=abacus"),
+        (("data.train_split=nothing",), "nothing"),
+        (("model.weights=nowhere.pth",), "none at nowhere.pth"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_written(
+    settings: Make, overrides: tuple[str, ...], said: str
+) -> None:
+    chosen = settings(*overrides)
+    with pytest.raises(ViceError, match=said):
+        train(chosen, progress=False)
+    assert not (chosen.folder / "config.yaml").exists()
+
+
+def test_a_damaged_checkpoint_is_told(settings: Make) -> None:
+    run = train(settings(), progress=False)
+    last = run.checkpoint("last")
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(ViceError, match=r"last\.ckpt cannot be read"):
+        train(settings("trainer.epochs=2"), resume=True, progress=False)
+    torch.save({"state_dict": {}}, last)
+    with pytest.raises(ViceError, match="must hold a training's state"):
+        train(settings("trainer.epochs=2"), resume=True, progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_training_goes_on_to_the_same_end(settings: Make, tmp_path: Path, how: signal.Signals) -> None:
+    long = ("trainer.epochs=12", "schedule.name=warmup_cosine", "transform.flip=true")
+    whole = train(settings("session_name=whole", *long), progress=False)
+    chosen = settings("session_name=killed", *long)
+    (tmp_path / "settings.yaml").write_text(dump_settings(chosen))
+    script = (
+        "import sys; from torchvice.config import load_settings; from torchvice.training.run import train;"
+        "train(load_settings(sys.argv[1]), progress=False)"
+    )
+    command = [sys.executable, "-c", script, tmp_path / "settings.yaml"]
+    # Sums over threads come out otherwise for another number of threads.
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    last = chosen.folder / "checkpoints" / "last.ckpt"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert how == signal.SIGKILL or b"KeyboardInterrupt" in errors
+    before = torch.load(last, weights_only=True)["epoch"]
+    assert before < 11
+    resumed = train(chosen, resume=True, progress=False)
+    assert weights_hash(resumed.model("last")) == weights_hash(whole.model("last"))
+    assert not list(resumed.checkpoints.glob(".*"))
