@@ -26,7 +26,6 @@ from torchvice.errors import ViceError
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}  # normalised values are the pixels
 REFERENCE = np.load(Path(__file__).parents[1] / "reference" / "C_preprocess.npz")
-Image_ = Callable[[int, int], np.ndarray]
 
 
 def numbered(height: int, width: int) -> np.ndarray:

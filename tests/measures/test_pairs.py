@@ -111,10 +111,10 @@ def test_one_clear_case_of_every_kind() -> None:
     made = pairs("abcde", [5.0, 4.0, -4.0, -5.0, 0.1], [0.9, 0.05, 0.8, 0.0, 0.3])
     found = {choice.kind: choice.row for choice in chosen_cases(made, 1)}
     assert found == {
-        "right, and looks there": 0,
-        "right, but looks elsewhere": 1,
-        "misses it, but looks there": 2,
-        "misses it, and looks elsewhere": 3,
+        "right, and the map fits": 0,
+        "right, but the map does not fit": 1,
+        "missed, though the map fits": 2,
+        "missed, and the map does not fit": 3,
     }
 
 
@@ -140,6 +140,6 @@ def test_a_rising_map_of_logits_or_quality_chooses_the_same() -> None:
 
 def test_a_kind_without_examples_is_left_out() -> None:
     chosen = chosen_cases(pairs("ab", [3.0, 2.0], [0.9, 0.1]), 5)
-    assert [choice.kind for choice in chosen] == ["right, and looks there", "right, but looks elsewhere"]
+    assert [choice.kind for choice in chosen] == ["right, and the map fits", "right, but the map does not fit"]
     with pytest.raises(ViceError, match="`each` must be at least 1, but is 0"):
         chosen_cases(pairs("ab", [3.0, 2.0], [0.9, 0.1]), 0)

@@ -2,6 +2,7 @@
 
 from torchvice.explain.engine import Explainer, Explanation
 from torchvice.explain.maps import map_status, normalise, upsample
-from torchvice.explain.methods import METHODS, Method
+from torchvice.explain.methods import METHODS, Method, register
+from torchvice.explain.scene import Scene
 
-__all__ = ["METHODS", "Explainer", "Explanation", "Method", "map_status", "normalise", "upsample"]
+__all__ = ["METHODS", "Explainer", "Explanation", "Method", "Scene", "map_status", "normalise", "register", "upsample"]

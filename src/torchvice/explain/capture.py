@@ -39,28 +39,26 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def capture(model: nn.Module, site: MapSite, gradients: bool) -> Iterator[Captured]:
-    """Hook the site for the passes inside the block.
+    """Hook the site for the passes inside the block, which begins without gradients.
 
     Below the site nothing is recorded for a gradient, whatever `requires_grad` the parameters have; from the site on it
-    is, if `gradients`. The caller's grad mode comes back at the end, also from no_grad and inference_mode.
+    is, if `gradients`. The grad mode comes back at the end.
 
     Raises:
         ViceError: a capture of this model is under way already.
     """
     if getattr(model, _BUSY, False):
         raise ViceError("A model can be captured once at a time, but a capture of this one is under way.")
-    layer, captured = module_at(model, site.layer), Captured()
+    layer, captured, before_grad = module_at(model, site.layer), Captured(), torch.is_grad_enabled()
 
     def take(tensor: Any) -> torch.Tensor:
         if not isinstance(tensor, torch.Tensor):
             raise ViceError(f"`{site.layer}` must give one tensor, but gives a {type(tensor).__name__}.")
-        if not gradients:
-            captured.leaf = tensor.detach()
-            return tensor
-        torch.set_grad_enabled(True)
-        captured.leaf = tensor.detach().requires_grad_()
+        if gradients:
+            torch.set_grad_enabled(True)
+        captured.leaf = tensor.detach().requires_grad_(gradients)
         # A copy goes on: an in-place ReLU behind the site may not write to a leaf, nor to the map that is kept.
-        return captured.leaf.clone()
+        return captured.leaf.clone() if gradients or site.where == "output" else tensor
 
     def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (take(args[0]), *args[1:])
@@ -74,8 +72,8 @@ def capture(model: nn.Module, site: MapSite, gradients: bool) -> Iterator[Captur
         handle = layer.register_forward_hook(after)
     object.__setattr__(model, _BUSY, True)
     try:
-        with torch.inference_mode(False), torch.no_grad(), evaluating(model):
-            yield captured
+        yield captured
     finally:
+        torch.set_grad_enabled(before_grad)
         handle.remove()
         object.__delattr__(model, _BUSY)

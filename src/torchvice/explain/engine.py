@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from torchvice.errors import ViceError
-from torchvice.explain.capture import capture
+from torchvice.explain.capture import evaluating
+from torchvice.explain.gradient import no_head
 from torchvice.explain.maps import map_status
-from torchvice.explain.methods import Method, method_named
-from torchvice.models.families import MapSite, linear_head, locate, module_at, token_grid
+from torchvice.explain.methods import method_named
+from torchvice.explain.scene import Scene
+from torchvice.models.families import MapSite, linear_head, locate, module_at
 
 __all__ = ["Explainer", "Explanation"]
 
@@ -41,6 +42,9 @@ class Explainer:
             or "auto", which is "cam" where that is exact and "gradcam" elsewhere.
         layer: a module's name, if not the one that is resolved from the network's family; its output is taken.
         site: the same with its layout, for networks whose layer gives no (N, D, h, w).
+        seed: of methods that draw.
+        batch_size: images a pass of methods that need many passes.
+        progress: told (passes done, passes in all) by those methods.
         class_map: for every class of the data the model's outputs that mean it; the logit is the largest of theirs.
             None: the model's outputs are the classes.
 
@@ -66,6 +70,9 @@ class Explainer:
         layer: str | None = None,
         site: MapSite | None = None,
         class_map: Sequence[Sequence[int]] | None = None,
+        seed: int = 0,
+        batch_size: int = 32,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if layer is not None and site is not None:
             raise ViceError("A layer is named once, but both `layer` and `site` are given.", "`site` names it too.")
@@ -73,16 +80,13 @@ class Explainer:
         self.site = site or self._site_of(layer)
         module_at(model, self.site.layer)
         self._head = linear_head(model, self.site) if method in ("auto", "cam") else None
+        if method == "auto":
+            method = "cam" if self._head is not None else "gradcam"
+        self._method = method_named(method)
         if method == "cam" and self._head is None:
-            raise ViceError(
-                f"'cam' must have a network that ends in mean pooling and one linear layer, but "
-                f"{type(model).__name__} does not at `{self.site.layer}`.",
-                "Use method='gradcam', which fits every network.",
-            )
-        self._method: Method = method_named(
-            ("cam" if self._head is not None else "gradcam") if method == "auto" else method
-        )
+            raise no_head(model, self.site)
         self.class_map = None if class_map is None else [list(outputs) for outputs in class_map]
+        self.seed, self.batch_size, self.progress = seed, batch_size, progress
 
     @property
     def method(self) -> str:
@@ -116,91 +120,24 @@ class Explainer:
         if images.ndim != 4:
             raise ViceError(f"`images` must be (N, 3, H, W), but has shape {tuple(images.shape)}.")
         asked = _pairs(labels, len(images))
-        needs_gradient = self._method.needs == "gradients" and len(asked) > 0
-        with capture(self.model, self.site, needs_gradient) as captured:
-            images = images.clone() if images.is_inference() else images
-            outputs = self._forward(images)
-            if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
-                raise ViceError("The model must give logits (N, C), but gives something else.", "Explain a classifier.")
-            if captured.leaf is None:
-                raise ViceError(f"`{self.site.layer}` must take part in the forward pass, but was not reached.")
-            logits, source = self._classes_of(outputs)
+        # Gradients do not exist under the caller's inference mode, nor for tensors that were made in it.
+        with torch.inference_mode(False), torch.no_grad(), evaluating(self.model):
+            scene = Scene(
+                self.model,
+                images.clone() if images.is_inference() else images,
+                self.site,
+                self._head,
+                asked,
+                self.class_map,
+                self.seed,
+                self.batch_size,
+                self.progress,
+            )
+            outputs, maps = self._method.run(scene)
+            logits, _ = scene.logits_of(outputs.detach())
+            maps = maps.detach().float()
             pairs = torch.tensor(asked, dtype=torch.int64).reshape(-1, 2).to(logits.device)
-            if len(asked) and int(pairs[:, 1].max()) >= logits.shape[1]:
-                raise ViceError(f"A label must be below {logits.shape[1]}, but is {int(pairs[:, 1].max())}.")
-            wanted = source[pairs[:, 0], pairs[:, 1]]
-            grid = token_grid(self.model, images) if self.site.layout == "tokens" else None
-            # The model runs in the caller's precision, maps are made in float32, whatever autocast says.
-            with torch.autocast(images.device.type, enabled=False):
-                activations = self.site.to_maps(captured.leaf.detach(), grid).float()
-                if self._method.needs == "weights":
-                    maps = self._weighted(activations, pairs[:, 0], wanted)
-                else:
-                    maps = self._graded(outputs, captured.leaf, activations, pairs[:, 0], wanted, grid)
-        maps = maps.detach().float()
-        return Explanation(logits.detach(), pairs, maps, map_status(maps))
-
-    def _forward(self, images: torch.Tensor) -> Any:
-        try:
-            return self.model(images)
-        except AssertionError as error:  # timm's networks of one size say so this way
-            reason = str(error).rstrip(".") or "an assertion of its own"
-            size = f"{images.shape[2]} x {images.shape[3]}"
-            raise ViceError(
-                f"{type(self.model).__name__} must accept images of {size}, but says: {reason}.",
-                "Give them at the network's own size.",
-            ) from None
-
-    def _classes_of(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The data's logits (N, C) and the model's output (N, C) that each comes from."""
-        if self.class_map is None:
-            return outputs, torch.arange(outputs.shape[1], device=outputs.device).expand(outputs.shape)
-        logits, source = [], []
-        for group in self.class_map:
-            if not group or max(group) >= outputs.shape[1] or min(group) < 0:
-                raise ViceError(f"`class_map` must name outputs 0 to {outputs.shape[1] - 1}, but holds {group}.")
-            index = torch.tensor(group, device=outputs.device)
-            best = outputs[:, index].max(dim=1)
-            logits.append(best.values)
-            source.append(index[best.indices])
-        return torch.stack(logits, 1), torch.stack(source, 1)
-
-    def _weighted(self, activations: torch.Tensor, image: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """CAM: the classifier's weights of a class weigh the channels; its bias is not used."""
-        assert self._head is not None  # checked when the explainer was made
-        weights = self._head.weight.detach().float()
-        # All labels at once for each image: the maps are small, a gather of activations per pair would not be.
-        return torch.einsum("pd,pdhw->phw", weights[output], activations[image])
-
-    def _graded(
-        self,
-        outputs: torch.Tensor,
-        leaf: torch.Tensor,
-        activations: torch.Tensor,
-        image: torch.Tensor,
-        output: torch.Tensor,
-        grid: tuple[int, int] | None,
-    ) -> torch.Tensor:
-        """Gradient methods: the k-th label of every image in one backward pass, from the logits to the site."""
-        maps = activations.new_zeros((len(image), *activations.shape[2:]))
-        turns = _turns(image.tolist())
-        for k in range(max(turns, default=-1) + 1):
-            rows = torch.tensor([row for row, turn in enumerate(turns) if turn == k], device=image.device)
-            with torch.enable_grad():
-                score = outputs[image[rows], output[rows]].sum()
-                (slope,) = torch.autograd.grad(score, leaf, retain_graph=k < max(turns))
-            gradients = self.site.to_maps(slope, grid).float()[image[rows]]
-            if not bool(gradients.any()) and bool(activations.any()):
-                raise ViceError(
-                    f"The gradient at `{self.site.layer}` must not vanish, but is zero for every place.",
-                    "Name an earlier layer: behind this one the head does not look at the map.",
-                )
-            maps[rows] = self._combined(activations[image[rows]], gradients)
-        return maps
-
-    def _combined(self, activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
-        assert self._method.combine is not None
-        return self._method.combine(activations, gradients)
+            return Explanation(logits, pairs, maps, map_status(maps))
 
 
 def _pairs(labels: Sequence[Sequence[int]] | torch.Tensor, n: int) -> list[tuple[int, int]]:
@@ -215,13 +152,3 @@ def _pairs(labels: Sequence[Sequence[int]] | torch.Tensor, n: int) -> list[tuple
     if any(c < 0 for _, c in pairs):
         raise ViceError(f"A label must be a class index from 0 on, but is {min(c for _, c in pairs)}.")
     return pairs
-
-
-def _turns(images: Sequence[Any]) -> list[int]:
-    """How often each image came before: the backward pass in which its pair is served."""
-    seen: dict[Any, int] = {}
-    turns = []
-    for image in images:
-        turns.append(seen.get(image, 0))
-        seen[image] = turns[-1] + 1
-    return turns

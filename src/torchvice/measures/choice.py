@@ -12,10 +12,10 @@ from torchvice.measures.pairs import Pairs
 __all__ = ["KINDS", "Choice", "chosen_cases"]
 
 KINDS = {
-    "right, and looks there": (1, 1),
-    "right, but looks elsewhere": (1, -1),
-    "misses it, but looks there": (-1, 1),
-    "misses it, and looks elsewhere": (-1, -1),
+    "right, and the map fits": (1, 1),
+    "right, but the map does not fit": (1, -1),
+    "missed, though the map fits": (-1, 1),
+    "missed, and the map does not fit": (-1, -1),
 }
 
 
@@ -45,7 +45,7 @@ def chosen_cases(pairs: Pairs, each: int = 2) -> list[Choice]:
         >>> a = np.array
         >>> pairs = Pairs(a(["x", "y"]), a([0, 0]), a([3.0, 2.0]), a([[.9], [.1]]), a([.2, .2]), a([.9, .1]), 0)
         >>> [(choice.row, choice.kind) for choice in chosen_cases(pairs, 1)]
-        [(0, 'right, and looks there'), (1, 'right, but looks elsewhere')]
+        [(0, 'right, and the map fits'), (1, 'right, but the map does not fit')]
     """
     if each < 1:
         raise ViceError(f"`each` must be at least 1, but is {each}.")
