@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Waiting threads sleep instead of spinning: on busy cores an epoch took 26 s instead of 121 s.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all check format benchmark shortcut clean
+.PHONY: demo test test-all check format benchmark shortcut methods networks clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -34,10 +34,18 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 benchmark: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
 	$(BIN)/python benchmarks/curve.py
+	$(BIN)/python benchmarks/explain.py
 
 shortcut: $(READY)
 	$(BIN)/python experiments/shortcut.py
+
+methods: $(READY)
+	$(BIN)/python experiments/methods.py
+
+networks: $(READY)
+	$(BIN)/python -m torchvice.explain.sweep
 
 clean:
 	rm -rf $(VENV) runs

@@ -4,7 +4,7 @@ Run `python benchmarks/curve.py`, or with `--quick` for a small run. The files a
 folder: smooth maps at the size of VOC's images as uncompressed float32 .npy dictionaries, two or three an image, and
 palette masks with a void rim. The three contenders take turns, so that a busy machine disturbs them alike. Times are
 CPU seconds of all processes involved, the files in the page cache, start-up and imports not counted. The sixty passes
-are spread over the rounds and summed; for the other two the median of the rounds counts.
+are spread over the rounds and summed; the other two run several times a round, and the median counts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -23,12 +24,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from torchvice.evaluate import evaluate
+from torchvice.evaluation import evaluate
 from torchvice.interop import bilinear, write_legacy_maps
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
 
 HEIGHT, WIDTH, CLASSES = 375, 500, 20
 LEAST_SPEED_UP = 300  # times less CPU time than the sixty passes
+REPEATS = 4  # a round, of torchvice and of reading
 MOST_OVER_READING = 2.5  # times the CPU time of only reading and decoding the files
 
 
@@ -91,15 +93,43 @@ def read_only(folder: Path, names: list[str]) -> int:
     return values
 
 
-def cpu_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds of `work`, those of its finished child processes included, and what it returned."""
-    before = os.times()
-    start = time.process_time()
-    result = work()
-    own = time.process_time() - start
-    after = os.times()
-    children = after.children_user + after.children_system - before.children_user - before.children_system
-    return own + children, result
+@dataclass
+class Clock:
+    """CPU and wall-clock seconds of one contender, run after run.
+
+    CPU seconds are those of this process and of the child processes that have ended.
+    """
+
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        """Time `work` and hand on what it returns."""
+        before, own, wall = os.times(), time.process_time(), time.perf_counter()
+        result = work()
+        own, wall, after = time.process_time() - own, time.perf_counter() - wall, os.times()
+        children = after.children_user + after.children_system - before.children_user - before.children_system
+        self.cpu.append(own + children)
+        self.wall.append(wall)
+        return result
+
+
+def compete(folder: Path, names: list[str], rounds: int, workers: int) -> tuple[Clock, Clock, Clock, float]:
+    """The clocks of the sixty passes, of torchvice and of reading, and how far the two curves lie apart."""
+
+    def ours() -> Any:
+        return evaluate(names, folder / "maps", folder / "masks", workers=workers)
+
+    reading, counting, passes = Clock(), Clock(), Clock()
+    theirs: list[np.ndarray] = []
+    for part in np.array_split(PAPER_THRESHOLDS, rounds):
+        for threshold in part:
+            theirs.append(passes.run(partial(one_pass, folder, names, threshold)))
+        read_only(folder, names)  # not timed: the passes have left the caches and the heap in disorder
+        for _ in range(REPEATS):
+            counting.run(ours)
+            reading.run(partial(read_only, folder, names))
+    return passes, counting, reading, float(np.abs(np.array(theirs) - ours().class_iou).max())
 
 
 def main() -> int:
@@ -108,40 +138,27 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=10, help="the sixty passes are spread over them")
     parser.add_argument("--workers", type=int, default=1, help="processes of torchvice")
-    parser.add_argument("--quick", action="store_true", help="8 images and 4 rounds")
+    parser.add_argument("--quick", action="store_true", help="16 images and 4 rounds")
     chosen = parser.parse_args()
-    images, rounds = (8, 4) if chosen.quick else (chosen.images, chosen.rounds)
+    images, rounds = (16, 4) if chosen.quick else (chosen.images, chosen.rounds)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        names = write_files(folder, images)
-
-        def ours() -> Any:
-            return evaluate(names, folder / "maps", folder / "masks", workers=chosen.workers)
-
-        read_only(folder, names), ours(), one_pass(folder, names[:1], 0.0)  # files and code are warm from here on
-        reading: list[float] = []
-        counting: list[float] = []
-        theirs: list[np.ndarray] = []
-        passes = 0.0
-        for part in np.array_split(PAPER_THRESHOLDS, rounds):
-            reading.append(cpu_seconds(lambda: read_only(folder, names))[0])
-            seconds, result = cpu_seconds(ours)
-            counting.append(seconds)
-            for threshold in part:
-                seconds, ious = cpu_seconds(partial(one_pass, folder, names, threshold))
-                passes += seconds
-                theirs.append(ious)
-    speed_up, over_reading = passes / median(counting), median(counting) / median(reading)
-    gap = float(np.abs(np.array(theirs) - result.class_iou).max())
-    print(f"{images} images of {HEIGHT} x {WIDTH}, {rounds} rounds, CPU seconds")
-    print(f"  original, 60 passes   {passes:9.3f}")
-    print(f"  torchvice             {median(counting):9.3f}   (lowest {min(counting):.3f})")
-    print(f"  reading alone         {median(reading):9.3f}   (lowest {min(reading):.3f})")
+        names = write_files(Path(temporary), images)
+        passes, counting, reading, gap = compete(Path(temporary), names, rounds, chosen.workers)
+    slow, fast, least = sum(passes.cpu), median(counting.cpu), median(reading.cpu)
+    print(f"{images} images of {HEIGHT} x {WIDTH}, {rounds} rounds   CPU s    wall s    lowest CPU s")
+    print(f"  original, 60 passes            {slow:8.3f}  {sum(passes.wall):8.3f}")
+    for name, clock in (("torchvice", counting), ("reading alone", reading)):
+        print(f"  {name:<29}  {median(clock.cpu):8.4f}  {median(clock.wall):8.4f}  {min(clock.cpu):8.4f}")
     print(f"  largest difference of a class IoU between the two curves: {gap:.1e}")
-    fast, lean, same = speed_up >= LEAST_SPEED_UP, over_reading <= MOST_OVER_READING, gap < 1e-9
-    print(f"  {speed_up:.0f} times less than the original (target {LEAST_SPEED_UP}): {'met' if fast else 'MISSED'}")
-    print(f"  {over_reading:.2f} times reading alone (target {MOST_OVER_READING}): {'met' if lean else 'MISSED'}")
-    return 0 if fast and lean and same else 1
+    quick, lean = slow / fast >= LEAST_SPEED_UP, fast / least <= MOST_OVER_READING
+    print(f"  {slow / fast:.0f} times less than the original (at least {LEAST_SPEED_UP}): {said(quick)}")
+    print(f"  {fast / least:.2f} times reading alone (at most {MOST_OVER_READING}): {said(lean)}")
+    return 0 if quick and lean and gap < 1e-9 else 1
+
+
+def said(met: bool) -> str:
+    """In a word."""
+    return "met" if met else "MISSED"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torchvice.explain import normalise as normalise_maps
 from torchvice.explain import upsample
 from torchvice.metrics import sample_loss
 from torchvice.metrics.overlap import competing_overlap
-from torchvice.workflow import foreign_subject, read_class_map
+from torchvice.subjects import foreign_subject, read_class_map
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,15 +140,19 @@ def test_a_damaged_shard_is_named(tmp_path: Path, part: str) -> None:
         Samples.load(tmp_path)
 
 
-def test_a_flipped_bit_among_the_numbers_is_seen(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_seen_or_says_nothing(tmp_path: Path) -> None:
     TABLE.save(tmp_path)
-    path = tmp_path / "regions-00000.parquet"
+    path = tmp_path / "images-00000.parquet"
     whole = path.read_bytes()
-    column = pq.read_metadata(path).row_group(0).column(5)
-    last = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
-    path.write_bytes(whole[:last] + bytes([whole[last] ^ 1]) + whole[last + 1 :])
-    with pytest.raises(ViceError, match="regions-00000"):
-        Samples.load(tmp_path)
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    seen = 0
+    for place in range(4, footer, 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            same(Samples.load(tmp_path), TABLE)
+        except ViceError:
+            seen += 1
+    assert seen > (footer - 4) / 3 / 2
 
 
 def test_a_parquet_of_other_columns_is_refused(tmp_path: Path) -> None:
@@ -191,7 +194,7 @@ def test_nothing_on_disk_is_a_pickle(tmp_path: Path) -> None:
             json.loads(path.read_text())
         else:
             assert path.read_bytes()[:4] == path.read_bytes()[-4:] == b"PAR1"
-    assert not any(isinstance(value, type(pickle)) and value is pickle for value in vars(module).values())
+    assert not {"pickle", "torch"} & vars(module).keys()
 
 
 def test_views_and_explanations_are_ordered(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torchvice import metrics
     from torchvice.assessment import assess
     from torchvice.errors import ViceError
-    from torchvice.evaluate import evaluate
+    from torchvice.evaluation import evaluate
     from torchvice.explain import Explainer, Explanation
     from torchvice.measures import Measures, measure
     from torchvice.samples import Samples
@@ -26,7 +26,7 @@ _HOMES = {
     "Samples": "torchvice.samples",
     "ViceError": "torchvice.errors",
     "assess": "torchvice.assessment",
-    "evaluate": "torchvice.evaluate",
+    "evaluate": "torchvice.evaluation",
     "measure": "torchvice.measures",
     "metrics": "",
 }

@@ -21,6 +21,7 @@ from torchvice.samples import HISTOGRAM_BINS, Images, Maps, Regions, Samples, Sh
 if TYPE_CHECKING:
     from torch import nn
 
+    from torchvice.explain import Choices
     from torchvice.views import Seen, View
 
 __all__ = ["Dataset", "assess"]
@@ -72,6 +73,7 @@ def assess(
     method: str = "auto",
     layer: str | None = None,
     class_map: Sequence[Sequence[int]] | None = None,
+    choices: Choices | None = None,
     view_size: int | None = None,
     crop: int | None = None,
     mean: Sequence[float] = (0.485, 0.456, 0.406),
@@ -95,6 +97,8 @@ def assess(
         out: the folder of the table; made if absent.
         protocols: which of the two are assessed; each has its own views, see docs/definitions.md.
         method, layer, class_map: as for `torchvice.Explainer`.
+        choices: how `strict` makes its maps, see `torchvice.explain.Choices`; others than the default are a labelled
+            sensitivity. `paper` is as published.
         view_size: pixels, the side to which `strict` resizes the whole image; None: the network's input size.
         crop: pixels, the side of the centre crop on which `paper` takes the loss; None: the network's input size.
         mean, std: of the normalisation, per channel, for images on [0, 1].
@@ -123,13 +127,14 @@ def assess(
     if not protocols or set(protocols) - {"paper", "strict"}:
         raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    explainer = Explainer(model.to(place), method, layer=layer, class_map=class_map)
+    smooth = choices is not None and choices.eigen_smooth
+    explainer = Explainer(model.to(place), method, layer=layer, class_map=class_map, eigen_smooth=smooth)
     scaling: dict[str, Any] = {"mean": list(mean), "std": list(std), "device": place}
     views: dict[str, View] = {}
     if "paper" in protocols:
         views["paper"] = paper_view(explainer, crop, batch_size, **scaling)
     if "strict" in protocols:
-        views["strict"] = strict_view(explainer, view_size, batch_size, **scaling)
+        views["strict"] = strict_view(explainer, view_size, batch_size, choices, **scaling)
     manifest = _manifest(explainer, dataset, views, made_by or {})
     folder = ShardFolder(out)
     done = _resume(folder, manifest)
@@ -244,19 +249,16 @@ def _write_shard(
     folder: ShardFolder, dataset: Dataset, part: list[_Read], views: dict[str, View], steps: _Steps
 ) -> None:
     images, regions, maps = _Rows(), _Rows(), _Rows()
-    asked = [np.flatnonzero(dataset.targets[read.index]).tolist() for read in part]
+    targets = np.array([dataset.targets[read.index] for read in part], dtype=np.uint8)
+    masked = [read.mask is not None for read in part]
     for view in views.values():
-        explained = [labels if read.mask is not None else [] for labels, read in zip(asked, part, strict=True)]
-        for position, seen in view.look([read.image for read in part], explained):
-            read = part[position]
+        for position, seen in view.look([read.image for read in part], targets, masked):
+            read, truth = part[position], targets[position]
             image_id = dataset.records[read.index].image_id
-            ji = float("nan")
-            if read.mask is not None:
-                ji = _count(image_id, view, seen, read.mask, explained[position], regions, maps)
-            targets = np.asarray(dataset.targets[read.index], dtype=np.uint8)
-            if seen.logits.shape != targets.shape:
+            ji = float("nan") if read.mask is None else _count(image_id, view, seen, read.mask, regions, maps)
+            if seen.logits.shape != truth.shape:
                 raise ViceError(
-                    f"The model must have an output for each of {len(targets)} classes, but has {len(seen.logits)}.",
+                    f"The model must have an output for each of {len(truth)} classes, but has {len(seen.logits)}.",
                     "Give a class map from the data's classes to the model's outputs.",
                 )
             probabilities = sigmoid(seen.logits[None])
@@ -266,22 +268,20 @@ def _write_shard(
                 height=read.image.shape[0],
                 width=read.image.shape[1],
                 has_mask=read.mask is not None,
-                targets=targets,
+                targets=truth,
                 logits=seen.logits,
-                loss=float(sample_loss(seen.logits[None], targets[None])[0]),
+                loss=float(sample_loss(seen.logits[None], truth[None])[0]),
                 confidence=float(confidence(probabilities)[0]),
-                accuracy=float(sample_accuracy(probabilities > 0.5, targets[None])[0]),
+                accuracy=float(sample_accuracy(probabilities > 0.5, truth[None])[0]),
                 ji=ji,
             )
             steps.advance()
     folder.append(_images(images), _regions(regions), _maps(maps))
 
 
-def _count(
-    image_id: str, view: View, seen: Seen, mask: np.ndarray, classes: list[int], regions: _Rows, maps: _Rows
-) -> float:
+def _count(image_id: str, view: View, seen: Seen, mask: np.ndarray, regions: _Rows, maps: _Rows) -> float:
     """Count the maps of one image against its mask; returns the published JI at threshold 0.1."""
-    full = seen.full(mask.shape[-2:])
+    full, classes = seen.full((mask.shape[0], mask.shape[1])), seen.classes
     overlap = competing_overlap(full, classes, mask)
     inside, outside = own_histograms(full, classes, mask, HISTOGRAM_BINS)
     row_of = {c + 1: row for row, c in enumerate(classes)}

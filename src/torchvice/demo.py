@@ -13,7 +13,8 @@ import numpy as np
 
 from torchvice.config import load_settings
 from torchvice.measures import Measures, Pairs, true_pairs
-from torchvice.workflow import assess_subject, draw_all, measure_path, run_subject, write_measures
+from torchvice.subjects import run_subject
+from torchvice.workflow import assess_subject, draw_all, measure_path, write_measures
 
 __all__ = ["DemoResult", "run_demo"]
 

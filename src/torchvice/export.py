@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
 from torchvice.interop import write_legacy_maps, write_maps
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from torchvice.assessment import Dataset
+    from torchvice.explain import Choices
 
 __all__ = ["write_map_files"]
 
@@ -31,6 +30,7 @@ def write_map_files(
     method: str = "auto",
     layer: str | None = None,
     class_map: Sequence[Sequence[int]] | None = None,
+    choices: Choices | None = None,
     view_size: int | None = None,
     crop: int | None = None,
     mean: Sequence[float] = (0.485, 0.456, 0.406),
@@ -48,7 +48,7 @@ def write_map_files(
         folder: made if absent; IMAGE_ID.npz or IMAGE_ID.npy appear in it.
         protocol: whose view and normalisation.
         file_format: "npz" (`keys`, `maps`; compressed float16) or "legacy" (the original's .npy dictionary of float32).
-        model, dataset, method, layer, class_map, view_size, crop, mean, std, batch_size, device: as for
+        model, dataset, method, layer, class_map, choices, view_size, crop, mean, std, batch_size, device: as for
             `torchvice.assess`.
         progress: called with (images done, images in all).
 
@@ -69,9 +69,13 @@ def write_map_files(
     if protocol not in ("paper", "strict"):
         raise ViceError(f"`protocol` must be 'paper' or 'strict', but is {protocol!r}.")
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    explainer = Explainer(model.to(place), method, layer=layer, class_map=class_map)
-    make, size = (paper_view, crop) if protocol == "paper" else (strict_view, view_size)
-    view = make(explainer, size, batch_size, mean=mean, std=std, device=place)
+    smooth = choices is not None and choices.eigen_smooth
+    explainer = Explainer(model.to(place), method, layer=layer, class_map=class_map, eigen_smooth=smooth)
+    pixels: dict[str, Any] = {"mean": mean, "std": std, "device": place}
+    if protocol == "paper":
+        view = paper_view(explainer, crop, batch_size, **pixels)
+    else:
+        view = strict_view(explainer, view_size, batch_size, choices, **pixels)
     folder = Path(folder)
     _claim(folder, {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)})
     suffix = ".npz" if file_format == "npz" else ".npy"
@@ -81,10 +85,10 @@ def write_map_files(
     for start in range(0, len(todo), batch_size):
         part = todo[start : start + batch_size]
         images = [dataset.image(index) for index in part]
-        labels = [np.flatnonzero(dataset.targets[index]).tolist() for index in part]
-        for position, seen in view.look(images, labels):
-            maps = seen.full(images[position].shape[:2])
-            (write_maps if file_format == "npz" else write_legacy_maps)(paths[part[position]], labels[position], maps)
+        for position, seen in view.look(images, dataset.targets[part]):
+            height, width = images[position].shape[:2]
+            maps = seen.full((height, width))
+            (write_maps if file_format == "npz" else write_legacy_maps)(paths[part[position]], seen.classes, maps)
             count += 1
             if progress:
                 progress(len(paths) - len(todo) + count, len(paths))

@@ -285,7 +285,7 @@ def read_maps(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[np.ndarray
     Raises:
         ViceError: no such file, damaged, other content, or a pickle that asks for anything but arrays.
     """
-    path = existing_file(path, "The file of maps")
+    path = Path(path)
     classes, planes, size = _from_dict(path) if path.suffix == ".npy" else _from_npz(path)
     for plane in planes:
         if not isinstance(plane, np.ndarray) or plane.ndim != 2 or plane.dtype.kind not in "fiub":
@@ -314,6 +314,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, Runtim
 
 
 def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], tuple[int, int] | None]:
+    existing_file(path, "The file of maps")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if name in ("keys", "maps", "cams", "size")}

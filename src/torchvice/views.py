@@ -1,65 +1,251 @@
 """Views: what the model is shown of an image under each protocol, and how its maps come back to the image's size.
 
-`strict` resizes the whole image once: one forward pass gives logits and map. `paper` shows three: a centre crop for the
-loss, the whole image and its mirror image for a convolutional network's map, a square warp for a transformer's.
+`strict` resizes the whole image once: one forward pass gives logits and map. `paper` shows three views: a centre crop
+for the loss, the whole image and its mirror image for a convolutional network's map, a square warp for a transformer's.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from torchvice.data.transforms import center_crop, normalise, warp
+from torchvice.data.transforms import center_crop, normalise, uncrop, warp
 from torchvice.errors import ViceError
-from torchvice.explain import Explainer, Explanation, map_status, upsample
+from torchvice.explain import Choices, Explainer, map_status, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.models.families import input_size
 
 __all__ = ["Seen", "View", "paper_view", "strict_view"]
-
-# pytorch-grad-cam's guard against dividing by zero, part of the published transformer pipeline.
-_WARP_EPS = 1e-7
 
 
 @dataclass(frozen=True)
 class Seen:
     """What one view of one image gave.
 
-    `logits` (C,) float32; `maps` one low-resolution array for each asked label, signed; `status` of each; `full(size)`
-    the normalised maps (M, H, W) float32 at that size, made when asked for.
+    `logits` (C,) float32; `classes` the explained ones; `maps` one low-resolution array for each, signed where the view
+    is one pass, else summed or averaged over the passes after their ReLU; `status` of each; `full(size)` the normalised
+    maps (M, H, W) float32 at that size, made when asked for.
     """
 
     logits: np.ndarray
+    classes: list[int]
     maps: list[np.ndarray]
     status: list[str]
     full: Callable[[tuple[int, int]], np.ndarray]
 
 
-class View(Protocol):
-    """A way of looking at images: its `name`, the id and the `settings` of its explanation, and `look`."""
+class View:
+    """A way of looking at images.
 
-    name: str
-    explanation: str
-    settings: dict[str, Any]
+    Args:
+        protocol: `paper` or `strict`.
+        explainer: gives logits and maps.
+        side: pixels of a square view and of the centre crop.
+        choices: how the maps are made.
+        logits_from: "view": the first pass of the maps gives the logits too; "crop": the centre crop does.
+        batch_size: images a pass.
+        mean, std, device: how pixels become a tensor, and where.
 
-    def look(self, images: Sequence[np.ndarray], labels: Sequence[list[int]]) -> Iterator[tuple[int, Seen]]: ...
+    Attributes:
+        name: of the view that the logits belong to. explanation: the id of its maps. settings: what the manifest says.
+    """
 
+    def __init__(
+        self,
+        protocol: str,
+        explainer: Explainer,
+        side: int,
+        choices: Choices,
+        logits_from: str,
+        batch_size: int,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+    ) -> None:
+        self.explainer, self.side, self.choices, self.batch_size = explainer, side, choices, batch_size
+        self.mean, self.std, self.device = mean, std, device
+        self.apart = logits_from == "crop" and choices.view != "crop"
+        shown = "whole" if choices.view == "whole" else f"{choices.view}{side}"
+        self.name = f"crop{side}" if self.apart else shown
+        self.explanation = f"{protocol}:{explainer.method}"
+        self.settings: dict[str, Any] = {
+            "protocol": protocol,
+            "method": explainer.method,
+            "site": explainer.site.to_dict(),
+            "seed": explainer.seed,
+            **choices.to_dict(),
+            "view": shown,
+            "eigen_smooth": explainer.eigen_smooth,
+        }
 
-@dataclass(frozen=True)
-class _Pixels:
-    """How pixels become a tensor: normalisation and device."""
+    def look(
+        self, images: Sequence[np.ndarray], targets: np.ndarray, explained: Sequence[bool] | None = None
+    ) -> Iterator[tuple[int, Seen]]:
+        """Show images and yield (position, Seen), in an order of its own.
 
-    mean: Sequence[float]
-    std: Sequence[float]
-    device: torch.device
+        Args:
+            images: (H, W, 3) uint8 each.
+            targets: (N, C), 0 or 1, the true labels.
+            explained: whether the maps of an image are wanted; None: of all.
+        """
+        wanted = [True] * len(images) if explained is None else list(explained)
+        logits: dict[int, np.ndarray] = {}
+        if self.apart:
+            for part in _chunks(range(len(images)), self.batch_size):
+                logits.update(zip(part, self._halving(part, lambda some: self._crop_logits(images, some)), strict=True))
+        for part in self._groups(images, [i for i in range(len(images)) if wanted[i] or not self.apart]):
+            found = self._halving(part, lambda some: self._explained(images, targets, wanted, some))
+            for position, seen in zip(part, found, strict=True):
+                yield position, seen if not self.apart else _with_logits(seen, logits[position])
+        for i in (i for i in range(len(images)) if self.apart and not wanted[i]):
+            yield i, Seen(logits[i], [], [], [], _nothing)
 
-    def tensor(self, image: np.ndarray) -> torch.Tensor:
+    def _halving(self, part: Sequence[int], work: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
+        """What `work` makes of the images; where the GPU's memory does not hold them, of half of them at a time.
+
+        Raises:
+            ViceError: it does not hold a single one.
+        """
+        try:
+            return work(part)
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                size = "The GPU's memory must hold a pass of one image, but does not."
+                raise ViceError(size, "Take a smaller view (--view-size), or the CPU (--device cpu).") from None
+        torch.cuda.empty_cache()
+        half = (len(part) + 1) // 2
+        self.batch_size = min(self.batch_size, half)
+        self.explainer.batch_size = min(self.explainer.batch_size, half)
+        warnings.warn(f"Out of GPU memory: on with batches of {half} images.", stacklevel=2)
+        return self._halving(part[:half], work) + self._halving(part[half:], work)
+
+    def _crop_logits(self, images: Sequence[np.ndarray], part: Sequence[int]) -> list[np.ndarray]:
+        crops = torch.stack([center_crop(self._tensor(images[i]), self.side) for i in part]).to(self.device)
+        return list(self.explainer(crops, [[]] * len(part)).logits.float().cpu().numpy())
+
+    def _tensor(self, image: np.ndarray) -> torch.Tensor:
         return normalise(image, self.mean, self.std)
+
+    def _groups(self, images: Sequence[np.ndarray], members: list[int]) -> Iterator[Sequence[int]]:
+        """Batches that can go through together: of one size, and no more pixels than a batch of square views."""
+        if self.choices.view != "whole":
+            yield from _chunks(members, self.batch_size)
+            return
+        by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i in members:
+            by_size[images[i].shape[:2]].append(i)
+        passes = 2 if self.choices.mirror else 1
+        for (height, width), same in by_size.items():
+            yield from _chunks(same, max(1, self.batch_size * self.side**2 // (passes * height * width)))
+
+    def _shown(self, image: np.ndarray, scale: float) -> torch.Tensor:
+        if self.choices.view == "crop":
+            return center_crop(self._tensor(image), self.side)
+        if self.choices.view == "warp":
+            return self._tensor(warp(image, max(1, round(self.side * scale))))
+        height, width = image.shape[:2]
+        if scale == 1:
+            return self._tensor(image)
+        return self._tensor(warp(image, (max(1, round(height * scale)), max(1, round(width * scale)))))
+
+    def _labels(self, targets: np.ndarray, wanted: list[bool]) -> Any:
+        """What the explainer is asked for: fixed labels, or a function of the logits."""
+        if self.choices.labels == "true":
+            return [np.flatnonzero(row).tolist() for row in targets]
+        if isinstance(self.choices.labels, tuple):
+            return [list(self.choices.labels) if want else [] for want in wanted]
+        true = torch.as_tensor(targets, dtype=torch.bool) & (self.choices.labels == "both")
+        keep = torch.as_tensor(wanted)[:, None]
+        return lambda logits: ((logits > 0).cpu() | true) & keep
+
+    def _explained(
+        self, images: Sequence[np.ndarray], targets: np.ndarray, wanted: Sequence[bool], part: Sequence[int]
+    ) -> list[Seen]:
+        """Logits and maps of some images, over all scales and mirrorings; the first pass gives logits and labels."""
+        labels = self._labels(np.array([targets[i] * wanted[i] for i in part]), [wanted[i] for i in part])
+        passes: list[torch.Tensor] = []
+        for scale in self.choices.scales:
+            batch = torch.stack([self._shown(images[i], scale) for i in part]).to(self.device)
+            if self.choices.mirror:
+                batch = torch.cat([batch, batch.flip(-1)])
+                labels = _twice(labels)
+            found = self.explainer(batch, labels)
+            if not passes:
+                logits = found.logits[: len(part)].float().cpu().numpy()
+                pairs = found.pairs[found.pairs[:, 0] < len(part)].tolist()
+                labels = [[c for i, c in pairs if i == row] for row in range(len(part))]
+            halves = found.maps.split(len(pairs)) if len(pairs) else ()
+            passes += [half.flip(-1) if number else half for number, half in enumerate(halves)]
+        seen = []
+        for row in range(len(part)):
+            mine = [p for p, (i, _) in enumerate(pairs) if i == row]
+            seen.append(self._seen(logits[row], labels[row], [maps[mine] for maps in passes] if mine else []))
+        return seen
+
+    def _seen(self, logits: np.ndarray, classes: list[int], low: list[torch.Tensor]) -> Seen:
+        if not low:
+            return Seen(logits, [], [], [], _nothing)
+        kept = low[0] if len(low) == 1 else self._combined(low, _finest(low))
+        return Seen(
+            logits, classes, list(kept.cpu().numpy()), list(map_status(kept)), lambda size: self._full(low, size)
+        )
+
+    def _combined(self, low: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+        """The passes' maps after ReLU, resized and summed or averaged."""
+        total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + upsample(low[0].clamp(min=0), size)
+        return total / len(low) if self.choices.combine == "mean" else total
+
+    def _full(self, low: list[torch.Tensor], size: tuple[int, int]) -> np.ndarray:
+        """The normalised maps (M, H, W) at the image's size."""
+        chosen = self.choices
+        if chosen.normalisation != "paper":
+            # A map that is not finite explains nothing: it counts as a miss, and its status says so.
+            usable = torch.stack([torch.isfinite(maps).all(2).all(1) for maps in low]).all(0)[:, None, None]
+            low = [torch.where(usable, maps, torch.zeros_like(maps)) for maps in low]
+        target = (self.side, self.side) if chosen.view == "crop" else size
+        if chosen.order == "resize-first":
+            full = normalise_maps(self._combined(low, target), chosen.normalisation)
+        else:
+            small = [normalise_maps(maps.clamp(min=0), chosen.normalisation) for maps in low]
+            if chosen.order == "normalise-first-via-view":
+                small = [upsample(maps, (self.side, self.side)) for maps in small]
+            full = self._combined(small, target)
+        if chosen.view == "crop":
+            full = uncrop(full, size)
+        return full.cpu().numpy()
+
+
+def _twice(labels: Any) -> Any:
+    """The labels of a batch for the batch and its mirror images."""
+    if callable(labels):
+        # What is asked of a mirror image is asked of the image, and that is what its own logits say.
+        return lambda logits: torch.cat([labels(logits[: len(logits) // 2])] * 2)
+    return list(labels) * 2
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _finest(low: list[torch.Tensor]) -> tuple[int, int]:
+    best = max(low, key=lambda maps: maps.shape[1] * maps.shape[2])
+    return int(best.shape[1]), int(best.shape[2])
+
+
+def _nothing(size: tuple[int, int]) -> np.ndarray:
+    return np.zeros((0, *size), np.float32)
+
+
+def _with_logits(seen: Seen, logits: np.ndarray) -> Seen:
+    return Seen(logits, seen.classes, seen.maps, seen.status, seen.full)
 
 
 def _side(explainer: Explainer, size: int | None, name: str) -> int:
@@ -71,167 +257,21 @@ def _side(explainer: Explainer, size: int | None, name: str) -> int:
     return size
 
 
-def _of_image(found: Explanation, image: int) -> torch.Tensor:
-    """The pairs that belong to an image."""
-    return (found.pairs[:, 0] == image).nonzero().flatten()
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-class _StrictView:
-    """The whole image, resized to a square: one pass gives logits and map. ReLU, resize, divide by the maximum."""
-
-    def __init__(self, explainer: Explainer, side: int, batch_size: int, pixels: _Pixels) -> None:
-        self.explainer, self.side, self.batch_size, self.pixels = explainer, side, batch_size, pixels
-        self.name = f"warp{side}"
-        self.explanation = f"strict:{explainer.method}"
-        self.settings = {
-            "protocol": "strict",
-            "method": explainer.method,
-            "site": explainer.site.to_dict(),
-            "view": self.name,
-            "labels": "true",
-            "normalisation": "max",
-            "order": "relu, resize to the image, normalise",
-            "mirror": False,
-            "seed": None,
-        }
-
-    def look(self, images: Sequence[np.ndarray], labels: Sequence[list[int]]) -> Iterator[tuple[int, Seen]]:
-        for part in _chunks(range(len(images)), self.batch_size):
-            batch = torch.stack([self.pixels.tensor(warp(images[i], self.side)) for i in part])
-            found = self.explainer(batch.to(self.pixels.device), [labels[i] for i in part])
-            logits = found.logits.float().cpu().numpy()
-            for row, position in enumerate(part):
-                pairs = _of_image(found, row)
-                maps, status = found.maps[pairs], [found.status[p] for p in pairs.tolist()]
-                yield position, Seen(logits[row], list(maps.cpu().numpy()), status, _strict_full(maps))
-
-
-def _strict_full(maps: torch.Tensor) -> Callable[[tuple[int, int]], np.ndarray]:
-    def full(size: tuple[int, int]) -> np.ndarray:
-        # A map that is not finite explains nothing: it counts as a miss, and its status says so.
-        usable = torch.where(torch.isfinite(maps).all((1, 2), keepdim=True), maps, torch.zeros_like(maps))
-        return normalise_maps(upsample(usable.clamp(min=0), size), "max").cpu().numpy()
-
-    return full
-
-
-class _PaperView:
-    """The centre crop for the logits; for the maps what the published pipeline shows to this kind of network."""
-
-    def __init__(self, explainer: Explainer, side: int, batch_size: int, pixels: _Pixels) -> None:
-        self.explainer, self.side, self.batch_size, self.pixels = explainer, side, batch_size, pixels
-        self.whole = explainer.site.layout == "nchw"
-        self.name = f"crop{side}"
-        self.explanation = f"paper:{explainer.method}"
-        order = (
-            "relu, resize to the image, sum with the mirror image's, normalise"
-            if self.whole
-            else "relu, normalise, resize to the view, resize to the image"
-        )
-        self.settings = {
-            "protocol": "paper",
-            "method": explainer.method,
-            "site": explainer.site.to_dict(),
-            "view": "whole image, own size" if self.whole else f"warp{side}",
-            "labels": "true",
-            "normalisation": "paper" if self.whole else "minmax",
-            "order": order,
-            "mirror": self.whole,
-            "seed": None,
-        }
-
-    def look(self, images: Sequence[np.ndarray], labels: Sequence[list[int]]) -> Iterator[tuple[int, Seen]]:
-        logits: list[np.ndarray] = []
-        for part in _chunks(images, self.batch_size):
-            crops = torch.stack([center_crop(self.pixels.tensor(image), self.side) for image in part])
-            found = self.explainer(crops.to(self.pixels.device), [[]] * len(crops))
-            logits.extend(found.logits.float().cpu().numpy())
-        explained = [i for i, asked in enumerate(labels) if asked]
-        for i in set(range(len(images))) - set(explained):
-            yield i, Seen(logits[i], [], [], _nothing)
-        for part in self._groups(images, explained):
-            chosen = [labels[i] for i in part]
-            for row, (maps, full) in enumerate(self._explained([images[i] for i in part], chosen)):
-                status = list(map_status(maps.amax(1) if maps.ndim == 4 else maps))
-                yield part[row], Seen(logits[part[row]], list(maps.cpu().numpy()), status, full)
-
-    def _groups(self, images: Sequence[np.ndarray], explained: list[int]) -> Iterator[Sequence[int]]:
-        """Batches of images that can go through together: of one size, and no more pixels than a batch of views."""
-        if not self.whole:
-            yield from _chunks(explained, self.batch_size)
-            return
-        by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for i in explained:
-            by_size[images[i].shape[:2]].append(i)
-        for (height, width), members in by_size.items():
-            yield from _chunks(members, max(1, self.batch_size * self.side**2 // (2 * height * width)))
-
-    def _explained(
-        self, images: list[np.ndarray], labels: list[list[int]]
-    ) -> Iterator[tuple[torch.Tensor, Callable[[tuple[int, int]], np.ndarray]]]:
-        """Each image's low-resolution maps, (M, 2, h, w) with the mirror image's or (M, h, w), and their full form."""
-        if not self.whole:
-            batch = torch.stack([self.pixels.tensor(warp(image, self.side)) for image in images])
-            found = self.explainer(batch.to(self.pixels.device), labels)
-            for row in range(len(images)):
-                maps = found.maps[_of_image(found, row)]
-                yield maps, _warped_full(maps, self.side)
-            return
-        batch = torch.stack([self.pixels.tensor(image) for image in images]).to(self.pixels.device)
-        found = self.explainer(torch.cat([batch, batch.flip(-1)]), labels * 2)
-        for row in range(len(images)):
-            plain, mirrored = (found.maps[_of_image(found, i)] for i in (row, row + len(images)))
-            yield torch.stack([plain, mirrored], 1), _whole_full(plain, mirrored)
-
-
-def _nothing(size: tuple[int, int]) -> np.ndarray:
-    return np.zeros((0, *size), np.float32)
-
-
-def _whole_full(plain: torch.Tensor, mirrored: torch.Tensor) -> Callable[[tuple[int, int]], np.ndarray]:
-    def full(size: tuple[int, int]) -> np.ndarray:
-        there, back = (upsample(maps.clamp(min=0), size) for maps in (plain, mirrored))
-        return normalise_maps(there + back.flip(-1), "paper").cpu().numpy()
-
-    return full
-
-
-def _warped_full(maps: torch.Tensor, side: int) -> Callable[[tuple[int, int]], np.ndarray]:
-    def full(size: tuple[int, int]) -> np.ndarray:
-        positive = maps.clamp(min=0)
-        positive = positive - positive.amin((1, 2), keepdim=True)
-        scaled = positive / (positive.amax((1, 2), keepdim=True) + _WARP_EPS)
-        return upsample(upsample(scaled, (side, side)), size).cpu().numpy()
-
-    return full
-
-
 def strict_view(
-    explainer: Explainer,
-    size: int | None,
-    batch_size: int,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    device: torch.device,
+    explainer: Explainer, size: int | None, batch_size: int, choices: Choices | None = None, **pixels: Any
 ) -> View:
-    """The view of `strict`: the whole image resized to `size` x `size` pixels (None: the network's input size)."""
-    return _StrictView(explainer, _side(explainer, size, "view_size"), batch_size, _Pixels(mean, std, device))
+    """The view of `strict`: the whole image resized to `size` x `size` pixels (None: the network's input size).
+
+    `choices` other than the default make it a labelled sensitivity; `pixels` are `mean`, `std` and `device` of a View.
+    """
+    side = _side(explainer, size, "view_size")
+    return View("strict", explainer, side, choices or Choices(), "view", batch_size, **pixels)
 
 
-def paper_view(
-    explainer: Explainer,
-    crop: int | None,
-    batch_size: int,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    device: torch.device,
-) -> View:
-    """The views of `paper`: logits on the centre crop of `crop` pixels, maps as published for the kind of network."""
-    return _PaperView(explainer, _side(explainer, crop, "crop"), batch_size, _Pixels(mean, std, device))
+def paper_view(explainer: Explainer, crop: int | None, batch_size: int, **pixels: Any) -> View:
+    """The views of `paper`: logits on the centre crop of `crop` pixels, maps as published for the kind of network.
+
+    `pixels` are `mean`, `std` and `device` of a View.
+    """
+    side = _side(explainer, crop, "crop")
+    return View("paper", explainer, side, paper_choices(explainer.site.layout), "crop", batch_size, **pixels)

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError
 from torchvice.files import write_json
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from torchvice.data import VocDataset
     from torchvice.measures import Measures
-    from torchvice.runs import Run
     from torchvice.samples import Samples
+    from torchvice.subjects import Subject
 
 __all__ = [
     "Measured",
-    "Subject",
     "assess_subject",
     "draw_all",
     "draw_cases",
     "draw_measures",
     "explain_subject",
-    "foreign_subject",
     "measure_path",
-    "read_class_map",
-    "run_subject",
     "write_legacy_table",
     "write_measures",
 ]
@@ -40,125 +34,22 @@ __all__ = [
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model, the data it is asked about, and how both meet: what steps 2 to 4 need."""
+def _how(subject: Subject, method: str, layer: str | None, choices: Sequence[str], device: str) -> dict[str, Any]:
+    """The arguments that `assess` and `write_map_files` have in common."""
+    from torchvice.explain import Choices
 
-    model: nn.Module
-    dataset: VocDataset
-    out: Path
-    mean: Sequence[float]
-    std: Sequence[float]
-    view_size: int | None
-    crop: int | None
-    batch_size: int
-    made_by: dict[str, Any]
-    class_map: list[list[int]] | None = None
-
-
-def run_subject(run: Run, split: str | None = None, checkpoint: str = "best") -> Subject:
-    """The subject of a RUN: its checkpoint on a split of its dataset (None: the one its settings measure)."""
-    settings = run.settings
-    dataset = run.dataset(split)
-    return Subject(
-        run.model(checkpoint),
-        dataset,
-        run.assess_dir(dataset.split),
-        settings.transform.mean,
-        settings.transform.std,
-        settings.assess.view_size,
-        settings.transform.crop,
-        settings.assess.batch_size,
-        {"run": settings.session_name, "network": settings.model.name, "checkpoint": Path(checkpoint).name},
-    )
-
-
-def foreign_subject(
-    name: str,
-    weights: str | os.PathLike[str],
-    dataset: VocDataset,
-    out: str | os.PathLike[str],
-    class_map: str | os.PathLike[str] | None = None,
-    batch_size: int = 16,
-    view_size: int | None = None,
-    crop: int | None = None,
-) -> Subject:
-    """The subject of a checkpoint that torchvice did not train, with timm's preprocessing for the network.
-
-    Args:
-        name: timm's name of the network.
-        weights: a local file; how many outputs the network has is read from its classifier.
-        dataset: what it is asked about.
-        out: the folder of the table.
-        class_map: a JSON or YAML file, see `read_class_map`; None: the outputs are the data's classes, in their order.
-        batch_size, view_size, crop: as for `torchvice.assess`.
-
-    Raises:
-        ViceError: weights that do not fit the network, or outputs that do not fit the classes.
-    """
-    from torchvice.models.build import build_model, classifier_outputs, load_weights, preprocessing
-
-    outputs = classifier_outputs(name, weights)
-    groups = None if class_map is None else read_class_map(class_map, dataset.classes, outputs)
-    if groups is None and outputs != len(dataset.classes):
-        raise ViceError(
-            f"The network must have an output for each of {len(dataset.classes)} classes, but has {outputs}.",
-            "Say which outputs mean which class: --class-map FILE.",
-        )
-    model = build_model(name, outputs)
-    load_weights(model, weights)
-    expected = preprocessing(model)
-    return Subject(
-        model,
-        dataset,
-        Path(out),
-        expected.mean,
-        expected.std,
-        view_size,
-        crop,
-        batch_size,
-        {"network": name, "weights": Path(weights).name},
-        groups,
-    )
-
-
-def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs: int) -> list[list[int]]:
-    """The model's outputs that mean each of the data's classes.
-
-    Args:
-        path: JSON or YAML, {class name: output index or list of indices}; several mean "any of these", and their
-            largest logit counts.
-        classes: (C,) the data's class names; each must be in the file.
-        outputs: how many the model has.
-
-    Raises:
-        ViceError: no such file, a class that is missing or unknown, or an index outside the outputs.
-    """
-    import yaml
-
-    from torchvice.files import existing_file
-
-    path = existing_file(path, "The class map")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ViceError(f"The class map {path} must be JSON or YAML, but is not: {error}.") from None
-    if not isinstance(content, Mapping):
-        raise ViceError(f"The class map {path} must map class names to outputs, but is a {type(content).__name__}.")
-    known = {str(name): value for name, value in content.items()}
-    for name in known:
-        if name not in classes:
-            unknown = f"The class map {path} names `{name}`, which is no class of the data."
-            raise ViceError(unknown, nearest(name, classes))
-    groups = []
-    for name in classes:
-        if name not in known:
-            raise ViceError(f"The class map {path} must name every class of the data, but lacks `{name}`.")
-        group = known[name] if isinstance(known[name], list) else [known[name]]
-        if not group or not all(type(i) is int and 0 <= i < outputs for i in group):
-            raise ViceError(f"The class map's `{name}` must be outputs 0 to {outputs - 1}, but is {known[name]!r}.")
-        groups.append(group)
-    return groups
+    return {
+        "method": method,
+        "layer": layer,
+        "class_map": subject.class_map,
+        "choices": Choices.parse(choices),
+        "view_size": subject.view_size,
+        "crop": subject.crop,
+        "mean": subject.mean,
+        "std": subject.std,
+        "batch_size": subject.batch_size,
+        "device": device,
+    }
 
 
 def assess_subject(
@@ -167,11 +58,12 @@ def assess_subject(
     protocols: Sequence[Any] = ("paper", "strict"),
     method: str = "auto",
     layer: str | None = None,
+    choices: Sequence[str] = (),
     device: str = "auto",
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Samples:
-    """Steps 2 to 4 in one pass, see `torchvice.assess`."""
+    """Steps 2 to 4 in one pass, see `torchvice.assess`; `choices` are texts, see `torchvice.explain.Choices.parse`."""
     from torchvice.assessment import assess
 
     return assess(
@@ -179,18 +71,10 @@ def assess_subject(
         subject.dataset,
         out=subject.out,
         protocols=protocols,
-        method=method,
-        layer=layer,
-        class_map=subject.class_map,
-        view_size=subject.view_size,
-        crop=subject.crop,
-        mean=subject.mean,
-        std=subject.std,
-        batch_size=subject.batch_size,
         workers=workers,
-        device=device,
         made_by=subject.made_by,
         progress=progress,
+        **_how(subject, method, layer, choices, device),
     )
 
 
@@ -202,6 +86,7 @@ def explain_subject(
     file_format: str = "npz",
     method: str = "auto",
     layer: str | None = None,
+    choices: Sequence[str] = (),
     device: str = "auto",
     progress: Progress | None = None,
 ) -> int:
@@ -217,16 +102,8 @@ def explain_subject(
         folder,
         protocol=protocol,
         file_format=file_format,
-        method=method,
-        layer=layer,
-        class_map=subject.class_map,
-        view_size=subject.view_size,
-        crop=subject.crop,
-        mean=subject.mean,
-        std=subject.std,
-        batch_size=subject.batch_size,
-        device=device,
         progress=progress,
+        **_how(subject, method, layer, choices, device),
     )
 
 

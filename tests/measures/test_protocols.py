@@ -181,6 +181,9 @@ def test_a_temperature_leaves_strict_vice_and_changes_the_published_one() -> Non
     assert abs(found.strict["ece_ml"] - FOUND.strict["ece_ml"]) > 1e-3
 
 
+MASKED_TWO = [s for s in scenes(8, seed=3, classes=2, unmasked=0) if sum(s.targets) == 2][:2]
+
+
 def missed(scene: Scene) -> Scene:
     """One of two objects is found as well as before; the map of the other lies where nothing is."""
     return altered(scene, maps={name: {**maps, 1: ((0.0,) * 4,) * 3} for name, maps in scene.maps.items()})
@@ -202,9 +205,6 @@ def test_a_complete_miss_raises_the_published_ji_and_lowers_the_strict_one() -> 
     assert unseen.diagrams.ji[place] == pytest.approx((8 / 10 + 1) / 2)
     assert unseen.paper["ji"] > seen.paper["ji"]
     assert unseen.strict["ji"] < seen.strict["ji"]
-
-
-MASKED_TWO = [s for s in scenes(8, seed=3, classes=2, unmasked=0) if sum(s.targets) == 2][:2]
 
 
 @pytest.mark.parametrize("protocol", ["paper", "strict"])

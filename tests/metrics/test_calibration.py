@@ -84,13 +84,13 @@ def test_ece_is_the_plain_loop(p: np.ndarray, y: np.ndarray, bins: int) -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(PROBABILITIES, TARGETS, st.permutations(range(8)), st.permutations(range(3)))
-def test_ece_hangs_on_no_order_and_keeps_its_bounds(p: np.ndarray, y: np.ndarray, rows: list, columns: list) -> None:  # type: ignore[type-arg]
+@given(PROBABILITIES, TARGETS, st.permutations(range(8)))
+def test_ece_hangs_on_no_order_and_keeps_its_bounds(p: np.ndarray, y: np.ndarray, rows: list[int]) -> None:
     found = multilabel_reliability(p, y, protocol="strict")
     assert 0 <= found.ece <= 1
     assert found.count.sum() == found.n == 8
     assert found.outside == 0
-    assert multilabel_ece(p[rows][:, columns], y[rows][:, columns], protocol="strict") == pytest.approx(found.ece)
+    assert multilabel_ece(p[rows], y[rows], protocol="strict") == pytest.approx(found.ece)
     # Every image twice is as well calibrated; merging bins can only let gaps cancel.
     assert multilabel_ece(np.tile(p, (2, 1)), np.tile(y, (2, 1)), protocol="strict") == pytest.approx(found.ece)
     assert multilabel_ece(p, y, 1, "strict") <= found.ece + 1e-12

@@ -193,7 +193,7 @@ def test_average_precision_by_hand() -> None:
     assert average_precision([[0.9], [0.8], [0.1]], [[1], [0], [1]])[0] == pytest.approx(5 / 6)
     assert average_precision([[0.5], [0.5], [0.5]], [[1], [0], [1]])[0] == pytest.approx(2 / 3)
     # Infinite logits are ties as well.
-    assert average_precision([[np.inf], [np.inf], [0.0]], [[0], [1], [0]])[0] == pytest.approx(1 / 2)
+    assert average_precision([[np.inf], [np.inf], [0.0]], [[1], [0], [0]])[0] == pytest.approx(1 / 2)
 
 
 def test_a_class_that_no_image_shows() -> None:

@@ -49,7 +49,7 @@ def evaluate(
     json: Path | None = JSON,
 ) -> None:
     """Step 3: score maps made by any tool against masks, in one exact pass over the files."""
-    from torchvice.evaluate import evaluate as evaluate_files
+    from torchvice.evaluation import evaluate as evaluate_files
     from torchvice.files import write_json
     from torchvice.metrics.overlap import PAPER_THRESHOLDS
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchvice.cli.terminal import print_measures, progress_bar, say
+from torchvice.cli.terminal import print_measures, print_methods, progress_bar, say
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
-    from torchvice.workflow import Subject
+    from torchvice.subjects import Subject
 
 __all__ = ["assess", "demo", "explain", "train"]
 
@@ -40,8 +40,14 @@ class OneProtocol(StrEnum):
 
 
 DEVICE = typer.Option("auto", "--device", help="auto (CUDA where there is one), cpu, cuda, cuda:1, mps.")
-METHOD = typer.Option("auto", "--method", help="auto, cam or gradcam.")
+METHOD = typer.Option("auto", "--method", help="auto, or one of vice explain --list-methods.")
 LAYER = typer.Option(None, "--layer", help="A module of the model, if not the one that its family names.")
+CHOICE = typer.Option(
+    [],
+    "--choice",
+    help="How strict makes its maps: labels=predicted, scales=0.5,1, mirror=true, view=whole, normalisation=minmax, "
+    "order=normalise-first, combine=sum, eigen_smooth=true; may come several times.",
+)
 CHECKPOINT = typer.Option("best", "--checkpoint", help="best, last, or a file.")
 
 
@@ -60,6 +66,14 @@ def train(
     say(f"{run.folder}: trained. Next: vice assess {run.folder}")
 
 
+def _list_methods(wanted: bool) -> None:
+    if wanted:
+        from torchvice.explain import METHODS
+
+        print_methods(METHODS.values())
+        raise typer.Exit
+
+
 def explain(
     run: Path = typer.Argument(..., help="A RUN: the folder that vice train made."),
     maps: Path = typer.Option(..., "--maps", help="Folder of the maps."),
@@ -70,12 +84,17 @@ def explain(
     split: str | None = typer.Option(None, "--split", help="The list of images; else the one the run measures."),
     method: str = METHOD,
     layer: str | None = LAYER,
+    choice: list[str] = CHOICE,
     checkpoint: str = CHECKPOINT,
     device: str = DEVICE,
+    _: bool = typer.Option(
+        False, "--list-methods", callback=_list_methods, is_eager=True, help="Every method: what it needs, its paper."
+    ),
 ) -> None:
     """Step 2 as files: the maps of every image's true classes, for who wants them."""
     from torchvice.runs import Run
-    from torchvice.workflow import explain_subject, run_subject
+    from torchvice.subjects import run_subject
+    from torchvice.workflow import explain_subject
 
     subject = run_subject(Run(run), split, checkpoint)
     with progress_bar("maps") as progress:
@@ -86,6 +105,7 @@ def explain(
             file_format=file_format.value,
             method=method,
             layer=layer,
+            choices=choice,
             device=device,
             progress=progress,
         )
@@ -106,6 +126,7 @@ def assess(
     protocol: ProtocolChoice = typer.Option(ProtocolChoice.both, "--protocol", help="paper, strict or both."),
     method: str = METHOD,
     layer: str | None = LAYER,
+    choice: list[str] = CHOICE,
     checkpoint: str = CHECKPOINT,
     view_size: int | None = typer.Option(None, "--view-size", min=1, help="Side of strict's view, pixels."),
     crop: int | None = typer.Option(None, "--crop", min=1, help="Side of paper's centre crop, pixels."),
@@ -130,6 +151,7 @@ def assess(
             protocols=("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,),
             method=method,
             layer=layer,
+            choices=choice,
             device=device,
             workers=workers,
             progress=progress,
@@ -147,7 +169,7 @@ def _subject(
     split: str | None,
     checkpoint: str,
 ) -> Subject:
-    from torchvice.workflow import foreign_subject, run_subject
+    from torchvice.subjects import foreign_subject, run_subject
 
     if run is not None:
         given = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from torchvice.explain import Method
     from torchvice.measures import Measures
 
-__all__ = ["number", "print_measures", "progress_bar", "say"]
+__all__ = ["number", "print_measures", "print_methods", "progress_bar", "say"]
 
 
 def console(stderr: bool = False) -> Console:
@@ -58,6 +59,18 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 def number(value: float, digits: int = 4) -> str:
     """A measure for people; an en dash where it is undefined."""
     return "–" if value != value else f"{value:.{digits}f}"
+
+
+def print_methods(methods: Iterable[Method]) -> None:
+    """The registry of explanation methods as a table."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("method", "needs", "passes for L labels an image", "paper"):
+        table.add_column(title)
+    for method in methods:
+        table.add_row(method.name, method.needs, method.cost, method.paper)
+    console().print(table)
 
 
 _ROWS = (

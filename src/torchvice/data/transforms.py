@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError, nearest
 
-__all__ = ["LabelledImages", "TrainTransform", "ValidationTransform", "center_crop", "normalise", "warp"]
+__all__ = ["LabelledImages", "TrainTransform", "ValidationTransform", "center_crop", "normalise", "uncrop", "warp"]
 
 VIEWS = ("crop", "warp")
 INTERPOLATIONS = {
@@ -96,6 +96,19 @@ def center_crop(tensor: torch.Tensor, size: int) -> torch.Tensor:
         )
     offsets = [round((length - size) / 2) for length in tensor.shape[-2:]]
     return _cropped(tensor, offsets[0], offsets[1], size)
+
+
+def uncrop(tensor: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A centre crop (..., S, S) put back in its place in (..., H, W), with zeros where it says nothing.
+
+    Example:
+        >>> uncrop(torch.tensor([[3, 4], [0, 0]]), (1, 5))
+        tensor([[0, 0, 3, 4, 0]])
+    """
+    side = tensor.shape[-1]
+    top, left = (round((length - side) / 2) for length in size)
+    padding = (left, size[1] - side - left, top, size[0] - side - top)  # negative where the crop was padded
+    return functional.pad(tensor, padding).contiguous()
 
 
 def _cropped(tensor: torch.Tensor, top: int, left: int, size: int) -> torch.Tensor:

@@ -1,8 +1,21 @@
 """Explanations: images -> class activation maps."""
 
+from torchvice.explain.choices import Choices, paper_choices
 from torchvice.explain.engine import Explainer, Explanation
 from torchvice.explain.maps import map_status, normalise, upsample
 from torchvice.explain.methods import METHODS, Method, register
 from torchvice.explain.scene import Scene
 
-__all__ = ["METHODS", "Explainer", "Explanation", "Method", "Scene", "map_status", "normalise", "register", "upsample"]
+__all__ = [
+    "METHODS",
+    "Choices",
+    "Explainer",
+    "Explanation",
+    "Method",
+    "Scene",
+    "map_status",
+    "normalise",
+    "paper_choices",
+    "register",
+    "upsample",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from torchvice.errors import ViceError
 from torchvice.models.families import MapSite, module_at
 
-__all__ = ["Captured", "capture", "evaluating"]
+__all__ = ["Captured", "capture", "editing", "evaluating", "exclusive"]
 
 _BUSY = "_torchvice_capture"
 
@@ -38,6 +38,53 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def exclusive(model: nn.Module) -> Iterator[None]:
+    """One capture of a model at a time: hooks of two would see each other's passes.
+
+    Raises:
+        ViceError: a capture of this model is under way already.
+    """
+    if getattr(model, _BUSY, False):
+        raise ViceError("A model can be captured once at a time, but a capture of this one is under way.")
+    object.__setattr__(model, _BUSY, True)
+    try:
+        yield
+    finally:
+        object.__delattr__(model, _BUSY)
+
+
+@contextlib.contextmanager
+def editing(model: nn.Module, site: MapSite, edit: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """In the passes inside the block, what `edit` makes of the site's tensor goes on in its place.
+
+    Raises:
+        ViceError: a capture of this model is under way already; in the pass: the layer gives no single tensor.
+    """
+    layer = module_at(model, site.layer)
+
+    def edited(tensor: Any) -> torch.Tensor:
+        if not isinstance(tensor, torch.Tensor):
+            raise ViceError(f"`{site.layer}` must give one tensor, but gives a {type(tensor).__name__}.")
+        return edit(tensor)
+
+    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (edited(args[0]), *args[1:])
+
+    def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> torch.Tensor:
+        return edited(output)
+
+    with exclusive(model):
+        if site.where == "input":
+            handle = layer.register_forward_pre_hook(before)
+        else:
+            handle = layer.register_forward_hook(after)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+@contextlib.contextmanager
 def capture(model: nn.Module, site: MapSite, gradients: bool) -> Iterator[Captured]:
     """Hook the site for the passes inside the block, which begins without gradients.
 
@@ -45,35 +92,19 @@ def capture(model: nn.Module, site: MapSite, gradients: bool) -> Iterator[Captur
     is, if `gradients`. The grad mode comes back at the end.
 
     Raises:
-        ViceError: a capture of this model is under way already.
+        ViceError: as `editing`.
     """
-    if getattr(model, _BUSY, False):
-        raise ViceError("A model can be captured once at a time, but a capture of this one is under way.")
-    layer, captured, before_grad = module_at(model, site.layer), Captured(), torch.is_grad_enabled()
+    captured, before_grad = Captured(), torch.is_grad_enabled()
 
-    def take(tensor: Any) -> torch.Tensor:
-        if not isinstance(tensor, torch.Tensor):
-            raise ViceError(f"`{site.layer}` must give one tensor, but gives a {type(tensor).__name__}.")
+    def take(tensor: torch.Tensor) -> torch.Tensor:
         if gradients:
             torch.set_grad_enabled(True)
         captured.leaf = tensor.detach().requires_grad_(gradients)
-        # A copy goes on: an in-place ReLU behind the site may not write to a leaf, nor to the map that is kept.
-        return captured.leaf.clone() if gradients or site.where == "output" else tensor
+        # A copy goes on: an in-place ReLU at or behind the site may not write to a leaf, nor to the map that is kept.
+        return captured.leaf.clone()
 
-    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (take(args[0]), *args[1:])
-
-    def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> torch.Tensor:
-        return take(output)
-
-    if site.where == "input":
-        handle = layer.register_forward_pre_hook(before)
-    else:
-        handle = layer.register_forward_hook(after)
-    object.__setattr__(model, _BUSY, True)
     try:
-        yield captured
+        with editing(model, site, take):
+            yield captured
     finally:
         torch.set_grad_enabled(before_grad)
-        handle.remove()
-        object.__delattr__(model, _BUSY)

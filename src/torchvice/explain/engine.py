@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -12,11 +13,15 @@ from torchvice.errors import ViceError
 from torchvice.explain.capture import evaluating
 from torchvice.explain.gradient import no_head
 from torchvice.explain.maps import map_status
-from torchvice.explain.methods import method_named
+from torchvice.explain.methods import METHODS, method_named
 from torchvice.explain.scene import Scene
 from torchvice.models.families import MapSite, linear_head, locate, module_at
 
 __all__ = ["Explainer", "Explanation"]
+
+
+Fixed = Sequence[Sequence[int]] | torch.Tensor
+Labels = Fixed | Callable[[torch.Tensor], Fixed] | Literal["predicted"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,15 @@ class Explainer:
 
     Args:
         model: the network; it comes back as it was (hooks, modes, gradients), also after an error.
-        method: "cam" (class activation mapping: for networks that end in mean pooling and a linear layer), "gradcam",
-            or "auto", which is "cam" where that is exact and "gradcam" elsewhere.
+        method: one of `torchvice.explain.METHODS` (docs/explanations.md), or "auto": "cam" where the network ends in
+            mean pooling and a linear layer, so that it is exact, and "gradcam" elsewhere.
         layer: a module's name, if not the one that is resolved from the network's family; its output is taken.
         site: the same with its layout, for networks whose layer gives no (N, D, h, w).
         seed: of methods that draw.
         batch_size: images a pass of methods that need many passes.
         progress: told (passes done, passes in all) by those methods.
+        eigen_smooth: the first principal component of the weighted channels in place of their sum, its sign fixed (see
+            `gradient.eigen_smooth`); for the methods that sum weighted channels.
         class_map: for every class of the data the model's outputs that mean it; the logit is the largest of theirs.
             None: the model's outputs are the classes.
 
@@ -52,7 +59,8 @@ class Explainer:
         method: the method's name. site: the layer in use.
 
     Raises:
-        ViceError: an unknown method or layer, or "cam" for a network that it does not fit.
+        ViceError: an unknown method or layer, "cam" for a network that it does not fit, or `eigen_smooth` with a method
+            that sums no channels.
 
     Example:
         >>> import timm, torch
@@ -73,9 +81,12 @@ class Explainer:
         seed: int = 0,
         batch_size: int = 32,
         progress: Callable[[int, int], None] | None = None,
+        eigen_smooth: bool = False,
     ) -> None:
         if layer is not None and site is not None:
             raise ViceError("A layer is named once, but both `layer` and `site` are given.", "`site` names it too.")
+        if batch_size < 1:
+            raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
         self.model = model
         self.site = site or self._site_of(layer)
         module_at(model, self.site.layer)
@@ -85,8 +96,15 @@ class Explainer:
         self._method = method_named(method)
         if method == "cam" and self._head is None:
             raise no_head(model, self.site)
+        if eigen_smooth and not self._method.sums_channels:
+            summing = ", ".join(name for name, known in METHODS.items() if known.sums_channels)
+            raise ViceError(
+                f"`eigen_smooth` must go with a method that sums weighted channels, but {method!r} does not.",
+                f"Use one of {summing}; or leave eigen_smooth out.",
+            )
         self.class_map = None if class_map is None else [list(outputs) for outputs in class_map]
         self.seed, self.batch_size, self.progress = seed, batch_size, progress
+        self.eigen_smooth = eigen_smooth
 
     @property
     def method(self) -> str:
@@ -98,18 +116,17 @@ class Explainer:
             return locate(self.model)
         module_at(self.model, layer)
         try:
-            known = locate(self.model)
-        except ViceError:
+            return locate(self.model, layer)
+        except ViceError:  # the probe is not the user's image; what does not fit is said when it comes
             return MapSite(layer)
-        # Another layer of a transformer has the layout of the one that its family names.
-        return MapSite(layer, "output", known.layout, known.prefix_tokens)
 
-    def __call__(self, images: torch.Tensor, labels: Sequence[Sequence[int]] | torch.Tensor) -> Explanation:
+    def __call__(self, images: torch.Tensor, labels: Labels) -> Explanation:
         """Explain.
 
         Args:
             images: (N, 3, H, W), normalised as the model wants it, on the model's device.
-            labels: for every image its class indices, or a (N, C) tensor of 0 and 1.
+            labels: for every image its class indices; or a (N, C) tensor of 0 and 1; or a function from the logits
+                (N, C) to either; or "predicted", the classes whose logit is above 0.
 
         Returns:
             Explanation; its pairs are in the order of images, then of the labels as given.
@@ -119,25 +136,33 @@ class Explainer:
         """
         if images.ndim != 4:
             raise ViceError(f"`images` must be (N, 3, H, W), but has shape {tuple(images.shape)}.")
-        asked = _pairs(labels, len(images))
+        if isinstance(labels, str) and labels != "predicted":
+            raise ViceError(f"`labels` must be class indices or 'predicted', but is {labels!r}.")
+        asks: Fixed | Callable[[torch.Tensor], Fixed] = _predicted if isinstance(labels, str) else labels
         # Gradients do not exist under the caller's inference mode, nor for tensors that were made in it.
         with torch.inference_mode(False), torch.no_grad(), evaluating(self.model):
             scene = Scene(
-                self.model,
-                images.clone() if images.is_inference() else images,
-                self.site,
-                self._head,
-                asked,
-                self.class_map,
-                self.seed,
-                self.batch_size,
-                self.progress,
+                model=self.model,
+                images=images.clone() if images.is_inference() else images,
+                site=self.site,
+                head=self._head,
+                asked=[] if callable(asks) else _pairs(asks, len(images)),
+                ask=(lambda logits: _pairs(asks(logits), len(images))) if callable(asks) else None,
+                class_map=self.class_map,
+                seed=self.seed,
+                batch_size=self.batch_size,
+                progress=self.progress,
+                eigen_smooth=self.eigen_smooth,
             )
             outputs, maps = self._method.run(scene)
             logits, _ = scene.logits_of(outputs.detach())
             maps = maps.detach().float()
-            pairs = torch.tensor(asked, dtype=torch.int64).reshape(-1, 2).to(logits.device)
+            pairs = torch.tensor(scene.asked, dtype=torch.int64).reshape(-1, 2).to(logits.device)
             return Explanation(logits, pairs, maps, map_status(maps))
+
+
+def _predicted(logits: torch.Tensor) -> torch.Tensor:
+    return logits > 0
 
 
 def _pairs(labels: Sequence[Sequence[int]] | torch.Tensor, n: int) -> list[tuple[int, int]]:

@@ -11,8 +11,9 @@ from torchvice.errors import ViceError
 
 __all__ = ["Normalisation", "map_status", "normalise", "upsample"]
 
-Normalisation = Literal["max", "minmax", "paper", "none"]
+Normalisation = Literal["max", "minmax", "percentile", "paper", "none"]
 _PAPER_EPS = 1e-5
+_PERCENTILE = 99
 
 
 def map_status(maps: torch.Tensor) -> tuple[str, ...]:
@@ -45,9 +46,10 @@ def normalise(maps: torch.Tensor, how: Normalisation) -> torch.Tensor:
 
     Args:
         maps: after ReLU and resizing.
-        how: "max" divides by the maximum: 0 stays "no evidence". "minmax" also moves the minimum to 0. "paper": values
-            below min + 1e-5 become 0, then (v - min - 1e-5) / (max - min + 1e-5), so that a dead map becomes -1
-            everywhere. "none" leaves the map.
+        how: "max" divides by the maximum: 0 stays "no evidence". "minmax" also moves the minimum to 0.
+            "percentile" divides by the 99th percentile and cuts at 1, so that one hot pixel does not set the scale (by
+            the maximum, where that percentile is 0). "paper": values below min + 1e-5 become 0, then
+            (v - min - 1e-5) / (max - min + 1e-5), so that a dead map becomes -1 everywhere. "none" leaves the map.
 
     Returns:
         (P, H, W); a map without any spread stays 0 under "minmax", one of zeros stays 0 under "max".
@@ -63,6 +65,10 @@ def normalise(maps: torch.Tensor, how: Normalisation) -> torch.Tensor:
     high = maps.amax((1, 2), keepdim=True)
     if how == "max":
         return maps / torch.where(high > 0, high, torch.ones_like(high))
+    if how == "percentile":
+        most = maps.flatten(1).quantile(_PERCENTILE / 100, dim=1)[:, None, None]
+        most = torch.where(most > 0, most, high)
+        return (maps / torch.where(most > 0, most, torch.ones_like(most))).clamp(max=1)
     low = maps.amin((1, 2), keepdim=True)
     if how == "minmax":
         spread = high - low

@@ -8,7 +8,22 @@ from dataclasses import dataclass
 import torch
 
 from torchvice.errors import ViceError, nearest
-from torchvice.explain.gradient import by_gradient, cam, gradcam
+from torchvice.explain.attention import attention_gradient, generic_attention, rollout
+from torchvice.explain.attribution import integrated_gradients, saliency, smoothgrad
+from torchvice.explain.controls import center, foreground, random
+from torchvice.explain.gradient import (
+    by_gradient,
+    cam,
+    eigencam,
+    eigengradcam,
+    gradcam,
+    gradcampp,
+    hirescam,
+    layercam,
+    xgradcam,
+)
+from torchvice.explain.perturbation import ablationcam, scorecam
+from torchvice.explain.relevance import transformer_attribution
 from torchvice.explain.scene import Scene
 
 __all__ = ["METHODS", "Method", "method_named", "register"]
@@ -25,6 +40,7 @@ class Method:
         needs: what it takes, in a few words.
         cost: passes through the network, for L labels an image.
         paper: where it comes from.
+        sums_channels: whether its map is a sum of weighted channels, which `eigen_smooth` can smooth.
     """
 
     name: str
@@ -32,6 +48,7 @@ class Method:
     needs: str
     cost: str
     paper: str
+    sums_channels: bool = False
 
 
 METHODS: dict[str, Method] = {}
@@ -61,9 +78,49 @@ def method_named(name: str) -> Method:
 
 
 _BACKWARD = "1 forward, L short backward"
+_FULL_BACKWARD = "1 forward, L backward"
 
 for _method in (
-    Method("cam", cam, "mean pooling and a linear layer", "1 forward", "Zhou et al., CVPR 2016"),
-    Method("gradcam", by_gradient(gradcam), "gradients", _BACKWARD, "Selvaraju et al., ICCV 2017"),
+    Method("cam", cam, "mean pooling and a linear layer", "1 forward", "Zhou et al., CVPR 2016", True),
+    Method("gradcam", by_gradient(gradcam), "gradients", _BACKWARD, "Selvaraju et al., ICCV 2017", True),
+    Method("gradcampp", by_gradient(gradcampp), "gradients", _BACKWARD, "Chattopadhay et al., WACV 2018", True),
+    Method("xgradcam", by_gradient(xgradcam), "gradients", _BACKWARD, "Fu et al., BMVC 2020", True),
+    Method("hirescam", by_gradient(hirescam), "gradients", _BACKWARD, "Draelos and Carin, arXiv 2011.08891", True),
+    Method("layercam", by_gradient(layercam), "gradients", _BACKWARD, "Jiang et al., IEEE TIP 2021", True),
+    Method("eigencam", eigencam, "activations", "1 forward", "Muhammad and Yeasin, IJCNN 2020"),
+    Method("eigengradcam", eigengradcam, "gradients", _BACKWARD, "none; from pytorch-grad-cam"),
+    Method("scorecam", scorecam, "activations", "1 + D forward, D channels", "Wang et al., CVPR Workshops 2020", True),
+    Method(
+        "ablationcam",
+        ablationcam,
+        "activations",
+        "1 + D forward from the layer on",
+        "Desai and Ramaswamy, WACV 2020",
+        True,
+    ),
+    Method("rollout", rollout, "global attention", "1 forward", "Abnar and Zuidema, ACL 2020"),
+    Method(
+        "attention_gradient", attention_gradient, "global attention", _BACKWARD, "baseline in Chefer et al., CVPR 2021"
+    ),
+    Method("generic_attention", generic_attention, "global attention", _FULL_BACKWARD, "Chefer et al., ICCV 2021"),
+    Method(
+        "transformer_attribution",
+        transformer_attribution,
+        "a plain ViT with a class token",
+        "2 forward, one of them double precision, L backward, L relevance",
+        "Chefer et al., CVPR 2021",
+    ),
+    Method("saliency", saliency, "gradients, captum", "1 forward, L passes", "Simonyan et al., ICLR Workshops 2014"),
+    Method("smoothgrad", smoothgrad, "gradients, captum", "1 forward, 25 L passes", "Smilkov et al., arXiv 1706.03825"),
+    Method(
+        "integrated_gradients",
+        integrated_gradients,
+        "gradients, captum",
+        "1 forward, 50 L passes",
+        "Sundararajan et al., ICML 2017",
+    ),
+    Method("random", random, "nothing", "1 forward", "control: uniform noise"),
+    Method("center", center, "nothing", "1 forward", "control: a Gaussian in the middle"),
+    Method("foreground", foreground, "nothing", "1 forward", "control: everything is object"),
 ):
     register(_method)

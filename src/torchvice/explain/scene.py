@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,8 +20,8 @@ __all__ = ["Pass", "Scene"]
 class Pass:
     """What a forward pass left.
 
-    `outputs` (N, M); `activations` (N, D, h, w) float32, detached; `leaf`, the tensor at the site as the network has it,
-    from which on a graph exists where gradients were asked for.
+    `outputs` (N, M); `activations` (N, D, h, w) float32, detached; `leaf`, the tensor at the site as the network has
+    it, from which on a graph exists where gradients were asked for.
     """
 
     outputs: torch.Tensor
@@ -37,22 +38,26 @@ class Scene:
         images: (N, 3, H, W).
         site: where its last map is.
         head: the linear classifier, if the network is a mean over places and that; else None.
-        asked: (image, class) of every pair.
+        asked: (image, class) of every pair; filled by `targets_of` where `ask` says it.
+        ask: from the logits (N, C) the pairs, where they hang on what the model says; None: `asked` is known.
         class_map: for every class the outputs that mean it; None: the outputs are the classes.
         seed: of methods that draw.
         batch_size: images a pass of methods that need many.
         progress: told (passes done, passes in all) by methods that need many; None: nobody is.
+        eigen_smooth: whether methods that sum weighted channels take their first principal component instead.
     """
 
     model: nn.Module
     images: torch.Tensor
     site: MapSite
     head: nn.Linear | None
-    asked: Sequence[tuple[int, int]]
+    asked: list[tuple[int, int]]
+    ask: Callable[[torch.Tensor], list[tuple[int, int]]] | None = None
     class_map: Sequence[Sequence[int]] | None = None
     seed: int = 0
     batch_size: int = 32
     progress: Callable[[int, int], None] | None = None
+    eigen_smooth: bool = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, M) outputs of the network.
@@ -75,9 +80,16 @@ class Scene:
         return outputs
 
     @property
+    def asks(self) -> bool:
+        """Whether any map can be asked for; known before the forward pass."""
+        return self.ask is not None or bool(self.asked)
+
+    @property
     def grid(self) -> tuple[int, int] | None:
         """(h, w) of a transformer's patches; None elsewhere."""
-        return token_grid(self.model, self.images) if self.site.layout == "tokens" else None
+        if self.site.layout != "tokens":
+            return None
+        return self.site.grid(self.images) or token_grid(self.model, self.images)
 
     def look(self, gradients: bool) -> Pass:
         """The forward pass that keeps the site's tensor.
@@ -113,10 +125,23 @@ class Scene:
             ViceError: a class beyond the logits.
         """
         logits, source = self.logits_of(outputs)
+        if self.ask is not None:
+            self.asked[:] = self.ask(logits.detach())
         pairs = torch.tensor(list(self.asked), dtype=torch.int64).reshape(-1, 2).to(outputs.device)
         if len(pairs) and int(pairs[:, 1].max()) >= logits.shape[1]:
             raise ViceError(f"A label must be below {logits.shape[1]}, but is {int(pairs[:, 1].max())}.")
         return pairs[:, 0], source[pairs[:, 0], pairs[:, 1]]
+
+    def seed_of(self, row: int) -> int:
+        """The seed of a pair's random stream, 63 bits.
+
+        It depends on the scene's seed, the image's bytes and the class, and on nothing else: neither on the batch that
+        an image is shown in nor on the global random state.
+        """
+        image, label = self.asked[row]
+        pixels = self.images[image].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        digest = hashlib.sha256(f"{self.seed} {label} ".encode() + pixels).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
 
     def turns(self) -> list[list[int]]:
         """The pairs, grouped so that each group has an image once: one backward pass serves a group."""

@@ -47,7 +47,7 @@ def equal_width_index(values: ArrayLike, edges: np.ndarray, first_takes_zero: bo
     index = np.searchsorted(edges, array, side="left") - 1
     if first_takes_zero:
         index[array == edges[0]] = 0
-    index[(index >= len(edges) - 1) | np.isnan(array)] = -1
+    index[index >= len(edges) - 1] = -1  # also NaN, which sorts behind every number
     return index
 
 

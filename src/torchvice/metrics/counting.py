@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,18 +14,21 @@ __all__ = ["blocks", "histogram", "smallest"]
 
 
 def blocks(pixels: int) -> list[slice]:
-    """Slices that cover `pixels`; what is made of one stays in the processor's cache, which is three times as fast.
+    """Slices that cover `pixels`, as equal as can be; what is made of one stays in the processor's cache.
+
+    That is twice as fast as an image at once. Half the size spends more on the calls than it gains.
 
     Example:
-        >>> blocks(100_000)
-        [slice(0, 65536, None), slice(65536, 131072, None)]
+        >>> blocks(150_000)
+        [slice(0, 75000, None), slice(75000, 150000, None)]
     """
-    return [slice(start, start + 65536) for start in range(0, pixels, 65536)]
+    size = math.ceil(pixels / max(1, math.ceil(pixels / (1 << 17))))
+    return [slice(start, min(start + size, pixels)) for start in range(0, pixels, max(1, size))]
 
 
 def smallest(values: int) -> type[np.integer[Any]]:
     """The type of integer for an index of 0..values - 1; every pass over the pixels is shorter with a small one."""
-    return np.uint16 if values <= 1 << 16 else np.int32 if values <= 1 << 31 else np.int64
+    return np.uint16 if values < 1 << 16 else np.int32 if values < 1 << 31 else np.int64
 
 
 def histogram(index: np.ndarray, values: int) -> np.ndarray:
@@ -41,7 +45,10 @@ def histogram(index: np.ndarray, values: int) -> np.ndarray:
     if index.dtype == np.uint16 and _sorting_is_fast():
         index.sort()
         begins = np.searchsorted(index, np.arange(values, dtype=np.uint16))
-        return np.diff(begins, append=len(index))
+        counts = np.empty_like(begins)
+        np.subtract(begins[1:], begins[:-1], out=counts[:-1])
+        counts[-1] = len(index) - begins[-1]
+        return counts
     counts = np.zeros(values, np.int64)
     for part in blocks(len(index)):
         counts += np.bincount(index[part], minlength=values)

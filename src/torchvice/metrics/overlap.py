@@ -234,26 +234,32 @@ def _count_above(
     pixels: int,
     codes: int,
     code_of: Callable[[slice, np.ndarray], np.ndarray],
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Pixels of each code (codes,), those of them that each map wins above each threshold (codes, M, T), and NaNs.
+) -> tuple[dict[int, tuple[int, np.ndarray]], int]:
+    """What the pixels of each code come to, for the codes that occur, and how many pixels hold NaN.
 
     `code_of` gives the codes of a block of pixels, 0..codes - 1, from the block and its winning maps.
+
+    Returns:
+        By code, its pixels and those of them that each map wins above each threshold, (M, T) int64.
     """
     shape = (codes, max(len(planes), 1), len(cuts.table) + 1)
     index = np.empty(pixels, smallest(math.prod(shape)))
+    narrow = np.uint8 if shape[0] * shape[1] <= 256 else index.dtype
     nan_pixels = 0
     for part in blocks(pixels):
         block = index[part]
         winner, score, lost = _winners([plane[part] for plane in planes], len(block))
         # Code, winner and score of a pixel make one integer, whose histogram holds every count of the image.
         count_below(score, cuts, block)
-        if len(planes) > 1:
-            block += np.multiply(winner, shape[2], dtype=block.dtype, casting="unsafe")
-        block += np.multiply(code_of(part, winner), shape[1] * shape[2], dtype=block.dtype, casting="unsafe")
+        pair = np.multiply(code_of(part, winner), shape[1], dtype=narrow, casting="unsafe")
+        np.add(pair, winner, out=pair, casting="unsafe")
+        block += np.multiply(pair, shape[2], dtype=block.dtype)
         nan_pixels += lost
     counts = histogram(index, math.prod(shape)).reshape(shape)
-    above = counts[:, : len(planes), :0:-1].cumsum(axis=-1)[..., ::-1]
-    return counts.sum(axis=(1, 2)), above, nan_pixels
+    total = counts.sum(axis=(1, 2))
+    seen = total.nonzero()[0]
+    above = counts[seen, : len(planes), :0:-1].cumsum(axis=-1)[..., ::-1]
+    return dict(zip(seen.tolist(), zip(total[seen].tolist(), above, strict=True), strict=True)), nan_pixels
 
 
 def _against_index(
@@ -262,25 +268,26 @@ def _against_index(
     if mask.dtype == np.uint8:
         # 255, void as a rule, becomes 0: so few codes are left that their histogram stays small.
         code: np.ndarray = mask.reshape(-1) + np.uint8(1)
-        values: list[int] = [code - 1 if code else 255 for code in range(int(code.max(initial=0)) + 1)]
+        values: Sequence[int] = [255, *range(int(code.max(initial=0)))]
     else:
         present, code = np.unique(mask, return_inverse=True)
         values, code = present.tolist(), code.reshape(-1)
-    counted = _count_above(planes, cuts, mask.size, len(values), lambda part, _: code[part])
-    total, above, nan_pixels = counted
-    rows = {value: row for row, value in enumerate(values) if total[row] and value != void}
-    if min(rows, default=0) < 0:
+    counted, nan_pixels = _count_above(planes, cuts, mask.size, len(values), lambda part, _: code[part])
+    found = {values[place]: row for place, row in counted.items() if values[place] != void}
+    if min(found, default=0) < 0:
         raise ViceError(
-            f"`mask` must hold labels from 0 on, but holds {min(rows)}.",
-            f"If that value marks void pixels, name it: void={min(rows)}.",
+            f"`mask` must hold labels from 0 on, but holds {min(found)}.",
+            f"If that value marks void pixels, name it: void={min(found)}.",
         )
-    own = np.zeros(above.shape[1:], np.int64)
-    for place, label in enumerate(classes):
-        if label + 1 in rows:
-            own[place] = above[rows[label + 1], place]
-    bare = above[rows[0]] if 0 in rows else np.zeros_like(own)
-    won = above[list(rows.values())].sum(axis=0)
-    pixels = {value: int(total[row]) for value, row in rows.items()}
+    won, own, bare = np.zeros((3, len(planes), len(cuts.table)), np.int64)
+    for value, (_, above) in found.items():
+        won += above
+        if value == 0:
+            bare = above
+        elif value - 1 in classes:
+            place = classes.index(value - 1)
+            own[place] = above[place]
+    pixels = {value: total for value, (total, _) in found.items()}
     return _gather(classes, pixels, sum(pixels.values()), won, own, bare, nan_pixels)
 
 
@@ -303,11 +310,14 @@ def _against_planes(
             code[plane[part] & (winner == place) & (code == 2)] = 1
         return code
 
-    total, above, nan_pixels = _count_above(planes, cuts, fixed.size, 4, code_of)
+    counted, nan_pixels = _count_above(planes, cuts, fixed.size, 4, code_of)
+    counted.pop(3, None)
+    nothing = 0, np.zeros((len(planes), len(cuts.table)), np.int64)
+    (bare_pixels, bare), (_, inside), (_, beside) = (counted.get(code, nothing) for code in range(3))
     seen = mask if hidden is None else mask & ~hidden
-    pixels = {0: int(total[0])} | {label: int(n) for label, n in enumerate(seen.sum(axis=(1, 2)), 1) if n}
-    won = above[:3].sum(axis=0)
-    return _gather(classes, pixels, int(total[:3].sum()), won, above[1], above[0], nan_pixels)
+    pixels = {0: bare_pixels} | {label: int(n) for label, n in enumerate(seen.sum(axis=(1, 2)), 1) if n}
+    all_pixels = sum(total for total, _ in counted.values())
+    return _gather(classes, pixels, all_pixels, bare + inside + beside, inside, bare, nan_pixels)
 
 
 def _plane_of(mask: np.ndarray, label: int) -> np.ndarray:

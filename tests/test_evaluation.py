@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from torchvice.errors import ViceError
-from torchvice.evaluate import CHUNK, Evaluation, evaluate
+from torchvice.evaluation import CHUNK, Evaluation, evaluate
 from torchvice.interop import write_legacy_maps, write_maps
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -134,7 +134,7 @@ def test_workers_can_be_spawned_and_import_no_torch(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import multiprocessing, sys\n"
-        "from torchvice.evaluate import evaluate\n"
+        "from torchvice.evaluation import evaluate\n"
         "if __name__ == '__main__':\n"
         "    multiprocessing.set_start_method('spawn')\n"
         f"    names = {names!r}\n"

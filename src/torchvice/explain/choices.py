@@ -1,0 +1,115 @@
+"""Choices: every decision between a network and a map on [0, 1], named, with its default and the reason for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from torchvice.errors import ViceError, nearest
+from torchvice.explain.maps import Normalisation
+
+__all__ = ["Choices", "paper_choices"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is shown to the network and how its maps are made; kept in the manifest of a table.
+
+    Args:
+        labels: whose maps: the "true" labels, since the question is whether the evidence for a label lies on its
+            object; the "predicted" ones (logit above 0), which also show the classifier's errors; "both"; or class
+            indices.
+        view: "warp", the whole image resized to a square: one pass gives logits and map; "whole", at its own size (not
+            for networks of one size); "crop", the centre of that size, outside of which the map is 0.
+        scales: sizes relative to the view, one pass each. One: more passes are another network.
+        mirror: whether the mirror image is shown too, at every scale.
+        combine: "mean" of the passes, so that their number does not scale a map that is not normalised; "sum" as
+            published.
+        normalisation: see `torchvice.explain.normalise`. "max" keeps 0 as no evidence, which min-max throws away.
+        order: "resize-first", so that the maximum is that of the map that is counted; "normalise-first", at low
+            resolution, each pass on its own; "normalise-first-via-view", which also resizes twice, to the view and then
+            to the image, as the published transformer pipeline does.
+        eigen_smooth: the first principal component of the weighted activations in place of their sum, its sign fixed; it
+            holds for `paper` too, whose documented transformer command asks for it.
+
+    Raises:
+        ViceError: a value that is none of these.
+    """
+
+    labels: Literal["true", "predicted", "both"] | tuple[int, ...] = "true"
+    view: Literal["warp", "whole", "crop"] = "warp"
+    scales: tuple[float, ...] = (1.0,)
+    mirror: bool = False
+    combine: Literal["mean", "sum"] = "mean"
+    normalisation: Normalisation = "max"
+    order: Literal["resize-first", "normalise-first", "normalise-first-via-view"] = "resize-first"
+    eigen_smooth: bool = False
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for name in ("view", "combine", "normalisation", "order"):
+            known = get_args(hints[name])
+            if getattr(self, name) not in known:
+                raise ViceError(f"`{name}` must be one of {', '.join(known)}, but is {getattr(self, name)!r}.")
+        if isinstance(self.labels, str) and self.labels not in ("true", "predicted", "both"):
+            raise ViceError(f"`labels` must be true, predicted, both or class indices, but is {self.labels!r}.")
+        if not self.scales or min(self.scales) <= 0:
+            raise ViceError(f"`scales` must be numbers above 0, but is {self.scales}.")
+        if self.view == "crop" and self.scales != (1.0,):
+            raise ViceError("A crop has one scale, but several are asked for.", "Use view='warp' or 'whole'.")
+
+    @classmethod
+    def parse(cls, settings: Sequence[str]) -> Choices:
+        """Choices from "name=value" texts, such as "mirror=true", "scales=0.5,1,1.5" or "labels=predicted".
+
+        Raises:
+            ViceError: a text of another form, an unknown name, or a value that does not fit.
+
+        Example:
+            >>> Choices.parse(["mirror=true", "scales=0.5,1"]).scales
+            (0.5, 1.0)
+        """
+        known = [f.name for f in fields(cls)]
+        values: dict[str, Any] = {}
+        for text in settings:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise ViceError(f"A choice must be NAME=VALUE, but is {text!r}.", f"Names: {', '.join(known)}.")
+            if name not in known:
+                raise ViceError(f"A choice must have a known name, but is {name!r}.", nearest(name, known))
+            values[name] = _read(name, value)
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a manifest."""
+        return asdict(self)
+
+    def differing(self) -> dict[str, Any]:
+        """The choices that are not the default, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+def _read(name: str, value: str) -> Any:
+    """A choice's value from its text."""
+    if name in ("mirror", "eigen_smooth"):
+        if value.lower() not in ("true", "false"):
+            raise ViceError(f"`{name}` must be true or false, but is {value!r}.")
+        return value.lower() == "true"
+    if name == "scales" or (name == "labels" and value[:1].isdigit()):
+        kind = float if name == "scales" else int
+        try:
+            return tuple(kind(part) for part in value.split(","))
+        except ValueError:
+            raise ViceError(f"`{name}` must be numbers with commas between, but is {value!r}.") from None
+    return value
+
+
+def paper_choices(layout: str) -> Choices:
+    """What the published pipeline shows to a network whose map has this layout (see `MapSite`).
+
+    A convolutional network's map is made of the whole image and its mirror image, a transformer's of a square warp.
+    """
+    if layout == "nchw":
+        return Choices(view="whole", mirror=True, combine="sum", normalisation="paper")
+    return Choices(view="warp", normalisation="minmax", order="normalise-first-via-view")
