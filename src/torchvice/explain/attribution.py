@@ -81,7 +81,7 @@ def smoothgrad(scene: Scene) -> Maps:
     method = attr.NoiseTunnel(attr.Saliency(scene.model))
 
     def attribute(images: torch.Tensor, outputs: torch.Tensor, row: int) -> torch.Tensor:
-        spread = float(images.max() - images.min())
+        spread = float(images.detach().max() - images.detach().min())
         devices = [images.device] if images.is_cuda else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(scene.seed_of(row))

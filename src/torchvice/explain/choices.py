@@ -83,7 +83,7 @@ class Choices:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a manifest."""
-        return asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def differing(self) -> dict[str, Any]:
         """The choices that are not the default, by name."""
