@@ -66,7 +66,9 @@ def torchcam(model: nn.Module, images: torch.Tensor) -> Callable[[], torch.Tenso
     def run() -> torch.Tensor:
         model.zero_grad()
         outputs = model(images)
-        maps = [cam(label, outputs, normalized=False, retain_graph=number == 0)[0] for number, label in enumerate(LABELS)]
+        maps = [
+            cam(label, outputs, normalized=False, retain_graph=number == 0)[0] for number, label in enumerate(LABELS)
+        ]
         return torch.stack(maps, 1).flatten(2)
 
     return run
@@ -133,7 +135,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in options.networks:
-        print(f"{name}, batch {BATCH}, {SIDE} pixels, 2 labels an image, {options.threads} threads, median of {options.repeats}")
+        print(
+            f"{name}, batch {BATCH}, {SIDE} pixels, 2 labels an image, {options.threads} threads, median of {options.repeats}"
+        )
         measure(name, options.repeats)
 
 

@@ -215,7 +215,7 @@ def _all_there(ids: Sequence[str], job: _Job) -> None:
     ):
         if not folder.is_dir():
             raise ViceError(f"The folder of the {what}s must exist, but there is none at {folder}.")
-        missing = [image_id for image_id in ids if not (folder / f"{image_id}.{suffix}").is_file()]
+        missing = [image_id for image_id in ids if not os.path.isfile(f"{folder}/{image_id}.{suffix}")]
         if missing:
             raise ViceError(
                 f"The {what} of `{missing[0]}` must be {folder / missing[0]}.{suffix}, but is not there; "

@@ -224,6 +224,10 @@ def test_an_exception_inside_the_pass_gives_everything_back():
     handle.remove()
     assert flags(model) == before
     assert torch.is_grad_enabled()
+    with torch.no_grad():
+        with attending(model, 0):
+            assert model(images).requires_grad
+        assert not torch.is_grad_enabled()
 
 
 def test_a_model_is_captured_once_at_a_time():
@@ -274,3 +278,19 @@ def test_a_token_that_alone_is_attended_to_is_where_the_map_is():
         model.blocks[0].attn.qkv.bias.fill_(1.0)
     maps = explained(model, images, "rollout", [(0, 0)])
     assert int(maps[0].flatten().argmax()) == 5
+
+
+def test_a_pass_that_reaches_no_attention_is_told():
+    model, _ = small()
+    with attending(model) as kept:
+        pass
+    with pytest.raises(ViceError, match="compiled"):
+        _ = kept.last
+
+
+def test_a_hybrid_finds_its_grid_by_the_site():
+    # Patches of a convolutional stem's map are of 1 x 1 places, 16 x 16 pixels.
+    model, images = small("vit_base_r50_s16_224")
+    for method in METHODS:
+        found = Explainer(model, method)(images, [[0], [], [1]])
+        assert found.maps.shape == (2, 4, 4)

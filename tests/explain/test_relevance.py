@@ -16,6 +16,7 @@ from torchvice.explain import Scene, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.attention import read_out
 from torchvice.explain.relevance import (
+    _parts,
     add_rule,
     attention_relevances,
     by_relevance,
@@ -183,11 +184,11 @@ def test_the_published_pipeline_to_the_image_size(tiny, published):
     model, images = tiny
     found = Explainer(model, "transformer_attribution")(images, published["classes"].tolist())
     maps = normalise_maps(upsample(found.maps, (224, 224)), "minmax").reshape(3, 2, 224, 224)
-    for name, pair in zip(published["names"], maps, strict=True):
-        # The reference is in single precision throughout, which moved a scaled map by up to 1.5e-2.
-        np.testing.assert_allclose(pair[:, ::6, ::6], published[f"{name}/heatmap224"], atol=1.6e-2)
+    # The reference is in single precision throughout, which moved the maps of the last image by up to 1.5e-2.
+    for name, pair, far in zip(published["names"], maps, (1e-4, 1e-3, 1.6e-2), strict=True):
+        np.testing.assert_allclose(pair[:, ::6, ::6], published[f"{name}/heatmap224"], atol=far)
         full = upsample(pair, tuple(published[f"{name}/size"]))
-        np.testing.assert_allclose(full[:, ::6, ::6], published[f"{name}/cam_fullres"], atol=1.6e-2)
+        np.testing.assert_allclose(full[:, ::6, ::6], published[f"{name}/cam_fullres"], atol=far)
 
 
 def relevances(model, images, pairs):
@@ -345,6 +346,11 @@ def test_labels_and_images_are_a_batch(monkeypatch):
     apart = Explainer(model, "transformer_attribution")(images, labels)
     torch.testing.assert_close(scaled(apart.maps), scaled(whole.maps), rtol=0, atol=1e-4)
     torch.testing.assert_close(apart.logits, whole.logits)
+    pairs = [tuple(pair) for pair in whole.pairs.tolist()]
+    parts = list(_parts(scene_of(model, images, pairs), torch.float32))
+    assert parts == [([0], [(0, 0)]), ([0], [(1, 0)]), ([0], [(2, 0)]), ([1], []), ([2], [(3, 0)])]
+    alone = list(_parts(scene_of(model, images, [(2, 3)]), torch.float32))
+    assert alone == [([0], []), ([1], []), ([2], [(0, 0)])]
 
 
 def test_predicted_labels_and_none():

@@ -113,18 +113,18 @@ def test_binning_is_exact_around_every_threshold(cuts: np.ndarray) -> None:
     assert as_cuts(cuts).grid is not None  # the arithmetic was used, not the search
 
 
-def test_both_histograms_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sorting_and_counting_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     index = rng.integers(0, 300, 150_000).astype(np.uint16)
-    expected = np.bincount(index, minlength=400)
+    expected = [(index < value).sum() for value in range(401)]
     for fast in (True, False):
         monkeypatch.setattr(counting, "_sorting_is_fast", lambda fast=fast: fast)
-        assert counting.histogram(index.copy(), 400).tolist() == expected.tolist()
-    full = np.arange((1 << 16) - 1).astype(np.uint16)
+        assert counting.cumulative(index.copy(), 400).tolist() == expected
+    most = (1 << 16) - 1
     monkeypatch.setattr(counting, "_sorting_is_fast", lambda: True)
-    assert (counting.histogram(full, (1 << 16) - 1) == 1).all()
-    assert counting.smallest((1 << 16) - 1) is np.uint16
-    assert counting.smallest(1 << 16) is np.int32
+    assert counting.cumulative(np.arange(most).astype(np.uint16), most).tolist() == list(range(most + 1))
+    assert counting.smallest(most) is np.uint16
+    assert counting.smallest(most + 1) is np.int32
 
 
 def test_an_image_of_several_blocks() -> None:

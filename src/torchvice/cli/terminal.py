@@ -108,7 +108,8 @@ def print_measures(measures: Measures, title: str) -> None:
     for path, reason in measures.undefined.items():
         by_reason.setdefault(reason, []).append(path)
     for reason, paths in by_reason.items():
-        say(f"  undefined: {', '.join(paths)}. {reason}")
+        more = f" and {len(paths) - 3} more" if len(paths) > 4 else ""
+        say(f"  undefined: {', '.join(paths[:3] if more else paths)}{more}. {reason}")
 
 
 def _value(measures: Measures, path: str) -> float:

@@ -21,9 +21,13 @@ __all__ = [
     "attention_gradient",
     "attention_layers",
     "generic_attention",
+    "no_maps",
+    "patches",
     "read_out",
     "rollout",
+    "slopes",
     "tokens_read",
+    "unfused",
 ]
 
 Maps = tuple[torch.Tensor, torch.Tensor]
@@ -35,6 +39,20 @@ class Attentions:
     """What a pass left: `weights`, one (N, heads, L, L) for each block that is kept, in their order; rows sum to 1."""
 
     weights: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def last(self) -> torch.Tensor:
+        """The last block's.
+
+        Raises:
+            ViceError: the pass reached no attention, as that of a compiled model may.
+        """
+        if not self.weights:
+            raise ViceError(
+                "The pass must go through the blocks' attention, but no module of it was reached.",
+                "Give the model itself, not its compiled or scripted form.",
+            )
+        return self.weights[-1]
 
 
 def attention_layers(model: nn.Module) -> list[nn.Module]:
@@ -171,16 +189,18 @@ def patches(scene: Scene, attention: torch.Tensor) -> tuple[int, tuple[int, int]
     Raises:
         ViceError: the attention (N, heads, L, L) is not between all tokens, or its rows do not sum to 1.
     """
-    name, grid = type(scene.model).__name__, token_grid(scene.model, scene.images)
+    name, shape = type(scene.model).__name__, tuple(attention.shape)
     prefix = int(getattr(scene.model, "num_prefix_tokens", 0))
-    tokens = prefix + grid[0] * grid[1] if grid else None
-    if grid is None or attention.ndim != 4 or attention.shape[2:] != (tokens, tokens):
-        shape = tuple(attention.shape)
-        raise ViceError(f"{name} must attend between {prefix} + {grid} tokens, but attends in {shape}.", _WAY_OUT)
+    # The site knows the grid of hybrids, whose patches are not pixels; where it is no site of tokens, the patches do.
+    grids = [grid for grid in (scene.grid, token_grid(scene.model, scene.images)) if grid]
+    fitting = [(h, w) for h, w in grids if shape[1:] == (shape[1], prefix + h * w, prefix + h * w)]
+    if not fitting:
+        said = f"{prefix} + {grids[0]}" if grids else "patch"
+        raise ViceError(f"{name} must attend between {said} tokens, but attends in shape {shape}.", _WAY_OUT)
     sums = attention[:1].detach().float().sum(-1)
     if not torch.allclose(sums, torch.ones_like(sums), atol=0.05):  # half precisions keep to 1 within some 1e-2
         raise ViceError(f"The attention of a token must sum to 1, but that of {name} does not.", _WAY_OUT)
-    return prefix, grid
+    return prefix, fitting[0]
 
 
 def _maps(row: torch.Tensor, prefix: int, grid: tuple[int, int]) -> torch.Tensor:
@@ -189,24 +209,27 @@ def _maps(row: torch.Tensor, prefix: int, grid: tuple[int, int]) -> torch.Tensor
 
 
 def no_maps(scene: Scene) -> torch.Tensor:
-    return scene.images.new_zeros((0, *(token_grid(scene.model, scene.images) or (1, 1))), dtype=torch.float32)
+    """Maps (0, h, w), for a batch of which none is asked for."""
+    return scene.images.new_zeros((0, *(scene.grid or (1, 1))), dtype=torch.float32)
 
 
 def slopes(
-    scene: Scene, outputs: torch.Tensor, weights: Sequence[torch.Tensor]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, Sequence[torch.Tensor]]]:
-    """For every turn its pairs' rows (P',), their images (P',), and the gradients of their outputs at the attentions.
+    scores: torch.Tensor, turns: Sequence[Sequence[int]], weights: Sequence[torch.Tensor]
+) -> Iterator[tuple[torch.Tensor, Sequence[torch.Tensor]]]:
+    """For every turn the rows of its pairs, and the gradients (N, heads, L, L) of their scores at every attention.
 
-    One backward pass serves all blocks, and one label of every image. The gradients are (N, heads, L, L) each.
+    One backward pass serves all blocks, and one label of every image.
+
+    Args:
+        scores: (P,), the outputs that are explained, with their graph.
+        turns: rows of pairs, each turn of one label an image.
+        weights: the attentions.
     """
-    image, output = scene.targets_of(outputs)
-    groups = scene.turns()
-    for number, group in enumerate(groups):
-        rows = torch.tensor(group, device=image.device)
+    for number, turn in enumerate(turns):
+        rows = torch.tensor(turn, device=scores.device)
+        more = number + 1 < len(turns)
         with torch.enable_grad():
-            score = outputs[image[rows], output[rows]].sum()
-            gradients = torch.autograd.grad(score, list(weights), retain_graph=number + 1 < len(groups))
-        yield rows, image[rows], gradients
+            yield rows, torch.autograd.grad(scores[rows].sum(), list(weights), retain_graph=more)
 
 
 def rollout(scene: Scene) -> Maps:
@@ -227,8 +250,8 @@ def rollout(scene: Scene) -> Maps:
     with attending(scene.model) as kept:
         outputs = scene.forward(scene.images)
     image, _ = scene.targets_of(outputs)
-    prefix, grid = patches(scene, kept.weights[-1])
-    read = tokens_read(scene.model, kept.weights[-1].shape[-1], prefix)
+    prefix, grid = patches(scene, kept.last)
+    read = tokens_read(scene.model, kept.last.shape[-1], prefix)
     with torch.autocast(scene.images.device.type, enabled=False):
         # (A + I) / 2 has rows that sum to 1: halving the row after each block is the normalisation.
         means = (weights.float().mean(1) for weights in reversed(kept.weights))
@@ -245,13 +268,16 @@ def _by_gradient(
     with attending(scene.model, since) as kept:
         outputs = scene.forward(scene.images)
     weights = kept.weights
-    prefix, grid = patches(scene, weights[-1])
-    read = tokens_read(scene.model, weights[-1].shape[-1], prefix)
-    maps = torch.empty((len(scene.targets_of(outputs)[0]), *grid), device=outputs.device)
-    for rows, image, gradients in slopes(scene, outputs, weights):
+    prefix, grid = patches(scene, kept.last)
+    read = tokens_read(scene.model, kept.last.shape[-1], prefix)
+    image, output = scene.targets_of(outputs)
+    maps = torch.empty((len(image), *grid), device=outputs.device)
+    with torch.enable_grad():
+        scores = outputs[image, output]
+    for rows, gradients in slopes(scores, scene.turns(), weights):
         with torch.no_grad(), torch.autocast(scene.images.device.type, enabled=False):
             weighted = (
-                (weight.detach().float() * gradient.float()).clamp_(min=0).mean(1)[image]
+                (weight.detach().float() * gradient.float()).clamp_(min=0).mean(1)[image[rows]]
                 for weight, gradient in zip(reversed(weights), reversed(gradients), strict=True)
             )
             maps[rows] = _maps(combine(weighted, read), prefix, grid)
@@ -273,9 +299,12 @@ def attention_gradient(scene: Scene) -> Maps:
         The "raw attention" and "Grad-CAM" baselines of Chefer et al., CVPR 2021, in one: the gradient enters before the
         mean over heads.
     """
-    return _by_gradient(
-        scene, -1, lambda weighted, read: torch.einsum("l,plm->pm", read.to(w := next(iter(weighted))), w)
-    )
+
+    def read_once(matrices: Iterable[torch.Tensor], read: torch.Tensor) -> torch.Tensor:
+        (last,) = matrices
+        return torch.einsum("l,plm->pm", read.to(last), last)
+
+    return _by_gradient(scene, -1, read_once)
 
 
 def generic_attention(scene: Scene) -> Maps:

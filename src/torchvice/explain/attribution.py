@@ -34,7 +34,7 @@ def _captum() -> Any:
 
 
 def _attributed(scene: Scene, attribute: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor], size: int) -> Maps:
-    """Maps of batches of pairs: the mean over colours of what `attribute(images, outputs, first row)` gives, (P, 3, H, W)."""
+    """Maps of batches of pairs: the mean over colours of what `attribute(images, outputs, first row)` gives."""
     with torch.no_grad():
         outputs = scene.forward(scene.images)
     image, output = scene.targets_of(outputs)

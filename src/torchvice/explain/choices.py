@@ -30,8 +30,8 @@ class Choices:
         order: "resize-first", so that the maximum is that of the map that is counted; "normalise-first", at low
             resolution, each pass on its own; "normalise-first-via-view", which also resizes twice, to the view and then
             to the image, as the published transformer pipeline does.
-        eigen_smooth: the first principal component of the weighted activations in place of their sum, its sign fixed; it
-            holds for `paper` too, whose documented transformer command asks for it.
+        eigen_smooth: the first principal component of the weighted activations in place of their sum, its sign fixed;
+            it holds for `paper` too, whose documented transformer command asks for it.
 
     Raises:
         ViceError: a value that is none of these.

@@ -19,7 +19,6 @@ from torch import nn
 from torchvice.errors import ViceError
 from torchvice.explain.attention import Maps, attending, no_maps, patches, read_out, slopes, tokens_read, unfused
 from torchvice.explain.scene import Scene
-from torchvice.models.families import token_grid
 
 __all__ = ["Trace", "add_rule", "by_relevance", "copy_rule", "linear_rule", "product_rule", "safe_divide"]
 __all__ += ["attention_relevances", "tracing", "transformer_attribution"]
@@ -315,14 +314,13 @@ def _attributed(scene: Scene, exact: nn.Module, working: nn.Module, dtype: torch
     read = tokens_read(exact, trace.outputs["blocks.0.attn.attn_drop"].shape[-1], prefix)
     if not scene.asked:
         return outputs, outputs.new_zeros((0, *grid), dtype=dtype)
-    scene = replace(scene, model=working, images=scene.images.to(dtype))
     with attending(working, 0) as kept:
-        graph = scene.forward(scene.images)
+        scores = replace(scene, model=working).forward(scene.images.to(dtype))[image, output]
     gradients = [weight.new_empty((len(image), *weight.shape[1:])) for weight in kept.weights]
-    for rows, of_turn, found in slopes(scene, graph, kept.weights):
+    for rows, found in slopes(scores, scene.turns(), kept.weights):
         for place, gradient in zip(gradients, found, strict=True):
-            place[rows] = gradient[of_turn]
-    del graph, kept, found
+            place[rows] = gradient[image[rows]]
+    del scores, kept, found
     relevances = attention_relevances(working, trace, image, output)
     weighted = ((relevance * gradients.pop()).clamp_(min=0).mean(1) for relevance in relevances)
     return outputs, read_out(weighted, read)[:, prefix:].unflatten(1, grid)
@@ -333,12 +331,13 @@ def _parts(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[int], list[t
 
     An image of very many labels may come in several parts.
     """
-    blocks, grid = list(scene.model.blocks), token_grid(scene.model, scene.images)  # type: ignore[arg-type]
+    blocks, grid = list(scene.model.blocks), scene.grid  # type: ignore[arg-type]
     tokens = int(scene.model.num_prefix_tokens) + (grid[0] * grid[1] if grid else 0)  # type: ignore[arg-type]
-    attention = blocks[0].attn.num_heads * tokens
-    unit = dtype.itemsize * len(blocks) * tokens
-    # Numbers that a token has in a block, for the rules and for the graph.
-    per_image, per_pair = unit * (32 * blocks[0].attn.qkv.in_features + 3 * attention), unit * attention
+    attention, channels = blocks[0].attn.num_heads * tokens, blocks[0].attn.qkv.in_features
+    # Numbers that a token has: in every block, for the rules, for the graph and as gradients; in one, while it is done.
+    unit = dtype.itemsize * tokens
+    per_image = unit * len(blocks) * (32 * channels + 3 * attention)
+    per_pair = unit * (len(blocks) * attention + 20 * channels + 4 * attention)
     of_image: list[list[int]] = [[] for _ in scene.images]
     for row, (image, _) in enumerate(scene.asked):
         of_image[image].append(row)
@@ -365,7 +364,7 @@ def transformer_attribution(scene: Scene) -> Maps:
     therefore runs in double precision, on a copy of the weights, and its sums are rounded to single once they are made;
     relevance and gradients are single. Maps scaled to [0, 1] are then within 3e-6 of double precision throughout (the
     reference network, and vit_small_patch16_224 with random weights); were the forward pass single too, they would be
-    off by up to 0.12. `by_relevance(torch.float64)` is double throughout, and takes half as long again.
+    off by up to 0.12. `by_relevance(torch.float64)` is double throughout, and takes about twice as long.
 
     Returns:
         outputs (N, M) and maps (P, h, w), not negative.

@@ -26,6 +26,8 @@ CLASSES = 10
 # Two images, several labels each: at random weights some maps are zero after their ReLU, and rightly so.
 LABELS = ((0, 1, 2), (3, 4, 5))
 _LARGEST, _SHRUNK = 300, 224
+# Relative to the largest value: less is rounding.
+_SAME = 1e-4
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ def judge(module: str, network: str) -> Row:
 def _built(network: str) -> nn.Module:
     """The network with random weights; one for large images is built for smaller ones, if its family allows it.
 
-    Parameters that start at zero (classifiers and last norms of some families) get noise: they would hide the rest.
+    Weights that start at zero (classifiers and last norms of some families) would hide the rest: matrices get noise,
+    norms one.
     """
     import timm
 
@@ -158,9 +161,9 @@ def _built(network: str) -> nn.Module:
             if number + 1 == len(attempts):
                 raise
     with torch.no_grad():
-        for parameter in model.parameters():
-            if not bool(parameter.any()):
-                parameter.normal_(std=0.02)
+        for name, parameter in model.named_parameters():
+            if not name.endswith("bias") and not bool(parameter.any()):
+                parameter.normal_(std=0.02) if parameter.ndim > 1 else parameter.fill_(1.0)
     return model
 
 
@@ -173,10 +176,11 @@ def _fault(found: Explanation) -> str:
         return "the maps have a single place"
     if "ok" not in found.status:
         return f"the maps are {' and '.join(sorted(set(found.status)))} for every label"
-    flat = maps.flatten(1)
-    if bool((flat.amax(1) == flat.amin(1)).all()):
+    size = maps.abs().amax((1, 2))
+    spread = maps.amax((1, 2)) - maps.amin((1, 2))
+    if bool((spread <= _SAME * size).all()):
         return "the maps are the same at every place"
-    if torch.equal(maps[0], maps[1]):
+    if bool((maps[0] - maps[1]).abs().amax() <= _SAME * size[:2].amax()):
         return "the maps of two labels are the same"
     return ""
 
@@ -202,7 +206,9 @@ def _line(row: Row) -> str:
     prefix = f" after {row.site.prefix_tokens}" if row.site.prefix_tokens else ""
     place = f"`{row.site.layer}`" + (" (input)" if row.site.where == "input" else "")
     side = f"{row.grid[0]} x {row.grid[1]}"
-    return f"| {row.module} | {row.network} | {row.image} | {row.method} | {place} | {row.site.layout}{prefix} | {side} |"
+    return (
+        f"| {row.module} | {row.network} | {row.image} | {row.method} | {place} | {row.site.layout}{prefix} | {side} |"
+    )
 
 
 _PAGE = """# Networks
@@ -217,30 +223,30 @@ in about five minutes on one thread.
 ## How the place is found
 
 `locate(model)` shows the network one random image and looks at every tensor that its modules make. A tensor shows
-places if two of its dimensions have the image's aspect, or if its tokens without class, distillation and register tokens
-do. The last such tensor is taken: what goes into the global pool, or the last output before it, provided that a logit
-looks at it. That is checked: the gradient of the largest logit must reach at least a quarter of the places and nine
-tenths of the channels. Behind the last attention of a network with a class token it reaches no patch; the search goes on
-backward and ends at the norm in front of that attention (`blocks.11.norm1` of a ViT), as the literature does by hand. A
-network that ends in a mean over its tokens is read at its last norm, through which everything passes. A map of a single
-place is no map: of a VGG it is what enters the first fully connected layer, 7 x 7. One rule goes by name: Swin is read
-at its last block's first norm, as usual in the literature.
+places if two of its dimensions have the image's aspect, or if its tokens without class, distillation and register
+tokens do. The last such tensor is taken: what goes into the global pool, or the last output before it, provided that
+a logit looks at it. That is checked: the gradient of the largest logit must reach at least a quarter of the places
+and nine tenths of the channels. Behind the last attention of a network with a class token it reaches no patch; the
+search goes on backward and ends at the norm in front of that attention (`blocks.11.norm1` of a ViT), as the
+literature does by hand. A network that ends in a mean over its tokens is read at its last norm, through which
+everything passes. A map of a single place is no map: of a VGG it is what enters the first fully connected layer, 7 x
+7. One rule goes by name: Swin is read at its last block's first norm, as usual in the literature.
 
 `auto` is class activation mapping (`cam`) where a mean over the places and one linear layer make the logits, which is
 tried out rather than looked up, and `gradcam` elsewhere.
 
-Supported means: two random images, three labels each, give maps that are finite, have more than one place, vary over the
-places and differ between labels, and not all of them are zero after their ReLU. Parameters that a family starts at zero
-are filled with noise for this; a network whose classifier is all zero has no explanation until it is trained. Networks
-for images above 300 pixels are built for 224 where they allow it.
+Supported means: two random images, three labels each, give maps that are finite, have more than one place, vary over
+the places and differ between labels, and not all of them are zero after their ReLU. Weights that a family starts at
+zero are filled for this, matrices with noise and norms with one; a network whose classifier is all zero has no
+explanation until it is trained. Networks for images above 300 pixels are built for 224 where they allow it.
 
-Networks that join several scales at the end (CoaT, CrossViT, EfficientViM) are read at one of them; the others are then
-not in the map.
+Networks that join several scales at the end (CoaT, CrossViT, EfficientViM) are read at one of them; the others are
+then not in the map.
 
 ## Other networks
 
-Any `torch.nn.Module` from images (N, 3, H, W) to logits (N, C) is searched in the same way. If it finds nothing, or not
-what you want, name the place:
+Any `torch.nn.Module` from images (N, 3, H, W) to logits (N, C) is searched in the same way. If it finds nothing, or
+not what you want, name the place:
 
     Explainer(model, layer="features.7")                     # its layout is read off its output's shape
     Explainer(model, site=MapSite("encoder.norm", layout="tokens", prefix_tokens=1, stride=(16, 16)))

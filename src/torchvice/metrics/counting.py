@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["blocks", "histogram", "smallest"]
+__all__ = ["blocks", "cumulative", "smallest"]
 
 
 def blocks(pixels: int) -> list[slice]:
@@ -31,28 +31,24 @@ def smallest(values: int) -> type[np.integer[Any]]:
     return np.uint16 if values < 1 << 16 else np.int32 if values < 1 << 31 else np.int64
 
 
-def histogram(index: np.ndarray, values: int) -> np.ndarray:
-    """How often each of 0..values - 1 occurs in `index`, (values,) int64.
+def cumulative(index: np.ndarray, values: int) -> np.ndarray:
+    """How many entries of `index` lie below each of 0..values: a histogram, summed up, (values + 1,) int64.
 
     Args:
-        index: (n,) of the type that `smallest` names; scratch paper, its order is lost.
+        index: (n,) integers 0..values - 1, of the type that `smallest` names; scratch paper, its order is lost.
         values: how many different integers there may be.
 
     Example:
-        >>> histogram(np.array([2, 0, 2], np.uint16), 4)
-        array([1, 0, 2, 0])
+        >>> cumulative(np.array([2, 0, 2], np.uint16), 4)
+        array([0, 1, 1, 3, 3])
     """
     if index.dtype == np.uint16 and _sorting_is_fast():
         index.sort()
-        begins = np.searchsorted(index, np.arange(values, dtype=np.uint16))
-        counts = np.empty_like(begins)
-        np.subtract(begins[1:], begins[:-1], out=counts[:-1])
-        counts[-1] = len(index) - begins[-1]
-        return counts
-    counts = np.zeros(values, np.int64)
+        return np.searchsorted(index, np.arange(values + 1, dtype=np.uint16))
+    below = np.zeros(values + 1, np.int64)
     for part in blocks(len(index)):
-        counts += np.bincount(index[part], minlength=values)
-    return counts
+        below[1:] += np.bincount(index[part], minlength=values)
+    return below.cumsum(out=below)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError, as_array, same_length
-from torchvice.metrics.counting import blocks, histogram, smallest
+from torchvice.metrics.counting import blocks, cumulative, smallest
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, Cuts, as_cuts, count_below
 
 __all__ = ["PAPER_THRESHOLDS", "Overlap", "competing_overlap", "label_overlap", "own_histograms"]
@@ -164,7 +164,7 @@ def own_histograms(
             index[part] += np.multiply(inside[part], bins, dtype=index.dtype)
             if lost is not None:
                 np.copyto(index[part], 2 * bins, where=lost)
-        counts[place] = histogram(index, 2 * bins + 1)
+        counts[place] = np.diff(cumulative(index, 2 * bins + 1))
     rows = np.argsort(np.argsort(as_array("classes", classes, 1, np.int64)))
     return counts[rows, bins:-1], counts[rows, :bins]
 
@@ -255,10 +255,11 @@ def _count_above(
         np.add(pair, winner, out=pair, casting="unsafe")
         block += np.multiply(pair, shape[2], dtype=block.dtype)
         nan_pixels += lost
-    counts = histogram(index, math.prod(shape)).reshape(shape)
-    total = counts.sum(axis=(1, 2))
+    below = cumulative(index, math.prod(shape))
+    ends = below[shape[2] :: shape[2]].reshape(shape[:2])  # of each code and map: where the next one begins
+    total = np.diff(ends[:, -1], prepend=0)
     seen = total.nonzero()[0]
-    above = counts[seen, : len(planes), :0:-1].cumsum(axis=-1)[..., ::-1]
+    above = (ends[seen, :, None] - below[:-1].reshape(shape)[seen, :, 1:])[:, : len(planes)]
     return dict(zip(seen.tolist(), zip(total[seen].tolist(), above, strict=True), strict=True)), nan_pixels
 
 

@@ -149,8 +149,9 @@ def _first_seen_by_the_logits(model: nn.Module, seen: Probe) -> MapSite:
         refused = refused or f"at `{made.layer}` {reason}"
     if not refused and single:
         refused = f"from `{single}` on its maps have a single place, and before it none has the image's aspect"
+    reason = refused or "none of its modules gives one"
     raise ViceError(
-        f"{type(model).__name__} must have a map that its logits look at, but {refused or 'none of its modules gives one'}.",
+        f"{type(model).__name__} must have a map that its logits look at, but {reason}.",
         "Name the place: layer='...', or site=MapSite(layer, layout=..., ...) where its output is not (N, D, h, w).",
     )
 

@@ -1,0 +1,119 @@
+"""The probe: how a tensor's shape is read as places, and a model that comes back as it was."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from torchvice import ViceError
+from torchvice.models.probe import Reading, probe, read
+
+SQUARE, WIDE = (64, 64), (64, 96)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ((1, 8, 4, 4), SQUARE, Reading("nchw", 0, (4, 4))),
+        ((1, 4, 4, 8), SQUARE, Reading("nhwc", 0, (4, 4))),
+        ((1, 4, 4, 6), WIDE, Reading("nchw", 0, (4, 6))),  # 4 x 4 has not the aspect, 4 x 6 has
+        ((1, 4, 6, 4), WIDE, Reading("nhwc", 0, (4, 6))),
+        ((1, 8, 2, 3), (60, 90), Reading("nchw", 0, (2, 3))),
+        ((1, 8, 8, 12), (250, 375), Reading("nchw", 0, (8, 12))),  # 250 / 32 and 375 / 32 rounded up
+        ((1, 8, 3, 5), SQUARE, None),
+        ((1, 8, 65, 65), SQUARE, None),  # more places than pixels
+        ((2, 8, 4, 4), SQUARE, None),  # windows in the place of the batch
+        ((1, 16, 8), SQUARE, Reading("tokens", 0, (4, 4))),
+        ((1, 17, 8), SQUARE, Reading("tokens", 1, (4, 4))),
+        ((1, 18, 8), SQUARE, Reading("tokens", 2, (4, 4))),
+        ((1, 24, 8), WIDE, Reading("tokens", 0, (4, 6))),
+        ((1, 22, 8), SQUARE, None),  # 16 places and six more of a network that names none
+        ((1, 8), SQUARE, None),
+        ((1, 8, 1, 1), SQUARE, Reading("nchw", 0, (1, 1))),
+    ],
+)
+def test_shapes_are_read_by_the_aspect(shape, size, expected):
+    assert read(torch.zeros(shape), size) == expected
+
+
+def test_a_cube_is_decided_by_the_networks_own_count_and_else_channels_first():
+    cube = torch.zeros(1, 8, 8, 8)
+    assert read(cube, SQUARE).layout == "nchw"
+    assert read(cube, SQUARE, channels=8).layout == "nchw"
+    # (1, 4, 4, 4) cannot be told; (1, 6, 6, 6) neither, whatever else is said.
+    assert read(torch.zeros(1, 6, 6, 6), SQUARE, channels=4).layout == "nchw"
+
+
+def test_tokens_that_the_network_tells():
+    assert read(torch.zeros(1, 21, 8), SQUARE, prefix_tokens=5) == Reading("tokens", 5, (4, 4))
+    # 17 tokens: of a network without prefix they are no square; of patches 4 x 4 one is left.
+    assert read(torch.zeros(1, 22, 8), SQUARE, patches=(4, 4)) == Reading("tokens", 6, (4, 4))
+    # Behind a merging of patches the embedding's grid no longer fits, and the aspect decides.
+    assert read(torch.zeros(1, 4, 8), SQUARE, patches=(4, 4)) == Reading("tokens", 0, (2, 2))
+
+
+def _state(model):
+    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
+    parameters = [(p.requires_grad, p.grad) for p in model.parameters()]
+    return hooks, [m.training for m in model.modules()], parameters
+
+
+class Refusing(nn.Module):
+    """Takes no image of 48 x 48."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        maps = self.norm(self.conv(x))
+        if x.shape[-1] == 48:
+            raise RuntimeError("48 is too few")
+        return maps.mean((2, 3))
+
+
+@pytest.mark.parametrize("size", [(48, 48), (32, 32)])
+def test_the_model_comes_back_as_it_was(size):
+    model = Refusing().train()
+    model.norm.eval()
+    model.conv.bias.requires_grad_(False)
+    before, tensors = _state(model), {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.random.get_rng_state()
+    if size == (48, 48):
+        with pytest.raises(ViceError, match="48 is too few"):
+            probe(model, size)
+    else:
+        seen = probe(model, size)
+        assert [(made.layer, made.where) for made in seen.made] == [
+            ("conv", "input"),
+            ("conv", "output"),
+            ("norm", "input"),
+            ("norm", "output"),
+        ]
+    assert _state(model) == before
+    assert all(torch.equal(tensors[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(random, torch.random.get_rng_state())
+
+
+def test_works_under_the_modes_of_the_caller():
+    model = Refusing()
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert probe(model, (32, 32)).outputs.requires_grad
+            assert not torch.is_grad_enabled()
+
+
+def test_a_tensor_that_was_written_to_is_known():
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    intact = {(made.layer, made.where): made.intact for made in probe(model, (8, 8)).made}
+    assert not intact["0", "output"]
+    assert intact["1", "output"]
+
+
+def test_a_classifier_of_zeros_answers_with_noise():
+    model = timm.create_model("test_resnet", num_classes=4)
+    with torch.no_grad():
+        model.fc.weight.zero_()
+    assert probe(model, (64, 64)).outputs.std() > 0
+    assert not model.fc.weight.any()
