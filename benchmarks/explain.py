@@ -135,9 +135,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in options.networks:
-        print(
-            f"{name}, batch {BATCH}, {SIDE} pixels, 2 labels an image, {options.threads} threads, median of {options.repeats}"
-        )
+        setting = f"batch {BATCH}, {SIDE} pixels, 2 labels an image, {options.threads} threads"
+        print(f"{name}, {setting}, median of {options.repeats}")
         measure(name, options.repeats)
 
 

@@ -258,7 +258,7 @@ place, the engine refuses and says so.
 
 ## Table
 
-`(input)`: the tensor that enters the layer; else the one that leaves it. `after k`: behind k tokens that are no patches.
+`(input)`: the tensor that enters the layer; else the one that leaves it. `after k`: behind k tokens that are no patch.
 
 {table}
 """

@@ -254,10 +254,11 @@ def input_size(model: nn.Module) -> tuple[int, int]:
 
     A patch embedding says it most reliably (it knows the size the model was built with), then timm's configuration.
     """
-    embed = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    if embed is not None:
-        height, width = (embed, embed) if isinstance(embed, int) else embed
-        return int(height), int(width)
+    for module in model.modules():
+        embed = getattr(module, "img_size", None) if type(module).__name__.endswith("Embed") else None
+        if embed is not None:
+            height, width = (embed, embed) if isinstance(embed, int) else embed
+            return int(height), int(width)
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     size = config.get("input_size") if isinstance(config, Mapping) else None
     return (int(size[1]), int(size[2])) if size else (224, 224)

@@ -79,7 +79,7 @@ def _borrowed(model: nn.Module, gradients: bool) -> Iterator[list[torch.utils.ho
 
 
 def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Probe:
-    """Show the model a random image and note every tensor; the model comes back as it was.
+    """Show the model a random image and note every tensor but the image itself; the model comes back as it was.
 
     A classifier whose weights are all zero, as some networks start, answers with noise: else nothing could be said of
     what it would look at.
@@ -101,7 +101,7 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
         handles += [head.register_forward_hook(_answer_with_noise) for head in _dead_heads(model)]
         for name, module in model.named_modules():
             if name:
-                handles += _noting(name, module, made, calls)
+                handles += _noting(name, module, made, calls, image)
         try:
             outputs = model(image)
         except Exception as error:  # networks refuse with whatever their layers happen to raise
@@ -114,10 +114,10 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
 
 
 def _noting(
-    name: str, module: nn.Module, made: list[Made], calls: Counter[str]
+    name: str, module: nn.Module, made: list[Made], calls: Counter[str], image: torch.Tensor
 ) -> tuple[torch.utils.hooks.RemovableHandle, ...]:
     def note(where: Literal["input", "output"], value: Any) -> None:
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor) and value is not image:
             made.append(Made(name, where, value, value._version))
 
     def before(_: nn.Module, args: tuple[Any, ...]) -> None:
