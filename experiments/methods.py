@@ -27,9 +27,9 @@ NETWORKS = {
     "cnn": [],
     "vit": [
         "model.name=vit_tiny_patch16_224",
-        "model.arguments={img_size: 96, patch_size: 12, embed_dim: 96, depth: 4, num_heads: 4}",
+        "model.arguments={img_size: 96, patch_size: 16, embed_dim: 96, depth: 4, num_heads: 4}",
         "optimizer.lr=1e-3",
-        "trainer.epochs=30",
+        "trainer.epochs=20",
     ],
 }
 COLUMNS = 6

@@ -226,5 +226,7 @@ def test_wrong_arguments(model, digits, tmp_path):
     ten = timm.create_model("test_resnet", num_classes=3)
     with pytest.raises(ViceError, match="class map"):
         assess(ten, digits, tmp_path / "x")
+    with pytest.raises(ViceError, match="device 'nowhere'"):
+        assess(model, digits, tmp_path / "z", device="nowhere")
     with pytest.raises(ViceError, match="view_size"):
         assess(model, digits, tmp_path / "y", view_size=0)

@@ -15,7 +15,8 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.metrics import confidence, sample_accuracy, sample_loss, sigmoid
 from torchvice.metrics.iou import image_ji_from_counts
-from torchvice.metrics.overlap import PAPER_THRESHOLDS, competing_overlap, own_histograms
+from torchvice.metrics.overlap import competing_overlap, own_histograms
+from torchvice.metrics.thresholds import PAPER_THRESHOLDS, SAMPLE_THRESHOLD
 from torchvice.samples import HISTOGRAM_BINS, Images, Maps, Regions, Samples, ShardFolder
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from torchvice.views import Seen, View
 
 __all__ = ["Dataset", "assess"]
-
-# The published per-image JI is taken at this threshold, whatever the curve finds.
-SAMPLE_THRESHOLD = 0.1
 
 
 class Dataset(Protocol):
@@ -116,26 +114,26 @@ def assess(
         ViceError: an empty dataset, a damaged image, a method that does not fit, classes that are not the model's
             outputs, or an `out` that holds the table of another assessment.
     """
-    import torch
-
-    from torchvice.explain import Explainer
-    from torchvice.views import paper_view, strict_view
+    from torchvice.views import views_of
 
     count = len(dataset.records)
     if not count:
         raise ViceError("An assessment needs images, but the dataset is empty.")
     if not protocols or set(protocols) - {"paper", "strict"}:
         raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    smooth = choices is not None and choices.eigen_smooth
-    explainer = Explainer(model.to(place), method, layer=layer, class_map=class_map, eigen_smooth=smooth)
-    scaling: dict[str, Any] = {"mean": list(mean), "std": list(std), "device": place}
-    views: dict[str, View] = {}
-    if "paper" in protocols:
-        views["paper"] = paper_view(explainer, crop, batch_size, **scaling)
-    if "strict" in protocols:
-        views["strict"] = strict_view(explainer, view_size, batch_size, choices, **scaling)
-    manifest = _manifest(explainer, dataset, views, made_by or {})
+    how: dict[str, Any] = {
+        "view_size": view_size,
+        "crop": crop,
+        "mean": mean,
+        "std": std,
+        "batch_size": batch_size,
+        "device": device,
+    }
+    order = [name for name in ("paper", "strict") if name in protocols]
+    views = views_of(
+        model, order, method=method, layer=layer, class_map=class_map, choices=choices, device=device, **how
+    )
+    manifest = _manifest(next(iter(views.values())).explainer, dataset, views, made_by or {})
     folder = ShardFolder(out)
     done = _resume(folder, manifest)
     todo = [i for i in range(count) if dataset.records[i].image_id not in done]

@@ -58,24 +58,14 @@ def write_map_files(
     Raises:
         ViceError: as `torchvice.assess`; an unknown protocol or format; a folder of other maps.
     """
-    import torch
-
-    from torchvice.explain import Explainer
     from torchvice.models.build import weights_hash
-    from torchvice.views import paper_view, strict_view
+    from torchvice.views import views_of
 
     if file_format not in ("npz", "legacy"):
         raise ViceError(f"`file_format` must be 'npz' or 'legacy', but is {file_format!r}.")
-    if protocol not in ("paper", "strict"):
-        raise ViceError(f"`protocol` must be 'paper' or 'strict', but is {protocol!r}.")
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    smooth = choices is not None and choices.eigen_smooth
-    explainer = Explainer(model.to(place), method, layer=layer, class_map=class_map, eigen_smooth=smooth)
-    pixels: dict[str, Any] = {"mean": mean, "std": std, "device": place}
-    if protocol == "paper":
-        view = paper_view(explainer, crop, batch_size, **pixels)
-    else:
-        view = strict_view(explainer, view_size, batch_size, choices, **pixels)
+    how: dict[str, Any] = {"view_size": view_size, "crop": crop, "mean": mean, "std": std, "batch_size": batch_size}
+    how |= {"method": method, "layer": layer, "class_map": class_map, "choices": choices, "device": device}
+    view = views_of(model, [protocol], **how)[protocol]
     folder = Path(folder)
     _claim(folder, {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)})
     suffix = ".npz" if file_format == "npz" else ".npy"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from torchvice.data.transforms import center_crop, normalise, uncrop, warp
 from torchvice.errors import ViceError
@@ -21,7 +22,7 @@ from torchvice.explain import Choices, Explainer, map_status, paper_choices, ups
 from torchvice.explain import normalise as normalise_maps
 from torchvice.models.families import input_size
 
-__all__ = ["Seen", "View", "paper_view", "strict_view"]
+__all__ = ["Seen", "View", "paper_view", "strict_view", "views_of"]
 
 
 @dataclass(frozen=True)
@@ -275,3 +276,51 @@ def paper_view(explainer: Explainer, crop: int | None, batch_size: int, **pixels
     """
     side = _side(explainer, crop, "crop")
     return View("paper", explainer, side, paper_choices(explainer.site.layout), "crop", batch_size, **pixels)
+
+
+def views_of(
+    model: nn.Module,
+    protocols: Sequence[str],
+    *,
+    method: str,
+    layer: str | None,
+    class_map: Sequence[Sequence[int]] | None,
+    choices: Choices | None,
+    view_size: int | None,
+    crop: int | None,
+    mean: Sequence[float],
+    std: Sequence[float],
+    batch_size: int,
+    device: str,
+) -> dict[str, View]:
+    """The view of each protocol, the model moved to the device; arguments as for `torchvice.assess`.
+
+    Raises:
+        ViceError: a device that is not there; or as `Explainer`, `strict_view` and `paper_view`.
+    """
+    smooth = choices is not None and choices.eigen_smooth
+    place = _placed(model, device)
+    explainer = Explainer(model, method, layer=layer, class_map=class_map, eigen_smooth=smooth)
+    pixels: dict[str, Any] = {"mean": list(mean), "std": list(std), "device": place}
+    views = {}
+    for protocol in protocols:
+        if protocol not in ("paper", "strict"):
+            raise ViceError(f"`protocol` must be 'paper' or 'strict', but is {protocol!r}.")
+        if protocol == "paper":
+            views[protocol] = paper_view(explainer, crop, batch_size, **pixels)
+        else:
+            views[protocol] = strict_view(explainer, view_size, batch_size, choices, **pixels)
+    return views
+
+
+def _placed(model: nn.Module, device: str) -> torch.device:
+    """Move the model; "auto" is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(device)
+        model.to(place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ViceError(f"The device {device!r} must be there, but is not: {reason}.", "Take --device cpu.") from None
+    return place

@@ -295,6 +295,9 @@ def test_channels_last_become_channels_first():
 
 def test_input_size():
     assert input_size(timm.create_model("vit_tiny_patch16_224", img_size=96)) == (96, 96)
+    assert input_size(timm.create_model("gmlp_ti16_224", img_size=96)) == (96, 96)
+    # Its patch embedding stands behind a stem that halves the image.
+    assert input_size(timm.create_model("visformer_tiny")) == (224, 224)
     assert input_size(nn.Linear(1, 1)) == (224, 224)
 
 

@@ -36,12 +36,16 @@ def test_shapes_are_read_by_the_aspect(shape, size, expected):
     assert read(torch.zeros(shape), size) == expected
 
 
-def test_a_cube_is_decided_by_the_networks_own_count_and_else_channels_first():
+def test_where_the_aspect_leaves_a_choice_the_network_decides():
     cube = torch.zeros(1, 8, 8, 8)
     assert read(cube, SQUARE).layout == "nchw"
-    assert read(cube, SQUARE, channels=8).layout == "nchw"
-    # (1, 4, 4, 4) cannot be told; (1, 6, 6, 6) neither, whatever else is said.
-    assert read(torch.zeros(1, 6, 6, 6), SQUARE, channels=4).layout == "nchw"
+    assert read(cube, SQUARE, channels=8, channels_last=True).layout == "nhwc"
+    both = torch.zeros(1, 4, 6, 9)  # 4 x 6 and 6 x 9 have the aspect of 64 x 96
+    assert read(both, WIDE, channels=4, channels_last=True) == Reading("nchw", 0, (6, 9))
+    assert read(both, WIDE, channels=9) == Reading("nhwc", 0, (4, 6))
+    assert read(both, WIDE, channels=5, channels_last=True) == Reading("nhwc", 0, (4, 6))
+    # A shape that fits one way only is not argued with.
+    assert read(torch.zeros(1, 9, 8, 8), SQUARE, channels=8, channels_last=True).layout == "nchw"
 
 
 def test_tokens_that_the_network_tells():

@@ -6,7 +6,7 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.interop import LegacyTable, counts_entropy
-from torchvice.measures.protocols import SAMPLE_THRESHOLD, paper_ji, threshold_index
+from torchvice.measures.protocols import paper_ji, threshold_index
 from torchvice.measures.sheet import (
     CLASSIFICATION,
     LOCALISATION,
@@ -28,6 +28,7 @@ from torchvice.metrics import (
     sigmoid,
 )
 from torchvice.metrics.iou import PAPER_EPSILON
+from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
 from torchvice.samples import Samples
 
 __all__ = ["legacy_table", "measure_table"]

@@ -28,12 +28,10 @@ from torchvice.metrics import (
     sigmoid,
 )
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
+from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
 from torchvice.samples import Images, Regions, Samples
 
-__all__ = ["SAMPLE_THRESHOLD", "measure", "paper_ji", "threshold_index"]
-
-# The published per-image JI is taken at this threshold, whatever the curve finds.
-SAMPLE_THRESHOLD = 0.1
+__all__ = ["measure", "paper_ji", "threshold_index"]
 
 
 def measure(samples: Samples) -> Measures:
@@ -120,6 +118,11 @@ def paper_ji(samples: Samples, images: Images, regions: Regions) -> np.ndarray:
 
 
 def threshold_index(thresholds: np.ndarray, wanted: float) -> int:
+    """Where a threshold stands among those of the table.
+
+    Raises:
+        ViceError: the table has no counts there.
+    """
     found = np.flatnonzero(np.isclose(thresholds, wanted, rtol=0, atol=1e-9))
     if not len(found):
         raise ViceError(f"The table must hold counts at threshold {wanted}, but has {thresholds.tolist()}.")

@@ -35,6 +35,7 @@ LOCALISATION = ["best_threshold", "best_mean_iou", "strict_best_threshold", "str
 
 
 def paths_of(section: str, names: list[str]) -> list[str]:
+    """The paths of some names in a section."""
     return [f"{section}.{name}" for name in names]
 
 
@@ -150,6 +151,7 @@ def put_consistency(sheet: Sheet, loss: np.ndarray, ji: np.ndarray) -> None:
 
 
 def put_precision_recall(sheet: Sheet, probabilities: np.ndarray, targets: np.ndarray) -> None:
+    """CP, CR, CF1, OP, OR and OF1, into `classification`."""
     found = precision_recall(probabilities, targets)
     for name, value in (("cp", found.cp), ("cr", found.cr), ("cf1", found.cf1)):
         sheet.put(f"classification.{name}", value)

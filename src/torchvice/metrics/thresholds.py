@@ -10,10 +10,12 @@ import numpy as np
 
 from torchvice.errors import ViceError, as_array
 
-__all__ = ["PAPER_THRESHOLDS", "Cuts", "as_cuts", "as_thresholds", "count_below"]
+__all__ = ["PAPER_THRESHOLDS", "SAMPLE_THRESHOLD", "Cuts", "as_cuts", "as_thresholds", "count_below"]
 
 PAPER_THRESHOLDS = np.arange(60) / 100
 PAPER_THRESHOLDS.setflags(write=False)
+# The published per-image JI is taken at this threshold, whatever the curve finds.
+SAMPLE_THRESHOLD = 0.1
 
 
 def as_thresholds(thresholds: Any) -> np.ndarray:

@@ -219,7 +219,8 @@ def _pool(model: nn.Module, seen: Probe, after: int) -> Made | None:
 def _reading(model: nn.Module, tensor: torch.Tensor, size: tuple[int, int]) -> Reading | None:
     numbers = (getattr(model, name, None) for name in ("num_features", "num_prefix_tokens"))
     channels, prefix = (number if isinstance(number, int) else None for number in numbers)
-    return read(tensor, size, channels, prefix, _patches(model, size))
+    channels_last = str(getattr(model, "output_fmt", "")).upper().endswith("NHWC")
+    return read(tensor, size, channels, prefix, _patches(model, size), channels_last)
 
 
 def _site(made: Made, reading: Reading, size: tuple[int, int]) -> MapSite:
@@ -254,11 +255,14 @@ def input_size(model: nn.Module) -> tuple[int, int]:
 
     A patch embedding says it most reliably (it knows the size the model was built with), then timm's configuration.
     """
-    for module in model.modules():
-        embed = getattr(module, "img_size", None) if type(module).__name__.endswith("Embed") else None
-        if embed is not None:
-            height, width = (embed, embed) if isinstance(embed, int) else embed
-            return int(height), int(width)
+    first: nn.Module | None = getattr(model, "patch_embed", None) or next(model.children(), None)
+    while isinstance(first, nn.Sequential | nn.ModuleList) and len(first):
+        first = first[0]
+    # Of a later embedding the size would be that of a map, not of the image.
+    embed = getattr(first, "img_size", None)
+    if embed is not None:
+        height, width = (embed, embed) if isinstance(embed, int) else embed
+        return int(height), int(width)
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     size = config.get("input_size") if isinstance(config, Mapping) else None
     return (int(size[1]), int(size[2])) if size else (224, 224)

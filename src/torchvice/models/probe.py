@@ -150,11 +150,12 @@ def read(
     channels: int | None = None,
     prefix_tokens: int | None = None,
     patches: tuple[int, int] | None = None,
+    channels_last: bool = False,
 ) -> Reading | None:
     """How a tensor (1, ...) shows the places of an image (H, W), told by its shape; None: it shows none.
 
-    A map has the image's aspect, so that two of its dimensions are a grid and the third the channels. A cube, where
-    that leaves a choice, is (N, D, h, w) unless `channels`, the network's own count, fits the last dimension alone.
+    A map has the image's aspect, so that two of its dimensions are a grid and the third the channels. Where that leaves
+    a choice, as with a cube, what the network says of itself decides.
 
     Args:
         tensor: as the network made it.
@@ -162,6 +163,7 @@ def read(
         channels: that the network says its map has.
         prefix_tokens: that the network says it has before the patches.
         patches: (h, w) of its patch embedding.
+        channels_last: whether the network says that its maps are (N, h, w, D).
 
     Returns:
         Reading; its grid may be one of a single place.
@@ -172,8 +174,8 @@ def read(
         _, a, b, c = tensor.shape
         first, last = _has_aspect((b, c), size), _has_aspect((a, b), size)
         if first and last:
-            last = channels is not None and c == channels and a != channels
-            first = not last
+            first = channels == a if channels in (a, c) and a != c else not channels_last
+            last = not first
         if first:
             return Reading("nchw", 0, (b, c))
         return Reading("nhwc", 0, (a, b)) if last else None
