@@ -213,8 +213,8 @@ def _line(row: Row) -> str:
 
 _PAGE = """# Networks
 
-torchvice finds by itself where a network keeps its last map: {share} of timm {timm} work, each tried with its
-smallest classifier at random weights. The table is made by
+torchvice finds by itself where a network keeps its last map: {share} of timm {timm} work, each tried
+with its smallest classifier at random weights. The table is made by
 
     python -m torchvice.explain.sweep > networks.md && mv networks.md docs/networks.md
 
@@ -229,8 +229,8 @@ a logit looks at it. That is checked: the gradient of the largest logit must rea
 and nine tenths of the channels. Behind the last attention of a network with a class token it reaches no patch; the
 search goes on backward and ends at the norm in front of that attention (`blocks.11.norm1` of a ViT), as the
 literature does by hand. A network that ends in a mean over its tokens is read at its last norm, through which
-everything passes. A map of a single place is no map: of a VGG it is what enters the first fully connected layer, 7 x
-7. One rule goes by name: Swin is read at its last block's first norm, as usual in the literature.
+everything passes. A map of a single place is no map: a VGG is read at what enters its first fully
+connected layer. One rule goes by name: Swin is read at its last block's first norm, as usual in the literature.
 
 `auto` is class activation mapping (`cam`) where a mean over the places and one linear layer make the logits, which is
 tried out rather than looked up, and `gradcam` elsewhere.
