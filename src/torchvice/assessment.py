@@ -127,7 +127,6 @@ def assess(
         "mean": mean,
         "std": std,
         "batch_size": batch_size,
-        "device": device,
     }
     order = [name for name in ("paper", "strict") if name in protocols]
     views = views_of(
