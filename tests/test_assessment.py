@@ -135,6 +135,13 @@ def test_a_killed_run_goes_on_and_gives_the_same_table(model, digits, tmp_path, 
     np.testing.assert_array_equal(again.of_view("warp64").logits, samples.of_view("warp64").logits)
 
 
+def test_a_run_that_finished_nothing_leaves_the_folder_free(model, digits, tmp_path):
+    vit = timm.create_model("test_vit", num_classes=10)
+    with pytest.raises(ViceError, match="must accept"):
+        assess(vit, digits, tmp_path, protocols=("strict",), view_size=50)
+    assert len(assess(model, digits, tmp_path).images) == 18
+
+
 def test_a_folder_of_another_assessment_is_refused(model, digits, tmp_path):
     assess(model, digits, tmp_path)
     with pytest.raises(ViceError, match="differs in"):

@@ -177,7 +177,7 @@ def _manifest(explainer: Any, dataset: Dataset, views: dict[str, View], made_by:
 
 def _resume(folder: ShardFolder, manifest: dict[str, Any]) -> set[str]:
     """The images that are done. A folder of another assessment is refused, an empty one gets its manifest."""
-    if not folder.manifest_path.is_file():
+    if not folder.manifest_path.is_file() or not folder.shards():  # nothing is lost where nothing was finished
         folder.start(manifest)
         return set()
     before = folder.manifest()

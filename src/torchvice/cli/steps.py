@@ -156,7 +156,7 @@ def assess(
             workers=workers,
             progress=progress,
         )
-    say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {run or subject.out}")
+    say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
 
 
 def _subject(
