@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ class View:
         for part in self._groups(images, [i for i in range(len(images)) if wanted[i] or not self.apart]):
             found = self._halving(part, lambda some: self._explained(images, targets, wanted, some))
             for position, seen in zip(part, found, strict=True):
-                yield position, seen if not self.apart else _with_logits(seen, logits[position])
+                yield position, replace(seen, logits=logits[position]) if self.apart else seen
         for i in (i for i in range(len(images)) if self.apart and not wanted[i]):
             yield i, Seen(logits[i], [], [], [], _nothing)
 
@@ -172,13 +172,13 @@ class View:
         """Logits and maps of some images, over all scales and mirrorings; the first pass gives logits and labels."""
         labels = self._labels(np.array([targets[i] * wanted[i] for i in part]), [wanted[i] for i in part])
         passes: list[torch.Tensor] = []
-        for scale in self.choices.scales:
+        for turn, scale in enumerate(self.choices.scales):
             batch = torch.stack([self._shown(images[i], scale) for i in part]).to(self.device)
             if self.choices.mirror:
                 batch = torch.cat([batch, batch.flip(-1)])
                 labels = _twice(labels)
             found = self.explainer(batch, labels)
-            if not passes:
+            if turn == 0:
                 logits = found.logits[: len(part)].float().cpu().numpy()
                 pairs = found.pairs[found.pairs[:, 0] < len(part)].tolist()
                 labels = [[c for i, c in pairs if i == row] for row in range(len(part))]
@@ -243,10 +243,6 @@ def _finest(low: list[torch.Tensor]) -> tuple[int, int]:
 
 def _nothing(size: tuple[int, int]) -> np.ndarray:
     return np.zeros((0, *size), np.float32)
-
-
-def _with_logits(seen: Seen, logits: np.ndarray) -> Seen:
-    return Seen(logits, seen.classes, seen.maps, seen.status, seen.full)
 
 
 def _side(explainer: Explainer, size: int | None, name: str) -> int:
