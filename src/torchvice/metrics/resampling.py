@@ -107,7 +107,7 @@ class Resampling:
             cluster: (P,) the image, 0 to N - 1, that each row belongs to; None: row i is image i.
 
         Returns:
-            (B,) float64, the same, but for rounding, for any size of the blocks.
+            (B,) float64, the same for any size of the blocks.
 
         Raises:
             ViceError: `cluster` names an image that there is not.
