@@ -24,9 +24,9 @@ class LogitScaling:
     """Logits z become slope * z + bias.
 
     `slope` and `bias` have one value for all classes (a temperature is 1 / slope) or C. `exclusive` tells a softmax
-    from sigmoids. `bounded` are the classes whose likelihood rises without end, so that a bound or the solver ended it (0
-    where one slope is for all), `unfitted` those that could not be fitted and keep the slope of the common temperature;
-    `n` the images of the fit.
+    from sigmoids. `bounded` are the classes whose likelihood rises without end, so that a bound or the solver ended
+    it (0 where one slope is for all), `unfitted` those that could not be fitted and keep the slope of the common
+    temperature; `n` the images of the fit.
     """
 
     slope: tuple[float, ...]
