@@ -16,7 +16,15 @@ from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.counting import smallest
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_cuts, count_below
 
-__all__ = ["BoxAccuracy", "best_box_iou", "box_iou", "held_out_box_accuracy", "map_boxes", "max_box_accuracy"]
+__all__ = [
+    "BoxAccuracy",
+    "best_box_iou",
+    "box_iou",
+    "box_planes",
+    "held_out_box_accuracy",
+    "map_boxes",
+    "max_box_accuracy",
+]
 
 DELTAS = (0.3, 0.5, 0.7)
 
@@ -94,6 +102,38 @@ def best_box_iou(map: Any, boxes: Any, thresholds: Any = PAPER_THRESHOLDS) -> np
     best = np.zeros(count)
     np.maximum.at(best, at, box_iou(drawn, given).max(axis=1))
     return best
+
+
+def box_planes(rows: Any, boxes: Any, size: tuple[int, int], count: int) -> np.ndarray:
+    """The regions of classes as the unions of their boxes: planes that may overlap, as `competing_overlap` takes them.
+
+    Args:
+        rows: (B,) the plane of each box, 0..count - 1.
+        boxes: (B, 4); a corner between two pixels goes to the nearer one, and no box is without a pixel.
+        size: (H, W); what lies beyond is cut off.
+        count: of the planes.
+
+    Returns:
+        (count, H, W) booleans.
+
+    Raises:
+        ViceError: as in `box_iou`, lengths that differ, or a row beyond the planes.
+
+    Example:
+        >>> box_planes([1], [[0, 0, 2, 1]], (2, 3), 2)[1].astype(int)
+        array([[1, 1, 0],
+               [0, 0, 0]])
+    """
+    corners, places = _as_boxes("boxes", boxes), as_array("rows", rows, 1, np.int64)
+    same_length(rows=places, boxes=corners)
+    if len(places) and not (places.min() >= 0 and places.max() < count):
+        raise ViceError(f"`rows` must be 0 to {count - 1}, but holds {places.tolist()}.")
+    low = np.rint(corners[:, :2]).clip(0).astype(np.int64)
+    high = np.maximum(np.rint(corners[:, 2:]).astype(np.int64), low + 1)
+    planes = np.zeros((count, *size), dtype=bool)
+    for plane, (left, top), (right, bottom) in zip(places, low, high, strict=True):
+        planes[plane, top:bottom, left:right] = True
+    return planes
 
 
 @dataclass(frozen=True)
@@ -214,9 +254,9 @@ def _all_boxes(map: Any, thresholds: Any) -> tuple[np.ndarray, np.ndarray, int]:
     scores = as_array("map", map, 2, np.float32)
     cuts = as_cuts(thresholds)
     count, (height, width) = len(cuts.table), scores.shape
-    # A place is threshold, row and column in one integer. The spare row and the two spare columns keep what does not
+    # A place is threshold, row and column in one integer. The spare row and the spare column keep what does not
     # touch apart.
-    stride = width + 2
+    stride = width + 1
     begin, end = _runs(scores, cuts, stride)
     first = np.searchsorted(end, begin + stride)
     edges = np.searchsorted(begin, end + stride, side="right") - first
