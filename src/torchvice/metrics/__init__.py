@@ -8,6 +8,15 @@ from torchvice.metrics.binning import (
     equal_width_edges,
     equal_width_index,
 )
+from torchvice.metrics.boxes import (
+    BoxAccuracy,
+    best_box_iou,
+    box_iou,
+    box_planes,
+    held_out_box_accuracy,
+    map_boxes,
+    max_box_accuracy,
+)
 from torchvice.metrics.calibration import Reliability, multilabel_ece, multilabel_reliability, reliability
 from torchvice.metrics.calibration_errors import (
     ClasswiseEce,
@@ -38,6 +47,7 @@ from torchvice.metrics.scoring import brier_score, negative_log_likelihood
 from torchvice.metrics.smoothing import smooth_ece
 
 __all__ = [
+    "BoxAccuracy",
     "ClasswiseEce",
     "DebiasedError",
     "LogitScaling",
@@ -46,6 +56,9 @@ __all__ = [
     "Reliability",
     "Vice",
     "average_precision",
+    "best_box_iou",
+    "box_iou",
+    "box_planes",
     "brier_score",
     "calibration_events",
     "calibration_summary",
@@ -61,9 +74,12 @@ __all__ = [
     "event_reliability",
     "fit_temperature",
     "fit_vector",
+    "held_out_box_accuracy",
     "js_divergence",
     "kl_divergence",
     "log_softmax",
+    "map_boxes",
+    "max_box_accuracy",
     "maximum_calibration_error",
     "mean_average_precision",
     "multilabel_accuracy",
