@@ -12,6 +12,7 @@ from torchvice.metrics.boxes import (
 )
 from torchvice.metrics.calibration import Reliability, multilabel_ece, multilabel_reliability, reliability
 from torchvice.metrics.consistency import Vice, js_divergence, kl_divergence, pair_vice, vice
+from torchvice.metrics.faithfulness import normalised_faithfulness
 from torchvice.metrics.losses import pair_log_likelihood, sample_loss, sigmoid
 from torchvice.metrics.multilabel import (
     PrecisionRecall,
@@ -49,6 +50,7 @@ __all__ = [
     "multilabel_ece",
     "multilabel_f1",
     "multilabel_reliability",
+    "normalised_faithfulness",
     "pair_log_likelihood",
     "pair_vice",
     "precision_recall",
