@@ -78,7 +78,7 @@ def test_a_calibrated_model_lies_in_its_band_nineteen_times_in_twenty(exclusive:
 @pytest.mark.slow
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_a_calibrated_model_lies_in_its_band_in_a_long_simulation(exclusive: bool) -> None:
-    assert_level(1000, 500, exclusive)
+    assert_level(500, 500, exclusive)
 
 
 def test_a_model_that_is_too_sure_lies_above_its_band() -> None:
