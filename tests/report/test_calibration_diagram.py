@@ -144,7 +144,7 @@ def test_the_reliability_diagram_takes_a_band() -> None:
         [[s[0][1], s[1][1]] for s in segments], np.stack([band.bin_low, band.bin_high], 1)[filled]
     )
     assert f"calibrated: {band.low:.3f} to {band.high:.3f}" in words(figure)
-    assert to_hex(caps[0].get_color()) == PALETTE["ink"]
+    assert to_hex(caps[0].get_markeredgecolor()) == PALETTE["ink"]
     assert "95 % of calibrated models" in [text.get_text() for text in figure.legends[0].get_texts()]
     assert_whole_and_apart(figure)
 
