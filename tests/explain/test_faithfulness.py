@@ -271,5 +271,13 @@ def test_choices_that_are_wrong(wrong: dict, said: str) -> None:
         FaithfulnessChoices(**wrong)
 
 
-def test_choices_as_plain_values() -> None:
+def test_choices_as_plain_values_and_as_texts() -> None:
     assert FaithfulnessChoices(("road",)).to_dict()["measures"] == ["road"]
+    texts = ["deletion", "road", "steps=8", "shares=0.25+0.5", "noise=0", "blank=blur", "deletion"]
+    expected = FaithfulnessChoices(("deletion", "road"), steps=8, shares=(0.25, 0.5), noise=0, blank="blur")
+    assert FaithfulnessChoices.parse(texts) == expected
+    assert FaithfulnessChoices.parse(["orders=2"]).measures == MEASURES
+    with pytest.raises(ViceError, match="Did you mean `steps`"):
+        FaithfulnessChoices.parse(["step=3"])
+    with pytest.raises(ViceError, match="`steps` must be a number, but is 'many'"):
+        FaithfulnessChoices.parse(["steps=many"])

@@ -69,6 +69,34 @@ class FaithfulnessChoices:
         if not self.shares or not all(0 < share < 1 for share in self.shares):
             raise ViceError(f"`shares` must be one or more numbers between 0 and 1, but is {self.shares}.")
 
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> FaithfulnessChoices:
+        """Choices from names of measures and from NAME=VALUE texts, such as "deletion" and "steps=10".
+
+        Raises:
+            ViceError: an unknown name, or a value that does not fit.
+
+        Example:
+            >>> FaithfulnessChoices.parse(["insertion", "road", "canvas=mean"]).measures
+            ('insertion', 'road')
+        """
+        kinds: dict[str, Callable[[str], Any]] = {"canvas": str, "blank": str, "noise": float}
+        kinds |= dict.fromkeys(("steps", "orders", "seed"), int)
+        kinds["shares"] = lambda value: tuple(float(share) for share in value.split("+"))
+        chosen: dict[str, Any] = {}
+        for text in texts:
+            name, equals, value = text.partition("=")
+            if equals and name not in kinds:
+                raise ViceError(
+                    f"A setting of faithfulness must be a known one, but is {name!r}.", nearest(name, kinds)
+                )
+            try:
+                chosen |= {name: kinds[name](value)} if equals else {}
+            except ValueError:
+                raise ViceError(f"`{name}` must be a number, but is {value!r}.") from None
+        measures = tuple(dict.fromkeys(text for text in texts if "=" not in text))
+        return cls(**({"measures": measures} if measures else {}), **chosen)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a manifest."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
