@@ -83,7 +83,8 @@ class FaithfulnessChoices:
         kinds: dict[str, Callable[[str], Any]] = {"canvas": str, "blank": str, "noise": float}
         kinds |= dict.fromkeys(("steps", "orders", "seed"), int)
         kinds["shares"] = lambda value: tuple(float(share) for share in value.split("+"))
-        chosen: dict[str, Any] = {}
+        measures = tuple(dict.fromkeys(text for text in texts if "=" not in text))
+        chosen: dict[str, Any] = {"measures": measures} if measures else {}
         for text in texts:
             name, equals, value = text.partition("=")
             if equals and name not in kinds:
@@ -94,8 +95,7 @@ class FaithfulnessChoices:
                 chosen |= {name: kinds[name](value)} if equals else {}
             except ValueError:
                 raise ViceError(f"`{name}` must be a number, but is {value!r}.") from None
-        measures = tuple(dict.fromkeys(text for text in texts if "=" not in text))
-        return cls(**({"measures": measures} if measures else {}), **chosen)
+        return cls(**chosen)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a manifest."""
