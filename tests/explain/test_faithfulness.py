@@ -64,16 +64,15 @@ def test_curves_as_a_plain_loop_over_steps(explainer: Explainer, images: torch.T
     asked = some_maps(images)
     chosen = FaithfulnessChoices(("insertion", "deletion"), steps=7)
     found = faithfulness(explainer.logits, images, asked, chosen, batch_size=5)
-    sigma = 5 / 224 * (32 * 24) ** 0.5
-    weights = np.array([np.exp(-(d**2) / (2 * sigma**2)) for d in (-1, 0, 1)])
+    weights = np.array([np.exp(-(d**2) / (2 * 5**2)) for d in range(-5, 6)])
     weights /= weights.sum()
     model = explainer.model.eval()
     for row, one in enumerate(asked):
         picture = images[one.image].numpy()
-        framed = np.pad(picture, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        framed = np.pad(picture, ((0, 0), (5, 5), (5, 5)), mode="edge")
         blurred = np.zeros_like(picture)
-        for dy in range(3):
-            for dx in range(3):
+        for dy in range(11):
+            for dx in range(11):
                 blurred += weights[dy] * weights[dx] * framed[:, dy : dy + 32, dx : dx + 24]
         order = np.argsort(-one.map.numpy().ravel())
         for name, start, end in (("insertion", blurred, picture), ("deletion", picture, np.zeros_like(picture))):

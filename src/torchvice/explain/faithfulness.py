@@ -20,8 +20,8 @@ __all__ = ["MEASURES", "Asked", "Faithfulness", "FaithfulnessChoices", "faithful
 
 MEASURES = ("insertion", "deletion", "road")
 Baseline = Literal["mean", "blur"]
-# RISE's kernel: 11 x 11 pixels with a standard deviation of 5 at 224 pixels; here both grow with the image.
-_BLUR = 5 / 224
+# RISE's kernel is 11 x 11 pixels with a standard deviation of 5, for images of 224; both grow with larger images.
+_SIGMA, _SIDE = 5, 224
 
 
 @dataclass(frozen=True)
@@ -323,8 +323,8 @@ def _noise(seed: int, count: int, grid: tuple[int, int], images: torch.Tensor) -
 
 def _blurred(images: torch.Tensor) -> torch.Tensor:
     """Images behind RISE's Gaussian, the border's pixels repeated beyond it."""
-    sigma = _BLUR * float(np.sqrt(images.shape[2] * images.shape[3]))
-    reach = max(1, round(sigma))
+    sigma = _SIGMA * max(1.0, float(np.sqrt(images.shape[2] * images.shape[3])) / _SIDE)
+    reach = round(sigma)
     weight = torch.exp(-(torch.arange(-reach, reach + 1, device=images.device) ** 2) / (2 * sigma**2)).to(images)
     kernel = torch.outer(weight, weight) / weight.sum() ** 2
     padded = functional.pad(images, (reach,) * 4, mode="replicate")
