@@ -144,8 +144,8 @@ def faithfulness(
 ) -> Faithfulness:
     """Insertion, deletion and ROAD of maps, each beside the same of random orders.
 
-    A random order is that of noise on the map's own grid, enlarged as the map is. Noise pixel by pixel would be another
-    disturbance, not another place: it breaks the texture of the whole image, and no map could be compared with it.
+    A random order is that of noise on the map's own grid, enlarged as the map is: noise pixel by pixel would differ from
+    a map not in the place alone, but also in the grain of what is left of the image.
     Where the map's values are equal, a further order of this kind decides, so that an empty map is one more random
     order. The orders of an image hang on the seed and its pixels alone, and serve all its maps of one grid.
 
