@@ -144,9 +144,9 @@ def faithfulness(
 ) -> Faithfulness:
     """Insertion, deletion and ROAD of maps, each beside the same of random orders.
 
-    A random order is that of noise on the map's own grid, enlarged as the map is: noise pixel by pixel would differ from
-    a map not in the place alone, but also in the grain of what is left of the image.
-    Where the map's values are equal, a further order of this kind decides, so that an empty map is one more random
+    A random order is that of noise on the map's own grid, enlarged as the map is: noise pixel by pixel would differ
+    from a map not in the place alone, but also in the grain of what is left of the image. Where the map's values are
+    equal, a further order of this kind decides, so that an empty map is one more random
     order. The orders of an image hang on the seed and its pixels alone, and serve all its maps of one grid.
 
     Args:
