@@ -19,7 +19,7 @@ def dense(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     as the library behind `@`, which does without their widest vectors. It has no gradient.
     """
     if left.dtype == torch.float32 and left.device.type == "cpu" and _onednn():
-        return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")  # type: ignore[no-any-return]
+        return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
     return left @ right.T
 
 
@@ -31,12 +31,24 @@ def _onednn() -> bool:
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
     """Products of single precision in that precision, whatever the caller allows; his setting comes back."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    backends: list[Any] = [getattr(backend, "matmul", None) for backend in (torch.backends.mkldnn, torch.backends.cuda)]
+    owners = [owner for owner in backends if hasattr(owner, "fp32_precision")]
+    if not owners:  # torch before 2.9
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return
+    settings = [(owner, owner.fp32_precision) for owner in owners]
     try:
+        for owner, _ in settings:
+            owner.fp32_precision = "ieee"
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for owner, setting in settings:
+            owner.fp32_precision = setting
 
 
 class _Recalled(torch.autograd.Function):
@@ -48,7 +60,7 @@ class _Recalled(torch.autograd.Function):
         return output.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (weight,) = ctx.saved_tensors
         return dense(gradient, weight.T), None, None
 
@@ -80,4 +92,4 @@ class _Known(nn.Module):
         self.weight, self.output = weight, output
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
-        return _Recalled.apply(value, self.weight, self.output)  # type: ignore[no-any-return, no-untyped-call]
+        return _Recalled.apply(value, self.weight, self.output)
