@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from torchvice.errors import ViceError
-from torchvice.explain.capture import evaluating
+from torchvice.explain.capture import as_written, evaluating
 from torchvice.explain.gradient import no_head
 from torchvice.explain.maps import map_status
 from torchvice.explain.methods import METHODS, method_named
@@ -43,7 +43,8 @@ class Explainer:
     """Class activation maps of any timm network, several labels an image, in one forward pass.
 
     Args:
-        model: the network; it comes back as it was (hooks, modes, gradients), also after an error.
+        model: the network; it comes back as it was (hooks, modes, gradients), also after an error. A compiled one is
+            explained as it was written: compiled code passes hooks by.
         method: one of `torchvice.explain.METHODS` (docs/explanations.md), or "auto": "cam" where the network ends in
             mean pooling and a linear layer, so that it is exact, and "gradcam" elsewhere.
         layer: a module's name, if not the one that is resolved from the network's family; its output is taken.
@@ -99,14 +100,16 @@ class Explainer:
             raise ViceError("A layer is named once, but two of `layer`, `site` and `layers` are given.", way_out)
         if batch_size < 1:
             raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        self.model = model
-        sites = (site or self._site_of(layer),) if layers is None else tuple(self._site_of(name) for name in layers)
+        self.model = model = as_written(model)
+        with evaluating(self.model):  # to find a layer may take a pass
+            sites = (site or self._site_of(layer),) if layers is None else tuple(map(self._site_of, layers))
         # Without layers or looks the choices of their mean are checked all the same.
         several = Several(sites, aug_smooth, scaled, grid)
         self.several = several if aug_smooth or layers is not None else None
         self.site = sites[0]
         module_at(model, self.site.layer)
-        self._head = linear_head(model, self.site) if method in ("auto", "cam") else None
+        with evaluating(self.model):
+            self._head = linear_head(model, self.site) if method in ("auto", "cam") else None
         if method == "auto":
             method = "cam" if self._head is not None else "gradcam"
         self._method = method_named(method)
