@@ -54,7 +54,7 @@ def test_layercam_leaves_out_the_scaling_of_early_layers(peer):
     theirs = peer.LayerCAM.get_cam_image(None, None, None, None, activations.numpy(), gradients.numpy(), False)
     ours = weighted_map(layercam(activations, gradients), activations)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-    paper = np.tanh(2 * theirs / theirs.max())  # equation 9 with its gamma of 2
+    paper = np.tanh(2 * theirs / theirs.max())  # with the gamma of 2 of the paper
     assert np.abs(paper - theirs / theirs.max()).max() > 0.1
 
 

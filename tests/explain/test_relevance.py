@@ -16,17 +16,8 @@ from torchvice.data.transforms import normalise
 from torchvice.explain import Scene, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.attention import read_out
-from torchvice.explain.relevance import (
-    _parts,
-    add_rule,
-    attention_relevances,
-    by_relevance,
-    copy_rule,
-    linear_rule,
-    product_rule,
-    safe_divide,
-    tracing,
-)
+from torchvice.explain.relevance import _parts, attention_relevances, by_relevance, tracing
+from torchvice.explain.rules import add_rule, copy_rule, linear_rule, product_rule, safe_divide
 from torchvice.models.families import MapSite
 
 REFERENCE = Path(__file__).parents[1] / "reference"
