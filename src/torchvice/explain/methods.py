@@ -115,7 +115,7 @@ for _method in (
         "transformer_attribution",
         transformer_attribution,
         "a plain ViT with a class token",
-        "2 forward, one of them double precision, L backward, L relevance",
+        "1 forward in double precision, L backward, L relevance",
         "Chefer et al., CVPR 2021",
     ),
     Method("saliency", saliency, "gradients, captum", "1 forward, L passes", "Simonyan et al., ICLR Workshops 2014"),
