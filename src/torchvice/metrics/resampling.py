@@ -88,7 +88,7 @@ class Resampling:
         return np.concatenate(chunks)[start : start + last - first]
 
     def _drawn(self, index: int) -> np.ndarray:
-        """The replicates of one random stream. All are kept where they are small, else the latest: blocks end within."""
+        """The replicates of one random stream: all are kept where they are small, else the latest."""
         if index not in self._kept:
             rng = np.random.default_rng([self.seed, index])
             drawn = rng.integers(self.images, size=(self._chunk, self.images), dtype=np.uint32).astype(np.int64)
