@@ -2,9 +2,10 @@
 
 The states lie on the metric's device; what a batch adds is computed on the host by the functions of
 `torchvice.metrics`, so that each measure is defined once. Undefined is NaN and a warning that says why: a training does
-not stop for it. Mistakes of the caller's raise.
+not stop for it. Mistakes of the caller's raise. States are float64, which a device without it (Apple's MPS) cannot
+hold: leave the metric on the CPU there.
 
-The only module of `metrics` that imports torch; nothing else imports it.
+The only module of `metrics` that imports torch; no other module imports it at its top.
 """
 
 from __future__ import annotations
