@@ -7,7 +7,15 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, plain
 
-__all__ = ["logits_and_targets", "pair_log_likelihood", "sample_loss", "sigmoid", "zero_one"]
+__all__ = [
+    "cross_entropy",
+    "logits_and_targets",
+    "pair_log_likelihood",
+    "sample_loss",
+    "sigmoid",
+    "softmax",
+    "zero_one",
+]
 
 
 def sigmoid(logits: ArrayLike) -> np.ndarray:
@@ -103,3 +111,43 @@ def pair_log_likelihood(logits: ArrayLike) -> np.ndarray:
         [-0.6931]
     """
     return -np.logaddexp(0, -np.asarray(plain(logits), dtype=float))
+
+
+def softmax(logits: ArrayLike) -> np.ndarray:
+    """Probabilities of exclusive classes, (N, C) float64, every row adding up to 1.
+
+    Example:
+        >>> softmax([[0.0, 0.0]]).tolist()
+        [[0.5, 0.5]]
+    """
+    return np.exp(_log_softmax(as_array("logits", logits, 2)))
+
+
+def _log_softmax(values: np.ndarray) -> np.ndarray:
+    shifted = values - values.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> np.ndarray:
+    """Cross-entropy of every image under exclusive classes: minus the log of the true class's softmax.
+
+    Args:
+        logits: (N, C), before the softmax.
+        targets: (N, C), one 1 in every row.
+
+    Returns:
+        (N,) nats, 0 or more, lower is better; float64.
+
+    Raises:
+        ViceError: shapes differ, NaN among the logits, or a row without exactly one 1.
+
+    Example:
+        >>> cross_entropy([[0.0, 0.0]], [[1, 0]]).round(4).tolist()
+        [0.6931]
+    """
+    values, truth = logits_and_targets(logits, targets)
+    wrong = truth.sum(axis=1) != 1
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ViceError(f"Exclusive targets must hold one 1 in every row, but row {row} holds {int(truth[row].sum())}.")
+    return -_log_softmax(values)[truth == 1]

@@ -1,0 +1,60 @@
+"""Quadrants: values by hand, cut-offs that stay, and an order by strength."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from torchvice.errors import ViceError
+from torchvice.measures import QUADRANTS, Pairs, quadrants_of
+
+
+def pairs_of(probability: list[float], quality: list[float]) -> Pairs:
+    p, q = np.array(probability), np.array(quality)
+    names = np.array([f"image{i}" for i in range(len(p))], dtype=object)
+    with np.errstate(divide="ignore"):
+        logit = np.log(p) - np.log1p(-p)
+    return Pairs(names, np.zeros(len(p), int), logit, q[:, None], np.full(len(p), 0.2), q, 0)
+
+
+def test_each_pair_by_hand() -> None:
+    found = quadrants_of(pairs_of([0.9, 0.9, 0.1, 0.1], [0.8, 0.1, 0.8, 0.1]))
+    assert found.name.tolist() == ["both_good", "right_elsewhere", "wrong_there", "both_bad"]
+    # Margins: p 0.9 -> 0.8, p 0.1 -> 0.8; IoU 0.8 -> 0.5 / 0.7, IoU 0.1 -> 0.2 / 0.3.
+    assert found.strength == pytest.approx([0.5 / 0.7, 0.2 / 0.3, 0.5 / 0.7, 0.2 / 0.3])
+    assert found.to_json() == {
+        "cutoffs": {"probability": 0.5, "iou": 0.3},
+        "counts": {"right_elsewhere": 1, "wrong_there": 1, "both_good": 1, "both_bad": 1},
+    }
+
+
+def test_a_probability_of_one_half_is_no_prediction_and_an_iou_at_the_cutoff_is_there() -> None:
+    found = quadrants_of(pairs_of([0.5, 0.6], [0.3, 0.3]))
+    assert found.name.tolist() == ["wrong_there", "both_good"]
+    assert found.strength == pytest.approx([0, 0])
+
+
+def test_the_cutoffs_do_not_move_with_the_data() -> None:
+    rng = np.random.default_rng(0)
+    p, q = rng.uniform(0.01, 0.99, 200), rng.uniform(0, 1, 200)
+    whole = quadrants_of(pairs_of(p.tolist(), q.tolist()))
+    half = quadrants_of(pairs_of(p[:100].tolist(), q[:100].tolist()))
+    assert (whole.name[:100] == half.name).all()
+    assert whole.strength[:100] == pytest.approx(half.strength)
+
+
+def test_the_strongest_come_first_and_every_pair_is_in_one_quadrant() -> None:
+    rng = np.random.default_rng(1)
+    found = quadrants_of(pairs_of(rng.uniform(0.01, 0.99, 50).tolist(), rng.uniform(0, 1, 50).tolist()))
+    rows = [found.strongest(quadrant) for quadrant in QUADRANTS]
+    assert sorted(np.concatenate(rows).tolist()) == list(range(50))
+    assert all((np.diff(found.strength[r]) <= 0).all() for r in rows)
+    assert ((found.strength >= 0) & (found.strength <= 1)).all()
+
+
+def test_no_pair_is_no_error_and_a_wrong_cutoff_is() -> None:
+    assert quadrants_of(pairs_of([], [])).to_json()["counts"]["both_bad"] == 0
+    with pytest.raises(ViceError, match="`iou` must be above 0"):
+        quadrants_of(pairs_of([0.5], [0.5]), iou=0)
+    with pytest.raises(ViceError, match="A quadrant must be one of"):
+        quadrants_of(pairs_of([0.5], [0.5])).strongest("sideways")
