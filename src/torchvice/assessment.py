@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torchvice.explain import Choices
     from torchvice.views import Seen, View
 
-__all__ = ["Dataset", "assess"]
+__all__ = ["Dataset", "assess", "samples_of"]
 
 
 class Dataset(Protocol):
@@ -148,6 +148,47 @@ def assess(
     samples = folder.read()
     folder.start({**manifest, "finished": True})
     return Samples(folder.manifest(), samples.images, samples.regions, samples.maps)
+
+
+class _InMemory:
+    """Takes the shards of an assessment and keeps them, where `ShardFolder` would write them."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Images, Regions, Maps]] = []
+
+    def append(self, images: Images, regions: Regions, maps: Maps) -> None:
+        self.parts.append((images, regions, maps))
+
+
+def samples_of(
+    views: dict[str, View],
+    dataset: Dataset,
+    rows: Sequence[int],
+    *,
+    targets: Literal["multilabel", "exclusive"] | None = None,
+    workers: int = 2,
+    shard_size: int = 128,
+) -> Samples:
+    """The table of some images, in memory: what `assess` would write of them.
+
+    Args:
+        views: from `torchvice.views.views_of`.
+        dataset: see `Dataset`.
+        rows: the places of one or more images in the dataset.
+        targets, workers, shard_size: as for `assess`.
+
+    Raises:
+        ViceError: no rows; or as `assess`.
+    """
+    if not len(rows):
+        raise ViceError("An assessment needs images, but no rows are asked for.")
+    kind, kept = kind_of_targets(dataset, targets), _InMemory()
+    steps = _Steps(0, len(views) * len(rows), None)
+    for part in _shards(dataset, list(rows), shard_size, workers):
+        _write_shard(kept, dataset, part, views, kind == "exclusive", steps)
+    manifest = _manifest(next(iter(views.values())).explainer, dataset, views, kind, {})
+    images, regions, maps = zip(*kept.parts, strict=True)
+    return Samples({**manifest, "finished": True}, Images.join(images), Regions.join(regions), Maps.join(maps))
 
 
 def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
@@ -272,7 +313,12 @@ def _shards(dataset: Dataset, todo: list[int], size: int, workers: int) -> Itera
 
 
 def _write_shard(
-    folder: ShardFolder, dataset: Dataset, part: list[_Read], views: dict[str, View], exclusive: bool, steps: _Steps
+    folder: ShardFolder | _InMemory,
+    dataset: Dataset,
+    part: list[_Read],
+    views: dict[str, View],
+    exclusive: bool,
+    steps: _Steps,
 ) -> None:
     images, regions, maps = _Rows(), _Rows(), _Rows()
     targets = np.array([dataset.targets[read.index] for read in part], dtype=np.uint8)

@@ -140,6 +140,9 @@ class TrainerSettings(Section):
     accumulate: int = Field(default=1, ge=1)  # batches per step of the optimiser
     clip: float | None = Field(default=None, gt=0)  # norm of the gradient
     deterministic: bool = False
+    # VICE and ECE-ML of some images of the selection split, logged after every n-th epoch; 0: never.
+    vice_every_n_epochs: int = Field(default=0, ge=0)
+    vice_images: int = Field(default=200, ge=3)
 
     @field_validator("precision", mode="before")
     @classmethod
