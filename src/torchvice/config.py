@@ -72,6 +72,7 @@ class DataSettings(Section):
     classes: tuple[str, ...] | None = None  # None: classes.txt of the root, else VOC's twenty
     labels: Literal["auto", "cls_labels", "annotations", "masks"] = "auto"
     masks: str | None = None  # the folder's name; None: SegmentationClassAug where it is, else SegmentationClass
+    exclusive: bool = False  # one label an image: the classes are alternatives; checked, never guessed
     workers: int = Field(default=4, ge=0)
 
 
@@ -171,6 +172,7 @@ class Settings(Section):
     session_name: str
     work_dir: str = "runs"
     seed: int = Field(default=2022, ge=0, lt=2**32)
+    loss: Literal["auto", "multilabel", "cross_entropy"] = "auto"  # auto: cross_entropy where data.exclusive
     data: DataSettings = DataSettings()
     model: ModelSettings
     transform: TransformSettings = TransformSettings()
@@ -185,6 +187,11 @@ class Settings(Section):
         if re.search(r"[/\\\0]", value) or not value.strip(". "):
             raise ValueError("must be the name of one folder, without slashes")
         return value
+
+    @property
+    def training_loss(self) -> str:
+        """`loss` with its `auto` decided: "multilabel" or "cross_entropy"."""
+        return ("cross_entropy" if self.data.exclusive else "multilabel") if self.loss == "auto" else self.loss
 
     @property
     def folder(self) -> Path:

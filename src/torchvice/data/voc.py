@@ -124,6 +124,8 @@ class VocDataset:
             `auto` takes the first of these that covers every image of the split.
         masks: the folder of the masks; else what the list's own paths say, SegmentationClassAug, and
             SegmentationClass, in this order for each image.
+        exclusive: whether an image can have one label only, so that classes are alternatives. It is said, never
+            guessed: a multi-label split may happen to hold one label an image.
 
     Attributes:
         root: as given, a Path.
@@ -134,12 +136,13 @@ class VocDataset:
         label_source: where the targets come from, in words.
         mask_source: where the masks come from, in words.
         masks_missing: how many images have no mask.
+        exclusive: as given.
 
     Files must exist when the dataset is built; what is in them is checked when they are read.
 
     Raises:
         ViceError: no such folder or list, an empty list or a name twice, a missing image, an unlabelled one,
-            an unknown class, labels of another length.
+            an unknown class, labels of another length; with `exclusive`, an image of no label or of several.
 
     References:
         The PASCAL Visual Object Classes Challenge 2012, development kit; for the augmented masks: Semantic
@@ -154,6 +157,7 @@ class VocDataset:
         classes: Sequence[str] | None = None,
         labels: str = "auto",
         masks: str | None = None,
+        exclusive: bool = False,
     ) -> None:
         if labels != "auto" and labels not in LABEL_SOURCES:
             known = ("auto", *LABEL_SOURCES)
@@ -182,6 +186,20 @@ class VocDataset:
             annotations=self._base / "Annotations",
             masks=self.mask_source,
         )
+        self.exclusive = exclusive
+        if exclusive:
+            self._check_exclusive()
+
+    def _check_exclusive(self) -> None:
+        labels = self.targets.sum(1)
+        others = np.flatnonzero(labels != 1)
+        if len(others):
+            first = int(others[0])
+            raise ViceError(
+                f"Exclusive targets are one label an image, but {len(others)} of the {len(self)} images of "
+                f"{self.split} have none or several, such as `{self.records[first].image_id}` with {int(labels[first])}.",
+                "Leave data.exclusive false: these classes are no alternatives.",
+            )
 
     def __len__(self) -> int:
         return len(self.records)

@@ -151,7 +151,8 @@ def _split_of(pl_module: LightningModule, split: str) -> VocDataset:
         )
     data = settings.data
     classes: Any = pl_module.classes
-    return VocDataset(data.root, split, classes=classes, labels=data.labels, masks=data.masks)
+    how: dict[str, Any] = {"labels": data.labels, "masks": data.masks, "exclusive": data.exclusive}
+    return VocDataset(data.root, split, classes=classes, **how)
 
 
 def gathered(part: Samples | None) -> Samples:

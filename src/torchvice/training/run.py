@@ -119,13 +119,26 @@ def _datasets(settings: Settings, console: Console) -> tuple[VocDataset, VocData
     data = settings.data
 
     def split(name: str, classes: tuple[str, ...] | None) -> VocDataset:
-        dataset = VocDataset(data.root, name, classes=classes, labels=data.labels, masks=data.masks)
+        how: dict[str, Any] = {"labels": data.labels, "masks": data.masks, "exclusive": data.exclusive}
+        dataset = VocDataset(data.root, name, classes=classes, **how)
         said = f"{name}: {len(dataset)} images, {len(dataset.classes)} classes, labels from {dataset.label_source}"
         console.print(said, highlight=False, soft_wrap=True, markup=False)
         return dataset
 
     training = split(data.train_split, data.classes)
+    _check_loss(settings, len(training.classes))
     return training, split(data.selection_split, training.classes)
+
+
+def _check_loss(settings: Settings, num_classes: int) -> None:
+    """Raises where classes that are no alternatives would be made to compete."""
+    if settings.training_loss == "cross_entropy" and not settings.data.exclusive:
+        raise ViceError(
+            "The cross-entropy needs one label an image, but `data.exclusive` is false.",
+            "Say that the classes are alternatives (-o data.exclusive=true), or take -o loss=multilabel.",
+        )
+    if settings.training_loss == "cross_entropy" and num_classes < 2:
+        raise ViceError(f"The cross-entropy needs two classes or more, but there is {num_classes}.")
 
 
 def _with_classes(settings: Settings, classes: tuple[str, ...]) -> Settings:
