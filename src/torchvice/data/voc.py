@@ -197,7 +197,8 @@ class VocDataset:
             first = int(others[0])
             raise ViceError(
                 f"Exclusive targets are one label an image, but {len(others)} of the {len(self)} images of "
-                f"{self.split} have none or several, such as `{self.records[first].image_id}` with {int(labels[first])}.",
+                f"{self.split} have none or several, such as `{self.records[first].image_id}` with "
+                f"{int(labels[first])}.",
                 "Leave data.exclusive false: these classes are no alternatives.",
             )
 
