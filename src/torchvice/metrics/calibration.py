@@ -18,7 +18,14 @@ from torchvice.metrics.multilabel import (
     sample_precision,
 )
 
-__all__ = ["Reliability", "multilabel_ece", "multilabel_reliability", "reliability", "reliability_of_sums"]
+__all__ = [
+    "Reliability",
+    "multilabel_ece",
+    "multilabel_reliability",
+    "reliability",
+    "reliability_in_bins",
+    "reliability_of_sums",
+]
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,12 @@ def reliability(
     if strict:
         sure, right = sure[~np.isnan(right)], right[~np.isnan(right)]
     edges = equal_width_edges(bins)
-    index = equal_width_index(sure, edges, first_takes_zero=strict)
-    inside = index >= 0
+    return reliability_in_bins(sure, right, edges, equal_width_index(sure, edges, first_takes_zero=strict))
+
+
+def reliability_in_bins(sure: np.ndarray, right: np.ndarray, edges: np.ndarray, index: np.ndarray) -> Reliability:
+    """The diagram of confidences (N,) and outcomes (N,) whose bins are given: `index` (N,), -1 for none."""
+    inside, bins = index >= 0, len(edges) - 1
     count = np.bincount(index[inside], minlength=bins)
     sums = [np.bincount(index[inside], column[inside], minlength=bins) for column in (sure, right)]
     return reliability_of_sums(edges, count, sums[0], sums[1], len(sure), int((~inside).sum()))
