@@ -28,6 +28,7 @@ from torchvice.metrics.calibration_errors import (
 from torchvice.metrics.calibration_overview import calibration_summary
 from torchvice.metrics.consistency import Vice, js_divergence, kl_divergence, pair_vice, vice
 from torchvice.metrics.debiased import DebiasedError, debiased_error
+from torchvice.metrics.faithfulness import normalised_faithfulness
 from torchvice.metrics.losses import cross_entropy, log_softmax, pair_log_likelihood, sample_loss, sigmoid, softmax
 from torchvice.metrics.multilabel import (
     PrecisionRecall,
@@ -87,6 +88,7 @@ __all__ = [
     "multilabel_f1",
     "multilabel_reliability",
     "negative_log_likelihood",
+    "normalised_faithfulness",
     "null_band",
     "pair_log_likelihood",
     "pair_vice",

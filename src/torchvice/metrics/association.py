@@ -205,7 +205,7 @@ def skewness_and_kurtosis(values: ArrayLike) -> tuple[float, float]:
 
 
 def pearson_is_reliable(loss: ArrayLike) -> bool:
-    """Whether intervals of Pearson's correlation with this column can be trusted: |skewness| <= 1, excess kurtosis <= 2.
+    """Whether intervals of Pearson's correlation can be trusted: |skewness| of the losses <= 1, excess kurtosis <= 2.
 
     With lognormal losses of log-sd 1.6 intervals that promise 95 % cover half the time, whatever the bootstrap
     (tests/metrics/test_coverage.py). False also where the column has no spread.

@@ -137,8 +137,8 @@ class ViceCallback(Callback):
             )
         if any(p.is_floating_point() and p.dtype != torch.float32 for p in network.parameters()):
             network = copy.deepcopy(network).float()
-        device = str(pl_module.device)
-        return views_of(network, self.protocols, layer=None, class_map=None, choices=None, device=device, **self._how)
+        how = {**self._how, "device": str(pl_module.device), "exclusive": getattr(self.dataset, "exclusive", False)}
+        return views_of(network, self.protocols, layer=None, class_map=None, choices=None, **how)
 
 
 def _split_of(pl_module: LightningModule, split: str) -> VocDataset:
