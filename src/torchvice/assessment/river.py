@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from torchvice.assessment.extras import Extra, extras_of, fill
-from torchvice.assessment.faithful import Found, faithful_maps, filled
+from torchvice.assessment.faithful import faithful_maps, filled
+from torchvice.assessment.headline import headlines, keys
 from torchvice.assessment.ledger import Ledger, manifest_of
 from torchvice.assessment.reading import Dataset, Partners, Read, check_dataset, kind_of_targets, read_ahead
 from torchvice.assessment.rows import Rows
@@ -178,27 +179,9 @@ class _River:
 
     def _headlines(self, part: list[Read], rows: Rows, steps: _Steps) -> dict[int, Seen]:
         """Images and headline explanations of every protocol; returns what `strict` saw, by position."""
+        exclusive = self.ledger.asked["targets"] == "exclusive"
         image_ids, targets = self._keys(part)
-        images, masked = [read.image for read in part], [read.region is not None for read in part]
-        found: dict[int, Seen] = {}
-        for protocol, view in self.views.items():
-            exclusive = protocol == "strict" and self.ledger.asked["targets"] == "exclusive"
-            looked = view.look(images, targets, masked)
-            faithful: Found = {}
-            if protocol == "strict" and self.faithful is not None:
-                found = dict(looked)
-                faithful, looked = faithful_maps(view, images, found, self.faithful), iter(found.items())
-            for position, seen in looked:
-                read, image_id = part[position], image_ids[position]
-                ji = None
-                if read.region is not None:
-                    ji = rows.count(image_id, view.explanation, seen, read.region, faithful.get(position))
-                size = (read.image.shape[0], read.image.shape[1])
-                rows.add_image(image_id, view.name, size, targets[position], seen.logits, ji, exclusive)
-                if protocol == "strict":
-                    found[position] = seen
-                steps.advance()
-        return found
+        return headlines(self.views, part, image_ids, targets, rows, exclusive, steps.advance, self.faithful)
 
     def _add(self, steps: _Steps) -> None:
         """Lay beside every shard the explanations that it lacks."""
@@ -237,8 +220,7 @@ class _River:
 
     def _keys(self, part: list[Read]) -> tuple[list[str], np.ndarray]:
         """The ids and the targets (N, C) of some images."""
-        targets = np.array([self.dataset.targets[read.index] for read in part], dtype=np.uint8)
-        return [self.dataset.records[read.index].image_id for read in part], targets
+        return keys(self.dataset, part)
 
     def _partners(self, extras: Sequence[Extra]) -> Partners | None:
         """Where the regions of other images come from, if one of the extras asks for them."""
