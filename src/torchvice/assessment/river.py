@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from torchvice.assessment.extras import Extra, extras_of, fill
-from torchvice.assessment.faithful import Found, faithful_maps, filled
+from torchvice.assessment.faithful import faithful_maps, filled, with_faithfulness
 from torchvice.assessment.ledger import Ledger, manifest_of
 from torchvice.assessment.reading import Dataset, Partners, Read, check_dataset, kind_of_targets, read_ahead
 from torchvice.assessment.rows import Rows
@@ -183,16 +183,13 @@ class _River:
         found: dict[int, Seen] = {}
         for protocol, view in self.views.items():
             exclusive = protocol == "strict" and self.ledger.asked["targets"] == "exclusive"
+            asked = self.faithful if protocol == "strict" else None
             looked = view.look(images, targets, masked)
-            faithful: Found = {}
-            if protocol == "strict" and self.faithful is not None:
-                found = dict(looked)
-                faithful, looked = faithful_maps(view, images, found, self.faithful), iter(found.items())
-            for position, seen in looked:
+            for position, seen, mine in with_faithfulness(view, images, looked, asked):
                 read, image_id = part[position], image_ids[position]
                 ji = None
                 if read.region is not None:
-                    ji = rows.count(image_id, view.explanation, seen, read.region, faithful.get(position))
+                    ji = rows.count(image_id, view.explanation, seen, read.region, mine)
                 size = (read.image.shape[0], read.image.shape[1])
                 rows.add_image(image_id, view.name, size, targets[position], seen.logits, ji, exclusive)
                 if protocol == "strict":
@@ -231,9 +228,11 @@ class _River:
             for name in sorted(names):
                 assert self.faithful is not None  # `need_faithfulness` saw to it
                 seen = dict(views[name].look(images, targets, masked))
-                found = faithful_maps(views[name], images, seen, self.faithful)
+                found = {}
+                for position, mine in faithful_maps(views[name], images, seen, self.faithful):
+                    found[position] = mine
+                    steps.advance()
                 self.ledger.amend(number, name, filled(self.ledger.regions(number, name), name, image_ids, found))
-                steps.advance(len(part))
 
     def _keys(self, part: list[Read]) -> tuple[list[str], np.ndarray]:
         """The ids and the targets (N, C) of some images."""
