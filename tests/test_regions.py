@@ -148,6 +148,9 @@ def test_a_region_counts_as_its_planes_do():
         np.testing.assert_array_equal(getattr(mine, name), getattr(whole, name))
     assert region.holds(4)
     assert not region.holds(2)
+    assert region.boxes_of(4).tolist() == boxes[[0, 2]].tolist()
+    assert region.boxes_of(2).shape == (0, 4)
+    assert Region((8, 9), np.zeros((8, 9), np.uint8)).boxes_of(4) is None
 
 
 def test_a_damaged_annotation_is_named(model, digits, tmp_path):
