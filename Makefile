@@ -37,6 +37,7 @@ benchmark: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
 	$(BIN)/python benchmarks/curve.py
 	$(BIN)/python benchmarks/explain.py
+	$(BIN)/python benchmarks/scale.py
 
 shortcut: $(READY)
 	$(BIN)/python experiments/shortcut.py
