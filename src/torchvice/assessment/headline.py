@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from torchvice.assessment.faithful import Found, faithful_maps
 from torchvice.assessment.ledger import manifest_of
 from torchvice.assessment.reading import Dataset, Read, kind_of_targets, read_ahead
 from torchvice.assessment.rows import Rows
@@ -14,6 +15,7 @@ from torchvice.errors import ViceError
 from torchvice.samples import Samples
 
 if TYPE_CHECKING:
+    from torchvice.explain.faithfulness import FaithfulnessChoices
     from torchvice.views import Seen, View
 
 __all__ = ["headlines", "keys", "samples_of"]
@@ -33,6 +35,7 @@ def headlines(
     rows: Rows,
     exclusive: bool,
     advance: Callable[[], None],
+    faithful: FaithfulnessChoices | None = None,
 ) -> dict[int, Seen]:
     """Add images and headline explanations of every protocol; returns what `strict` saw, by position.
 
@@ -42,14 +45,22 @@ def headlines(
         rows: where they go.
         exclusive: whether every image has exactly one label.
         advance: called after each image and protocol.
+        faithful: what is asked of the maps of `strict` beside their overlap; None: nothing.
     """
-    masked = [read.mask is not None for read in part]
-    found = {}
+    images, masked = [read.image for read in part], [read.region is not None for read in part]
+    found: dict[int, Seen] = {}
     for protocol, view in views.items():
         competing = protocol == "strict" and exclusive
-        for position, seen in view.look([read.image for read in part], targets, masked):
+        looked = view.look(images, targets, masked)
+        judged: Found = {}
+        if protocol == "strict" and faithful is not None:
+            found = dict(looked)
+            judged, looked = faithful_maps(view, images, found, faithful), iter(found.items())
+        for position, seen in looked:
             read, image_id = part[position], image_ids[position]
-            ji = None if read.mask is None else rows.count(image_id, view.explanation, seen, read.mask)
+            ji = None
+            if read.region is not None:
+                ji = rows.count(image_id, view.explanation, seen, read.region, judged.get(position))
             size = (read.image.shape[0], read.image.shape[1])
             rows.add_image(image_id, view.name, size, targets[position], seen.logits, ji, competing)
             if protocol == "strict":

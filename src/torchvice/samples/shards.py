@@ -98,6 +98,14 @@ class ShardFolder:
         for part, columns in (("maps", _flat(maps)), ("regions", vars(regions))):
             self._write(part, number, columns, explanation)
 
+    def regions(self, number: int, explanation: str | None = None) -> Regions:
+        """The rows of regions of a shard, or of an explanation that was added to it."""
+        return Regions(**_columns(self._read("regions", number, None, explanation)))
+
+    def amend(self, number: int, regions: Regions, explanation: str | None = None) -> None:
+        """Put rows of regions in the place of those of a shard, or of an explanation that was added to it."""
+        self._write("regions", number, vars(regions), explanation)
+
     def read(self) -> Samples:
         """The whole table.
 
