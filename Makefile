@@ -39,6 +39,7 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/explain.py
 	$(BIN)/python benchmarks/relevance.py
+	$(BIN)/python benchmarks/scale.py
 
 shortcut: $(READY)
 	$(BIN)/python experiments/shortcut.py
