@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,14 @@ class Measures:
         names = [f.name for f in fields(self) if f.name not in ("images", "excluded", "diagrams")]
         return content | {name: _plain(getattr(self, name)) for name in names}
 
+    def _repr_html_(self) -> str:
+        """A notebook shows the numbers of both protocols, with their intervals, and the VICE diagram."""
+        from torchvice.measures.overview import OVERVIEW
+
+        # By name, and only when a notebook asks: the report stands above this room.
+        html: str = import_module("torchvice.report.notebook").measures_html(self, OVERVIEW)
+        return html
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -214,7 +223,12 @@ class Sheet:
         sections["localisation"] |= self.sections["localisation"]
         sections["sensitivities"] = self.sections["sensitivities"]
         sections["quality"] = {**self.parts.pop("quality", {}), **self.sections["quality"]}
-        said: dict[str, Any] = {"intervals": self.intervals, "tests": self.tests, "notes": self.notes, "undefined": self.undefined}
+        said: dict[str, Any] = {
+            "intervals": self.intervals,
+            "tests": self.tests,
+            "notes": self.notes,
+            "undefined": self.undefined,
+        }
         return Measures(images, excluded, **sections, **said, source=source, diagrams=diagrams, **self.parts)
 
 
