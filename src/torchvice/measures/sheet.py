@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,14 @@ class Measures:
         }
         names = [f.name for f in fields(self) if f.name not in ("images", "excluded", "diagrams")]
         return content | {name: _plain(getattr(self, name)) for name in names}
+
+    def _repr_html_(self) -> str:
+        """A notebook shows the numbers of both protocols, with their intervals, and the VICE diagram."""
+        from torchvice.measures.overview import OVERVIEW
+
+        # By name, and only when a notebook asks: the report stands above this room.
+        html: str = import_module("torchvice.report.notebook").measures_html(self, OVERVIEW)
+        return html
 
 
 def _is_number(value: Any) -> bool:
