@@ -28,6 +28,7 @@ app.command("explain")(steps.explain)
 app.command("evaluate")(numbers.evaluate)
 app.command("assess")(steps.assess)
 app.command("measure")(numbers.measure)
+app.command("report")(numbers.report)
 
 
 def _version(wanted: bool) -> None:
