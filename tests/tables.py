@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,11 @@ from torchvice.samples import HISTOGRAM_BINS, Images, Maps, Regions, Samples
 THRESHOLDS = (0.0, 0.1, 0.3, 0.5)
 VIEWS = {"paper": ("crop", "paper:cam"), "strict": ("warp", "strict:cam")}
 VOID = 255
+COUNTED = (
+    *("image_id", "explanation", "label", "status", "mask_pixels"),
+    *("predicted", "intersection", "inside", "outside"),
+)
+OWN = ("energy_inside", "energy_outside", "pointing", "otsu_predicted", "otsu_intersection")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,29 @@ def counts(scene: Scene, protocol: str) -> dict[int, tuple[int, list[int], list[
     return found
 
 
+def own_counts(plane: Any, mask: Any, label: int) -> dict[str, float]:
+    """Energy, pointing and Otsu of one map: loops over the pixels that are not void, and over Otsu's splits."""
+    pixels = [(v, m == label) for row, truth in zip(plane, mask, strict=True) for v, m in zip(row, truth, strict=True)]
+    values, truths = [v for v, _ in pixels], [m for row in mask for m in row]
+    seen = [pixel for pixel, m in zip(pixels, truths, strict=True) if m != VOID]
+    low, high = min(values), max(values)
+    found = dict.fromkeys(OWN, np.nan)
+    if seen:
+        top = [own for v, own in seen if v == max(v for v, _ in seen)]
+        energies = (sum(max(v, 0) for v, own in seen if own is side) for side in (True, False))
+        found |= dict(zip(OWN, (*energies, sum(top) / len(top)), strict=False))
+    if seen and high > low:
+        middles, best = [low + (k + 0.5) * (high - low) / 256 for k in range(256)], (-1.0, 0.0)
+        binned = [min(int((v - low) / (high - low) * 256), 255) for v in values]
+        for k in sorted(set(binned))[:-1]:
+            under, over = ([middles[b] for b in binned if (b <= k) is side] for side in (True, False))
+            spread = len(under) * len(over) * (sum(under) / len(under) - sum(over) / len(over)) ** 2
+            best = max(best, (spread, -middles[k]))
+        above = [own for v, own in seen if v > np.float32(-best[1])]
+        found |= {"otsu_predicted": len(above), "otsu_intersection": sum(above)}
+    return found
+
+
 def scenes(count: int, seed: int = 0, classes: int = 3, unmasked: int = 2) -> list[Scene]:
     """Scenes at random; the last `unmasked` have no mask, and some true labels have no pixel."""
     rng = np.random.default_rng(seed)
@@ -78,7 +106,7 @@ def _rows(array: np.ndarray) -> Any:
 def table_of(made: list[Scene], protocols: tuple[str, ...] = ("paper", "strict"), **manifest: Any) -> Samples:
     """The table of scenes, in their order."""
     images: dict[str, list[Any]] = {name: [] for name in Images.__dataclass_fields__}
-    regions: dict[str, list[Any]] = {name: [] for name in Regions.__dataclass_fields__}
+    regions: dict[str, list[Any]] = {name: [] for name in (*COUNTED, *OWN)}
     maps: dict[str, list[Any]] = {name: [] for name in Maps.__dataclass_fields__}
     for scene in made:
         for protocol in protocols:
@@ -91,7 +119,8 @@ def table_of(made: list[Scene], protocols: tuple[str, ...] = ("paper", "strict")
     whole = {
         "classes": ["cat", "dog", "bus", "sofa"][: len(made[0].targets) if made else 3],
         "thresholds": list(THRESHOLDS),
-        "explanations": {VIEWS[name][1]: {"method": "cam"} for name in protocols},
+        "targets": "multilabel",
+        "explanations": {VIEWS[name][1]: {"method": "cam", "role": "headline"} for name in protocols},
         "protocols": {name: dict(zip(("view", "explanation"), VIEWS[name], strict=True)) for name in protocols},
         "model": {"type": "Toy"},
         "dataset": {"root": "nowhere"},
@@ -101,21 +130,18 @@ def table_of(made: list[Scene], protocols: tuple[str, ...] = ("paper", "strict")
     return Samples(
         {**whole, **manifest},
         Images(**{name: _column(values, kinds.get(name)) for name, values in images.items()}),
-        _shaped(Regions(**{name: _column(values) for name, values in regions.items()})),
+        _shaped({name: _column(values) for name, values in regions.items()}),
         Maps(**{name: _column(values, kinds.get(name)) for name, values in maps.items()}, map=planes),
     )
 
 
-def _shaped(regions: Regions) -> Regions:
-    if len(regions):
-        return regions
-    bins, levels = np.zeros((0, HISTOGRAM_BINS), np.int64), np.zeros((0, len(THRESHOLDS)), np.int64)
-    return replace(
-        regions,
-        **{name: np.zeros(0, np.int64) for name in ("label", "mask_pixels")},
-        **dict.fromkeys(("predicted", "intersection"), levels),
-        **dict.fromkeys(("inside", "outside"), bins),
-    )
+def _shaped(columns: dict[str, np.ndarray]) -> Regions:
+    if not len(columns["image_id"]):
+        bins, levels = np.zeros((0, HISTOGRAM_BINS), np.int64), np.zeros((0, len(THRESHOLDS)), np.int64)
+        columns |= {name: np.zeros(0, np.int64) for name in ("label", "mask_pixels")}
+        columns |= dict.fromkeys(("predicted", "intersection"), levels) | dict.fromkeys(("inside", "outside"), bins)
+        columns |= {name: np.zeros(0) for name in OWN}
+    return Regions.of(**columns)
 
 
 def _add_image(images: dict[str, list[Any]], scene: Scene, protocol: str) -> None:
@@ -146,7 +172,10 @@ def _add_regions(regions: dict[str, list[Any]], maps: dict[str, list[Any]], scen
             "inside": np.zeros(HISTOGRAM_BINS, np.int64),
             "outside": np.zeros(HISTOGRAM_BINS, np.int64),
             "map": plane,
+            **dict.fromkeys(OWN, np.nan),
         }
+        if plane is not None:
+            row |= own_counts(plane, scene.mask, label)
         for name, column in regions.items():
             column.append(row[name])
         if plane is not None:

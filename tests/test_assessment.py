@@ -17,6 +17,7 @@ from torchvice.explain import normalise as normalise_maps
 from torchvice.explain import upsample
 from torchvice.metrics import sample_loss
 from torchvice.metrics.overlap import competing_overlap
+from torchvice.metrics.own_map import own_maps
 from torchvice.subjects import foreign_subject, read_class_map
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -62,6 +63,11 @@ def test_strict_rows_equal_a_plain_loop(samples, model, digits):
         mine = regions.where(regions.image_id == record.image_id)
         assert mine.label.tolist() == counts.labels.tolist()
         assert mine.mask_pixels.tolist() == counts.mask_pixels.tolist()
+        own, shown = own_maps(full, classes, mask), mine.status != "none"
+        for name, column in vars(own).items():
+            assert np.isnan(getattr(mine, name)[~shown]).all()
+            # One pixel may cross Otsu's threshold, as below; energies are sums of thousands of pixels.
+            np.testing.assert_allclose(getattr(mine, name)[shown], column, rtol=1e-4, atol=2 * name.startswith("otsu"))
         # A float32 rounding that depends on the batch may move a pixel across a threshold.
         assert np.abs(mine.predicted - counts.predicted).max() <= 2
         assert np.abs(mine.intersection - counts.intersection).max() <= 2
@@ -179,6 +185,41 @@ def test_one_protocol_alone(model, digits, tmp_path, protocol):
     assert set(content[other].values()) == {None}
     assert f"not assessed under `{other}`" in content["undefined"][f"{other}.vice"]
     assert content["classification"]["mean_average_precision"] is not None
+
+
+class OneLabel:
+    """The digits with the first label of each image alone."""
+
+    exclusive = True
+
+    def __init__(self, dataset):
+        self.dataset, self.classes, self.records = dataset, dataset.classes, dataset.records
+        self.image, self.mask = dataset.image, dataset.mask
+        self.targets = np.eye(10, dtype=np.uint8)[dataset.targets.argmax(1)]
+
+
+@pytest.mark.parametrize("asked", [None, "multilabel"])
+def test_exclusive_targets(model, digits, tmp_path, asked):
+    dataset = OneLabel(VocDataset(digits, "test"))
+    found = torchvice.assess(model, dataset, out=tmp_path, view_size=64, crop=64, targets=asked)
+    assert found.exclusive is (asked is None)
+    assert found.manifest["targets"] == ("exclusive" if asked is None else "multilabel")
+    strict, paper = found.of_view("warp64"), found.of_view("crop64")
+    np.testing.assert_allclose(paper.loss, sample_loss(paper.logits, paper.targets))
+    if asked is None:
+        z, c = torch.tensor(strict.logits), torch.tensor(strict.targets.argmax(1))
+        np.testing.assert_allclose(strict.loss, torch.nn.functional.cross_entropy(z, c, reduction="none"), rtol=1e-5)
+        np.testing.assert_allclose(strict.confidence, z.softmax(1).amax(1), rtol=1e-5)
+        np.testing.assert_array_equal(strict.accuracy, (z.argmax(1) == c).float())
+    else:
+        np.testing.assert_allclose(strict.loss, sample_loss(strict.logits, strict.targets))
+
+
+def test_exclusive_targets_are_one_label_an_image(model, digits, tmp_path):
+    with pytest.raises(ViceError, match=r"one label an image, but `test_.*` has"):
+        assess(model, digits, tmp_path, targets="exclusive")
+    with pytest.raises(ViceError, match="'multilabel' or 'exclusive'"):
+        assess(model, digits, tmp_path, targets="single")
 
 
 def test_a_transformer_takes_the_published_warp(digits, tmp_path):

@@ -41,7 +41,7 @@ def test_round_trip(tmp_path: Path) -> None:
     same(found, TABLE)
     assert found.classes == ("cat", "dog", "bus")
     assert found.thresholds.tolist() == [0.0, 0.1, 0.3, 0.5]
-    assert dict(found.manifest) == {"schema": 1, **TABLE.manifest}
+    assert dict(found.manifest) == {"schema": 2, **TABLE.manifest}
 
 
 def test_every_float_comes_back_bit_for_bit(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_manifest_is_asked_first(tmp_path: Path) -> None:
         Samples.load(tmp_path / "absent")
     assert error.value.way_out == "Run vice assess first."
     TABLE.save(tmp_path)
-    for written, said in (('{"schema": 2}', "must be of schema 1, but .* is of schema 2"), ("{", "must be JSON")):
+    for written, said in (('{"schema": 1}', "must be of schema 2, but .* is of schema 1"), ("{", "must be JSON")):
         (tmp_path / "manifest.json").write_text(written)
         with pytest.raises(ViceError, match=said):
             Samples.load(tmp_path)

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -15,7 +15,9 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.metrics import confidence, sample_accuracy, sample_loss, sigmoid
 from torchvice.metrics.iou import image_ji_from_counts
+from torchvice.metrics.losses import cross_entropy, softmax
 from torchvice.metrics.overlap import competing_overlap, own_histograms
+from torchvice.metrics.own_map import OwnMaps, own_maps
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, SAMPLE_THRESHOLD
 from torchvice.samples import HISTOGRAM_BINS, Images, Maps, Regions, Samples, ShardFolder
 
@@ -80,6 +82,7 @@ def assess(
     workers: int = 2,
     device: str = "auto",
     shard_size: int = 128,
+    targets: Literal["multilabel", "exclusive"] | None = None,
     made_by: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Samples:
@@ -104,6 +107,8 @@ def assess(
         workers: threads that read images ahead.
         device: "auto" (CUDA where there is one, else the CPU), or a torch device.
         shard_size: images a shard, the most that a kill can lose.
+        targets: "exclusive" where every image has exactly one label: loss, confidence and accuracy of `strict` are then
+            those of a softmax. None: as the dataset's `exclusive` says, else "multilabel".
         made_by: what else the manifest shall say (a run, a checkpoint); it must be the same when a run goes on.
         progress: called with (views done, views in all): one an image and protocol.
 
@@ -132,19 +137,42 @@ def assess(
     views = views_of(
         model, order, method=method, layer=layer, class_map=class_map, choices=choices, device=device, **how
     )
-    manifest = _manifest(next(iter(views.values())).explainer, dataset, views, made_by or {})
+    kind = kind_of_targets(dataset, targets)
+    manifest = _manifest(next(iter(views.values())).explainer, dataset, views, kind, made_by or {})
     folder = ShardFolder(out)
     done = _resume(folder, manifest)
     todo = [i for i in range(count) if dataset.records[i].image_id not in done]
     steps = _Steps(len(views) * (count - len(todo)), len(views) * count, progress)
     for part in _shards(dataset, todo, shard_size, workers):
-        _write_shard(folder, dataset, part, views, steps)
+        _write_shard(folder, dataset, part, views, kind == "exclusive", steps)
     samples = folder.read()
     folder.start({**manifest, "finished": True})
     return Samples(folder.manifest(), samples.images, samples.regions, samples.maps)
 
 
-def _manifest(explainer: Any, dataset: Dataset, views: dict[str, View], made_by: dict[str, Any]) -> dict[str, Any]:
+def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
+    """ "multilabel" or "exclusive": as asked, else as the dataset says.
+
+    Raises:
+        ViceError: another word; or exclusive targets where an image has no label or several.
+    """
+    kind = targets or ("exclusive" if getattr(dataset, "exclusive", False) else "multilabel")
+    if kind not in ("multilabel", "exclusive"):
+        raise ViceError(f"`targets` must be 'multilabel' or 'exclusive', but is {targets!r}.")
+    labels = np.asarray(dataset.targets).sum(1)
+    if kind == "exclusive" and (labels != 1).any():
+        wrong = int((labels != 1).argmax())
+        raise ViceError(
+            f"Exclusive targets are one label an image, but `{dataset.records[wrong].image_id}` has "
+            f"{int(labels[wrong])}.",
+            "Assess them as multilabel (--targets multilabel).",
+        )
+    return kind
+
+
+def _manifest(
+    explainer: Any, dataset: Dataset, views: dict[str, View], kind: str, made_by: dict[str, Any]
+) -> dict[str, Any]:
     from torchvice.models.build import weights_hash
 
     classes = list(dataset.classes)
@@ -162,9 +190,10 @@ def _manifest(explainer: Any, dataset: Dataset, views: dict[str, View], made_by:
             "images": len(dataset.records),
         },
         "classes": classes,
+        "targets": kind,
         "thresholds": PAPER_THRESHOLDS.tolist(),
         "histogram_bins": HISTOGRAM_BINS,
-        "explanations": {view.explanation: view.settings for view in views.values()},
+        "explanations": {view.explanation: {"role": "headline", **view.settings} for view in views.values()},
         "protocols": {name: {"view": view.name, "explanation": view.explanation} for name, view in views.items()},
         "versions": {
             "python": platform.python_version(),
@@ -243,12 +272,12 @@ def _shards(dataset: Dataset, todo: list[int], size: int, workers: int) -> Itera
 
 
 def _write_shard(
-    folder: ShardFolder, dataset: Dataset, part: list[_Read], views: dict[str, View], steps: _Steps
+    folder: ShardFolder, dataset: Dataset, part: list[_Read], views: dict[str, View], exclusive: bool, steps: _Steps
 ) -> None:
     images, regions, maps = _Rows(), _Rows(), _Rows()
     targets = np.array([dataset.targets[read.index] for read in part], dtype=np.uint8)
     masked = [read.mask is not None for read in part]
-    for view in views.values():
+    for protocol, view in views.items():
         for position, seen in view.look([read.image for read in part], targets, masked):
             read, truth = part[position], targets[position]
             image_id = dataset.records[read.index].image_id
@@ -258,7 +287,6 @@ def _write_shard(
                     f"The model must have an output for each of {len(truth)} classes, but has {len(seen.logits)}.",
                     "Give a class map from the data's classes to the model's outputs.",
                 )
-            probabilities = sigmoid(seen.logits[None])
             images.add(
                 image_id=image_id,
                 view=view.name,
@@ -267,13 +295,28 @@ def _write_shard(
                 has_mask=read.mask is not None,
                 targets=truth,
                 logits=seen.logits,
-                loss=float(sample_loss(seen.logits[None], truth[None])[0]),
-                confidence=float(confidence(probabilities)[0]),
-                accuracy=float(sample_accuracy(probabilities > 0.5, truth[None])[0]),
                 ji=ji,
+                **derived(seen.logits[None], truth[None], exclusive and protocol == "strict"),
             )
             steps.advance()
     folder.append(_images(images), _regions(regions), _maps(maps))
+
+
+def derived(logits: np.ndarray, targets: np.ndarray, exclusive: bool) -> dict[str, float]:
+    """Loss, confidence and accuracy of an image (1, C), for readers."""
+    if exclusive:
+        loss, p = cross_entropy(logits, targets), softmax(logits)
+        return {
+            "loss": float(loss[0]),
+            "confidence": float(p.max()),
+            "accuracy": float(targets[0, p[0].argmax()]),
+        }
+    p = sigmoid(logits)
+    return {
+        "loss": float(sample_loss(logits, targets)[0]),
+        "confidence": float(confidence(p)[0]),
+        "accuracy": float(sample_accuracy(p > 0.5, targets)[0]),
+    }
 
 
 def _count(image_id: str, view: View, seen: Seen, mask: np.ndarray, regions: _Rows, maps: _Rows) -> float:
@@ -281,6 +324,7 @@ def _count(image_id: str, view: View, seen: Seen, mask: np.ndarray, regions: _Ro
     full, classes = seen.full((mask.shape[0], mask.shape[1])), seen.classes
     overlap = competing_overlap(full, classes, mask)
     inside, outside = own_histograms(full, classes, mask, HISTOGRAM_BINS)
+    own = vars(own_maps(full, classes, mask))
     row_of = {c + 1: row for row, c in enumerate(classes)}
     nothing = np.zeros(HISTOGRAM_BINS, np.int64)
     for place, label in enumerate(overlap.labels.tolist()):
@@ -295,6 +339,7 @@ def _count(image_id: str, view: View, seen: Seen, mask: np.ndarray, regions: _Ro
             intersection=overlap.intersection[place],
             inside=nothing if row is None else inside[row],
             outside=nothing if row is None else outside[row],
+            **{name: np.nan if row is None else column[row] for name, column in own.items()},
         )
         if row is not None:
             maps.add(image_id=image_id, explanation=view.explanation, label=label, map=seen.maps[row])
@@ -329,7 +374,9 @@ def _images(rows: _Rows) -> Images:
 def _regions(rows: _Rows) -> Regions:
     counts = {name: _numbers(rows, name, np.int64, len(PAPER_THRESHOLDS)) for name in ("predicted", "intersection")}
     counts |= {name: _numbers(rows, name, np.int64, HISTOGRAM_BINS) for name in ("inside", "outside")}
-    return Regions(
+    own = (column.name for column in fields(OwnMaps))
+    return Regions.of(
+        **{name: _numbers(rows, name, float) for name in own},
         **{name: _texts(rows, name) for name in ("image_id", "explanation", "status")},
         **{name: _numbers(rows, name, np.int64) for name in ("label", "mask_pixels")},
         **counts,

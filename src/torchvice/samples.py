@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HISTOGRAM_BINS", "SCHEMA", "STATUSES", "Images", "Maps", "Regions", "Samples", "ShardFolder"]
 
-SCHEMA = 1
+SCHEMA = 2
 HISTOGRAM_BINS = 256
 # `none`: a label that was not explained (the background, or an object beyond the asked labels).
 STATUSES = ("ok", "zero", "constant", "nan", "none")
@@ -53,7 +53,8 @@ class Images(_Columns):
 
     `image_id`, `view` (R,) str; `height`, `width` (R,) pixels of the stored image; `has_mask` (R,) bool; `targets`
     (R, C) uint8; `logits` (R, C) float32. For readers, derived: `loss` (nats), `confidence`, `accuracy`, and `ji` (the
-    published per-image JI at threshold 0.1 of the explanation that belongs to the view), NaN where undefined.
+    published per-image JI at threshold 0.1 of the explanation that belongs to the view), NaN where undefined. On the
+    view of `strict` of exclusive targets the first three are cross-entropy, top probability and top-1.
     """
 
     image_id: np.ndarray
@@ -69,14 +70,26 @@ class Images(_Columns):
     ji: np.ndarray
 
 
+_COUNTED = (
+    *("image_id", "explanation", "label", "status", "mask_pixels"),
+    *("predicted", "intersection", "inside", "outside", "box_iou"),
+)
+
+
 @dataclass(frozen=True)
 class Regions(_Columns):
     """One row per image, explanation and label: what needed pixels.
 
     `image_id`, `explanation`, `status` (R,) str; `label` (R,) 0 for the background, c + 1 for class c; `mask_pixels`
-    (R,); `predicted` and `intersection` (R, T) pixels under the competing label set, void left out; `inside` and
-    `outside` (R, 256) histograms on [0, 1] of the class's own normalised map inside and outside its mask (zeros without
-    a map).
+    (R,); `predicted` and `intersection` (R, T) pixels under the competing label set, void left out (of a control, whose
+    maps do not compete, those of the class's own map); `inside` and `outside` (R, 256) histograms on [0, 1] of the
+    class's own normalised map inside and outside its mask (zeros without a map).
+
+    The rest is float, NaN where there is no map or nobody asked. Of the class's own map, see
+    `torchvice.metrics.own_map.OwnMaps`: `energy_inside`, `energy_outside`, `pointing`, `otsu_predicted`,
+    `otsu_intersection`. `box_iou` (R, T) float32, with boxes. Faithfulness: `insertion`, `deletion`, `road` and, in a
+    random order of the pixels, `insertion_random`, `deletion_random`, `road_random`; `p_full` and `p_blank`, the
+    probability of the class on the image and on the blank one.
     """
 
     image_id: np.ndarray
@@ -88,6 +101,33 @@ class Regions(_Columns):
     intersection: np.ndarray
     inside: np.ndarray
     outside: np.ndarray
+    energy_inside: np.ndarray
+    energy_outside: np.ndarray
+    pointing: np.ndarray
+    otsu_predicted: np.ndarray
+    otsu_intersection: np.ndarray
+    box_iou: np.ndarray
+    insertion: np.ndarray
+    deletion: np.ndarray
+    insertion_random: np.ndarray
+    deletion_random: np.ndarray
+    p_full: np.ndarray
+    p_blank: np.ndarray
+    road: np.ndarray
+    road_random: np.ndarray
+
+    @classmethod
+    def of(cls, **columns: np.ndarray) -> Regions:
+        """The rows of these columns; the float columns that are left out are NaN."""
+        rows = len(columns["image_id"])
+        absent = {name: np.full(rows, np.nan) for name in _MEASURED if name not in columns}
+        if "box_iou" not in columns:
+            absent["box_iou"] = np.full(columns["predicted"].shape, np.nan, np.float32)
+        return cls(**columns, **absent)
+
+
+# The float columns of Regions, one number a row.
+_MEASURED = [column.name for column in fields(Regions) if column.name not in _COUNTED]
 
 
 @dataclass(frozen=True)
@@ -105,8 +145,9 @@ class Samples:
     """The table of one assessment: what `vice assess` writes and `vice measure` reads.
 
     Args:
-        manifest: what made it. `classes` their names; `thresholds` (T,); `explanations` {id: settings}; `protocols`
-            {"paper" | "strict": {"view", "explanation"}}; model, dataset and versions.
+        manifest: what made it. `classes` their names; `targets` "multilabel" or "exclusive"; `thresholds` (T,);
+            `explanations` {id: settings}, `role` among them; `protocols` {"paper" | "strict": {"view", "explanation"}},
+            the headline explanations; model, dataset and versions.
         images, regions, maps: the three parts.
     """
 
@@ -119,6 +160,11 @@ class Samples:
     def classes(self) -> tuple[str, ...]:
         """The names of the C object classes."""
         return tuple(self.manifest["classes"])
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether every image has exactly one label."""
+        return bool(self.manifest["targets"] == "exclusive")
 
     @property
     def thresholds(self) -> np.ndarray:

@@ -20,9 +20,11 @@ from torchvice.data.transforms import center_crop, normalise, uncrop, warp
 from torchvice.errors import ViceError
 from torchvice.explain import Choices, Explainer, map_status, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
+from torchvice.explain.capture import evaluating
+from torchvice.explain.maps import Normalisation
 from torchvice.models.families import input_size
 
-__all__ = ["Seen", "View", "paper_view", "strict_view", "views_of"]
+__all__ = ["Seen", "View", "is_convolutional", "paper_view", "strict_view", "views_of"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class View:
         logits_from: "view": the first pass of the maps gives the logits too; "crop": the centre crop does.
         batch_size: images a pass.
         mean, std, device: how pixels become a tensor, and where.
+        flipped: the mirror image is shown in the image's place, and its maps are mirrored back.
+        exclusive: the predicted label is the likeliest one, rather than all whose logit is above 0.
+        explanation: the id of its maps; None: the protocol and the method.
 
     Attributes:
         name: of the view that the logits belong to. explanation: the id of its maps. settings: what the manifest says.
@@ -69,13 +74,18 @@ class View:
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
+        flipped: bool = False,
+        exclusive: bool = False,
+        explanation: str | None = None,
     ) -> None:
+        self.flipped, self.exclusive = flipped, exclusive
+        self._given: dict[str, Any] = {"protocol": protocol, "logits_from": logits_from}
         self.explainer, self.side, self.choices, self.batch_size = explainer, side, choices, batch_size
         self.mean, self.std, self.device = mean, std, device
         self.apart = logits_from == "crop" and choices.view != "crop"
         shown = "whole" if choices.view == "whole" else f"{choices.view}{side}"
         self.name = f"crop{side}" if self.apart else shown
-        self.explanation = f"{protocol}:{explainer.method}"
+        self.explanation = explanation or f"{protocol}:{explainer.method}"
         self.settings: dict[str, Any] = {
             "protocol": protocol,
             "method": explainer.method,
@@ -84,7 +94,26 @@ class View:
             **choices.to_dict(),
             "view": shown,
             "eigen_smooth": explainer.eigen_smooth,
+            "flipped": flipped,
         }
+
+    def variant(
+        self, explanation: str, explainer: Explainer | None = None, flipped: bool = False, **choices: Any
+    ) -> View:
+        """The same view with another explainer, with the mirror image or with other choices, under an id of its own."""
+        return View(
+            explainer=explainer or self.explainer,
+            side=self.side,
+            choices=replace(self.choices, **choices),
+            batch_size=self.batch_size,
+            mean=self.mean,
+            std=self.std,
+            device=self.device,
+            flipped=flipped,
+            exclusive=self.exclusive,
+            explanation=explanation,
+            **self._given,
+        )
 
     def look(
         self, images: Sequence[np.ndarray], targets: np.ndarray, explained: Sequence[bool] | None = None
@@ -164,7 +193,8 @@ class View:
             return [list(self.choices.labels) if want else [] for want in wanted]
         true = torch.as_tensor(targets, dtype=torch.bool) & (self.choices.labels == "both")
         keep = torch.as_tensor(wanted)[:, None]
-        return lambda logits: ((logits > 0).cpu() | true) & keep
+        predicted = _likeliest if self.exclusive else _above_zero
+        return lambda logits: (predicted(logits).cpu() | true) & keep
 
     def _explained(
         self, images: Sequence[np.ndarray], targets: np.ndarray, wanted: Sequence[bool], part: Sequence[int]
@@ -174,6 +204,8 @@ class View:
         passes: list[torch.Tensor] = []
         for turn, scale in enumerate(self.choices.scales):
             batch = torch.stack([self._shown(images[i], scale) for i in part]).to(self.device)
+            if self.flipped:
+                batch = batch.flip(-1)
             if self.choices.mirror:
                 batch = torch.cat([batch, batch.flip(-1)])
                 labels = _twice(labels)
@@ -183,7 +215,7 @@ class View:
                 pairs = found.pairs[found.pairs[:, 0] < len(part)].tolist()
                 labels = [[c for i, c in pairs if i == row] for row in range(len(part))]
             halves = found.maps.split(len(pairs)) if len(pairs) else ()
-            passes += [half.flip(-1) if number else half for number, half in enumerate(halves)]
+            passes += [half.flip(-1) if (number == 1) != self.flipped else half for number, half in enumerate(halves)]
         seen = []
         for row in range(len(part)):
             mine = [p for p, (i, _) in enumerate(pairs) if i == row]
@@ -195,7 +227,7 @@ class View:
             return Seen(logits, [], [], [], _nothing)
         kept = low[0] if len(low) == 1 else self._combined(low, _finest(low))
         return Seen(
-            logits, classes, list(kept.cpu().numpy()), list(map_status(kept)), lambda size: self._full(low, size)
+            logits, classes, list(kept.cpu().numpy()), list(map_status(kept)), lambda size: self.finished(low, size)
         )
 
     def _combined(self, low: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
@@ -203,9 +235,14 @@ class View:
         total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + upsample(low[0].clamp(min=0), size)
         return total / len(low) if self.choices.combine == "mean" else total
 
-    def _full(self, low: list[torch.Tensor], size: tuple[int, int]) -> np.ndarray:
-        """The normalised maps (M, H, W) at the image's size."""
-        chosen = self.choices
+    def finished(
+        self, low: list[torch.Tensor], size: tuple[int, int], normalisation: Normalisation | None = None
+    ) -> np.ndarray:
+        """The normalised maps (M, H, W) at the image's size, from those (M, h, w) of every pass.
+
+        `normalisation`: another one than the view's.
+        """
+        chosen = self.choices if normalisation is None else replace(self.choices, normalisation=normalisation)
         if chosen.normalisation != "paper":
             # A map that is not finite explains nothing: it counts as a miss, and its status says so.
             usable = torch.stack([torch.isfinite(maps).all(2).all(1) for maps in low]).all(0)[:, None, None]
@@ -221,6 +258,14 @@ class View:
         if chosen.view == "crop":
             full = uncrop(full, size)
         return full.cpu().numpy()
+
+
+def _above_zero(logits: torch.Tensor) -> torch.Tensor:
+    return logits > 0
+
+
+def _likeliest(logits: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).bool()
 
 
 def _twice(labels: Any) -> Any:
@@ -271,7 +316,37 @@ def paper_view(explainer: Explainer, crop: int | None, batch_size: int, **pixels
     `pixels` are `mean`, `std` and `device` of a View.
     """
     side = _side(explainer, crop, "crop")
-    return View("paper", explainer, side, paper_choices(explainer.site.layout), "crop", batch_size, **pixels)
+    return View("paper", explainer, side, paper_choices(is_convolutional(explainer)), "crop", batch_size, **pixels)
+
+
+# By one of these, a number of heads or a projection, every attention of timm, torchvision and torch shows itself. Gates
+# of channels (squeeze and excitation, split attention) have none: they are part of convolutional networks.
+_HEADS = ("num_heads", "heads")
+_PROJECTIONS = ("qkv", "qkv_proj", "in_proj_weight", "to_query", "query")
+
+
+def is_convolutional(explainer: Explainer) -> bool:
+    """Whether `paper` shows the whole image to a network: it has no attention, and takes images of any size.
+
+    The second is found out by trying one of an odd size. How the network lays its map out does not matter: there are
+    convolutional ones with (N, h, w, D), and transformers with (N, D, h, w).
+    """
+    model = explainer.model
+    if explainer.site.layout == "tokens":
+        return False
+    for module in model.modules():
+        counted = any(isinstance(getattr(module, name, None), int) for name in _HEADS)
+        if counted or any(getattr(module, name, None) is not None for name in _PROJECTIONS):
+            return False
+    height, width = input_size(model)
+    weight = next(model.parameters())
+    image = torch.zeros(1, 3, height + height // 2 + 1, width + 3, device=weight.device, dtype=weight.dtype)
+    with torch.no_grad(), evaluating(model):
+        try:
+            model(image)
+        except (AssertionError, RuntimeError, ValueError, IndexError):  # how networks of one size say so
+            return False
+    return True
 
 
 def views_of(
@@ -288,8 +363,11 @@ def views_of(
     std: Sequence[float],
     batch_size: int,
     device: str,
+    exclusive: bool = False,
 ) -> dict[str, View]:
     """The view of each protocol, the model moved to the device; arguments as for `torchvice.assess`.
+
+    `exclusive`: the predicted label is the likeliest one.
 
     Raises:
         ViceError: a device that is not there; or as `Explainer`, `strict_view` and `paper_view`.
@@ -297,7 +375,7 @@ def views_of(
     smooth = choices is not None and choices.eigen_smooth
     place = _placed(model, device)
     explainer = Explainer(model, method, layer=layer, class_map=class_map, eigen_smooth=smooth)
-    pixels: dict[str, Any] = {"mean": list(mean), "std": list(std), "device": place}
+    pixels: dict[str, Any] = {"mean": list(mean), "std": list(std), "device": place, "exclusive": exclusive}
     views = {}
     for protocol in protocols:
         if protocol not in ("paper", "strict"):

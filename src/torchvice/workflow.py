@@ -62,6 +62,7 @@ def assess_subject(
     choices: Sequence[str] = (),
     device: str = "auto",
     workers: int = 2,
+    targets: Any = None,
     progress: Progress | None = None,
 ) -> Samples:
     """Steps 2 to 4 in one pass, see `torchvice.assess`; `choices` are texts, see `torchvice.explain.Choices.parse`."""
@@ -73,6 +74,7 @@ def assess_subject(
         out=subject.out,
         protocols=protocols,
         workers=workers,
+        targets=targets,
         made_by=subject.made_by,
         progress=progress,
         **_how(subject, method, layer, choices, device),

@@ -125,8 +125,8 @@ def test_the_manifest_keeps_every_choice(explainer):
 
 
 def test_the_published_choices():
-    assert paper_choices("nchw") == Choices(view="whole", mirror=True, combine="sum", normalisation="paper")
-    assert paper_choices("tokens").view == "warp"
+    assert paper_choices(convolutional=True) == Choices(view="whole", mirror=True, combine="sum", normalisation="paper")
+    assert paper_choices(convolutional=False).view == "warp"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 import reference
 from torchvice.errors import ViceError
 from torchvice.metrics import pair_log_likelihood, sample_loss, sigmoid
-from torchvice.metrics.losses import logits_and_targets, zero_one
+from torchvice.metrics.losses import cross_entropy, logits_and_targets, softmax, zero_one
 
 ORIGINAL = np.load(reference.FILES / "C_each_loss.npz")
 LOGITS = hnp.arrays(np.float64, (4, 3), elements=st.floats(-15, 15))
@@ -153,3 +153,18 @@ def test_likelihood_by_hand_and_at_the_ends() -> None:
     found = pair_log_likelihood([[math.log(3), -1000.0], [np.inf, -np.inf]])
     assert found.shape == (2, 2)
     assert found.ravel().tolist() == pytest.approx([math.log(0.75), -1000.0, 0.0, -np.inf])
+
+
+def test_cross_entropy_and_softmax_equal_torch() -> None:
+    rng = np.random.default_rng(0)
+    logits, classes = 5 * rng.normal(size=(40, 6)), rng.integers(0, 6, 40)
+    logits[0] = [800, -800, 0, 0, 0, 0]  # where the exponential overflows
+    expected = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(classes), reduction="none")
+    np.testing.assert_allclose(cross_entropy(logits, np.eye(6)[classes]), expected, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(softmax(logits), torch.tensor(logits).softmax(1), rtol=1e-12)
+
+
+def test_cross_entropy_wants_one_label_a_row() -> None:
+    for row, many in (([0, 0], 0), ([1, 1], 2)):
+        with pytest.raises(ViceError, match=f"row 1 holds {many}"):
+            cross_entropy(np.zeros((2, 2)), [[1, 0], row])

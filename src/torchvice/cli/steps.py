@@ -32,6 +32,13 @@ class ProtocolChoice(StrEnum):
     both = "both"
 
 
+class Targets(StrEnum):
+    """How many labels an image has."""
+
+    multilabel = "multilabel"
+    exclusive = "exclusive"
+
+
 class OneProtocol(StrEnum):
     """One protocol."""
 
@@ -130,6 +137,9 @@ def assess(
     checkpoint: str = CHECKPOINT,
     view_size: int | None = typer.Option(None, "--view-size", min=1, help="Side of strict's view, pixels."),
     crop: int | None = typer.Option(None, "--crop", min=1, help="Side of paper's centre crop, pixels."),
+    targets: Targets | None = typer.Option(
+        None, "--targets", help="multilabel, or exclusive: one label an image, cross-entropy and top-1 in strict."
+    ),
     batch_size: int | None = typer.Option(None, "--batch-size", min=1, help="Images a forward pass."),
     workers: int = typer.Option(2, "--workers", min=0, help="Threads that read images ahead."),
     device: str = DEVICE,
@@ -154,6 +164,7 @@ def assess(
             choices=choice,
             device=device,
             workers=workers,
+            targets=None if targets is None else targets.value,
             progress=progress,
         )
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")

@@ -105,11 +105,11 @@ def _read(name: str, value: str) -> Any:
     return value
 
 
-def paper_choices(layout: str) -> Choices:
-    """What the published pipeline shows to a network whose map has this layout (see `MapSite`).
+def paper_choices(convolutional: bool) -> Choices:
+    """What the published pipeline shows to a network.
 
     A convolutional network's map is made of the whole image and its mirror image, a transformer's of a square warp.
     """
-    if layout == "nchw":
+    if convolutional:
         return Choices(view="whole", mirror=True, combine="sum", normalisation="paper")
     return Choices(view="warp", normalisation="minmax", order="normalise-first-via-view")

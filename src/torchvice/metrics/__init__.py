@@ -1,9 +1,25 @@
 """Every measure as a pure function of arrays: numpy arrays, torch tensors and nested lists alike."""
 
-from torchvice.metrics.binning import equal_count_means, equal_width_edges, equal_width_index
+from torchvice.metrics.bands import NullBand, null_band
+from torchvice.metrics.binning import (
+    equal_count_means,
+    equal_mass_edges,
+    equal_mass_index,
+    equal_width_edges,
+    equal_width_index,
+)
 from torchvice.metrics.calibration import Reliability, multilabel_ece, multilabel_reliability, reliability
+from torchvice.metrics.calibration_errors import (
+    ClasswiseEce,
+    calibration_events,
+    classwise_ece,
+    event_reliability,
+    maximum_calibration_error,
+)
+from torchvice.metrics.calibration_overview import calibration_summary
 from torchvice.metrics.consistency import Vice, js_divergence, kl_divergence, pair_vice, vice
-from torchvice.metrics.losses import pair_log_likelihood, sample_loss, sigmoid
+from torchvice.metrics.debiased import DebiasedError, debiased_error
+from torchvice.metrics.losses import cross_entropy, log_softmax, pair_log_likelihood, sample_loss, sigmoid, softmax
 from torchvice.metrics.multilabel import (
     PrecisionRecall,
     average_precision,
@@ -15,24 +31,47 @@ from torchvice.metrics.multilabel import (
     sample_accuracy,
     sample_f1,
     sample_precision,
+    top_one_accuracy,
 )
+from torchvice.metrics.scaling import LogitScaling, fit_temperature, fit_vector
+from torchvice.metrics.scoring import brier_score, negative_log_likelihood
+from torchvice.metrics.smoothing import smooth_ece
 
 __all__ = [
+    "ClasswiseEce",
+    "DebiasedError",
+    "LogitScaling",
+    "NullBand",
     "PrecisionRecall",
     "Reliability",
     "Vice",
     "average_precision",
+    "brier_score",
+    "calibration_events",
+    "calibration_summary",
+    "classwise_ece",
     "confidence",
+    "cross_entropy",
+    "debiased_error",
     "equal_count_means",
+    "equal_mass_edges",
+    "equal_mass_index",
     "equal_width_edges",
     "equal_width_index",
+    "event_reliability",
+    "fit_temperature",
+    "fit_vector",
     "js_divergence",
     "kl_divergence",
+    "log_softmax",
+    "maximum_calibration_error",
     "mean_average_precision",
     "multilabel_accuracy",
     "multilabel_ece",
     "multilabel_f1",
     "multilabel_reliability",
+    "negative_log_likelihood",
+    "null_band",
     "pair_log_likelihood",
     "pair_vice",
     "precision_recall",
@@ -42,5 +81,8 @@ __all__ = [
     "sample_loss",
     "sample_precision",
     "sigmoid",
+    "smooth_ece",
+    "softmax",
+    "top_one_accuracy",
     "vice",
 ]

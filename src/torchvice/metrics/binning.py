@@ -1,4 +1,4 @@
-"""Equal-width and equal-count bins. Edges are decided here and nowhere else."""
+"""Equal-width, equal-mass and equal-count bins. Edges are decided here and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, plain, same_length
 
-__all__ = ["equal_count_means", "equal_width_edges", "equal_width_index"]
+__all__ = ["equal_count_means", "equal_mass_edges", "equal_mass_index", "equal_width_edges", "equal_width_index"]
 
 
 def equal_width_edges(bins: int) -> np.ndarray:
@@ -49,6 +49,46 @@ def equal_width_index(values: ArrayLike, edges: np.ndarray, first_takes_zero: bo
         index[array == edges[0]] = 0
     index[index >= len(edges) - 1] = -1  # also NaN, which sorts behind every number
     return index
+
+
+def equal_mass_edges(values: ArrayLike, bins: int) -> np.ndarray:
+    """Edges of bins that hold, ties aside, equally many values: their quantiles.
+
+    Args:
+        values: (N,) numbers.
+        bins: at most so many; edges that coincide are one, so that equal values are never parted and no order of the
+            rows matters.
+
+    Returns:
+        (B + 1,) with 1 <= B <= bins, from the least to the greatest value; without values the ends of [0, 1].
+
+    Raises:
+        ViceError: fewer than one bin.
+
+    References:
+        scikit-learn's calibration_curve(strategy="quantile") has the same bins.
+
+    Example:
+        >>> equal_mass_edges([0.1, 0.2, 0.6, 0.9, 1.0], 2).tolist()
+        [0.1, 0.6, 1.0]
+    """
+    array = as_array("values", values, 1)
+    if bins < 1:
+        raise ViceError(f"`bins` must be at least 1, but is {bins}.")
+    if not len(array):
+        return np.array([0.0, 1.0])
+    edges = np.unique(np.quantile(array, np.arange(bins + 1) / bins))
+    return edges if len(edges) > 1 else np.repeat(edges, 2)
+
+
+def equal_mass_index(values: ArrayLike, edges: np.ndarray) -> np.ndarray:
+    """The bin of every value that `equal_mass_edges` knew: (lo, hi], the first closed on both sides; (N,) int64.
+
+    Example:
+        >>> equal_mass_index([0.1, 0.6, 0.7], np.array([0.1, 0.6, 1.0])).tolist()
+        [0, 0, 1]
+    """
+    return np.maximum(np.searchsorted(edges, as_array("values", values, 1), side="left") - 1, 0)
 
 
 def equal_count_means(loss: ArrayLike, quality: ArrayLike, bins: int) -> tuple[np.ndarray, np.ndarray]:

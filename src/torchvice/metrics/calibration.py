@@ -18,7 +18,7 @@ from torchvice.metrics.multilabel import (
     sample_precision,
 )
 
-__all__ = ["Reliability", "multilabel_ece", "multilabel_reliability", "reliability"]
+__all__ = ["Reliability", "multilabel_ece", "multilabel_reliability", "reliability", "reliability_in_bins"]
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,12 @@ def reliability(
     if strict:
         sure, right = sure[~np.isnan(right)], right[~np.isnan(right)]
     edges = equal_width_edges(bins)
-    index = equal_width_index(sure, edges, first_takes_zero=strict)
-    inside = index >= 0
+    return reliability_in_bins(sure, right, edges, equal_width_index(sure, edges, first_takes_zero=strict))
+
+
+def reliability_in_bins(sure: np.ndarray, right: np.ndarray, edges: np.ndarray, index: np.ndarray) -> Reliability:
+    """The diagram of confidences (N,) and outcomes (N,) whose bins are given: `index` (N,), -1 for none."""
+    inside, bins = index >= 0, len(edges) - 1
     count = np.bincount(index[inside], minlength=bins)
     with np.errstate(invalid="ignore"):
         mean_sure = np.bincount(index[inside], sure[inside], minlength=bins) / count

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
+from torchvice.metrics.ranks import midranks
 
 __all__ = ["Vice", "js_divergence", "kl_divergence", "pair_vice", "vice"]
 
@@ -45,18 +46,12 @@ def _correlate(
         if column.min() == column.max():
             raise ViceError(f"`{name}` must vary over the {unit}, but is {column[0]:g} everywhere.")
     if ranks:
-        a, b = _ranks(a), _ranks(b)
+        a, b = midranks(a), midranks(b)
     a, b = a - a.mean(), b - b.mean()
     # Scaled first, so that the squares of tiny or huge numbers neither vanish nor overflow.
     a, b = a / np.abs(a).max(), b / np.abs(b).max()
     value = float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
     return Vice(min(1.0, max(-1.0, value)), len(a), undefined)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties by their mean; scipy.stats.rankdata without the second that importing scipy.stats takes."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[place]
 
 
 def vice(loss: ArrayLike, quality: ArrayLike, nan_policy: NanPolicy = "propagate") -> Vice:

@@ -1,4 +1,7 @@
-"""How wrong the model was: the loss of a sample, and the log-likelihood of a single (image, class) pair."""
+"""How wrong the model was: the loss of a sample, and the log-likelihood of a single (image, class) pair.
+
+One-label problems have losses of their own: there the classes exclude each other, and one softmax is over all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,17 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, plain
 
-__all__ = ["logits_and_targets", "pair_log_likelihood", "sample_loss", "sigmoid", "zero_one"]
+__all__ = [
+    "cross_entropy",
+    "log_softmax",
+    "logits_and_targets",
+    "one_label",
+    "pair_log_likelihood",
+    "sample_loss",
+    "sigmoid",
+    "softmax",
+    "zero_one",
+]
 
 
 def sigmoid(logits: ArrayLike) -> np.ndarray:
@@ -103,3 +116,81 @@ def pair_log_likelihood(logits: ArrayLike) -> np.ndarray:
         [-0.6931]
     """
     return -np.logaddexp(0, -np.asarray(plain(logits), dtype=float))
+
+
+def log_softmax(logits: ArrayLike) -> np.ndarray:
+    """ln softmax of every row: the log-probability of each class where the classes exclude each other.
+
+    Args:
+        logits: (N, C).
+
+    Returns:
+        (N, C) nats, 0 or less; float64, exact also where the softmax itself is 0 in float64.
+
+    Raises:
+        ViceError: not (N, C), no class, or a row whose highest logit is NaN or infinite.
+
+    Example:
+        >>> log_softmax([[0.0, 0.0]]).round(4).tolist()
+        [[-0.6931, -0.6931]]
+    """
+    values = as_array("logits", logits, 2)
+    if not values.shape[1]:
+        raise ViceError(f"`logits` must be (N, C) with at least one class, but has shape {values.shape}.")
+    top = values.max(axis=1, keepdims=True)
+    if not np.isfinite(top).all():
+        raise ViceError("The highest of every row of `logits` must be finite, or it has no softmax.")
+    from_top = values - top
+    return from_top - np.log(np.exp(from_top).sum(axis=1, keepdims=True))
+
+
+def softmax(logits: ArrayLike) -> np.ndarray:
+    """Probabilities of classes that exclude each other: (N, C) in [0, 1], every row of sum 1; errors as `log_softmax`.
+
+    Example:
+        >>> softmax([[0.0, 0.0]]).tolist()
+        [[0.5, 0.5]]
+    """
+    return np.exp(log_softmax(logits))
+
+
+def one_label(logits: ArrayLike, targets: ArrayLike, name: str = "logits") -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, C) as float64 and the class (N,) that every image shows.
+
+    Raises:
+        ViceError: an image with no label or several, or what `logits_and_targets` refuses.
+    """
+    values, truth = logits_and_targets(logits, targets, name)
+    labels = truth.sum(axis=1)
+    if (labels != 1).any():
+        row = int((labels != 1).argmax())
+        raise ViceError(
+            f"`targets` must have one label in every row, but row {row} has {labels[row]:g}.",
+            "Images of several labels are measured with exclusive=False, by one sigmoid a class.",
+        )
+    return values, truth.argmax(axis=1)
+
+
+def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> np.ndarray:
+    """Cross-entropy of every image where the classes exclude each other: -ln softmax of its class.
+
+    Args:
+        logits: (N, C), before the softmax.
+        targets: (N, C), 0 or 1, one label in every row.
+
+    Returns:
+        (N,) nats, 0 or more, lower is better; float64, exact also where the softmax saturates. Its negative is the
+        log-likelihood of the true class.
+
+    Raises:
+        ViceError: shapes differ, targets beside 0 and 1, a row without exactly one label, or NaN among the logits.
+
+    References:
+        torch.nn.functional.cross_entropy with reduction="none".
+
+    Example:
+        >>> cross_entropy([[0.0, 0.0]], [[1, 0]]).round(4).tolist()
+        [0.6931]
+    """
+    values, label = one_label(logits, targets)
+    return -log_softmax(values)[np.arange(len(values)), label]

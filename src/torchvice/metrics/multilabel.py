@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
-from torchvice.metrics.losses import logits_and_targets, zero_one
+from torchvice.metrics.losses import logits_and_targets, one_label, zero_one
 
 __all__ = [
     "PrecisionRecall",
@@ -29,6 +29,7 @@ __all__ = [
     "sample_accuracy",
     "sample_f1",
     "sample_precision",
+    "top_one_accuracy",
 ]
 
 Protocol = Literal["paper", "strict"]
@@ -150,6 +151,27 @@ def sample_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarray
     count = predicted.sum(axis=1)
     top = np.take_along_axis(truth, values.argmax(axis=1)[:, None], axis=1)[:, 0]
     return np.where(count > 0, (truth * predicted).sum(axis=1) / np.maximum(count, 1), top)
+
+
+def top_one_accuracy(logits: ArrayLike, targets: ArrayLike) -> float:
+    """Share of the images whose highest logit is that of their class; of equal ones the first counts.
+
+    Args:
+        logits: (N, C); probabilities serve as well.
+        targets: (N, C), 0 or 1, one label in every row.
+
+    Returns:
+        In [0, 1], higher is better; NaN without images.
+
+    Raises:
+        ViceError: shapes differ, targets beside 0 and 1, a row without exactly one label, or NaN among the logits.
+
+    Example:
+        >>> top_one_accuracy([[2.0, 1.0], [0.0, 3.0]], [[1, 0], [1, 0]])
+        0.5
+    """
+    values, label = one_label(logits, targets)
+    return float((values.argmax(axis=1) == label).mean()) if len(values) else float("nan")
 
 
 def _mean_of_rows(rows: np.ndarray, protocol: str, empty_counts: float) -> float:

@@ -75,8 +75,8 @@ def competing_overlap(
                [1, 1]]))
     """
     cuts = as_cuts(thresholds)
-    mask = _as_mask(mask)
-    planes, ordered = _as_planes(maps, classes, mask.shape[-2:])
+    mask = as_mask(mask)
+    planes, ordered = as_planes(maps, classes, mask.shape[-2:])
     if mask.ndim == 3:
         return _against_planes(planes, cuts, ordered, mask, void_plane(mask, void))
     return _against_index(planes, cuts, ordered, mask, void)
@@ -100,7 +100,7 @@ def label_overlap(prediction: Any, mask: Any, *, void: Any = 255) -> Overlap:
         >>> label_overlap(np.array([[3, 3]]), np.array([[3, 0]])).intersection[:, 0]
         array([0, 1])
     """
-    mask = _as_mask(mask)
+    mask = as_mask(mask)
     prediction = as_array("prediction", prediction, 2, None)
     if prediction.dtype.kind not in "iu" or prediction.shape != mask.shape[-2:]:
         raise ViceError(
@@ -147,13 +147,13 @@ def own_histograms(
     """
     if bins < 1:
         raise ViceError(f"`bins` must be at least 1, but is {bins}.")
-    mask = _as_mask(mask)
-    planes, ordered = _as_planes(maps, classes, mask.shape[-2:])
+    mask = as_mask(mask)
+    planes, ordered = as_planes(maps, classes, mask.shape[-2:])
     hidden = void_plane(mask, void)
     counts = np.zeros((len(planes), 2 * bins + 1), np.int64)
     index = np.empty(math.prod(mask.shape[-2:]), smallest(2 * bins + 1))
     for place, (plane, label) in enumerate(zip(planes, ordered, strict=True)):
-        inside = (mask == label + 1 if mask.ndim == 2 else _plane_of(mask, label + 1)).reshape(-1)
+        inside = (mask == label + 1 if mask.ndim == 2 else plane_of(mask, label + 1)).reshape(-1)
         for part in blocks(plane.size):
             position = np.clip(plane[part] * np.float32(bins), 0, bins - 1)
             lost = None if hidden is None else hidden.reshape(-1)[part]
@@ -181,7 +181,8 @@ def void_plane(mask: np.ndarray, void: Any) -> np.ndarray | None:
     return plane
 
 
-def _as_mask(mask: Any) -> np.ndarray:
+def as_mask(mask: Any) -> np.ndarray:
+    """(H, W) integers, or (C, H, W) booleans."""
     array = as_array("mask", mask, 3 if getattr(mask, "ndim", 2) == 3 else 2, None)
     if array.dtype.kind == "b" and array.ndim == 2:
         array = array.view(np.uint8)
@@ -192,7 +193,7 @@ def _as_mask(mask: Any) -> np.ndarray:
     return array
 
 
-def _as_planes(maps: Any, classes: Any, size: tuple[int, ...]) -> tuple[list[np.ndarray], list[int]]:
+def as_planes(maps: Any, classes: Any, size: tuple[int, ...]) -> tuple[list[np.ndarray], list[int]]:
     """The maps as flat float32 arrays in the order of their class, and the classes, rising."""
     given: list[int] = as_array("classes", classes, 1, np.int64).tolist()
     same_length(maps=maps, classes=given)
@@ -299,7 +300,7 @@ def _against_planes(
     mask: np.ndarray,
     hidden: np.ndarray | None,
 ) -> Overlap:
-    own = [_plane_of(mask, label + 1).reshape(-1) for label in classes]
+    own = [plane_of(mask, label + 1).reshape(-1) for label in classes]
     fixed = np.where(mask.any(axis=0), np.uint8(2), np.uint8(0))  # background 0, own 1, another 2, void 3
     if hidden is not None:
         fixed[hidden] = 3
@@ -321,7 +322,8 @@ def _against_planes(
     return _gather(classes, pixels, all_pixels, bare + inside + beside, inside, bare, nan_pixels)
 
 
-def _plane_of(mask: np.ndarray, label: int) -> np.ndarray:
+def plane_of(mask: np.ndarray, label: int) -> np.ndarray:
+    """The plane of a label, (H, W) booleans, of a stack (C, H, W)."""
     if label > len(mask):
         raise ViceError(f"`classes` must be below {len(mask)}, the planes of the mask, but one is {label - 1}.")
     return mask[label - 1]

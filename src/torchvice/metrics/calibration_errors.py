@@ -1,0 +1,185 @@
+"""Calibration errors beside ECE-ML: over cells, by class, of the top label, in bins of equal mass, the largest gap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from torchvice.errors import ViceError
+from torchvice.metrics.binning import equal_mass_edges, equal_mass_index, equal_width_edges, equal_width_index
+from torchvice.metrics.calibration import Reliability, reliability_in_bins
+from torchvice.metrics.multilabel import confidence, probabilities_and_targets, sample_precision
+
+__all__ = [
+    "ClasswiseEce",
+    "Unit",
+    "calibration_events",
+    "classwise_ece",
+    "event_reliability",
+    "maximum_calibration_error",
+    "unit_confidence",
+]
+
+Unit = Literal["image", "cell", "top"]
+
+
+def unit_confidence(values: np.ndarray, unit: str) -> np.ndarray:
+    """What the model promises of every event: the confidence of an image, a cell's probability, or the largest one.
+
+    Raises:
+        ViceError: an unknown unit.
+    """
+    if unit == "image":
+        return confidence(values)
+    if unit == "cell":
+        return values.ravel()
+    if unit == "top":
+        return values.max(axis=1, initial=0.0)
+    raise ViceError(f"`unit` must be 'image', 'cell' or 'top', but is {unit!r}.")
+
+
+def calibration_events(
+    probabilities: ArrayLike, targets: ArrayLike, unit: Unit = "image"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The events whose calibration is asked for: what was promised of each, and what came true.
+
+    Args:
+        probabilities: (N, C) in [0, 1].
+        targets: (N, C), 0 or 1.
+        unit: `image`: confidence and precision of every image, as in the ECE-ML of `strict`; `cell`: all N * C
+            probabilities as events of their own; `top`: the largest probability, and whether its class is true (of
+            equal ones the first).
+
+    Returns:
+        Confidence and outcome, (N,) or (N * C,) each, in [0, 1]. The outcome's expectation is the confidence where the
+        model is calibrated.
+
+    Raises:
+        ViceError: shapes differ, targets beside 0 and 1, a probability outside [0, 1], or an unknown unit.
+
+    Example:
+        >>> [e.round(2).tolist() for e in calibration_events([[0.9, 0.7, 0.1]], [[1, 0, 0]], "image")]
+        [[0.8], [0.5]]
+    """
+    values, truth = probabilities_and_targets(probabilities, targets)
+    sure = unit_confidence(values, unit)
+    if unit == "image":
+        return sure, sample_precision(values, truth)
+    if unit == "cell":
+        return sure, truth.ravel()
+    return sure, np.take_along_axis(truth, values.argmax(axis=1)[:, None], axis=1)[:, 0]
+
+
+def bins_of(values: np.ndarray, bins: int, equal_mass: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and the bin of every value in [0, 1], by width or by mass; every value has a bin."""
+    if equal_mass:
+        edges = equal_mass_edges(values, bins)
+        return edges, equal_mass_index(values, edges)
+    edges = equal_width_edges(bins)
+    return edges, equal_width_index(values, edges, first_takes_zero=True)
+
+
+def event_reliability(
+    probabilities: ArrayLike, targets: ArrayLike, bins: int = 20, unit: Unit = "image", *, equal_mass: bool = False
+) -> Reliability:
+    """The reliability diagram of images, cells or top labels, and its calibration error.
+
+    Args:
+        probabilities: (N, C) in [0, 1]; a softmax for `top`.
+        targets: (N, C), 0 or 1.
+        bins: (lo, hi], the first closed on both sides.
+        unit: whose calibration: see `calibration_events`.
+        equal_mass: bins of equal count (fewer, where values are equal) in place of equal width.
+
+    Returns:
+        Reliability: `ece` in [0, 1], 0 is perfect, NaN without images; every event is in a bin.
+
+    Raises:
+        ViceError: as `calibration_events`, or fewer than one bin.
+
+    References:
+        Guo et al., ICML 2017, for `top`; Nixon et al., Measuring calibration in deep learning, 2019, for equal mass.
+
+    Example:
+        >>> round(event_reliability([[0.9, 0.7, 0.1]], [[1, 0, 0]], unit="cell").ece, 3)
+        0.3
+    """
+    sure, right = calibration_events(probabilities, targets, unit)
+    return reliability_in_bins(sure, right, *bins_of(sure, bins, equal_mass))
+
+
+def maximum_calibration_error(reliability: Reliability) -> float:
+    """MCE: the largest gap of a bin between mean confidence and mean outcome, however few events the bin holds.
+
+    Returns:
+        In [0, 1], 0 is perfect; NaN without events.
+
+    References:
+        Naeini et al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015.
+
+    Example:
+        >>> round(maximum_calibration_error(event_reliability([[0.9], [0.2]], [[1], [1]])), 3)
+        0.8
+    """
+    filled = reliability.count > 0
+    gaps = np.abs(reliability.confidence - reliability.accuracy)[filled]
+    return float(gaps.max()) if len(gaps) else float("nan")
+
+
+@dataclass(frozen=True)
+class ClasswiseEce:
+    """`value` the mean over classes, `by_class` (C,) the ECE of each, `positives` (C,) images that show it.
+
+    All C classes enter the mean. A class that no image shows is defined: its outcomes are all 0 and its ECE is its
+    mean probability; `without_positives` counts such classes.
+    """
+
+    value: float
+    by_class: np.ndarray
+    positives: np.ndarray
+
+    @property
+    def without_positives(self) -> int:
+        return int((self.positives == 0).sum())
+
+
+def class_bins(values: np.ndarray, bins: int, equal_mass: bool) -> np.ndarray:
+    """(N, C) bin of every cell among the C * bins bins of the classes; those of class c begin at c * bins."""
+    columns = [bins_of(column, bins, equal_mass)[1] + c * bins for c, column in enumerate(values.T)]
+    return np.stack(columns, axis=1)
+
+
+def classwise_ece(
+    probabilities: ArrayLike, targets: ArrayLike, bins: int = 20, *, equal_mass: bool = False
+) -> ClasswiseEce:
+    """Classwise ECE: the calibration error of each class's probabilities over the images, and the mean of these.
+
+    Args:
+        probabilities: (N, C) in [0, 1].
+        targets: (N, C), 0 or 1.
+        bins: of every class; (lo, hi], the first closed on both sides.
+        equal_mass: bins of equal count, cut for each class.
+
+    Returns:
+        ClasswiseEce, in [0, 1], 0 is perfect; NaN without images.
+
+    Raises:
+        ViceError: shapes differ, targets beside 0 and 1, a probability outside [0, 1], or fewer than one bin.
+
+    References:
+        Kull et al., Beyond temperature scaling, NeurIPS 2019; Nixon et al. 2019 (static calibration error).
+
+    Example:
+        >>> classwise_ece([[0.9, 0.2], [0.6, 0.1]], [[1, 0], [1, 0]]).by_class.round(3).tolist()
+        [0.25, 0.15]
+    """
+    values, truth = probabilities_and_targets(probabilities, targets)
+    n, classes = values.shape
+    index = class_bins(values, bins, equal_mass).ravel()
+    residual = np.bincount(index, (values - truth).ravel(), minlength=classes * bins)
+    with np.errstate(invalid="ignore"):
+        by_class = np.abs(residual).reshape(classes, bins).sum(axis=1) / np.float64(n)
+    return ClasswiseEce(float(by_class.mean()), by_class, truth.sum(axis=0).astype(int))

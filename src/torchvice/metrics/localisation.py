@@ -1,0 +1,121 @@
+"""Localisation without a chosen threshold: from histograms of the maps inside and outside their objects."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from torchvice.errors import ViceError, as_array
+
+__all__ = ["histogram_iou", "iou_area", "pixel_average_precision", "renormalised_iou"]
+
+Rescaling = Literal["max", "minmax", "percentile"]
+RESCALINGS: tuple[Rescaling, ...] = ("max", "minmax", "percentile")
+_PERCENTILE = 0.99
+
+
+def _histograms(inside: ArrayLike, outside: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    first, second = as_array("inside", inside, 2), as_array("outside", outside, 2)
+    if first.shape != second.shape or not first.shape[1]:
+        raise ViceError(
+            f"`inside` and `outside` must be (P, B) histograms of one shape, but are {first.shape} and {second.shape}."
+        )
+    if (first < 0).any() or (second < 0).any():
+        raise ViceError("`inside` and `outside` must be counts of pixels, but one is negative.")
+    return first, second
+
+
+def pixel_average_precision(inside: ArrayLike, outside: ArrayLike) -> float:
+    """PxAP: average precision of all pixels as one list, object or not, ranked by their map's value.
+
+    Args:
+        inside: (P, B) pixels of each map by value, those of its object.
+        outside: (P, B) the others. Pixels of one bin are tied, and taken together.
+
+    Returns:
+        In [0, 1], higher is better; a map that says nothing scores the objects' share of the pixels. NaN without a
+        pixel of an object.
+
+    Raises:
+        ViceError: shapes that differ, or negative counts.
+
+    References:
+        Choe et al., Evaluating weakly supervised object localization methods right, CVPR 2020.
+
+    Example:
+        >>> pixel_average_precision([[0, 2]], [[3, 0]])
+        1.0
+    """
+    hit, miss = (part.sum(axis=0)[::-1] for part in _histograms(inside, outside))
+    total = hit.sum()
+    if not total:
+        return float("nan")
+    above = np.cumsum(hit)
+    precision = np.divide(above, above + np.cumsum(miss), out=np.zeros_like(above), where=hit > 0)
+    return float((precision * hit).sum() / total)
+
+
+def histogram_iou(inside: ArrayLike, outside: ArrayLike) -> np.ndarray:
+    """(P, B) IoU of each map with its object where what reaches bin b, or a higher one, is foreground.
+
+    NaN for a map without a pixel of an object.
+
+    Example:
+        >>> histogram_iou([[0, 2]], [[2, 0]]).tolist()
+        [[0.5, 1.0]]
+    """
+    hit, miss = _histograms(inside, outside)
+    shared, false = (np.cumsum(part[:, ::-1], axis=1)[:, ::-1] for part in (hit, miss))
+    pixels = hit.sum(axis=1, keepdims=True)
+    return np.divide(shared, false + pixels, out=np.full(shared.shape, np.nan), where=pixels > 0)
+
+
+def iou_area(inside: ArrayLike, outside: ArrayLike) -> float:
+    """Area under the curve of the mean pair IoU over all thresholds in [0, 1], so that none is chosen.
+
+    Returns:
+        In [0, 1], higher is better, 1 only for maps that are 1 on their objects and 0 elsewhere; NaN without pairs.
+
+    Example:
+        >>> iou_area([[0, 2]], [[2, 0]])
+        0.75
+    """
+    iou = histogram_iou(inside, outside)
+    known = ~np.isnan(iou[:, :1].reshape(-1))
+    return float(iou[known].mean()) if known.any() else float("nan")
+
+
+def renormalised_iou(inside: ArrayLike, outside: ArrayLike, how: Rescaling, thresholds: ArrayLike) -> np.ndarray:
+    """IoU of each map with its object at thresholds of the same map in another normalisation.
+
+    A normalisation of one map moves and scales its values, so that a threshold of the other is one of this: no pixel is
+    asked again. Exact to the width of a bin.
+
+    Args:
+        inside, outside: (P, B) histograms of maps divided by their maximum.
+        how: "max", as they are; "minmax" also moves the minimum to 0; "percentile" divides by the 99th percentile.
+        thresholds: (T,) in [0, 1].
+
+    Returns:
+        (P, T), NaN for a map without a pixel of an object.
+
+    Raises:
+        ViceError: as `pixel_average_precision`, or another normalisation.
+    """
+    hit, miss = _histograms(inside, outside)
+    wanted = as_array("thresholds", thresholds, 1)
+    both = np.cumsum(hit + miss, axis=1)
+    bins = both.shape[1]
+    low, high = np.zeros(len(both)), np.ones(len(both))
+    if how == "minmax":
+        low = (both == 0).sum(axis=1) / bins
+    elif how == "percentile":
+        high = ((both < _PERCENTILE * both[:, -1:]).sum(axis=1) + 1) / bins
+    elif how != "max":
+        raise ViceError(f"`how` must be one of {', '.join(RESCALINGS)}, but is {how!r}.")
+    cut = low[:, None] + wanted * (high - low)[:, None]
+    # Above a threshold: the first bin that lies wholly above it.
+    place = np.minimum(np.ceil(np.round(cut * bins, 9)).astype(np.int64), bins - 1)
+    return np.take_along_axis(histogram_iou(hit, miss), place, axis=1) if len(hit) else np.zeros((0, len(wanted)))

@@ -1,0 +1,115 @@
+"""What a map says of its own object, whatever the other classes do: energy, pointing game, Otsu's threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from torchvice.metrics.counting import cumulative
+from torchvice.metrics.overlap import as_mask, as_planes, plane_of, void_plane
+
+__all__ = ["OwnMaps", "otsu_threshold", "own_maps"]
+
+OTSU_BINS = 256
+
+
+@dataclass(frozen=True)
+class OwnMaps:
+    """Of M maps, each on its own: float64 arrays (M,), NaN where undefined. Void pixels are in none of them.
+
+    Attributes:
+        energy_inside, energy_outside: the sums of the map inside and outside its object; a value below 0 counts as 0.
+        pointing: of the pixels where the map is highest, the share inside the object, in [0, 1]. Ties count together,
+            so that a constant map scores what chance does, the object's share of the pixels.
+        otsu_predicted: pixels above the map's own threshold; NaN for a map without spread.
+        otsu_intersection: those of them inside the object.
+    """
+
+    energy_inside: np.ndarray
+    energy_outside: np.ndarray
+    pointing: np.ndarray
+    otsu_predicted: np.ndarray
+    otsu_intersection: np.ndarray
+
+
+def own_maps(maps: Any, classes: Any, mask: Any, *, void: Any = 255) -> OwnMaps:
+    """Energy, pointing game and Otsu's counts of each map against its own class; all NaN where a value is not finite.
+
+    Args:
+        maps: (M, H, W) scores.
+        classes: (M,) class of each map.
+        mask, void: as in `torchvice.metrics.overlap.competing_overlap`.
+
+    Raises:
+        ViceError: as in `competing_overlap`.
+
+    References:
+        Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018 (pointing game).
+        Wang et al., Score-CAM, CVPR Workshops 2020 (energy).
+        Otsu, A threshold selection method from gray-level histograms, IEEE SMC 1979.
+
+    Example:
+        >>> found = own_maps([[[0.9, 0.3]]], [4], np.array([[5, 0]]))
+        >>> float(found.pointing[0]), float(found.energy_outside[0].round(3)), float(found.otsu_predicted[0])
+        (1.0, 0.3, 1.0)
+    """
+    mask = as_mask(mask)
+    planes, ordered = as_planes(maps, classes, mask.shape[-2:])
+    hidden = void_plane(mask, void)
+    seen = None if hidden is None or not hidden.any() else ~hidden.reshape(-1)
+    found = np.full((5, len(planes)), np.nan)
+    for place, (plane, label) in enumerate(zip(planes, ordered, strict=True)):
+        if np.isfinite(plane).all():
+            inside = (mask == label + 1 if mask.ndim == 2 else plane_of(mask, label + 1)).reshape(-1)
+            found[:, place] = _one(plane, inside, seen)
+    rows = np.argsort(np.argsort(np.asarray(classes)))
+    return OwnMaps(*found[:, rows])
+
+
+def _one(plane: np.ndarray, inside: np.ndarray, seen: np.ndarray | None) -> tuple[float, float, float, float, float]:
+    # The threshold is the map's own: it does not know which pixels the mask leaves out.
+    threshold = otsu_threshold(plane)
+    if seen is not None:
+        plane, inside = plane[seen], inside[seen]
+    if not len(plane):
+        return (np.nan,) * 5
+    positive = np.maximum(plane, 0)
+    within = float(positive[inside].sum(dtype=np.float64))
+    outside = float(positive[~inside].sum(dtype=np.float64))
+    top = plane == plane.max()
+    pointing = float(np.count_nonzero(top & inside) / np.count_nonzero(top))
+    if np.isnan(threshold):
+        return within, outside, pointing, np.nan, np.nan
+    above = plane > threshold
+    return within, outside, pointing, float(np.count_nonzero(above)), float(np.count_nonzero(above & inside))
+
+
+def otsu_threshold(values: Any) -> float:
+    """Otsu's threshold: what splits the values into two classes whose means are farthest apart, weighed by their sizes.
+
+    Args:
+        values: finite numbers of any shape.
+
+    Returns:
+        The middle of the last of the lower class's bins, of 256 equal ones between the smallest and the largest value,
+        and the first split of the best; float32, to be compared with float32. NaN for values without spread.
+
+    Example:
+        >>> otsu_threshold([0.0, 0.0, 1.0])
+        0.001953125
+    """
+    flat = np.asarray(values, dtype=np.float32).reshape(-1)
+    low, high = (float(flat.min()), float(flat.max())) if len(flat) else (0.0, 0.0)
+    width = (high - low) / OTSU_BINS
+    if not width > 0 or not np.isfinite(width):
+        return float("nan")
+    index = np.minimum((flat - np.float32(low)) * np.float32(1 / width), np.float32(OTSU_BINS - 1)).astype(np.uint16)
+    counts = np.diff(cumulative(index, OTSU_BINS)).astype(float)
+    middles = low + (np.arange(OTSU_BINS) + 0.5) * width
+    below = counts.cumsum()[:-1]
+    above = len(flat) - below
+    sums = (counts * middles).cumsum()
+    between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2
+    return float(np.float32(middles[int(between.argmax())]))

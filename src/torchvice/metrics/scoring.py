@@ -1,0 +1,59 @@
+"""Proper scores: Brier and log score, which no model can better by saying other probabilities than it believes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from torchvice.metrics.losses import cross_entropy, one_label, sample_loss
+from torchvice.metrics.multilabel import probabilities_and_targets
+
+__all__ = ["brier_score", "negative_log_likelihood"]
+
+
+def brier_score(probabilities: ArrayLike, targets: ArrayLike, exclusive: bool = False) -> float:
+    """Brier score: the mean squared distance of probabilities from what came true.
+
+    Args:
+        probabilities: (N, C) in [0, 1].
+        targets: (N, C), 0 or 1.
+        exclusive: one label an image: squares are summed over the classes, as Brier did; else averaged over all cells.
+
+    Returns:
+        In [0, 1], exclusive in [0, 2]; lower is better, 0 is perfect, and a calibrated model does not reach it unless
+        it is certain. NaN without images.
+
+    Raises:
+        ViceError: shapes differ, targets beside 0 and 1, a probability outside [0, 1], or, exclusive, a row without
+            exactly one label.
+
+    References:
+        Brier, Verification of forecasts expressed in terms of probability, 1950.
+
+    Example:
+        >>> round(brier_score([[0.8, 0.2]], [[1, 0]]), 3), round(brier_score([[0.8, 0.2]], [[1, 0]], exclusive=True), 3)
+        (0.04, 0.08)
+    """
+    values, truth = probabilities_and_targets(probabilities, targets)
+    if exclusive:
+        one_label(values, truth, "probabilities")
+    if not len(values):
+        return float("nan")
+    return float(np.square(values - truth).mean()) * (values.shape[1] if exclusive else 1)
+
+
+def negative_log_likelihood(logits: ArrayLike, targets: ArrayLike, exclusive: bool = False) -> float:
+    """NLL: the mean over images of `sample_loss`, or of `cross_entropy` where the classes exclude each other.
+
+    Returns:
+        Nats, 0 or more, lower is better, 0 is perfect; of several labels the mean over classes too. NaN without images.
+
+    Raises:
+        ViceError: as `sample_loss` and `cross_entropy`.
+
+    Example:
+        >>> round(negative_log_likelihood([[0.0, 0.0]], [[1, 0]]), 4)
+        0.6931
+    """
+    losses = cross_entropy(logits, targets) if exclusive else sample_loss(logits, targets)
+    return float(losses.mean()) if len(losses) else float("nan")

@@ -1,0 +1,283 @@
+"""Statistics of weighted rows, many weightings at once: what bootstrap and jackknife ask of every replicate.
+
+Each is made from its columns once and then called with weights (b, P), how often each of the P rows counts; the answer
+is (b,), NaN where a weighting leaves the statistic without a value. `value` is the answer when every row counts once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from torchvice.errors import ViceError, as_array, same_length
+from torchvice.metrics.ranks import WeightedRanks
+
+__all__ = ["HeldOutSpearman", "Mean", "Pearson", "Ratio", "Spearman", "WeightedStatistic", "WithinSpearman"]
+
+ROUNDING = 1e-12  # relative: thresholds whose mean IoU lies no farther below the best are as good as the best
+
+
+def finite_column(name: str, values: ArrayLike, ndim: int = 1) -> np.ndarray:
+    """`values` as float64.
+
+    Raises:
+        ViceError: a value is NaN or infinite.
+    """
+    array = as_array(name, values, ndim)
+    if not np.isfinite(array).all():
+        raise ViceError(
+            f"`{name}` must be finite, but {int((~np.isfinite(array)).sum())} values are not.",
+            "Leave such rows out, and say how many they are.",
+        )
+    return array
+
+
+def correlation(products: np.ndarray, squares_a: np.ndarray, squares_b: np.ndarray) -> np.ndarray:
+    """products / sqrt(squares), within [-1, 1]; NaN where a column has no spread."""
+    together = np.where((squares_a > 0) & (squares_b > 0), squares_a * squares_b, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(together > 0, np.clip(products / np.sqrt(together), -1, 1), np.nan)
+
+
+def weighted_sums(weights: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(b, P) weights and (k, P) columns: (b, k) weighted sums.
+
+    einsum rather than a matrix product: the sums hang on no other row or column of the block, so that equal columns
+    have equal sums, and no thread waits for another one on a busy machine (where a product of matrices took ten times
+    as long).
+    """
+    return np.einsum("bp,kp->bk", weights, columns)
+
+
+class WeightedStatistic(ABC):
+    """A statistic of P rows under many weightings.
+
+    Attributes:
+        rows: P.
+        width: floats that a call needs for a row and weighting, about.
+    """
+
+    rows: int
+    width = 8
+
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        """The statistic under each weighting.
+
+        Args:
+            weights: (b, P), 0 or more.
+
+        Returns:
+            (b,) float64, NaN where it has no value.
+
+        Raises:
+            ViceError: not one weight for each row.
+        """
+        if weights.ndim != 2 or weights.shape[1] != self.rows:
+            raise ViceError(f"`weights` must be (b, {self.rows}), but has shape {weights.shape}.")
+        if not self.rows:
+            return np.full(len(weights), np.nan)
+        return self._values(weights.astype(np.float64, copy=False))
+
+    @property
+    def value(self) -> float:
+        """The statistic where every row counts once."""
+        return float(self(np.ones((1, self.rows)))[0])
+
+    @abstractmethod
+    def _values(self, weights: np.ndarray) -> np.ndarray:
+        """The statistic under (b, P) float64 weights; P is at least one."""
+
+
+class Ratio(WeightedStatistic):
+    """Sum of `numerator` over sum of `denominator`; NaN where the latter is 0.
+
+    Example:
+        >>> Ratio([1.0, 2.0], [2.0, 8.0])(np.array([[1, 1], [1, 0]])).tolist()
+        [0.3, 0.5]
+    """
+
+    def __init__(self, numerator: ArrayLike, denominator: ArrayLike) -> None:
+        parts = finite_column("numerator", numerator), finite_column("denominator", denominator)
+        self.rows = same_length(numerator=parts[0], denominator=parts[1])
+        self._parts = np.stack(parts)
+
+    def _values(self, weights: np.ndarray) -> np.ndarray:
+        above, below = weighted_sums(weights, self._parts).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(below != 0, above / below, np.nan)
+
+
+class Mean(Ratio):
+    """The weighted mean of a column.
+
+    Example:
+        >>> Mean([1.0, 2.0, 6.0])(np.array([[1, 1, 1], [2, 1, 0]])).round(3).tolist()
+        [3.0, 1.333]
+    """
+
+    def __init__(self, values: ArrayLike) -> None:
+        values = finite_column("values", values)
+        super().__init__(values, np.ones(len(values)))
+
+
+class Pearson(WeightedStatistic):
+    """Pearson's correlation, by its moments.
+
+    Example:
+        >>> pearson = Pearson([1.0, 2.0, 3.0, 9.0], [1.0, 3.0, 2.0, 0.0])
+        >>> pearson(np.array([[1, 1, 1, 0], [1, 0, 0, 0]])).round(3).tolist()
+        [0.5, nan]
+    """
+
+    def __init__(self, a: ArrayLike, b: ArrayLike) -> None:
+        first, second = finite_column("a", a), finite_column("b", b)
+        self.rows = same_length(a=first, b=second)
+        self._columns = np.stack([_centred(first), _centred(second)])
+        a_, b_ = self._columns
+        self._moments = np.stack([np.ones(self.rows), a_, b_, a_ * a_, b_ * b_, a_ * b_])
+
+    def _values(self, weights: np.ndarray) -> np.ndarray:
+        n, a, b, aa, bb, ab = weighted_sums(weights, self._moments).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread_a, spread_b, products = aa - a * a / n, bb - b * b / n, ab - a * b / n
+        # Where hardly anything is left of the squares, the columns are centred anew: one that is constant in the
+        # replicate leaves rounding noise, and one whose outlier was not drawn loses its digits.
+        doubtful = ~((spread_a > 1e-6 * aa) & (spread_b > 1e-6 * bb))
+        for row in np.flatnonzero(doubtful):
+            moments = self._anew(weights[row])
+            spread_a[row], spread_b[row], products[row] = moments
+        return correlation(products, spread_a, spread_b)
+
+    def _anew(self, weights: np.ndarray) -> tuple[float, float, float]:
+        drawn = weights > 0
+        if not drawn.any() or (np.ptp(self._columns[:, drawn], axis=1) == 0).any():
+            return 0.0, 0.0, 0.0
+        columns, weights = self._columns[:, drawn], weights[drawn]
+        a, b = columns - (columns @ weights / weights.sum())[:, None]
+        return float(weights @ (a * a)), float(weights @ (b * b)), float(weights @ (a * b))
+
+
+def _centred(column: np.ndarray) -> np.ndarray:
+    """Less its median, which replicates share even where outliers are drawn or not; within [-1, 1]."""
+    if not len(column):
+        return column
+    column = column / (np.abs(column).max() or 1.0)
+    column = column - np.median(column)
+    return column / (np.abs(column).max() or 1.0)
+
+
+class WithinSpearman(WeightedStatistic):
+    """Spearman's correlation pooled over groups, after ranking within each.
+
+    The ranks of a group of n rows are centred and divided by n, so that they run from -1/2 to 1/2 in every group; what
+    differs between groups only leaves no trace. A group of one row adds nothing.
+
+    Args:
+        a: (P,) first column.
+        b: (P,) second column.
+        group: (P,) whole numbers, the class of each pair.
+
+    Example:
+        >>> WithinSpearman([1.0, 2.0, 8.0, 9.0], [0.2, 0.1, 0.9, 0.8], [0, 0, 1, 1]).value
+        -1.0
+    """
+
+    def __init__(self, a: ArrayLike, b: ArrayLike, group: ArrayLike) -> None:
+        first, second = finite_column("a", a), finite_column("b", b)
+        groups = as_array("group", group, 1, np.int64)
+        self.rows = same_length(a=first, b=second, group=groups)
+        self._sorted = np.argsort(groups, kind="stable")
+        first, second, groups = first[self._sorted], second[self._sorted], groups[self._sorted]
+        self._starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]]) if self.rows else groups
+        if self.rows:
+            self._a, self._b = WeightedRanks(first, groups), WeightedRanks(second, groups)
+
+    def _values(self, weights: np.ndarray) -> np.ndarray:
+        if len(self._starts) == 1:  # also how Spearman comes here: one group needs no scale, and is whole numbers
+            ranks_a, spread_a = self._a(weights)
+            ranks_b, spread_b = self._b(weights)
+            products = np.einsum("bp,bp,bp->b", weights, ranks_a, ranks_b)
+            return correlation(3 * products, spread_a[:, 0], spread_b[:, 0])
+        weights = np.take(weights, self._sorted, axis=1)
+        ranks_a, spread_a = self._a(weights)
+        ranks_b, spread_b = self._b(weights)
+        size = np.add.reduceat(weights, self._starts, axis=1)
+        scale = 1 / np.where(size > 0, size, 1.0) ** 2
+        products = np.add.reduceat(weights * ranks_a * ranks_b, self._starts, axis=1)
+        return correlation(*((part * scale).sum(axis=1) for part in (3 * products, spread_a, spread_b)))
+
+
+class Spearman(WithinSpearman):
+    """Spearman's correlation, ties on the middle rank, re-ranked under every weighting.
+
+    The same as scipy.stats.spearmanr of rows repeated by their weights.
+
+    Example:
+        >>> Spearman([1.0, 2.0, 3.0], [0.1, 0.3, 0.2])(np.array([[1, 1, 1], [1, 1, 0]])).tolist()
+        [0.5, 1.0]
+    """
+
+    def __init__(self, a: ArrayLike, b: ArrayLike) -> None:
+        first = as_array("a", a, 1)
+        super().__init__(first, b, np.zeros(len(first), np.int64))
+
+
+class HeldOutSpearman(WeightedStatistic):
+    """VICE under `strict` with its thresholds chosen anew: Spearman of logits with IoU at the held-out threshold.
+
+    Under every weighting a fold's rows are measured at the first threshold of highest mean IoU over the rows of the
+    other folds (means within 1e-12 of the highest count as equal to it); where no other fold has weight, over all rows.
+
+    Args:
+        logit: (P,) logits of true pairs.
+        iou: (P, T) IoU of each pair at every threshold.
+        fold: (P,) whole numbers; pairs of one image share it.
+
+    Example:
+        >>> held_out = HeldOutSpearman([1.0, 2.0, 3.0], [[0.1, 0.1], [0.2, 0.3], [0.4, 0.6]], [0, 0, 1])
+        >>> held_out.value, held_out.chosen().tolist()
+        (1.0, [1, 1])
+    """
+
+    def __init__(self, logit: ArrayLike, iou: ArrayLike, fold: ArrayLike) -> None:
+        self._logit, self._iou = finite_column("logit", logit), finite_column("iou", iou, 2)
+        folds = as_array("fold", fold, 1, np.int64)
+        self.rows = same_length(logit=self._logit, iou=self._iou, fold=folds)
+        if not self._iou.shape[1]:
+            raise ViceError("`iou` must be (P, T) with at least one threshold, but has none.")
+        self.folds, self._fold = np.unique(folds, return_inverse=True)
+        self._members = [np.flatnonzero(self._fold == fold) for fold in range(len(self.folds))]
+        self._columns = [np.ascontiguousarray(self._iou[rows].T) for rows in self._members]
+        if self.rows:
+            self._ranks = WeightedRanks(self._logit)
+
+    def chosen(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """The index of each fold's threshold: (F,) on the data as they are, (b, F) under weights; folds in order."""
+        if weights is None:
+            return self.chosen(np.ones((1, self.rows)))[0]
+        own, size = [], []
+        for rows, columns in zip(self._members, self._columns, strict=True):
+            drawn = np.take(weights, rows, axis=1).astype(np.float64, copy=False)
+            own.append(weighted_sums(drawn, columns))
+            size.append(drawn.sum(axis=1))
+        sums, sizes, best = np.stack(own, axis=1), np.stack(size, axis=1), []
+        for fold in range(len(self.folds)):
+            others = np.arange(len(self.folds)) != fold
+            there = np.where((sizes[:, others].sum(axis=1) > 0)[:, None], sums[:, others].sum(axis=1), sums.sum(axis=1))
+            best.append((there >= there.max(axis=1, keepdims=True) * (1 - ROUNDING)).argmax(axis=1))
+        return np.stack(best, axis=1) if best else np.zeros((len(weights), 0), np.int64)
+
+    def _values(self, weights: np.ndarray) -> np.ndarray:
+        # Replicates that choose the same thresholds share one sorting of the IoUs.
+        choices, which = np.unique(self.chosen(weights), axis=0, return_inverse=True)
+        ranks_a, spread_a = self._ranks(weights)
+        found = np.empty(len(weights))
+        for index, choice in enumerate(choices):
+            those = np.flatnonzero(which.reshape(-1) == index)
+            drawn = weights[those]
+            ranks_b, spread_b = WeightedRanks(self._iou[np.arange(self.rows), choice[self._fold]])(drawn)
+            products = np.einsum("bp,bp,bp->b", drawn, ranks_a[those], ranks_b)
+            found[those] = correlation(3 * products, spread_a[those, 0], spread_b[:, 0])
+        return found

@@ -1,0 +1,154 @@
+"""resampling: the draws, the jackknife and the intervals, against plain loops and scipy."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from torchvice.errors import ViceError
+from torchvice.metrics import resampling
+from torchvice.metrics.resampling import Interval, Resampling, interval
+from torchvice.metrics.weighted import Mean, Pearson, Spearman
+
+RNG = np.random.default_rng(20)
+
+
+def test_every_replicate_draws_n_images_and_each_as_often_as_chance_says() -> None:
+    counts = Resampling(40, seed=1).counts(0, 5000)
+    assert counts.shape == (5000, 40)
+    assert (counts.sum(axis=1) == 40).all()
+    # Of the 200,000 counts, Poisson-like: the share of zeros is (1 - 1/40)^40 = 0.3632.
+    assert (counts == 0).mean() == pytest.approx((39 / 40) ** 40, abs=0.005)
+    assert np.abs(counts.mean(axis=0) - 1).max() < 0.06
+    assert abs(np.corrcoef(counts[:-1, 0], counts[1:, 0])[0, 1]) < 0.05
+
+
+def test_draws_hang_on_seed_and_number_of_images_alone() -> None:
+    whole = Resampling(30, replicates=10).counts(0, 200)
+    other = Resampling(30, replicates=9999)
+    np.testing.assert_array_equal(other.counts(60, 130), whole[60:130])
+    np.testing.assert_array_equal(np.concatenate([other.counts(i, i + 7) for i in range(0, 196, 7)]), whole[:196])
+    assert not np.array_equal(Resampling(30, seed=1).counts(0, 200), whole)
+
+
+def test_replicates_are_the_plain_loop_over_images() -> None:
+    cluster = np.sort(RNG.integers(0, 25, 60))
+    a, b = RNG.normal(size=60), RNG.normal(size=60)
+    sampling = Resampling(25, replicates=120)
+    found = sampling.replicates_of(Spearman(a, b), cluster)
+    for replicate in range(0, 120, 17):
+        drawn = sampling.counts(replicate, replicate + 1)[0]
+        rows = [row for image in range(25) for _ in range(drawn[image]) for row in np.flatnonzero(cluster == image)]
+        assert found[replicate] == pytest.approx(scipy.stats.spearmanr(a[rows], b[rows]).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 700, 2**30])
+def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = RNG.normal(size=90), RNG.normal(size=90)
+    cluster = np.arange(90) // 3
+    expected = {s: Resampling(30, 333, seed=4).replicates_of(s(a, b), cluster) for s in (Pearson, Spearman)}
+    monkeypatch.setattr(resampling, "MEMORY", block)
+    for statistic, values in expected.items():
+        again = Resampling(30, 333, seed=4).replicates_of(statistic(a, b), cluster)
+        np.testing.assert_array_equal(again, values)
+
+
+def test_memory_is_bounded_for_many_images() -> None:
+    sampling = Resampling(50_000, replicates=20)
+    seen = []
+
+    def spy(weights: np.ndarray) -> np.ndarray:
+        seen.append(weights.shape)
+        return np.zeros(len(weights))
+
+    sampling.replicates_of(spy, np.arange(100_000) // 2)
+    assert sum(b for b, _ in seen) == 20
+    assert max(b * rows * 8 * 8 for b, rows in seen) <= 2**26
+
+
+def test_differences_are_paired() -> None:
+    # Two models that differ by a constant on every image: every replicate of the difference is that constant.
+    values, sampling = RNG.normal(size=50), Resampling(50, 300)
+    difference = sampling.replicates_of(Mean(values + 0.25)) - sampling.replicates_of(Mean(values))
+    np.testing.assert_allclose(difference, 0.25, atol=1e-12)
+
+
+def test_jackknife_leaves_out_each_image_with_all_its_rows() -> None:
+    cluster = np.array([0, 0, 1, 2, 3, 3, 4])
+    values = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
+    found = Resampling(5).jackknife_of(Mean(values), cluster)
+    np.testing.assert_allclose(found, [124 / 5, 123 / 6, 119 / 6, 79 / 5, 63 / 6])
+
+
+def test_jackknife_of_groups_has_the_acceleration_of_single_images() -> None:
+    values = RNG.exponential(size=20_000)
+    groups = Resampling(20_000).jackknife_of(Mean(values))
+    assert groups.shape == (200,)
+    # Deleting 100 of 20,000 images moves the mean by their mean deviation times 100 / 19,900.
+    variance = (200 - 1) / 200 * ((groups - groups.mean()) ** 2).sum()
+    assert variance == pytest.approx(values.var() / 20_000, rel=0.25)
+
+
+def test_percentile_by_hand() -> None:
+    # 0 .. 100: the 2.5 % quantile lies at 2.5, the 97.5 % at 97.5.
+    found = interval(50.0, np.arange(101.0))
+    assert (found.low, found.high) == pytest.approx((2.5, 97.5))
+    assert (found.level, found.method, found.undefined) == (0.95, "percentile", 0)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_limits_are_those_of_scipy(method: str, level: float) -> None:
+    x = RNG.exponential(size=60)
+    theirs = scipy.stats.bootstrap((x,), np.mean, n_resamples=999, method=method, confidence_level=level, rng=3)
+    ours = interval(
+        x.mean(),
+        theirs.bootstrap_distribution,
+        level,
+        method,
+        Resampling(60).jackknife_of(Mean(x)),  # type: ignore[arg-type]
+    )
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval), abs=1e-9)
+
+
+def test_undefined_replicates_are_counted_and_too_many_leave_no_interval() -> None:
+    replicates = np.arange(100.0)
+    replicates[:5] = np.nan
+    few = interval(50.0, replicates)
+    assert few.undefined == 5
+    assert few.low > 5
+    replicates[5] = np.nan
+    many = interval(50.0, replicates)
+    assert (math.isnan(many.low), math.isnan(many.high), many.undefined) == (True, True, 6)
+    assert json.dumps(many.to_json()) == (
+        '{"low": null, "high": null, "level": 0.95, "method": "percentile", "undefined": 6}'
+    )
+
+
+def test_edges_of_the_interval() -> None:
+    same = interval(1.0, np.ones(50), method="bca", jackknife=np.ones(10))
+    assert (same.low, same.high) == (1.0, 1.0)
+    # All replicates below the value: a finite, one-sided interval rather than NaN.
+    beyond = interval(2.0, np.linspace(0, 1, 200), method="bca", jackknife=RNG.normal(size=30))
+    assert 0.9 < beyond.low <= beyond.high <= 1
+    assert math.isnan(interval(math.nan, np.ones(50)).low)
+    assert math.isnan(interval(1.0, []).low)
+    assert math.isnan(interval(1.0, np.ones(9), method="bca", jackknife=[1.0, math.nan]).low)
+    assert Interval(0.1, 0.2, 0.95, "jackknife").to_json()["low"] == 0.1
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ViceError, match="must be 'percentile' or 'bca', but is 'BCa'"):
+        interval(0.0, [0.0], method="BCa")  # type: ignore[arg-type]
+    with pytest.raises(ViceError, match="between 0 and 1, but is 95"):
+        interval(0.0, [0.0], level=95)
+    with pytest.raises(ViceError, match="needs the `jackknife`"):
+        interval(0.0, [0.0], method="bca")
+    with pytest.raises(ViceError, match="from 0 to 2, but runs from 0 to 3"):
+        Resampling(3).replicates_of(Mean([1.0, 2.0]), [0, 3])
+    with pytest.raises(ViceError, match="needs images and replicates"):
+        Resampling(0)

@@ -1,0 +1,61 @@
+"""The comparison figure: what is drawn where, and what is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from torchvice.errors import ViceError
+from torchvice.report.comparison import MOST, comparison_figure
+from torchvice.report.style import COLUMN
+
+
+def model(name: str, vice: float | None) -> dict:
+    limits = (None, None) if vice is None else (vice - 0.1, vice + 0.1)
+    return {"name": name, "vice": vice, "vice_low": limits[0], "vice_high": limits[1]}
+
+
+def difference(first: str, second: str, value: float | None, measure: str = "vice") -> dict:
+    low, high = (None, None) if value is None else (value - 0.1, value + 0.1)
+    return {"first": first, "second": second, "measure": measure, "difference": value, "low": low, "high": high}
+
+
+def texts(axes) -> list[str]:
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_models_above_and_their_differences_below_the_largest_first() -> None:
+    models = [model("a", 0.4), model("b", 0.1), model("c", None)]
+    rows = [difference("a", "b", 0.05), difference("b", "c", -0.3), difference("a", "b", 0.2, "loss")]
+    above, below = comparison_figure(models, [*rows, difference("a", "c", None)]).axes
+    assert texts(above) == ["a", "b", "c"]
+    assert texts(below) == ["b\n−c", "a\n−b"]
+    marks = [line for line in above.lines if line.get_marker() == "o"]
+    assert [mark.get_xdata()[0] for mark in marks] == [0.4, 0.1]  # c is undefined
+
+
+def test_a_mark_is_filled_where_the_interval_leaves_out_zero() -> None:
+    figure = comparison_figure([model("a", 0.4)], [difference("a", "b", 0.3), difference("a", "c", 0.05)])
+    marks = [line for line in figure.axes[1].lines if line.get_marker() == "o"]
+    assert [mark.get_markerfacecolor() != "white" for mark in marks] == [True, False]
+
+
+def test_many_differences_are_cut_and_counted() -> None:
+    rows = [difference(f"m{i}", "m", 0.01 * i) for i in range(1, MOST + 4)]
+    below = comparison_figure([model("a", 0.4)], rows).axes[1]
+    assert len(texts(below)) == MOST
+    assert f"the largest {MOST} of {MOST + 3}" in below.get_xlabel()
+
+
+def test_nothing_is_wider_than_the_column() -> None:
+    models = [model("x" * 80, 0.4), model("$a_{b}$ <b>", 0.2)]
+    figure = comparison_figure(models, [difference("x" * 80, "y" * 80, 0.2)], title="A comparison " * 12)
+    figure.canvas.draw()
+    assert figure.get_size_inches()[0] == COLUMN
+    for axes in figure.axes:
+        for label in axes.get_yticklabels():
+            assert label.get_window_extent().x0 >= 0
+    assert "$a_{b}$ <b>" in texts(figure.axes[0])
+    with pytest.raises(ViceError, match="none came"):
+        comparison_figure([], [])
+    assert np.isfinite(figure.get_size_inches()).all()
