@@ -306,7 +306,7 @@ def write_report(
     if not paths:
         raise ViceError("A report needs a RUN, but none is given.")
     found = [measure_path(path, split) for path in paths]
-    shown = [
+    models = [
         Shown(name, one.measures, None if one.samples is None else cases_of(one.samples))
         for name, one in zip(_different_names(found), found, strict=True)
     ]
@@ -315,7 +315,7 @@ def write_report(
         out = stem if folder else stem.with_name(f"{stem.name}.html")
     return write_page(
         out,
-        shown,
+        models,
         _reader_of(found[0].samples) if pictures and found[0].samples is not None else None,
         title=title or (found[0].title if len(found) == 1 else ""),
         folder=folder,

@@ -26,7 +26,10 @@ def charts_of(measures: Measures, cases: Cases | None) -> dict[str, Any]:
     """The figures' numbers: `vice`, `reliability`, `curves`, `along` and `classes`, each None or empty without any."""
     return {
         "vice": _vice(measures),
-        "reliability": {name: _reliability(found) for name, found in measures.diagrams.reliability.items()},
+        "reliability": {
+            name: {**_reliability(found), "band": _band(measures, name)}
+            for name, found in measures.diagrams.reliability.items()
+        },
         "curves": {
             name: {
                 "t": plain_list(curve.thresholds),
@@ -70,6 +73,12 @@ def _reliability(found: Any) -> dict[str, Any]:
         "n": found.n,
         "outside": found.outside,
     }
+
+
+def _band(measures: Measures, protocol: str) -> list[list[Any]] | None:
+    """Where the bars of a calibrated model would lie, of every bin the low and the high end."""
+    found = (getattr(measures.diagrams, "bands", None) or {}).get(protocol)
+    return None if found is None else [plain_list(end) for end in found]
 
 
 def _along(cases: Cases | None) -> dict[str, Any] | None:

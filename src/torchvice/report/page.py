@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +22,11 @@ from torchvice.files import atomic
 from torchvice.measures import Measures
 from torchvice.measures.quadrants import QUADRANTS
 from torchvice.report.charts import charts_of
+from torchvice.report.numbers import number_rows, shown, tables_of, undefined_by_reason
 from torchvice.report.pixels import map_bytes, outlines, thumbnail
 from torchvice.report.rows import Cases, common_cases, disagreement, strongest_first
-from torchvice.report.style import HEAT, number
-from torchvice.report.words import DEFINITIONS, facts_of, interval_of, sentences_of
+from torchvice.report.style import HEAT
+from torchvice.report.words import DEFINITIONS, facts_of, sentences_of
 
 __all__ = ["Reader", "Shown", "write_page"]
 
@@ -50,32 +50,32 @@ class Shown:
 
 def write_page(
     path: str | os.PathLike[str],
-    shown: Shown | Sequence[Shown],
+    models: Shown | Sequence[Shown],
     reader: Reader | None = None,
     *,
     title: str = "",
     folder: bool = False,
     most_cases: int = MOST_CASES,
-    differences: Sequence[Mapping[str, Any]] | None = None,
+    comparison: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the report of a model, or of several on the same images, as one file that opens from disk.
 
     Args:
         path: the file; with `folder` the folder that gets index.html, pictures/ and cases/.
-        shown: one model, or several to compare.
+        models: one, or several to compare.
         reader: image id -> image (H, W, 3) uint8 and mask (H, W) or None. Without a reader the page holds no pixel of
             the data: maps, which are the model's, and numbers only.
         title: of the page; else the models' names.
         folder: pictures and cases as files, of all images.
         most_cases: how many images get their case embedded, the strongest first.
-        differences: rows of paired differences, {name, a, b, difference, low, high}; None: not computed.
+        comparison: what `torchvice.measures.compare` found, as JSON; None: not computed.
         progress: called with the images done and their number.
 
     Raises:
         ViceError: no model, several without tables, or tables that have no images in common.
     """
-    models = [shown] if isinstance(shown, Shown) else list(shown)
+    models = [models] if isinstance(models, Shown) else list(models)
     if not models:
         raise ViceError("A page needs a model, but none is given.")
     tables = [model.cases for model in models if model.cases is not None]
@@ -85,7 +85,7 @@ def write_page(
         tables = common_cases(tables)
         models = [Shown(model.name, model.measures, table) for model, table in zip(models, tables, strict=True)]
     path = Path(path)
-    page = _Page(models, tables, reader, folder, most_cases, progress, title, differences)
+    page = _Page(models, tables, reader, folder, most_cases, progress, title, comparison)
     target = path / "index.html" if folder else path
     with atomic(target) as part, open(part, "w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.writelines(page.pieces(path))
@@ -101,14 +101,14 @@ class _Page:
     most: int
     progress: Callable[[int, int], None] | None
     title: str
-    differences: Sequence[Mapping[str, Any]] | None
+    comparison: Mapping[str, Any] | None
 
     def pieces(self, path: Path) -> Iterator[str]:
         """The page's text, the cases last: it can be used while they are still being read."""
         from jinja2 import Environment, FileSystemLoader
 
         environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-        environment.globals["number"] = number
+        environment.filters["shown"] = shown
         cases = self._case_files(path) if self.folder else self._case_scripts()
         yield from environment.get_template("page.html.jinja").generate(**self._context(), cases=cases)
 
@@ -130,7 +130,8 @@ class _Page:
             "pictures": self.reader is not None,
             "folder": self.folder,
             "compared": len(self.models) > 1,
-            "differences": self.differences,
+            "comparison": self.comparison,
+            "scaled": any("temperature" in model.measures.diagrams.reliability for model in self.models),
             "css": (TEMPLATES / "page.css").read_text(encoding="utf-8"),
             "scripts": "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS),
             "data": _embedded(self._data(title)),
@@ -143,12 +144,11 @@ class _Page:
             "name": model.name,
             "facts": facts_of(measures, model.cases),
             "sentences": sentences_of(measures, model.cases),
-            "numbers": _numbers(measures),
-            "undefined": _by_reason(measures.undefined),
+            "numbers": number_rows(measures),
+            "undefined": undefined_by_reason(measures.undefined),
             "excluded": measures.excluded,
-            "controls": getattr(measures, "controls", None) or {},
-            "sensitivities": _flat(getattr(measures, "sensitivities", None) or {}),
-            "calibration": _flat(getattr(measures, "calibration", None) or {}),
+            "notes": list((getattr(measures, "notes", None) or {}).values()),
+            "tables": tables_of(measures),
             "counts": model.cases.counts() if model.cases is not None and model.cases.pairs else None,
         }
 
@@ -245,17 +245,14 @@ def _case(
 
 
 def _columns(table: Cases) -> dict[str, Any]:
-    pair = table.entry_class >= 0
-    p = np.where(pair, table.probability[table.entry_image, table.entry_class], np.nan)
     return {
         "loss": _packed(table.loss, "f32"),
         "ji": _packed(table.ji, "f32"),
         "confidence": _packed(table.confidence, "f32"),
         "accuracy": _packed(table.accuracy, "f32"),
         **_sets("said", table.predicted),
-        "probability": _packed(p, "f32"),
-        # From float64: 1 - p of a sure model is gone in float32.
-        "pairLoss": _packed(-np.log(np.maximum(p, 1e-300)), "f32"),
+        "probability": _packed(table.likely, "f32"),
+        "pairLoss": _packed(table.pair_loss, "f32"),
         "iou": _packed(table.quality, "f32"),
         "quadrant": _packed(table.quadrant, "u8"),
         "strength": _packed(table.strength, "f32"),
@@ -280,54 +277,3 @@ def _embedded(content: Any) -> str:
     """JSON that may stand inside a script element: neither `</script>` nor `<!--` can be in it, and it is ASCII."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-_ROWS = (
-    ("VICE", "paper.vice", "strict.vice"),
-    ("ECE-ML", "paper.ece_ml", "strict.ece_ml"),
-    ("ML-accuracy", "paper.ml_accuracy", "strict.ml_accuracy"),
-    ("F1", "paper.f1", "strict.f1"),
-    ("mAP", "classification.mean_average_precision", "strict.mean_average_precision"),
-    ("JI score, mean pair IoU", "paper.ji", "strict.ji"),
-    ("Best mIoU", "localisation.best_mean_iou", "localisation.strict_best_mean_iou"),
-    ("at threshold", "localisation.best_threshold", "localisation.strict_best_threshold"),
-    *((name.upper(), f"classification.{name}", "") for name in ("cp", "cr", "cf1", "op", "or", "of1")),
-    ("KL", "paper.kl", ""),
-    ("JS", "paper.js", ""),
-)
-
-
-def _numbers(measures: Measures) -> list[dict[str, Any]]:
-    """The table of all numbers: a name, and of either protocol the value, its interval and its definition."""
-    rows = []
-    for name, *paths in _ROWS:
-        cells = []
-        for path in paths:
-            section, _, key = path.partition(".")
-            value = getattr(measures, section)[key] if path else math.nan
-            cells.append({"path": path, "value": number(value), "interval": interval_of(measures, path)})
-        rows.append({"name": name, "cells": cells})
-    return rows
-
-
-def _by_reason(undefined: Mapping[str, str]) -> dict[str, list[str]]:
-    reasons: dict[str, list[str]] = {}
-    for path, reason in undefined.items():
-        reasons.setdefault(reason, []).append(path)
-    return reasons
-
-
-def _flat(content: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Named numbers of a nested mapping as (name, text); lists, which are for figures, are left out."""
-    rows: list[tuple[str, str]] = []
-    for name, value in content.items():
-        said = f"{before}{str(name).replace('_', ' ')}"
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{said}: ")
-        elif isinstance(value, bool | str):
-            rows.append((said, "yes" if value is True else "no" if value is False else value))
-        elif value is None or isinstance(value, int):
-            rows.append((said, number(None) if value is None else str(value)))
-        elif isinstance(value, float):
-            rows.append((said, number(value)))
-    return rows

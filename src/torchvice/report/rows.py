@@ -11,7 +11,8 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.measures import true_pairs
 from torchvice.measures.quadrants import IOU_CUTOFF, PROBABILITY_CUTOFF, QUADRANTS, quadrants_of
-from torchvice.metrics import confidence, pair_vice, sample_accuracy, sample_loss, sigmoid
+from torchvice.metrics import confidence, pair_log_likelihood, pair_vice, sample_accuracy, sample_loss, sigmoid
+from torchvice.metrics.losses import cross_entropy, softmax
 from torchvice.samples import Samples
 
 __all__ = ["NO_QUADRANT", "Cases", "cases_of", "common_cases", "disagreement", "strongest_first"]
@@ -27,11 +28,13 @@ class Cases:
     `probability` (N, C); `loss` (N,) nats; `ji`, `confidence`, `accuracy` (N,), NaN where undefined.
 
     Of entries, the true pairs and one more for every image that has none: `entry_image` (E,) a row of the images;
-    `entry_class` (E,), -1 without a pair; `quality` (E,) the pair's IoU; `area` (E,) the object's share of the image;
-    `quadrant` (E,) a place in QUADRANTS or NO_QUADRANT; `strength` (E,) in [0, 1].
+    `entry_class` (E,), -1 without a pair; `likely` (E,) the probability of the pair's class and `pair_loss` (E,) its
+    -ln, nats; `quality` (E,) the pair's IoU; `area` (E,) the object's share of the image; `quadrant` (E,) a place in
+    QUADRANTS or NO_QUADRANT; `strength` (E,) in [0, 1].
 
     `classes` (C,) names; `thresholds` and `vice_along` (T,), VICE of `strict` at each threshold; `cutoffs`;
-    `explanation` the id of the maps shown, with its `settings`; `maps` {row of the images: {class: (map, status)}}.
+    `made_by` what the manifest says of the run; `explanation` the id of the maps shown, with its `settings`; `maps`
+    {row of the images: {class: (map, status)}}.
     """
 
     classes: tuple[str, ...]
@@ -48,6 +51,8 @@ class Cases:
     accuracy: np.ndarray
     entry_image: np.ndarray
     entry_class: np.ndarray
+    likely: np.ndarray
+    pair_loss: np.ndarray
     quality: np.ndarray
     area: np.ndarray
     quadrant: np.ndarray
@@ -58,6 +63,7 @@ class Cases:
     protocol: str
     explanation: str
     settings: dict[str, Any]
+    made_by: dict[str, Any]
     maps: dict[int, dict[int, tuple[np.ndarray, str]]]
 
     def __len__(self) -> int:
@@ -87,8 +93,11 @@ def cases_of(samples: Samples) -> Cases:
     protocol = "strict" if "strict" in protocols else "paper"
     chosen = protocols[protocol]
     images = samples.of_view(chosen["view"])
-    probability = sigmoid(images.logits.astype(float))
-    targets, predicted = images.targets == 1, probability > 0.5
+    logits, targets, exclusive = images.logits.astype(float), images.targets == 1, samples.exclusive
+    probability = softmax(logits) if exclusive else sigmoid(logits)
+    predicted = probability > 0.5
+    if exclusive:  # one label an image, and one prediction: the likeliest class, of equal ones the first
+        predicted = np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None]
     row_of = {image_id: row for row, image_id in enumerate(images.image_id.tolist())}
     regions, maps = _maps_of(samples, chosen["explanation"], row_of, len(samples.classes))
     entries = _entries(samples, protocol, row_of, regions, images.height * images.width)
@@ -101,12 +110,13 @@ def cases_of(samples: Samples) -> Cases:
         targets=targets,
         predicted=predicted,
         probability=probability,
-        loss=sample_loss(images.logits, images.targets),
+        loss=(cross_entropy if exclusive else sample_loss)(images.logits, images.targets),
         ji=images.ji,
-        confidence=confidence(probability),
+        confidence=probability.max(axis=1) if exclusive else confidence(probability),
         accuracy=sample_accuracy(predicted, targets),
         protocol=protocol,
         explanation=chosen["explanation"],
+        made_by=dict(samples.manifest.get("made_by") or {}),
         settings=dict(samples.manifest["explanations"][chosen["explanation"]]),
         thresholds=samples.thresholds,
         maps=maps,
@@ -141,13 +151,14 @@ def _entries(
     """The columns of the entries: true pairs, and the images that have none."""
     count, classes = len(row_of), len(samples.classes)
     row, index = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    quality, strength, quadrant = np.zeros(0), np.zeros(0), np.zeros(0, np.int64)
+    logit, quality, strength, quadrant = np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, np.int64)
     along = np.full(len(samples.thresholds), np.nan)
     cutoffs = {"probability": PROBABILITY_CUTOFF, "iou": IOU_CUTOFF}
     if protocol == "strict":
         pairs = true_pairs(samples)
         found = quadrants_of(pairs)
         row = np.array([row_of[image_id] for image_id in pairs.image_id.tolist()], dtype=np.int64)
+        logit = pairs.logit.astype(float)
         index, quality, strength = pairs.class_index.astype(np.int64), pairs.quality, found.strength
         place = {name: at for at, name in enumerate(QUADRANTS)}
         quadrant = np.array([place[name] for name in found.name.tolist()], dtype=np.int64)
@@ -155,14 +166,15 @@ def _entries(
         cutoffs = {"probability": found.probability, "iou": found.iou}
     rest = np.setdiff1d(np.arange(count), row)
     row, index = np.concatenate([row, rest]), np.concatenate([index, np.full(len(rest), -1)])
-    area = np.array(
-        [mask_pixels.get(r * classes + c, 0) if c >= 0 else np.nan for r, c in zip(row, index, strict=True)]
-    )
+    keys = np.where(index >= 0, row * classes + index, -1).tolist()
+    area = np.array([mask_pixels.get(key, 0) if key >= 0 else np.nan for key in keys])
     none = np.full(len(rest), np.nan)
     order = np.lexsort((index, row))
     columns = {
         "entry_image": row,
         "entry_class": index,
+        "likely": np.concatenate([sigmoid(logit), none]),
+        "pair_loss": np.concatenate([-pair_log_likelihood(logit), none]),
         "quality": np.concatenate([quality, none]),
         "area": area / pixels[row] if len(row) else area,
         "quadrant": np.concatenate([quadrant, np.full(len(rest), NO_QUADRANT)]),
@@ -211,7 +223,7 @@ _OF_IMAGES = (
     *("image_id", "height", "width", "has_mask", "targets", "predicted", "probability"),
     *("loss", "ji", "confidence", "accuracy"),
 )
-_OF_ENTRIES = ("entry_image", "entry_class", "quality", "area", "quadrant", "strength")
+_OF_ENTRIES = ("entry_image", "entry_class", "likely", "pair_loss", "quality", "area", "quadrant", "strength")
 
 
 def _on_images(table: Cases, shared: set[str]) -> Cases:
@@ -239,9 +251,9 @@ def disagreement(cases: Sequence[Cases]) -> np.ndarray:
     """
     first = cases[0]
     pair = first.entry_class >= 0
-    p = np.stack([table.probability[table.entry_image, table.entry_class] for table in cases])
-    iou = np.stack([table.quality for table in cases])
-    return np.where(pair, np.ptp(p, axis=0) + np.nan_to_num(np.ptp(iou, axis=0)), 0.0)
+    range_of_p = np.ptp([table.likely for table in cases], axis=0)
+    range_of_iou = np.ptp([table.quality for table in cases], axis=0)
+    return np.where(pair, range_of_p + np.nan_to_num(range_of_iou), 0.0)
 
 
 def strongest_first(cases: Sequence[Cases]) -> Iterator[int]:

@@ -134,6 +134,24 @@ DEFINITIONS: dict[str, tuple[str, str]] = {
         "beaten where the whole interval of the paired difference lies above 0.",
     ),
     "sensitivity": ("Sensitivity", "The same question asked in another way; not the headline."),
+    "method": ("Other methods", "VICE of maps made by another method, with the same logits, and how far it differs."),
+    "retest": ("Test and retest", "VICE of the same method on mirrored or scaled images: how stable the number is."),
+    "stratum": (
+        "Strata",
+        "VICE over the pairs of a stratum alone. Within predicted or not predicted pairs the probability varies less, "
+        "which lowers any correlation.",
+    ),
+    "fold": ("Folds", "The threshold of a fold is the one of highest mean pair IoU over the other four folds."),
+    "temperature": (
+        "Temperature scaling",
+        "All logits divided by one number, chosen on another split so that the loss there is lowest. VICE of strict is "
+        "blind to it.",
+    ),
+    "difference": (
+        "Paired difference",
+        "Both models are measured on the same resampled images, so that what the images do to both drops out. p by "
+        "Holm's correction over the pairs of models.",
+    ),
     "calibration": ("Calibration", "Further measures of calibration; docs/definitions.md has each formula."),
     "disagreement": (
         "Disagreement",
@@ -161,8 +179,8 @@ def interval_of(measures: Measures, path: str) -> str:
 def _interval(found: Any) -> str:
     if not found or any(found.get(end) is None or math.isnan(found[end]) for end in ("low", "high")):
         return ""
-    level = found.get("level", 0.95)
-    return f"{level:.0%} interval {number(found['low'])} to {number(found['high'])}"
+    level = 100 * found.get("level", 0.95)
+    return f"{level:.0f} % interval {number(found['low'])} to {number(found['high'])}"
 
 
 def _with(measures: Measures, path: str) -> list[str | Number]:
@@ -235,11 +253,9 @@ def _consistency(measures: Measures) -> Sentence:
     elif abs(value) < 0.1:
         reading = "so that certainty has hardly to do with where it looks"
     else:
-        well = "better" if value > 0 else "worse"
-        much = "" if abs(value) >= 0.5 else " somewhat" if abs(value) >= 0.3 else " slightly"
-        reading = (
-            f"{surer}, the{much} {well} its map covers it" if not much else f"{surer}, its map covers it{much} {well}"
-        )
+        well, what = "better" if value > 0 else "worse", "it" if path == "strict.vice" else "the objects"
+        how = "covers" if abs(value) >= 0.5 else "tends to cover" if abs(value) >= 0.3 else "slightly tends to cover"
+        reading = f"{surer}, the {well} its map {how} {what}"
     return ["VICE is ", *_with(measures, path), f": {reading} (1 is perfect consistency, 0 none)."]
 
 
@@ -249,7 +265,7 @@ def _quadrants(cases: Cases | None) -> Sentence:
     counts, total = cases.counts(), cases.pairs
 
     def share(name: str) -> Number:
-        return Number(f"{counts[name]} ({counts[name] / total:.0%})", "quadrant")
+        return Number(f"{counts[name]} ({100 * counts[name] / total:.0f} %)", "quadrant")
 
     return [
         f"Of {total} true (image, class) pairs, ",
@@ -303,14 +319,16 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def facts_of(measures: Measures, cases: Cases | None) -> list[tuple[str, str]]:
-    """What was measured, as (name, value): model, data, method, n, protocol. What the table does not say is left out."""
+    """What was measured, as (name, value): model, data, method, n, protocol; what is not known is left out."""
     source = measures.source.get("table", {})
     if not isinstance(source, Mapping):
         return [("Table", str(source)), ("Images", str(measures.images))]
     model, data = source.get("model", {}), source.get("dataset", {})
     weights = str(model.get("weights_sha256") or "")[:12]
+    made = cases.made_by if cases is not None else {}
+    named = [made.get("network") or model.get("type"), made.get("checkpoint") and f"checkpoint {made['checkpoint']}"]
     facts = [
-        ("Model", str(model.get("network") or model.get("name") or model.get("type") or "")),
+        ("Model", " · ".join(str(part) for part in named if part)),
         ("Weights", f"SHA-256 {weights}…" if weights else ""),
         ("Data", " · ".join(str(data[key]) for key in ("root", "split") if data.get(key))),
         ("Labels from", str(data.get("labels") or "")),
@@ -319,12 +337,8 @@ def facts_of(measures: Measures, cases: Cases | None) -> list[tuple[str, str]]:
     if cases is not None:
         facts += _facts_of_maps(cases)
     versions = source.get("versions", {})
-    facts.append(
-        (
-            "Versions",
-            ", ".join(f"{name} {versions[name]}" for name in ("torchvice", "torch", "timm") if name in versions),
-        )
-    )
+    known = [f"{name} {versions[name]}" for name in ("torchvice", "torch", "timm") if name in versions]
+    facts.append(("Versions", ", ".join(known)))
     return [(name, value) for name, value in facts if value]
 
 

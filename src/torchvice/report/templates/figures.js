@@ -2,14 +2,16 @@
 const WIDEST = 1400;
 
 function ticksOf(low, high, most = 5) {
-  const raw = (high - low) / most || 1, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= raw * 0.999);
+  const raw = (high - low) / most || 1, decade = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((k) => k * decade).find((k) => k >= raw * 0.999);
   const found = [];
   for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + step * 1e-6; at += step) found.push(Math.abs(at) < step * 1e-6 ? 0 : at);
   return found;
 }
 
 const short = (value) => String(Number(value.toPrecision(6)));
+const RAISED = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+const power = (exponent) => (exponent >= -2 && exponent <= 3 ? short(10 ** exponent) : `10${[...String(exponent)].map((sign) => RAISED[sign]).join("")}`);
 
 // An empty frame: returns the drawing, and where x and y lie on it.
 function frame(box, { height, x, y, right = null, summary, top = 10, left = 52, below = 40 }) {
@@ -112,7 +114,7 @@ function drawVice() {
 function drawReliability(protocol) {
   const box = byId(`reliability-${protocol}`), found = now().charts.reliability[protocol];
   if (!found || !found.count.some((n) => n)) { sentence(box, `There is no reliability diagram of ${protocol}: no image has a confidence and an accuracy under it.`); return; }
-  const outcome = protocol === "strict" ? "precision" : "ML-accuracy", bins = found.count.length, most = Math.max(...found.count);
+  const outcome = protocol === "paper" ? "ML-accuracy" : "precision", bins = found.count.length, most = Math.max(...found.count);
   const chart = frame(box, {
     height: 330, top: 92, x: { low: 0, high: 1, ticks: [0, 0.2, 0.4, 0.6, 0.8, 1], label: `confidence (n = ${found.n}${found.outside ? `; in no bin: ${found.outside}` : ""})` },
     y: { low: 0, high: 1, ticks: [0, 0.2, 0.4, 0.6, 0.8, 1], label: outcome },
@@ -136,16 +138,22 @@ function drawReliability(protocol) {
     const gap = { x, width, y: chart.py(Math.max(right, sure)), height: Math.abs(chart.py(sure) - chart.py(right)) };
     chart.drawing.append(svg("rect", { ...gap, fill: sure > right ? "var(--blush)" : "var(--plum)" }), svg("rect", { ...gap, fill: `url(#hatch-${protocol})`, stroke: "var(--red)", "stroke-width": 0.8 }));
   });
+  if (found.band) found.count.forEach((n, at) => {
+    const [low, high] = found.band.map((end) => end[at]), x = centres[at];
+    if (!n || low === null || high === null) return;
+    chart.drawing.append(svg("path", { d: `M${x - 4} ${chart.py(low)}h8M${x} ${chart.py(low)}V${chart.py(high)}M${x - 4} ${chart.py(high)}h8`, stroke: "var(--ink)", "stroke-width": 1.2, fill: "none" }));
+  });
   chart.drawing.append(svg("line", { x1: chart.px(0), y1: chart.py(0), x2: chart.px(1), y2: chart.py(1), stroke: "var(--ink)", "stroke-dasharray": "5 4" }));
   hoverColumns(chart, centres, (at) => [`Confidence ${said(found.edges[at], 2)} to ${said(found.edges[at + 1], 2)}: ${plural(found.count[at], "image")}`,
     ...(found.count[at] ? [`mean confidence ${said(found.confidence[at])}`, `mean ${outcome} ${said(found.accuracy[at])}`] : [])]);
-  legend(box, [[block("var(--pale)"), outcome], [swatch(svg("rect", { width: 22, height: 12, fill: "var(--blush)" }), svg("rect", { width: 22, height: 12, fill: `url(#hatch-${protocol})`, stroke: "var(--red)" })), "gap to mean confidence"], [dash({ stroke: "var(--ink)", "stroke-dasharray": "5 4" }), `perfect; ECE-ML ${said(found.ece)}`]]);
+  legend(box, [[block("var(--pale)"), outcome], [swatch(svg("rect", { width: 22, height: 12, fill: "var(--blush)" }), svg("rect", { width: 22, height: 12, fill: `url(#hatch-${protocol})`, stroke: "var(--red)" })), "gap to mean confidence"], [dash({ stroke: "var(--ink)", "stroke-dasharray": "5 4" }), `perfect; ECE-ML ${said(found.ece)}`],
+    ...(found.band ? [[swatch(svg("path", { d: "M7 1h8M11 1V11M7 11h8", stroke: "var(--ink)", fill: "none" })), "where a calibrated model lies, 95 %"]] : [])]);
   tableBehind(`reliability-${protocol}-table`, () => table(`Bins of confidence, ${protocol}`, ["from", "to", "images", "mean confidence", `mean ${outcome}`],
     found.count.map((n, at) => [said(found.edges[at], 2), said(found.edges[at + 1], 2), String(n), n ? said(found.confidence[at]) : "–", n ? said(found.accuracy[at]) : "–"])));
 }
 
 function drawCurve() {
-  const box = byId("curve"), { curves, along } = now().charts, names = Object.keys(curves);
+  const box = byId("curve"), { curves, along } = now().charts, names = Object.keys(curves).sort().reverse();
   if (!names.length && !along) { sentence(box, "There is no threshold curve: no image has a mask."); return; }
   box.replaceChildren();
   const t = along ? along.t : curves[names[0]].t, ends = { low: t[0], high: t[t.length - 1] > t[0] ? t[t.length - 1] : t[0] + 0.1 };

@@ -76,12 +76,12 @@ function drawMap(canvas, [rows, columns, text], width, height) {
   context.putImageData(picture, 0, 0);
 }
 
-function outline(content, label) {
+function outline(content, label, weight) {
   const drawing = svg("svg", { viewBox: `0 0 ${content.g[0]} ${content.g[1]}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const paths = Object.entries(content.o || {}).sort(([a], [b]) => (Number(a) === label) - (Number(b) === label));
   for (const [name, d] of paths) {
-    const thick = Number(name) === label ? 2.2 : 1;
-    drawing.append(svg("path", { d, class: "edge", "stroke-width": thick + 1.6 }), svg("path", { d, class: "line", "stroke-width": thick }));
+    const thick = weight * (Number(name) === label ? 2.2 : 1);
+    drawing.append(svg("path", { d, class: "edge", "stroke-width": thick + 1.6 * weight }), svg("path", { d, class: "line", "stroke-width": thick }));
   }
   return drawing;
 }
@@ -116,7 +116,7 @@ function view(image, label, model, { map = true, lines = true, side = 160, natur
     } else if (map && !content.p) {
       box.append(el("div", { class: "absent" }, "no map"));
     }
-    if (lines && content.g) inner.append(outline(content, label));
+    if (lines && content.g) inner.append(outline(content, label, side < 100 ? 0.6 : 1));
     return content;
   });
   return box;

@@ -56,13 +56,14 @@ function drawScatter() {
   details.hidden = false;
   let low = Infinity, high = -Infinity;
   for (const v of points.x) { low = Math.min(low, v); high = Math.max(high, v); }
-  low = Math.floor(low - 0.05); high = Math.max(Math.ceil(high + 0.05), low + 1);
-  const decades = Array.from({ length: high - low + 1 }, (_, k) => low + k);
+  low = Math.max(Math.floor(low - 0.05), Math.log10(LEAST) - 0.25); high = Math.max(Math.ceil(high + 0.05), low + 1);
+  const first = Math.ceil(low - 1e-9), apart = Math.ceil((high - first) / Math.max(2, box.clientWidth / 75));
+  const decades = Array.from({ length: Math.floor((high - first) / apart) + 1 }, (_, k) => first + k * apart);
   const holder = el("div", {});
   holder.style.position = "relative";
   box.replaceChildren(holder);
   const height = Math.min(460, Math.max(300, box.clientWidth * 0.45));
-  const chart = frame(holder, { height, x: { low, high, ticks: decades, format: (v) => short(10 ** v), label: `loss of the ${pairs ? "pair" : "image"}, nats, logarithmic` },
+  const chart = frame(holder, { height, x: { low, high, ticks: decades, format: power, label: `loss of the ${pairs ? "pair" : "image"}, nats, logarithmic` },
     y: { low: 0, high: 1, ticks: [0, 0.2, 0.4, 0.6, 0.8, 1], label: quality }, summary: `Scatter plot of ${plural(count, pairs ? "pair" : "image")}: ${quality} against loss. Arrow keys walk along the loss, Enter opens a case.` });
   const scale = Math.max(2, window.devicePixelRatio || 1), canvas = el("canvas", { "aria-hidden": "true" });
   canvas.width = chart.width * scale;
@@ -123,7 +124,7 @@ function scatterWords(points, pairs) {
     ? `Each true (image, class) pair: loss is -ln p of its class. Lines: p = ${D.cutoffs.probability} and IoU = ${D.cutoffs.iou}, which do not move with the data.`
     : "Each image: its loss over all classes, and its JI score at threshold 0.1.";
   if (points.missing) words.textContent += ` ${plural(points.missing, pairs ? "pair" : "image")} without one of the two ${points.missing === 1 ? "is" : "are"} not drawn.`;
-  if (points.x.some((v) => v <= Math.log10(LEAST) + 1e-9)) words.textContent += ` A loss below ${LEAST} is drawn there.`;
+  if (points.x.some((v) => v <= Math.log10(LEAST) + 1e-9)) words.textContent += ` A loss below ${power(Math.log10(LEAST))} is drawn there.`;
   tools.replaceChildren();
   if (!N) return;
   if (PAIRS) {

@@ -53,6 +53,7 @@ function drawFigures() {
   drawVice();
   drawReliability("strict");
   drawReliability("paper");
+  if (byId("reliability-temperature")) drawReliability("temperature");
   drawCurve();
   drawClasses();
 }

@@ -1,0 +1,132 @@
+"""Numbers: the tables of the page, every cell a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torchvice.measures import Measures
+from torchvice.report.style import number
+from torchvice.report.words import interval_of
+
+__all__ = ["Table", "number_rows", "shown", "tables_of", "undefined_by_reason"]
+
+_ROWS = (
+    ("VICE", "paper.vice", "strict.vice"),
+    ("ECE-ML", "paper.ece_ml", "strict.ece_ml"),
+    ("ML-accuracy", "paper.ml_accuracy", "strict.ml_accuracy"),
+    ("F1", "paper.f1", "strict.f1"),
+    ("mAP", "classification.mean_average_precision", "strict.mean_average_precision"),
+    ("JI score, mean pair IoU", "paper.ji", "strict.ji"),
+    ("Best mIoU", "localisation.best_mean_iou", "localisation.strict_best_mean_iou"),
+    ("at threshold", "localisation.best_threshold", "localisation.strict_best_threshold"),
+    *((name.upper(), f"classification.{name}", "") for name in ("cp", "cr", "cf1", "op", "or", "of1")),
+    ("KL", "paper.kl", ""),
+    ("JS", "paper.js", ""),
+)
+# Rows by name or in a list: the section, the caption, the key of its definition.
+_SECTIONS = (
+    ("controls", "Controls: maps that know nothing, with the model's own losses", "control"),
+    ("methods", "Other explanation methods, with the model's own losses", "method"),
+    ("retests", "The same method on mirrored or scaled images", "retest"),
+    ("strata", "VICE within strata", "stratum"),
+    ("folds", "Thresholds, each chosen on the other folds", "fold"),
+)
+# Columns that stand in another's cell as its interval.
+_LIMITS = {"vice": ("vice_low", "vice_high"), "difference": ("low", "high")}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: `caption`, the key of its definition, its heads, and rows of (text, interval or "")."""
+
+    caption: str
+    term: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[tuple[str, str]]]
+
+
+def shown(value: Any) -> str:
+    """A value as a cell has it.
+
+    Example:
+        >>> [shown(value) for value in (0.5, 7, True, None, float("nan"), "held out")]
+        ['0.500', '7', '✓ yes', 'undefined', 'undefined', 'held out']
+    """
+    if isinstance(value, bool):
+        return "✓ yes" if value else "✗ no"
+    if isinstance(value, int | str):
+        return str(value)
+    return number(value)
+
+
+def number_rows(measures: Measures) -> list[dict[str, Any]]:
+    """The table of both protocols: a name, and of each the value, its interval and its definition."""
+    rows = []
+    for name, *paths in _ROWS:
+        cells = []
+        for path in paths:
+            section, _, key = path.partition(".")
+            value = getattr(measures, section)[key] if path else math.nan
+            cells.append({"path": path, "value": number(value), "interval": interval_of(measures, path)})
+        rows.append({"name": name, "cells": cells})
+    return rows
+
+
+def tables_of(measures: Measures) -> list[Table]:
+    """Everything else that the measures hold, as far as they hold it."""
+    tables = []
+    for section, caption, term in _SECTIONS:
+        content = getattr(measures, section, None) or {}
+        rows = [{"name": _plain(n), **row} for n, row in content.items()] if isinstance(content, Mapping) else content
+        if rows:
+            tables.append(_of_rows(caption, term, rows))
+    for section, caption in (("sensitivities", "Sensitivities of VICE"), ("calibration", "More on calibration")):
+        named = _flat(measures, getattr(measures, section, None) or {}, section)
+        if named:
+            tables.append(Table(caption, section.replace("ies", "y"), ("Measure", "Value"), named))
+    return tables
+
+
+def undefined_by_reason(undefined: Mapping[str, str]) -> dict[str, list[str]]:
+    """{reason: paths}."""
+    reasons: dict[str, list[str]] = {}
+    for path, reason in undefined.items():
+        reasons.setdefault(reason, []).append(path)
+    return reasons
+
+
+def _plain(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+def _of_rows(caption: str, term: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    limits = {} if "difference" in rows[0] else {"vice": ("low", "high")}
+    limits = {**limits, **{key: ends for key, ends in _LIMITS.items() if key in rows[0] and ends[0] in rows[0]}}
+    hidden = {end for ends in limits.values() for end in ends}
+    keys = [key for key, value in rows[0].items() if key not in hidden and not isinstance(value, Mapping | list)]
+    return Table(
+        caption,
+        term,
+        [_plain(key) for key in keys],
+        [[(shown(row.get(key)), _span(row, limits.get(key))) for key in keys] for row in rows],
+    )
+
+
+def _span(row: Mapping[str, Any], ends: tuple[str, str] | None) -> str:
+    if ends is None or any(row.get(end) is None for end in ends):
+        return ""
+    return f"{number(row[ends[0]])} to {number(row[ends[1]])}"
+
+
+def _flat(measures: Measures, content: Mapping[str, Any], path: str, before: str = "") -> list[list[tuple[str, str]]]:
+    """Named numbers of a nested mapping; lists, which are for figures, are left out."""
+    rows: list[list[tuple[str, str]]] = []
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            rows += _flat(measures, value, f"{path}.{name}", f"{before}{_plain(name)}: ")
+        elif not isinstance(value, list | tuple):
+            rows.append([(before + _plain(name), ""), (shown(value), interval_of(measures, f"{path}.{name}"))])
+    return rows
