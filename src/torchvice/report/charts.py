@@ -24,6 +24,7 @@ def plain_list(values: Any, digits: int = 6) -> list[Any]:
 
 def charts_of(measures: Measures, cases: Cases | None) -> dict[str, Any]:
     """The figures' numbers: `vice`, `reliability`, `curves`, `along` and `classes`, each None or empty without any."""
+    masked = cases is None or bool(cases.has_mask.any())  # without a mask `paper` counts every IoU as 0
     return {
         "vice": _vice(measures),
         "reliability": {
@@ -37,7 +38,7 @@ def charts_of(measures: Measures, cases: Cases | None) -> dict[str, Any]:
                 "best": plain_list([curve.best_threshold])[0],
             }
             for name, curve in measures.diagrams.curves.items()
-            if not np.isnan(curve.mean_iou).all()
+            if masked and not np.isnan(curve.mean_iou).all()
         },
         "along": _along(cases),
         "classes": _classes(measures),
