@@ -6,7 +6,6 @@ for the loss, the whole image and its mirror image for a convolutional network's
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from torchvice.explain import Choices, Explainer, map_status, paper_choices, ups
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.capture import evaluating
 from torchvice.explain.maps import Normalisation
+from torchvice.explain.memory import halving
 from torchvice.models.families import input_size
 
 __all__ = ["Seen", "View", "is_convolutional", "paper_view", "strict_view", "views_of"]
@@ -138,23 +138,11 @@ class View:
             yield i, Seen(logits[i], [], [], [], _nothing)
 
     def _halving(self, part: Sequence[int], work: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
-        """What `work` makes of the images; where the GPU's memory does not hold them, of half of them at a time.
+        return halving(part, work, self._shrink)
 
-        Raises:
-            ViceError: it does not hold a single one.
-        """
-        try:
-            return work(part)
-        except torch.OutOfMemoryError:
-            if len(part) == 1:
-                size = "The GPU's memory must hold a pass of one image, but does not."
-                raise ViceError(size, "Take a smaller view (--view-size), or the CPU (--device cpu).") from None
-        torch.cuda.empty_cache()
-        half = (len(part) + 1) // 2
-        self.batch_size = min(self.batch_size, half)
-        self.explainer.batch_size = min(self.explainer.batch_size, half)
-        warnings.warn(f"Out of GPU memory: on with batches of {half} images.", stacklevel=2)
-        return self._halving(part[:half], work) + self._halving(part[half:], work)
+    def _shrink(self, size: int) -> None:
+        self.batch_size = min(self.batch_size, size)
+        self.explainer.batch_size = min(self.explainer.batch_size, size)
 
     def _crop_logits(self, images: Sequence[np.ndarray], part: Sequence[int]) -> list[np.ndarray]:
         crops = torch.stack([center_crop(self._tensor(images[i]), self.side) for i in part]).to(self.device)

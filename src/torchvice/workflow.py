@@ -60,13 +60,21 @@ def assess_subject(
     method: str = "auto",
     layer: str | None = None,
     choices: Sequence[str] = (),
+    controls: bool | Sequence[str] | None = None,
+    also: Sequence[str] = (),
     device: str = "auto",
     workers: int = 2,
     targets: Any = None,
     progress: Progress | None = None,
 ) -> Samples:
-    """Steps 2 to 4 in one pass, see `torchvice.assess`; `choices` are texts, see `torchvice.explain.Choices.parse`."""
+    """Steps 2 to 4 in one pass, see `torchvice.assess`.
+
+    `choices` are texts, see `torchvice.explain.Choices.parse`; `controls` None: all, where `strict` is assessed.
+    """
     from torchvice.assessment import assess
+
+    if controls is None:
+        controls = "strict" in protocols
 
     return assess(
         subject.model,
@@ -75,6 +83,8 @@ def assess_subject(
         protocols=protocols,
         workers=workers,
         targets=targets,
+        controls=controls,
+        also=also,
         made_by=subject.made_by,
         progress=progress,
         **_how(subject, method, layer, choices, device),

@@ -27,3 +27,19 @@ def write_xml(path: Path, names: list[str]) -> None:
         for index, name in enumerate(names)
     )
     path.write_text(f"<annotation><filename>x.jpg</filename>{objects}</annotation>")
+
+
+def write_boxes(path: Path, objects: list[tuple[str, tuple[float, float, float, float], int]]) -> None:
+    """An annotation with VOC's corners (xmin, ymin, xmax, ymax), and one of a part, which is no object's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def corners(box: tuple[float, float, float, float]) -> str:
+        named = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+        return "<bndbox>" + "".join(f"<{name}>{value}</{name}>" for name, value in named) + "</bndbox>"
+
+    texts = [
+        f"<object><name>{name}</name><difficult>{difficult}</difficult>"
+        f"<part><name>head</name>{corners((1, 1, 1, 1))}</part>{corners(box)}</object>"
+        for name, box, difficult in objects
+    ]
+    path.write_text(f"<annotation>{''.join(texts)}</annotation>")

@@ -1,4 +1,4 @@
-"""binning: where an edge belongs, and bins of equal count."""
+"""binning: where an edge belongs, and bins of equal mass and of equal count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 import reference
 from torchvice.errors import ViceError
-from torchvice.metrics import equal_count_means, equal_width_edges, equal_width_index
+from torchvice.metrics import (
+    equal_count_means,
+    equal_mass_edges,
+    equal_mass_index,
+    equal_width_edges,
+    equal_width_index,
+)
 
 VICE = np.load(reference.FILES / "E_vice.npz")
 
@@ -111,3 +117,27 @@ def test_wrong_arguments() -> None:
         equal_count_means([1.0, 2.0], [0.5], 1)
     with pytest.raises(ViceError, match="`quality` must have 1 dimensions"):
         equal_count_means([1.0], [[0.5]], 1)
+
+
+def test_equal_mass_by_hand() -> None:
+    edges = equal_mass_edges([4.0, 1.0, 3.0, 2.0], 2)
+    assert edges.tolist() == [1.0, 2.5, 4.0]
+    assert equal_mass_index([1.0, 2.0, 2.5, 3.0, 4.0], edges).tolist() == [0, 0, 0, 1, 1]
+
+
+@given(st.lists(st.integers(0, 8).map(lambda level: level / 8), min_size=1, max_size=40), st.integers(1, 12))
+def test_equal_values_are_never_parted_and_all_have_a_bin(values: list[float], bins: int) -> None:
+    edges = equal_mass_edges(values, bins)
+    index = equal_mass_index(values, edges)
+    assert 1 <= len(edges) - 1 <= bins
+    assert ((index >= 0) & (index < len(edges) - 1)).all()
+    assert len({(v, i) for v, i in zip(values, index.tolist(), strict=True)}) == len(set(values))
+    # In order of the values.
+    assert (np.diff(index[np.argsort(values, kind="stable")]) >= 0).all()
+
+
+def test_equal_mass_without_values_and_of_one_value() -> None:
+    assert equal_mass_edges([], 5).tolist() == [0.0, 1.0]
+    assert equal_mass_index([0.3, 0.3], equal_mass_edges([0.3, 0.3], 5)).tolist() == [0, 0]
+    with pytest.raises(ViceError, match="`bins` must be at least 1"):
+        equal_mass_edges([0.5], 0)

@@ -1,4 +1,4 @@
-"""losses: the soft-margin loss, the sigmoid in its own precision, the likelihood of a pair."""
+"""losses: the soft-margin loss, the sigmoid in its own precision, the likelihood of a pair, and those of one label."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 import reference
 from torchvice.errors import ViceError
-from torchvice.metrics import pair_log_likelihood, sample_loss, sigmoid
-from torchvice.metrics.losses import cross_entropy, logits_and_targets, softmax, zero_one
+from torchvice.metrics import cross_entropy, log_softmax, pair_log_likelihood, sample_loss, sigmoid, softmax
+from torchvice.metrics.losses import logits_and_targets, zero_one
 
 ORIGINAL = np.load(reference.FILES / "C_each_loss.npz")
 LOGITS = hnp.arrays(np.float64, (4, 3), elements=st.floats(-15, 15))
@@ -155,16 +155,38 @@ def test_likelihood_by_hand_and_at_the_ends() -> None:
     assert found.ravel().tolist() == pytest.approx([math.log(0.75), -1000.0, 0.0, -np.inf])
 
 
-def test_cross_entropy_and_softmax_equal_torch() -> None:
-    rng = np.random.default_rng(0)
-    logits, classes = 5 * rng.normal(size=(40, 6)), rng.integers(0, 6, 40)
-    logits[0] = [800, -800, 0, 0, 0, 0]  # where the exponential overflows
-    expected = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(classes), reduction="none")
-    np.testing.assert_allclose(cross_entropy(logits, np.eye(6)[classes]), expected, rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(softmax(logits), torch.tensor(logits).softmax(1), rtol=1e-12)
+def test_cross_entropy_by_hand() -> None:
+    # Logits 0 and ln 3: probabilities 1/4 and 3/4.
+    z = [[0.0, math.log(3)]] * 2
+    assert softmax(z)[0].tolist() == pytest.approx([0.25, 0.75])
+    assert cross_entropy(z, [[1, 0], [0, 1]]).tolist() == pytest.approx([math.log(4), math.log(4 / 3)])
 
 
-def test_cross_entropy_wants_one_label_a_row() -> None:
-    for row, many in (([0, 0], 0), ([1, 1], 2)):
-        with pytest.raises(ViceError, match=f"row 1 holds {many}"):
-            cross_entropy(np.zeros((2, 2)), [[1, 0], row])
+@settings(deadline=None, max_examples=50)
+@given(LOGITS, st.lists(st.integers(0, 2), min_size=4, max_size=4), st.floats(-50, 50))
+def test_cross_entropy_is_that_of_torch_and_hangs_on_no_shift(z: np.ndarray, label: list[int], shift: float) -> None:
+    found = cross_entropy(z, np.eye(3)[label])
+    theirs = torch.nn.functional.cross_entropy(torch.tensor(z), torch.tensor(label), reduction="none")
+    assert found == pytest.approx(theirs.numpy(), abs=1e-12)
+    assert cross_entropy(z + shift, np.eye(3)[label]) == pytest.approx(found, abs=1e-9)
+    assert softmax(z).sum(axis=1) == pytest.approx(np.ones(4))
+    assert log_softmax(z) == pytest.approx(torch.log_softmax(torch.tensor(z), 1).numpy(), abs=1e-12)
+
+
+def test_cross_entropy_stays_exact_where_the_softmax_is_0() -> None:
+    assert cross_entropy([[1000.0, 0.0, -1e4]], [[0, 1, 0]]).tolist() == [1000.0]
+    assert softmax([[0.0, -np.inf]]).tolist() == [[1.0, 0.0]]
+    assert cross_entropy([[5.0]], [[1]]).tolist() == [0.0]
+    assert cross_entropy(np.zeros((0, 3)), np.zeros((0, 3))).shape == (0,)
+
+
+def test_one_label_in_every_row() -> None:
+    for targets, said in (([[0, 0]], "row 0 has 0"), ([[1, 1]], "row 0 has 2")):
+        with pytest.raises(ViceError, match=said) as error:
+            cross_entropy([[1.0, 2.0]], targets)
+        assert "exclusive=False" in error.value.way_out
+    for wrong in (np.inf, np.nan):
+        with pytest.raises(ViceError, match="must be finite"):
+            softmax([[0.0, wrong]])
+    with pytest.raises(ViceError, match="at least one class"):
+        log_softmax(np.zeros((2, 0)))

@@ -26,6 +26,7 @@ from torchvice.metrics import (
     sample_accuracy,
     sample_f1,
     sample_precision,
+    top_one_accuracy,
 )
 
 ORIGINAL = np.load(reference.FILES / "D_metrics.npz")
@@ -258,3 +259,16 @@ def test_more_wrong_arguments() -> None:
             measure([[1, 0]], [[1]])
     with pytest.raises(ViceError, match="must have 2 dimensions"):
         confidence([0.5, 0.2])
+
+
+def test_top_one_accuracy() -> None:
+    # By hand: right, wrong, and a tie that goes to the first class.
+    z, y = [[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 0.0]], [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    assert top_one_accuracy(z, y) == pytest.approx(1 / 3)
+    rng = np.random.default_rng(0)
+    z, label = rng.normal(size=(200, 5)), rng.integers(0, 5, 200)
+    theirs = sklearn.metrics.top_k_accuracy_score(label, z, k=1, labels=range(5))
+    assert top_one_accuracy(z, np.eye(5)[label]) == pytest.approx(theirs)
+    assert math.isnan(top_one_accuracy(np.zeros((0, 3)), np.zeros((0, 3))))
+    with pytest.raises(ViceError, match="one label in every row"):
+        top_one_accuracy([[1.0, 0.0]], [[1, 1]])

@@ -39,6 +39,14 @@ class Targets(StrEnum):
     exclusive = "exclusive"
 
 
+class Controls(StrEnum):
+    """Which controls are assessed beside the maps of strict."""
+
+    all = "all"
+    cheap = "cheap"
+    none = "none"
+
+
 class OneProtocol(StrEnum):
     """One protocol."""
 
@@ -137,6 +145,18 @@ def assess(
     checkpoint: str = CHECKPOINT,
     view_size: int | None = typer.Option(None, "--view-size", min=1, help="Side of strict's view, pixels."),
     crop: int | None = typer.Option(None, "--crop", min=1, help="Side of paper's centre crop, pixels."),
+    controls: Controls | None = typer.Option(
+        None,
+        "--controls",
+        help="Beside strict's maps: cheap (random, center, foreground, shuffled), all (random_weights too), none. "
+        "Default: all.",
+    ),
+    also: list[str] = typer.Option(
+        [],
+        "--also",
+        help="A further explanation of strict's view: a method, mirror, scale0.75, predicted; may come several times, "
+        "and later.",
+    ),
     targets: Targets | None = typer.Option(
         None, "--targets", help="multilabel, or exclusive: one label an image, cross-entropy and top-1 in strict."
     ),
@@ -164,10 +184,20 @@ def assess(
             choices=choice,
             device=device,
             workers=workers,
+            controls=_controls(controls),
+            also=also,
             targets=None if targets is None else targets.value,
             progress=progress,
         )
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
+
+
+def _controls(chosen: Controls | None) -> Any:
+    """The names that assess takes; None leaves the choice to it."""
+    from torchvice.assessment.extras import CHEAP
+
+    named: dict[Controls | None, Any] = {None: None, Controls.all: True, Controls.none: False, Controls.cheap: CHEAP}
+    return named[chosen]
 
 
 def _subject(

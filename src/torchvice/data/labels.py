@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import numpy as np
 
+from torchvice.data.annotations import class_indices, read_annotation
 from torchvice.data.images import check_mask, read_mask
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError
 from torchvice.files import read_npy_dict
 
 if TYPE_CHECKING:
@@ -102,14 +102,7 @@ def _from_annotations(folder: Path, classes: Sequence[str]) -> _Source:
 
     def labels_of(record: Record) -> list[int]:
         file = folder / f"{record.image_id}.xml"
-        names = _object_names(file)
-        unknown = next((name for name in names if name not in known), None)
-        if unknown is not None:
-            raise ViceError(
-                f"The annotation {file} must name known classes, but has {unknown!r}.",
-                nearest(unknown, known),
-            )
-        return [known[name] for name in names]
+        return class_indices(read_annotation(file), known, file)
 
     return _Source("Annotations", lambda record: f"{record.image_id}.xml" in files, labels_of)
 
@@ -120,12 +113,3 @@ def _from_masks(where: str, classes: Sequence[str]) -> _Source:
         return check_mask(read_mask(record.mask), len(classes), record.mask) - 1
 
     return _Source(f"masks ({where})", lambda record: record.mask is not None, labels_of)
-
-
-def _object_names(file: Path) -> list[str]:
-    """The names of the objects in a VOC annotation; objects marked `difficult` count, parts do not."""
-    try:
-        found = ElementTree.parse(file).getroot().findall("object")
-    except (ElementTree.ParseError, ValueError) as error:
-        raise ViceError(f"The annotation {file} must be XML, but cannot be read: {error}.") from None
-    return [(entry.findtext("name") or "").strip() for entry in found]

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from torchvice.data.annotations import class_indices, object_boxes, read_annotation
 from torchvice.data.images import VOID, check_mask, read_image, read_mask, stored_size
 from torchvice.data.labels import LABEL_SOURCES, targets_from
 from torchvice.errors import ViceError, nearest
@@ -124,6 +125,8 @@ class VocDataset:
             `auto` takes the first of these that covers every image of the split.
         masks: the folder of the masks; else what the list's own paths say, SegmentationClassAug, and
             SegmentationClass, in this order for each image.
+        regions: where an object lies: `masks`, or `boxes`, the union of its boxes in Annotations; `auto` takes the
+            masks where the split has any, so that a table never mixes the two.
 
     Attributes:
         root: as given, a Path.
@@ -134,12 +137,14 @@ class VocDataset:
         label_source: where the targets come from, in words.
         mask_source: where the masks come from, in words.
         masks_missing: how many images have no mask.
+        regions: `masks` or `boxes`.
+        regions_missing: how many images have none of these.
 
     Files must exist when the dataset is built; what is in them is checked when they are read.
 
     Raises:
         ViceError: no such folder or list, an empty list or a name twice, a missing image, an unlabelled one,
-            an unknown class, labels of another length.
+            an unknown class, labels of another length, or regions from boxes without any annotation.
 
     References:
         The PASCAL Visual Object Classes Challenge 2012, development kit; for the augmented masks: Semantic
@@ -154,6 +159,7 @@ class VocDataset:
         classes: Sequence[str] | None = None,
         labels: str = "auto",
         masks: str | None = None,
+        regions: str = "auto",
     ) -> None:
         if labels != "auto" and labels not in LABEL_SOURCES:
             known = ("auto", *LABEL_SOURCES)
@@ -173,6 +179,9 @@ class VocDataset:
                 f"Masks can tell at most 254 classes apart (255 is void), but there are {len(self.classes)}.",
                 "Measure these classes without masks: move the mask folders away.",
             )
+        annotation_of = _finder(self._base / "Annotations", (".xml",))
+        self._annotations = {record.image_id: annotation_of(record.image_id) for record in self.records}
+        self.regions, self.regions_missing = self._regions(regions)
         npy = (home / "cls_labels.npy" for home in self._homes)
         self.targets, self.label_source = targets_from(
             labels,
@@ -213,6 +222,47 @@ class VocDataset:
             )
         check_mask(mask, len(self.classes), record.mask)
         return mask.astype(np.uint8, copy=False)
+
+    def boxes(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The boxes of the objects in image `index`, from its XML file in Annotations; None without file or boxes.
+
+        Objects marked `difficult` have theirs too, as they count for the class labels.
+
+        Returns:
+            classes (B,) int64, 0..C-1, and boxes (B, 4) float64 in pixels: left, top, right and bottom, from 0, right
+            and bottom exclusive.
+
+        Raises:
+            ViceError: no such index, a damaged file, an unknown class, or a box that is empty or outside the image.
+        """
+        record = self._record(index)
+        file = self._annotations[record.image_id]
+        if file is None:
+            return None
+        objects = read_annotation(file)
+        boxes = object_boxes(objects, stored_size(record.image), file)
+        if boxes is None:
+            return None
+        known = {name: c for c, name in enumerate(self.classes)}
+        return np.array(class_indices(objects, known, file), dtype=np.int64), boxes
+
+    def _regions(self, regions: str) -> tuple[str, int]:
+        """Where objects lie, and how many images do not have that."""
+        if regions not in ("auto", "masks", "boxes"):
+            known = ("auto", "masks", "boxes")
+            raise ViceError(
+                f"`regions` must be one of {', '.join(known)}, but is {regions!r}.", nearest(regions, known)
+            )
+        lacking = sum(file is None for file in self._annotations.values())
+        boxed = lacking < len(self.records)
+        if regions == "boxes" and not boxed:
+            raise ViceError(
+                f"Regions from boxes need XML files in {self._base / 'Annotations'}, but no image of {self.split} has "
+                "one."
+            )
+        if regions == "boxes" or (regions == "auto" and boxed and self.masks_missing == len(self.records)):
+            return "boxes", lacking
+        return "masks", self.masks_missing
 
     def _record(self, index: int) -> Record:
         index = operator.index(index)

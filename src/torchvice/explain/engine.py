@@ -160,6 +160,16 @@ class Explainer:
             pairs = torch.tensor(scene.asked, dtype=torch.int64).reshape(-1, 2).to(logits.device)
             return Explanation(logits, pairs, maps, map_status(maps))
 
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C) the data's logits of images (N, 3, H, W), without maps and gradients.
+
+        Raises:
+            ViceError: as `Scene.forward` and `Scene.logits_of`.
+        """
+        with torch.no_grad(), evaluating(self.model):
+            scene = Scene(self.model, images, self.site, None, [], class_map=self.class_map)
+            return scene.logits_of(scene.forward(images))[0].detach()
+
 
 def _predicted(logits: torch.Tensor) -> torch.Tensor:
     return logits > 0

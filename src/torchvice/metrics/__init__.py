@@ -8,6 +8,15 @@ from torchvice.metrics.binning import (
     equal_width_edges,
     equal_width_index,
 )
+from torchvice.metrics.boxes import (
+    BoxAccuracy,
+    best_box_iou,
+    box_iou,
+    box_planes,
+    held_out_box_accuracy,
+    map_boxes,
+    max_box_accuracy,
+)
 from torchvice.metrics.calibration import Reliability, multilabel_ece, multilabel_reliability, reliability
 from torchvice.metrics.calibration_errors import (
     ClasswiseEce,
@@ -19,6 +28,7 @@ from torchvice.metrics.calibration_errors import (
 from torchvice.metrics.calibration_overview import calibration_summary
 from torchvice.metrics.consistency import Vice, js_divergence, kl_divergence, pair_vice, vice
 from torchvice.metrics.debiased import DebiasedError, debiased_error
+from torchvice.metrics.faithfulness import normalised_faithfulness
 from torchvice.metrics.losses import cross_entropy, log_softmax, pair_log_likelihood, sample_loss, sigmoid, softmax
 from torchvice.metrics.multilabel import (
     PrecisionRecall,
@@ -38,6 +48,7 @@ from torchvice.metrics.scoring import brier_score, negative_log_likelihood
 from torchvice.metrics.smoothing import smooth_ece
 
 __all__ = [
+    "BoxAccuracy",
     "ClasswiseEce",
     "DebiasedError",
     "LogitScaling",
@@ -46,6 +57,9 @@ __all__ = [
     "Reliability",
     "Vice",
     "average_precision",
+    "best_box_iou",
+    "box_iou",
+    "box_planes",
     "brier_score",
     "calibration_events",
     "calibration_summary",
@@ -61,9 +75,12 @@ __all__ = [
     "event_reliability",
     "fit_temperature",
     "fit_vector",
+    "held_out_box_accuracy",
     "js_divergence",
     "kl_divergence",
     "log_softmax",
+    "map_boxes",
+    "max_box_accuracy",
     "maximum_calibration_error",
     "mean_average_precision",
     "multilabel_accuracy",
@@ -71,6 +88,7 @@ __all__ = [
     "multilabel_f1",
     "multilabel_reliability",
     "negative_log_likelihood",
+    "normalised_faithfulness",
     "null_band",
     "pair_log_likelihood",
     "pair_vice",

@@ -140,7 +140,7 @@ def _design(values: np.ndarray, bins: int, unit: str, equal_mass: bool) -> _Desi
     else:
         sure = unit_confidence(values, unit)
         edges, of_event = bins_of(sure, bins, equal_mass)
-        index, total = of_event.reshape(n, -1), len(edges) - 1
+        index, total = of_event.reshape(n, classes if unit == "cell" else 1), len(edges) - 1
     if unit in ("cell", "class"):
         count = np.bincount(index.ravel(), minlength=total)
         sums = np.bincount(index.ravel(), values.ravel(), minlength=total)

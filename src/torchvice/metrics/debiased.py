@@ -13,6 +13,7 @@ from torchvice.metrics.calibration_errors import bins_of
 
 __all__ = ["DebiasedError", "debiased_error"]
 
+ROUNDING = 1e-24  # a variance of gaps that rounding makes
 EVENTS_PER_BIN = 10  # fewer, and the normal law of a bin's mean gap is a poor guess
 
 
@@ -84,6 +85,7 @@ def debiased_error(confidence: ArrayLike, accuracy: ArrayLike, bins: int = 20, l
     gap = right - sure
     mean = np.bincount(index, gap, minlength=len(count)) / np.maximum(count, 1)
     spread = np.bincount(index, np.square(gap - mean[index]), minlength=len(count))
+    spread[spread < ROUNDING * count] = 0
     count, mean, spread = count[several], mean[several], spread[several]
     noise, share = spread / (count - 1) / count, count / n
     squares = mean**2 - noise

@@ -182,9 +182,14 @@ def fit_vector(logits: ArrayLike, targets: ArrayLike, exclusive: bool = False) -
 
 
 def _parted(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(C,) whether no true image has a lower logit than a false one, or there are only true or only false ones."""
-    least_true = np.where(truth == 1, values, np.inf).min(axis=0)
-    return np.where(truth == 0, values, -np.inf).max(axis=0) <= least_true
+    """(C,) whether logits vary and no true image has a lower one than a false image, or one of the two is missing."""
+    least_true, greatest_false = (
+        np.where(truth == 1, values, np.inf).min(0),
+        np.where(truth == 0, values, -np.inf).max(0),
+    )
+    # Of one logit for all the bias alone can be fitted.
+    varies = (values != values[0]).any(axis=0) | ~np.isfinite(least_true - greatest_false)
+    return varies & (greatest_false <= least_true)
 
 
 def _checked(logits: ArrayLike, targets: ArrayLike, exclusive: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -1,13 +1,8 @@
-"""Samples, the table: one row per image and view, and one per image, explanation and label.
-
-It holds what the model said and what needed pixels; every measure is derived from it. On disk it is Parquet in shards,
-each put in place by a rename, beside a manifest that says what made it.
-"""
+"""The table in memory: numpy columns of images, regions and maps, beside a manifest that says what made them."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.files import atomic, read_json, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
-__all__ = ["HISTOGRAM_BINS", "SCHEMA", "STATUSES", "Images", "Maps", "Regions", "Samples", "ShardFolder"]
+__all__ = ["HISTOGRAM_BINS", "STATUSES", "Images", "Maps", "Regions", "Samples"]
 
-SCHEMA = 2
 HISTOGRAM_BINS = 256
 # `none`: a label that was not explained (the background, or an object beyond the asked labels).
 STATUSES = ("ok", "zero", "constant", "nan", "none")
@@ -214,170 +206,17 @@ class Samples:
         Raises:
             ViceError: no manifest, another schema, a damaged shard, or no shard yet.
         """
+        from torchvice.samples.shards import ShardFolder
+
         return ShardFolder(folder).read()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the table as one shard and its manifest; the folder must not hold a table yet."""
+        from torchvice.samples.shards import ShardFolder
+
         shards = ShardFolder(folder)
         if shards.manifest_path.exists():
             raise ViceError(f"The folder must be free for a new table, but {folder} holds one.")
         shards.start(self.manifest)
         shards.append(self.images, self.regions, self.maps)
         return shards.folder
-
-
-_NAMES = {
-    "images": [column.name for column in fields(Images)],
-    "regions": [column.name for column in fields(Regions)],
-    "maps": [*(column.name for column in fields(Maps)), "map_shape"],
-}
-
-
-class ShardFolder:
-    """A folder of shards: `manifest.json`, and for every shard `regions-`, `maps-` and `images-NNNNN.parquet`.
-
-    The images' file is written last: it is what makes a shard count, so that a run killed in between leaves nothing
-    half-written, and the next one writes the same shard again.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        self.manifest_path = self.folder / "manifest.json"
-
-    def start(self, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest, before the first shard and again when the counts are known."""
-        write_json(self.manifest_path, {"schema": SCHEMA, **manifest})
-
-    def manifest(self) -> dict[str, Any]:
-        """The manifest.
-
-        Raises:
-            ViceError: there is none, or it is of another schema.
-        """
-        if not self.manifest_path.is_file():
-            raise ViceError(f"{self.folder} must hold a table, but has no manifest.json.", "Run vice assess first.")
-        manifest = read_json(self.manifest_path, "The manifest")
-        if manifest.get("schema") != SCHEMA:
-            raise ViceError(
-                f"The table must be of schema {SCHEMA}, but {self.folder} is of schema {manifest.get('schema')}.",
-                "Assess the model again with this version of torchvice.",
-            )
-        return manifest
-
-    def shards(self) -> list[int]:
-        """The numbers of the finished shards, in order."""
-        found = (re.fullmatch(r"images-(\d{5})\.parquet", path.name) for path in self.folder.glob("images-*"))
-        return sorted(int(match[1]) for match in found if match)
-
-    def finished_images(self) -> set[str]:
-        """The ids of the images that finished shards hold."""
-        return {
-            image_id
-            for shard in self.shards()
-            for image_id in self._read("images", shard, ["image_id"])["image_id"].to_pylist()
-        }
-
-    def append(self, images: Images, regions: Regions, maps: Maps) -> None:
-        """Write one more shard."""
-        number = max(self.shards(), default=-1) + 1
-        for part, columns in (("regions", vars(regions)), ("maps", _flat(maps)), ("images", vars(images))):
-            self._write(part, number, columns)
-
-    def read(self) -> Samples:
-        """The whole table.
-
-        Raises:
-            ViceError: as `manifest`, or no shard is finished, or one is damaged.
-        """
-        manifest, shards = self.manifest(), self.shards()
-        if not shards:
-            raise ViceError(
-                f"{self.folder} must hold a table, but no shard of it is finished.", "Run vice assess again."
-            )
-        tables = {part: [self._read(part, shard) for shard in shards] for part in ("images", "regions", "maps")}
-        images = Images.join([Images(**_columns(table)) for table in tables["images"]])
-        regions = Regions.join([Regions(**_columns(table)) for table in tables["regions"]])
-        maps = Maps.join([_maps(table) for table in tables["maps"]])
-        return Samples(manifest, images, regions, maps)
-
-    def _write(self, part: str, number: int, columns: Mapping[str, Any]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        table = pa.table({name: _arrow(column) for name, column in columns.items()})
-        with atomic(self.folder / f"{part}-{number:05d}.parquet") as path:
-            pq.write_table(table, path, compression="zstd", write_page_checksum=True)
-
-    def _read(self, part: str, number: int, columns: list[str] | None = None) -> pa.Table:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = self.folder / f"{part}-{number:05d}.parquet"
-        try:
-            # Without the checksums a flipped bit would be another number, and nobody would know.
-            table = pq.ParquetFile(path, page_checksum_verification=True).read(columns)
-            absent = set(columns or _NAMES[part]) ^ set(table.column_names)
-            if absent:
-                raise pa.ArrowInvalid(f"its columns differ in {', '.join(sorted(absent))}")
-            return table
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise ViceError(
-                f"The shard {path} must be readable, but is not: {str(error).partition(chr(10))[0]}",
-                f"Delete images-{number:05d}.parquet and run vice assess again: only this shard is made anew.",
-            ) from None
-
-
-def _arrow(column: Any) -> pa.Array:
-    """A column for Parquet: (R, n) arrays as lists of fixed length, everything else as it is."""
-    import pyarrow as pa
-
-    if isinstance(column, pa.Array):
-        return column
-    if column.ndim == 2:
-        return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), column.shape[1])
-    # Typed, because a shard without rows must have the schema of the others.
-    return pa.array(column.tolist(), pa.string()) if column.dtype.kind in "OU" else pa.array(column)
-
-
-def _flat(maps: Maps) -> dict[str, Any]:
-    """The maps as columns: each a list of its numbers, and its shape beside it."""
-    import pyarrow as pa
-
-    return {
-        **vars(maps),
-        "map": pa.array([np.asarray(a, np.float16).ravel() for a in maps.map], pa.list_(pa.float16())),
-        "map_shape": pa.array([list(a.shape) for a in maps.map], pa.list_(pa.int32())),
-    }
-
-
-def _columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """The columns of a shard as numpy arrays."""
-    import pyarrow as pa
-
-    result = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        whole = column.combine_chunks()
-        if pa.types.is_fixed_size_list(whole.type):
-            result[name] = _numpy(whole.flatten()).reshape(len(whole), whole.type.list_size)
-        elif pa.types.is_string(whole.type):
-            result[name] = np.array(whole.to_pylist(), dtype=object)
-        elif pa.types.is_boolean(whole.type):
-            result[name] = _numpy(whole.cast(pa.uint8())).astype(bool)
-        else:
-            result[name] = _numpy(whole)
-    return result
-
-
-def _numpy(array: pa.Array) -> np.ndarray:
-    """Numbers without nulls as numpy, by DLPack: pyarrow's own to_numpy imports pandas, which takes half a second."""
-    return np.from_dlpack(array) if len(array) else np.zeros(0, array.type.to_pandas_dtype())
-
-
-def _maps(table: pa.Table) -> Maps:
-    """The maps of a shard, each in its own shape."""
-    keys = _columns(table.drop_columns(["map", "map_shape"]))
-    maps = np.empty(len(table), dtype=object)
-    shapes = table["map_shape"].to_pylist()
-    for row, (values, shape) in enumerate(zip(table["map"], shapes, strict=True)):
-        maps[row] = _numpy(values.values).reshape(shape)
-    return Maps(**keys, map=maps)

@@ -1,0 +1,6 @@
+"""assess: run a model once over a dataset. The river: image -> logits and map -> counts -> Samples."""
+
+from torchvice.assessment.reading import Dataset
+from torchvice.assessment.river import assess
+
+__all__ = ["Dataset", "assess"]

@@ -1,0 +1,233 @@
+"""Extras: explanations of strict's view beside the headline: controls, other methods, retests, other labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchvice.assessment.reading import Read
+from torchvice.assessment.rows import Alone, Rows
+from torchvice.errors import ViceError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+    from torchvice.views import Seen, View
+
+__all__ = ["CHEAP", "CONTROLS", "Extra", "extras_of", "fill"]
+
+# Made of the headline's pass; the last one takes a pass of its own.
+CHEAP = ("random", "center", "foreground", "shuffled")
+CONTROLS = (*CHEAP, "random_weights")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A further explanation.
+
+    Attributes:
+        explanation: its id.
+        role: "control", "method", "retest" or "labels". Controls are counted class by class: maps that are the same for
+            all classes would tie everywhere, and the lowest class would win every pixel.
+        settings: what the manifest says.
+        view: what the network is shown for it; None: `made` makes it of the headline.
+        made: the maps, from the image, what the headline saw of it, and its true classes.
+        partners: whether it wants the masks of other images.
+    """
+
+    explanation: str
+    role: str
+    settings: dict[str, Any]
+    view: View | None = None
+    made: Callable[[Read, Seen, list[int]], Iterator[Alone]] | None = None
+    partners: bool = False
+
+
+def extras_of(headline: View, controls: bool | Sequence[str], also: Sequence[str]) -> list[Extra]:
+    """The further explanations that are asked for.
+
+    Args:
+        headline: the view of `strict`.
+        controls: True: all of CONTROLS; False: none; else names of them.
+        also: methods, "mirror", "scaleFACTOR" and "predicted".
+
+    Raises:
+        ViceError: an unknown name, or a method that does not fit the network.
+    """
+    names = list(CONTROLS) if controls is True else [] if controls is False else list(controls)
+    for name in names:
+        if name not in CONTROLS:
+            raise ViceError(f"A control must be one of {', '.join(CONTROLS)}, but is {name!r}.")
+        if f"strict:{name}" == headline.explanation:
+            raise ViceError(f"`strict:{name}` is the headline, and cannot be a control too.", "Take --controls none.")
+    found = [_control(headline, name) for name in dict.fromkeys(names)]
+    found += [_further(headline, name) for name in also if name != headline.explainer.method]
+    return list({extra.explanation: extra for extra in found}.values())
+
+
+def _control(headline: View, name: str) -> Extra:
+    explanation = f"strict:{name}"
+    if name == "random_weights":
+        from torchvice.assessment.randomised import randomised
+
+        explainer = _explainer(headline, headline.explainer.method, randomised(headline.explainer.model, SEED))
+        view = headline.variant(explanation, explainer, labels="true")
+        return Extra(explanation, "control", {**_settings(view, "control"), "weights_seed": SEED}, view)
+    settings = {**headline.settings, "role": "control", "labels": "true", "control": name, "seed": SEED}
+    if name == "shuffled":
+        return Extra(explanation, "control", settings, made=_onto_partners, partners=True)
+    settings |= {"method": name, "site": None, "scales": [1.0], "mirror": False, "eigen_smooth": False}
+    if name == "foreground":
+        settings["normalisation"] = "none"
+
+    def made(read: Read, seen: Seen, classes: list[int]) -> Iterator[Alone]:
+        return _painted(name, settings["normalisation"], headline, read, seen, classes)
+
+    return Extra(explanation, "control", settings, made=made)
+
+
+def _further(headline: View, name: str) -> Extra:
+    from torchvice.explain import METHODS
+
+    scale = re.fullmatch(r"scale(\d+(?:\.\d+)?|\.\d+)", name)
+    if name == "mirror":
+        return _passing(headline.variant("strict:mirror", flipped=True), "retest")
+    if scale and float(scale[1]) > 0:
+        factor = float(scale[1])
+        scales = tuple(factor * size for size in headline.choices.scales)
+        return _passing(headline.variant(f"strict:scale{factor:g}", scales=scales), "retest")
+    if name == "predicted":
+        return _passing(headline.variant("strict:predicted", labels="predicted"), "labels")
+    if name in CONTROLS:
+        raise ViceError(f"{name!r} is a control, and counted as one.", "Ask for it by `controls` (--controls all).")
+    if name not in METHODS:
+        known = [*(method for method in METHODS if method not in CONTROLS), "mirror", "scale0.75", "predicted"]
+        expected = "`also` must name a method, mirror, scaleFACTOR or predicted"
+        raise ViceError(f"{expected}, but is {name!r}.", nearest(name, known))
+    smooth = headline.choices.eigen_smooth and METHODS[name].sums_channels
+    explainer = _explainer(headline, name, headline.explainer.model, smooth)
+    return _passing(headline.variant(f"strict:{name}", explainer, eigen_smooth=smooth), "method")
+
+
+def _passing(view: View, role: str) -> Extra:
+    return Extra(view.explanation, role, _settings(view, role), view)
+
+
+def _settings(view: View, role: str) -> dict[str, Any]:
+    return {"role": role, **view.settings}
+
+
+def _explainer(headline: View, method: str, model: Any, eigen_smooth: bool | None = None) -> Any:
+    """An explainer at the headline's layer."""
+    from torchvice.explain import Explainer
+
+    like = headline.explainer
+    return Explainer(
+        model,
+        method,
+        site=like.site,
+        class_map=like.class_map,
+        seed=like.seed,
+        batch_size=like.batch_size,
+        eigen_smooth=like.eigen_smooth if eigen_smooth is None else eigen_smooth,
+    )
+
+
+def _onto_partners(read: Read, seen: Seen, classes: list[int]) -> Iterator[Alone]:
+    """The headline's maps, each against the mask of another image of the class; the maps are kept with the headline."""
+    for row, c in enumerate(seen.classes):
+        if c in classes and c in read.partners:
+            mask = read.partners[c]
+            full = seen.full((mask.shape[0], mask.shape[1]))[row]
+            yield Alone(c + 1, seen.status[row], full, mask, None)
+
+
+def _painted(
+    name: str, normalisation: Any, headline: View, read: Read, seen: Seen, classes: list[int]
+) -> Iterator[Alone]:
+    """The maps of a method that asks nothing of the network, as fine as the headline's; no pass is made for them.
+
+    Random numbers hang on the stored image, the class and the seed.
+    """
+    from torchvice.explain import map_status
+    from torchvice.explain.methods import method_named
+
+    assert read.mask is not None
+    low = method_named(name).run(_scene(headline, read, seen, classes))[1]
+    full = headline.finished([low], (read.mask.shape[0], read.mask.shape[1]), normalisation)
+    status = map_status(low)
+    for row, c in enumerate(classes):
+        yield Alone(c + 1, status[row], full[row], read.mask, low[row].numpy())
+
+
+def _scene(headline: View, read: Read, seen: Seen, classes: list[int]) -> Any:
+    """A scene that has been looked at already: the logits are known, and of the activations only the size counts."""
+    import torch
+
+    from torchvice.explain.scene import Pass, Scene
+
+    # Where the headline explains no label of the image, a stride of 32 is as good as any.
+    size = seen.maps[0].shape if seen.maps else (max(1, headline.side // 32),) * 2
+
+    class Known(Scene):
+        def look(self, gradients: bool) -> Pass:
+            nothing = torch.zeros(1, 1, *size)
+            return Pass(torch.as_tensor(seen.logits)[None], nothing, nothing)
+
+    pixels: torch.Tensor = torch.tensor(read.image)[None]
+    explainer = headline.explainer
+    return Known(explainer.model, pixels, explainer.site, None, [(0, c) for c in classes], seed=SEED)
+
+
+def fill(
+    extras: Sequence[Extra],
+    rows: Mapping[str, Rows],
+    part: Sequence[Read],
+    image_ids: Sequence[str],
+    targets: np.ndarray,
+    found: dict[int, Seen],
+    advance: Callable[[int], None],
+) -> None:
+    """Make the maps of the extras and count them.
+
+    Args:
+        rows: where those of each explanation go.
+        part: the images, those without a mask too, which have no rows.
+        image_ids, targets: theirs, (N,) and (N, C).
+        found: what the headline saw, by position; asked for where an extra is made of it.
+        advance: told how many images are done.
+    """
+    masked = [position for position, read in enumerate(part) if read.mask is not None]
+    for extra in extras:
+        for position, seen in _looked(extra, part, targets, masked, found):
+            read, image_id = part[position], image_ids[position]
+            assert read.mask is not None
+            if extra.role != "control":
+                rows[extra.explanation].count(image_id, extra.explanation, seen, read.mask)
+            else:
+                classes = np.flatnonzero(targets[position]).tolist()
+                for alone in _alone(seen, read.mask) if extra.made is None else extra.made(read, seen, classes):
+                    rows[extra.explanation].count_alone(image_id, extra.explanation, alone)
+            advance(1)
+        advance(len(part) - len(masked))
+
+
+def _looked(
+    extra: Extra, part: Sequence[Read], targets: np.ndarray, masked: list[int], found: dict[int, Seen]
+) -> Iterator[tuple[int, Seen]]:
+    if extra.view is None:
+        yield from ((position, found[position]) for position in masked)
+    elif masked:
+        for place, seen in extra.view.look([part[position].image for position in masked], targets[masked]):
+            yield masked[place], seen
+
+
+def _alone(seen: Seen, mask: np.ndarray) -> Iterator[Alone]:
+    full = seen.full((mask.shape[0], mask.shape[1]))
+    for row, c in enumerate(seen.classes):
+        yield Alone(c + 1, seen.status[row], full[row], mask, seen.maps[row])

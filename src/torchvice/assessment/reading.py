@@ -1,0 +1,140 @@
+"""The dataset as the river takes it: what is asked of one, and its images read ahead, a shard at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from torchvice.errors import ViceError
+
+__all__ = ["Dataset", "Partners", "Read", "check_dataset", "kind_of_targets", "read_ahead"]
+
+
+class Dataset(Protocol):
+    """What assess asks of a dataset; `torchvice.data.VocDataset` is one, and any object with these is.
+
+    `classes` (C,) names; `targets` (N, C) of 0 and 1; `records` N objects with an `image_id` of their own; `image(i)`
+    (H, W, 3) uint8; `mask(i)` (H, W) labels with 255 = void, or None. It may have `exclusive`, true where every image
+    has exactly one label.
+    """
+
+    targets: np.ndarray
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    @property
+    def records(self) -> Sequence[Any]: ...
+
+    def image(self, index: int) -> np.ndarray: ...
+
+    def mask(self, index: int) -> np.ndarray | None: ...
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Refuse a dataset that cannot be assessed.
+
+    Raises:
+        ViceError: there is no image, or two of one id, whose rows nobody could tell apart.
+    """
+    if not len(dataset.records):
+        raise ViceError("An assessment needs images, but the dataset is empty.")
+    seen: set[str] = set()
+    for record in dataset.records:
+        if record.image_id in seen:
+            raise ViceError(
+                f"Every image must have an id of its own, but the dataset has `{record.image_id}` more than once.",
+                "Take the second one off the list.",
+            )
+        seen.add(record.image_id)
+
+
+def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
+    """ "multilabel" or "exclusive": as asked, else as the dataset says.
+
+    Raises:
+        ViceError: another word; or exclusive targets where an image has no label or several.
+    """
+    kind = targets or ("exclusive" if getattr(dataset, "exclusive", False) else "multilabel")
+    if kind not in ("multilabel", "exclusive"):
+        raise ViceError(f"`targets` must be 'multilabel' or 'exclusive', but is {targets!r}.")
+    labels = np.asarray(dataset.targets).sum(1)
+    if kind == "exclusive" and (labels != 1).any():
+        wrong = int((labels != 1).argmax())
+        raise ViceError(
+            f"Exclusive targets are one label an image, but `{dataset.records[wrong].image_id}` has "
+            f"{int(labels[wrong])}.",
+            "Assess them as multilabel (--targets multilabel).",
+        )
+    return kind
+
+
+class Partners:
+    """For an image and a class the mask of another image that shows the class: a derangement within each class.
+
+    The images of a class are laid in a circle in an order that hangs on the seed and the class alone; the partner is
+    the next one whose mask holds the class. So every mask serves once, whatever the batches are.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int = 0) -> None:
+        self.dataset, self.seed = dataset, seed
+        self._circles: dict[int, tuple[list[int], dict[int, int]]] = {}
+
+    def masks(self, index: int, mask: np.ndarray) -> dict[int, np.ndarray]:
+        """The partner's mask for each of the image's true classes that its own mask holds; none where nobody else's
+        holds it."""
+        found = {}
+        for c in np.flatnonzero(self.dataset.targets[index]).tolist():
+            other = self._next(index, c) if (mask == c + 1).any() else None
+            if other is not None:
+                found[c] = other
+        return found
+
+    def _next(self, index: int, c: int) -> np.ndarray | None:
+        if c not in self._circles:
+            members = np.flatnonzero(np.asarray(self.dataset.targets)[:, c])
+            circle = np.random.default_rng([self.seed, c]).permutation(members).tolist()
+            self._circles[c] = circle, {member: place for place, member in enumerate(circle)}
+        circle, place = self._circles[c]
+        for step in range(1, len(circle)):
+            mask = self.dataset.mask(circle[(place[index] + step) % len(circle)])
+            if mask is not None and (mask == c + 1).any():
+                return mask
+        return None
+
+
+@dataclass(frozen=True)
+class Read:
+    """An image as read from disk, and its place in the dataset; `partners` the masks of `Partners`, where asked for."""
+
+    index: int
+    image: np.ndarray
+    mask: np.ndarray | None
+    partners: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+def read_ahead(
+    dataset: Dataset, parts: Sequence[Sequence[int]], workers: int, partners: Partners | None = None
+) -> Iterator[list[Read]]:
+    """The images of one part after the other, the next one being read while the last one is at work."""
+
+    def read(index: int) -> Read:
+        mask = dataset.mask(index)
+        others = {} if partners is None or mask is None else partners.masks(index, mask)
+        return Read(index, dataset.image(index), mask, others)
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        ahead = [pool.submit(read, i) for i in parts[0]] if parts else []
+        for number in range(len(parts)):
+            current, ahead = ahead, []
+            if number + 1 < len(parts):
+                ahead = [pool.submit(read, i) for i in parts[number + 1]]
+            try:
+                yield [future.result() for future in current]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise

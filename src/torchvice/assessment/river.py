@@ -1,0 +1,210 @@
+"""The river: every image through the model once, its maps counted, a shard at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from torchvice.assessment.extras import Extra, extras_of, fill
+from torchvice.assessment.ledger import Ledger, manifest_of
+from torchvice.assessment.reading import Dataset, Partners, Read, check_dataset, kind_of_targets, read_ahead
+from torchvice.assessment.rows import Rows
+from torchvice.errors import ViceError
+from torchvice.samples import Samples, ShardFolder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from torchvice.explain import Choices
+    from torchvice.views import Seen, View
+
+__all__ = ["assess"]
+
+
+def assess(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    out: str | os.PathLike[str],
+    protocols: Sequence[Literal["paper", "strict"]] = ("paper", "strict"),
+    method: str = "auto",
+    layer: str | None = None,
+    class_map: Sequence[Sequence[int]] | None = None,
+    choices: Choices | None = None,
+    controls: bool | Sequence[str] = False,
+    also: Sequence[str] = (),
+    view_size: int | None = None,
+    crop: int | None = None,
+    mean: Sequence[float] = (0.485, 0.456, 0.406),
+    std: Sequence[float] = (0.229, 0.224, 0.225),
+    batch_size: int = 32,
+    workers: int = 2,
+    device: str = "auto",
+    shard_size: int = 128,
+    targets: Literal["multilabel", "exclusive"] | None = None,
+    made_by: dict[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Samples:
+    """Steps 2 to 4 in one pass: what the model says of every image, and how well its maps cover the objects.
+
+    Nothing is kept per pixel: every map is upsampled, normalised, counted against the mask at 60 thresholds at once,
+    and dropped; its low-resolution form stays. A killed run goes on with the first image that is not in a finished
+    shard. Called again with further `controls` or `also`, it adds them to a finished table, and makes nothing twice.
+
+    Args:
+        model: gives logits (N, C); moved to `device`, back as it was otherwise.
+        dataset: see `Dataset`. Images without a mask have logits and no regions.
+        out: the folder of the table; made if absent.
+        protocols: which of the two are assessed; each has its own views, see docs/definitions.md.
+        method, layer, class_map: as for `torchvice.Explainer`.
+        choices: how `strict` makes its maps, see `torchvice.explain.Choices`; others than the default are a labelled
+            sensitivity. `paper` is as published.
+        controls: True for all, or names: "random", "center", "foreground", "shuffled", "random_weights", of the view
+            of `strict`, see docs/definitions.md.
+        also: further explanations of that view: names of methods; "mirror" and "scaleFACTOR" (the headline's method on
+            the mirror image, or on one of FACTOR the size); "predicted" (the maps of the predicted labels).
+        view_size: pixels, the side to which `strict` resizes the whole image; None: the network's input size.
+        crop: pixels, the side of the centre crop on which `paper` takes the loss; None: the network's input size.
+        mean, std: of the normalisation, per channel, for images on [0, 1].
+        batch_size: images a forward pass; fewer where whole images go through at their own size.
+        workers: threads that read images ahead.
+        device: "auto" (CUDA where there is one, else the CPU), or a torch device.
+        shard_size: images a shard, the most that a kill can lose.
+        targets: "exclusive" where every image has exactly one label: loss, confidence and accuracy of `strict` are then
+            those of a softmax. None: as the dataset's `exclusive` says, else "multilabel".
+        made_by: what else the manifest shall say (a run, a checkpoint); it must be the same when a run goes on.
+        progress: called with (done, in all): one an image and explanation.
+
+    Returns:
+        Samples, read back from `out`.
+
+    Raises:
+        ViceError: an empty dataset, an image id twice, a damaged image, an unknown control, a method that does not fit,
+            classes that are not the model's outputs, or an `out` that holds the table of another assessment.
+    """
+    from torchvice.views import views_of
+
+    check_dataset(dataset)
+    if not protocols or set(protocols) - {"paper", "strict"}:
+        raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
+    kind = kind_of_targets(dataset, targets)
+    how: dict[str, Any] = {
+        "view_size": view_size,
+        "crop": crop,
+        "mean": mean,
+        "std": std,
+        "batch_size": batch_size,
+        "exclusive": kind == "exclusive",
+    }
+    order = [name for name in ("paper", "strict") if name in protocols]
+    views = views_of(
+        model, order, method=method, layer=layer, class_map=class_map, choices=choices, device=device, **how
+    )
+    if "strict" in views:
+        extras = extras_of(views["strict"], controls, also)
+    elif controls or also:
+        raise ViceError("Controls and further explanations are of strict's view, but `strict` is not assessed.")
+    else:
+        extras = []
+    asked = manifest_of(dataset, views, extras, kind, made_by or {})
+    ledger = Ledger.open(ShardFolder(out), asked)
+    river = _River(dataset, views, extras, ledger, workers)
+    river.run(shard_size, progress)
+    return ledger.finish()
+
+
+@dataclass
+class _River:
+    """A model's views of a dataset, on their way into a table."""
+
+    dataset: Dataset
+    views: dict[str, View]
+    extras: list[Extra]
+    ledger: Ledger
+    workers: int
+
+    def run(self, shard_size: int, progress: Callable[[int, int], None] | None) -> None:
+        """Make the shards that are not there yet, then what is added to those that are."""
+        folder, count = self.ledger.folder, len(self.dataset.records)
+        finished = folder.finished_images()
+        todo = [i for i in range(count) if self.dataset.records[i].image_id not in finished]
+        mine, beside = self.ledger.of_shards(), self.ledger.beside()
+        absent = {number: self.ledger.absent(number) for number in folder.shards()}
+        self.ledger.need(set().union(mine | beside if todo else (), *absent.values()))
+        left = len(todo) * len(mine | beside)
+        left += sum(len(folder.image_ids(number)) * len(names) for number, names in absent.items())
+        total = count * len(self.ledger.asked["explanations"])
+        steps = _Steps(max(0, total - left), total, progress)
+        self._make([todo[start : start + shard_size] for start in range(0, len(todo), shard_size)], mine, steps)
+        self._add(steps)
+
+    def _make(self, parts: list[list[int]], names: set[str], steps: _Steps) -> None:
+        """One more shard for each part: the images and the explanations that lie in shards."""
+        extras = [extra for extra in self.extras if extra.explanation in names]
+        for part in read_ahead(self.dataset, parts, self.workers, self._partners(extras)):
+            rows = Rows()
+            rows_of = dict.fromkeys(names, rows)
+            fill(extras, rows_of, part, *self._keys(part), self._headlines(part, rows, steps), steps.advance)
+            self.ledger.folder.append(rows.images(), rows.regions(), rows.maps())
+
+    def _headlines(self, part: list[Read], rows: Rows, steps: _Steps) -> dict[int, Seen]:
+        """Images and headline explanations of every protocol; returns what `strict` saw, by position."""
+        image_ids, targets = self._keys(part)
+        masked = [read.mask is not None for read in part]
+        found = {}
+        for protocol, view in self.views.items():
+            exclusive = protocol == "strict" and self.ledger.asked["targets"] == "exclusive"
+            for position, seen in view.look([read.image for read in part], targets, masked):
+                read, image_id = part[position], image_ids[position]
+                ji = None if read.mask is None else rows.count(image_id, view.explanation, seen, read.mask)
+                size = (read.image.shape[0], read.image.shape[1])
+                rows.add_image(image_id, view.name, size, targets[position], seen.logits, ji, exclusive)
+                if protocol == "strict":
+                    found[position] = seen
+                steps.advance()
+        return found
+
+    def _add(self, steps: _Steps) -> None:
+        """Lay beside every shard the explanations that it lacks."""
+        folder, place = self.ledger.folder, {record.image_id: i for i, record in enumerate(self.dataset.records)}
+        jobs = {number: self.ledger.absent(number) for number in folder.shards()}
+        jobs = {number: names for number, names in jobs.items() if names}
+        parts = [[place[image_id] for image_id in folder.image_ids(number)] for number in jobs]
+        wanted = [extra for extra in self.extras if any(extra.explanation in names for names in jobs.values())]
+        reads = read_ahead(self.dataset, parts, self.workers, self._partners(wanted))
+        for (number, names), part in zip(jobs.items(), reads, strict=True):
+            extras = [extra for extra in wanted if extra.explanation in names]
+            image_ids, targets = self._keys(part)
+            found: dict[int, Seen] = {}
+            if any(extra.view is None for extra in extras):
+                found = dict(self.views["strict"].look([read.image for read in part], targets))
+            rows = {extra.explanation: Rows() for extra in extras}
+            fill(extras, rows, part, image_ids, targets, found, steps.advance)
+            for name, mine in rows.items():
+                folder.add(number, name, mine.regions(), mine.maps())
+
+    def _keys(self, part: list[Read]) -> tuple[list[str], np.ndarray]:
+        """The ids and the targets (N, C) of some images."""
+        targets = np.array([self.dataset.targets[read.index] for read in part], dtype=np.uint8)
+        return [self.dataset.records[read.index].image_id for read in part], targets
+
+    def _partners(self, extras: Sequence[Extra]) -> Partners | None:
+        """Where the masks of other images come from, if one of the extras asks for them."""
+        return Partners(self.dataset) if any(extra.partners for extra in extras) else None
+
+
+class _Steps:
+    """Counts what is done, one an image and explanation, and tells the caller's progress function."""
+
+    def __init__(self, done: int, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self.done, self.total, self.progress = done, total, progress
+        self.advance(0)
+
+    def advance(self, by: int = 1) -> None:
+        self.done += by
+        if self.progress:
+            self.progress(self.done, self.total)

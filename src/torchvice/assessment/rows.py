@@ -1,0 +1,199 @@
+"""Rows: what the model said of an image and how its maps cover the mask, as the columns of the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchvice.errors import ViceError
+from torchvice.metrics import confidence, sample_accuracy, sample_loss, sigmoid
+from torchvice.metrics.iou import image_ji_from_counts
+from torchvice.metrics.losses import cross_entropy, softmax
+from torchvice.metrics.overlap import Overlap, competing_overlap, own_histograms
+from torchvice.metrics.own_map import OwnMaps, own_maps
+from torchvice.metrics.thresholds import PAPER_THRESHOLDS, SAMPLE_THRESHOLD
+from torchvice.samples import HISTOGRAM_BINS, Images, Maps, Regions
+
+if TYPE_CHECKING:
+    from torchvice.views import Seen
+
+__all__ = ["Alone", "Rows"]
+
+_NO_HISTOGRAM = np.zeros(HISTOGRAM_BINS, np.int64)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A map that is counted on its own: its class, status, full size (H, W), mask, and low-resolution form to keep."""
+
+    label: int
+    status: str
+    full: np.ndarray
+    mask: np.ndarray
+    low: np.ndarray | None
+
+
+@dataclass
+class _Columns:
+    """Columns that grow row by row."""
+
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add(self, **row: Any) -> None:
+        for name, value in row.items():
+            self.columns.setdefault(name, []).append(value)
+
+    def texts(self, name: str) -> np.ndarray:
+        return np.array(self.columns.get(name, []), dtype=object)
+
+    def numbers(self, name: str, dtype: Any, width: int | None = None) -> np.ndarray:
+        found = self.columns.get(name, [])
+        return np.array(found, dtype=dtype) if found or width is None else np.zeros((0, width), dtype)
+
+
+class Rows:
+    """The rows of some images, until they are a shard."""
+
+    def __init__(self) -> None:
+        self._images, self._regions, self._maps = _Columns(), _Columns(), _Columns()
+
+    def add_image(
+        self,
+        image_id: str,
+        view: str,
+        size: tuple[int, int],
+        truth: np.ndarray,
+        logits: np.ndarray,
+        ji: float | None,
+        exclusive: bool,
+    ) -> None:
+        """What the model said of an image. `ji` is None where there is no mask; `exclusive` as in `Samples`.
+
+        Raises:
+            ViceError: other logits than classes.
+        """
+        if logits.shape != truth.shape:
+            raise ViceError(
+                f"The model must have an output for each of {len(truth)} classes, but has {len(logits)}.",
+                "Give a class map from the data's classes to the model's outputs.",
+            )
+        self._images.add(
+            image_id=image_id,
+            view=view,
+            height=size[0],
+            width=size[1],
+            has_mask=ji is not None,
+            targets=truth,
+            logits=logits,
+            ji=float("nan") if ji is None else ji,
+            **_derived(logits[None], truth[None], exclusive),
+        )
+
+    def count(self, image_id: str, explanation: str, seen: Seen, mask: np.ndarray) -> float:
+        """Count the maps of one image, which compete, against its mask; returns the published JI at threshold 0.1."""
+        full = seen.full((mask.shape[0], mask.shape[1]))
+        overlap = competing_overlap(full, seen.classes, mask)
+        own = _own(full, seen.classes, mask)
+        row_of = {c + 1: row for row, c in enumerate(seen.classes)}
+        for place, label in enumerate(overlap.labels.tolist()):
+            row = row_of.get(label)
+            measured = _OWN_NOTHING if row is None else {name: column[row] for name, column in own.items()}
+            status = "none" if row is None else seen.status[row]
+            self._add_region(image_id, explanation, overlap, place, status, measured)
+            if row is not None:
+                self._maps.add(image_id=image_id, explanation=explanation, label=label, map=seen.maps[row])
+        at = [int(np.searchsorted(PAPER_THRESHOLDS, SAMPLE_THRESHOLD))]
+        rows = np.zeros(len(overlap.labels), np.int64)
+        ji = image_ji_from_counts(overlap.intersection[:, at], overlap.predicted[:, at], overlap.mask_pixels, rows, 1)
+        return float(ji[0, 0])
+
+    def count_alone(self, image_id: str, explanation: str, alone: Alone) -> None:
+        """Count one map against its own class: no other map takes pixels from it, not even in a tie."""
+        classes, full = [alone.label - 1], alone.full[None]
+        overlap = competing_overlap(full, classes, alone.mask)
+        own = {name: column[0] for name, column in _own(full, classes, alone.mask).items()}
+        place = overlap.labels.tolist().index(alone.label)
+        self._add_region(image_id, explanation, overlap, place, alone.status, own)
+        if alone.low is not None:
+            self._maps.add(image_id=image_id, explanation=explanation, label=alone.label, map=alone.low)
+
+    def _add_region(
+        self, image_id: str, explanation: str, overlap: Overlap, place: int, status: str, own: dict[str, Any]
+    ) -> None:
+        self._regions.add(
+            image_id=image_id,
+            explanation=explanation,
+            label=int(overlap.labels[place]),
+            status=status,
+            mask_pixels=overlap.mask_pixels[place],
+            predicted=overlap.predicted[place],
+            intersection=overlap.intersection[place],
+            **own,
+        )
+
+    def images(self) -> Images:
+        """The rows of images so far."""
+        rows = self._images
+        numbers = {name: rows.numbers(name, np.int32) for name in ("height", "width")}
+        numbers |= {name: rows.numbers(name, float) for name in ("loss", "confidence", "accuracy", "ji")}
+        return Images(
+            image_id=rows.texts("image_id"),
+            view=rows.texts("view"),
+            has_mask=rows.numbers("has_mask", bool),
+            targets=rows.numbers("targets", np.uint8),
+            logits=rows.numbers("logits", np.float32),
+            **numbers,
+        )
+
+    def regions(self) -> Regions:
+        """The rows of regions so far."""
+        rows = self._regions
+        counts = {name: rows.numbers(name, np.int64, len(PAPER_THRESHOLDS)) for name in ("predicted", "intersection")}
+        counts |= {name: rows.numbers(name, np.int64, HISTOGRAM_BINS) for name in ("inside", "outside")}
+        return Regions.of(
+            **{name: rows.texts(name) for name in ("image_id", "explanation", "status")},
+            **{name: rows.numbers(name, np.int64) for name in ("label", "mask_pixels")},
+            **{column.name: rows.numbers(column.name, float) for column in fields(OwnMaps)},
+            **counts,
+        )
+
+    def maps(self) -> Maps:
+        """The rows of maps so far."""
+        rows = self._maps
+        found = rows.columns.get("map", [])
+        maps = np.empty(len(found), dtype=object)
+        for row, values in enumerate(found):
+            maps[row] = values.astype(np.float16)
+        return Maps(rows.texts("image_id"), rows.texts("explanation"), rows.numbers("label", np.int64), maps)
+
+
+_OWN_NOTHING: dict[str, Any] = {
+    "inside": _NO_HISTOGRAM,
+    "outside": _NO_HISTOGRAM,
+    **{column.name: np.nan for column in fields(OwnMaps)},
+}
+
+
+def _own(full: np.ndarray, classes: list[int], mask: np.ndarray) -> dict[str, np.ndarray]:
+    """What each map says of its own object, by column of the table."""
+    inside, outside = own_histograms(full, classes, mask, HISTOGRAM_BINS)
+    return {"inside": inside, "outside": outside, **vars(own_maps(full, classes, mask))}
+
+
+def _derived(logits: np.ndarray, targets: np.ndarray, exclusive: bool) -> dict[str, float]:
+    """Loss, confidence and accuracy of an image (1, C), for readers."""
+    if exclusive:
+        p = softmax(logits)
+        return {
+            "loss": float(cross_entropy(logits, targets)[0]),
+            "confidence": float(p.max()),
+            "accuracy": float(targets[0, p[0].argmax()]),
+        }
+    p = sigmoid(logits)
+    return {
+        "loss": float(sample_loss(logits, targets)[0]),
+        "confidence": float(confidence(p)[0]),
+        "accuracy": float(sample_accuracy(p > 0.5, targets)[0]),
+    }

@@ -1,0 +1,112 @@
+"""Annotations in VOC's XML: the names of the objects and the boxes around them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from torchvice.errors import ViceError, nearest
+from torchvice.files import existing_file
+
+__all__ = ["VocObject", "class_indices", "object_boxes", "read_annotation"]
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True)
+class VocObject:
+    """An object of an annotation: `name`; `difficult`; `box`, as the file has it, or None without one."""
+
+    name: str
+    difficult: bool
+    box: tuple[float, float, float, float] | None
+
+
+class _Plain(ElementTree.TreeBuilder):
+    """Builds a tree of a file without a document type, which is where entities are declared."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError("it declares a document type, which an annotation has no use for")
+
+
+def read_annotation(file: str | os.PathLike[str]) -> list[VocObject]:
+    """The objects in a VOC annotation, in its order; those marked `difficult` count, parts of objects do not.
+
+    Nothing in the file is expanded or fetched: a document type, and with it every entity, is refused.
+
+    Raises:
+        ViceError: no such file, broken XML, a document type, or a box without four numbers.
+    """
+    file = existing_file(file, "The annotation")
+    try:
+        root = ElementTree.parse(file, ElementTree.XMLParser(target=_Plain())).getroot()
+        return [_object(entry) for entry in root.findall("object")]
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last is an unknown encoding
+        raise ViceError(f"The annotation {file} must be XML as VOC writes it, but cannot be read: {error}.") from None
+
+
+def _object(entry: ElementTree.Element) -> VocObject:
+    name = (entry.findtext("name") or "").strip()
+    place = entry.find("bndbox")
+    box = None
+    if place is not None:
+        texts = [place.findtext(corner) or "nothing" for corner in _CORNERS]
+        try:
+            left, top, right, bottom = (float(text) for text in texts)
+        except ValueError:
+            raise ValueError(f"the box of `{name}` has {', '.join(texts)} for {', '.join(_CORNERS)}") from None
+        box = left, top, right, bottom
+    return VocObject(name, (entry.findtext("difficult") or "0").strip() == "1", box)
+
+
+def class_indices(objects: Sequence[VocObject], known: Mapping[str, int], file: Path) -> list[int]:
+    """The class of every object.
+
+    Raises:
+        ViceError: a name that is none of the known ones.
+    """
+    unknown = next((found.name for found in objects if found.name not in known), None)
+    if unknown is not None:
+        message = f"The annotation {file} must name known classes, but has {unknown!r}."
+        raise ViceError(message, nearest(unknown, known))
+    return [known[found.name] for found in objects]
+
+
+def object_boxes(objects: Sequence[VocObject], size: tuple[int, int], file: Path) -> np.ndarray | None:
+    """The boxes of the objects, (B, 4) float64: left, top, right and bottom, from 0, right and bottom exclusive.
+
+    This is where VOC's corners, which count pixels from 1 and include the last one, are converted: xmin - 1, ymin - 1,
+    xmax, ymax.
+
+    Args:
+        objects: those of one annotation.
+        size: (H, W) of the image as stored.
+        file: the annotation that a sentence names.
+
+    Returns:
+        None, where no object has a box: an annotation of class labels alone.
+
+    Raises:
+        ViceError: only some objects have a box, or one is empty or reaches beyond the image.
+    """
+    lacking = [found.name for found in objects if found.box is None]
+    if len(lacking) == len(objects):
+        return None
+    if lacking:
+        raise ViceError(f"The annotation {file} must give every object a box, but `{lacking[0]}` has none.")
+    height, width = size
+    for found in objects:
+        assert found.box is not None
+        left, top, right, bottom = found.box
+        if not (1 <= left <= right <= width and 1 <= top <= bottom <= height):
+            raise ViceError(
+                f"The boxes in {file} must lie in the image of {height} x {width} (H x W), but that of `{found.name}` "
+                f"is xmin {left:g}, ymin {top:g}, xmax {right:g}, ymax {bottom:g}.",
+                "VOC counts pixels from 1 and includes the last one; boxes are drawn before any EXIF rotation.",
+            )
+    return np.array([found.box for found in objects]) - (1, 1, 0, 0)

@@ -1,0 +1,303 @@
+"""Faithfulness: what becomes of a class's probability when the pixels that its map ranks highest come or go."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from torchvice.errors import ViceError, nearest
+from torchvice.explain.imputation import impute
+from torchvice.explain.maps import upsample
+from torchvice.explain.memory import halving
+
+__all__ = ["MEASURES", "Asked", "Faithfulness", "FaithfulnessChoices", "faithfulness"]
+
+MEASURES = ("insertion", "deletion", "road")
+Baseline = Literal["mean", "blur"]
+# RISE's kernel: 11 x 11 pixels with a standard deviation of 5 at 224 pixels; here both grow with the image.
+_BLUR = 5 / 224
+
+
+@dataclass(frozen=True)
+class FaithfulnessChoices:
+    """What is asked, and how; kept in the manifest of a table.
+
+    Args:
+        measures: of "insertion", "deletion" and "road".
+        steps: into how many equal parts the pixels fall; a curve has steps + 1 points.
+        canvas: what insertion begins with: "blur", the image behind RISE's Gaussian, or "mean".
+        blank: what deletion ends with: "mean", the mean colour of the normalisation (0 in the network's input), or
+            "blur".
+        shares: of the pixels that ROAD removes, each above 0 and below 1.
+        noise: standard deviation of what ROAD adds to filled-in pixels, in the network's input.
+        orders: random orders, whose mean is the level of chance.
+        seed: of these orders, of ties and of the noise.
+
+    Raises:
+        ViceError: a value that is none of these.
+    """
+
+    measures: tuple[str, ...] = MEASURES
+    steps: int = 20
+    canvas: Baseline = "blur"
+    blank: Baseline = "mean"
+    shares: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
+    noise: float = 0.01
+    orders: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = next((name for name in self.measures if name not in MEASURES), None)
+        if unknown is not None or not self.measures:
+            asked = "nothing" if unknown is None else repr(unknown)
+            said = f"`faithfulness` must be of {', '.join(MEASURES)}, but is {asked}."
+            raise ViceError(said, nearest(unknown or "", MEASURES))
+        for name in ("canvas", "blank"):
+            if getattr(self, name) not in get_args(Baseline):
+                raise ViceError(f"`{name}` must be mean or blur, but is {getattr(self, name)!r}.")
+        if self.steps < 2 or self.orders < 1 or self.noise < 0:
+            raise ViceError(
+                "`steps` must be at least 2, `orders` at least 1 and `noise` at least 0, but they are "
+                f"{self.steps}, {self.orders} and {self.noise}."
+            )
+        if not self.shares or not all(0 < share < 1 for share in self.shares):
+            raise ViceError(f"`shares` must be one or more numbers between 0 and 1, but is {self.shares}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a manifest."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A map to be judged: the place of its `image` in the batch, its class `label`, the `map` (H, W) at the image's
+    size, and the `grid` (h, w) of the low-resolution map that it was enlarged from."""
+
+    image: int
+    label: int
+    map: torch.Tensor
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """One value for each of P maps, (P,) float64, NaN where it was not asked.
+
+    `insertion`, `deletion`: the area under the curve of p, in [0, 1]; `road`: the mean of p(least first) - p(most
+    first), in [-1, 1]. `..._random`: the mean of the same over random orders. `p_full`, `p_canvas`, `p_blank`: p on the
+    image, on what insertion begins with and on what deletion ends with.
+    """
+
+    insertion: np.ndarray
+    deletion: np.ndarray
+    road: np.ndarray
+    insertion_random: np.ndarray
+    deletion_random: np.ndarray
+    road_random: np.ndarray
+    p_full: np.ndarray
+    p_canvas: np.ndarray
+    p_blank: np.ndarray
+
+
+def faithfulness(
+    logits: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    asked: Sequence[Asked],
+    choices: FaithfulnessChoices | None = None,
+    *,
+    exclusive: bool = False,
+    batch_size: int = 32,
+) -> Faithfulness:
+    """Insertion, deletion and ROAD of maps, each beside the same of random orders.
+
+    A random order is that of noise on the map's own grid, enlarged as the map is. Noise pixel by pixel would be another
+    disturbance, not another place: it breaks the texture of the whole image, and no map could be compared with it.
+    Where the map's values are equal, a further order of this kind decides, so that an empty map is one more random
+    order. The orders of an image hang on the seed and its pixels alone, and serve all its maps of one grid.
+
+    Args:
+        logits: from images (B, 3, H, W) to the data's logits (B, C), such as `Explainer.logits`.
+        images: (N, 3, H, W), normalised, on the model's device: what the maps explain.
+        asked: P maps.
+        choices: None: the default ones.
+        exclusive: whether p is a softmax over the classes instead of a sigmoid.
+        batch_size: images a pass; all maps and steps share full batches, halved where the memory does not hold them.
+
+    Raises:
+        ViceError: a map of another size than the images, a label beyond the logits, or an image that memory does not
+            hold.
+
+    References:
+        Petsiuk et al., RISE, BMVC 2018. Rong et al., A consistent and efficient evaluation strategy for attribution
+        methods, ICML 2022.
+
+    Example:
+        >>> left = torch.zeros(1, 3, 8, 8)
+        >>> left[..., :4] = 1.0
+        >>> sees_left = lambda x: 20 * x[:, 0, :, :4].mean((1, 2))[:, None] - 10
+        >>> right_place = Asked(0, 0, left[0, 0], (2, 2))
+        >>> chosen = FaithfulnessChoices(("deletion",), steps=4)
+        >>> found = faithfulness(sees_left, left, [right_place], chosen)
+        >>> found.deletion.round(2), found.p_full.round(2), bool(found.deletion < found.deletion_random)
+        (array([0.25]), array([1.]), True)
+    """
+    chosen = choices or FaithfulnessChoices()
+    for one in asked:
+        if one.map.shape != images.shape[2:]:
+            expected, came = tuple(images.shape[2:]), tuple(one.map.shape)
+            raise ViceError(f"A map must have the size of the images, {expected}, but has {came}.")
+    if not asked:
+        return Faithfulness(*np.full((len(Faithfulness.__dataclass_fields__), 0), np.nan))
+    with torch.no_grad():
+        trial = _Trial(images, asked, chosen)
+        chance = _Passes(logits, exclusive, batch_size)
+        return _gathered(trial, asked, {name: chance(chunks) for name, chunks in trial.parts().items()}, chosen)
+
+
+class _Trial:
+    """The orders in which the pixels of a batch come and go, and the images that they make."""
+
+    def __init__(self, images: torch.Tensor, asked: Sequence[Asked], chosen: FaithfulnessChoices) -> None:
+        self.images, self.chosen = images, chosen
+        self.ranks: list[torch.Tensor] = []  # (H, W) each: 0 for the pixel that the map ranks highest
+        self.image_of: list[int] = []
+        self.random_of: dict[tuple[int, tuple[int, int]], list[int]] = {}
+        self.seeds = [_seed(chosen.seed, image) for image in images]
+        ties = {}
+        for key in dict.fromkeys((one.image, one.grid) for one in asked):
+            *noises, ties[key] = _noise(self.seeds[key[0]], chosen.orders + 1, key[1], images)
+            self.random_of[key] = [self._add(key[0], noise, noise) for noise in noises]
+        self.order_of = [self._add(one.image, one.map, ties[one.image, one.grid]) for one in asked]
+
+    def _add(self, image: int, values: torch.Tensor, ties: torch.Tensor) -> int:
+        first = ties.flatten().argsort(descending=True, stable=True)
+        order = first[values.to(ties.device).flatten()[first].argsort(descending=True, stable=True)]
+        ranks = torch.empty_like(order)
+        ranks[order] = torch.arange(len(order), device=order.device)
+        self.ranks.append(ranks.view(values.shape))
+        self.image_of.append(image)
+        return len(self.ranks) - 1
+
+    def parts(self) -> dict[str, Iterator[torch.Tensor]]:
+        """The images of each measure and of the ends of the curves, in chunks."""
+        asked: dict[str, Iterator[torch.Tensor]] = {"full": iter([self.images])}
+        if "insertion" in self.chosen.measures:
+            asked["canvas"] = iter([self._baseline(self.chosen.canvas)])
+            asked["insertion"] = self._curves(self._baseline(self.chosen.canvas), arrives=True)
+        if "deletion" in self.chosen.measures:
+            asked["blank"] = iter([self._baseline(self.chosen.blank)])
+            asked["deletion"] = self._curves(self._baseline(self.chosen.blank), arrives=False)
+        if "road" in self.chosen.measures:
+            asked["road"] = self._imputed()
+        return asked
+
+    def _baseline(self, name: str) -> torch.Tensor:
+        return _blurred(self.images) if name == "blur" else torch.zeros_like(self.images)
+
+    def _curves(self, baseline: torch.Tensor, arrives: bool) -> Iterator[torch.Tensor]:
+        """For every order the images (steps - 1, 3, H, W) between the two ends of its curve."""
+        pixels, steps = self.ranks[0].numel(), self.chosen.steps
+        counts = torch.tensor([round(pixels * step / steps) for step in range(1, steps)], device=self.images.device)
+        for rank, image in zip(self.ranks, self.image_of, strict=True):
+            first = (rank < counts[:, None, None])[:, None]
+            yield torch.where(first == arrives, self.images[image], baseline[image])
+
+    def _imputed(self) -> Iterator[torch.Tensor]:
+        """For every order and share two images (2, 3, H, W): without the lowest pixels, and without the highest."""
+        pixels = self.ranks[0].numel()
+        for rank, image in zip(self.ranks, self.image_of, strict=True):
+            generator = np.random.default_rng(self.seeds[image])
+            original, place = self.images[image].float().cpu().numpy(), rank.cpu().numpy()
+            for share in self.chosen.shares:
+                count = min(max(1, round(pixels * share)), pixels - 1)
+                noise = self.chosen.noise * generator.standard_normal(original.shape)
+                pair = [impute(original, missing, noise) for missing in (place >= pixels - count, place < count)]
+                yield torch.from_numpy(np.stack(pair)).to(self.images)
+
+
+class _Passes:
+    """Probabilities (B, C) of images that come in chunks, in full batches."""
+
+    def __init__(self, logits: Callable[[torch.Tensor], torch.Tensor], exclusive: bool, batch_size: int) -> None:
+        self.logits, self.exclusive, self.batch_size = logits, exclusive, batch_size
+
+    def __call__(self, chunks: Iterator[torch.Tensor]) -> np.ndarray:
+        """(all images, C) float64."""
+        found: list[np.ndarray] = []
+        waiting = torch.empty(0)
+        for chunk in chunks:
+            waiting = torch.cat([waiting, chunk]) if len(waiting) else chunk
+            while len(waiting) >= self.batch_size:
+                size = self.batch_size
+                found += self._pass(waiting[:size])
+                waiting = waiting[size:]
+        if len(waiting):
+            found += self._pass(waiting)
+        return np.stack(found)
+
+    def _pass(self, batch: torch.Tensor) -> list[np.ndarray]:
+        def work(part: Sequence[int]) -> list[np.ndarray]:
+            logits = self.logits(batch[part[0] : part[-1] + 1]).double()
+            return list((logits.softmax(1) if self.exclusive else logits.sigmoid()).cpu().numpy())
+
+        return halving(range(len(batch)), work, self._shrink)
+
+    def _shrink(self, size: int) -> None:
+        self.batch_size = min(self.batch_size, size)
+
+
+def _gathered(
+    trial: _Trial, asked: Sequence[Asked], found: dict[str, np.ndarray], chosen: FaithfulnessChoices
+) -> Faithfulness:
+    """The columns from the probabilities of all images."""
+    classes = found["full"].shape[1]
+    labels = np.array([one.label for one in asked])
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ViceError(f"A label must be 0 to {classes - 1}, but they are {sorted(set(labels.tolist()))}.")
+    rows, image_of = np.array([one.image for one in asked]), np.array(trial.image_of)
+    values: dict[str, np.ndarray] = {}  # of each measure, for every order and class
+    for name, start, end in (("insertion", "canvas", "full"), ("deletion", "full", "blank")):
+        if name in found:
+            between = found[name].reshape(len(image_of), chosen.steps - 1, classes)
+            ends = (found[start][image_of] + found[end][image_of]) / 2
+            values[name] = (between.sum(axis=1) + ends) / chosen.steps
+    if "road" in found:
+        least, most = found["road"].reshape(len(image_of), len(chosen.shares), 2, classes).mean(axis=1).swapaxes(0, 1)
+        values["road"] = least - most
+    columns = {name: np.full(len(asked), np.nan) for name in Faithfulness.__dataclass_fields__}
+    for name, value in values.items():
+        columns[name] = value[trial.order_of, labels]
+        randoms = [trial.random_of[one.image, one.grid] for one in asked]
+        columns[f"{name}_random"] = value[np.array(randoms), labels[:, None]].mean(axis=1)
+    for name in ("full", "canvas", "blank"):
+        if name in found:
+            columns[f"p_{name}"] = found[name][rows, labels]
+    return Faithfulness(**columns)
+
+
+def _seed(seed: int, image: torch.Tensor) -> int:
+    """The seed of an image's random stream: of the choices' seed and its pixels, whatever batch it is in."""
+    pixels = image.detach().float().cpu().contiguous().numpy().tobytes()
+    return int.from_bytes(hashlib.sha256(f"{seed} ".encode() + pixels).digest()[:8], "big") >> 1
+
+
+def _noise(seed: int, count: int, grid: tuple[int, int], images: torch.Tensor) -> torch.Tensor:
+    """(count, H, W) noise on the grid, enlarged to the images' size."""
+    noise = torch.rand((count, *grid), generator=torch.Generator().manual_seed(seed))
+    return upsample(noise, (images.shape[2], images.shape[3])).to(images.device)
+
+
+def _blurred(images: torch.Tensor) -> torch.Tensor:
+    """Images behind RISE's Gaussian, the border's pixels repeated beyond it."""
+    sigma = _BLUR * float(np.sqrt(images.shape[2] * images.shape[3]))
+    reach = max(1, round(sigma))
+    weight = torch.exp(-(torch.arange(-reach, reach + 1, device=images.device) ** 2) / (2 * sigma**2)).to(images)
+    kernel = torch.outer(weight, weight) / weight.sum() ** 2
+    padded = functional.pad(images, (reach,) * 4, mode="replicate")
+    return functional.conv2d(padded, kernel.expand(images.shape[1], 1, -1, -1), groups=images.shape[1])

@@ -1,0 +1,218 @@
+"""How strongly loss and quality go together, beside the headline: every correlation with its edges decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from torchvice.errors import ViceError, as_array, same_length
+from torchvice.metrics.partial import PartialSpearman
+from torchvice.metrics.weighted import Pearson, Spearman, WeightedStatistic, WithinSpearman
+
+__all__ = [
+    "LOSS_FLOOR",
+    "Association",
+    "log_loss_pearson",
+    "partial_spearman",
+    "pearson",
+    "pearson_is_reliable",
+    "skewness_and_kurtosis",
+    "spearman",
+    "within_spearman",
+]
+
+LOSS_FLOOR = 1e-6  # nats: below it a loss is what float32 leaves of a saturated logit
+MOST_SKEWNESS, MOST_KURTOSIS = 1.0, 2.0
+
+
+@dataclass(frozen=True)
+class Association:
+    """A correlation, or the reason why there is none.
+
+    Attributes:
+        value: in [-1, 1]; NaN where it is undefined.
+        n: rows that entered.
+        undefined: rows left out for a NaN.
+        reason: why `value` is NaN; empty where it is a number.
+    """
+
+    value: float
+    n: int
+    undefined: int = 0
+    reason: str = ""
+
+
+def complete_rows(**columns: ArrayLike) -> tuple[list[np.ndarray], int]:
+    """The rows without NaN in any column, as float64, and the number of the others.
+
+    Raises:
+        ViceError: lengths differ.
+    """
+    arrays = {name: as_array(name, column, 1) for name, column in columns.items()}
+    n = same_length(**arrays)
+    kept = ~np.any([np.isnan(array) for array in arrays.values()], axis=0)
+    return [array[kept] for array in arrays.values()], n - int(kept.sum())
+
+
+def why_undefined(named: dict[str, np.ndarray]) -> str:
+    """Why columns have no correlation: too few rows, infinite values, no spread; empty where they may have one."""
+    n = len(next(iter(named.values())))
+    if n < 3:
+        return f"{n} rows, and a correlation needs three"
+    for name, column in named.items():
+        if np.isinf(column).any():
+            return f"{name} is infinite in {int(np.isinf(column).sum())} rows"
+        if column.min() == column.max():
+            return f"{name} is {column[0]:g} everywhere"
+    return ""
+
+
+def _associate(
+    make: type[WeightedStatistic], first: dict[str, ArrayLike], further: dict[str, ArrayLike]
+) -> Association:
+    """The statistic over complete rows; the columns of `first` have to vary."""
+    columns, undefined = complete_rows(**first, **further)
+    reason = why_undefined(dict(zip(first, columns, strict=False)))
+    n = len(columns[0])
+    if reason:
+        return Association(float("nan"), n, undefined, reason)
+    value = make(*columns).value
+    return Association(value, n, undefined, "nothing is left to correlate" if np.isnan(value) else "")
+
+
+def pearson(a: ArrayLike, b: ArrayLike) -> Association:
+    """Pearson's correlation over the rows without NaN.
+
+    Args:
+        a: (P,) first column.
+        b: (P,) second column.
+
+    Returns:
+        Association; undefined with fewer than three rows, an infinite value, or a column that does not vary.
+
+    Raises:
+        ViceError: lengths differ.
+
+    References:
+        scipy.stats.pearsonr.
+
+    Example:
+        >>> pearson([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]).reason
+        'b is 5 everywhere'
+    """
+    return _associate(Pearson, {"a": a, "b": b}, {})
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> Association:
+    """Spearman's correlation, ties on the middle rank; arguments, result and edges as in `pearson`.
+
+    References:
+        scipy.stats.spearmanr.
+
+    Example:
+        >>> spearman([1.0, 2.0, 30.0, float("nan")], [0.1, 0.2, 0.3, 0.4])
+        Association(value=1.0, n=3, undefined=1, reason='')
+    """
+    return _associate(Spearman, {"a": a, "b": b}, {})
+
+
+def log_loss_pearson(loss: ArrayLike, quality: ArrayLike, floor: float = LOSS_FLOOR) -> Association:
+    """Pearson's correlation of -ln(max(loss, floor)) with quality: the published number without its skewness.
+
+    Args:
+        loss: (N,) nats, 0 or more.
+        quality: (N,) in [0, 1].
+        floor: nats; smaller losses count as this one, since the logarithm would make outliers of them.
+
+    Returns:
+        Association; edges as in `pearson`.
+
+    Raises:
+        ViceError: a negative loss, or a floor that is not positive.
+
+    Example:
+        >>> round(log_loss_pearson([0.01, 0.1, 1.0], [0.9, 0.6, 0.3]).value, 6)
+        1.0
+    """
+    losses = as_array("loss", loss, 1)
+    if not floor > 0:
+        raise ViceError(f"`floor` must be positive, but is {floor:g}.", "The logarithm of 0 is no number.")
+    if (losses < 0).any():
+        raise ViceError(f"`loss` must not be negative, but holds {losses[losses < 0][0]:g}.")
+    return _associate(Pearson, {"loss": -np.log(np.maximum(losses, floor)), "quality": quality}, {})
+
+
+def partial_spearman(a: ArrayLike, b: ArrayLike, area: ArrayLike, labels: ArrayLike) -> Association:
+    """Spearman's correlation given area and number of labels: see `PartialSpearman`.
+
+    Args:
+        a: (P,) first column.
+        b: (P,) second column.
+        area: (P,) of the object.
+        labels: (P,) number of labels of the image.
+
+    Returns:
+        Association; undefined as in `pearson`, and where area and labels determine a column.
+
+    Example:
+        >>> partial_spearman([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [7.0, 8.0, 9.0], [1, 1, 1]).reason
+        'nothing is left to correlate'
+    """
+    return _associate(PartialSpearman, {"a": a, "b": b}, {"area": area, "labels": labels})
+
+
+def within_spearman(a: ArrayLike, b: ArrayLike, group: ArrayLike) -> Association:
+    """Spearman's correlation pooled over groups after ranking within each: see `WithinSpearman`.
+
+    Args:
+        a: (P,) first column.
+        b: (P,) second column.
+        group: (P,) whole numbers, the class of each pair.
+
+    Returns:
+        Association; undefined as in `pearson`, and where no group varies in a column.
+
+    Example:
+        >>> within_spearman([1.0, 2.0, 8.0, 9.0], [0.2, 0.1, 0.9, 0.8], [0, 0, 1, 1]).value
+        -1.0
+    """
+    return _associate(WithinSpearman, {"a": a, "b": b}, {"group": group})
+
+
+def skewness_and_kurtosis(values: ArrayLike) -> tuple[float, float]:
+    """Third and fourth standardised moments of the values that are not NaN, the latter less 3: 0 and 0 of a normal.
+
+    Returns:
+        Skewness and excess kurtosis, not corrected for bias; NaN where there is no spread.
+
+    References:
+        scipy.stats.skew, scipy.stats.kurtosis.
+
+    Example:
+        >>> [round(moment, 3) for moment in skewness_and_kurtosis([0.0, 0.0, 0.0, 1.0])]
+        [1.155, -0.667]
+    """
+    array = as_array("values", values, 1)
+    array = array[~np.isnan(array)]
+    if not len(array) or not np.isfinite(array).all() or array.min() == array.max():
+        return float("nan"), float("nan")
+    apart = array - array.mean()
+    apart = apart / np.abs(apart).max()
+    variance = float((apart**2).mean())
+    return float((apart**3).mean()) / variance**1.5, float((apart**4).mean()) / variance**2 - 3
+
+
+def pearson_is_reliable(loss: ArrayLike) -> bool:
+    """Whether intervals of Pearson's correlation can be trusted: |skewness| of the losses <= 1, excess kurtosis <= 2.
+
+    With lognormal losses of log-sd 1.6 intervals that promise 95 % cover half the time, whatever the bootstrap
+    (tests/metrics/test_coverage.py). False also where the column has no spread.
+
+    Example:
+        >>> pearson_is_reliable([0.1, 0.2, 0.3, 0.4]), pearson_is_reliable([0.1, 0.1, 0.1, 0.1, 0.1, 9.0])
+        (True, False)
+    """
+    skewness, kurtosis = skewness_and_kurtosis(loss)
+    return bool(abs(skewness) <= MOST_SKEWNESS and kurtosis <= MOST_KURTOSIS)

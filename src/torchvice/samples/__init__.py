@@ -1,0 +1,9 @@
+"""Samples, the table: one row per image and view, and one per image, explanation and label.
+
+It holds what the model said and what needed pixels; every measure is derived from it.
+"""
+
+from torchvice.samples.shards import SCHEMA, ShardFolder
+from torchvice.samples.table import HISTOGRAM_BINS, STATUSES, Images, Maps, Regions, Samples
+
+__all__ = ["HISTOGRAM_BINS", "SCHEMA", "STATUSES", "Images", "Maps", "Regions", "Samples", "ShardFolder"]

@@ -1,0 +1,212 @@
+"""The table on disk: Parquet in shards, each put in place by a rename, beside a manifest that says what made it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchvice.errors import ViceError
+from torchvice.files import atomic, read_json, write_json
+from torchvice.samples.table import Images, Maps, Regions, Samples
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["SCHEMA", "ShardFolder"]
+
+SCHEMA = 2
+
+_NAMES = {
+    "images": [column.name for column in fields(Images)],
+    "regions": [column.name for column in fields(Regions)],
+    "maps": [*(column.name for column in fields(Maps)), "map_shape"],
+}
+
+
+class ShardFolder:
+    """A folder of shards: `manifest.json`, and for every shard `regions-`, `maps-` and `images-NNNNN.parquet`.
+
+    The images' file is written last: it is what makes a shard count, so that a run killed in between leaves nothing
+    half-written, and the next one writes the same shard again. An explanation that is added later lies beside a shard
+    as `maps-NNNNN-ID.parquet` and `regions-NNNNN-ID.parquet`, the second of which makes it count; it is read when the
+    manifest lists it under `added`, which it does once every shard has it.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.manifest_path = self.folder / "manifest.json"
+
+    def start(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest, before the first shard and again when the counts are known."""
+        write_json(self.manifest_path, {"schema": SCHEMA, **manifest})
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest.
+
+        Raises:
+            ViceError: there is none, or it is of another schema.
+        """
+        if not self.manifest_path.is_file():
+            raise ViceError(f"{self.folder} must hold a table, but has no manifest.json.", "Run vice assess first.")
+        manifest = read_json(self.manifest_path, "The manifest")
+        if manifest.get("schema") != SCHEMA:
+            raise ViceError(
+                f"The table must be of schema {SCHEMA}, but {self.folder} is of schema {manifest.get('schema')}.",
+                "Assess the model again with this version of torchvice.",
+            )
+        return manifest
+
+    def shards(self) -> list[int]:
+        """The numbers of the finished shards, in order."""
+        found = (re.fullmatch(r"images-(\d{5})\.parquet", path.name) for path in self.folder.glob("images-*"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def finished_images(self) -> set[str]:
+        """The ids of the images that finished shards hold."""
+        return {
+            image_id
+            for shard in self.shards()
+            for image_id in self._read("images", shard, ["image_id"])["image_id"].to_pylist()
+        }
+
+    def image_ids(self, number: int) -> list[str]:
+        """The ids of the images of a finished shard, each once, in the order of their rows."""
+        return list(dict.fromkeys(self._read("images", number, ["image_id"])["image_id"].to_pylist()))
+
+    def append(self, images: Images, regions: Regions, maps: Maps) -> None:
+        """Write one more shard."""
+        number = max(self.shards(), default=-1) + 1
+        for left in self.folder.glob(f"regions-{number:05d}-*.parquet"):  # added to other images, whose shard is gone
+            left.unlink()
+        for part, columns in (("regions", vars(regions)), ("maps", _flat(maps)), ("images", vars(images))):
+            self._write(part, number, columns)
+
+    def has(self, number: int, explanation: str) -> bool:
+        """Whether an explanation was added to a shard."""
+        return self._path("regions", number, explanation).is_file()
+
+    def add(self, number: int, explanation: str, regions: Regions, maps: Maps) -> None:
+        """Lay the rows of one more explanation beside a shard."""
+        for part, columns in (("maps", _flat(maps)), ("regions", vars(regions))):
+            self._write(part, number, columns, explanation)
+
+    def read(self) -> Samples:
+        """The whole table.
+
+        Raises:
+            ViceError: as `manifest`, or no shard is finished, or one is damaged.
+        """
+        manifest, shards = self.manifest(), self.shards()
+        if not shards:
+            raise ViceError(
+                f"{self.folder} must hold a table, but no shard of it is finished.", "Run vice assess again."
+            )
+        tables = {part: [self._read(part, shard) for shard in shards] for part in ("images", "regions", "maps")}
+        for explanation in manifest.get("added", ()):
+            for part in ("regions", "maps"):
+                tables[part] += [self._read(part, shard, None, explanation) for shard in shards]
+        images = Images.join([Images(**_columns(table)) for table in tables["images"]])
+        regions = Regions.join([Regions(**_columns(table)) for table in tables["regions"]])
+        maps = Maps.join([_maps(table) for table in tables["maps"]])
+        return Samples(manifest, images, regions, maps)
+
+    def _path(self, part: str, number: int, explanation: str | None) -> Path:
+        beside = "" if explanation is None else f"-{_slug(explanation)}"
+        return self.folder / f"{part}-{number:05d}{beside}.parquet"
+
+    def _write(self, part: str, number: int, columns: Mapping[str, Any], explanation: str | None = None) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table({name: _arrow(column) for name, column in columns.items()})
+        with atomic(self._path(part, number, explanation)) as path:
+            pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+
+    def _read(
+        self, part: str, number: int, columns: list[str] | None = None, explanation: str | None = None
+    ) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self._path(part, number, explanation)
+        try:
+            # Without the checksums a flipped bit would be another number, and nobody would know.
+            table = pq.ParquetFile(path, page_checksum_verification=True).read(columns)
+            absent = set(columns or _NAMES[part]) ^ set(table.column_names)
+            if absent:
+                raise pa.ArrowInvalid(f"its columns differ in {', '.join(sorted(absent))}")
+            return table
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            counts = self._path("images" if explanation is None else "regions", number, explanation).name
+            again = "" if explanation is None else f", asking for {explanation.partition(':')[2]}"
+            raise ViceError(
+                f"The shard {path} must be readable, but is not: {str(error).partition(chr(10))[0]}",
+                f"Delete {counts} and run vice assess again{again}: only this shard is made anew.",
+            ) from None
+
+
+def _slug(explanation: str) -> str:
+    """An explanation's id as part of a file's name."""
+    return re.sub(r"[^\w.-]", "-", explanation)
+
+
+def _arrow(column: Any) -> pa.Array:
+    """A column for Parquet: (R, n) arrays as lists of fixed length, everything else as it is."""
+    import pyarrow as pa
+
+    if isinstance(column, pa.Array):
+        return column
+    if column.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), column.shape[1])
+    # Typed, because a shard without rows must have the schema of the others.
+    return pa.array(column.tolist(), pa.string()) if column.dtype.kind in "OU" else pa.array(column)
+
+
+def _flat(maps: Maps) -> dict[str, Any]:
+    """The maps as columns: each a list of its numbers, and its shape beside it."""
+    import pyarrow as pa
+
+    return {
+        **vars(maps),
+        "map": pa.array([np.asarray(a, np.float16).ravel() for a in maps.map], pa.list_(pa.float16())),
+        "map_shape": pa.array([list(a.shape) for a in maps.map], pa.list_(pa.int32())),
+    }
+
+
+def _columns(table: pa.Table) -> dict[str, np.ndarray]:
+    """The columns of a shard as numpy arrays."""
+    import pyarrow as pa
+
+    result = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        whole = column.combine_chunks()
+        if pa.types.is_fixed_size_list(whole.type):
+            result[name] = _numpy(whole.flatten()).reshape(len(whole), whole.type.list_size)
+        elif pa.types.is_string(whole.type):
+            result[name] = np.array(whole.to_pylist(), dtype=object)
+        elif pa.types.is_boolean(whole.type):
+            result[name] = _numpy(whole.cast(pa.uint8())).astype(bool)
+        else:
+            result[name] = _numpy(whole)
+    return result
+
+
+def _numpy(array: pa.Array) -> np.ndarray:
+    """Numbers without nulls as numpy, by DLPack: pyarrow's own to_numpy imports pandas, which takes half a second."""
+    return np.from_dlpack(array) if len(array) else np.zeros(0, array.type.to_pandas_dtype())
+
+
+def _maps(table: pa.Table) -> Maps:
+    """The maps of a shard, each in its own shape."""
+    keys = _columns(table.drop_columns(["map", "map_shape"]))
+    maps = np.empty(len(table), dtype=object)
+    shapes = table["map_shape"].to_pylist()
+    for row, (values, shape) in enumerate(zip(table["map"], shapes, strict=True)):
+        maps[row] = _numpy(values.values).reshape(shape)
+    return Maps(**keys, map=maps)
