@@ -11,7 +11,7 @@ from torchvice.measures import Measures
 from torchvice.report.style import number
 from torchvice.report.words import interval_of
 
-__all__ = ["Table", "number_rows", "shown", "tables_of", "undefined_by_reason"]
+__all__ = ["Table", "number_rows", "numbers_beside", "shown", "tables_of", "undefined_by_reason"]
 
 _ROWS = (
     ("VICE", "paper.vice", "strict.vice"),
@@ -25,6 +25,14 @@ _ROWS = (
     *((name.upper(), f"classification.{name}", "") for name in ("cp", "cr", "cf1", "op", "or", "of1")),
     ("KL", "paper.kl", ""),
     ("JS", "paper.js", ""),
+)
+_HEADLINE = (
+    ("VICE (strict)", "strict.vice"),
+    ("VICE (paper)", "paper.vice"),
+    ("Mean pair IoU", "strict.ji"),
+    ("mAP", "strict.mean_average_precision"),
+    ("ML-accuracy", "strict.ml_accuracy"),
+    ("ECE-ML", "strict.ece_ml"),
 )
 # Rows by name or in a list: the section, the caption, the key of its definition.
 _SECTIONS = (
@@ -72,6 +80,17 @@ def number_rows(measures: Measures) -> list[dict[str, Any]]:
             value = getattr(measures, section)[key] if path else math.nan
             cells.append({"path": path, "value": number(value), "interval": interval_of(measures, path)})
         rows.append({"name": name, "cells": cells})
+    return rows
+
+
+def numbers_beside(measures: Sequence[Measures]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """The headline numbers of several models: a name, the key of its definition, and of each (value, interval)."""
+    rows = []
+    for name, path in _HEADLINE:
+        section, _, key = path.partition(".")
+        cells = [(number(getattr(one, section)[key]), interval_of(one, path)) for one in measures]
+        if any(value != number(None) for value, _ in cells):
+            rows.append((name, path, cells))
     return rows
 
 

@@ -22,7 +22,7 @@ from torchvice.files import atomic
 from torchvice.measures import Measures
 from torchvice.measures.quadrants import QUADRANTS
 from torchvice.report.charts import charts_of
-from torchvice.report.numbers import number_rows, shown, tables_of, undefined_by_reason
+from torchvice.report.numbers import number_rows, numbers_beside, shown, tables_of, undefined_by_reason
 from torchvice.report.pixels import map_bytes, outlines, thumbnail
 from torchvice.report.rows import Cases, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
@@ -131,6 +131,7 @@ class _Page:
             "folder": self.folder,
             "compared": len(self.models) > 1,
             "comparison": self.comparison,
+            "beside": numbers_beside([model.measures for model in self.models]),
             "scaled": any("temperature" in model.measures.diagrams.reliability for model in self.models),
             "css": (TEMPLATES / "page.css").read_text(encoding="utf-8"),
             "scripts": "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS),

@@ -93,10 +93,10 @@ const block = (fill) => swatch(svg("rect", { width: 22, height: 12, fill }));
 
 function drawVice() {
   const box = byId("vice"), found = now().charts.vice;
-  if (!found) { sentence(box, "There is no VICE diagram: no image has both a loss and a JI score."); return; }
+  if (!found) { sentence(box, "There is no VICE diagram: it draws the loss and the JI score of paper, which no image of this table has."); return; }
   const bins = found.loss.length, most = Math.max(...found.loss, 1e-9) * 1.05, least = Math.min(0, ...found.loss);
   const chart = frame(box, {
-    height: 280, x: { low: 0, high: 100, label: `images by increasing loss, % (n = ${found.n})` },
+    height: 330, x: { low: 0, high: 100, label: `images by increasing loss, % (n = ${found.n})` },
     y: { low: least, high: most, label: "loss, nats", ink: "brown" }, right: { low: 0, high: 1, label: "JI score", ink: "blue" },
     summary: `VICE diagram of ${plural(found.n, "image")} in ${plural(bins, "bin")}: mean JI score over mean loss. The numbers are in the table below.`,
   });
@@ -126,7 +126,7 @@ function drawReliability(protocol) {
   const centres = found.count.map((_, at) => chart.px((found.edges[at] + found.edges[at + 1]) / 2));
   const count = (n) => 70 - n / most * 56;
   chart.drawing.append(chart.text("images", { transform: "translate(12 42) rotate(-90)", "text-anchor": "middle", class: "soft" }),
-    chart.text(most.toLocaleString("en"), { x: chart.left - 6, y: 18, "text-anchor": "end" }), chart.text("0", { x: chart.left - 6, y: 74, "text-anchor": "end" }),
+    chart.text(most.toLocaleString("en", { notation: "compact" }), { x: chart.left - 6, y: 18, "text-anchor": "end" }), chart.text("0", { x: chart.left - 6, y: 74, "text-anchor": "end" }),
     svg("line", { x1: chart.left, x2: chart.end, y1: 70, y2: 70, stroke: "var(--strong)" }));
   found.count.forEach((n, at) => {
     const x = chart.px(found.edges[at]) + 0.5, width = chart.px(found.edges[at + 1]) - x - 0.5;
