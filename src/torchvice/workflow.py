@@ -15,18 +15,22 @@ from torchvice.files import write_json
 
 if TYPE_CHECKING:
     from torchvice.data import VocDataset
-    from torchvice.measures import Measures
+    from torchvice.measures import Comparison, Measures
     from torchvice.samples import Samples
     from torchvice.subjects import Subject
 
 __all__ = [
     "Measured",
     "assess_subject",
+    "compare_paths",
     "draw_all",
     "draw_cases",
+    "draw_comparison",
     "draw_measures",
     "explain_subject",
+    "load_samples",
     "measure_path",
+    "read_limits",
     "write_legacy_table",
     "write_measures",
     "write_report",
@@ -131,20 +135,30 @@ class Measured:
     csv: Any = None
 
 
-def measure_path(path: str | os.PathLike[str], split: str | None = None, num_classes: int = 20) -> Measured:
+def measure_path(
+    path: str | os.PathLike[str],
+    split: str | None = None,
+    num_classes: int = 20,
+    *,
+    quality: str = "ji",
+    replicates: int = 2000,
+    seed: int = 0,
+    calibrate_on: str | os.PathLike[str] | None = None,
+) -> Measured:
     """Measure a RUN, a folder of shards, or a CSV of the original implementation.
 
     Args:
         path: a RUN (its `split`, or the only one assessed), a folder with a manifest.json, or a .csv file.
         split: of a RUN.
         num_classes: of a CSV, which does not say.
+        quality, replicates, seed: see `torchvice.measure`.
+        calibrate_on: a split of the RUN or a table's folder, see `torchvice.measure`.
 
     Raises:
         ViceError: none of these, or a RUN that was not assessed.
     """
     from torchvice.interop import read_table
     from torchvice.measures import measure, measure_table
-    from torchvice.samples import Samples
 
     path = Path(path)
     if path.is_file():
@@ -153,13 +167,105 @@ def measure_path(path: str | os.PathLike[str], split: str | None = None, num_cla
             raise ViceError(f"A file that is measured must be a .csv table, but is {path}.", way_out)
         table = read_table(path)
         return Measured(measure_table(table, num_classes), None, path.stem, path.with_suffix(""), table)
+    samples = load_samples(path, split)
+    fitted_on = None if calibrate_on is None else _other_samples(path, calibrate_on)
+    measures = measure(samples, quality=quality, replicates=replicates, seed=seed, calibrate_on=fitted_on)
+    return Measured(measures, samples, path.name, path)
+
+
+def load_samples(path: str | os.PathLike[str], split: str | None = None) -> Samples:
+    """The table of a RUN (its `split`, or the only one assessed), or that of a folder with a manifest.json.
+
+    Raises:
+        ViceError: neither, or a RUN that was not assessed.
+    """
+    from torchvice.samples import Samples
+
+    path = Path(path)
     if not path.is_dir():
         raise ViceError(f"A RUN, a table's folder or a CSV is measured, but there is nothing at {path}.")
-    if (path / "manifest.json").is_file():
-        samples = Samples.load(path)
-        return Measured(measure(samples), samples, path.name, path)
-    samples = Samples.load(_assessed(path, split))
-    return Measured(measure(samples), samples, path.name, path)
+    return Samples.load(path if (path / "manifest.json").is_file() else _assessed(path, split))
+
+
+def _other_samples(path: Path, named: str | os.PathLike[str]) -> Samples:
+    """The table that another one is calibrated on: a folder, or a split of the same RUN."""
+    if Path(named).is_dir():
+        return load_samples(named)
+    return load_samples(path, str(named))
+
+
+def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
+    """`--fail-under`: from "vice=0.3" texts a check that gives a sentence for every measure that is lower.
+
+    A name without a section is one of `strict`.
+
+    Raises:
+        ViceError: a text of another form; when checked, a name that is no measure.
+    """
+    limits = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            limits.append((name if "." in name else f"strict.{name}", float(value)))
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise ViceError(f"--fail-under must be MEASURE=VALUE, but is {text!r}.", "Such as --fail-under vice=0.3.")
+
+    def missed(measures: Measures) -> list[str]:
+        found = [(path, measures.value(path), limit) for path, limit in limits]
+        return [
+            f"{path} must be at least {limit:g}, but is {'undefined' if np.isnan(value) else f'{value:.4f}'}."
+            for path, value, limit in found
+            if not value >= limit
+        ]
+
+    return missed
+
+
+def compare_paths(
+    paths: Sequence[str | os.PathLike[str]],
+    split: str | None = None,
+    *,
+    groups: Sequence[str] = (),
+    quality: str = "ji",
+    replicates: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare RUNs or tables' folders, see `torchvice.measures.compare`.
+
+    Args:
+        paths: each is named by its folder, or, where two have one name, by its path.
+        split: of RUNs.
+        groups: "NAME=RUN,RUN,RUN" texts: seeds of one recipe.
+        quality, replicates, seed: see `torchvice.measures.compare`.
+
+    Raises:
+        ViceError: the same folder twice, or a group of another form.
+    """
+    from torchvice.measures import compare
+
+    folders = [Path(path) for path in paths]
+    short = [folder.resolve().name for folder in folders]
+    names = [str(f) if short.count(name) > 1 else name for f, name in zip(folders, short, strict=True)]
+    if len(set(names)) < len(names):
+        raise ViceError("Models that are compared must be different, but one folder is named twice.")
+    members = {}
+    for text in groups:
+        name, equals, runs = text.partition("=")
+        if not (name and equals and runs):
+            raise ViceError(f"A group must be NAME=RUN,RUN,RUN, but is {text!r}.")
+        members[name] = [run if run in names else Path(run).name for run in runs.split(",")]
+    models = {name: load_samples(folder, split) for name, folder in zip(names, folders, strict=True)}
+    return compare(models, quality=quality, groups=members, replicates=replicates, seed=seed)
+
+
+def draw_comparison(found: Comparison, folder: str | os.PathLike[str]) -> list[Path]:
+    """VICE of the models with their intervals, and the paired differences; returns the files."""
+    from torchvice.report.comparison import comparison_figure
+    from torchvice.report.figures import save_figure
+
+    return save_figure(comparison_figure(found.models, found.differences), Path(folder) / "comparison")
 
 
 def _assessed(run: Path, split: str | None) -> Path:

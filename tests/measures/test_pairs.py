@@ -12,7 +12,8 @@ import reference
 from tables import THRESHOLDS, counts, scenes, table_of
 from torchvice.errors import ViceError
 from torchvice.measures import Pairs, fold_of, true_pairs
-from torchvice.measures.choice import KINDS, chosen_cases
+from torchvice.measures.choice import chosen_cases
+from torchvice.measures.quadrants import IOU_CUTOFF, QUADRANTS
 
 SCENES = scenes(15, seed=7)
 
@@ -111,10 +112,10 @@ def test_one_clear_case_of_every_kind() -> None:
     made = pairs("abcde", [5.0, 4.0, -4.0, -5.0, 0.1], [0.9, 0.05, 0.8, 0.0, 0.3])
     found = {choice.kind: choice.row for choice in chosen_cases(made, 1)}
     assert found == {
-        "right, and the map fits": 0,
-        "right, but the map does not fit": 1,
-        "missed, though the map fits": 2,
-        "missed, and the map does not fit": 3,
+        "right, looking at the object": 0,
+        "right, looking elsewhere": 1,
+        "wrong, though looking at the object": 2,
+        "wrong, looking elsewhere": 3,
     }
 
 
@@ -123,23 +124,22 @@ def test_cases_fit_their_kind_and_show_an_image_once() -> None:
     made = pairs("abcdefghij" * 4, rng.normal(0, 2, 40).tolist(), rng.random(40).tolist())
     chosen = chosen_cases(made, 2)
     assert len({made.image_id[choice.row] for choice in chosen}) == len(chosen)
-    middle = np.median(made.quality)
     for choice in chosen:
-        right, there = KINDS[choice.kind]
-        assert (made.logit[choice.row] > 0) == (right > 0)
-        assert (made.quality[choice.row] >= middle) == (there > 0)
-    assert all(sum(choice.kind == kind for choice in chosen) <= 2 for kind in KINDS)
+        assert (made.logit[choice.row] > 0) == choice.kind.startswith("right")
+        assert (made.quality[choice.row] >= IOU_CUTOFF) == choice.kind.endswith("object")
+    assert all(sum(choice.kind == kind for choice in chosen) <= 2 for kind in QUADRANTS.values())
 
 
-def test_a_rising_map_of_logits_or_quality_chooses_the_same() -> None:
+def test_other_images_do_not_change_where_a_pair_belongs() -> None:
     rng = np.random.default_rng(2)
-    logit, quality = rng.normal(0, 2, 9), rng.random(9)
-    plain = chosen_cases(pairs("abcdefghi", logit.tolist(), quality.tolist()))
-    assert chosen_cases(pairs("abcdefghi", (logit**3).tolist(), (quality**2).tolist())) == plain
+    logit, quality = rng.normal(0, 2, 9).tolist(), rng.random(9).tolist()
+    few = {made.kind for made in chosen_cases(pairs("a", logit[:1], quality[:1]))}
+    many = {made.kind for made in chosen_cases(pairs("abcdefghi", logit, quality), 9) if made.row == 0}
+    assert few == many
 
 
 def test_a_kind_without_examples_is_left_out() -> None:
     chosen = chosen_cases(pairs("ab", [3.0, 2.0], [0.9, 0.1]), 5)
-    assert [choice.kind for choice in chosen] == ["right, and the map fits", "right, but the map does not fit"]
+    assert [choice.kind for choice in chosen] == ["right, looking at the object", "right, looking elsewhere"]
     with pytest.raises(ViceError, match="`each` must be at least 1, but is 0"):
         chosen_cases(pairs("ab", [3.0, 2.0], [0.9, 0.1]), 0)

@@ -1,4 +1,4 @@
-"""The commands that print numbers: `vice evaluate` (step 3 for maps of any tool) and `vice measure` (step 5)."""
+"""The commands that print numbers: `vice evaluate` (step 3, maps of any tool), `measure` (step 5) and `compare`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import typer
 
-from torchvice.cli.terminal import number, print_measures, progress_bar, say
+from torchvice.cli.tables import print_comparison, print_measures, print_trust
+from torchvice.cli.terminal import number, progress_bar, say
 from torchvice.errors import ViceError
 
-__all__ = ["evaluate", "measure", "report"]
+__all__ = ["compare", "evaluate", "measure"]
 
 
 class PredictionType(StrEnum):
@@ -29,6 +30,14 @@ class OneProtocol(StrEnum):
     strict = "strict"
 
 
+QUALITY = typer.Option(
+    "ji",
+    "--quality",
+    help="In what sense a map is good: ji, soft_iou, pointing, energy, precision, recall, otsu, box_iou, insertion, "
+    "deletion, road.",
+)
+REPLICATES = typer.Option(2000, "--replicates", min=0, help="Of the bootstrap over images; 0: no intervals.")
+SEED = typer.Option(0, "--seed", min=0, help="Of the bootstrap.")
 JSON = typer.Option(None, "--json", help="Write the numbers to this file as well.")
 
 
@@ -91,6 +100,18 @@ def _print_curve(content: dict[str, Any], protocol: str) -> None:
 def measure(
     path: Path = typer.Argument(..., help="A RUN, a table's folder, or a .csv of the original implementation."),
     split: str | None = typer.Option(None, "--split", help="Of a RUN that was assessed on several."),
+    quality: str = QUALITY,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+    calibrate_on: str | None = typer.Option(
+        None, "--calibrate-on", help="A split of the RUN, or a table's folder, on which temperatures are fitted."
+    ),
+    everything: bool = typer.Option(False, "--all", help="Also sensitivities, strata, classes and calibration."),
+    fail_under: list[str] = typer.Option(
+        [],
+        "--fail-under",
+        help="MEASURE=VALUE, such as vice=0.3: exit status 1 if it is lower; may come several times.",
+    ),
     json: Path | None = JSON,
     write_csv: Path | None = typer.Option(None, "--write-csv", help="Write the original's table of samples."),
     figures: Path | None = typer.Option(None, "--figures", help="Folder of the diagrams; else figures/ in the RUN."),
@@ -98,11 +119,16 @@ def measure(
     title: str | None = typer.Option(None, "--title", help="Above the diagrams; else the run's name."),
     classes: int = typer.Option(20, "--classes", min=1, help="Object classes of a CSV, which does not say."),
 ) -> None:
-    """Step 5: ECE-ML, VICE and every other number, under both protocols, with the diagrams."""
-    from torchvice.workflow import draw_all, measure_path, write_legacy_table, write_measures
+    """Step 5: ECE-ML, VICE and every other number, with its interval, under both protocols, with the diagrams."""
+    from torchvice.workflow import draw_all, measure_path, read_limits, write_legacy_table, write_measures
 
-    found = measure_path(path, split, classes)
+    limits = read_limits(fail_under)
+    found = measure_path(
+        path, split, classes, quality=quality, replicates=replicates, seed=seed, calibrate_on=calibrate_on
+    )
     print_measures(found.measures, title or found.title)
+    if everything:
+        print_trust(found.measures)
     written = []
     target = json or (found.home / "measures.json" if found.samples is not None else None)
     if target:
@@ -115,33 +141,36 @@ def measure(
         written.append(folder)
     if written:
         say("Written: " + ", ".join(map(str, written)))
+    missed = limits(found.measures)
+    for sentence in missed:
+        say(sentence)
+    if missed:
+        raise typer.Exit(1)
 
 
-def report(
-    runs: list[Path] = typer.Argument(..., help="A RUN or a table's folder; with --compare two or more."),
-    compare: bool = typer.Option(False, "--compare", help="The same images side by side, models as columns."),
-    out: Path | None = typer.Option(None, "--out", help="The file (with --folder, the folder); else in the RUN."),
-    split: str | None = typer.Option(None, "--split", help="Of a RUN that was assessed on several."),
-    no_images: bool = typer.Option(False, "--no-images", help="Not a pixel of the data: no images, no masks."),
-    folder: bool = typer.Option(False, "--folder", help="Images and cases as files, of all images, for large data."),
-    cases: int | None = typer.Option(None, "--cases", min=0, help="Images whose case is on the page; else 2000."),
-    title: str | None = typer.Option(None, "--title", help="Of the page; else the run's name."),
+def compare(
+    runs: list[Path] = typer.Argument(..., help="Two or more RUNs or tables' folders."),
+    split: str | None = typer.Option(None, "--split", help="Of RUNs that were assessed on several."),
+    group: list[str] = typer.Option(
+        [], "--group", help="NAME=RUN,RUN,RUN: seeds of one recipe, by their names; may come several times."
+    ),
+    quality: str = QUALITY,
+    replicates: int = typer.Option(2000, "--replicates", min=100, help="Of the bootstrap over images."),
+    seed: int = SEED,
+    json: Path | None = JSON,
+    figures: Path | None = typer.Option(None, "--figures", help="Folder of the diagram; none without it."),
 ) -> None:
-    """The page: numbers, figures and the images where performance and explanation part, in one file."""
-    from torchvice.workflow import write_report
+    """Which model is more consistent, on the same images, and whether the difference is real."""
+    from torchvice.files import write_json
+    from torchvice.workflow import compare_paths, draw_comparison
 
-    if compare != (len(runs) > 1):
-        way_out = "Add --compare." if not compare else "Name two or more RUNs."
-        raise ViceError(f"A report is of one RUN, or compares several with --compare, but {len(runs)} came.", way_out)
-    with progress_bar("cases") as progress:
-        file = write_report(
-            runs,
-            out,
-            split=split,
-            pictures=not no_images,
-            folder=folder,
-            most_cases=cases,
-            title=title or "",
-            progress=progress,
-        )
-    say(f"Written: {file}")
+    found = compare_paths(runs, split, groups=group, quality=quality, replicates=replicates, seed=seed)
+    print_comparison(found)
+    written: list[Path] = []
+    if json:
+        written.append(write_json(json, found.to_json()))
+    if figures:
+        draw_comparison(found, figures)
+        written.append(figures)
+    if written:
+        say("Written: " + ", ".join(map(str, written)))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchvice.cli.terminal import print_measures, print_methods, progress_bar, say
+from torchvice.cli.tables import print_measures
+from torchvice.cli.terminal import print_methods, progress_bar, say
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:

@@ -1,20 +1,26 @@
 """Samples -> Measures: every number, from the table alone."""
 
+from torchvice.measures.compare import Comparison, compare
 from torchvice.measures.legacy import measure_table
 from torchvice.measures.pairs import Pairs, fold_of, true_pairs
 from torchvice.measures.protocols import measure
 from torchvice.measures.quadrants import QUADRANTS, Quadrants, quadrants_of
+from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.sheet import Diagrams, Measures
 
 __all__ = [
     "QUADRANTS",
+    "QUALITIES",
+    "Comparison",
     "Diagrams",
     "Measures",
     "Pairs",
     "Quadrants",
+    "compare",
     "fold_of",
     "measure",
     "measure_table",
     "quadrants_of",
+    "quality_of",
     "true_pairs",
 ]

@@ -1,22 +1,17 @@
-"""Which cases to show: the pairs where performance and explanation agree best, and where they part."""
+"""Which cases to show: the pairs that belong most strongly to each quadrant."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from torchvice.errors import ViceError
 from torchvice.measures.pairs import Pairs
+from torchvice.measures.quadrants import QUADRANTS, quadrants_of
 
-__all__ = ["KINDS", "Choice", "chosen_cases"]
+__all__ = ["Choice", "chosen_cases"]
 
-KINDS = {
-    "right, and the map fits": (1, 1),
-    "right, but the map does not fit": (1, -1),
-    "missed, though the map fits": (-1, 1),
-    "missed, and the map does not fit": (-1, -1),
-}
+# On a sheet the agreements come first, so that the disagreements can be read against them.
+ORDER = ("both_good", "right_elsewhere", "wrong_there", "both_bad")
 
 
 @dataclass(frozen=True)
@@ -28,14 +23,11 @@ class Choice:
 
 
 def chosen_cases(pairs: Pairs, each: int = 2) -> list[Choice]:
-    """The clearest pairs of every kind: the class is predicted or not, and its IoU is among the best or the worst.
-
-    Pairs are ranked by the sum (or difference) of the ranks of logit and IoU, so that neither scale decides alone; of
-    an image one pair is taken at most. A kind without examples is left out.
+    """The strongest pairs of every quadrant, one of an image at most; a quadrant without pairs is left out.
 
     Args:
         pairs: from `true_pairs`.
-        each: how many of every kind.
+        each: how many of every quadrant.
 
     Raises:
         ViceError: `each` below 1.
@@ -45,27 +37,18 @@ def chosen_cases(pairs: Pairs, each: int = 2) -> list[Choice]:
         >>> a = np.array
         >>> pairs = Pairs(a(["x", "y"]), a([0, 0]), a([3.0, 2.0]), a([[.9], [.1]]), a([.2, .2]), a([.9, .1]), 0)
         >>> [(choice.row, choice.kind) for choice in chosen_cases(pairs, 1)]
-        [(0, 'right, and the map fits'), (1, 'right, but the map does not fit')]
+        [(0, 'right, looking at the object'), (1, 'right, looking elsewhere')]
     """
     if each < 1:
         raise ViceError(f"`each` must be at least 1, but is {each}.")
-    if not len(pairs.logit):
-        return []
-    sure, sharp = _ranks(pairs.logit), _ranks(pairs.quality)
-    good = pairs.quality >= np.median(pairs.quality)
-    chosen, shown = [], set()
-    for kind, (right, there) in KINDS.items():
-        fits = ((pairs.logit > 0) == (right > 0)) & (good == (there > 0))
-        order = np.argsort(-(right * sure + there * sharp), kind="stable")
+    quadrants = quadrants_of(pairs)
+    chosen: list[Choice] = []
+    shown: set[str] = set()
+    for quadrant in ORDER:
         found = 0
-        for row in order[fits[order]].tolist():
+        for row in quadrants.strongest(quadrant).tolist():
             if found < each and pairs.image_id[row] not in shown:
-                chosen.append(Choice(row, kind))
+                chosen.append(Choice(row, QUADRANTS[quadrant]))
                 shown.add(pairs.image_id[row])
                 found += 1
     return chosen
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0 to 1, ties in the order of arrival."""
-    return np.argsort(np.argsort(values, kind="stable")) / max(1, len(values) - 1)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.metrics.iou import pair_iou
-from torchvice.samples import Samples
+from torchvice.metrics.weighted import ROUNDING
+from torchvice.samples import Regions, Samples
 
-__all__ = ["Pairs", "fold_of", "true_pairs"]
+__all__ = ["Pairs", "fold_of", "held_out_index", "true_logits", "true_pairs"]
 
 FOLDS = 5
 
@@ -25,9 +26,11 @@ def fold_of(image_id: str) -> int:
 class Pairs:
     """The true (image, class) pairs of `strict`: P rows, ordered by image id and class.
 
-    `image_id` (P,); `class_index` (P,); `logit` (P,) of the true class; `iou` (P, T) at every threshold; `chosen` (P,)
-    the threshold chosen on the other folds' images; `quality` (P,) the IoU there; `without_pixels` true labels that no
-    mask pixel bears, which are left out.
+    `image_id` (P,); `class_index` (P,); `logit` (P,) of the true class, the log-odds of its softmax probability where
+    the targets are exclusive; `iou` (P, T) at every threshold; `chosen` (P,) the threshold chosen on the other folds'
+    images; `quality` (P,) the IoU there; `without_pixels` true labels that no mask pixel bears, which are left out;
+    `at` (P,) the place of `chosen` among the thresholds; `fold` (P,) of the image; `area` (P,) the object's share of
+    the image's pixels; `labels` (P,) how many true labels the image has; `regions`, the table's row of each pair.
     """
 
     image_id: np.ndarray
@@ -37,48 +40,107 @@ class Pairs:
     chosen: np.ndarray
     quality: np.ndarray
     without_pixels: int
+    at: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    fold: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    area: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    regions: Regions | None = None
+
+    def __len__(self) -> int:
+        return len(self.logit)
+
+    def where(self, rows: np.ndarray) -> Pairs:
+        """The pairs of a boolean mask or an index array, each at the threshold that it had."""
+        picked = {
+            f.name: getattr(self, f.name)[rows]
+            for f in fields(self)
+            if f.name not in ("without_pixels", "regions") and len(getattr(self, f.name)) == len(self)
+        }
+        regions = None if self.regions is None else self.regions.where(rows)
+        return replace(self, **picked, regions=regions)
 
 
-def true_pairs(samples: Samples) -> Pairs:
+def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
     """The pairs that `strict` measures: every true class of every image with a mask, a missed object with IoU 0.
 
     The threshold of an image is the one of highest mean pair IoU among the images of the other four folds (`fold_of`);
     the first such threshold wins. With fewer than two folds filled, the threshold cannot be held out, and is chosen on
     all.
 
+    Args:
+        samples: the table.
+        explanation: whose maps; None: those that `strict` is measured by. Another one is measured with the same
+            logits, at a threshold of its own.
+
     Raises:
-        ViceError: the table was not assessed under `strict`.
+        ViceError: the table was not assessed under `strict`, or has no such explanation.
     """
     chosen = samples.manifest["protocols"].get("strict")
     if chosen is None:
         raise ViceError("Pairs are measured under `strict`, but the table was not assessed for it.")
-    images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
+    images = samples.of_view(chosen["view"])
+    regions = samples.of_explanation(explanation or chosen["explanation"])
     row_of = {image_id: row for row, image_id in enumerate(images.image_id.tolist())}
     rows = np.array([row_of[image_id] for image_id in regions.image_id.tolist()], dtype=np.int64)
     classes = regions.label - 1
     true = (classes >= 0) & (images.targets[rows, classes] == 1)
-    iou = pair_iou(regions.intersection, regions.predicted, regions.mask_pixels[:, None])
     seen = true & (regions.mask_pixels > 0)
     labels_with_mask = int(images.targets[images.has_mask].sum())
-    rows, classes, iou, image_id = rows[seen], classes[seen], iou[seen], regions.image_id[seen]
-    best, quality = _held_out(samples.thresholds, image_id, iou)
+    rows, classes, regions = rows[seen], classes[seen], regions.where(seen)
+    iou = pair_iou(regions.intersection, regions.predicted, regions.mask_pixels[:, None])
+    fold = np.array([fold_of(name) for name in regions.image_id.tolist()], dtype=np.int64)
+    index = held_out_index(iou, fold)
     return Pairs(
-        image_id,
-        classes,
-        images.logits[rows, classes],
-        iou,
-        best,
-        quality,
-        labels_with_mask - int(seen.sum()),
+        image_id=regions.image_id,
+        class_index=classes,
+        logit=true_logits(images.logits, rows, classes, samples.exclusive),
+        iou=iou,
+        chosen=samples.thresholds[index],
+        quality=iou[np.arange(len(index)), index],
+        without_pixels=labels_with_mask - int(seen.sum()),
+        at=index,
+        fold=fold,
+        area=regions.mask_pixels / np.maximum(1, images.height[rows].astype(float) * images.width[rows]),
+        labels=images.targets[rows].sum(axis=1).astype(np.int64),
+        regions=regions,
     )
 
 
-def _held_out(thresholds: np.ndarray, image_id: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every pair the threshold that the other folds choose, and the IoU there."""
-    folds = np.array([fold_of(name) for name in image_id.tolist()], dtype=np.int64)
-    index = np.zeros(len(folds), dtype=np.int64)
-    for fold in np.unique(folds):
-        others = folds != fold
+def true_logits(logits: np.ndarray, rows: np.ndarray, classes: np.ndarray, exclusive: bool) -> np.ndarray:
+    """(P,) the log-odds of each pair's class: the logit itself, or, of exclusive targets, that of the softmax.
+
+    Args:
+        logits: (N, C). rows: (P,) the image of each pair. classes: (P,) its class.
+        exclusive: whether the probabilities are a softmax; its log-odds are z - ln sum over the others of exp(z).
+
+    Example:
+        >>> true_logits(np.array([[1.0, 0.0]]), np.array([0]), np.array([0]), exclusive=True).tolist()
+        [1.0]
+    """
+    own = logits[rows, classes]
+    if not exclusive or not len(own):
+        return own
+    others = logits[rows].astype(float)
+    others[np.arange(len(rows)), classes] = -np.inf
+    if others.shape[1] == 1:
+        return np.full(len(rows), np.inf)  # the only class there is
+    return own.astype(float) - np.logaddexp.reduce(others, axis=1)
+
+
+def first_best(mean: np.ndarray) -> int:
+    """The first threshold of the highest mean, where means that differ by rounding alone are equal."""
+    return int((mean >= mean.max() * (1 - ROUNDING)).argmax())
+
+
+def held_out_index(iou: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """(P,) for every pair the place of the threshold that the other folds choose.
+
+    Args:
+        iou: (P, T). fold: (P,).
+    """
+    index = np.zeros(len(fold), dtype=np.int64)
+    for number in np.unique(fold):
+        others = fold != number
         others = others if others.any() else ~others
-        index[folds == fold] = int(iou[others].mean(axis=0).argmax())
-    return thresholds[index], iou[np.arange(len(index)), index]
+        index[fold == number] = first_best(iou[others].mean(axis=0))
+    return index

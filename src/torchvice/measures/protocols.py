@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.measures.calibration import put_calibration
+from torchvice.measures.consistency import Subject, put_consistency_of_pairs, put_paper_interval
+from torchvice.measures.inference import LEVEL, Inference
+from torchvice.measures.others import put_other_explanations
 from torchvice.measures.pairs import true_pairs
+from torchvice.measures.quadrants import quadrants_of
+from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.sheet import (
     PAPER,
     STRICT,
@@ -18,34 +25,54 @@ from torchvice.measures.sheet import (
     put_consistency,
     put_precision_recall,
 )
+from torchvice.measures.threshold_free import put_normalisations, put_threshold_free
 from torchvice.metrics import (
     mean_average_precision,
     multilabel_accuracy,
     multilabel_f1,
     multilabel_reliability,
     pair_vice,
+    sample_accuracy,
+    sample_f1,
     sample_loss,
     sigmoid,
 )
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
+from torchvice.metrics.losses import cross_entropy, softmax
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
+from torchvice.metrics.weighted import Mean
+from torchvice.metrics.weighted_ap import MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
 
-__all__ = ["measure", "paper_ji", "threshold_index"]
+__all__ = ["measure", "paper_ji", "strict_loss", "strict_probabilities", "subject_of", "threshold_index"]
 
 
-def measure(samples: Samples) -> Measures:
-    """Every number of an assessment, under both protocols side by side.
+def measure(
+    samples: Samples,
+    *,
+    quality: str = "ji",
+    replicates: int = 2000,
+    seed: int = 0,
+    calibrate_on: Samples | None = None,
+) -> Measures:
+    """Every number of an assessment, under both protocols side by side, with its interval, controls and sensitivities.
 
     Args:
         samples: the table. A protocol that it was not assessed for is null in the result, with that reason.
+        quality: in what sense a map is good, one of `torchvice.measures.QUALITIES`; the sections beside `paper` and
+            `strict` are then about it.
+        replicates: of the bootstrap over images; 0: no intervals and no tests.
+        seed: of the bootstrap.
+        calibrate_on: the same model's table of another split, on which temperature and vector scaling are fitted;
+            what they make of this split is then in `calibration`.
 
     Returns:
         Measures. `classification` follows the published conventions on the view of `paper` (of `strict`, where the
         table has no `paper`); see docs/definitions.md for every formula.
 
     Raises:
-        ViceError: a table without images.
+        ViceError: a table without images, an unknown quality or one that the table does not hold, or a `calibrate_on`
+            of other classes.
 
     References:
         More than Accuracy: an Empirical Study of Consistency between Performance and Interpretability (2022).
@@ -53,24 +80,77 @@ def measure(samples: Samples) -> Measures:
     protocols = samples.manifest["protocols"]
     if not len(samples.images) or not protocols:
         raise ViceError("A measurement needs images, but the table has none.")
+    if replicates < 0:
+        raise ViceError(f"`replicates` must be 0 or more, but is {replicates}.")
     sheet, diagrams = Sheet(), DiagramParts()
     excluded: dict[str, int] = {}
+    first = samples.of_view(protocols["paper" if "paper" in protocols else "strict"]["view"])
+    inference = Inference(first.image_id.tolist(), replicates, seed)
     for protocol, section in (("paper", _measure_paper), ("strict", _measure_strict)):
         if protocol in protocols:
-            section(samples, sheet, diagrams)
+            section(samples, sheet, diagrams, inference)
             excluded |= _excluded(samples, protocol)
         else:
             reason = f"The table was not assessed under `{protocol}`."
             sheet.leave_out(paths_of(protocol, PAPER if protocol == "paper" else STRICT), reason)
             prefix = "" if protocol == "paper" else "strict_"
             sheet.leave_out([f"localisation.{prefix}best_threshold", f"localisation.{prefix}best_mean_iou"], reason)
-    first = samples.of_view(protocols["paper" if "paper" in protocols else "strict"]["view"])
     _classify(first, sheet)
+    if "strict" in protocols:
+        _put_trust(samples, sheet, quality, inference)
+        put_calibration(sheet, diagrams, samples, calibrate_on, seed, inference.resampling is not None)
     source = {
         "table": {name: samples.manifest[name] for name in ("model", "dataset", "explanations", "versions")},
         "protocols": protocols,
+        "targets": samples.manifest.get("targets", "multilabel"),
+        "inference": {"replicates": replicates, "seed": seed, "level": LEVEL},
     }
     return sheet.measures(len(first), excluded, source, diagrams.whole())
+
+
+def _put_trust(samples: Samples, sheet: Sheet, quality: str, inference: Inference) -> None:
+    """How far VICE may be trusted: intervals, sensitivities, controls, quadrants."""
+    subject = subject_of(samples, quality)
+    sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
+    sheet.parts["quadrants"] = quadrants_of(replace(subject.pairs, quality=subject.quality)).to_json()
+    put_consistency_of_pairs(sheet, subject, inference)
+    put_threshold_free(sheet, subject, inference)
+    settings = samples.manifest["explanations"][samples.manifest["protocols"]["strict"]["explanation"]]
+    put_normalisations(sheet, subject, settings.get("normalisation", ""), inference)
+    put_other_explanations(sheet, samples, subject, inference)
+
+
+def subject_of(samples: Samples, quality: str = "ji") -> Subject:
+    """What consistency is measured on under `strict`.
+
+    Raises:
+        ViceError: as `true_pairs` and `quality_of`.
+    """
+    pairs = true_pairs(samples)
+    images = samples.of_view(samples.manifest["protocols"]["strict"]["view"])
+    masked = images.where(images.has_mask)
+    return Subject(
+        pairs=pairs,
+        name=quality,
+        quality=quality_of(pairs, quality),
+        image_id=masked.image_id,
+        loss=strict_loss(masked, samples.exclusive),
+        probabilities=strict_probabilities(images, samples.exclusive),
+        targets=images.targets,
+        classes=samples.classes,
+        thresholds=samples.thresholds,
+    )
+
+
+def strict_probabilities(images: Images, exclusive: bool) -> np.ndarray:
+    """(N, C) float64: of each class by itself, or, of exclusive targets, by softmax."""
+    logits = images.logits.astype(float)
+    return softmax(logits) if exclusive else sigmoid(logits)
+
+
+def strict_loss(images: Images, exclusive: bool) -> np.ndarray:
+    """(N,) nats: the multi-label soft-margin loss, or, of exclusive targets, the cross-entropy."""
+    return cross_entropy(images.logits, images.targets) if exclusive else sample_loss(images.logits, images.targets)
 
 
 def _excluded(samples: Samples, protocol: str) -> dict[str, int]:
@@ -83,18 +163,24 @@ def _excluded(samples: Samples, protocol: str) -> dict[str, int]:
     if protocol == "strict":
         pairs = true_pairs(samples)
         found["strict: true labels without a pixel in the mask (left out)"] = pairs.without_pixels
+        said = _decided(strict_probabilities(images, samples.exclusive), samples.exclusive)
+        false = int((said & (images.targets == 0)).sum())
+        found["strict: predicted labels that are not true (counted apart: no pair, their IoU is 0 by definition)"] = (
+            false
+        )
         empty = (images.targets.sum(1) == 0) & (sigmoid(images.logits.astype(float)) <= 0.5).all(1)
         found["strict: images with neither label nor prediction (left out of ML-accuracy and F1)"] = int(empty.sum())
     return {reason: count for reason, count in found.items() if count}
 
 
-def _measure_paper(samples: Samples, sheet: Sheet, diagrams: DiagramParts) -> None:
+def _measure_paper(samples: Samples, sheet: Sheet, diagrams: DiagramParts, inference: Inference) -> None:
     chosen = samples.manifest["protocols"]["paper"]
     images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
     probabilities = sigmoid(images.logits)  # in float32, as published
     masked = images.where(images.has_mask)
     loss, ji = sample_loss(masked.logits, masked.targets), paper_ji(samples, masked, regions)
     put_consistency(sheet, loss, ji)
+    put_paper_interval(sheet, loss, ji, masked.image_id, inference)
     diagram = multilabel_reliability(probabilities, images.targets)
     nothing = "An image with neither label nor prediction has no accuracy (0/0)."
     sheet.put("paper.ece_ml", diagram.ece, nothing)
@@ -140,24 +226,44 @@ def _curve(samples: Samples, regions: Regions, protocol: str) -> IouCurve:
     return curve_from_counts(shared.T, said.T, pixels, samples.thresholds, protocol)
 
 
-def _measure_strict(samples: Samples, sheet: Sheet, diagrams: DiagramParts) -> None:
+def _measure_strict(samples: Samples, sheet: Sheet, diagrams: DiagramParts, inference: Inference) -> None:
     chosen = samples.manifest["protocols"]["strict"]
     images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
-    probabilities, pairs = sigmoid(images.logits.astype(float)), true_pairs(samples)
+    probabilities, pairs = strict_probabilities(images, samples.exclusive), true_pairs(samples)
     sheet.put("strict.vice", lambda: pair_vice(pairs.logit, pairs.quality).value)
     none = "No image has a true label with a mask."
     sheet.put("strict.ji", pairs.quality.mean() if len(pairs.quality) else math.nan, none)
     diagram = multilabel_reliability(probabilities, images.targets, protocol="strict")
     sheet.put("strict.ece_ml", diagram.ece)
     empty = "No image has a label or a prediction."
-    sheet.put("strict.ml_accuracy", multilabel_accuracy(probabilities, images.targets, "strict"), empty)
-    sheet.put("strict.f1", multilabel_f1(probabilities, images.targets, "strict"), empty)
+    accuracy = sample_accuracy(_decided(probabilities, samples.exclusive), images.targets)
+    sheet.put("strict.ml_accuracy", _mean(accuracy), empty)
+    known = ~np.isnan(accuracy)
+    if known.any():
+        replicates = inference.replicates(Mean(accuracy[known]), images.image_id[known])
+        sheet.put_interval("strict.ml_accuracy", inference.interval(sheet.value("strict.ml_accuracy"), replicates))
+    sheet.put("strict.f1", _mean(sample_f1(_decided(probabilities, samples.exclusive), images.targets)), empty)
     ap = mean_average_precision(probabilities, images.targets, "strict")
     sheet.put("strict.mean_average_precision", ap, "No image shows any class.")
+    if np.isfinite(ap):
+        replicates = inference.replicates(MeanAveragePrecision(probabilities, images.targets), images.image_id)
+        sheet.put_interval("strict.mean_average_precision", inference.interval(ap, replicates))
     curve = _curve(samples, regions, "strict")
     sheet.put("localisation.strict_best_threshold", curve.best_threshold, "No image has a mask.")
     sheet.put("localisation.strict_best_mean_iou", curve.best_mean_iou, "No image has a mask.")
     diagrams.reliability["strict"], diagrams.curves["strict"] = diagram, curve
+
+
+def _decided(probabilities: np.ndarray, exclusive: bool) -> np.ndarray:
+    """(N, C) what is predicted: every class above one half, or, of exclusive targets, the likeliest one."""
+    if not exclusive:
+        return probabilities > 0.5
+    return np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
+
+
+def _mean(rows: np.ndarray) -> float:
+    """The mean of what is defined; NaN of nothing."""
+    return float(np.nanmean(rows)) if (~np.isnan(rows)).any() else math.nan
 
 
 def _classify(images: Images, sheet: Sheet) -> None:

@@ -49,7 +49,7 @@ class Quadrants:
         rows = np.flatnonzero(self.name == quadrant)
         return rows[np.argsort(-self.strength[rows], kind="stable")]
 
-    def to_json(self) -> dict[str, dict[str, float]]:
+    def to_json(self) -> dict[str, dict[str, float] | dict[str, int]]:
         """The cut-offs, and how many pairs each quadrant holds."""
         counts = {quadrant: int((self.name == quadrant).sum()) for quadrant in QUADRANTS}
         return {"cutoffs": {"probability": self.probability, "iou": self.iou}, "counts": counts}

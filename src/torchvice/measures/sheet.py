@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, nearest
+from torchvice.measures.inference import plain_interval
 from torchvice.metrics import Reliability, js_divergence, kl_divergence, precision_recall, vice
 from torchvice.metrics.iou import IouCurve
+from torchvice.metrics.resampling import Interval
 
 __all__ = [
     "CLASSIFICATION",
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 JSON_SCHEMA = 1
+# The sections that hold numbers by name.
+NUMBERS = ("paper", "strict", "classification", "localisation", "sensitivities")
 PAPER = ["vice", "ece_ml", "ml_accuracy", "f1", "ji", "kl", "js"]
 STRICT = ["vice", "ece_ml", "ml_accuracy", "f1", "ji", "mean_average_precision"]
 CLASSIFICATION = ["mean_average_precision", "cp", "cr", "cf1", "op", "or", "of1"]
@@ -41,12 +45,17 @@ def paths_of(section: str, names: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Diagrams:
-    """What figures draw: per-image `loss` and `ji` (N,) of `paper`, each protocol's reliability, the curves."""
+    """What figures draw: per-image `loss` and `ji` (N,) of `paper`, each protocol's reliability, the curves.
+
+    `reliability` also has `temperature`, that of `strict` after scaling; `bands` {protocol: (low, high)}, (B,) each,
+    where the bars of a calibrated model would lie.
+    """
 
     loss: np.ndarray | None = None
     ji: np.ndarray | None = None
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
     curves: Mapping[str, IouCurve] = field(default_factory=dict)
+    bands: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,13 @@ class Measures:
     """Every number of an assessment. Fractions at full precision; NaN where undefined, the reason in `undefined`.
 
     `images` how many; `excluded` {reason: count}; `paper`, `strict`, `classification`, `localisation` {name: value};
-    `undefined` {path: reason}; `intervals` {path: ...}, empty until they are asked for; `source` what was measured;
-    `diagrams` what the figures draw.
+    `undefined` {path: reason}; `intervals` {path: {low, high, level, method}}; `source` what was measured; `diagrams`
+    what the figures draw.
+
+    What VICE is made of and how far it may be trusted, see docs/definitions.md: `quality` {name, vice, mean};
+    `sensitivities` {name: value}; `tests` {path: {p, method}}; `strata`, `classes` and `folds`, lists of rows;
+    `threshold_curve` {thresholds, pair_iou, vice}; `controls`, `methods` and `retests` {explanation: row}; `quadrants`
+    {cutoffs, counts}; `calibration` {name: value}; `notes` {path: what must be said beside the number}.
     """
 
     images: int
@@ -68,6 +82,32 @@ class Measures:
     source: dict[str, Any]
     diagrams: Diagrams
     intervals: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    sensitivities: dict[str, float] = field(default_factory=dict)
+    tests: dict[str, Any] = field(default_factory=dict)
+    strata: list[dict[str, Any]] = field(default_factory=list)
+    classes: list[dict[str, Any]] = field(default_factory=list)
+    folds: list[dict[str, Any]] = field(default_factory=list)
+    threshold_curve: dict[str, list[Any]] = field(default_factory=dict)
+    controls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    retests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quadrants: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def value(self, path: str) -> float:
+        """The measure at a path such as `strict.vice`; NaN where it is undefined.
+
+        Raises:
+            ViceError: no such measure.
+        """
+        section, _, name = path.partition(".")
+        found = getattr(self, section, None) if section in NUMBERS else None
+        if found is None or not isinstance(found.get(name), int | float):
+            known = [f"{part}.{key}" for part in NUMBERS for key, v in getattr(self, part).items() if _is_number(v)]
+            raise ViceError(f"A measure must have a known path, but is {path!r}.", nearest(path, known))
+        return float(found[name])
 
     def to_json(self) -> dict[str, Any]:
         """The fields of `vice measure --json`: every measure a number or null, never NaN or infinity."""
@@ -76,10 +116,23 @@ class Measures:
             "images": self.images,
             "excluded": self.excluded,
         }
-        for section in ("paper", "strict", "classification", "localisation"):
-            values = getattr(self, section)
-            content[section] = {n: v if math.isfinite(v) else None for n, v in values.items()}
-        return {**content, "undefined": self.undefined, "intervals": self.intervals, "source": self.source}
+        names = [f.name for f in fields(self) if f.name not in ("images", "excluded", "diagrams")]
+        return content | {name: _plain(getattr(self, name)) for name in names}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> Any:
+    """`value` for JSON: a number that is not finite is null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass
@@ -88,21 +141,27 @@ class DiagramParts:
     ji: np.ndarray | None = None
     reliability: dict[str, Reliability] = field(default_factory=dict)
     curves: dict[str, IouCurve] = field(default_factory=dict)
+    bands: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def whole(self) -> Diagrams:
-        return Diagrams(self.loss, self.ji, self.reliability, self.curves)
+        return Diagrams(self.loss, self.ji, self.reliability, self.curves, self.bands)
 
 
 class Sheet:
-    """Collects values by path, and the reason where one is undefined."""
+    """Collects values by path, their intervals and tests, and the reason where one is undefined.
+
+    `parts` are the rest of the Measures, by name; `notes` what must be said beside a number.
+    """
 
     def __init__(self) -> None:
-        self.sections: dict[str, dict[str, float]] = {
-            name: {} for name in ("paper", "strict", "classification", "localisation")
-        }
+        self.sections: dict[str, dict[str, float]] = {name: {} for name in (*NUMBERS, "quality")}
         self.undefined: dict[str, str] = {}
+        self.intervals: dict[str, Any] = {}
+        self.tests: dict[str, Any] = {}
+        self.notes: dict[str, str] = {}
+        self.parts: dict[str, Any] = {}
 
-    def put(self, path: str, value: float | Callable[[], float], reason: str = "") -> None:
+    def put(self, path: str, value: Any, reason: str = "") -> None:
         """Set a value; a ViceError of its computation, or a value that is not finite, leaves NaN and the reason."""
         section, name = path.split(".")
         try:
@@ -113,6 +172,27 @@ class Sheet:
             self.undefined[path] = reason or "The measure is not defined for these images."
             number = math.nan
         self.sections[section][name] = number
+
+    def value(self, path: str) -> float:
+        """What was put there."""
+        section, name = path.split(".")
+        return self.sections[section][name]
+
+    def put_interval(self, path: str, found: Interval | None) -> None:
+        """Set the interval of a value; nothing where there is none."""
+        plain = None if found is None else plain_interval(found)
+        if plain is not None:
+            self.intervals[path] = plain
+
+    def put_test(self, path: str, p: float, method: str) -> None:
+        """Set the p-value, in (0, 1], of the hypothesis that the value at a path is 0."""
+        self.tests[path] = {"p": p, "method": method}
+
+    def not_reliable(self, path: str, note: str) -> None:
+        """Mark the interval of a value as not reliable, and say why."""
+        self.notes[path] = note
+        if path in self.intervals:
+            self.intervals[path]["reliable"] = False
 
     def leave_out(self, paths: list[str], reason: str) -> None:
         """Say why nothing is known of these paths."""
@@ -127,8 +207,15 @@ class Sheet:
             "classification": CLASSIFICATION,
             "localisation": LOCALISATION,
         }
-        sections = {part: {name: self.sections[part][name] for name in known} for part, known in names.items()}
-        return Measures(images, excluded, **sections, undefined=self.undefined, source=source, diagrams=diagrams)
+        sections: dict[str, Any] = {
+            part: {name: self.sections[part][name] for name in known if name in self.sections[part]}
+            for part, known in names.items()
+        }
+        sections["localisation"] |= self.sections["localisation"]
+        sections["sensitivities"] = self.sections["sensitivities"]
+        sections["quality"] = {**self.parts.pop("quality", {}), **self.sections["quality"]}
+        said: dict[str, Any] = {"intervals": self.intervals, "tests": self.tests, "notes": self.notes, "undefined": self.undefined}
+        return Measures(images, excluded, **sections, **said, source=source, diagrams=diagrams, **self.parts)
 
 
 def put_consistency(sheet: Sheet, loss: np.ndarray, ji: np.ndarray) -> None:

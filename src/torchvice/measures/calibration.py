@@ -1,0 +1,96 @@
+"""Calibration of `strict`: every error beside ECE-ML, what a calibrated model would show, what scaling would mend."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from torchvice.errors import ViceError
+from torchvice.measures.sheet import DiagramParts, Sheet
+from torchvice.metrics import multilabel_reliability
+from torchvice.metrics.bands import null_band
+from torchvice.metrics.calibration_overview import calibration_summary
+from torchvice.metrics.losses import sigmoid, softmax
+from torchvice.metrics.scaling import fit_temperature, fit_vector
+from torchvice.samples import Images, Samples
+
+__all__ = ["put_calibration"]
+
+SIMULATIONS = 1000
+FITS = {"temperature": fit_temperature, "vector": fit_vector}
+# What scaling is reported by: the losses it lowers, and the errors that it is meant to.
+AFTER = ("ece", "ece_pooled", "ece_classwise", "smooth_ece", "ece_l2", "brier", "nll")
+
+
+def put_calibration(
+    sheet: Sheet, diagrams: DiagramParts, samples: Samples, fitted_on: Samples | None, seed: int, simulate: bool
+) -> None:
+    """The calibration errors on the view of `strict`, and, where another split is given, what scaling makes of them.
+
+    Args:
+        sheet, diagrams: what is written on.
+        samples: the table.
+        fitted_on: the same model's table of another split, on which the scalings are fitted.
+        seed: of the null bands.
+        simulate: whether there are null bands.
+
+    Raises:
+        ViceError: a `fitted_on` of other classes or targets, of the same images, or not assessed under `strict`.
+    """
+    images, one = _images(samples), samples.exclusive
+    found = calibration_summary(
+        images.logits, images.targets, exclusive=one, seed=seed, simulations=SIMULATIONS if simulate else 0
+    )
+    for name, reason in found.pop("undefined").items():
+        sheet.undefined[f"calibration.{name}"] = reason
+    for name, limits in found.pop("intervals").items():
+        if limits["low"] is not None and not math.isnan(limits["low"]):
+            sheet.intervals[f"calibration.{name}"] = limits
+    if fitted_on is not None:
+        found["scaled"] = _scaled(samples, fitted_on, diagrams)
+    sheet.parts["calibration"] = found
+    if simulate:
+        probabilities = _probabilities(images.logits, one)
+        band = null_band(probabilities, unit="top" if one else "image", simulations=SIMULATIONS, seed=seed)
+        diagrams.bands["strict"] = (band.bin_low, band.bin_high)
+
+
+def _images(samples: Samples) -> Images:
+    if "strict" not in samples.manifest["protocols"]:
+        raise ViceError("Calibration is measured on the view of `strict`, but the table was not assessed for it.")
+    return samples.of_view(samples.manifest["protocols"]["strict"]["view"])
+
+
+def _probabilities(logits: np.ndarray, exclusive: bool) -> np.ndarray:
+    return softmax(logits.astype(float)) if exclusive else sigmoid(logits.astype(float))
+
+
+def _scaled(samples: Samples, fitted_on: Samples, diagrams: DiagramParts) -> dict[str, Any]:
+    """Temperature and vector scaling, fitted on one split and applied to the other."""
+    if fitted_on.classes != samples.classes or fitted_on.exclusive != samples.exclusive:
+        raise ViceError("A scaling is fitted on the same classes and kind of targets, but the tables differ in them.")
+    images, other = _images(samples), _images(fitted_on)
+    shared = len(set(images.image_id.tolist()) & set(other.image_id.tolist()))
+    if shared:
+        raise ViceError(
+            f"A scaling is fitted on one split and reported on another, but the tables share {shared} images.",
+            "Assess the model on another split, and name that.",
+        )
+    found: dict[str, Any] = {"fitted_on": {"split": fitted_on.manifest["dataset"].get("split"), "images": len(other)}}
+    for name, fit in FITS.items():
+        try:
+            scaling = fit(other.logits, other.targets, exclusive=samples.exclusive)
+        except ViceError as error:
+            found[name] = {"undefined": error.message}
+            continue
+        logits = scaling.apply(images.logits)
+        after = calibration_summary(logits, images.targets, exclusive=samples.exclusive, simulations=0)
+        found[name] = {"scaling": scaling.to_json(), **{measure: after[measure] for measure in AFTER}}
+        if name == "temperature":
+            probabilities = _probabilities(logits, samples.exclusive)
+            diagrams.reliability["temperature"] = multilabel_reliability(
+                probabilities, images.targets, protocol="strict"
+            )
+    return found

@@ -1,0 +1,376 @@
+"""Compare: which model is more consistent, on the same images, and whether the difference is real."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from torchvice.errors import ViceError
+from torchvice.measures.consistency import vice_statistic
+from torchvice.measures.inference import LEVEL, Inference, plain_interval
+from torchvice.measures.pairs import true_pairs
+from torchvice.measures.protocols import strict_loss, strict_probabilities
+from torchvice.measures.qualities import quality_of
+from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
+from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
+from torchvice.metrics.weighted import Mean, Spearman
+from torchvice.metrics.weighted_ap import MeanAveragePrecision
+from torchvice.samples import Samples
+
+__all__ = ["COMPARED", "Comparison", "compare"]
+
+# What is compared, in the order of the table; each is resampled over the same images for every model.
+COMPARED = ("vice", "quality", "mean_average_precision", "loss")
+FEWEST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found; plain rows, NaN nowhere (None where undefined).
+
+    `images` how many all models have; `excluded` {reason: count}; `quality` its name; `models`, a row each with `name`,
+    the measures of COMPARED and `ece_ml`, and limits such as `vice_low`; `differences`, a row for each pair of models
+    and measure: `first`, `second`, `measure`, `difference` (first - second), `low`, `high`, `p` and
+    `p_holm`; `matched`, VICE of two models whose pairs were given the same distribution of log-likelihood; `seeds`, the
+    differences of groups; `agreement` of the models' order across explanations; `sentences`, what is established and
+    what is not.
+    """
+
+    images: int
+    quality: str
+    excluded: dict[str, int]
+    models: list[dict[str, Any]]
+    differences: list[dict[str, Any]]
+    matched: list[dict[str, Any]]
+    seeds: list[dict[str, Any]] = field(default_factory=list)
+    agreement: dict[str, Any] = field(default_factory=dict)
+    sentences: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of `vice compare --json`."""
+        return {"schema": 1, **{f.name: getattr(self, f.name) for f in fields(self)}}
+
+
+def compare(
+    models: Mapping[str, Samples],
+    *,
+    quality: str = "ji",
+    groups: Mapping[str, Sequence[str]] | None = None,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare models on the images that all of them were assessed on, under `strict`.
+
+    Images are resampled for all models together, so that what two models have in common drops out of their difference;
+    p-values are corrected by Holm over the pairs of models, for each measure on its own.
+
+    Args:
+        models: tables by name, two or more, of the same classes.
+        quality: in what sense a map is good, one of `torchvice.measures.QUALITIES`.
+        groups: {name: names of models that are seeds of one recipe}; differences between groups then count the seeds
+            too, by Welch's t. A group of fewer than three supports no claim, which is said.
+        replicates: of the bootstrap, at least 100.
+        seed: of the bootstrap.
+
+    Raises:
+        ViceError: fewer than two models, tables of other classes or without `strict`, no common image, or a group that
+            names no model.
+    """
+    _check(models, groups, replicates)
+    common = sorted(set.intersection(*(_assessed(samples) for samples in models.values())))
+    if not common:
+        raise ViceError("Models are compared on the same images, but these tables have none in common.")
+    inference = Inference(common, replicates, seed)
+    found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
+    most = max(len(_assessed(samples)) for samples in models.values())
+    left_out = {"images that not every model was assessed on with a mask (left out)": most - len(common)}
+    pairs = list(itertools.combinations(found.values(), 2))
+    differences = [row for measure in COMPARED for row in _differences(measure, pairs, inference)]
+    comparison = Comparison(
+        images=len(common),
+        quality=quality,
+        excluded={reason: count for reason, count in left_out.items() if count},
+        models=[model.row() for model in found.values()],
+        differences=differences,
+        matched=[_matched(first, second, inference) for first, second in pairs],
+        seeds=_seeds(found, groups or {}),
+        agreement=_agreement(models, common),
+    )
+    comparison.sentences.extend(_sentences(comparison))
+    return comparison
+
+
+def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | None, replicates: int) -> None:
+    if len(models) < 2:
+        raise ViceError(f"A comparison needs two models or more, but {len(models)} came.")
+    if replicates < 100:
+        raise ViceError(f"`replicates` must be at least 100 for a comparison, but is {replicates}.")
+    first = next(iter(models))
+    for name, samples in models.items():
+        if samples.classes != models[first].classes:
+            raise ViceError(f"Models must have the same classes, but {first} and {name} differ in them.")
+        if "strict" not in samples.manifest["protocols"]:
+            raise ViceError(f"Models are compared under `strict`, but {name} was not assessed for it.")
+    for group, names in (groups or {}).items():
+        for name in names:
+            if name not in models:
+                raise ViceError(
+                    f"The group {group} must name models, but {name!r} is none.", f"Models: {', '.join(models)}."
+                )
+
+
+def _assessed(samples: Samples) -> set[str]:
+    """The images that have a mask."""
+    images = samples.of_view(samples.manifest["protocols"]["strict"]["view"])
+    return set(images.image_id[images.has_mask].tolist())
+
+
+def _on(samples: Samples, image_ids: Sequence[str]) -> Samples:
+    """The table of these images alone."""
+    wanted = set(image_ids)
+
+    def rows(column: np.ndarray) -> np.ndarray:
+        return np.array([name in wanted for name in column.tolist()], dtype=bool)
+
+    images, regions, maps = samples.images, samples.regions, samples.maps
+    return Samples(
+        samples.manifest,
+        images.where(rows(images.image_id)),
+        regions.where(rows(regions.image_id)),
+        maps.where(rows(maps.image_id)),
+    )
+
+
+class _Model:
+    """A model's measures, and their replicates over the common images."""
+
+    def __init__(self, name: str, samples: Samples, quality: str, inference: Inference) -> None:
+        self.name = name
+        images = samples.of_view(samples.manifest["protocols"]["strict"]["view"])
+        one = samples.exclusive
+        probabilities, loss = strict_probabilities(images, one), strict_loss(images, one)
+        self.pairs = true_pairs(samples)
+        self.quality = quality_of(self.pairs, quality)
+        known = ~np.isnan(self.quality)
+        self.ece = multilabel_ece(probabilities, images.targets, protocol="strict")
+        self.values: dict[str, float] = {
+            "vice": _defined_vice(self.pairs.logit, self.quality),
+            "quality": float(self.quality[known].mean()) if known.any() else float("nan"),
+            "mean_average_precision": mean_average_precision(probabilities, images.targets, "strict"),
+            "loss": float(loss.mean()),
+        }
+        statistics: dict[str, Any] = {
+            "vice": lambda: vice_statistic(self.pairs, quality, self.quality),
+            "quality": lambda: (Mean(self.quality[known]), self.pairs.image_id[known]),
+            "mean_average_precision": lambda: (MeanAveragePrecision(probabilities, images.targets), images.image_id),
+            "loss": lambda: (Mean(loss), images.image_id),
+        }
+        self.replicates = {
+            measure: inference.replicates(*statistics[measure]()) if np.isfinite(value) else np.zeros(0)
+            for measure, value in self.values.items()
+        }
+        self.intervals = {m: inference.interval(v, self.replicates[m]) for m, v in self.values.items()}
+
+    def row(self) -> dict[str, Any]:
+        row: dict[str, Any] = {"name": self.name, "pairs": len(self.pairs), "ece_ml": _number(self.ece)}
+        for measure, value in self.values.items():
+            found = self.intervals[measure]
+            limits = None if found is None else plain_interval(found)
+            row |= {
+                measure: _number(value),
+                f"{measure}_low": limits and limits["low"],
+                f"{measure}_high": limits and limits["high"],
+            }
+        return row
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _defined_vice(logit: np.ndarray, quality: np.ndarray) -> float:
+    try:
+        return pair_vice(logit, quality).value
+    except ViceError:
+        return float("nan")
+
+
+def _differences(measure: str, pairs: Sequence[tuple[_Model, _Model]], inference: Inference) -> list[dict[str, Any]]:
+    """One measure's difference for every pair of models, with Holm's correction over the pairs."""
+    rows = []
+    for first, second in pairs:
+        row: dict[str, Any] = {"first": first.name, "second": second.name, "measure": measure}
+        row |= _difference(first.values[measure] - second.values[measure], first, second, measure, inference)
+        rows.append(row)
+    defined = [row for row in rows if row["p"] is not None]
+    for row, p in zip(defined, holm([row["p"] for row in defined]) if defined else [], strict=True):
+        row["p_holm"] = float(p)
+    return rows
+
+
+def _difference(value: float, first: _Model, second: _Model, measure: str, inference: Inference) -> dict[str, Any]:
+    nothing = {"difference": _number(value), "low": None, "high": None, "p": None, "p_holm": None}
+    replicates = [model.replicates[measure] for model in (first, second)]
+    if not np.isfinite(value) or not all(len(part) for part in replicates):
+        return nothing
+    found = inference.interval(value, replicates[0] - replicates[1])
+    limits = None if found is None else plain_interval(found)
+    if limits is None:
+        return nothing
+    p = _number(paired_p(replicates[0] - replicates[1]))
+    return {"difference": value, "low": limits["low"], "high": limits["high"], "p": p, "p_holm": None}
+
+
+def _matched(first: _Model, second: _Model, inference: Inference) -> dict[str, Any]:
+    """VICE of two models over pairs that are equally likely: a better model has few pairs of high loss to compare."""
+    known = [~np.isnan(model.quality) for model in (first, second)]
+    row: dict[str, Any] = {"first": first.name, "second": second.name}
+    undefined = dict.fromkeys(("vice_first", "vice_second", "difference", "low", "high", "without_partner"))
+    try:
+        matching = matched_weights(first.pairs.logit[known[0]], second.pairs.logit[known[1]])
+    except ViceError:
+        return row | undefined
+    values, replicates = [], []
+    for model, rows, matched in zip((first, second), known, (matching.a, matching.b), strict=True):
+        statistic = Spearman(model.pairs.logit[rows], model.quality[rows])
+        values.append(float(statistic(matched[None])[0]))
+        weighted = _Weighted(statistic, matched)
+        replicates.append(inference.replicates(weighted, model.pairs.image_id[rows]))
+    difference = values[0] - values[1]
+    if not np.isfinite(difference):
+        return row | undefined
+    found = inference.interval(difference, replicates[0] - replicates[1])
+    limits = None if found is None else plain_interval(found)
+    return row | {
+        "vice_first": values[0],
+        "vice_second": values[1],
+        "difference": difference,
+        "low": limits and limits["low"],
+        "high": limits and limits["high"],
+        "without_partner": matching.unmatched,
+    }
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """A statistic of rows that have a weight of their own beside how often they are drawn."""
+
+    statistic: Any
+    own: np.ndarray
+
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        return self.statistic(weights * self.own)
+
+
+def _seeds(found: Mapping[str, _Model], groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """VICE between groups of seeds: Welch's t on the seeds' values, with the variance that the images add."""
+    rows = []
+    for first, second in itertools.combinations(groups, 2):
+        row: dict[str, Any] = {"first": first, "second": second, "measure": "vice"}
+        members = [[found[name] for name in groups[group]] for group in (first, second)]
+        values = [[model.values["vice"] for model in group] for group in members]
+        row |= {"seeds_first": len(values[0]), "seeds_second": len(values[1])}
+        nothing = dict.fromkeys(("difference", "low", "high", "p"))
+        if not np.isfinite(values[0] + values[1]).all():
+            rows.append(row | nothing | {"reason": "VICE is undefined for one of the seeds."})
+            continue
+        try:
+            result = seed_difference(values[0], values[1], _image_variance(members))
+        except ViceError as error:
+            rows.append(row | nothing | {"reason": error.message})
+            continue
+        limits = {"low": _number(result.interval.low), "high": _number(result.interval.high)}
+        rows.append(row | {"difference": _number(result.difference), **limits, "p": _number(result.p)})
+    return rows
+
+
+def _image_variance(members: Sequence[Sequence[_Model]]) -> float:
+    """The variance, over resampled images, of the difference of two groups' mean VICE: all see the same images."""
+    means = [np.mean([model.replicates["vice"] for model in group], axis=0) for group in members]
+    return float(np.nanvar(means[0] - means[1], ddof=1))
+
+
+def _agreement(models: Mapping[str, Samples], common: Sequence[str]) -> dict[str, Any]:
+    """VICE of every model under every explanation that all have, and whether they put the models in one order."""
+    shared = set.intersection(
+        *(
+            {
+                name
+                for name, settings in samples.manifest["explanations"].items()
+                if name.startswith("strict") and settings.get("role", "headline") in ("headline", "method")
+            }
+            for samples in models.values()
+        )
+    )
+    if len(shared) < 2:
+        return {}
+    order = sorted(shared)
+    table = {
+        name: [_number(_defined_vice(p.logit, p.quality)) for p in (true_pairs(_on(s, common), e) for e in order)]
+        for name, s in models.items()
+    }
+    columns = list(zip(*table.values(), strict=True))
+    same = None
+    if all(value is not None for column in columns for value in column):
+        orders = {tuple(np.argsort(-np.array(column, float), kind="stable").tolist()) for column in columns}
+        same = len(orders) == 1
+    return {"explanations": order, "vice": table, "same_order": same}
+
+
+def _sentences(found: Comparison) -> list[str]:
+    """What is established about VICE and what is not, in words."""
+    alpha = 1 - LEVEL
+    rows = [row for row in found.differences if row["measure"] == "vice"]
+    sure = [row for row in rows if row["p_holm"] is not None and row["p_holm"] < alpha]
+    open_ = [row for row in rows if row["p_holm"] is not None and row["p_holm"] >= alpha]
+    said = []
+    value = {row["name"]: row["vice"] for row in found.models}
+    if sure:
+        parts = []
+        for row in sure:
+            up, down = (row["first"], row["second"]) if row["difference"] > 0 else (row["second"], row["first"])
+            parts.append(
+                f"{up} is more consistent than {down} (VICE {value[up]:.2f} against {value[down]:.2f}, {_span(row)})"
+            )
+        said.append(f"Established on these {found.images} images: {'; '.join(parts)}.")
+    if open_:
+        parts = [f"{row['first']} against {row['second']} ({_span(row)})" for row in open_]
+        said.append(f"Not established: {'; '.join(parts)}.")
+    for row in rows:
+        if row["p_holm"] is None:
+            said.append(f"{row['first']} and {row['second']} cannot be compared: VICE is undefined for one of them.")
+    said += _about_seeds(found)
+    if found.agreement.get("same_order") is False:
+        said.append("The order of the models is not the same under every explanation method.")
+    return said
+
+
+def _about_seeds(found: Comparison) -> list[str]:
+    if not found.seeds:
+        return [
+            "Each is one trained model: this is about these models and other images, not about training them again "
+            f"(for that give {FEWEST_SEEDS} seeds or more of each as groups)."
+        ]
+    said = []
+    for row in found.seeds:
+        if row["p"] is None:
+            said.append(f"No claim about {row['first']} against {row['second']}: {row.get('reason', 'undefined')}")
+        else:
+            word = "Established" if row["p"] < 1 - LEVEL else "Not established"
+            said.append(
+                f"{word} over seeds: {row['first']} - {row['second']} = {row['difference']:+.3f} "
+                f"({row['low']:+.3f} to {row['high']:+.3f}, p {row['p']:.3f}, {row['seeds_first']} and "
+                f"{row['seeds_second']} seeds)."
+            )
+    return said
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    return (
+        f"difference {abs(row['difference']):.3f}, 95 % interval {row['low']:+.3f} to {row['high']:+.3f} for "
+        f"{row['first']} - {row['second']}, p {row['p_holm']:.3f}"
+    )

@@ -1,0 +1,322 @@
+"""Consistency: VICE of `strict` with its interval, its labelled sensitivities, and where it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from torchvice.errors import ViceError
+from torchvice.measures.inference import Inference, plain_interval
+from torchvice.measures.pairs import Pairs
+from torchvice.measures.qualities import QUALITIES, quality_of
+from torchvice.measures.sheet import Sheet
+from torchvice.metrics import average_precision, pair_log_likelihood, pair_vice
+from torchvice.metrics.association import (
+    LOSS_FLOOR,
+    Association,
+    log_loss_pearson,
+    partial_spearman,
+    pearson,
+    pearson_is_reliable,
+    skewness_and_kurtosis,
+    spearman,
+    within_spearman,
+)
+from torchvice.metrics.concordance import kendall, kendall_interval
+from torchvice.metrics.partial import PartialSpearman
+from torchvice.metrics.permutation import freedman_lane_p, permutation_p
+from torchvice.metrics.weighted import (
+    HeldOutSpearman,
+    Mean,
+    Pearson,
+    Spearman,
+    WithinSpearman,
+)
+
+__all__ = ["Subject", "put_consistency_of_pairs", "put_paper_interval", "vice_statistic"]
+
+PERMUTATIONS = 1999
+FIXED_THRESHOLD = 0.1  # the paper's
+FEWEST = 10  # pairs; below it a correlation within a class or stratum is not given
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What consistency is measured on: the pairs, the quality by name and value, the model's loss of each image.
+
+    `quality` (P,) NaN where undefined; `image_id` (N,) and `loss` (N,) nats of the images with a mask; `probabilities`
+    and `targets` (N', C) of all images.
+    """
+
+    pairs: Pairs
+    name: str
+    quality: np.ndarray
+    image_id: np.ndarray
+    loss: np.ndarray
+    probabilities: np.ndarray
+    targets: np.ndarray
+    classes: tuple[str, ...]
+    thresholds: np.ndarray
+
+
+def vice_statistic(
+    pairs: Pairs, name: str, quality: np.ndarray
+) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
+    """VICE as a function of weights, and the image of each row that it knows.
+
+    Of the IoU the thresholds are chosen again in every resampling; of another quality the undefined pairs are left out.
+    """
+    if name == "ji":
+        return HeldOutSpearman(pairs.logit, pairs.iou, pairs.fold), pairs.image_id
+    known = ~np.isnan(quality)
+    return Spearman(pairs.logit[known], quality[known]), pairs.image_id[known]
+
+
+def put_consistency_of_pairs(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+    """VICE and everything that hangs on it, into the sheet."""
+    pairs = subject.pairs
+    if len(pairs) < 3:
+        sheet.notes["strict.vice"] = "There are fewer than three true pairs: nothing is correlated."
+        return
+    _put_headline(sheet, subject, inference)
+    for name, value, statistic, rows in _sensitivities(subject):
+        _put(sheet, f"sensitivities.{name}", value, statistic, rows, inference)
+    _put_kendall(sheet, subject, inference)
+    _put_strata(sheet, subject, inference)
+    _put_classes(sheet, subject, inference)
+    sheet.parts["threshold_curve"] = _threshold_curve(subject)
+    sheet.parts["folds"] = _folds(pairs)
+
+
+def _put(sheet: Sheet, path: str, value: Any, statistic: Any, image_id: np.ndarray, inference: Inference) -> None:
+    """A value and its interval; `value` may be made by a function, `statistic` is made where the value is defined."""
+    found = value() if isinstance(value, partial) else value
+    if isinstance(found, Association):
+        sheet.put(path, found.value, f"Undefined: {found.reason}.")
+    else:
+        sheet.put(path, found)
+    number = sheet.value(path)
+    if np.isfinite(number) and inference.resampling is not None:
+        sheet.put_interval(path, inference.interval(number, inference.replicates(statistic(), image_id)))
+
+
+def _put_headline(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+    """The intervals of `strict`, VICE with the quality that was asked for, and the tests."""
+    pairs, known = subject.pairs, ~np.isnan(subject.quality)
+    mean = float(subject.quality[known].mean()) if known.any() else float("nan")
+    statistic, rows = vice_statistic(pairs, subject.name, subject.quality)
+    _put(sheet, "quality.vice", partial(spearman, pairs.logit, subject.quality), lambda: statistic, rows, inference)
+    _put(sheet, "quality.mean", mean, partial(Mean, subject.quality[known]), pairs.image_id[known], inference)
+    if inference.resampling is None or not np.isfinite(sheet.value("strict.vice")):
+        return
+    held_out = HeldOutSpearman(pairs.logit, pairs.iou, pairs.fold)
+    for path, replicated in (("strict.vice", held_out), ("strict.ji", Mean(pairs.quality))):
+        found = inference.interval(sheet.value(path), inference.replicates(replicated, pairs.image_id))
+        sheet.put_interval(path, found)
+    cluster = inference.clusters(pairs.image_id)
+    p = permutation_p(pairs.logit, pairs.quality, cluster, permutations=PERMUTATIONS)
+    sheet.put_test("strict.vice", p, "studentised permutation, standard error by images")
+    given = (pairs.logit, pairs.quality, pairs.area, pairs.labels)
+    p = freedman_lane_p(*given, cluster=cluster, permutations=PERMUTATIONS)
+    sheet.put_test("sensitivities.partial_spearman", p, "Freedman and Lane, studentised, standard error by images")
+
+
+Named = tuple[str, Any, Any, np.ndarray]
+
+
+def _sensitivities(subject: Subject) -> list[Named]:
+    """(name, value, statistic, image of each row): each but Kendall's, which is no function of weights."""
+    pairs, quality = subject.pairs, subject.quality
+    known = ~np.isnan(quality)
+    logit, good, image_id = pairs.logit[known], quality[known], pairs.image_id[known]
+    likely = pair_log_likelihood(logit)
+    area, labels, group = pairs.area[known], pairs.labels[known], pairs.class_index[known]
+    rows, mean = _image_quality(subject)
+    loss, ids = subject.loss[rows], subject.image_id[rows]
+    found: list[Named] = [
+        ("image_spearman", partial(spearman, -loss, mean), partial(Spearman, -loss, mean), ids),
+        ("image_log_pearson", partial(log_loss_pearson, loss, mean), partial(Pearson, -_log(loss), mean), ids),
+        ("pair_pearson", partial(pearson, likely, good), partial(Pearson, likely, good), image_id),
+        (
+            "pair_log_pearson",
+            partial(log_loss_pearson, -likely, good),
+            partial(Pearson, -_log(-likely), good),
+            image_id,
+        ),
+        (
+            "partial_spearman",
+            partial(partial_spearman, logit, good, area, labels),
+            partial(PartialSpearman, logit, good, area, labels),
+            image_id,
+        ),
+        (
+            "within_class",
+            partial(within_spearman, logit, good, group),
+            partial(WithinSpearman, logit, good, group),
+            image_id,
+        ),
+    ]
+    found += _of_other_qualities(subject)
+    found += _of_other_thresholds(subject)
+    return found
+
+
+def _log(loss: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(loss, LOSS_FLOOR))
+
+
+def _image_quality(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the images that have a pair with a quality, and the mean quality of each."""
+    row_of = {name: row for row, name in enumerate(subject.image_id.tolist())}
+    known = ~np.isnan(subject.quality)
+    rows = np.array([row_of[name] for name in subject.pairs.image_id[known].tolist()], dtype=np.int64)
+    total = np.bincount(rows, subject.quality[known], minlength=len(row_of))
+    count = np.bincount(rows, minlength=len(row_of))
+    seen = np.flatnonzero(count)
+    return seen, total[seen] / count[seen]
+
+
+def _of_other_qualities(subject: Subject) -> list[Named]:
+    """VICE with every other quality that the table holds, and Pearson with precision and recall."""
+    pairs, found = subject.pairs, []
+    for name in QUALITIES:
+        if name == subject.name:
+            continue
+        try:
+            values = quality_of(pairs, name)
+        except ViceError:
+            continue
+        found += [_spearman_with(f"vice_{name}", pairs, values)]
+        if name in ("precision", "recall"):
+            known = ~np.isnan(values)
+            likely, good = pair_log_likelihood(pairs.logit[known]), values[known]
+            made = partial(pearson, likely, good), partial(Pearson, likely, good)
+            found.append((f"pearson_{name}", *made, pairs.image_id[known]))
+    return found
+
+
+def _spearman_with(name: str, pairs: Pairs, values: np.ndarray) -> Named:
+    known = ~np.isnan(values)
+    logit, good = pairs.logit[known], values[known]
+    return name, partial(spearman, logit, good), partial(Spearman, logit, good), pairs.image_id[known]
+
+
+def _of_other_thresholds(subject: Subject) -> list[Named]:
+    """VICE at the paper's fixed threshold and at the best one of these very images, which is optimistic."""
+    pairs = subject.pairs
+    fixed = int(np.abs(subject.thresholds - FIXED_THRESHOLD).argmin())
+    best = int(pairs.iou.mean(axis=0).argmax())
+    return [
+        _spearman_with("threshold_fixed", pairs, pairs.iou[:, fixed]),
+        _spearman_with("threshold_best", pairs, pairs.iou[:, best]),
+    ]
+
+
+def _put_kendall(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+    known = ~np.isnan(subject.quality)
+    logit, good = subject.pairs.logit[known], subject.quality[known]
+    found = kendall(logit, good)
+    sheet.put("sensitivities.kendall", found.value, f"Undefined: {found.reason}.")
+    if inference.resampling is not None and np.isfinite(sheet.value("sensitivities.kendall")):
+        cluster = inference.clusters(subject.pairs.image_id[known])
+        sheet.put_interval("sensitivities.kendall", kendall_interval(logit, good, cluster))
+
+
+def _put_strata(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+    """VICE within strata of area, label count and correctness."""
+    pairs = subject.pairs
+    thirds = np.quantile(pairs.area, [1 / 3, 2 / 3])
+    size = np.searchsorted(thirds, pairs.area, side="left")
+    right = pairs.logit > 0
+    strata = [
+        ("area", f"{said} (up to {top:.3f} of the image)", size == i)
+        for i, (said, top) in enumerate(
+            zip(("small", "medium", "large"), (*thirds, float(pairs.area.max())), strict=True)
+        )
+    ]
+    for count in (1, 2, 3):
+        said = f"{count}{' or more' if count == 3 else ''} label{'s' if count > 1 else ''}"
+        strata.append(("labels", said, pairs.labels >= 3 if count == 3 else pairs.labels == count))
+    strata += [("correctness", "predicted", right), ("correctness", "not predicted", ~right)]
+    sheet.parts["strata"] = [
+        {"by": by, "stratum": said, **_vice_of_rows(subject, rows, inference)} for by, said, rows in strata
+    ]
+    sheet.notes["strata.correctness"] = (
+        "Within predicted or not predicted pairs the logit varies less than over all: a lower correlation there is "
+        "what any restriction of range brings, and no sign of less consistency."
+    )
+
+
+def _vice_of_rows(subject: Subject, rows: np.ndarray, inference: Inference) -> dict[str, Any]:
+    """VICE of some pairs, each at the threshold that it has among all; null with fewer than FEWEST of them."""
+    rows = rows & ~np.isnan(subject.quality)
+    logit, good = subject.pairs.logit[rows], subject.quality[rows]
+    found: dict[str, Any] = {"pairs": int(rows.sum()), "quality": float(good.mean()) if len(good) else None}
+    try:
+        if len(logit) < FEWEST:
+            raise ViceError("too few")
+        value = pair_vice(logit, good).value
+    except ViceError:
+        return found | {"vice": None, "low": None, "high": None}
+    limits = inference.interval(value, inference.replicates(Spearman(logit, good), subject.pairs.image_id[rows]))
+    plain = None if limits is None else plain_interval(limits)
+    return found | {"vice": value, "low": plain and plain["low"], "high": plain and plain["high"]}
+
+
+def _put_classes(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+    """AP, quality and VICE of every class."""
+    precision = average_precision(subject.probabilities, subject.targets)
+    rows = []
+    for c, name in enumerate(subject.classes):
+        ap = float(precision[c])
+        found = _vice_of_rows(subject, subject.pairs.class_index == c, inference)
+        found["iou"] = found.pop("quality")
+        rows.append({"name": name, "average_precision": ap if np.isfinite(ap) else None, **found})
+    sheet.parts["classes"] = rows
+
+
+def _threshold_curve(subject: Subject) -> dict[str, list[Any]]:
+    """Mean pair IoU and VICE at every threshold."""
+    vice: list[float | None] = []
+    for values in subject.pairs.iou.T:
+        try:
+            vice.append(pair_vice(subject.pairs.logit, values).value)
+        except ViceError:
+            vice.append(None)
+    return {
+        "thresholds": subject.thresholds.tolist(),
+        "pair_iou": subject.pairs.iou.mean(axis=0).tolist(),
+        "vice": vice,
+    }
+
+
+def _folds(pairs: Pairs) -> list[dict[str, Any]]:
+    """The threshold of every fold, chosen on the others, and how many pairs are measured at it."""
+    found = []
+    for fold in np.unique(pairs.fold).tolist():
+        here = pairs.fold == fold
+        found.append({"fold": fold, "threshold": float(pairs.chosen[here][0]), "pairs": int(here.sum())})
+    return found
+
+
+def put_paper_interval(
+    sheet: Sheet, loss: np.ndarray, ji: np.ndarray, image_id: np.ndarray, inference: Inference
+) -> None:
+    """The interval of the published VICE, and whether it can be relied on."""
+    value = sheet.value("paper.vice")
+    if inference.resampling is None or not np.isfinite(value):
+        return
+    sheet.put_interval("paper.vice", inference.interval(value, inference.replicates(Pearson(-loss, ji), image_id)))
+    sheet.put_interval("paper.ji", inference.interval(float(ji.mean()), inference.replicates(Mean(ji), image_id)))
+    if not pearson_is_reliable(loss):
+        skew, kurtosis = skewness_and_kurtosis(loss)
+        sheet.not_reliable(
+            "paper.vice",
+            f"The interval is not reliable: the losses have skewness {skew:.1f} and excess kurtosis {kurtosis:.1f}, "
+            "and with such losses a 95 % interval of Pearson's correlation may cover the truth half the time. The "
+            "headline is Spearman's.",
+        )

@@ -1,0 +1,60 @@
+"""Inference: the intervals of a table, all from the same resamplings of its images, so that differences are paired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from torchvice.metrics.resampling import Interval, Resampling, interval
+
+__all__ = ["LEVEL", "Inference", "plain_interval"]
+
+LEVEL = 0.95
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+class Inference:
+    """Resamples the images of a table, or of several tables of the same images.
+
+    Args:
+        image_ids: (N,) the images that are resampled, each once.
+        replicates: how many resamplings; 0: no intervals.
+        seed: of the resamplings.
+    """
+
+    def __init__(self, image_ids: Sequence[str] | np.ndarray, replicates: int = 2000, seed: int = 0) -> None:
+        self.row_of = {image_id: row for row, image_id in enumerate(image_ids)}
+        self.resampling = Resampling(len(self.row_of), replicates, seed) if replicates and self.row_of else None
+
+    def clusters(self, image_id: np.ndarray) -> np.ndarray:
+        """(P,) the image's place of every row."""
+        return np.array([self.row_of[name] for name in image_id.tolist()], dtype=np.int64)
+
+    def replicates(self, statistic: Statistic, image_id: np.ndarray) -> np.ndarray:
+        """(B,) the statistic over each resampling of the images; empty without resamplings.
+
+        Args:
+            statistic: from weights (b, P) to (b,) values, see `torchvice.metrics.weighted`.
+            image_id: (P,) the image of each row that the statistic knows.
+        """
+        if self.resampling is None:
+            return np.zeros(0)
+        return self.resampling.replicates_of(statistic, self.clusters(image_id))
+
+    def interval(self, value: float, replicates: np.ndarray) -> Interval | None:
+        """The percentile interval of a value; None without resamplings or where the value is undefined."""
+        if not len(replicates) or not np.isfinite(value):
+            return None
+        return interval(value, replicates, LEVEL)
+
+
+def plain_interval(found: Interval, **more: Any) -> dict[str, Any] | None:
+    """An interval for JSON: {low, high, level, method}, and what else is said of it; None where it has no limits."""
+    if not (np.isfinite(found.low) and np.isfinite(found.high)):
+        return None
+    plain: dict[str, Any] = {"low": found.low, "high": found.high, "level": found.level, "method": found.method}
+    if found.undefined:
+        plain["undefined_replicates"] = found.undefined
+    return plain | more

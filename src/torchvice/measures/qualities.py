@@ -1,0 +1,126 @@
+"""Qualities: in what sense a map is good. VICE can be read with any of them in IoU's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from torchvice.errors import ViceError, nearest
+from torchvice.measures.pairs import Pairs, held_out_index
+from torchvice.samples import Regions
+
+__all__ = ["QUALITIES", "Quality", "quality_of"]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A quality of a pair's map: `meaning` in a few words, and `of`, from pairs to (P,) numbers, higher is better."""
+
+    meaning: str
+    of: Callable[[Pairs], np.ndarray]
+
+
+def quality_of(pairs: Pairs, name: str) -> np.ndarray:
+    """(P,) the named quality of each pair, higher is better; NaN where it is undefined.
+
+    Args:
+        pairs: from `true_pairs`.
+        name: one of QUALITIES.
+
+    Raises:
+        ViceError: an unknown name, pairs without their table's rows, or a quality that the table does not hold.
+    """
+    if name not in QUALITIES:
+        raise ViceError(f"`quality` must be a known one, but is {name!r}.", nearest(name, QUALITIES))
+    if name == "ji":
+        return pairs.quality
+    values = QUALITIES[name].of(pairs)
+    if len(values) and np.isnan(values).all():
+        ways = {
+            "box_iou": "Assess data with boxes.",
+            **dict.fromkeys(("insertion", "deletion", "road"), f"Assess with --faithfulness {name}."),
+        }
+        raise ViceError(f"The table must hold `{name}` of its pairs, but has it for none of {len(pairs)}.", ways[name])
+    return values
+
+
+def _regions(pairs: Pairs) -> Regions:
+    if pairs.regions is None:
+        raise ViceError("The pairs must come with their table's rows, but have none.", "Take them from true_pairs.")
+    return pairs.regions
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN for 0 / 0."""
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def _at_chosen(pairs: Pairs, counts: np.ndarray) -> np.ndarray:
+    """(P,) of (P, T) counts, those at each pair's threshold."""
+    return counts[np.arange(len(pairs)), pairs.at]
+
+
+def _precision(pairs: Pairs) -> np.ndarray:
+    regions = _regions(pairs)
+    return _share(_at_chosen(pairs, regions.intersection), _at_chosen(pairs, regions.predicted))
+
+
+def _recall(pairs: Pairs) -> np.ndarray:
+    regions = _regions(pairs)
+    return _share(_at_chosen(pairs, regions.intersection), regions.mask_pixels)
+
+
+def _soft_iou(pairs: Pairs) -> np.ndarray:
+    regions = _regions(pairs)
+    return _share(regions.energy_inside, regions.energy_outside + regions.mask_pixels)
+
+
+def _energy(pairs: Pairs) -> np.ndarray:
+    regions = _regions(pairs)
+    return _share(regions.energy_inside, regions.energy_inside + regions.energy_outside)
+
+
+def _otsu(pairs: Pairs) -> np.ndarray:
+    regions = _regions(pairs)
+    return _share(regions.otsu_intersection, regions.otsu_predicted + regions.mask_pixels - regions.otsu_intersection)
+
+
+def _box_iou(pairs: Pairs) -> np.ndarray:
+    best = np.asarray(_regions(pairs).box_iou, float)
+    known = ~np.isnan(best).any(axis=1)
+    result = np.full(len(pairs), np.nan)
+    if known.any():
+        index = held_out_index(best[known], pairs.fold[known])
+        result[known] = best[known][np.arange(len(index)), index]
+    return result
+
+
+def _faithfulness(name: str, sign: int) -> Callable[[Pairs], np.ndarray]:
+    def of(pairs: Pairs) -> np.ndarray:
+        from torchvice.metrics.faithfulness import normalised_faithfulness
+
+        regions = _regions(pairs)
+        found, chance = getattr(regions, name), getattr(regions, f"{name}_random")
+        return sign * normalised_faithfulness(found, chance, regions.p_full, regions.p_blank)
+
+    return of
+
+
+QUALITIES: dict[str, Quality] = {
+    "ji": Quality("IoU at the held-out threshold", lambda pairs: pairs.quality),
+    "precision": Quality("share of what is looked at that is object (wrong place)", _precision),
+    "recall": Quality("share of the object that is looked at (coverage)", _recall),
+    "soft_iou": Quality("IoU of the map itself, without a threshold", _soft_iou),
+    "pointing": Quality("whether the map's maximum lies on the object", lambda pairs: _regions(pairs).pointing),
+    "energy": Quality("share of the map's sum that lies on the object", _energy),
+    "otsu": Quality("IoU at each map's own Otsu threshold", _otsu),
+    "box_iou": Quality("best IoU of the map's boxes with the object's", _box_iou),
+    "insertion": Quality(
+        "how fast the probability rises as pixels come in, against chance", _faithfulness("insertion", 1)
+    ),
+    "deletion": Quality("how fast it falls as pixels go, against chance", _faithfulness("deletion", -1)),
+    "road": Quality("remove and debias: least against most relevant first, against chance", _faithfulness("road", 1)),
+}

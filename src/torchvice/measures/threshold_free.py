@@ -1,0 +1,69 @@
+"""What needs no chosen threshold, and what another normalisation would have given: from the table's histograms."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torchvice.errors import ViceError
+from torchvice.measures.consistency import Subject
+from torchvice.measures.inference import Inference
+from torchvice.measures.pairs import held_out_index
+from torchvice.measures.qualities import QUALITIES, quality_of
+from torchvice.measures.sheet import Sheet
+from torchvice.metrics import pair_vice
+from torchvice.metrics.localisation import RESCALINGS, iou_area, pixel_average_precision, renormalised_iou
+from torchvice.metrics.weighted import HeldOutSpearman, Mean
+
+__all__ = ["put_normalisations", "put_threshold_free"]
+
+NO_MASK = "No true label has a pixel in a mask."
+GRID = np.arange(100) / 100
+
+
+def put_threshold_free(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+    """PxAP, the area under the IoU curve, and the mean of every quality that the table holds, into `localisation`."""
+    pairs = subject.pairs
+    if pairs.regions is None or not len(pairs):
+        sheet.leave_out(["localisation.pxap", "localisation.iou_area"], NO_MASK)
+        return
+    inside, outside = pairs.regions.inside, pairs.regions.outside
+    sheet.put("localisation.pxap", pixel_average_precision(inside, outside), NO_MASK)
+    sheet.put("localisation.iou_area", iou_area(inside, outside), NO_MASK)
+    for name in QUALITIES:
+        if name == "ji":
+            continue
+        try:
+            values = quality_of(pairs, name)
+        except ViceError:
+            continue
+        known = ~np.isnan(values)
+        path = f"localisation.{name}"
+        sheet.put(path, float(values[known].mean()) if known.any() else float("nan"), NO_MASK)
+        if known.any():
+            replicates = inference.replicates(Mean(values[known]), pairs.image_id[known])
+            sheet.put_interval(path, inference.interval(sheet.value(path), replicates))
+        if not known.all():
+            sheet.notes[path] = f"Undefined for {int((~known).sum())} of {len(known)} pairs, which are left out."
+
+
+def put_normalisations(sheet: Sheet, subject: Subject, normalisation: str, inference: Inference) -> None:
+    """VICE under each normalisation, the classes scored one by one and each with held-out thresholds of its own.
+
+    Args:
+        sheet, subject, inference: as elsewhere.
+        normalisation: of the maps in the table; from another than "max" the rest cannot be derived.
+    """
+    pairs = subject.pairs
+    if normalisation != "max" or pairs.regions is None or len(pairs) < 3:
+        return
+    for how in RESCALINGS:
+        iou = renormalised_iou(pairs.regions.inside, pairs.regions.outside, how, GRID)
+        path = f"sensitivities.normalisation_{how}"
+        known = ~np.isnan(iou).any(axis=1)
+        logit, own, fold = pairs.logit[known], iou[known], pairs.fold[known]
+        at = held_out_index(own, fold)
+        quality = own[np.arange(len(at)), at]
+        sheet.put(path, lambda logit=logit, quality=quality: pair_vice(logit, quality).value)
+        if np.isfinite(sheet.value(path)) and inference.resampling is not None:
+            replicates = inference.replicates(HeldOutSpearman(logit, own, fold), pairs.image_id[known])
+            sheet.put_interval(path, inference.interval(sheet.value(path), replicates))

@@ -1,0 +1,134 @@
+"""Comparison of models: paired over images, corrected for many, honest about seeds; against plain loops."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from simulated import simulated
+from torchvice.errors import ViceError
+from torchvice.measures import compare, true_pairs
+from torchvice.samples import Samples
+
+
+def made(seed: int, dependence: float, images: int = 250) -> Samples:
+    return simulated(images, seed=seed, dependence=dependence)
+
+
+STRONG, WEAK = made(0, 1.2), made(1, 0.1)
+FOUND = compare({"strong": STRONG, "weak": WEAK, "twin": STRONG}, replicates=300)
+
+
+def row_of(first: str, second: str, measure: str = "vice") -> dict:
+    return next(r for r in FOUND.differences if (r["first"], r["second"], r["measure"]) == (first, second, measure))
+
+
+def test_each_model_has_the_vice_of_its_pairs() -> None:
+    for row, table in zip(FOUND.models, (STRONG, WEAK, STRONG), strict=True):
+        pairs = true_pairs(table)
+        assert row["vice"] == pytest.approx(stats.spearmanr(pairs.logit, pairs.quality).statistic)
+        assert row["vice_low"] < row["vice"] < row["vice_high"]
+        assert row["quality"] == pytest.approx(pairs.quality.mean())
+
+
+def test_a_large_difference_is_established_and_none_is_not() -> None:
+    apart, same = row_of("strong", "weak"), row_of("strong", "twin")
+    assert apart["low"] > 0
+    assert apart["p_holm"] < 0.05
+    # The same model twice: whatever is drawn, the difference is 0.
+    assert (same["difference"], same["low"], same["high"]) == (0, 0, 0)
+    assert same["p_holm"] == 1
+    assert any(s.startswith("Established") and "strong is more consistent than weak" in s for s in FOUND.sentences)
+    assert any(s.startswith("Not established") and "strong against twin" in s for s in FOUND.sentences)
+    assert any("not about training them again" in s for s in FOUND.sentences)
+
+
+def test_holm_is_over_the_pairs_of_models_for_each_measure() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    for measure in ("vice", "loss"):
+        rows = [row for row in FOUND.differences if row["measure"] == measure]
+        expected = multipletests([row["p"] for row in rows], method="holm")[1]
+        assert [row["p_holm"] for row in rows] == pytest.approx(expected.tolist())
+
+
+def test_the_interval_of_a_difference_is_paired() -> None:
+    # Two models of the same losses whose maps differ a little: the difference is far surer than either value.
+    other = replace(STRONG.regions, intersection=np.maximum(STRONG.regions.intersection - 20, 0))
+    near = Samples(STRONG.manifest, STRONG.images, replace(other, predicted=other.intersection), STRONG.maps)
+    found = compare({"a": STRONG, "b": near}, replicates=300)
+    row = found.differences[0]
+    width = found.models[0]["vice_high"] - found.models[0]["vice_low"]
+    assert row["high"] - row["low"] < width / 3
+
+
+def test_only_common_images_count() -> None:
+    few = STRONG.images.where(np.arange(len(STRONG.images)) < 100)
+    regions = STRONG.regions.where(np.isin(STRONG.regions.image_id.astype(str), few.image_id.astype(str)))
+    found = compare({"all": STRONG, "some": Samples(STRONG.manifest, few, regions, STRONG.maps)}, replicates=100)
+    assert found.images == 100
+    assert list(found.excluded.values()) == [150]
+    assert found.differences[0]["difference"] == 0
+
+
+def test_matched_models_have_equally_likely_pairs() -> None:
+    row = FOUND.matched[0]
+    assert row["vice_first"] > row["vice_second"]
+    assert row["low"] > 0
+    assert 0 <= row["without_partner"] < 0.2
+    twin = FOUND.matched[1]
+    assert twin["difference"] == pytest.approx(0)
+
+
+def test_seeds_below_three_support_no_claim_and_three_do() -> None:
+    models = {
+        f"{name}{i}": made(10 * i + k, d, 120) for k, (name, d) in enumerate((("a", 1.5), ("b", 0.1))) for i in range(3)
+    }
+    groups = {"A": ["a0", "a1", "a2"], "B": ["b0", "b1", "b2"]}
+    found = compare(models, groups=groups, replicates=100)
+    row = found.seeds[0]
+    assert row["p"] < 0.05
+    assert row["low"] > 0
+    assert any(s.startswith("Established over seeds: A - B") for s in found.sentences)
+    few = compare(models, groups={"A": ["a0", "a1"], "B": ["b0", "b1"]}, replicates=100)
+    assert few.seeds[0]["p"] is None
+    assert any(s.startswith("No claim about A against B") for s in few.sentences)
+
+
+def test_explanations_that_all_models_have_are_compared_in_their_order() -> None:
+    others = {"strict:gradcam": {"role": "method", "dependence": 0.0}}
+    models = {f"m{i}": simulated(150, seed=i, dependence=1.5 * i, others=others) for i in range(2)}
+    found = compare(models, replicates=100).agreement
+    assert found["explanations"] == ["strict:cam", "strict:gradcam"]
+    assert found["vice"]["m1"][0] > found["vice"]["m0"][0]
+    assert isinstance(found["same_order"], bool)
+    assert FOUND.agreement == {}
+
+
+def test_json_has_no_nan() -> None:
+    json.dumps(FOUND.to_json(), allow_nan=False)
+    flat = replace(WEAK.regions, intersection=np.zeros_like(WEAK.regions.intersection))
+    missed = Samples(WEAK.manifest, WEAK.images, flat, WEAK.maps)
+    found = compare({"strong": STRONG, "missed": missed}, replicates=100)
+    json.dumps(found.to_json(), allow_nan=False)
+    assert found.models[1]["vice"] is None
+    assert any("cannot be compared" in s for s in found.sentences)
+
+
+def test_what_cannot_be_compared() -> None:
+    with pytest.raises(ViceError, match="two models or more, but 1 came"):
+        compare({"one": STRONG})
+    with pytest.raises(ViceError, match="at least 100"):
+        compare({"a": STRONG, "b": WEAK}, replicates=10)
+    other = simulated(50, classes=3)
+    with pytest.raises(ViceError, match="a and b differ"):
+        compare({"a": STRONG, "b": other})
+    with pytest.raises(ViceError, match="must name models"):
+        compare({"a": STRONG, "b": WEAK}, groups={"A": ["x"]})
+    moved = replace(WEAK.images, image_id=np.array([f"y{i}" for i in range(250)], dtype=object))
+    with pytest.raises(ViceError, match="none in common"):
+        compare({"a": STRONG, "b": Samples(WEAK.manifest, moved, WEAK.regions, WEAK.maps)})

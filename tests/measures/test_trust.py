@@ -1,0 +1,248 @@
+"""How far VICE may be trusted: intervals, sensitivities, controls, strata, quadrants and classes of a table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import average_precision_score
+
+from simulated import CURVE, HEADLINE, THRESHOLDS, VIEW, simulated
+from torchvice.errors import ViceError
+from torchvice.measures import QUALITIES, measure, quality_of, true_pairs
+from torchvice.samples import Samples
+
+CONTROLS = {
+    "strict:random": {"role": "control", "dependence": 0.0},
+    "strict:center": {"role": "control", "dependence": 1.0},
+    "strict:gradcam": {"role": "method", "dependence": 0.9},
+    "strict:mirror": {"role": "retest", "dependence": 1.0},
+}
+TABLE = simulated(200, others=CONTROLS)
+FOUND = measure(TABLE, replicates=400)
+PAIRS = true_pairs(TABLE)
+
+
+def test_the_headline_is_spearman_and_its_interval_holds_it() -> None:
+    assert FOUND.strict["vice"] == pytest.approx(stats.spearmanr(PAIRS.logit, PAIRS.quality).statistic)
+    limits = FOUND.intervals["strict.vice"]
+    assert limits["low"] < FOUND.strict["vice"] < limits["high"]
+    assert (limits["level"], limits["method"]) == (0.95, "percentile")
+    assert FOUND.tests["strict.vice"]["p"] < 0.01
+
+
+def test_intervals_resample_images_and_not_pairs() -> None:
+    # The plain loop: draw images, take all their pairs.
+    rng = np.random.default_rng(5)
+    names = np.unique(PAIRS.image_id.astype(str))
+    rows_of = {name: np.flatnonzero(PAIRS.image_id == name) for name in names}
+    values = []
+    for _ in range(400):
+        rows = np.concatenate([rows_of[name] for name in rng.choice(names, len(names))])
+        values.append(stats.spearmanr(PAIRS.logit[rows], PAIRS.quality[rows]).statistic)
+    low, high = np.quantile(values, [0.025, 0.975])
+    limits = FOUND.intervals["strict.vice"]
+    assert limits["low"] == pytest.approx(low, abs=0.03)
+    assert limits["high"] == pytest.approx(high, abs=0.03)
+
+
+def test_the_same_seed_gives_the_same_limits_and_another_one_others() -> None:
+    again, other = (measure(TABLE, replicates=100, seed=seed).intervals["strict.vice"] for seed in (0, 1))
+    assert again == measure(TABLE, replicates=100).intervals["strict.vice"] != other
+
+
+def test_without_replicates_there_are_numbers_and_no_intervals() -> None:
+    bare = measure(TABLE, replicates=0)
+    assert bare.strict == FOUND.strict
+    assert bare.sensitivities == FOUND.sensitivities
+    assert bare.tests == {}
+    assert all(path.startswith("calibration.ece_l2") for path in bare.intervals)  # that one is no bootstrap
+    assert bare.controls["random"]["low"] is None
+    with pytest.raises(ViceError, match="`replicates` must be 0 or more"):
+        measure(TABLE, replicates=-1)
+
+
+def test_sensitivities_against_scipy() -> None:
+    images = TABLE.of_view(VIEW)
+    by_image = [PAIRS.quality[PAIRS.image_id == name].mean() for name in images.image_id]
+    loss = np.logaddexp(0, np.where(images.targets == 1, -images.logits, images.logits).astype(float)).mean(1)
+    likely = -np.logaddexp(0, -PAIRS.logit.astype(float))
+    said = FOUND.sensitivities
+    assert said["image_spearman"] == pytest.approx(stats.spearmanr(-loss, by_image).statistic)
+    assert said["image_log_pearson"] == pytest.approx(stats.pearsonr(-np.log(loss), by_image).statistic)
+    assert said["pair_pearson"] == pytest.approx(stats.pearsonr(likely, PAIRS.quality).statistic)
+    assert said["pair_log_pearson"] == pytest.approx(stats.pearsonr(-np.log(-likely), PAIRS.quality).statistic)
+    assert said["kendall"] == pytest.approx(stats.kendalltau(PAIRS.logit, PAIRS.quality).statistic)
+    fixed = PAIRS.iou[:, THRESHOLDS.index(0.1)]
+    assert said["threshold_fixed"] == pytest.approx(stats.spearmanr(PAIRS.logit, fixed).statistic)
+    assert said["vice_soft_iou"] == pytest.approx(stats.spearmanr(PAIRS.logit, quality_of(PAIRS, "soft_iou")).statistic)
+    assert FOUND.undefined["sensitivities.vice_precision"] == "Undefined: b is 1 everywhere."
+    for name, value in said.items():
+        if np.isnan(value):
+            continue
+        limits = FOUND.intervals[f"sensitivities.{name}"]
+        assert limits["low"] <= value <= limits["high"], name
+
+
+def test_qualities_by_hand() -> None:
+    regions = PAIRS.regions
+    assert regions is not None
+    assert set(PAIRS.chosen) == {0.3}  # where the curve is at its best
+    # What is predicted lies within the object: precision 1, and recall is the IoU.
+    assert (quality_of(PAIRS, "precision") == 1).all()
+    assert quality_of(PAIRS, "recall") == pytest.approx(PAIRS.quality)
+    inside, pixels = regions.energy_inside, regions.mask_pixels
+    assert quality_of(PAIRS, "soft_iou") == pytest.approx(inside / (5 + pixels))
+    assert quality_of(PAIRS, "energy") == pytest.approx(inside / (inside + 5))
+    assert quality_of(PAIRS, "otsu") == pytest.approx(PAIRS.quality)
+    with pytest.raises(ViceError, match="must hold `box_iou`"):
+        quality_of(PAIRS, "box_iou")
+    with pytest.raises(ViceError, match="Did you mean `pointing`"):
+        quality_of(PAIRS, "pointings")
+
+
+def test_another_quality_is_the_subject_of_everything_beside_the_protocols() -> None:
+    found = measure(TABLE, quality="soft_iou", replicates=50)
+    assert found.strict == FOUND.strict
+    assert found.quality["name"] == "soft_iou"
+    assert found.quality["vice"] == pytest.approx(FOUND.sensitivities["vice_soft_iou"])
+    assert found.quality["mean"] == pytest.approx(quality_of(PAIRS, "soft_iou").mean())
+    assert "vice_soft_iou" not in found.sensitivities
+    assert found.classes[0]["iou"] != FOUND.classes[0]["iou"]
+    assert set(QUALITIES) >= {"ji", "soft_iou", "pointing", "energy"}
+
+
+def test_a_control_without_dependence_is_beaten_and_one_as_good_is_not() -> None:
+    random, center = FOUND.controls["random"], FOUND.controls["center"]
+    assert abs(random["vice"]) < 0.15
+    assert random["difference"] == pytest.approx(FOUND.strict["vice"] - random["vice"])
+    assert random["low"] > 0
+    assert random["beaten"] is True
+    assert center["low"] <= 0 <= center["high"]
+    assert center["beaten"] is False
+    assert "control center" in FOUND.notes["controls"]
+    assert "random" not in FOUND.notes["controls"]
+
+
+def test_the_difference_from_a_control_is_paired() -> None:
+    # A control that is the headline itself differs by exactly 0, in every resampling.
+    twin = simulated(80, others={"strict:twin": {"role": "control"}})
+    regions = twin.regions
+    same = regions.where(regions.explanation == HEADLINE)
+    both = type(regions).join([same, replace(same, explanation=np.full(len(same), "strict:twin", object))])
+    row = measure(Samples(twin.manifest, twin.images, both, twin.maps), replicates=100).controls["twin"]
+    assert (row["difference"], row["low"], row["high"], row["beaten"]) == (0, 0, 0, False)
+
+
+def test_other_methods_and_retests_say_how_well_they_agree() -> None:
+    assert set(FOUND.methods) == {"gradcam"}
+    assert set(FOUND.retests) == {"mirror"}
+    other = true_pairs(TABLE, "strict:gradcam")
+    assert FOUND.methods["gradcam"]["agreement"] == pytest.approx(
+        stats.spearmanr(PAIRS.quality, other.quality).statistic
+    )
+    assert FOUND.methods["gradcam"]["vice"] == pytest.approx(stats.spearmanr(other.logit, other.quality).statistic)
+
+
+def test_a_control_that_is_the_same_everywhere_has_no_vice() -> None:
+    table = simulated(40, others={"strict:flat": {"role": "control"}})
+    regions = table.regions
+    flat = regions.explanation == "strict:flat"
+    shared = np.where(flat[:, None], 0, regions.intersection)
+    found = measure(
+        Samples(table.manifest, table.images, replace(regions, intersection=shared), table.maps), replicates=50
+    )
+    assert found.controls["flat"]["vice"] is None
+    assert found.controls["flat"]["beaten"] is None
+    assert found.controls["flat"]["ji"] == 0
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_strata_are_the_rows_that_they_name() -> None:
+    by = {(row["by"], row["stratum"].split(" (")[0]): row for row in FOUND.strata}
+    right = PAIRS.logit > 0
+    assert by["correctness", "predicted"]["pairs"] == right.sum()
+    assert by["correctness", "predicted"]["vice"] == pytest.approx(
+        stats.spearmanr(PAIRS.logit[right], PAIRS.quality[right]).statistic
+    )
+    sizes = [by["area", size]["pairs"] for size in ("small", "medium", "large")]
+    assert sum(sizes) == len(PAIRS)
+    assert max(sizes) - min(sizes) <= 5  # equal areas stay together
+    assert by["labels", "1 label"]["pairs"] == (PAIRS.labels == 1).sum()
+    assert "restriction of range" in FOUND.notes["strata.correctness"]
+
+
+def test_classes_have_ap_quality_and_vice() -> None:
+    images = TABLE.of_view(VIEW)
+    for c, row in enumerate(FOUND.classes):
+        own = PAIRS.class_index == c
+        assert row["name"] == f"class{c}"
+        assert row["average_precision"] == pytest.approx(
+            average_precision_score(images.targets[:, c], images.logits[:, c])
+        )
+        assert row["iou"] == pytest.approx(PAIRS.quality[own].mean())
+        assert row["vice"] == pytest.approx(stats.spearmanr(PAIRS.logit[own], PAIRS.quality[own]).statistic)
+        assert row["low"] < row["vice"] < row["high"]
+
+
+def test_the_threshold_curve_and_the_folds() -> None:
+    curve = FOUND.threshold_curve
+    assert curve["pair_iou"] == pytest.approx(PAIRS.iou.mean(axis=0).tolist())
+    assert curve["vice"][1] == pytest.approx(FOUND.strict["vice"])
+    assert {row["threshold"] for row in FOUND.folds} == {THRESHOLDS[int(CURVE.argmax())]}
+    assert sum(row["pairs"] for row in FOUND.folds) == len(PAIRS)
+
+
+def test_normalisations_come_from_the_histograms() -> None:
+    # Every map is 1 on what is covered and 0 elsewhere: dividing by its maximum or moving its minimum changes nothing.
+    assert FOUND.sensitivities["normalisation_max"] == pytest.approx(FOUND.strict["vice"], abs=0.01)
+    assert FOUND.sensitivities["normalisation_minmax"] == FOUND.sensitivities["normalisation_max"]
+
+
+def test_localisation_without_a_threshold_and_the_means_of_the_qualities() -> None:
+    assert 0 < FOUND.localisation["pxap"] <= 1
+    assert FOUND.localisation["soft_iou"] == pytest.approx(quality_of(PAIRS, "soft_iou").mean())
+    limits = FOUND.intervals["localisation.soft_iou"]
+    assert limits["low"] < FOUND.localisation["soft_iou"] < limits["high"]
+
+
+def test_everything_is_json_without_nan() -> None:
+    content = json.loads(json.dumps(FOUND.to_json(), allow_nan=False))
+    assert content["schema"] == 1
+    assert content["intervals"]["strict.vice"]["low"] == FOUND.intervals["strict.vice"]["low"]
+    assert sum(content["quadrants"]["counts"].values()) == len(PAIRS)
+
+
+def test_independent_maps_have_no_vice_and_the_test_says_so() -> None:
+    found = measure(simulated(200, seed=3, dependence=0.0), replicates=200)
+    limits = found.intervals["strict.vice"]
+    assert limits["low"] < 0 < limits["high"]
+    assert found.tests["strict.vice"]["p"] > 0.01
+
+
+def test_few_images_are_no_error() -> None:
+    for images in (1, 2, 3, 5):
+        found = measure(simulated(images, classes=2), replicates=50)
+        json.dumps(found.to_json(), allow_nan=False)
+        assert found.images == images
+
+
+def test_the_value_at_a_path() -> None:
+    assert FOUND.value("strict.vice") == FOUND.strict["vice"]
+    with pytest.raises(ViceError, match=r"Did you mean `strict\.vice`"):
+        FOUND.value("strict.vise")
+
+
+def test_scaling_is_fitted_on_another_split() -> None:
+    other = simulated(150, seed=9)
+    names = np.array([f"val{i}" for i in range(150)], dtype=object)
+    moved = replace(other.images, image_id=names)
+    val = Samples(other.manifest, moved, other.regions.where(np.zeros(len(other.regions), bool)), other.maps)
+    found = measure(TABLE, replicates=0, calibrate_on=val).calibration
+    assert found["scaled"]["temperature"]["nll"] <= found["nll"] * 1.05
+    assert found["scaled"]["fitted_on"]["images"] == 150
+    with pytest.raises(ViceError, match="share 200 images"):
+        measure(TABLE, replicates=0, calibrate_on=TABLE)
