@@ -33,7 +33,6 @@ __all__ = [
     "read_limits",
     "write_legacy_table",
     "write_measures",
-    "write_report",
 ]
 
 Progress = Callable[[int, int], None]
@@ -380,89 +379,13 @@ def draw_all(found: Measured, folder: str | os.PathLike[str], title: str = "") -
     """The diagrams and, where the table's images still lie where they were, the cases; returns the files."""
     files = draw_measures(found.measures, folder, title)
     if found.samples is not None and "strict" in found.samples.manifest["protocols"]:
-        dataset = _dataset_of(found.samples)
+        dataset = dataset_of(found.samples)
         if dataset is not None:
             files += draw_cases(found.samples, dataset, folder)
     return files
 
 
-def write_report(
-    paths: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str] | None = None,
-    *,
-    split: str | None = None,
-    pictures: bool = True,
-    folder: bool = False,
-    most_cases: int | None = None,
-    title: str = "",
-    progress: Progress | None = None,
-) -> Path:
-    """The page of a RUN, a table's folder or a CSV; of several, the page that compares them.
-
-    Args:
-        paths: one, or several to compare.
-        out: the file; with `folder` the folder. None: report.html, or report/, in the RUN; comparison.html, or
-            comparison/, in the working directory for several.
-        split: of the RUNs.
-        pictures: whether images and masks may be shown; else not a pixel of the data is on the page.
-        folder: images as files.
-        most_cases: how many images have their case embedded; None: see `torchvice.report.write_page`.
-        title: of the page; else the name of the run.
-        progress: called with the images done and their number.
-
-    Returns:
-        The file to open.
-
-    Raises:
-        ViceError: see `measure_path` and `torchvice.report.write_page`.
-    """
-    from torchvice.report.page import MOST_CASES, Shown, write_page
-    from torchvice.report.rows import cases_of
-
-    if not paths:
-        raise ViceError("A report needs a RUN, but none is given.")
-    found = [measure_path(path, split) for path in paths]
-    models = [
-        Shown(name, one.measures, None if one.samples is None else cases_of(one.samples))
-        for name, one in zip(_different_names(found), found, strict=True)
-    ]
-    if out is None:
-        stem = found[0].home / "report" if len(found) == 1 else Path("comparison")
-        out = stem if folder else stem.with_name(f"{stem.name}.html")
-    return write_page(
-        out,
-        models,
-        _reader_of(found[0].samples) if pictures and found[0].samples is not None else None,
-        title=title or (found[0].title if len(found) == 1 else ""),
-        folder=folder,
-        most_cases=MOST_CASES if most_cases is None else most_cases,
-        progress=progress,
-    )
-
-
-def _different_names(found: Sequence[Measured]) -> list[str]:
-    """The runs' names; equal ones are told apart by the folder above, or by their place."""
-    names = [one.title for one in found]
-    if len(set(names)) < len(names):
-        names = [f"{one.home.absolute().parent.name}/{one.title}" for one in found]
-    return names if len(set(names)) == len(names) else [f"{at + 1}: {name}" for at, name in enumerate(names)]
-
-
-def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray | None] | None] | None:
-    """Image id -> image and mask, from where the table's dataset lies; None where it is gone."""
-    dataset = _dataset_of(samples)
-    if dataset is None:
-        return None
-    place = {record.image_id: index for index, record in enumerate(dataset.records)}
-
-    def read(image_id: str) -> tuple[np.ndarray, np.ndarray | None] | None:
-        index = place.get(image_id)
-        return None if index is None else (dataset.image(index), dataset.mask(index))
-
-    return read
-
-
-def _dataset_of(samples: Samples) -> VocDataset | None:
+def dataset_of(samples: Samples) -> VocDataset | None:
     """The dataset that a table was made from, where it still lies there, else None."""
     from torchvice.data import VocDataset
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tables import Scene, scenes, table_of
 
+from tables import Scene, scenes, table_of
 from torchvice.measures import measure
 from torchvice.report import Shown, cases_of, write_page
 from torchvice.samples import Samples

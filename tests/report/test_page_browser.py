@@ -12,8 +12,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from pages import CHROMIUM, SWITCHES, Watched, page_of, pictures, shown
-from tables import scenes, table_of
 
+from tables import scenes, table_of
 from torchvice.interop import LegacyTable, bilinear
 from torchvice.measures import measure_table, quadrants_of, true_pairs
 from torchvice.report import Shown, write_page
@@ -148,7 +148,8 @@ def points(page: Any) -> list[dict[str, Any]]:
     page.locator("#scatter").scroll_into_view_if_needed()
     return page.evaluate("""(() => { const box = plot.chart.drawing.getBoundingClientRect();
         return Array.from(plot.points.px, (x, i) => ({ x: box.left + x, y: box.top + plot.points.py[i],
-            id: D.ids[D.entryImage[plot.points.entry[i]]], label: D.classes[D.entryClass[plot.points.entry[i]]] })); })()""")
+            id: D.ids[D.entryImage[plot.points.entry[i]]],
+            label: D.classes[D.entryClass[plot.points.entry[i]]] })); })()""")
 
 
 def test_hover_shows_the_case_and_click_opens_it(opened: Watched) -> None:
@@ -315,7 +316,8 @@ def test_the_map_is_the_one_in_the_table_enlarged_bilinearly(opened: Watched, tw
     )
     plane = samples.maps.map[at[0]].astype(float)
     drawn = page.evaluate("""(() => { const canvas = document.querySelector('#case .views canvas');
-        return [canvas.height, canvas.width, Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)]; })()""")
+        const picture = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        return [canvas.height, canvas.width, Array.from(picture.data)]; })()""")
     height, width, colours = drawn
     expected = bilinear(np.round(plane / plane.max() * 255)[None], (height, width))[0] / 255
     alpha = np.array(colours).reshape(height, width, 4)[..., 3] / 255
@@ -442,7 +444,7 @@ EMPTY = {
     "strict only": lambda: table_of(scenes(12), protocols=("strict",)),
     "one image": lambda: table_of(scenes(1, unmasked=0)),
     "all the same": lambda: table_of(
-        [dataclasses.replace(s, logits={n: (1.0, 1.0, 1.0) for n in s.logits}) for s in scenes(6)]
+        [dataclasses.replace(s, logits=dict.fromkeys(s.logits, (1.0, 1.0, 1.0))) for s in scenes(6)]
     ),
 }
 
@@ -457,7 +459,8 @@ def test_an_empty_result_is_a_sentence(name: str, watched: Watched, tmp_path: Pa
     assert "NaN" not in page.locator("body").inner_text()
     assert (
         page.evaluate(
-            "[...document.querySelectorAll('svg *')].filter((n) => [...n.attributes].some((a) => /NaN|Infinity/.test(a.value))).length"
+            """[...document.querySelectorAll('svg *')].filter((n) =>
+        [...n.attributes].some((a) => /NaN|Infinity/.test(a.value))).length"""
         )
         == 0
     )
@@ -522,7 +525,8 @@ def test_every_figure_has_words_and_a_table(opened: Watched) -> None:
         figure.locator("summary").click()
         figure.locator("details table tbody tr").first.wait_for()
     unnamed = page.evaluate("""[...document.querySelectorAll('button, select, input, a')].filter((one) =>
-        !(one.getAttribute('aria-label') || one.textContent.trim() || one.closest('label')?.textContent.trim())).length""")
+        ![one.getAttribute('aria-label'), one.textContent, one.closest('label')?.textContent].some((t) => t?.trim()))
+        .length""")
     assert unnamed == 0
 
 

@@ -20,10 +20,11 @@ def report(
     no_images: bool = typer.Option(False, "--no-images", help="Not a pixel of the data: no images, no masks."),
     folder: bool = typer.Option(False, "--folder", help="Images and cases as files, of all images, for large data."),
     cases: int | None = typer.Option(None, "--cases", min=0, help="Images whose case is on the page; else 2000."),
+    replicates: int = typer.Option(2000, "--replicates", min=0, help="Of the bootstrap; 0: no intervals."),
     title: str | None = typer.Option(None, "--title", help="Of the page; else the run's name."),
 ) -> None:
     """The page: numbers, figures and the images where performance and explanation part, in one file."""
-    from torchvice.workflow import write_report
+    from torchvice.publishing import write_report
 
     if compare != (len(runs) > 1):
         way_out = "Add --compare." if not compare else "Name two or more RUNs."
@@ -36,6 +37,7 @@ def report(
             pictures=not no_images,
             folder=folder,
             most_cases=cases,
+            replicates=replicates,
             title=title or "",
             progress=progress,
         )

@@ -40,7 +40,7 @@ def charts_of(measures: Measures, cases: Cases | None) -> dict[str, Any]:
             for name, curve in measures.diagrams.curves.items()
             if masked and not np.isnan(curve.mean_iou).all()
         },
-        "along": _along(cases),
+        "along": _along(measures),
         "classes": _classes(measures),
     }
 
@@ -78,19 +78,21 @@ def _reliability(found: Any) -> dict[str, Any]:
 
 def _band(measures: Measures, protocol: str) -> list[list[Any]] | None:
     """Where the bars of a calibrated model would lie, of every bin the low and the high end."""
-    found = (getattr(measures.diagrams, "bands", None) or {}).get(protocol)
+    found = measures.diagrams.bands.get(protocol)
     return None if found is None else [plain_list(end) for end in found]
 
 
-def _along(cases: Cases | None) -> dict[str, Any] | None:
-    if cases is None or np.isnan(cases.vice_along).all():
+def _along(measures: Measures) -> dict[str, Any] | None:
+    curve = measures.threshold_curve
+    if not curve or all(value is None for value in curve["vice"]):
         return None
-    return {"t": plain_list(cases.thresholds), "vice": plain_list(cases.vice_along)}
+    vice = [math.nan if value is None else value for value in curve["vice"]]
+    return {"t": plain_list(curve["thresholds"]), "vice": plain_list(vice)}
 
 
 def _classes(measures: Measures) -> list[dict[str, Any]]:
     """As they are in the measures, with None where undefined."""
     return [
         {name: plain_list([value])[0] if isinstance(value, float) else value for name, value in row.items()}
-        for row in getattr(measures, "classes", None) or []
+        for row in measures.classes
     ]

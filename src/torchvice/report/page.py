@@ -148,7 +148,7 @@ class _Page:
             "numbers": number_rows(measures),
             "undefined": undefined_by_reason(measures.undefined),
             "excluded": measures.excluded,
-            "notes": list((getattr(measures, "notes", None) or {}).values()),
+            "notes": list(measures.notes.values()),
             "tables": tables_of(measures),
             "counts": model.cases.counts() if model.cases is not None and model.cases.pairs else None,
         }

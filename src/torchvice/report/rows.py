@@ -11,7 +11,7 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.measures import true_pairs
 from torchvice.measures.quadrants import IOU_CUTOFF, PROBABILITY_CUTOFF, QUADRANTS, quadrants_of
-from torchvice.metrics import confidence, pair_log_likelihood, pair_vice, sample_accuracy, sample_loss, sigmoid
+from torchvice.metrics import confidence, pair_log_likelihood, sample_accuracy, sample_loss, sigmoid
 from torchvice.metrics.losses import cross_entropy, softmax
 from torchvice.samples import Samples
 
@@ -32,9 +32,8 @@ class Cases:
     -ln, nats; `quality` (E,) the pair's IoU; `area` (E,) the object's share of the image; `quadrant` (E,) a place in
     QUADRANTS or NO_QUADRANT; `strength` (E,) in [0, 1].
 
-    `classes` (C,) names; `thresholds` and `vice_along` (T,), VICE of `strict` at each threshold; `cutoffs`;
-    `made_by` what the manifest says of the run; `explanation` the id of the maps shown, with its `settings`; `maps`
-    {row of the images: {class: (map, status)}}.
+    `classes` (C,) names; `cutoffs` of the quadrants; `made_by` what the manifest says of the run; `explanation` the id
+    of the maps shown, with its `settings`; `maps` {row of the images: {class: (map, status)}}.
     """
 
     classes: tuple[str, ...]
@@ -57,8 +56,6 @@ class Cases:
     area: np.ndarray
     quadrant: np.ndarray
     strength: np.ndarray
-    thresholds: np.ndarray
-    vice_along: np.ndarray
     cutoffs: dict[str, float]
     protocol: str
     explanation: str
@@ -118,7 +115,6 @@ def cases_of(samples: Samples) -> Cases:
         explanation=chosen["explanation"],
         made_by=dict(samples.manifest.get("made_by") or {}),
         settings=dict(samples.manifest["explanations"][chosen["explanation"]]),
-        thresholds=samples.thresholds,
         maps=maps,
         **entries,
     )
@@ -152,7 +148,6 @@ def _entries(
     count, classes = len(row_of), len(samples.classes)
     row, index = np.zeros(0, np.int64), np.zeros(0, np.int64)
     logit, quality, strength, quadrant = np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, np.int64)
-    along = np.full(len(samples.thresholds), np.nan)
     cutoffs = {"probability": PROBABILITY_CUTOFF, "iou": IOU_CUTOFF}
     if protocol == "strict":
         pairs = true_pairs(samples)
@@ -162,7 +157,6 @@ def _entries(
         index, quality, strength = pairs.class_index.astype(np.int64), pairs.quality, found.strength
         place = {name: at for at, name in enumerate(QUADRANTS)}
         quadrant = np.array([place[name] for name in found.name.tolist()], dtype=np.int64)
-        along = np.array([_vice_at(pairs.logit, pairs.iou[:, at]) for at in range(len(along))])
         cutoffs = {"probability": found.probability, "iou": found.iou}
     rest = np.setdiff1d(np.arange(count), row)
     row, index = np.concatenate([row, rest]), np.concatenate([index, np.full(len(rest), -1)])
@@ -180,14 +174,7 @@ def _entries(
         "quadrant": np.concatenate([quadrant, np.full(len(rest), NO_QUADRANT)]),
         "strength": np.concatenate([strength, np.zeros(len(rest))]),
     }
-    return {**{name: column[order] for name, column in columns.items()}, "vice_along": along, "cutoffs": cutoffs}
-
-
-def _vice_at(logit: np.ndarray, iou: np.ndarray) -> float:
-    try:
-        return pair_vice(logit, iou).value
-    except ViceError:  # too few pairs, or no map reaches the threshold
-        return float("nan")
+    return {**{name: column[order] for name, column in columns.items()}, "cutoffs": cutoffs}
 
 
 def common_cases(cases: Sequence[Cases]) -> list[Cases]:

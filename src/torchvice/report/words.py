@@ -277,7 +277,7 @@ def _quadrants(cases: Cases | None) -> Sentence:
 
 
 def _controls(measures: Measures) -> Sentence:
-    controls: Mapping[str, Any] = getattr(measures, "controls", None) or {}
+    controls: Mapping[str, Any] = measures.controls
     if not controls:
         return []
     lost = [name for name, row in controls.items() if not row.get("beaten")]
@@ -290,7 +290,7 @@ def _controls(measures: Measures) -> Sentence:
 
 def _classes(measures: Measures) -> Sentence:
     """The classes whose interval leaves the VICE of all out, the farthest three."""
-    rows = getattr(measures, "classes", None) or []
+    rows = measures.classes
     overall = _known(measures, "strict.vice")
     sure = [row for row in rows if all(_finite(row.get(key)) for key in ("vice", "low", "high"))]
     if overall is None or not sure:
