@@ -49,7 +49,7 @@ def write_report(
         The file to open.
 
     Raises:
-        ViceError: see `measure_path` and `torchvice.report.write_page`.
+        ViceError: the images are not where they were; see also `measure_path` and `torchvice.report.write_page`.
     """
     if not paths:
         raise ViceError("A report needs a RUN, but none is given.")
@@ -90,11 +90,18 @@ def _different_names(found: Sequence[Measured]) -> list[str]:
     return names if len(set(names)) == len(names) else [f"{at + 1}: {name}" for at, name in enumerate(names)]
 
 
-def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray | None] | None] | None:
-    """Image id -> image and mask, from where the table's dataset lies; None where it is gone."""
+def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]:
+    """Image id -> image and mask, from where the table's dataset lies.
+
+    Raises:
+        ViceError: it does not lie there any more.
+    """
     dataset = dataset_of(samples)
     if dataset is None:
-        return None
+        raise ViceError(
+            f"The page shows the images of {samples.manifest['dataset'].get('root')}, but they are not to be found there.",
+            "Go to the folder that the assessment was started in, or make the page without them: --no-images.",
+        )
     place = {record.image_id: index for index, record in enumerate(dataset.records)}
 
     def read(image_id: str) -> tuple[np.ndarray, np.ndarray | None] | None:

@@ -11,7 +11,7 @@ from torchvice.measures import Measures
 from torchvice.report.style import number
 from torchvice.report.words import interval_of
 
-__all__ = ["Table", "number_rows", "numbers_beside", "shown", "tables_of", "undefined_by_reason"]
+__all__ = ["Table", "number_rows", "numbers_beside", "shown", "shown_path", "tables_of", "undefined_by_reason"]
 
 _ROWS = (
     ("VICE", "paper.vice", "strict.vice"),
@@ -39,6 +39,7 @@ _SECTIONS = (
     ("controls", "Controls: maps that know nothing, with the model's own losses", "control"),
     ("methods", "Other explanation methods, with the model's own losses", "method"),
     ("retests", "The same method on mirrored or scaled images", "retest"),
+    ("tests", "Tests: how likely so strong a connection is by chance", "test"),
     ("strata", "VICE within strata", "stratum"),
     ("folds", "Thresholds, each chosen on the other folds", "fold"),
 )
@@ -102,11 +103,24 @@ def tables_of(measures: Measures) -> list[Table]:
         rows = [{"name": _plain(n), **row} for n, row in content.items()] if isinstance(content, Mapping) else content
         if rows:
             tables.append(_of_rows(caption, term, rows))
-    for section, caption in (("sensitivities", "Sensitivities of VICE"), ("calibration", "More on calibration")):
-        named = _flat(measures, getattr(measures, section, None) or {}, section)
-        if named:
-            tables.append(Table(caption, section.replace("ies", "y"), ("Measure", "Value"), named))
-    return tables
+    sensitivities = _flat(measures, measures.sensitivities, "sensitivities")
+    if sensitivities:
+        tables.append(Table("Sensitivities of VICE", "sensitivity", ("Measure", "Value"), sensitivities))
+    return [*tables, *_calibration(measures)]
+
+
+def _calibration(measures: Measures) -> list[Table]:
+    """Every error, and beside it what a calibrated model would show by chance."""
+    bands = measures.calibration.get("null_bands") or {}
+    named = _flat(measures, {k: v for k, v in measures.calibration.items() if k != "null_bands"}, "calibration")
+    if not named:
+        return []
+    chance = {_plain(name): _span(row, ("low", "high")) for name, row in bands.items()}
+    if not chance:
+        return [Table("More on calibration", "calibration", ("Measure", "Value"), named)]
+    heads = ("Measure", "Value", "by chance, if calibrated")
+    rows = [[*row, (chance.get(row[0][0], ""), "")] for row in named]
+    return [Table("More on calibration", "calibration", heads, rows)]
 
 
 def undefined_by_reason(undefined: Mapping[str, str]) -> dict[str, list[str]]:
@@ -117,8 +131,21 @@ def undefined_by_reason(undefined: Mapping[str, str]) -> dict[str, list[str]]:
     return reasons
 
 
+def shown_path(path: str) -> str:
+    """A path as words.
+
+    Example:
+        >>> shown_path("sensitivities.vice_pointing")
+        'sensitivities, VICE pointing'
+    """
+    return _plain(path)
+
+
 def _plain(name: str) -> str:
-    return str(name).replace("_", " ")
+    words = str(name).replace(".", ", ").replace("_", " ").split(" ")
+    return " ".join(
+        word.upper() if word.strip(",") in ("ece", "iou", "ji", "mce", "nll", "vice") else word for word in words
+    )
 
 
 def _of_rows(caption: str, term: str, rows: Sequence[Mapping[str, Any]]) -> Table:

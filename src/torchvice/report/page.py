@@ -22,7 +22,7 @@ from torchvice.files import atomic
 from torchvice.measures import Measures
 from torchvice.measures.quadrants import QUADRANTS
 from torchvice.report.charts import charts_of
-from torchvice.report.numbers import number_rows, numbers_beside, shown, tables_of, undefined_by_reason
+from torchvice.report.numbers import number_rows, numbers_beside, shown, shown_path, tables_of, undefined_by_reason
 from torchvice.report.pixels import map_bytes, outlines, thumbnail
 from torchvice.report.rows import Cases, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
@@ -148,7 +148,10 @@ class _Page:
             "numbers": number_rows(measures),
             "undefined": undefined_by_reason(measures.undefined),
             "excluded": measures.excluded,
-            "notes": list(measures.notes.values()),
+            "notes": [
+                note for path, note in measures.notes.items() if path == "controls" or path.startswith("strict.")
+            ],
+            "all_notes": {shown_path(path): note for path, note in measures.notes.items()},
             "tables": tables_of(measures),
             "counts": model.cases.counts() if model.cases is not None and model.cases.pairs else None,
         }

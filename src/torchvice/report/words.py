@@ -136,6 +136,11 @@ DEFINITIONS: dict[str, tuple[str, str]] = {
     "sensitivity": ("Sensitivity", "The same question asked in another way; not the headline."),
     "method": ("Other methods", "VICE of maps made by another method, with the same logits, and how far it differs."),
     "retest": ("Test and retest", "VICE of the same method on mirrored or scaled images: how stable the number is."),
+    "test": (
+        "Tests",
+        "p: how often a table without any connection would show one as strong. Permutations are studentised, with the "
+        "standard error by images.",
+    ),
     "stratum": (
         "Strata",
         "VICE over the pairs of a stratum alone. Within predicted or not predicted pairs the probability varies less, "
@@ -152,7 +157,11 @@ DEFINITIONS: dict[str, tuple[str, str]] = {
         "Both models are measured on the same resampled images, so that what the images do to both drops out. p by "
         "Holm's correction over the pairs of models.",
     ),
-    "calibration": ("Calibration", "Further measures of calibration; docs/definitions.md has each formula."),
+    "calibration": (
+        "Calibration",
+        "Further measures of calibration; docs/definitions.md has each formula. By chance, if calibrated: where the "
+        "middle 95 % of models lie whose labels are drawn from their own probabilities, independently.",
+    ),
     "disagreement": (
         "Disagreement",
         "Of models on a pair: the range of their probabilities plus the range of their IoUs, in [0, 2].",
@@ -180,15 +189,15 @@ def _interval(found: Any) -> str:
     if not found or any(found.get(end) is None or math.isnan(found[end]) for end in ("low", "high")):
         return ""
     level = 100 * found.get("level", 0.95)
-    return f"{level:.0f} % interval {number(found['low'])} to {number(found['high'])}"
+    return f"{level:.0f}\u00a0% interval {number(found['low'])} to {number(found['high'])}"
 
 
-def _with(measures: Measures, path: str) -> list[str | Number]:
-    """A measure with its interval, as parts of a sentence."""
+def _with(measures: Measures, path: str, what: str = "") -> list[str | Number]:
+    """A measure, what it is and its interval, as parts of a sentence."""
     section, name = path.split(".")
-    interval = interval_of(measures, path)
+    inside = "; ".join(part for part in (what, interval_of(measures, path)) if part)
     parts: list[str | Number] = [Number(number(getattr(measures, section)[name]), path)]
-    return [*parts, f" ({interval})"] if interval else parts
+    return [*parts, f" ({inside})"] if inside else parts
 
 
 def _known(measures: Measures, path: str) -> float | None:
@@ -202,12 +211,12 @@ def _first(measures: Measures, *paths: str) -> str | None:
 
 
 def sentences_of(measures: Measures, cases: Cases | None) -> list[Sentence]:
-    """Three to six sentences: how accurate, how calibrated, how consistent, controls, classes, quadrants.
+    """Three to six sentences: how accurate, how calibrated, how consistent, controls, quadrants, classes.
 
     A sentence whose numbers are undefined says so; one whose numbers were not asked for is left out.
     """
-    said = [_accuracy(measures), _calibration(measures), _consistency(measures), _quadrants(cases)]
-    said += [_controls(measures), _classes(measures)]
+    said = [_accuracy(measures), _calibration(measures), _consistency(measures), _controls(measures)]
+    said += [_quadrants(cases), _classes(measures)]
     return [sentence for sentence in said if sentence]
 
 
@@ -217,8 +226,7 @@ def _accuracy(measures: Measures) -> Sentence:
         return ["How accurate the model is, is undefined here: see below for the reason."]
     parts: list[str | Number] = [
         f"Over {measures.images} images, the predicted labels agree with the true ones to ",
-        *_with(measures, path),
-        " (ML-accuracy, where 1 is perfect)",
+        *_with(measures, path, "ML-accuracy, where 1 is perfect"),
     ]
     ranked = _first(measures, "strict.mean_average_precision", "classification.mean_average_precision")
     if ranked:
@@ -235,8 +243,16 @@ def _calibration(measures: Measures) -> Sentence:
     return [
         f"Its confidence misses the {outcome} by {off:.1f} percentage points on average: ECE-ML is ",
         *_with(measures, path),
-        ", where 0 is perfect.",
+        f", where 0 is perfect{_by_chance(measures, path)}.",
     ]
+
+
+def _by_chance(measures: Measures, path: str) -> str:
+    """What a calibrated model would show, where that was simulated."""
+    band = (measures.calibration.get("null_bands") or {}).get("ece") if path == "strict.ece_ml" else None
+    if not band or not _finite(band.get("low")):
+        return ""
+    return f" and a calibrated model would show {number(band['low'])} to {number(band['high'])} by chance"
 
 
 def _consistency(measures: Measures) -> Sentence:
@@ -265,7 +281,7 @@ def _quadrants(cases: Cases | None) -> Sentence:
     counts, total = cases.counts(), cases.pairs
 
     def share(name: str) -> Number:
-        return Number(f"{counts[name]} ({100 * counts[name] / total:.0f} %)", "quadrant")
+        return Number(f"{counts[name]} ({100 * counts[name] / total:.0f}\u00a0%)", "quadrant")
 
     return [
         f"Of {total} true (image, class) pairs, ",
@@ -280,7 +296,10 @@ def _controls(measures: Measures) -> Sentence:
     controls: Mapping[str, Any] = measures.controls
     if not controls:
         return []
-    lost = [name for name, row in controls.items() if not row.get("beaten")]
+    controls = {name: row for name, row in controls.items() if row.get("beaten") is not None}
+    if not controls:
+        return ["Whether it beats the controls is undefined: none of their differences has an interval."]
+    lost = [name for name, row in controls.items() if not row["beaten"]]
     count = Number(str(len(controls)), "control")
     if not lost:
         return ["It beats all ", count, " controls, maps that know nothing of the image: each difference is above 0."]
