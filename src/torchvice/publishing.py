@@ -35,8 +35,8 @@ def write_report(
 
     Args:
         paths: one, or several to compare.
-        out: the file; with `folder` the folder. None: report.html, or report/, in the RUN; comparison.html, or
-            comparison/, in the working directory for several.
+        out: the file; with `folder` the folder. None: report.html, or report/, in the RUN, and beside a CSV; for
+            several comparison.html, or comparison/, in the working directory.
         split: of the RUNs.
         pictures: whether images and masks may be shown; else not a pixel of the data is on the page.
         folder: images as files.
@@ -59,11 +59,8 @@ def write_report(
         Shown(name, one.measures, None if one.samples is None else cases_of(one.samples))
         for name, one in zip(names, found, strict=True)
     ]
-    if out is None:
-        stem = found[0].home / "report" if len(found) == 1 else Path("comparison")
-        out = stem if folder else stem.with_name(f"{stem.name}.html")
     return write_page(
-        out,
+        _place(found, folder) if out is None else out,
         models,
         _reader_of(found[0].samples) if pictures and found[0].samples is not None else None,
         title=title or (found[0].title if len(found) == 1 else ""),
@@ -72,6 +69,18 @@ def write_report(
         comparison=_comparison(names, found, replicates),
         progress=progress,
     )
+
+
+def _place(found: Sequence[Measured], folder: bool) -> Path:
+    """Where the page goes when nobody says."""
+    first = found[0]
+    if len(found) > 1:
+        stem = Path("comparison")
+    elif first.samples is None:
+        stem = Path(f"{first.home}_report")
+    else:
+        stem = first.home / "report"
+    return stem if folder else stem.with_name(f"{stem.name}.html")
 
 
 def _comparison(names: Sequence[str], found: Sequence[Measured], replicates: int) -> dict[str, Any] | None:
@@ -99,7 +108,7 @@ def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray
     dataset = dataset_of(samples)
     if dataset is None:
         raise ViceError(
-            f"The page shows the images of {samples.manifest['dataset'].get('root')}, but they are not to be found there.",
+            f"The page shows the images of {samples.manifest['dataset'].get('root')}, but they are not there.",
             "Go to the folder that the assessment was started in, or make the page without them: --no-images.",
         )
     place = {record.image_id: index for index, record in enumerate(dataset.records)}

@@ -382,7 +382,7 @@ def test_models_stand_side_by_side_and_the_most_different_first(watched: Watched
     assert page.locator("#case .measured").count() == 2
     assert f"{cases[1].likely[first]:.3f}" in page.locator("#case .measured").nth(1).inner_text()
     assert "Not established: one against two." in page.locator("#summary").inner_text()
-    assert "0.250" in page.locator("#summary table").inner_text()
+    assert "0.250" in page.get_by_role("table", name="Paired differences").inner_text()
     before = page.evaluate("Array.from(plot.points.px)")
     page.get_by_role("radio", name="two").check()
     assert page.evaluate("Array.from(plot.points.px)") != before
