@@ -36,7 +36,9 @@ format: $(READY)
 benchmark: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
 	$(BIN)/python benchmarks/curve.py
+	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/explain.py
+	$(BIN)/python benchmarks/relevance.py
 
 shortcut: $(READY)
 	$(BIN)/python experiments/shortcut.py

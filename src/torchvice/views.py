@@ -163,15 +163,24 @@ class View:
         for (height, width), same in by_size.items():
             yield from _chunks(same, max(1, self.batch_size * self.side**2 // (passes * height * width)))
 
+    def pixels(self, image: np.ndarray) -> torch.Tensor:
+        """(3, H, W) what the first pass of a map shows of an image (H, W, 3) uint8, normalised, on the CPU."""
+        shown = self._shown(image, self.choices.scales[0])
+        return shown.flip(-1) if self.flipped else shown
+
+    def shown_size(self, image: np.ndarray, scale: float | None = None) -> tuple[int, int]:
+        """(H, W) of what is shown of an image; None: of the first pass."""
+        if self.choices.view == "crop":
+            return self.side, self.side
+        scale = self.choices.scales[0] if scale is None else scale
+        sides = (self.side, self.side) if self.choices.view == "warp" else image.shape[:2]
+        return max(1, round(sides[0] * scale)), max(1, round(sides[1] * scale))
+
     def _shown(self, image: np.ndarray, scale: float) -> torch.Tensor:
         if self.choices.view == "crop":
             return center_crop(self._tensor(image), self.side)
-        if self.choices.view == "warp":
-            return self._tensor(warp(image, max(1, round(self.side * scale))))
-        height, width = image.shape[:2]
-        if scale == 1:
-            return self._tensor(image)
-        return self._tensor(warp(image, (max(1, round(height * scale)), max(1, round(width * scale)))))
+        size = self.shown_size(image, scale)
+        return self._tensor(image if size == image.shape[:2] else warp(image, size))
 
     def _labels(self, targets: np.ndarray, wanted: list[bool]) -> Any:
         """What the explainer is asked for: fixed labels, or a function of the logits."""

@@ -65,6 +65,7 @@ def assess_subject(
     choices: Sequence[str] = (),
     controls: bool | Sequence[str] | None = None,
     also: Sequence[str] = (),
+    faithfulness: Sequence[str] = (),
     device: str = "auto",
     workers: int = 2,
     targets: Any = None,
@@ -72,9 +73,11 @@ def assess_subject(
 ) -> Samples:
     """Steps 2 to 4 in one pass, see `torchvice.assess`.
 
-    `choices` are texts, see `torchvice.explain.Choices.parse`; `controls` None: all, where `strict` is assessed.
+    `choices` are texts, see `torchvice.explain.Choices.parse`, and so is `faithfulness`, see
+    `torchvice.explain.FaithfulnessChoices.parse`; `controls` None: all, where `strict` is assessed.
     """
     from torchvice.assessment import assess
+    from torchvice.explain import FaithfulnessChoices
 
     if controls is None:
         controls = "strict" in protocols
@@ -88,6 +91,7 @@ def assess_subject(
         targets=targets,
         controls=controls,
         also=also,
+        faithfulness=FaithfulnessChoices.parse(faithfulness) if faithfulness else (),
         made_by=subject.made_by,
         progress=progress,
         **_how(subject, method, layer, choices, device),

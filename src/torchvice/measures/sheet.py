@@ -214,7 +214,12 @@ class Sheet:
         sections["localisation"] |= self.sections["localisation"]
         sections["sensitivities"] = self.sections["sensitivities"]
         sections["quality"] = {**self.parts.pop("quality", {}), **self.sections["quality"]}
-        said: dict[str, Any] = {"intervals": self.intervals, "tests": self.tests, "notes": self.notes, "undefined": self.undefined}
+        said: dict[str, Any] = {
+            "intervals": self.intervals,
+            "tests": self.tests,
+            "notes": self.notes,
+            "undefined": self.undefined,
+        }
         return Measures(images, excluded, **sections, **said, source=source, diagrams=diagrams, **self.parts)
 
 
