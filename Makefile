@@ -36,7 +36,10 @@ format: $(READY)
 benchmark: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
 	$(BIN)/python benchmarks/curve.py
+	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/explain.py
+	$(BIN)/python benchmarks/relevance.py
+	$(BIN)/python benchmarks/scale.py
 
 # Warnings are errors (`strict` in mkdocs.yml); nothing is fetched once the packages are there.
 docs: $(READY)

@@ -118,6 +118,7 @@ def test_the_manifest_says_what_made_it(samples):
         "split": "test",
         "labels": "cls_labels.npy",
         "images": 9,
+        "regions": "masks",
     }
 
 

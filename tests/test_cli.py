@@ -112,6 +112,27 @@ def test_maps_as_npz(digits, tmp_path, capsys):
     assert (status, "holds others" in err) == (2, True)
 
 
+def test_controls_come_by_default_and_explanations_later(digits, weights, table, tmp_path, capsys):
+    def manifest(folder):
+        return json.loads((folder / "manifest.json").read_text())
+
+    made = {name: settings["role"] for name, settings in manifest(table)["explanations"].items()}
+    assert list(made.values()).count("control") == 5
+    command = ["assess", "--model", "test_resnet", "--weights", weights, "--data", digits, "--split", "test"]
+    command += ["--view-size", 64, "--protocol", "strict", "--out", tmp_path]
+    assert vice(*command, "--controls", "none", capsys=capsys)[0] == 0
+    assert list(manifest(tmp_path)["explanations"]) == ["strict:cam"]
+    status, out, _ = vice(*command, "--controls", "cheap", "--also", "mirror", capsys=capsys)
+    assert status == 0
+    assert "12 images assessed" in out
+    added = ["random", "center", "foreground", "shuffled", "mirror"]
+    assert manifest(tmp_path)["added"] == [f"strict:{name}" for name in added]
+    status, _, told = vice(*command, "--also", "miror", capsys=capsys)
+    assert (status, "Did you mean `mirror`" in told) == (2, True)
+    status, _, told = vice(*command, "--targets", "exclusive", capsys=capsys)
+    assert (status, "one label an image" in told) == (2, True)
+
+
 def test_measure_of_a_table_imports_no_torch(table, tmp_path):
     code = (
         "import sys; sys.argv = ['vice', 'measure', sys.argv[1], '--json', sys.argv[2]]\n"

@@ -72,6 +72,7 @@ class DataSettings(Section):
     classes: tuple[str, ...] | None = None  # None: classes.txt of the root, else VOC's twenty
     labels: Literal["auto", "cls_labels", "annotations", "masks"] = "auto"
     masks: str | None = None  # the folder's name; None: SegmentationClassAug where it is, else SegmentationClass
+    exclusive: bool = False  # one label an image: the classes are alternatives; checked, never guessed
     workers: int = Field(default=4, ge=0)
 
 
@@ -140,6 +141,9 @@ class TrainerSettings(Section):
     accumulate: int = Field(default=1, ge=1)  # batches per step of the optimiser
     clip: float | None = Field(default=None, gt=0)  # norm of the gradient
     deterministic: bool = False
+    # VICE and ECE-ML of some images of the selection split, logged after every n-th epoch; 0: never.
+    vice_every_n_epochs: int = Field(default=0, ge=0)
+    vice_images: int = Field(default=200, ge=3)
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -168,6 +172,7 @@ class Settings(Section):
     session_name: str
     work_dir: str = "runs"
     seed: int = Field(default=2022, ge=0, lt=2**32)
+    loss: Literal["auto", "multilabel", "cross_entropy"] = "auto"  # auto: cross_entropy where data.exclusive
     data: DataSettings = DataSettings()
     model: ModelSettings
     transform: TransformSettings = TransformSettings()
@@ -182,6 +187,11 @@ class Settings(Section):
         if re.search(r"[/\\\0]", value) or not value.strip(". "):
             raise ValueError("must be the name of one folder, without slashes")
         return value
+
+    @property
+    def training_loss(self) -> str:
+        """`loss` with its `auto` decided: "multilabel" or "cross_entropy"."""
+        return ("cross_entropy" if self.data.exclusive else "multilabel") if self.loss == "auto" else self.loss
 
     @property
     def folder(self) -> Path:

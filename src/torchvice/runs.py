@@ -108,7 +108,12 @@ class Run:
         data = self.settings.data
         split = data.eval_split if split is None else split
         return VocDataset(
-            data.root if root is None else root, split, classes=self.classes, labels=data.labels, masks=data.masks
+            data.root if root is None else root,
+            split,
+            classes=self.classes,
+            labels=data.labels,
+            masks=data.masks,
+            exclusive=data.exclusive,
         )
 
     def assess_dir(self, split: str | os.PathLike[str] | None = None) -> Path:

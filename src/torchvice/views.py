@@ -163,15 +163,24 @@ class View:
         for (height, width), same in by_size.items():
             yield from _chunks(same, max(1, self.batch_size * self.side**2 // (passes * height * width)))
 
+    def pixels(self, image: np.ndarray) -> torch.Tensor:
+        """(3, H, W) what the first pass of a map shows of an image (H, W, 3) uint8, normalised, on the CPU."""
+        shown = self._shown(image, self.choices.scales[0])
+        return shown.flip(-1) if self.flipped else shown
+
+    def shown_size(self, image: np.ndarray, scale: float | None = None) -> tuple[int, int]:
+        """(H, W) of what is shown of an image; None: of the first pass."""
+        if self.choices.view == "crop":
+            return self.side, self.side
+        scale = self.choices.scales[0] if scale is None else scale
+        sides = (self.side, self.side) if self.choices.view == "warp" else image.shape[:2]
+        return max(1, round(sides[0] * scale)), max(1, round(sides[1] * scale))
+
     def _shown(self, image: np.ndarray, scale: float) -> torch.Tensor:
         if self.choices.view == "crop":
             return center_crop(self._tensor(image), self.side)
-        if self.choices.view == "warp":
-            return self._tensor(warp(image, max(1, round(self.side * scale))))
-        height, width = image.shape[:2]
-        if scale == 1:
-            return self._tensor(image)
-        return self._tensor(warp(image, (max(1, round(height * scale)), max(1, round(width * scale)))))
+        size = self.shown_size(image, scale)
+        return self._tensor(image if size == image.shape[:2] else warp(image, size))
 
     def _labels(self, targets: np.ndarray, wanted: list[bool]) -> Any:
         """What the explainer is asked for: fixed labels, or a function of the logits."""
@@ -223,14 +232,9 @@ class View:
         total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + upsample(low[0].clamp(min=0), size)
         return total / len(low) if self.choices.combine == "mean" else total
 
-    def finished(
-        self, low: list[torch.Tensor], size: tuple[int, int], normalisation: Normalisation | None = None
-    ) -> np.ndarray:
-        """The normalised maps (M, H, W) at the image's size, from those (M, h, w) of every pass.
-
-        `normalisation`: another one than the view's.
-        """
-        chosen = self.choices if normalisation is None else replace(self.choices, normalisation=normalisation)
+    def finished(self, low: list[torch.Tensor], size: tuple[int, int], how: Normalisation | None = None) -> np.ndarray:
+        """The normalised maps (M, H, W) at the image's size, from those (M, h, w) of every pass; `how`: another way."""
+        chosen = self.choices if how is None else replace(self.choices, normalisation=how)
         if chosen.normalisation != "paper":
             # A map that is not finite explains nothing: it counts as a miss, and its status says so.
             usable = torch.stack([torch.isfinite(maps).all(2).all(1) for maps in low]).all(0)[:, None, None]
@@ -313,6 +317,11 @@ _HEADS = ("num_heads", "heads")
 _PROJECTIONS = ("qkv", "qkv_proj", "in_proj_weight", "to_query", "query")
 
 
+def _attends(module: nn.Module) -> bool:
+    counted = any(isinstance(getattr(module, name, None), int) for name in _HEADS)
+    return counted or any(getattr(module, name, None) is not None for name in _PROJECTIONS)
+
+
 def is_convolutional(explainer: Explainer) -> bool:
     """Whether `paper` shows the whole image to a network: it has no attention, and takes images of any size.
 
@@ -322,10 +331,8 @@ def is_convolutional(explainer: Explainer) -> bool:
     model = explainer.model
     if explainer.site.layout == "tokens":
         return False
-    for module in model.modules():
-        counted = any(isinstance(getattr(module, name, None), int) for name in _HEADS)
-        if counted or any(getattr(module, name, None) is not None for name in _PROJECTIONS):
-            return False
+    if any(_attends(module) for module in model.modules()):
+        return False
     height, width = input_size(model)
     weight = next(model.parameters())
     image = torch.zeros(1, 3, height + height // 2 + 1, width + 3, device=weight.device, dtype=weight.dtype)
@@ -353,9 +360,7 @@ def views_of(
     device: str,
     exclusive: bool = False,
 ) -> dict[str, View]:
-    """The view of each protocol, the model moved to the device; arguments as for `torchvice.assess`.
-
-    `exclusive`: the predicted label is the likeliest one.
+    """The view of each protocol, the model moved to the device; arguments as for `torchvice.assess` and `View`.
 
     Raises:
         ViceError: a device that is not there; or as `Explainer`, `strict_view` and `paper_view`.

@@ -65,6 +65,7 @@ def assess_subject(
     choices: Sequence[str] = (),
     controls: bool | Sequence[str] | None = None,
     also: Sequence[str] = (),
+    faithfulness: Sequence[str] = (),
     device: str = "auto",
     workers: int = 2,
     targets: Any = None,
@@ -72,9 +73,11 @@ def assess_subject(
 ) -> Samples:
     """Steps 2 to 4 in one pass, see `torchvice.assess`.
 
-    `choices` are texts, see `torchvice.explain.Choices.parse`; `controls` None: all, where `strict` is assessed.
+    `choices` are texts, see `torchvice.explain.Choices.parse`, and so is `faithfulness`, see
+    `torchvice.explain.FaithfulnessChoices.parse`; `controls` None: all, where `strict` is assessed.
     """
     from torchvice.assessment import assess
+    from torchvice.explain import FaithfulnessChoices
 
     if controls is None:
         controls = "strict" in protocols
@@ -88,6 +91,7 @@ def assess_subject(
         targets=targets,
         controls=controls,
         also=also,
+        faithfulness=FaithfulnessChoices.parse(faithfulness) if faithfulness else (),
         made_by=subject.made_by,
         progress=progress,
         **_how(subject, method, layer, choices, device),
@@ -293,6 +297,7 @@ def _assessed(run: Path, split: str | None) -> Path:
 
 def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
     """The diagrams that the measures have numbers for, each as PNG and PDF; returns the files."""
+    from torchvice.report.calibration import calibration_diagram
     from torchvice.report.figures import reliability_diagram, save_figure, threshold_curve, vice_diagram
 
     folder, diagrams, files = Path(folder), measures.diagrams, []
@@ -300,16 +305,24 @@ def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str
         value = measures.paper["vice"]
         figure = vice_diagram(diagrams.loss, diagrams.ji, None if np.isnan(value) else value, title=title)
         files += save_figure(figure, folder / "vice")
-    for protocol, reliability in diagrams.reliability.items():
-        section = getattr(measures, protocol)
+    for protocol in ("paper", "strict"):
+        if protocol not in diagrams.reliability:
+            continue
+        reliability, section = diagrams.reliability[protocol], getattr(measures, protocol)
+        named: dict[str, Any] = {"accuracy": _known(section["ml_accuracy"])}
         if protocol == "strict":  # whose bars are the precision, see docs/definitions.md
             inside = reliability.count > 0
             mean = float(np.average(reliability.accuracy[inside], weights=reliability.count[inside]))
-            named: dict[str, Any] = {"accuracy": mean, "accuracy_label": "Precision", "ece_label": "ECE-ML (strict)"}
-        else:
-            named = {"accuracy": _known(section["ml_accuracy"])}
+            named = {"accuracy": mean, "accuracy_label": "Precision", "ece_label": "ECE-ML (strict)"}
+            named["band"] = diagrams.bands.get("strict")
         figure = reliability_diagram(reliability, ece=_known(reliability.ece), title=title, **named)
         files += save_figure(figure, folder / f"reliability_{protocol}")
+    if "temperature" in diagrams.reliability:
+        panels = {
+            name: (diagrams.reliability[key], diagrams.bands.get(key))
+            for name, key in (("as trained", "strict"), ("temperature", "temperature"))
+        }
+        files += save_figure(calibration_diagram(panels, title=title), folder / "calibration")
     curves = {
         name: (curve.thresholds, curve.mean_iou, _known(curve.best_threshold))
         for name, curve in diagrams.curves.items()

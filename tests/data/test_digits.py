@@ -226,3 +226,29 @@ def test_another_size(tmp_path: Path) -> None:
     mask = VocDataset(root, "train").mask(0)
     assert mask is not None
     assert 300 <= max(mask.shape) <= 420
+
+
+# ---- one digit an image
+
+
+def test_single_digits_are_exclusive_and_have_masks(root: Path, tmp_path: Path) -> None:
+    out = write_digits(tmp_path / "single", **SMALL, single=True)
+    for split, count in SMALL.items():
+        data = VocDataset(out, split, exclusive=True)
+        assert len(data) == count
+        assert (data.targets.sum(1) == 1).all()
+        assert data.masks_missing == 0
+        for index in range(len(data)):
+            mask = data.mask(index)
+            assert mask is not None
+            assert set(np.unique(mask).tolist()) == {0, 255, int(data.targets[index].argmax()) + 1}
+    assert json.loads((out / "digits.json").read_text())["single"] is True
+    assert "single" not in json.loads((root / "digits.json").read_text())  # earlier sets are still this set
+    assert write_digits(out, **SMALL, single=True) == out
+    with pytest.raises(ViceError, match=r"holds another \(single True, not False\)"):
+        write_digits(out, **SMALL)
+    with pytest.raises(ViceError, match=r"holds another \(single False, not True\)"):
+        write_digits(root, **SMALL, single=True)
+    with pytest.raises(ViceError, match="Exclusive targets are one label an image"):
+        VocDataset(root, "train", exclusive=True)
+    assert not VocDataset(out, "val").exclusive  # not guessed

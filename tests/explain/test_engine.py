@@ -1,5 +1,8 @@
 """The engine: equal to the published maps, exact under every mode of the caller, and leaving no trace."""
 
+import copy
+import gc
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ from torch import nn
 
 from torchvice import Explainer, ViceError
 from torchvice.data.transforms import normalise
-from torchvice.explain import map_status, upsample
+from torchvice.explain import METHODS, Method, map_status, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.models.families import MapSite
 
@@ -185,6 +188,75 @@ def test_autocast_of_the_caller_gives_float32_maps(resnet):
     torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1 * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_compiled_model_is_explained_as_it_was_written(in_place):
+    model = Toy().eval()
+    images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(8))
+    expected = Explainer(model, "gradcam", layer="features")(images, [[0], [1, 2]])
+    seen = []
+
+    def backend(graph, _):  # torch's "eager" one, which says when it runs
+        return lambda *args: seen.append(1) or graph.forward(*args)
+
+    if in_place:
+        model.compile(backend=backend)
+    compiled = model if in_place else torch.compile(model, backend=backend)
+    with torch.no_grad():
+        compiled(images)  # code without hooks is there before anyone asks for a map
+        assert len(seen) == 1
+        found = Explainer(compiled, "gradcam", layer="features")(images, [[0], [1, 2]])
+        assert len(seen) == 1
+        compiled(images)
+        assert len(seen) == 2  # and is in place again
+    torch.testing.assert_close(found.maps, expected.maps)
+    torch.testing.assert_close(found.logits, expected.logits)
+
+
+def test_a_scripted_model_is_refused():
+    with pytest.raises(ViceError, match="scripted"):
+        Explainer(torch.jit.script(Toy().eval()), "gradcam", layer="act")
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam", "hirescam", "eigencam", "scorecam"])
+def test_channels_last_changes_no_map(resnet, method):
+    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(9))
+    expected = Explainer(resnet, method)(images, [[0, 5], [7]]).maps
+    model = copy.deepcopy(resnet).to(memory_format=torch.channels_last)
+    for shown in (images, images.contiguous(memory_format=torch.channels_last)):
+        found = Explainer(model, method)(shown, [[0, 5], [7]]).maps
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("method", ["gradcam", "layercam", "eigencam", "ablationcam"])
+def test_a_bf16_model_gives_the_maps_of_float32_within_its_precision(resnet, method):
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(10))
+    expected = Explainer(resnet, method)(images, [[1], [2]]).maps
+    found = Explainer(copy.deepcopy(resnet).bfloat16(), method)(images.bfloat16(), [[1], [2]])
+    assert found.maps.dtype == torch.float32
+    peak = expected.abs().amax((1, 2), keepdim=True)
+    torch.testing.assert_close(found.maps / peak, expected / peak, rtol=0, atol=0.1)
+    # Eight bits are not nothing: the maps are alike, not just small.
+    alike = torch.nn.functional.cosine_similarity(found.maps.flatten(1), expected.flatten(1))
+    assert float(alike.min()) > 0.99
+
+
+def test_a_mirrored_image_has_the_mirrored_map_by_perturbation():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 3, padding=1), nn.ReLU())
+    model = nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)).eval()
+    with torch.no_grad():
+        for conv in (model[0][0], model[0][2]):
+            conv.weight.copy_((conv.weight + conv.weight.flip(-1)) / 2)
+    images = torch.randn(2, 3, 12, 10)
+    for method in ("scorecam", "ablationcam"):
+        there = Explainer(model, method, layer="0")(images, [[0, 2], [1]])
+        back = Explainer(model, method, layer="0")(images.flip(-1), [[0, 2], [1]])
+        peak = float(there.maps.abs().max())
+        assert peak > 0
+        assert not torch.allclose(there.maps, there.maps.flip(-1), atol=0.1 * peak)  # the images are not symmetric
+        torch.testing.assert_close(back.maps.flip(-1), there.maps, rtol=0, atol=1e-4 * peak)
+
+
 def test_a_planted_object_that_alone_drives_the_logit_is_where_the_map_is():
     model = Toy()
     with torch.no_grad():
@@ -259,18 +331,44 @@ def test_normalisations_by_hand():
         normalise_maps(maps, "sigmoid")
 
 
-@pytest.mark.parametrize("method", ["gradcam", "layercam", "eigencam", "random"])
-def test_memory_does_not_grow_over_1000_batches(method):
-    import gc
+def _grown(explainer, images, batches):
+    """Tensors, and bytes of memory where the system tells, that so many batches leave behind."""
 
-    def tensors():
+    def now():
         gc.collect()
-        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+        statm = Path("/proc/self/statm")
+        pages = int(statm.read_text().split()[1]) if statm.is_file() else 0
+        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()), pages * resource.getpagesize()
 
-    explainer = Explainer(Toy(), method, layer="act")
-    images = torch.rand(2, 3, 4, 4)
-    explainer(images, [[0, 1], [2]])
-    before = tensors()
-    for _ in range(1000):
+    for _ in range(20):  # what is made once is made
         explainer(images, [[0, 1], [2]])
-    assert tensors() == before
+    before = now()
+    for _ in range(batches):
+        explainer(images, [[0, 1], [2]])
+    return [after - first for after, first in zip(now(), before, strict=True)]
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam", "layercam", "eigencam", "scorecam", "ablationcam", "random"])
+def test_memory_does_not_grow_over_1000_batches(method):
+    images = torch.rand(2, 3, 64, 64)  # 64 KiB at the layer, which 1000 graphs would keep 1000 times
+    tensors, size = _grown(Explainer(Toy(), method, layer="act"), images, 1000)
+    assert tensors == 0
+    assert size < 12 * 2**20
+
+
+def test_memory_that_grows_is_seen():
+    kept = []
+
+    def leaking(scene):
+        seen = scene.look(gradients=True)
+        kept.append(seen.leaf.square().sum())  # its graph keeps the leaf, where Python does not see it
+        image, _ = scene.targets_of(seen.outputs)
+        return seen.outputs, seen.activations[image, 0]
+
+    METHODS["leaking"] = Method("leaking", leaking, "", "", "")
+    try:
+        tensors, size = _grown(Explainer(Toy(), "leaking", layer="act"), torch.rand(2, 3, 64, 64), 1000)
+    finally:
+        del METHODS["leaking"]
+    assert tensors >= 1000
+    assert size > 12 * 2**20

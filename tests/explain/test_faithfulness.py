@@ -64,16 +64,15 @@ def test_curves_as_a_plain_loop_over_steps(explainer: Explainer, images: torch.T
     asked = some_maps(images)
     chosen = FaithfulnessChoices(("insertion", "deletion"), steps=7)
     found = faithfulness(explainer.logits, images, asked, chosen, batch_size=5)
-    sigma = 5 / 224 * (32 * 24) ** 0.5
-    weights = np.array([np.exp(-(d**2) / (2 * sigma**2)) for d in (-1, 0, 1)])
+    weights = np.array([np.exp(-(d**2) / (2 * 5**2)) for d in range(-5, 6)])
     weights /= weights.sum()
     model = explainer.model.eval()
     for row, one in enumerate(asked):
         picture = images[one.image].numpy()
-        framed = np.pad(picture, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        framed = np.pad(picture, ((0, 0), (5, 5), (5, 5)), mode="edge")
         blurred = np.zeros_like(picture)
-        for dy in range(3):
-            for dx in range(3):
+        for dy in range(11):
+            for dx in range(11):
                 blurred += weights[dy] * weights[dx] * framed[:, dy : dy + 32, dx : dx + 24]
         order = np.argsort(-one.map.numpy().ravel())
         for name, start, end in (("insertion", blurred, picture), ("deletion", picture, np.zeros_like(picture))):
@@ -271,5 +270,13 @@ def test_choices_that_are_wrong(wrong: dict, said: str) -> None:
         FaithfulnessChoices(**wrong)
 
 
-def test_choices_as_plain_values() -> None:
+def test_choices_as_plain_values_and_as_texts() -> None:
     assert FaithfulnessChoices(("road",)).to_dict()["measures"] == ["road"]
+    texts = ["deletion", "road", "steps=8", "shares=0.25+0.5", "noise=0", "blank=blur", "deletion"]
+    expected = FaithfulnessChoices(("deletion", "road"), steps=8, shares=(0.25, 0.5), noise=0, blank="blur")
+    assert FaithfulnessChoices.parse(texts) == expected
+    assert FaithfulnessChoices.parse(["orders=2"]).measures == MEASURES
+    with pytest.raises(ViceError, match="Did you mean `steps`"):
+        FaithfulnessChoices.parse(["step=3"])
+    with pytest.raises(ViceError, match="`steps` must be a number, but is 'many'"):
+        FaithfulnessChoices.parse(["steps=many"])

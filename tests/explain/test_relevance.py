@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,8 @@ from torchvice.data.transforms import normalise
 from torchvice.explain import Scene, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.attention import read_out
-from torchvice.explain.relevance import (
-    _parts,
-    add_rule,
-    attention_relevances,
-    by_relevance,
-    copy_rule,
-    linear_rule,
-    product_rule,
-    safe_divide,
-    tracing,
-)
+from torchvice.explain.relevance import _parts, attention_relevances, by_relevance, tracing
+from torchvice.explain.rules import add_rule, copy_rule, linear_rule, product_rule, safe_divide
 from torchvice.models.families import MapSite
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -154,7 +146,7 @@ def scaled(maps):
 
 def small(name="vit_tiny_patch16_224", **settings):
     torch.manual_seed(0)
-    model = timm.create_model(name, img_size=64, depth=2, embed_dim=48, num_heads=3, num_classes=5, **settings)
+    model = timm.create_model(name, img_size=64, depth=3, embed_dim=48, num_heads=3, num_classes=5, **settings)
     # Of timm's initial values some are zero, and with them the relevance of what they multiply.
     with torch.no_grad():
         for parameter in model.parameters():
@@ -174,7 +166,7 @@ def test_equals_the_published_maps(tiny, published):
     torch.testing.assert_close(double, expected, rtol=0, atol=1e-11)
     torch.testing.assert_close(single.double(), expected, rtol=0, atol=1e-7)
     torch.testing.assert_close(timms.double(), expected, rtol=0, atol=1e-7)
-    torch.testing.assert_close(scaled(single), scaled(expected), rtol=0, atol=1e-5)
+    torch.testing.assert_close(scaled(single), scaled(expected), rtol=0, atol=3e-6)
     torch.testing.assert_close(scaled(timms), scaled(expected), rtol=0, atol=1e-5)
     assert outputs.dtype == torch.float32
     np.testing.assert_allclose(outputs, published["logits_norm_eps_1e5"], atol=1e-5)
@@ -194,10 +186,11 @@ def test_the_published_pipeline_to_the_image_size(tiny, published):
 def relevances(model, images, pairs):
     """Of every block, from the first to the last, the attention (N, heads, L, L) and its relevance (P, heads, L, L)."""
     image, output = torch.tensor(pairs).T
+    assert image.tolist() == list(range(len(images)))
     model = doubled(model)
     with torch.no_grad(), tracing(model, torch.float64) as trace:
         model(images.double())
-    found = list(attention_relevances(model, trace, image, output))[::-1]
+    found = [r.flatten(0, 1) for r in attention_relevances(model, trace, output[:, None])][::-1]
     return [trace.outputs[f"blocks.{i}.attn.attn_drop"] for i in range(len(found))], found
 
 
@@ -239,45 +232,46 @@ def test_the_linear_rule_by_hand_and_in_a_plain_loop():
     # y = 2*1 + (-1)*(-3) + ... : products 2, 3 and -5; only 2 and 3 share, 2/5 and 3/5.
     x = torch.tensor([[2.0, -1.0, 5.0]], dtype=torch.float64)
     weight = torch.tensor([[1.0, -3.0, -1.0]], dtype=torch.float64)
-    one = torch.zeros(1, dtype=torch.int64)
-    found = linear_rule(x, weight, torch.ones(1, 1, dtype=torch.float64), one)
-    torch.testing.assert_close(found, torch.tensor([[0.4, 0.6, 0.0]], dtype=torch.float64), rtol=1e-8, atol=0)
+    for product in (None, x @ weight.T):
+        found = linear_rule(x, weight, torch.ones(1, 1, dtype=torch.float64), product)
+        torch.testing.assert_close(found, torch.tensor([[0.4, 0.6, 0.0]], dtype=torch.float64), rtol=1e-8, atol=0)
 
     generator = torch.Generator().manual_seed(1)
     x, weight, relevance = (
-        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((2, 3, 4), (5, 4), (3, 3, 5))
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((2, 1, 3, 4), (5, 4), (2, 2, 3, 5))
     )
-    image = torch.tensor([1, 0, 1])
-    expected = torch.zeros(3, 3, 4, dtype=torch.float64)
-    for p in range(3):
-        for t in range(3):
-            for j in range(5):
-                products = [max(0.0, float(x[image[p], t, i] * weight[j, i])) for i in range(4)]
-                for i in range(4):
-                    if sum(products):
-                        expected[p, t, i] += float(relevance[p, t, j]) * products[i] / (sum(products) + 1e-9)
-    torch.testing.assert_close(linear_rule(x, weight, relevance, image), expected)
+    expected = torch.zeros(2, 2, 3, 4, dtype=torch.float64)
+    for n, k, t, j in itertools.product(range(2), range(2), range(3), range(5)):
+        products = [max(0.0, float(x[n, 0, t, i] * weight[j, i])) for i in range(4)]
+        for i in range(4):
+            if sum(products):
+                expected[n, k, t, i] += float(relevance[n, k, t, j]) * products[i] / (sum(products) + 1e-9)
+    torch.testing.assert_close(linear_rule(x, weight, relevance), expected)
+    torch.testing.assert_close(linear_rule(x, weight, relevance, x @ weight.T), expected)
+    single = linear_rule(x.float(), weight.float(), relevance.float(), (x @ weight.T).float())
+    torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_output_without_positive_products_gives_nothing():
-    one = torch.zeros(1, dtype=torch.int64)
-    found = linear_rule(torch.tensor([[1.0, 2.0]]), torch.tensor([[-1.0, -1.0]]), torch.ones(1, 1), one)
+    found = linear_rule(torch.tensor([[1.0, 2.0]]), torch.tensor([[-1.0, -1.0]]), torch.ones(1, 1))
     assert found.tolist() == [[0.0, 0.0]]
+    # Sums of many products, whose rounding errors are not 0 and must not pass for a positive product.
+    generator = torch.Generator().manual_seed(4)
+    value, weight = torch.rand((7, 1, 300), generator=generator), -torch.rand((9, 300), generator=generator)
+    assert not bool(linear_rule(value, weight, torch.ones(7, 2, 9), value @ weight.T).any())
 
 
 def test_the_product_rule_in_a_plain_loop():
     generator = torch.Generator().manual_seed(2)
-    left, right, relevance = (
-        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((1, 2, 3), (1, 3, 4), (1, 2, 4))
-    )
+    shapes = ((1, 1, 2, 3), (1, 1, 3, 4), (1, 2, 2, 4))  # two labels of one image
+    left, right, relevance = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
     product = left @ right
-    to_left, to_right = torch.zeros_like(left), torch.zeros_like(right)
-    for i in range(2):
-        for j in range(4):
-            for k in range(3):
-                share = left[0, i, k] * right[0, k, j] * relevance[0, i, j] / (product[0, i, j] + 1e-9) / 2
-                to_left[0, i, k] += share
-                to_right[0, k, j] += share
+    to_left, to_right = (torch.zeros(1, 2, *factor.shape[2:], dtype=torch.float64) for factor in (left, right))
+    for label, i, j, k in itertools.product(range(2), range(2), range(4), range(3)):
+        term = left[0, 0, i, k] * right[0, 0, k, j]
+        share = term * relevance[0, label, i, j] / (product[0, 0, i, j] + 1e-9) / 2
+        to_left[0, label, i, k] += share
+        to_right[0, label, k, j] += share
     found = product_rule(left, right, product, relevance)
     torch.testing.assert_close(found[0], to_left)
     torch.testing.assert_close(found[1], to_right)
@@ -286,33 +280,35 @@ def test_the_product_rule_in_a_plain_loop():
 def test_the_add_rule_by_hand():
     # Parts of y = (4, 2): a takes 3/4 of 1 and 4/2 of 1, b 1/4 and -2/2. Sums 2.75 and -0.75, of 3.5 together: a keeps
     # 2.75 / 3.5 of the total 2, b 0.75 / 3.5 of it, each in the proportions of its parts.
-    a, b = torch.tensor([[[3.0, 4.0]]], dtype=torch.float64), torch.tensor([[[1.0, -2.0]]], dtype=torch.float64)
-    found = add_rule(a, b, a + b, torch.ones(1, 1, 2, dtype=torch.float64))
+    a, b = (torch.tensor([[[row]]], dtype=torch.float64) for row in ([3.0, 4.0], [1.0, -2.0]))
+    found = add_rule(a, b, a + b, torch.ones(1, 1, 1, 2, dtype=torch.float64))
     scale = 2 / 3.5
     torch.testing.assert_close(
-        torch.cat(found), torch.tensor([[[0.75, 2.0]], [[-0.25, 1.0]]], dtype=torch.float64) * scale, rtol=1e-7, atol=0
+        torch.cat(found),
+        torch.tensor([[[[0.75, 2.0]]], [[[-0.25, 1.0]]]], dtype=torch.float64) * scale,
+        rtol=1e-7,
+        atol=0,
     )
 
 
 def test_rules_keep_the_sum():
     generator = torch.Generator().manual_seed(3)
-    a, b, relevance = (torch.randn((4, 6, 8), generator=generator, dtype=torch.float64) for _ in range(3))
+    a, b, relevance = (torch.randn((4, 1, 6, 8), generator=generator, dtype=torch.float64) for _ in range(3))
     # Forty inputs: no output is without a positive product.
     value, weight, given = (
-        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((4, 6, 40), (9, 40), (4, 6, 9))
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((4, 1, 6, 40), (9, 40), (4, 1, 6, 9))
     )
-    everyone = torch.arange(4)
     sums = {
-        "linear": (linear_rule(value, weight, given, everyone).sum((1, 2)), given),
-        "add": (sum(add_rule(a, b, a + b, relevance)).sum((1, 2)), relevance),
-        "copy": (copy_rule(a, relevance).sum((1, 2)), relevance),
+        "linear": (linear_rule(value, weight, given).sum((1, 2, 3)), given),
+        "add": (sum(add_rule(a, b, a + b, relevance)).sum((1, 2, 3)), relevance),
+        "copy": (copy_rule(a, relevance).sum((1, 2, 3)), relevance),
     }
     for found, before in sums.values():
-        torch.testing.assert_close(found, before.sum((1, 2)), rtol=1e-5, atol=1e-6)
-    product = a @ b.transpose(1, 2)
+        torch.testing.assert_close(found, before.sum((1, 2, 3)), rtol=1e-5, atol=1e-6)
+    product = a @ b.transpose(2, 3)
     share = torch.randn(product.shape, generator=generator, dtype=torch.float64)
-    for half in product_rule(a, b.transpose(1, 2), product, share):
-        torch.testing.assert_close(half.sum((1, 2)), share.sum((1, 2)) / 2, rtol=1e-5, atol=1e-6)
+    for half in product_rule(a, b.transpose(2, 3), product, share):
+        torch.testing.assert_close(half.sum((1, 2, 3)), share.sum((1, 2, 3)) / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_relevance_is_conserved_through_the_network(tiny, monkeypatch):
@@ -348,9 +344,9 @@ def test_labels_and_images_are_a_batch(monkeypatch):
     torch.testing.assert_close(apart.logits, whole.logits)
     pairs = [tuple(pair) for pair in whole.pairs.tolist()]
     parts = list(_parts(scene_of(model, images, pairs), torch.float32))
-    assert parts == [([0], [(0, 0)]), ([0], [(1, 0)]), ([0], [(2, 0)]), ([1], []), ([2], [(3, 0)])]
+    assert parts == [([0], [[0]]), ([0], [[1]]), ([0], [[2]]), ([2], [[3]]), ([1], [[]])]
     alone = list(_parts(scene_of(model, images, [(2, 3)]), torch.float32))
-    assert alone == [([0], []), ([1], []), ([2], [(0, 0)])]
+    assert alone == [([0], [[]]), ([1], [[]]), ([2], [[0]])]
 
 
 def test_predicted_labels_and_none():
@@ -382,11 +378,11 @@ def test_registers_distillation_and_layer_scale():
 
 def test_a_distilled_network_shares_relevance_between_its_two_tokens():
     model, images = small("deit_tiny_distilled_patch16_224")
-    _, both = relevances(model, images, [(0, 1)])
+    _, both = relevances(model, images[:1], [(0, 1)])
     assert bool(both[-1][0, :, :2].any(-1).all())
     with torch.no_grad():
         model.head_dist.weight.zero_()  # the second token is not read
-    _, one = relevances(model, images, [(0, 1)])
+    _, one = relevances(model, images[:1], [(0, 1)])
     assert bool(one[-1][0, :, 0].any())
     assert not bool(one[-1][0, :, 1:].any())
 

@@ -130,6 +130,7 @@ def test_equal_values_are_never_parted_and_all_have_a_bin(values: list[float], b
     edges = equal_mass_edges(values, bins)
     index = equal_mass_index(values, edges)
     assert 1 <= len(edges) - 1 <= bins
+    assert (np.diff(edges) > 0).all() or len(set(values)) == 1
     assert ((index >= 0) & (index < len(edges) - 1)).all()
     assert len({(v, i) for v, i in zip(values, index.tolist(), strict=True)}) == len(set(values))
     # In order of the values.

@@ -82,3 +82,12 @@ def test_otsu_splits_two_heaps_and_follows_shift_and_scale() -> None:
     assert 3 < threshold < 7
     assert (values > threshold).sum() == 1000
     assert otsu_threshold(4 * values + 3) == pytest.approx(4 * threshold + 3, abs=0.1)
+
+
+def test_rounding_makes_no_peak() -> None:
+    # As a constant map comes back from resizing in float32.
+    plane = np.ones((1, 2, 4), np.float32)
+    plane[0, 1, ::2] -= np.float32(2**-24)
+    found = own_maps(plane, [0], np.array([[1, 0, 0, 0], [0, 0, 0, 1]]))
+    assert found.pointing[0] == 0.25
+    assert np.isnan(found.otsu_predicted[0])

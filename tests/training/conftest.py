@@ -14,8 +14,8 @@ from torchvice.files import write_npy_dict, write_text
 COLOURS = {"red": (230, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
 
 
-def write_colours(root: Path, sizes: dict[str, int], seed: int = 0) -> Path:
-    """Write one split for each name in `sizes`: 40 x 32 images, one or two squares each."""
+def write_colours(root: Path, sizes: dict[str, int], seed: int = 0, most: int = 2) -> Path:
+    """Write one split for each name in `sizes`: 40 x 32 images, one to `most` squares each."""
     rng = np.random.default_rng(seed)
     labels = {}
     voc = root / "VOC2012"
@@ -27,7 +27,7 @@ def write_colours(root: Path, sizes: dict[str, int], seed: int = 0) -> Path:
             image = rng.integers(90, 150, (32, 40, 3), dtype=np.uint8)
             mask = np.zeros((32, 40), np.uint8)
             targets = np.zeros(len(COLOURS), np.float32)
-            for place, c in zip((2, 22), rng.permutation(len(COLOURS))[: rng.integers(1, 3)], strict=False):
+            for place, c in zip((2, 22), rng.permutation(len(COLOURS))[: rng.integers(1, most + 1)], strict=False):
                 image[8:24, place : place + 16] = list(COLOURS.values())[c]
                 mask[8:24, place : place + 16] = c + 1
                 targets[c] = 1
@@ -53,6 +53,12 @@ def _one_thread() -> Iterator[None]:
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset's folder; 41 images to learn from leave one over in batches of 8."""
     return write_colours(tmp_path_factory.mktemp("colours") / "set", {"train": 41, "val": 16, "test": 8})
+
+
+@pytest.fixture(scope="session")
+def one_colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset with one square an image."""
+    return write_colours(tmp_path_factory.mktemp("colours") / "one", {"train": 41, "val": 16, "test": 8}, most=1)
 
 
 @pytest.fixture

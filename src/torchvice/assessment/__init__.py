@@ -1,6 +1,7 @@
 """assess: run a model once over a dataset. The river: image -> logits and map -> counts -> Samples."""
 
+from torchvice.assessment.headline import samples_of
 from torchvice.assessment.reading import Dataset
 from torchvice.assessment.river import assess
 
-__all__ = ["Dataset", "assess"]
+__all__ = ["Dataset", "assess", "samples_of"]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchvice.assessment.faithful import with_faithfulness
 from torchvice.assessment.reading import Read
+from torchvice.assessment.region import Region
 from torchvice.assessment.rows import Alone, Rows
 from torchvice.errors import ViceError, nearest
 
 if TYPE_CHECKING:
     import torch
 
+    from torchvice.explain import FaithfulnessChoices
     from torchvice.views import Seen, View
 
 __all__ = ["CHEAP", "CONTROLS", "Extra", "extras_of", "fill"]
@@ -37,7 +40,8 @@ class Extra:
         settings: what the manifest says.
         view: what the network is shown for it; None: `made` makes it of the headline.
         made: the maps, from the image, what the headline saw of it, and its true classes.
-        partners: whether it wants the masks of other images.
+        partners: whether it wants the regions of other images.
+        faithful: whether its maps' faithfulness is asked for, and how.
     """
 
     explanation: str
@@ -46,15 +50,19 @@ class Extra:
     view: View | None = None
     made: Callable[[Read, Seen, list[int]], Iterator[Alone]] | None = None
     partners: bool = False
+    faithful: FaithfulnessChoices | None = None
 
 
-def extras_of(headline: View, controls: bool | Sequence[str], also: Sequence[str]) -> list[Extra]:
+def extras_of(
+    headline: View, controls: bool | Sequence[str], also: Sequence[str], faithful: FaithfulnessChoices | None = None
+) -> list[Extra]:
     """The further explanations that are asked for.
 
     Args:
         headline: the view of `strict`.
         controls: True: all of CONTROLS; False: none; else names of them.
         also: methods, "mirror", "scaleFACTOR" and "predicted".
+        faithful: whether the faithfulness of the methods is asked for; controls, retests and other labels have none.
 
     Raises:
         ViceError: an unknown name, or a method that does not fit the network.
@@ -66,8 +74,15 @@ def extras_of(headline: View, controls: bool | Sequence[str], also: Sequence[str
         if f"strict:{name}" == headline.explanation:
             raise ViceError(f"`strict:{name}` is the headline, and cannot be a control too.", "Take --controls none.")
     found = [_control(headline, name) for name in dict.fromkeys(names)]
-    found += [_further(headline, name) for name in also if name != headline.explainer.method]
+    further = [_further(headline, name) for name in also if name != headline.explainer.method]
+    found += [_asked(extra, faithful) for extra in further]
     return list({extra.explanation: extra for extra in found}.values())
+
+
+def _asked(extra: Extra, faithful: FaithfulnessChoices | None) -> Extra:
+    if faithful is None or extra.role != "method":
+        return extra
+    return replace(extra, faithful=faithful, settings={**extra.settings, "faithfulness": faithful.to_dict()})
 
 
 def _control(headline: View, name: str) -> Extra:
@@ -139,12 +154,11 @@ def _explainer(headline: View, method: str, model: Any, eigen_smooth: bool | Non
 
 
 def _onto_partners(read: Read, seen: Seen, classes: list[int]) -> Iterator[Alone]:
-    """The headline's maps, each against the mask of another image of the class; the maps are kept with the headline."""
+    """The headline's maps, each against another image's region of the class; the maps are kept with the headline."""
     for row, c in enumerate(seen.classes):
         if c in classes and c in read.partners:
-            mask = read.partners[c]
-            full = seen.full((mask.shape[0], mask.shape[1]))[row]
-            yield Alone(c + 1, seen.status[row], full, mask, None)
+            region = read.partners[c]
+            yield Alone(c + 1, seen.status[row], seen.full(region.size)[row], region, None)
 
 
 def _painted(
@@ -157,12 +171,12 @@ def _painted(
     from torchvice.explain import map_status
     from torchvice.explain.methods import method_named
 
-    assert read.mask is not None
+    assert read.region is not None
     low = method_named(name).run(_scene(headline, read, seen, classes))[1]
-    full = headline.finished([low], (read.mask.shape[0], read.mask.shape[1]), normalisation)
+    full = headline.finished([low], read.region.size, normalisation)
     status = map_status(low)
     for row, c in enumerate(classes):
-        yield Alone(c + 1, status[row], full[row], read.mask, low[row].numpy())
+        yield Alone(c + 1, status[row], full[row], read.region, low[row].numpy())
 
 
 def _scene(headline: View, read: Read, seen: Seen, classes: list[int]) -> Any:
@@ -197,21 +211,23 @@ def fill(
 
     Args:
         rows: where those of each explanation go.
-        part: the images, those without a mask too, which have no rows.
+        part: the images, those without a region too, which have no rows.
         image_ids, targets: theirs, (N,) and (N, C).
         found: what the headline saw, by position; asked for where an extra is made of it.
         advance: told how many images are done.
     """
-    masked = [position for position, read in enumerate(part) if read.mask is not None]
+    images = [read.image for read in part]
+    masked = [position for position, read in enumerate(part) if read.region is not None]
     for extra in extras:
-        for position, seen in _looked(extra, part, targets, masked, found):
+        looked = _looked(extra, part, targets, masked, found)
+        for position, seen, mine in with_faithfulness(extra.view, images, looked, extra.faithful):
             read, image_id = part[position], image_ids[position]
-            assert read.mask is not None
+            assert read.region is not None
             if extra.role != "control":
-                rows[extra.explanation].count(image_id, extra.explanation, seen, read.mask)
+                rows[extra.explanation].count(image_id, extra.explanation, seen, read.region, mine)
             else:
                 classes = np.flatnonzero(targets[position]).tolist()
-                for alone in _alone(seen, read.mask) if extra.made is None else extra.made(read, seen, classes):
+                for alone in _alone(seen, read.region) if extra.made is None else extra.made(read, seen, classes):
                     rows[extra.explanation].count_alone(image_id, extra.explanation, alone)
             advance(1)
         advance(len(part) - len(masked))
@@ -227,7 +243,7 @@ def _looked(
             yield masked[place], seen
 
 
-def _alone(seen: Seen, mask: np.ndarray) -> Iterator[Alone]:
-    full = seen.full((mask.shape[0], mask.shape[1]))
+def _alone(seen: Seen, region: Region) -> Iterator[Alone]:
+    full = seen.full(region.size)
     for row, c in enumerate(seen.classes):
-        yield Alone(c + 1, seen.status[row], full[row], mask, seen.maps[row])
+        yield Alone(c + 1, seen.status[row], full[row], region, seen.maps[row])

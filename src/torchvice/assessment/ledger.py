@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchvice.assessment.faithful import lacks
 from torchvice.assessment.reading import Dataset
 from torchvice.errors import ViceError
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
-from torchvice.samples import HISTOGRAM_BINS, Samples, ShardFolder
+from torchvice.samples import HISTOGRAM_BINS, Regions, Samples, ShardFolder
 
 if TYPE_CHECKING:
     from torchvice.assessment.extras import Extra
+    from torchvice.explain import FaithfulnessChoices
     from torchvice.views import View
 
 __all__ = ["Ledger", "manifest_of"]
@@ -27,12 +29,20 @@ _LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_ro
 
 
 def manifest_of(
-    dataset: Dataset, views: Mapping[str, View], extras: Sequence[Extra], kind: str, made_by: Mapping[str, Any]
+    dataset: Dataset,
+    views: Mapping[str, View],
+    extras: Sequence[Extra],
+    kind: str,
+    made_by: Mapping[str, Any],
+    faithful: FaithfulnessChoices | None = None,
 ) -> dict[str, Any]:
-    """What makes the table that is asked for."""
+    """What makes the table that is asked for; `faithful`, of the headline of `strict`."""
     from torchvice.models.build import weights_hash
 
     explainer = next(iter(views.values())).explainer
+    headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
+    if faithful is not None:
+        headlines[views["strict"].explanation]["faithfulness"] = faithful.to_dict()
     return {
         "made_by": {"command": "assess", **made_by},
         "model": {
@@ -45,13 +55,14 @@ def manifest_of(
             "split": str(getattr(dataset, "split", "")),
             "labels": str(getattr(dataset, "label_source", "")),
             "images": len(dataset.records),
+            "regions": str(getattr(dataset, "regions", "masks")),
         },
         "classes": list(dataset.classes),
         "targets": kind,
         "thresholds": PAPER_THRESHOLDS.tolist(),
         "histogram_bins": HISTOGRAM_BINS,
         "explanations": {
-            **{view.explanation: {"role": "headline", **view.settings} for view in views.values()},
+            **headlines,
             **{extra.explanation: extra.settings for extra in extras},
         },
         "protocols": {name: {"view": view.name, "explanation": view.explanation} for name, view in views.items()},
@@ -91,8 +102,10 @@ class Ledger:
             known = before["explanations"] | before["adding"]
             _refuse_another(folder, asked, before, known)
             new = {name: settings for name, settings in asked["explanations"].items() if name not in known}
-            kept = {name: before[name] for name in ("explanations", "added", "finished")}
-            ledger = cls(folder, asked, {**before, **asked, **kept, "adding": before["adding"] | new})
+            kept = {name: before[name] for name in ("added", "finished")}
+            kept["explanations"] = _joined(before["explanations"], asked["explanations"])
+            kept["adding"] = _joined(before["adding"], asked["explanations"]) | new
+            ledger = cls(folder, asked, {**before, **asked, **kept})
         folder.start(ledger.manifest)
         return ledger
 
@@ -118,6 +131,36 @@ class Ledger:
                 "Ask for it again to finish the table, or delete that folder to begin anew.",
             )
 
+    def need_faithfulness(self, names: Iterable[str]) -> None:
+        """Refuse to go on where maps are to have a faithfulness that is not asked for this time."""
+        asked = self.asked["explanations"]
+        lacking = sorted(name for name in names if "faithfulness" not in asked.get(name, {}))
+        if lacking:
+            raise ViceError(
+                f"{self.folder.folder} is to hold the faithfulness of {', '.join(f'`{name}`' for name in lacking)}, "
+                "but it is not asked for.",
+                "Ask for it again to finish the table, or delete that folder to begin anew.",
+            )
+
+    def faithful(self) -> set[str]:
+        """The explanations whose faithfulness the table is to hold."""
+        known = self.manifest["explanations"] | self.manifest["adding"]
+        return {name for name, settings in known.items() if "faithfulness" in settings}
+
+    def unfaithful(self, number: int) -> set[str]:
+        """The explanations that a finished shard holds without the faithfulness that they are to have."""
+        mine = self.of_shards()
+        held = {name for name in self.faithful() if name in mine or self.folder.has(number, name)}
+        return {name for name in held if lacks(self.regions(number, name), name)}
+
+    def regions(self, number: int, name: str) -> Regions:
+        """The rows of regions that lie where those of an explanation do."""
+        return self.folder.regions(number, None if name in self.of_shards() else name)
+
+    def amend(self, number: int, name: str, regions: Regions) -> None:
+        """Put rows in the place of those that lie there."""
+        self.folder.amend(number, regions, None if name in self.of_shards() else name)
+
     def finish(self) -> Samples:
         """All is done: what was being added counts from now on. Returns the table.
 
@@ -140,13 +183,20 @@ class Ledger:
         return set(self.asked["explanations"])
 
 
+def _joined(held: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The explanations of a table, with the faithfulness that is asked for now."""
+    return {name: settings | asked.get(name, {}) for name, settings in held.items()}
+
+
 def _refuse_another(
     folder: ShardFolder, asked: Mapping[str, Any], before: Mapping[str, Any], known: Mapping[str, Any]
 ) -> None:
     differing = [name for name in asked if name not in _LOOSE and asked[name] != before.get(name)]
     for name, settings in asked["explanations"].items():
-        if name in known and known[name] != settings:
-            other = [key for key in settings | known[name] if settings.get(key) != known[name].get(key)]
+        other = [key for key in settings | known.get(name, {}) if settings.get(key) != known.get(name, {}).get(key)]
+        if "faithfulness" in other and not ("faithfulness" in settings and "faithfulness" in known.get(name, {})):
+            other.remove("faithfulness")  # it can be asked for later, and need not be asked for again
+        if name in known and other:
             differing.append(f"the explanation `{name}` ({', '.join(other)})")
     if differing:
         raise ViceError(

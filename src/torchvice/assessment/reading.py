@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from torchvice.assessment.region import Region, region_of
 from torchvice.errors import ViceError
 
 __all__ = ["Dataset", "Partners", "Read", "check_dataset", "kind_of_targets", "read_ahead"]
@@ -19,7 +20,8 @@ class Dataset(Protocol):
 
     `classes` (C,) names; `targets` (N, C) of 0 and 1; `records` N objects with an `image_id` of their own; `image(i)`
     (H, W, 3) uint8; `mask(i)` (H, W) labels with 255 = void, or None. It may have `exclusive`, true where every image
-    has exactly one label.
+    has exactly one label; `boxes(i)`, the classes (B,) and boxes (B, 4) of its objects or None, see
+    `torchvice.metrics.boxes`; and `regions`, "boxes" where an object is the union of its boxes in place of a mask.
     """
 
     targets: np.ndarray
@@ -74,47 +76,48 @@ def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
 
 
 class Partners:
-    """For an image and a class the mask of another image that shows the class: a derangement within each class.
+    """For an image and a class the region of another image that shows the class: a derangement within each class.
 
     The images of a class are laid in a circle in an order that hangs on the seed and the class alone; the partner is
-    the next one whose mask holds the class. So every mask serves once, whatever the batches are.
+    the next one whose region holds the class. So every region serves once, whatever the batches are.
     """
 
     def __init__(self, dataset: Dataset, seed: int = 0) -> None:
         self.dataset, self.seed = dataset, seed
         self._circles: dict[int, tuple[list[int], dict[int, int]]] = {}
 
-    def masks(self, index: int, mask: np.ndarray) -> dict[int, np.ndarray]:
-        """The partner's mask for each of the image's true classes that its own mask holds; none where nobody else's
-        holds it."""
+    def regions(self, index: int, region: Region) -> dict[int, Region]:
+        """The partner's region for each of the image's true classes that its own region holds; none where nobody
+        else's holds it."""
         found = {}
         for c in np.flatnonzero(self.dataset.targets[index]).tolist():
-            other = self._next(index, c) if (mask == c + 1).any() else None
+            other = self._next(index, c) if region.holds(c) else None
             if other is not None:
                 found[c] = other
         return found
 
-    def _next(self, index: int, c: int) -> np.ndarray | None:
+    def _next(self, index: int, c: int) -> Region | None:
         if c not in self._circles:
             members = np.flatnonzero(np.asarray(self.dataset.targets)[:, c])
             circle = np.random.default_rng([self.seed, c]).permutation(members).tolist()
             self._circles[c] = circle, {member: place for place, member in enumerate(circle)}
         circle, place = self._circles[c]
         for step in range(1, len(circle)):
-            mask = self.dataset.mask(circle[(place[index] + step) % len(circle)])
-            if mask is not None and (mask == c + 1).any():
-                return mask
+            region = region_of(self.dataset, circle[(place[index] + step) % len(circle)])
+            if region is not None and region.holds(c):
+                return region
         return None
 
 
 @dataclass(frozen=True)
 class Read:
-    """An image as read from disk, and its place in the dataset; `partners` the masks of `Partners`, where asked for."""
+    """An image as read from disk, its place in the dataset, and its region; `partners` as of `Partners`, where asked
+    for."""
 
     index: int
     image: np.ndarray
-    mask: np.ndarray | None
-    partners: dict[int, np.ndarray] = field(default_factory=dict)
+    region: Region | None
+    partners: dict[int, Region] = field(default_factory=dict)
 
 
 def read_ahead(
@@ -123,9 +126,10 @@ def read_ahead(
     """The images of one part after the other, the next one being read while the last one is at work."""
 
     def read(index: int) -> Read:
-        mask = dataset.mask(index)
-        others = {} if partners is None or mask is None else partners.masks(index, mask)
-        return Read(index, dataset.image(index), mask, others)
+        image = dataset.image(index)
+        region = region_of(dataset, index, (image.shape[0], image.shape[1]))
+        others = {} if partners is None or region is None else partners.regions(index, region)
+        return Read(index, image, region, others)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         ahead = [pool.submit(read, i) for i in parts[0]] if parts else []

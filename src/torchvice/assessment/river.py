@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from torchvice.assessment.extras import Extra, extras_of, fill
+from torchvice.assessment.faithful import faithful_maps, filled
+from torchvice.assessment.headline import headlines, keys
 from torchvice.assessment.ledger import Ledger, manifest_of
 from torchvice.assessment.reading import Dataset, Partners, Read, check_dataset, kind_of_targets, read_ahead
 from torchvice.assessment.rows import Rows
@@ -19,7 +21,7 @@ from torchvice.samples import Samples, ShardFolder
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchvice.explain import Choices
+    from torchvice.explain import Choices, FaithfulnessChoices
     from torchvice.views import Seen, View
 
 __all__ = ["assess"]
@@ -37,6 +39,7 @@ def assess(
     choices: Choices | None = None,
     controls: bool | Sequence[str] = False,
     also: Sequence[str] = (),
+    faithfulness: Sequence[str] | FaithfulnessChoices = (),
     view_size: int | None = None,
     crop: int | None = None,
     mean: Sequence[float] = (0.485, 0.456, 0.406),
@@ -53,7 +56,8 @@ def assess(
 
     Nothing is kept per pixel: every map is upsampled, normalised, counted against the mask at 60 thresholds at once,
     and dropped; its low-resolution form stays. A killed run goes on with the first image that is not in a finished
-    shard. Called again with further `controls` or `also`, it adds them to a finished table, and makes nothing twice.
+    shard. Called again with further `controls`, `also` or `faithfulness`, it adds them to a finished table, and makes
+    nothing twice.
 
     Args:
         model: gives logits (N, C); moved to `device`, back as it was otherwise.
@@ -67,6 +71,9 @@ def assess(
             of `strict`, see docs/definitions.md.
         also: further explanations of that view: names of methods; "mirror" and "scaleFACTOR" (the headline's method on
             the mirror image, or on one of FACTOR the size); "predicted" (the maps of the predicted labels).
+        faithfulness: "insertion", "deletion" and "road" of the maps of `strict` and of the methods in `also`, see
+            docs/definitions.md; or `torchvice.explain.FaithfulnessChoices`, which say how. Costs 100 passes and more
+            an image; may be asked for later.
         view_size: pixels, the side to which `strict` resizes the whole image; None: the network's input size.
         crop: pixels, the side of the centre crop on which `paper` takes the loss; None: the network's input size.
         mean, std: of the normalisation, per channel, for images on [0, 1].
@@ -104,17 +111,30 @@ def assess(
     views = views_of(
         model, order, method=method, layer=layer, class_map=class_map, choices=choices, device=device, **how
     )
+    faithful = _faithful(faithfulness)
     if "strict" in views:
-        extras = extras_of(views["strict"], controls, also)
-    elif controls or also:
-        raise ViceError("Controls and further explanations are of strict's view, but `strict` is not assessed.")
+        extras = extras_of(views["strict"], controls, also, faithful)
+    elif controls or also or faithful:
+        raise ViceError(
+            "Controls, further explanations and faithfulness are of strict's view, but `strict` is not assessed."
+        )
     else:
         extras = []
-    asked = manifest_of(dataset, views, extras, kind, made_by or {})
+    asked = manifest_of(dataset, views, extras, kind, made_by or {}, faithful)
     ledger = Ledger.open(ShardFolder(out), asked)
-    river = _River(dataset, views, extras, ledger, workers)
+    river = _River(dataset, views, extras, ledger, workers, faithful)
     river.run(shard_size, progress)
     return ledger.finish()
+
+
+def _faithful(faithfulness: Sequence[str] | FaithfulnessChoices) -> FaithfulnessChoices | None:
+    """What is asked for, with the default settings where only names are given; None where nothing is."""
+    from torchvice.explain import FaithfulnessChoices
+
+    if isinstance(faithfulness, FaithfulnessChoices):
+        return faithfulness
+    names = [faithfulness] if isinstance(faithfulness, str) else list(faithfulness)
+    return FaithfulnessChoices(tuple(dict.fromkeys(names))) if names else None
 
 
 @dataclass
@@ -126,6 +146,7 @@ class _River:
     extras: list[Extra]
     ledger: Ledger
     workers: int
+    faithful: FaithfulnessChoices | None = None
 
     def run(self, shard_size: int, progress: Callable[[int, int], None] | None) -> None:
         """Make the shards that are not there yet, then what is added to those that are."""
@@ -134,13 +155,18 @@ class _River:
         todo = [i for i in range(count) if self.dataset.records[i].image_id not in finished]
         mine, beside = self.ledger.of_shards(), self.ledger.beside()
         absent = {number: self.ledger.absent(number) for number in folder.shards()}
-        self.ledger.need(set().union(mine | beside if todo else (), *absent.values()))
+        unfaithful = {number: self.ledger.unfaithful(number) for number in folder.shards()}
+        new = set().union(mine | beside if todo else (), *absent.values())
+        self.ledger.need(new)
+        self.ledger.need_faithfulness((new & self.ledger.faithful()).union(*unfaithful.values()))
         left = len(todo) * len(mine | beside)
-        left += sum(len(folder.image_ids(number)) * len(names) for number, names in absent.items())
-        total = count * len(self.ledger.asked["explanations"])
+        jobs = [*absent.items(), *unfaithful.items()]
+        left += sum(len(folder.image_ids(number)) * len(names) for number, names in jobs)
+        total = max(left, count * len(self.ledger.asked["explanations"]))
         steps = _Steps(max(0, total - left), total, progress)
         self._make([todo[start : start + shard_size] for start in range(0, len(todo), shard_size)], mine, steps)
         self._add(steps)
+        self._amend({number: names for number, names in unfaithful.items() if names}, steps)
 
     def _make(self, parts: list[list[int]], names: set[str], steps: _Steps) -> None:
         """One more shard for each part: the images and the explanations that lie in shards."""
@@ -153,20 +179,9 @@ class _River:
 
     def _headlines(self, part: list[Read], rows: Rows, steps: _Steps) -> dict[int, Seen]:
         """Images and headline explanations of every protocol; returns what `strict` saw, by position."""
+        exclusive = self.ledger.asked["targets"] == "exclusive"
         image_ids, targets = self._keys(part)
-        masked = [read.mask is not None for read in part]
-        found = {}
-        for protocol, view in self.views.items():
-            exclusive = protocol == "strict" and self.ledger.asked["targets"] == "exclusive"
-            for position, seen in view.look([read.image for read in part], targets, masked):
-                read, image_id = part[position], image_ids[position]
-                ji = None if read.mask is None else rows.count(image_id, view.explanation, seen, read.mask)
-                size = (read.image.shape[0], read.image.shape[1])
-                rows.add_image(image_id, view.name, size, targets[position], seen.logits, ji, exclusive)
-                if protocol == "strict":
-                    found[position] = seen
-                steps.advance()
-        return found
+        return headlines(self.views, part, image_ids, targets, rows, exclusive, steps.advance, self.faithful)
 
     def _add(self, steps: _Steps) -> None:
         """Lay beside every shard the explanations that it lacks."""
@@ -187,13 +202,30 @@ class _River:
             for name, mine in rows.items():
                 folder.add(number, name, mine.regions(), mine.maps())
 
+    def _amend(self, jobs: dict[int, set[str]], steps: _Steps) -> None:
+        """Give the maps of finished shards the faithfulness that is asked for now."""
+        folder, place = self.ledger.folder, {record.image_id: i for i, record in enumerate(self.dataset.records)}
+        parts = [[place[image_id] for image_id in folder.image_ids(number)] for number in jobs]
+        views = {self.views["strict"].explanation: self.views["strict"]} if jobs else {}
+        views |= {extra.explanation: extra.view for extra in self.extras if extra.faithful and extra.view}
+        for (number, names), part in zip(jobs.items(), read_ahead(self.dataset, parts, self.workers), strict=True):
+            image_ids, targets = self._keys(part)
+            images, masked = [read.image for read in part], [read.region is not None for read in part]
+            for name in sorted(names):
+                assert self.faithful is not None  # `need_faithfulness` saw to it
+                seen = dict(views[name].look(images, targets, masked))
+                found = {}
+                for position, mine in faithful_maps(views[name], images, seen, self.faithful):
+                    found[position] = mine
+                    steps.advance()
+                self.ledger.amend(number, name, filled(self.ledger.regions(number, name), name, image_ids, found))
+
     def _keys(self, part: list[Read]) -> tuple[list[str], np.ndarray]:
         """The ids and the targets (N, C) of some images."""
-        targets = np.array([self.dataset.targets[read.index] for read in part], dtype=np.uint8)
-        return [self.dataset.records[read.index].image_id for read in part], targets
+        return keys(self.dataset, part)
 
     def _partners(self, extras: Sequence[Extra]) -> Partners | None:
-        """Where the masks of other images come from, if one of the extras asks for them."""
+        """Where the regions of other images come from, if one of the extras asks for them."""
         return Partners(self.dataset) if any(extra.partners for extra in extras) else None
 
 

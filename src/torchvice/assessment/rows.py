@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchvice.assessment.region import Region
 from torchvice.errors import ViceError
 from torchvice.metrics import confidence, sample_accuracy, sample_loss, sigmoid
+from torchvice.metrics.boxes import best_box_iou
 from torchvice.metrics.iou import image_ji_from_counts
 from torchvice.metrics.losses import cross_entropy, softmax
 from torchvice.metrics.overlap import Overlap, competing_overlap, own_histograms
 from torchvice.metrics.own_map import OwnMaps, own_maps
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, SAMPLE_THRESHOLD
-from torchvice.samples import HISTOGRAM_BINS, Images, Maps, Regions
+from torchvice.samples import FAITHFULNESS, HISTOGRAM_BINS, Images, Maps, Regions
 
 if TYPE_CHECKING:
     from torchvice.views import Seen
@@ -22,16 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["Alone", "Rows"]
 
 _NO_HISTOGRAM = np.zeros(HISTOGRAM_BINS, np.int64)
+_NO_BOXES = np.full(len(PAPER_THRESHOLDS), np.nan, np.float32)
+_OWN = [column.name for column in fields(OwnMaps)]
+_NOT_ASKED: dict[str, Any] = dict.fromkeys(FAITHFULNESS, np.nan)
 
 
 @dataclass(frozen=True)
 class Alone:
-    """A map that is counted on its own: its class, status, full size (H, W), mask, and low-resolution form to keep."""
+    """A map that is counted on its own: its label, status, full size (H, W), region, and the low-resolution form."""
 
     label: int
     status: str
     full: np.ndarray
-    mask: np.ndarray
+    region: Region
     low: np.ndarray | None
 
 
@@ -91,15 +97,25 @@ class Rows:
             **_derived(logits[None], truth[None], exclusive),
         )
 
-    def count(self, image_id: str, explanation: str, seen: Seen, mask: np.ndarray) -> float:
-        """Count the maps of one image, which compete, against its mask; returns the published JI at threshold 0.1."""
-        full = seen.full((mask.shape[0], mask.shape[1]))
-        overlap = competing_overlap(full, seen.classes, mask)
-        own = _own(full, seen.classes, mask)
+    def count(
+        self,
+        image_id: str,
+        explanation: str,
+        seen: Seen,
+        region: Region,
+        faithful: Mapping[int, Mapping[str, float]] | None = None,
+    ) -> float:
+        """Count the maps of one image, which compete, against its region; returns the published JI at threshold 0.1.
+
+        `faithful`: by class the columns of faithfulness, where they were asked for.
+        """
+        full = seen.full(region.size)
+        overlap, own = _counted(full, seen.classes, region)
         row_of = {c + 1: row for row, c in enumerate(seen.classes)}
         for place, label in enumerate(overlap.labels.tolist()):
             row = row_of.get(label)
             measured = _OWN_NOTHING if row is None else {name: column[row] for name, column in own.items()}
+            measured = measured | _NOT_ASKED | dict((faithful or {}).get(label - 1, {}))
             status = "none" if row is None else seen.status[row]
             self._add_region(image_id, explanation, overlap, place, status, measured)
             if row is not None:
@@ -111,9 +127,8 @@ class Rows:
 
     def count_alone(self, image_id: str, explanation: str, alone: Alone) -> None:
         """Count one map against its own class: no other map takes pixels from it, not even in a tie."""
-        classes, full = [alone.label - 1], alone.full[None]
-        overlap = competing_overlap(full, classes, alone.mask)
-        own = {name: column[0] for name, column in _own(full, classes, alone.mask).items()}
+        overlap, columns = _counted(alone.full[None], [alone.label - 1], alone.region)
+        own = {name: column[0] for name, column in columns.items()} | _NOT_ASKED
         place = overlap.labels.tolist().index(alone.label)
         self._add_region(image_id, explanation, overlap, place, alone.status, own)
         if alone.low is not None:
@@ -155,7 +170,8 @@ class Rows:
         return Regions.of(
             **{name: rows.texts(name) for name in ("image_id", "explanation", "status")},
             **{name: rows.numbers(name, np.int64) for name in ("label", "mask_pixels")},
-            **{column.name: rows.numbers(column.name, float) for column in fields(OwnMaps)},
+            **{name: rows.numbers(name, float) for name in (*_OWN, *_NOT_ASKED)},
+            box_iou=rows.numbers("box_iou", np.float32, len(PAPER_THRESHOLDS)),
             **counts,
         )
 
@@ -172,14 +188,20 @@ class Rows:
 _OWN_NOTHING: dict[str, Any] = {
     "inside": _NO_HISTOGRAM,
     "outside": _NO_HISTOGRAM,
-    **{column.name: np.nan for column in fields(OwnMaps)},
+    "box_iou": _NO_BOXES,
+    **dict.fromkeys(_OWN, np.nan),
 }
 
 
-def _own(full: np.ndarray, classes: list[int], mask: np.ndarray) -> dict[str, np.ndarray]:
-    """What each map says of its own object, by column of the table."""
-    inside, outside = own_histograms(full, classes, mask, HISTOGRAM_BINS)
-    return {"inside": inside, "outside": outside, **vars(own_maps(full, classes, mask))}
+def _counted(full: np.ndarray, classes: Sequence[int], region: Region) -> tuple[Overlap, dict[str, np.ndarray]]:
+    """What the maps (M, H, W) share with the region, and what each says of its own object, by column of the table."""
+    places, mask, label_of = region.against(classes)
+    overlap = competing_overlap(full, places, mask)
+    inside, outside = own_histograms(full, places, mask, HISTOGRAM_BINS)
+    given = [region.boxes_of(c) for c in classes]
+    boxes = [_NO_BOXES if b is None else best_box_iou(plane, b) for plane, b in zip(full, given, strict=True)]
+    own = {"inside": inside, "outside": outside, "box_iou": np.array(boxes), **vars(own_maps(full, places, mask))}
+    return replace(overlap, labels=label_of[overlap.labels]), own
 
 
 def _derived(logits: np.ndarray, targets: np.ndarray, exclusive: bool) -> dict[str, float]:

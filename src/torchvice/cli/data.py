@@ -24,6 +24,9 @@ def digits(
     shortcut: int | None = typer.Option(
         None, "--shortcut", min=0, max=9, help="Stamp a stripe into the corner of most images with this digit."
     ),
+    single: bool = typer.Option(
+        False, "--single", help="One digit an image: classes that exclude each other, to train with data.exclusive."
+    ),
     train: int = typer.Option(3000, "--train", min=1, help="Images to train on."),
     val: int = typer.Option(400, "--val", min=1, help="Images that choose the checkpoint."),
     test: int = typer.Option(600, "--test", min=1, help="Images that are measured."),
@@ -33,5 +36,5 @@ def digits(
     """The embedded dataset: real handwritten digits pasted on real photographs, with masks; nothing is downloaded."""
     from torchvice.data.digits import write_digits
 
-    folder = write_digits(out, train=train, val=val, test=test, size=size, seed=seed, shortcut=shortcut)
+    folder = write_digits(out, train=train, val=val, test=test, size=size, seed=seed, shortcut=shortcut, single=single)
     say(f"{folder}: {train} training, {val} validation and {test} test images of ten digits.")

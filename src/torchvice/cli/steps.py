@@ -158,6 +158,13 @@ def assess(
         help="A further explanation of strict's view: a method, mirror, scale0.75, predicted; may come several times, "
         "and later.",
     ),
+    faithfulness: str = typer.Option(
+        "",
+        "--faithfulness",
+        help="insertion, deletion, road, with commas between: whether the maps' pixels are what the model goes by; 100 "
+        "passes and more an image, may be asked for later. Settings among them: steps=20, orders=3, canvas=blur, "
+        "blank=mean, shares=0.2+0.4+0.6+0.8, noise=0.01, seed=0.",
+    ),
     targets: Targets | None = typer.Option(
         None, "--targets", help="multilabel, or exclusive: one label an image, cross-entropy and top-1 in strict."
     ),
@@ -174,7 +181,9 @@ def assess(
     chosen: dict[str, Any] = {"view_size": view_size, "crop": crop, "batch_size": batch_size, "out": out}
     subject = dataclasses.replace(subject, **{name: value for name, value in chosen.items() if value is not None})
     say(f"Labels: {subject.dataset.label_source}; masks: {subject.dataset.mask_source}.")
-    if subject.dataset.masks_missing:
+    if subject.dataset.regions == "boxes":
+        say(f"Objects lie in their boxes (Annotations); {subject.dataset.regions_missing} images have none.")
+    elif subject.dataset.masks_missing:
         say(f"{subject.dataset.masks_missing} images have no mask: they count for calibration, not for VICE.")
     with progress_bar("views") as progress:
         assess_subject(
@@ -187,6 +196,7 @@ def assess(
             workers=workers,
             controls=_controls(controls),
             also=also,
+            faithfulness=[text.strip() for text in faithfulness.split(",") if text.strip()],
             targets=None if targets is None else targets.value,
             progress=progress,
         )

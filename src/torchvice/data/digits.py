@@ -43,6 +43,11 @@ class _Settings:
     size: int
     seed: int
     shortcut: int | None
+    single: bool = False
+
+    def kept(self) -> dict[str, object]:
+        """What digits.json says; of a set of one digit an image alone that it is one."""
+        return {name: value for name, value in asdict(self).items() if name != "single" or value}
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def write_digits(
     size: int = 96,
     seed: int = 2022,
     shortcut: int | None = None,
+    single: bool = False,
 ) -> Path:
     """Write the embedded set into the folder `out`: 10 classes, 1 to 3 digits an image, void rims.
 
@@ -79,6 +85,7 @@ def write_digits(
         seed: of every choice, 0 or more.
         shortcut: a digit whose images get, 95 % of them, a small magenta stripe in the upper left corner,
             background in the mask: a wrong reason to be right. All other images stay the same to the byte.
+        single: one digit an image, so that the classes exclude each other (`data.exclusive`).
 
     Returns:
         Path: `out`.
@@ -89,14 +96,14 @@ def write_digits(
     References:
         E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (1998), through scikit-learn.
     """
-    settings = _Settings(SCHEMA, train, val, test, size, seed, shortcut)
+    settings = _Settings(SCHEMA, train, val, test, size, seed, shortcut, single)
     _check(settings)
     out = Path(out)
     if _holds(out, settings):
         return out
     with _appearing(out, settings) as folder:
         _write_set(folder, settings)
-        write_json(folder / "digits.json", asdict(settings))  # last: a folder without it is not the set
+        write_json(folder / "digits.json", settings.kept())  # last: a folder without it is not the set
     return out
 
 
@@ -124,10 +131,10 @@ def _holds(out: Path, settings: _Settings) -> bool:
     """
     if (out / "digits.json").is_file():
         found = read_json(out / "digits.json")
-        if found == asdict(settings):
+        if found == settings.kept():
             return True
-        differing = [f"{name} {found.get(name)}, not {value}" for name, value in asdict(settings).items()
-                     if found.get(name) != value]  # fmt: skip
+        differing = [f"{name} {found.get(name, False)}, not {value}" for name, value in asdict(settings).items()
+                     if found.get(name, False) != value]  # fmt: skip
         raise ViceError(
             f"{out} must be empty or hold this set of digits, but holds another ({'; '.join(differing)}).",
             "Give another folder, or remove this one.",
@@ -168,7 +175,7 @@ def _write_set(folder: Path, settings: _Settings) -> None:
         names = [f"{split}_{index:05d}" for index in range(getattr(settings, split))]
         # One generator an image: it depends neither on the other images nor on how many there are.
         scenes = (
-            _scene(np.random.default_rng([settings.seed, number, index]), samples, photographs, settings.size)
+            _scene(np.random.default_rng([settings.seed, number, index]), samples, photographs, settings)
             for index in range(len(names))
         )
         for name, scene in zip(names, _stamped(scenes, settings, number), strict=True):
@@ -213,8 +220,10 @@ def _palette() -> bytes:
     return colours.tobytes()
 
 
-def _scene(rng: np.random.Generator, samples: list[np.ndarray], photographs: list[Image.Image], size: int) -> _Scene:
-    long = int(rng.integers(size, int(1.4 * size) + 1))
+def _scene(
+    rng: np.random.Generator, samples: list[np.ndarray], photographs: list[Image.Image], settings: _Settings
+) -> _Scene:
+    long = int(rng.integers(settings.size, int(1.4 * settings.size) + 1))
     short = round(long / rng.uniform(1, 4 / 3))
     height, width = (long, short) if rng.random() < 0.5 else (short, long)
     pixels = _background(rng, photographs, height, width)
@@ -222,7 +231,7 @@ def _scene(rng: np.random.Generator, samples: list[np.ndarray], photographs: lis
     owner = np.zeros((height, width), dtype=np.intp)  # 0, or the place of the digit in `digits`, from 1
     digits: list[int] = []
     colours: list[np.ndarray] = []
-    count, tries = int(rng.integers(1, 4)), 0
+    count, tries = 1 if settings.single else int(rng.integers(1, 4)), 0
     while tries < count or not digits:  # a digit that finds no room is left out, but for the last one
         tries += 1
         digit = int(rng.integers(10))

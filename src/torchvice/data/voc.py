@@ -127,6 +127,8 @@ class VocDataset:
             SegmentationClass, in this order for each image.
         regions: where an object lies: `masks`, or `boxes`, the union of its boxes in Annotations; `auto` takes the
             masks where the split has any, so that a table never mixes the two.
+        exclusive: whether an image can have one label only, so that classes are alternatives. It is said, never
+            guessed: a multi-label split may happen to hold one label an image.
 
     Attributes:
         root: as given, a Path.
@@ -139,12 +141,14 @@ class VocDataset:
         masks_missing: how many images have no mask.
         regions: `masks` or `boxes`.
         regions_missing: how many images have none of these.
+        exclusive: as given.
 
     Files must exist when the dataset is built; what is in them is checked when they are read.
 
     Raises:
         ViceError: no such folder or list, an empty list or a name twice, a missing image, an unlabelled one,
-            an unknown class, labels of another length, or regions from boxes without any annotation.
+            an unknown class, labels of another length, or regions from boxes without any annotation; with `exclusive`,
+            an image of no label or of several.
 
     References:
         The PASCAL Visual Object Classes Challenge 2012, development kit; for the augmented masks: Semantic
@@ -160,6 +164,7 @@ class VocDataset:
         labels: str = "auto",
         masks: str | None = None,
         regions: str = "auto",
+        exclusive: bool = False,
     ) -> None:
         if labels != "auto" and labels not in LABEL_SOURCES:
             known = ("auto", *LABEL_SOURCES)
@@ -191,6 +196,21 @@ class VocDataset:
             annotations=self._base / "Annotations",
             masks=self.mask_source,
         )
+        self.exclusive = exclusive
+        if exclusive:
+            self._check_exclusive()
+
+    def _check_exclusive(self) -> None:
+        labels = self.targets.sum(1)
+        others = np.flatnonzero(labels != 1)
+        if len(others):
+            first = int(others[0])
+            raise ViceError(
+                f"Exclusive targets are one label an image, but {len(others)} of the {len(self)} images of "
+                f"{self.split} have none or several, such as `{self.records[first].image_id}` with "
+                f"{int(labels[first])}.",
+                "Leave data.exclusive false: these classes are no alternatives.",
+            )
 
     def __len__(self) -> int:
         return len(self.records)

@@ -13,9 +13,10 @@ from torch import nn
 from torchvice.errors import ViceError
 from torchvice.models.families import MapSite, module_at
 
-__all__ = ["Captured", "capture", "editing", "evaluating", "exclusive"]
+__all__ = ["Captured", "as_written", "capture", "editing", "evaluating", "exclusive"]
 
 _BUSY = "_torchvice_capture"
+_COMPILED = "_compiled_call_impl"  # where nn.Module.compile keeps what is called in place of the module
 
 
 @dataclass
@@ -27,14 +28,36 @@ class Captured:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and every module back in its own mode afterwards, error or not."""
-    modes = [(module, module.training) for module in model.modules()]
+    """The model in eval mode, every module run as it is written, and all back as they were afterwards, error or not.
+
+    A module that was compiled in place passes hooks by: it is run uncompiled.
+    """
+    modes = [(module, module.training, vars(module).get(_COMPILED)) for module in model.modules()]
     model.eval()
     try:
+        for module, _, compiled in modes:
+            if compiled is not None:
+                setattr(module, _COMPILED, None)
         yield
     finally:
-        for module, mode in modes:
+        for module, mode, compiled in modes:
             module.training = mode
+            if compiled is not None:
+                setattr(module, _COMPILED, compiled)
+
+
+def as_written(model: nn.Module) -> nn.Module:
+    """The module that `torch.compile` was given, which shares all with its compiled form; else the model itself.
+
+    Raises:
+        ViceError: a scripted model, whose modules take no hooks.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ViceError(
+            "The model must be one that takes hooks, but a scripted one does not.", "Give the model itself."
+        )
+    original = getattr(model, "_orig_mod", None)
+    return original if isinstance(original, nn.Module) else model
 
 
 @contextlib.contextmanager

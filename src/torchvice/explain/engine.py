@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from torchvice.errors import ViceError
-from torchvice.explain.capture import evaluating
+from torchvice.explain.capture import as_written, evaluating
 from torchvice.explain.gradient import no_head
 from torchvice.explain.maps import map_status
 from torchvice.explain.methods import METHODS, method_named
 from torchvice.explain.scene import Scene
+from torchvice.explain.several import Grid, Scaled, Several
 from torchvice.models.families import MapSite, linear_head, locate, module_at
 
 __all__ = ["Explainer", "Explanation"]
@@ -42,7 +43,8 @@ class Explainer:
     """Class activation maps of any timm network, several labels an image, in one forward pass.
 
     Args:
-        model: the network; it comes back as it was (hooks, modes, gradients), also after an error.
+        model: the network; it comes back as it was (hooks, modes, gradients), also after an error. A compiled one is
+            explained as it was written: compiled code passes hooks by.
         method: one of `torchvice.explain.METHODS` (docs/explanations.md), or "auto": "cam" where the network ends in
             mean pooling and a linear layer, so that it is exact, and "gradcam" elsewhere.
         layer: a module's name, if not the one that is resolved from the network's family; its output is taken.
@@ -52,15 +54,21 @@ class Explainer:
         progress: told (passes done, passes in all) by those methods.
         eigen_smooth: the first principal component of the weighted channels in place of their sum, its sign fixed (see
             `gradient.eigen_smooth`); for the methods that sum weighted channels.
+        layers: several modules' names in place of one; the map is the mean of theirs, not negative.
+        aug_smooth: the mean over six looks: the image and its mirror image, each times 0.9, 1 and 1.1, as published by
+            pytorch-grad-cam. It takes six passes for each layer.
+        scaled: "minmax" brings each map to [0, 1] before such a mean; "none" does not. See `several.Several`.
+        grid: where maps of several layers meet: the "finest" of theirs, or the "image".
         class_map: for every class of the data the model's outputs that mean it; the logit is the largest of theirs.
             None: the model's outputs are the classes.
 
     Attributes:
-        method: the method's name. site: the layer in use.
+        method: the method's name. site: the layer in use, the first of several.
+        several: how several maps become one; None where there is one.
 
     Raises:
-        ViceError: an unknown method or layer, "cam" for a network that it does not fit, or `eigen_smooth` with a method
-            that sums no channels.
+        ViceError: an unknown method or layer, "cam" for a network that it does not fit, `eigen_smooth` with a method
+            that sums no channels, or several layers for one that is of none.
 
     Example:
         >>> import timm, torch
@@ -82,15 +90,26 @@ class Explainer:
         batch_size: int = 32,
         progress: Callable[[int, int], None] | None = None,
         eigen_smooth: bool = False,
+        layers: Sequence[str] | None = None,
+        aug_smooth: bool = False,
+        scaled: Scaled = "minmax",
+        grid: Grid = "finest",
     ) -> None:
-        if layer is not None and site is not None:
-            raise ViceError("A layer is named once, but both `layer` and `site` are given.", "`site` names it too.")
+        if sum(given is not None for given in (layer, site, layers)) > 1:
+            way_out = "`site` names it too, `layers` names several."
+            raise ViceError("A layer is named once, but two of `layer`, `site` and `layers` are given.", way_out)
         if batch_size < 1:
             raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        self.model = model
-        self.site = site or self._site_of(layer)
+        self.model = model = as_written(model)
+        with evaluating(self.model):  # to find a layer may take a pass
+            sites = (site or self._site_of(layer),) if layers is None else tuple(map(self._site_of, layers))
+        # Without layers or looks the choices of their mean are checked all the same.
+        several = Several(sites, aug_smooth, scaled, grid)
+        self.several = several if aug_smooth or layers is not None else None
+        self.site = sites[0]
         module_at(model, self.site.layer)
-        self._head = linear_head(model, self.site) if method in ("auto", "cam") else None
+        with evaluating(self.model):
+            self._head = linear_head(model, self.site) if method in ("auto", "cam") else None
         if method == "auto":
             method = "cam" if self._head is not None else "gradcam"
         self._method = method_named(method)
@@ -101,6 +120,11 @@ class Explainer:
             raise ViceError(
                 f"`eigen_smooth` must go with a method that sums weighted channels, but {method!r} does not.",
                 f"Use one of {summing}; or leave eigen_smooth out.",
+            )
+        if len(sites) > 1 and not self._method.of_layer:
+            raise ViceError(
+                f"`layers` must go with a method whose map is of one layer, but {method!r} is not.",
+                "Use one of " + ", ".join(name for name, known in METHODS.items() if known.of_layer) + ".",
             )
         self.class_map = None if class_map is None else [list(outputs) for outputs in class_map]
         self.seed, self.batch_size, self.progress = seed, batch_size, progress
@@ -141,23 +165,12 @@ class Explainer:
         asks: Fixed | Callable[[torch.Tensor], Fixed] = _predicted if isinstance(labels, str) else labels
         # Gradients do not exist under the caller's inference mode, nor for tensors that were made in it.
         with torch.inference_mode(False), torch.no_grad(), evaluating(self.model):
-            scene = Scene(
-                model=self.model,
-                images=images.clone() if images.is_inference() else images,
-                site=self.site,
-                head=self._head,
-                asked=[] if callable(asks) else _pairs(asks, len(images)),
-                ask=(lambda logits: _pairs(asks(logits), len(images))) if callable(asks) else None,
-                class_map=self.class_map,
-                seed=self.seed,
-                batch_size=self.batch_size,
-                progress=self.progress,
-                eigen_smooth=self.eigen_smooth,
-            )
-            outputs, maps = self._method.run(scene)
-            logits, _ = scene.logits_of(outputs.detach())
-            maps = maps.detach().float()
-            pairs = torch.tensor(scene.asked, dtype=torch.int64).reshape(-1, 2).to(logits.device)
+            images = images.clone() if images.is_inference() else images
+            logits, asked, maps = self._pass(images, self.site, asks)
+            if self.several is not None:
+                again = [[c for image, c in asked if image == row] for row in range(len(images))]
+                maps = self.several.mean(images, maps, lambda shown, site: self._pass(shown, site, again)[2])
+            pairs = torch.tensor(asked, dtype=torch.int64).reshape(-1, 2).to(logits.device)
             return Explanation(logits, pairs, maps, map_status(maps))
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
@@ -169,6 +182,27 @@ class Explainer:
         with torch.no_grad(), evaluating(self.model):
             scene = Scene(self.model, images, self.site, None, [], class_map=self.class_map)
             return scene.logits_of(scene.forward(images))[0].detach()
+
+    def _pass(
+        self, images: torch.Tensor, site: MapSite, labels: Fixed | Callable[[torch.Tensor], Fixed]
+    ) -> tuple[torch.Tensor, list[tuple[int, int]], torch.Tensor]:
+        """Logits (N, C), the pairs, and their signed maps (P, h, w) at one layer."""
+        n = len(images)
+        scene = Scene(
+            model=self.model,
+            images=images,
+            site=site,
+            head=self._head,
+            asked=[] if callable(labels) else _pairs(labels, n),
+            ask=(lambda logits: _pairs(labels(logits), n)) if callable(labels) else None,
+            class_map=self.class_map,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            progress=self.progress,
+            eigen_smooth=self.eigen_smooth,
+        )
+        outputs, maps = self._method.run(scene)
+        return scene.logits_of(outputs.detach())[0], scene.asked, maps.detach().float()
 
 
 def _predicted(logits: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,8 @@ __all__ = ["MEASURES", "Asked", "Faithfulness", "FaithfulnessChoices", "faithful
 
 MEASURES = ("insertion", "deletion", "road")
 Baseline = Literal["mean", "blur"]
-# RISE's kernel: 11 x 11 pixels with a standard deviation of 5 at 224 pixels; here both grow with the image.
-_BLUR = 5 / 224
+# RISE's kernel is 11 x 11 pixels with a standard deviation of 5, for images of 224; both grow with larger images.
+_SIGMA, _SIDE = 5, 224
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,34 @@ class FaithfulnessChoices:
             )
         if not self.shares or not all(0 < share < 1 for share in self.shares):
             raise ViceError(f"`shares` must be one or more numbers between 0 and 1, but is {self.shares}.")
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> FaithfulnessChoices:
+        """Choices from names of measures and from NAME=VALUE texts, such as "deletion" and "steps=10".
+
+        Raises:
+            ViceError: an unknown name, or a value that does not fit.
+
+        Example:
+            >>> FaithfulnessChoices.parse(["insertion", "road", "canvas=mean"]).measures
+            ('insertion', 'road')
+        """
+        kinds: dict[str, Callable[[str], Any]] = {"canvas": str, "blank": str, "noise": float}
+        kinds |= dict.fromkeys(("steps", "orders", "seed"), int)
+        kinds["shares"] = lambda value: tuple(float(share) for share in value.split("+"))
+        measures = tuple(dict.fromkeys(text for text in texts if "=" not in text))
+        chosen: dict[str, Any] = {"measures": measures} if measures else {}
+        for text in texts:
+            name, equals, value = text.partition("=")
+            if equals and name not in kinds:
+                raise ViceError(
+                    f"A setting of faithfulness must be a known one, but is {name!r}.", nearest(name, kinds)
+                )
+            try:
+                chosen |= {name: kinds[name](value)} if equals else {}
+            except ValueError:
+                raise ViceError(f"`{name}` must be a number, but is {value!r}.") from None
+        return cls(**chosen)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a manifest."""
@@ -116,9 +144,9 @@ def faithfulness(
 ) -> Faithfulness:
     """Insertion, deletion and ROAD of maps, each beside the same of random orders.
 
-    A random order is that of noise on the map's own grid, enlarged as the map is. Noise pixel by pixel would be another
-    disturbance, not another place: it breaks the texture of the whole image, and no map could be compared with it.
-    Where the map's values are equal, a further order of this kind decides, so that an empty map is one more random
+    A random order is that of noise on the map's own grid, enlarged as the map is: noise pixel by pixel would differ
+    from a map not in the place alone, but also in the grain of what is left of the image. Where the map's values are
+    equal, a further order of this kind decides, so that an empty map is one more random
     order. The orders of an image hang on the seed and its pixels alone, and serve all its maps of one grid.
 
     Args:
@@ -295,8 +323,8 @@ def _noise(seed: int, count: int, grid: tuple[int, int], images: torch.Tensor) -
 
 def _blurred(images: torch.Tensor) -> torch.Tensor:
     """Images behind RISE's Gaussian, the border's pixels repeated beyond it."""
-    sigma = _BLUR * float(np.sqrt(images.shape[2] * images.shape[3]))
-    reach = max(1, round(sigma))
+    sigma = _SIGMA * max(1.0, float(np.sqrt(images.shape[2] * images.shape[3])) / _SIDE)
+    reach = round(sigma)
     weight = torch.exp(-(torch.arange(-reach, reach + 1, device=images.device) ** 2) / (2 * sigma**2)).to(images)
     kernel = torch.outer(weight, weight) / weight.sum() ** 2
     padded = functional.pad(images, (reach,) * 4, mode="replicate")

@@ -41,6 +41,8 @@ class Method:
         cost: passes through the network, for L labels an image.
         paper: where it comes from.
         sums_channels: whether its map is a sum of weighted channels, which `eigen_smooth` can smooth.
+        any_layer: whether its map is of a layer that users may choose, so that those of several can be averaged; None:
+            where it sums channels.
     """
 
     name: str
@@ -49,6 +51,12 @@ class Method:
     cost: str
     paper: str
     sums_channels: bool = False
+    any_layer: bool | None = None
+
+    @property
+    def of_layer(self) -> bool:
+        """Whether several layers can be asked for."""
+        return self.sums_channels if self.any_layer is None else self.any_layer
 
 
 METHODS: dict[str, Method] = {}
@@ -81,14 +89,14 @@ _BACKWARD = "1 forward, L short backward"
 _FULL_BACKWARD = "1 forward, L backward"
 
 for _method in (
-    Method("cam", cam, "mean pooling and a linear layer", "1 forward", "Zhou et al., CVPR 2016", True),
+    Method("cam", cam, "mean pooling and a linear layer", "1 forward", "Zhou et al., CVPR 2016", True, False),
     Method("gradcam", by_gradient(gradcam), "gradients", _BACKWARD, "Selvaraju et al., ICCV 2017", True),
     Method("gradcampp", by_gradient(gradcampp), "gradients", _BACKWARD, "Chattopadhay et al., WACV 2018", True),
     Method("xgradcam", by_gradient(xgradcam), "gradients", _BACKWARD, "Fu et al., BMVC 2020", True),
     Method("hirescam", by_gradient(hirescam), "gradients", _BACKWARD, "Draelos and Carin, arXiv 2011.08891", True),
     Method("layercam", by_gradient(layercam), "gradients", _BACKWARD, "Jiang et al., IEEE TIP 2021", True),
-    Method("eigencam", eigencam, "activations", "1 forward", "Muhammad and Yeasin, IJCNN 2020"),
-    Method("eigengradcam", eigengradcam, "gradients", _BACKWARD, "none; from pytorch-grad-cam"),
+    Method("eigencam", eigencam, "activations", "1 forward", "Muhammad and Yeasin, IJCNN 2020", any_layer=True),
+    Method("eigengradcam", eigengradcam, "gradients", _BACKWARD, "none; from pytorch-grad-cam", any_layer=True),
     Method("scorecam", scorecam, "activations", "1 + D forward, D channels", "Wang et al., CVPR Workshops 2020", True),
     Method(
         "ablationcam",
@@ -107,7 +115,7 @@ for _method in (
         "transformer_attribution",
         transformer_attribution,
         "a plain ViT with a class token",
-        "2 forward, one of them double precision, L backward, L relevance",
+        "1 forward in double precision, L backward, L relevance",
         "Chefer et al., CVPR 2021",
     ),
     Method("saliency", saliency, "gradients, captum", "1 forward, L passes", "Simonyan et al., ICLR Workshops 2014"),

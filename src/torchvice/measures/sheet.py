@@ -13,6 +13,7 @@ import numpy as np
 from torchvice.errors import ViceError, nearest
 from torchvice.measures.inference import plain_interval
 from torchvice.metrics import Reliability, js_divergence, kl_divergence, precision_recall, vice
+from torchvice.metrics.bands import NullBand
 from torchvice.metrics.iou import IouCurve
 from torchvice.metrics.resampling import Interval
 
@@ -48,15 +49,15 @@ def paths_of(section: str, names: list[str]) -> list[str]:
 class Diagrams:
     """What figures draw: per-image `loss` and `ji` (N,) of `paper`, each protocol's reliability, the curves.
 
-    `reliability` also has `temperature`, that of `strict` after scaling; `bands` {protocol: (low, high)}, (B,) each,
-    where the bars of a calibrated model would lie.
+    `reliability` also has `temperature`, that of `strict` after scaling; `bands`, of the same names, where the bars of
+    a calibrated model would lie.
     """
 
     loss: np.ndarray | None = None
     ji: np.ndarray | None = None
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
     curves: Mapping[str, IouCurve] = field(default_factory=dict)
-    bands: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    bands: Mapping[str, NullBand] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class DiagramParts:
     ji: np.ndarray | None = None
     reliability: dict[str, Reliability] = field(default_factory=dict)
     curves: dict[str, IouCurve] = field(default_factory=dict)
-    bands: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    bands: dict[str, NullBand] = field(default_factory=dict)
 
     def whole(self) -> Diagrams:
         return Diagrams(self.loss, self.ji, self.reliability, self.curves, self.bands)

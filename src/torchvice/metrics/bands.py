@@ -67,7 +67,7 @@ def null_band(
 
     A model whose ECE lies in the band is not told from a calibrated one by it. Assumption: given the probabilities,
     labels are drawn independently of each other, over images and over classes. Where the labels of an image hang
-    together (a chair seldom comes without a table), the bands of `cell` and `class` are somewhat too narrow.
+    together (a chair seldom comes without a table), all bands but that of `top` are somewhat too narrow.
 
     Args:
         probabilities: (N, C) in [0, 1], of the model that was measured.

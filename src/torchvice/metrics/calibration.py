@@ -18,7 +18,14 @@ from torchvice.metrics.multilabel import (
     sample_precision,
 )
 
-__all__ = ["Reliability", "multilabel_ece", "multilabel_reliability", "reliability", "reliability_in_bins"]
+__all__ = [
+    "Reliability",
+    "multilabel_ece",
+    "multilabel_reliability",
+    "reliability",
+    "reliability_in_bins",
+    "reliability_of_sums",
+]
 
 
 @dataclass(frozen=True)
@@ -76,12 +83,26 @@ def reliability_in_bins(sure: np.ndarray, right: np.ndarray, edges: np.ndarray, 
     """The diagram of confidences (N,) and outcomes (N,) whose bins are given: `index` (N,), -1 for none."""
     inside, bins = index >= 0, len(edges) - 1
     count = np.bincount(index[inside], minlength=bins)
+    sums = [np.bincount(index[inside], column[inside], minlength=bins) for column in (sure, right)]
+    return reliability_of_sums(edges, count, sums[0], sums[1], len(sure), int((~inside).sum()))
+
+
+def reliability_of_sums(
+    edges: np.ndarray, count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray, n: int, outside: int
+) -> Reliability:
+    """The diagram from the sums of each bin.
+
+    Args:
+        edges: (B + 1,).
+        count, confidence, accuracy: (B,) images of each bin, and the sums over them.
+        n: all images, NaN ECE for none.
+        outside: those in no bin.
+    """
     with np.errstate(invalid="ignore"):
-        mean_sure = np.bincount(index[inside], sure[inside], minlength=bins) / count
-        mean_right = np.bincount(index[inside], right[inside], minlength=bins) / count
+        mean_sure, mean_right = confidence / count, accuracy / count
     gaps = np.abs(mean_sure - mean_right)[count > 0] * count[count > 0]
-    ece = float(gaps.sum() / len(sure)) if len(sure) else float("nan")
-    return Reliability(edges, count, mean_sure, mean_right, ece, len(sure), int((~inside).sum()))
+    ece = float(gaps.sum() / n) if n else float("nan")
+    return Reliability(edges, count, mean_sure, mean_right, ece, n, outside)
 
 
 def multilabel_reliability(

@@ -13,6 +13,8 @@ from torchvice.metrics.overlap import as_mask, as_planes, plane_of, void_plane
 __all__ = ["OwnMaps", "otsu_threshold", "own_maps"]
 
 OTSU_BINS = 256
+# Values that differ by less than this share of the largest are the same: resizing in float32 makes 1 - 1e-7 of a 1.
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class OwnMaps:
 
     Attributes:
         energy_inside, energy_outside: the sums of the map inside and outside its object; a value below 0 counts as 0.
-        pointing: of the pixels where the map is highest, the share inside the object, in [0, 1]. Ties count together,
-            so that a constant map scores what chance does, the object's share of the pixels.
+        pointing: of the pixels where the map is highest, the share inside the object, in [0, 1]. Ties (up to rounding,
+            1e-5 of the largest magnitude) count together, so that a constant map scores what chance does, the object's
+            share of the pixels.
         otsu_predicted: pixels above the map's own threshold; NaN for a map without spread.
         otsu_intersection: those of them inside the object.
     """
@@ -78,7 +81,8 @@ def _one(plane: np.ndarray, inside: np.ndarray, seen: np.ndarray | None) -> tupl
     positive = np.maximum(plane, 0)
     within = float(positive[inside].sum(dtype=np.float64))
     outside = float(positive[~inside].sum(dtype=np.float64))
-    top = plane == plane.max()
+    highest, lowest = float(plane.max()), float(plane.min())
+    top = plane >= highest - ROUNDING * max(abs(highest), abs(lowest))
     pointing = float(np.count_nonzero(top & inside) / np.count_nonzero(top))
     if np.isnan(threshold):
         return within, outside, pointing, np.nan, np.nan
@@ -94,7 +98,8 @@ def otsu_threshold(values: Any) -> float:
 
     Returns:
         The middle of the last of the lower class's bins, of 256 equal ones between the smallest and the largest value,
-        and the first split of the best; float32, to be compared with float32. NaN for values without spread.
+        and the first split of the best; float32, to be compared with float32. NaN for values without spread (up to
+        rounding, 1e-5 of the largest).
 
     Example:
         >>> otsu_threshold([0.0, 0.0, 1.0])
@@ -103,7 +108,7 @@ def otsu_threshold(values: Any) -> float:
     flat = np.asarray(values, dtype=np.float32).reshape(-1)
     low, high = (float(flat.min()), float(flat.max())) if len(flat) else (0.0, 0.0)
     width = (high - low) / OTSU_BINS
-    if not width > 0 or not np.isfinite(width):
+    if not high - low > ROUNDING * max(abs(low), abs(high)) or not np.isfinite(width):
         return float("nan")
     index = np.minimum((flat - np.float32(low)) * np.float32(1 / width), np.float32(OTSU_BINS - 1)).astype(np.uint16)
     counts = np.diff(cumulative(index, OTSU_BINS)).astype(float)

@@ -14,8 +14,14 @@ def midranks(values: np.ndarray) -> np.ndarray:
         >>> midranks(np.array([0.3, 0.0, 0.0])).tolist()
         [3.0, 1.5, 1.5]
     """
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[place]
+    order = np.argsort(values)
+    ordered = values[order]
+    first = np.flatnonzero(np.r_[len(values) > 0, ordered[1:] != ordered[:-1]])
+    count = np.diff(first, append=len(values))
+    del ordered
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat(first + (count + 1) / 2, count)
+    return ranks
 
 
 class WeightedRanks:

@@ -79,7 +79,7 @@ class Resampling:
             raise ViceError(f"Resampling needs images and replicates, but has {images} and {replicates}.")
         self.images, self.replicates, self.seed = int(images), int(replicates), int(seed)
         self._chunk = max(1, min(50, DRAWS // self.images))
-        self._last: tuple[int, np.ndarray] | None = None
+        self._kept: dict[int, np.ndarray] = {}
 
     def counts(self, first: int, last: int) -> np.ndarray:
         """How often each image is drawn in the replicates from `first` to `last`: (last - first, N) uint8."""
@@ -88,15 +88,17 @@ class Resampling:
         return np.concatenate(chunks)[start : start + last - first]
 
     def _drawn(self, index: int) -> np.ndarray:
-        """The replicates of one random stream; the latest are kept, since a block may end within them."""
-        if self._last is None or self._last[0] != index:
+        """The replicates of one random stream: all are kept where they are small, else the latest."""
+        if index not in self._kept:
             rng = np.random.default_rng([self.seed, index])
             drawn = rng.integers(self.images, size=(self._chunk, self.images), dtype=np.uint32).astype(np.int64)
             drawn += np.arange(self._chunk)[:, None] * self.images
             # More than 255 draws of one image have a probability below 1e-500.
             counted = np.bincount(drawn.ravel(), minlength=self._chunk * self.images).astype(np.uint8)
-            self._last = index, counted.reshape(self._chunk, self.images)
-        return self._last[1]
+            if self.replicates * self.images > MEMORY:
+                self._kept.clear()
+            self._kept[index] = counted.reshape(self._chunk, self.images)
+        return self._kept[index]
 
     def replicates_of(self, statistic: Statistic, cluster: ArrayLike | None = None) -> np.ndarray:
         """The statistic in every replicate.

@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.files import atomic
+from torchvice.metrics.bands import NullBand
 from torchvice.metrics.binning import equal_count_means
 from torchvice.metrics.calibration import Reliability
+from torchvice.report.calibration import consistency_bars, consistency_key
 from torchvice.report.frame import drawn, figure_of, panels
 from torchvice.report.style import (
     COLUMN,
@@ -186,6 +188,7 @@ def reliability_diagram(
     accuracy_label: str = "ML-accuracy",
     ece_label: str = "ECE-ML",
     title: str = "",
+    band: NullBand | None = None,
     axes: Axes | None = None,
 ) -> Figure:
     """The reliability diagram: images per bin of confidence above; below, accuracy and its gap to the confidence.
@@ -198,6 +201,8 @@ def reliability_diagram(
         accuracy_label: what the accuracy is called, in the box and on the axis.
         ece_label: what the calibration error is called.
         title: one sentence or less.
+        band: of the same probabilities and bins: where the accuracy of a calibrated model's bin lies, as a line in the
+            middle of the bin, and its calibration error in the box.
         axes: draw into these, which hold the accuracy; the counts take a fifth of their height.
 
     Returns:
@@ -205,7 +210,7 @@ def reliability_diagram(
         accuracy.
 
     Raises:
-        ViceError: `accuracy` or `ece` outside [0, 1].
+        ViceError: `accuracy` or `ece` outside [0, 1], or a band of other bins.
 
     References:
         Guo et al., On calibration of modern neural networks, ICML 2017.
@@ -224,14 +229,17 @@ def reliability_diagram(
         left=left,
         right=RIGHT,
         title=title,
-        box=[_said(accuracy_label, accuracy), _said(ece_label, ece)],
+        box=[_said(accuracy_label, accuracy), _said(ece_label, ece), *_calibrated(band)],
         keys=[
             Patch(facecolor=PALETTE["pale"], lw=0, label=accuracy_label),
             Patch(**GAP, facecolor=PALETTE["blush"], label="gap to mean confidence"),
+            *([consistency_key(band)] if band is not None else []),
         ],
     )
     _count_bars(above, reliability, ticks)
     _accuracy_bars(below, reliability)
+    if band is not None:
+        consistency_bars(below, (reliability.edges[:-1] + reliability.edges[1:]) / 2, band)
     below.set_ylabel(accuracy_label)
     below.set_xlabel(_counted("confidence", reliability.n, {"in no bin": reliability.outside}, COLUMN - left - RIGHT))
     return figure_of(below)
@@ -265,6 +273,10 @@ def _accuracy_bars(axes: Axes, reliability: Reliability) -> None:
 def _said(label: str, value: float | None) -> str:
     text = number(value)
     return f"{label} {text}" if text == "undefined" else f"{label} = {text}"
+
+
+def _calibrated(band: NullBand | None) -> list[str]:
+    return [] if band is None or band.low != band.low else [f"calibrated: {number(band.low)} to {number(band.high)}"]
 
 
 @drawn

@@ -4,6 +4,16 @@ It holds what the model said and what needed pixels; every measure is derived fr
 """
 
 from torchvice.samples.shards import SCHEMA, ShardFolder
-from torchvice.samples.table import HISTOGRAM_BINS, STATUSES, Images, Maps, Regions, Samples
+from torchvice.samples.table import FAITHFULNESS, HISTOGRAM_BINS, STATUSES, Images, Maps, Regions, Samples
 
-__all__ = ["HISTOGRAM_BINS", "SCHEMA", "STATUSES", "Images", "Maps", "Regions", "Samples", "ShardFolder"]
+__all__ = [
+    "FAITHFULNESS",
+    "HISTOGRAM_BINS",
+    "SCHEMA",
+    "STATUSES",
+    "Images",
+    "Maps",
+    "Regions",
+    "Samples",
+    "ShardFolder",
+]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, nearest
 from torchvice.files import atomic, read_json, write_json
 from torchvice.samples.table import Images, Maps, Regions, Samples
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 __all__ = ["SCHEMA", "ShardFolder"]
 
@@ -96,6 +98,14 @@ class ShardFolder:
         for part, columns in (("maps", _flat(maps)), ("regions", vars(regions))):
             self._write(part, number, columns, explanation)
 
+    def regions(self, number: int, explanation: str | None = None) -> Regions:
+        """The rows of regions of a shard, or of an explanation that was added to it."""
+        return Regions(**_columns(self._read("regions", number, None, explanation)))
+
+    def amend(self, number: int, regions: Regions, explanation: str | None = None) -> None:
+        """Put rows of regions in the place of those of a shard, or of an explanation that was added to it."""
+        self._write("regions", number, vars(regions), explanation)
+
     def read(self) -> Samples:
         """The whole table.
 
@@ -132,16 +142,57 @@ class ShardFolder:
         self, part: str, number: int, columns: list[str] | None = None, explanation: str | None = None
     ) -> pa.Table:
         import pyarrow as pa
+
+        with self._opened(part, number, explanation) as file:
+            table = file.read(columns)
+            absent = set(columns or _NAMES[part]) ^ set(table.column_names)
+            if absent:
+                raise pa.ArrowInvalid(f"its columns differ in {', '.join(sorted(absent))}")
+            return table
+
+    def stream(
+        self, part: str, columns: Sequence[str], view: str | None = None, rows: int = 1 << 17
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Columns batch by batch, in the order of the shards; one batch is held at a time.
+
+        Args:
+            part: "images", or "regions", those of the explanations that were asked for from the beginning.
+            columns: their names.
+            view: of "images": the rows of this view alone.
+            rows: the most that are read at a time.
+
+        Yields:
+            {name: (b,) or (b, n) array} of the rows of a batch that are asked for; b may be 0.
+
+        Raises:
+            ViceError: an unknown part or column, or a shard that is damaged; what came before it has been given out.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if part not in ("images", "regions"):
+            raise ViceError(f"`part` must be 'images' or 'regions', but is {part!r}.")
+        for name in columns:
+            if name not in _NAMES[part]:
+                raise ViceError(f"`{name}` is no column of the {part}.", nearest(name, _NAMES[part]))
+        for number in self.shards():
+            with self._opened(part, number) as file:
+                for batch in file.iter_batches(rows, columns=[*columns, *(["view"] if view is not None else [])]):
+                    if view is not None:
+                        batch = batch.filter(pc.equal(batch["view"], view))
+                    yield _columns(pa.Table.from_batches([batch]).select(list(columns)))
+
+    @contextlib.contextmanager
+    def _opened(self, part: str, number: int, explanation: str | None = None) -> Iterator[pq.ParquetFile]:
+        """A shard's file; what is wrong with it inside the block is told."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self._path(part, number, explanation)
         try:
             # Without the checksums a flipped bit would be another number, and nobody would know.
-            table = pq.ParquetFile(path, page_checksum_verification=True).read(columns)
-            absent = set(columns or _NAMES[part]) ^ set(table.column_names)
-            if absent:
-                raise pa.ArrowInvalid(f"its columns differ in {', '.join(sorted(absent))}")
-            return table
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                yield file
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             counts = self._path("images" if explanation is None else "regions", number, explanation).name
             again = "" if explanation is None else f", asking for {explanation.partition(':')[2]}"

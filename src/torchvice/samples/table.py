@@ -16,7 +16,7 @@ from torchvice.errors import ViceError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HISTOGRAM_BINS", "STATUSES", "Images", "Maps", "Regions", "Samples"]
+__all__ = ["FAITHFULNESS", "HISTOGRAM_BINS", "STATUSES", "Images", "Maps", "Regions", "Samples"]
 
 HISTOGRAM_BINS = 256
 # `none`: a label that was not explained (the background, or an object beyond the asked labels).
@@ -63,6 +63,11 @@ class Images(_Columns):
     ji: np.ndarray
 
 
+# What insertion, deletion and ROAD leave of a map; see `torchvice.explain.Faithfulness`.
+FAITHFULNESS = (
+    *("insertion", "deletion", "road", "insertion_random", "deletion_random", "road_random"),
+    *("p_full", "p_canvas", "p_blank"),
+)
 _COUNTED = (
     *("image_id", "explanation", "label", "status", "mask_pixels"),
     *("predicted", "intersection", "inside", "outside", "box_iou"),
@@ -81,8 +86,8 @@ class Regions(_Columns):
     The rest is float, NaN where there is no map or nobody asked. Of the class's own map, see
     `torchvice.metrics.own_map.OwnMaps`: `energy_inside`, `energy_outside`, `pointing`, `otsu_predicted`,
     `otsu_intersection`. `box_iou` (R, T) float32, with boxes. Faithfulness: `insertion`, `deletion`, `road` and, in a
-    random order of the pixels, `insertion_random`, `deletion_random`, `road_random`; `p_full` and `p_blank`, the
-    probability of the class on the image and on the blank one.
+    random order of the pixels, `insertion_random`, `deletion_random`, `road_random`; `p_full`, `p_canvas`, `p_blank`,
+    the probability of the class on the image, on what insertion begins with and on what deletion ends with.
     """
 
     image_id: np.ndarray
@@ -105,6 +110,7 @@ class Regions(_Columns):
     insertion_random: np.ndarray
     deletion_random: np.ndarray
     p_full: np.ndarray
+    p_canvas: np.ndarray
     p_blank: np.ndarray
     road: np.ndarray
     road_random: np.ndarray

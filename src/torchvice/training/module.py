@@ -1,4 +1,4 @@
-"""Classifier: the LightningModule that trains one network with the multi-label soft-margin loss."""
+"""Classifier: the LightningModule that trains one network, on labels that go together or exclude each other."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 class Classifier(LightningModule):
     """A network with C logits, trained on (images (N, 3, H, W), targets (N, C) in {0, 1}).
 
-    Logs `train/loss` (mean of an epoch), `lr`, `val/loss` and `val/mAP`: nats, macro average of the average precision
-    over the classes that occur. A checkpoint also holds `torchvice`: settings and classes as plain values.
+    The loss is the multi-label soft-margin loss or the cross-entropy, as `settings.training_loss` says. Logs
+    `train/loss` (mean of an epoch), `lr`, `val/loss` and `val/mAP`: nats, macro average of the average precision over
+    the classes that occur; where targets are exclusive also `val/accuracy`, the share of images whose likeliest class
+    is the true one. A checkpoint also holds `torchvice`: settings and classes as plain values.
 
     Args:
         model: the network, (N, 3, H, W) -> (N, C).
-        settings: optimizer, schedule, trainer.epochs and model.linear_probe are read.
+        settings: loss, data.exclusive, optimizer, schedule, trainer.epochs and model.linear_probe are read.
         classes: the C names.
     """
 
@@ -44,6 +46,12 @@ class Classifier(LightningModule):
         self.average_precision = (
             BinaryAveragePrecision() if one else MultilabelAveragePrecision(len(self.classes), average="macro")
         )
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The batch's mean loss, nats."""
+        if self.settings.training_loss == "cross_entropy":
+            return functional.cross_entropy(logits, targets.argmax(1))
+        return functional.multilabel_soft_margin_loss(logits, targets)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (N, C)."""
@@ -64,7 +72,7 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The batch's loss, nats."""
         images, targets = batch
-        loss = functional.multilabel_soft_margin_loss(self(images), targets)
+        loss = self.loss(self(images), targets)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=True, on_epoch=False)  # type: ignore[union-attr]
         return loss
@@ -82,9 +90,13 @@ class Classifier(LightningModule):
         """Collect loss and ranking of a batch of the selection split."""
         images, targets = batch
         logits = self(images).float()
-        loss = functional.multilabel_soft_margin_loss(logits, targets)
-        self.log("val/loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
-        self.average_precision.update(logits.sigmoid(), targets.int())
+        mean: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(images), "sync_dist": True}
+        self.log("val/loss", self.loss(logits, targets), **mean)
+        if self.settings.data.exclusive:
+            right = logits.argmax(1) == targets.argmax(1)
+            self.log("val/accuracy", right.float().mean(), **mean)
+        competing = self.settings.training_loss == "cross_entropy"
+        self.average_precision.update(logits.softmax(1) if competing else logits.sigmoid(), targets.int())
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean average precision."""

@@ -11,6 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 __all__ = ["EpochLines"]
 
+# What is said of an epoch where it was measured.
+SHOWN = {"val/accuracy": "val accuracy", "vice/strict": "VICE"}
+
 
 class EpochLines(Callback):
     """A bar over all batches while a person looks on, and a line an epoch for everybody.
@@ -56,10 +59,12 @@ class EpochLines(Callback):
         loss = values.get("val/loss", float("inf"))
         mark = "  best so far" if loss < self._best else ""
         self._best = min(self._best, loss)
+        seen = "".join(f"  {said} {values[name]:.4f}" for name, said in SHOWN.items() if name in values)
         self.console.print(
             f"epoch {trainer.current_epoch + 1:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
             f"  train loss {values.get('train/loss', float('nan')):.4f}  val loss {loss:.4f}"
-            f"  val mAP {values.get('val/mAP', float('nan')):.4f}  {time.perf_counter() - self._since:.0f} s{mark}",
+            f"  val mAP {values.get('val/mAP', float('nan')):.4f}{seen}"
+            f"  {time.perf_counter() - self._since:.0f} s{mark}",
             highlight=False,
             soft_wrap=True,
         )

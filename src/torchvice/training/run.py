@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from torchvice.training.checkpoints import EpochSampler
 
-__all__ = ["train"]
+__all__ = ["same_chance", "train"]
 
 # What may change when a run goes on; all else would make it another run.
 RESUMABLE = (
@@ -46,6 +46,8 @@ RESUMABLE = (
     "trainer.num_nodes",
     "trainer.precision",
     "trainer.deterministic",
+    "trainer.vice_every_n_epochs",
+    "trainer.vice_images",
 )
 
 
@@ -83,7 +85,7 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
         if state and state["epoch"] + 1 >= settings.trainer.epochs:
             console.print(f"All {settings.trainer.epochs} epochs are done already.", highlight=False)
         loaders, sampler = _loaders(settings, training, selection, state["epoch"] + 1 if state else 0)
-        trainer = _trainer(settings, sampler, len(loaders[0]), console)
+        trainer = _trainer(settings, sampler, len(loaders[0]), console, _looking(settings, selection))
         if trainer.is_global_zero:
             write_text(settings.folder / "config.yaml", dump_settings(settings))
         _fit(trainer, model, settings, loaders, last)
@@ -117,13 +119,26 @@ def _datasets(settings: Settings, console: Console) -> tuple[VocDataset, VocData
     data = settings.data
 
     def split(name: str, classes: tuple[str, ...] | None) -> VocDataset:
-        dataset = VocDataset(data.root, name, classes=classes, labels=data.labels, masks=data.masks)
+        how: dict[str, Any] = {"labels": data.labels, "masks": data.masks, "exclusive": data.exclusive}
+        dataset = VocDataset(data.root, name, classes=classes, **how)
         said = f"{name}: {len(dataset)} images, {len(dataset.classes)} classes, labels from {dataset.label_source}"
         console.print(said, highlight=False, soft_wrap=True, markup=False)
         return dataset
 
     training = split(data.train_split, data.classes)
+    _check_loss(settings, len(training.classes))
     return training, split(data.selection_split, training.classes)
+
+
+def _check_loss(settings: Settings, num_classes: int) -> None:
+    """Raises where classes that are no alternatives would be made to compete."""
+    if settings.training_loss == "cross_entropy" and not settings.data.exclusive:
+        raise ViceError(
+            "The cross-entropy needs one label an image, but `data.exclusive` is false.",
+            "Say that the classes are alternatives (-o data.exclusive=true), or take -o loss=multilabel.",
+        )
+    if settings.training_loss == "cross_entropy" and num_classes < 2:
+        raise ViceError(f"The cross-entropy needs two classes or more, but there is {num_classes}.")
 
 
 def _with_classes(settings: Settings, classes: tuple[str, ...]) -> Settings:
@@ -226,7 +241,29 @@ def _loaders(
     return (learn, choose), sampler
 
 
-def _trainer(settings: Settings, sampler: EpochSampler, batches: int, console: Console) -> Trainer:
+def _looking(settings: Settings, selection: VocDataset) -> list[Any]:
+    """The callback that measures VICE as the training goes on, if it is asked for."""
+    chosen, look = settings.trainer, settings.transform
+    if not chosen.vice_every_n_epochs:
+        return []
+    from torchvice.training.callback import ViceCallback
+
+    return [
+        ViceCallback(
+            selection,
+            every_n_epochs=chosen.vice_every_n_epochs,
+            images=chosen.vice_images,
+            seed=settings.seed,
+            view_size=settings.assess.view_size,
+            crop=look.crop,
+            mean=look.mean,
+            std=look.std,
+            batch_size=settings.assess.batch_size,
+        )
+    ]
+
+
+def _trainer(settings: Settings, sampler: EpochSampler, batches: int, console: Console, looking: list[Any]) -> Trainer:
     import lightning.pytorch as lightning
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
@@ -254,7 +291,7 @@ def _trainer(settings: Settings, sampler: EpochSampler, batches: int, console: C
             benchmark=False,
             default_root_dir=folder,
             logger=loggers,
-            callbacks=[EpochLines(console), SeededEpochs(sampler), best_and_last(folder / "checkpoints")],
+            callbacks=[*looking, EpochLines(console), SeededEpochs(sampler), best_and_last(folder / "checkpoints")],
             plugins=[WholeFiles()],
             num_sanity_val_steps=0,  # _check_forward has looked already
             log_every_n_steps=min(50, batches),
@@ -301,7 +338,7 @@ def _borrowed() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     try:
-        with _same_chance(), warnings.catch_warnings():
+        with same_chance(), warnings.catch_warnings():
             for logger in loggers:
                 logger.setLevel(logging.ERROR)
             warnings.filterwarnings("ignore", module=r"lightning\..*")
@@ -320,7 +357,7 @@ def _borrowed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _same_chance() -> Iterator[None]:
+def same_chance() -> Iterator[None]:
     """Python's, numpy's and torch's random states given back, error or not (Lightning's isolate_rng: not after one)."""
     import numpy as np
     import torch

@@ -1,0 +1,72 @@
+"""Where the objects of an image lie: in its mask, or in the boxes of their class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from torchvice.metrics.boxes import box_planes
+
+__all__ = ["Region", "region_of"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """What the maps of an image are counted against.
+
+    Attributes:
+        size: (H, W).
+        mask: (H, W) labels with 255 = void; None: every class is the union of its boxes.
+        classes, boxes: (B,) and (B, 4), see `torchvice.metrics.boxes`; None where the boxes are not known.
+    """
+
+    size: tuple[int, int]
+    mask: np.ndarray | None
+    classes: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+
+    def holds(self, c: int) -> bool:
+        """Whether class c has a pixel."""
+        if self.mask is not None:
+            return bool((self.mask == c + 1).any())
+        return self.classes is not None and c in self.classes
+
+    def boxes_of(self, c: int) -> np.ndarray | None:
+        """(B, 4) the boxes of class c; None where boxes are not known."""
+        return None if self.boxes is None else self.boxes[self.classes == c]
+
+    def against(self, classes: Sequence[int]) -> tuple[list[int], np.ndarray, np.ndarray]:
+        """The mask that maps of these classes are counted against, in the form that `competing_overlap` takes.
+
+        Boxes may overlap, and become planes: one for each class that has a map or a box, since a dataset may have a
+        thousand.
+
+        Returns:
+            The classes as the mask has them; the mask; and the label that each of the mask's labels stands for.
+        """
+        if self.mask is not None:
+            return list(classes), self.mask, np.arange(max(int(self.mask.max(initial=0)), *classes, 0) + 2)
+        assert self.classes is not None
+        present = sorted({*classes, *self.classes.tolist()})
+        place = {c: row for row, c in enumerate(present)}
+        planes = box_planes([place[c] for c in self.classes.tolist()], self.boxes, self.size, len(present))
+        return [place[c] for c in classes], planes, np.array([0, *(c + 1 for c in present)])
+
+
+def region_of(dataset: Any, index: int, size: tuple[int, int] | None = None) -> Region | None:
+    """The region of an image; None where it has no mask, or no boxes where these are what the dataset goes by.
+
+    `size` (H, W) of the image, where it is known.
+    """
+    known = dataset.boxes(index) if hasattr(dataset, "boxes") else None
+    classes, boxes = (None, None) if known is None else known
+    if getattr(dataset, "regions", "masks") == "boxes":
+        if boxes is None:
+            return None
+        shape = dataset.image(index).shape if size is None else size
+        return Region((shape[0], shape[1]), None, classes, boxes)
+    mask = dataset.mask(index)
+    return None if mask is None else Region((mask.shape[0], mask.shape[1]), mask, classes, boxes)

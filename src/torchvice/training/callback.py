@@ -1,0 +1,186 @@
+"""ViceCallback: VICE and ECE-ML of a fixed set of images, logged as a training goes on."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import distributed, nn
+
+from torchvice.assessment import Dataset, samples_of
+from torchvice.config import IMAGENET_MEAN, IMAGENET_STD
+from torchvice.data.voc import VocDataset
+from torchvice.errors import ViceError
+from torchvice.measures import Measures, measure
+from torchvice.samples import Images, Maps, Regions, Samples
+from torchvice.training.run import same_chance
+from torchvice.views import View, views_of
+
+__all__ = ["ViceCallback", "gathered", "joined"]
+
+LOGGED = ("vice", "ece_ml")
+
+
+class ViceCallback(Callback):
+    """Measures the network after every n-th epoch, on the same images each time, and logs what it found.
+
+    Logs `vice/strict`, `vice/paper`, `ece_ml/strict` and `ece_ml/paper`, those that `torchvice.assess` and
+    `torchvice.measure` give for these images; NaN where undefined. On several devices each looks at its part, and all
+    log the numbers of the whole. The training is the same as without it: chance, train and eval modes, gradients and
+    hooks are given back.
+
+    Args:
+        dataset: see `torchvice.assessment.Dataset`; or, where the module is a `Classifier`, a split of its data.
+        every_n_epochs: 1 is after each epoch.
+        images: how many, drawn once with `seed`; all, where the dataset has no more.
+        seed: of the draw.
+        method: as for `torchvice.Explainer`.
+        protocols: "paper", "strict" or both. `strict` costs a forward and a short backward pass an image, `paper` three
+            passes.
+        network: the name of the module's attribute that gives logits (N, C).
+        view_size, crop, mean, std, batch_size, workers: as for `torchvice.assess`.
+
+    Attributes:
+        rows: places of the images in the dataset, once the fit has begun. measures: the last Measures, with the reasons
+            of what is undefined; None before the first.
+
+    Parameters that are split over devices (FSDP, DeepSpeed's third stage) cannot be looked at. A network in half
+    precision is copied to float32 for the time of the measurement.
+
+    Raises:
+        ViceError: an argument out of range; when the fit begins: no such split or network, or a method that does not
+            fit the network.
+
+    Example:
+        >>> class Data:  # three grey images
+        ...     classes, records, targets = ("a",), [], np.ones((0, 1))
+        >>> ViceCallback(Data(), every_n_epochs=5).images
+        200
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset | str,
+        *,
+        every_n_epochs: int = 1,
+        images: int = 200,
+        seed: int = 0,
+        method: str = "auto",
+        protocols: Sequence[Literal["paper", "strict"]] = ("paper", "strict"),
+        network: str = "model",
+        view_size: int | None = None,
+        crop: int | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        batch_size: int = 16,
+        workers: int = 2,
+    ) -> None:
+        for name, value, least in (("every_n_epochs", every_n_epochs, 1), ("images", images, 3)):
+            if value < least:
+                raise ViceError(f"`{name}` must be at least {least}, but is {value}.")
+        if not protocols or set(protocols) - {"paper", "strict"}:
+            raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
+        self.dataset, self.every_n_epochs, self.images, self.seed = dataset, every_n_epochs, images, seed
+        self.protocols = [name for name in ("paper", "strict") if name in protocols]
+        self.network, self.workers = network, workers
+        self._how: dict[str, Any] = {
+            "method": method,
+            "view_size": view_size,
+            "crop": crop,
+            "mean": mean,
+            "std": std,
+            "batch_size": batch_size,
+        }
+        self.rows: list[int] = []
+        self.measures: Measures | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the images, and see that the network can be looked at before an epoch is spent."""
+        if isinstance(self.dataset, str):
+            self.dataset = _split_of(pl_module, self.dataset)
+        count = len(self.dataset.records)
+        if not count:
+            raise ViceError("VICE needs images, but the dataset is empty.")
+        drawn = np.random.default_rng(self.seed).permutation(count)[: self.images]
+        self.rows = np.sort(drawn).tolist()
+        with same_chance():
+            self._views(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure and log, if it is the epoch's turn."""
+        if (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        assert not isinstance(self.dataset, str)
+        mine = self.rows[trainer.global_rank :: trainer.world_size]
+        with same_chance():
+            part = samples_of(self._views(pl_module), self.dataset, mine, workers=self.workers) if mine else None
+        self.measures = measure(gathered(part))
+        for protocol in self.protocols:
+            values = getattr(self.measures, protocol)
+            for name in LOGGED:
+                reason = self.measures.undefined.get(f"{protocol}.{name}")
+                if reason and trainer.is_global_zero:
+                    warnings.warn(f"{name}/{protocol} is undefined: {reason}", UserWarning, stacklevel=2)
+                pl_module.log(f"{name}/{protocol}", values[name], on_step=False, on_epoch=True, batch_size=1)
+
+    def _views(self, pl_module: LightningModule) -> dict[str, View]:
+        network = getattr(pl_module, self.network, None)
+        if not isinstance(network, nn.Module):
+            raise ViceError(
+                f"The module must have its network as `{self.network}`, but {type(pl_module).__name__} has none.",
+                "Name the attribute that gives the logits: network=...",
+            )
+        if any(p.is_floating_point() and p.dtype != torch.float32 for p in network.parameters()):
+            network = copy.deepcopy(network).float()
+        how = {**self._how, "device": str(pl_module.device), "exclusive": getattr(self.dataset, "exclusive", False)}
+        return views_of(network, self.protocols, layer=None, class_map=None, choices=None, **how)
+
+
+def _split_of(pl_module: LightningModule, split: str) -> VocDataset:
+    """A split of the data that a Classifier's settings name."""
+    settings: Any = getattr(pl_module, "settings", None)
+    if settings is None:
+        raise ViceError(
+            f"A split needs a module with settings, but {type(pl_module).__name__} has none.",
+            "Give a dataset in place of the split's name.",
+        )
+    data = settings.data
+    classes: Any = pl_module.classes
+    how: dict[str, Any] = {"labels": data.labels, "masks": data.masks, "exclusive": data.exclusive}
+    return VocDataset(data.root, split, classes=classes, **how)
+
+
+def gathered(part: Samples | None) -> Samples:
+    """The table of all processes from the part of each; every process has it afterwards.
+
+    The maps stay where they are: no measure reads them.
+
+    Args:
+        part: this process's table; None: it has no images.
+
+    Raises:
+        ViceError: no process has images.
+    """
+    parts: list[Samples | None] = [part]
+    if distributed.is_available() and distributed.is_initialized():
+        parts = [None] * distributed.get_world_size()
+        sent = part and Samples(part.manifest, part.images, part.regions, part.maps.where(np.zeros(0, np.int64)))
+        distributed.all_gather_object(parts, sent)
+    return joined([each for each in parts if each is not None])
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """The table of several parts of one assessment.
+
+    Raises:
+        ViceError: no part.
+    """
+    if not parts:
+        raise ViceError("VICE needs images, but no process has any.")
+    images, regions, maps = zip(*((part.images, part.regions, part.maps) for part in parts), strict=True)
+    return Samples(parts[0].manifest, Images.join(images), Regions.join(regions), Maps.join(maps))

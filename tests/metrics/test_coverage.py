@@ -1,0 +1,76 @@
+"""Intervals cover what they promise, and Pearson's do not where losses are skewed: by simulation with known truth.
+
+The logarithm of the loss is 1.6 z, the quality Phi(y), with z and y normal and correlated by -R.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from torchvice.metrics.association import pearson_is_reliable
+from torchvice.metrics.resampling import Method, Resampling, interval
+from torchvice.metrics.weighted import Pearson, Spearman, WeightedStatistic
+
+R, LOG_SD = 0.5, 1.6
+TRUE_SPEARMAN = 6 / math.pi * math.asin(R / 2)
+TRUE_LOG_PEARSON = R * math.sqrt(3 / math.pi)  # of a normal with a uniform: cov = R E[phi(y)]
+# E[exp(s z) Phi(y)] = exp(s^2 / 2) Phi(-R s / sqrt 2), by shifting the mean of y.
+TRUE_PEARSON = math.sqrt(12) * float(ndtr(R * LOG_SD / math.sqrt(2)) - 0.5) / math.sqrt(math.expm1(LOG_SD**2))
+
+
+def sample(images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Losses and qualities of images."""
+    z, own = np.random.default_rng([seed, 77]).normal(size=(2, images))
+    return np.exp(LOG_SD * z), ndtr(-R * z + math.sqrt(1 - R**2) * own)
+
+
+def statistics(images: int, seed: int) -> dict[str, tuple[WeightedStatistic, float]]:
+    loss, quality = sample(images, seed)
+    return {
+        "spearman": (Spearman(-loss, quality), TRUE_SPEARMAN),
+        "log": (Pearson(-np.log(loss), quality), TRUE_LOG_PEARSON),
+        "pearson": (Pearson(-loss, quality), TRUE_PEARSON),
+    }
+
+
+def coverage(images: int, rounds: int, replicates: int, method: Method) -> dict[str, float]:
+    """Share of samples whose 95 % interval holds the true value, of each statistic."""
+    covered = dict.fromkeys(("spearman", "log", "pearson"), 0)
+    for seed in range(rounds):
+        draws = Resampling(images, replicates, seed)
+        for name, (statistic, truth) in statistics(images, seed).items():
+            jackknife = draws.jackknife_of(statistic) if method == "bca" else None
+            found = interval(statistic.value, draws.replicates_of(statistic), 0.95, method, jackknife)
+            covered[name] += found.low <= truth <= found.high
+    return {name: count / rounds for name, count in covered.items()}
+
+
+def test_truths_are_those_of_a_large_sample() -> None:
+    for name, (statistic, truth) in statistics(400_000, 0).items():
+        assert statistic.value == pytest.approx(truth, abs=0.02 if name == "pearson" else 0.005)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_intervals_in_small(method: Method) -> None:
+    found = coverage(200, 200, 300, method)
+    assert found["spearman"] == pytest.approx(0.95, abs=0.045)
+    assert found["log"] == pytest.approx(0.95, abs=0.045)
+    assert found["pearson"] < 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_intervals_of_1449_images(method: Method) -> None:
+    found = coverage(1449, 1000, 500, method)
+    assert found["spearman"] == pytest.approx(0.95, abs=0.02)
+    assert found["log"] == pytest.approx(0.95, abs=0.02)
+    assert found["pearson"] < 0.65
+
+
+def test_such_losses_are_flagged() -> None:
+    assert not any(pearson_is_reliable(sample(1449, seed)[0]) for seed in range(50))
+    assert all(pearson_is_reliable(np.log(sample(1449, seed)[0])) for seed in range(50))
