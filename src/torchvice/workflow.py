@@ -367,13 +367,13 @@ def draw_all(found: Measured, folder: str | os.PathLike[str], title: str = "") -
     """The diagrams and, where the table's images still lie where they were, the cases; returns the files."""
     files = draw_measures(found.measures, folder, title)
     if found.samples is not None and "strict" in found.samples.manifest["protocols"]:
-        dataset = _dataset_of(found.samples)
+        dataset = dataset_of(found.samples)
         if dataset is not None:
             files += draw_cases(found.samples, dataset, folder)
     return files
 
 
-def _dataset_of(samples: Samples) -> VocDataset | None:
+def dataset_of(samples: Samples) -> VocDataset | None:
     """The dataset that a table was made from, where it still lies there, else None."""
     from torchvice.data import VocDataset
 

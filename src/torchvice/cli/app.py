@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from torchvice.cli import data, numbers, steps
+from torchvice.cli import data, numbers, report, steps
 from torchvice.errors import ViceError
 
 __all__ = ["app", "main"]
@@ -28,6 +28,7 @@ app.command("explain")(steps.explain)
 app.command("evaluate")(numbers.evaluate)
 app.command("assess")(steps.assess)
 app.command("measure")(numbers.measure)
+app.command("report")(report.report)
 app.command("compare")(numbers.compare)
 
 

@@ -1,16 +1,22 @@
-"""Figures and case panels: what the measures look like. matplotlib only, never torch, models or data."""
+"""Figures, case panels and the page: what the measures look like. Never torch, models or data: pixels are passed in."""
 
 from torchvice.report.calibration import calibration_diagram
 from torchvice.report.cases import Case, case_panel, case_sheet
 from torchvice.report.figures import reliability_diagram, save_figure, threshold_curve, vice_diagram
+from torchvice.report.page import Shown, write_page
+from torchvice.report.rows import Cases, cases_of
 
 __all__ = [
     "Case",
+    "Cases",
+    "Shown",
     "calibration_diagram",
     "case_panel",
     "case_sheet",
+    "cases_of",
     "reliability_diagram",
     "save_figure",
     "threshold_curve",
     "vice_diagram",
+    "write_page",
 ]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMN",
+    "HEAT",
     "MARGIN",
     "PALETTE",
     "SMALL",
@@ -45,6 +46,12 @@ PALETTE = {
     "plum": "#94a4bf",  # and on a bar
     "sky": "#56b4e9",  # the object of a mask
 }
+
+# The map over the image: matplotlib's inferno at 17 places, light where the map is high on any ground.
+HEAT = (
+    *("#000004", "#0b0724", "#210c4a", "#3d0965", "#57106e", "#71196e", "#8a226a", "#a32c61", "#bc3754"),
+    *("#d24644", "#e45a31", "#f1731d", "#f98e09", "#fcac11", "#f9cb35", "#f2ea69", "#fcffa4"),
+)
 
 FONT = "DejaVu Sans"  # comes with matplotlib: the same on every machine
 SETTINGS: dict[Any, Any] = {

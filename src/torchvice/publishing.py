@@ -1,0 +1,120 @@
+"""Publishing: what `vice report` does with RUNs, tables and CSVs: their measures, cases and pixels on one page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchvice.errors import ViceError
+from torchvice.measures import compare
+from torchvice.report.page import MOST_CASES, Shown, write_page
+from torchvice.report.rows import cases_of
+from torchvice.samples import Samples
+from torchvice.workflow import Measured, dataset_of, measure_path
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    paths: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    split: str | None = None,
+    pictures: bool = True,
+    folder: bool = False,
+    most_cases: int | None = None,
+    replicates: int = 2000,
+    title: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """The page of a RUN, a table's folder or a CSV; of several, the page that compares them.
+
+    Args:
+        paths: one, or several to compare.
+        out: the file; with `folder` the folder. None: report.html, or report/, in the RUN, and beside a CSV; for
+            several comparison.html, or comparison/, in the working directory.
+        split: of the RUNs.
+        pictures: whether images and masks may be shown; else not a pixel of the data is on the page.
+        folder: images as files.
+        most_cases: how many images have their case embedded; None: see `torchvice.report.write_page`.
+        replicates: of the bootstrap over images; 0: no intervals, and no paired differences.
+        title: of the page; else the name of the run.
+        progress: called with the images done and their number.
+
+    Returns:
+        The file to open.
+
+    Raises:
+        ViceError: the images are not where they were; see also `measure_path` and `torchvice.report.write_page`.
+    """
+    if not paths:
+        raise ViceError("A report needs a RUN, but none is given.")
+    found = [measure_path(path, split, replicates=replicates) for path in paths]
+    names = _different_names(found)
+    models = [
+        Shown(name, one.measures, None if one.samples is None else cases_of(one.samples))
+        for name, one in zip(names, found, strict=True)
+    ]
+    return write_page(
+        _place(found, folder) if out is None else out,
+        models,
+        _reader_of(found[0].samples) if pictures and found[0].samples is not None else None,
+        title=title or (found[0].title if len(found) == 1 else ""),
+        folder=folder,
+        most_cases=MOST_CASES if most_cases is None else most_cases,
+        comparison=_comparison(names, found, replicates),
+        progress=progress,
+    )
+
+
+def _place(found: Sequence[Measured], folder: bool) -> Path:
+    """Where the page goes when nobody says."""
+    first = found[0]
+    if len(found) > 1:
+        stem = Path("comparison")
+    elif first.samples is None:
+        stem = Path(f"{first.home}_report")
+    else:
+        stem = first.home / "report"
+    return stem if folder else stem.with_name(f"{stem.name}.html")
+
+
+def _comparison(names: Sequence[str], found: Sequence[Measured], replicates: int) -> dict[str, Any] | None:
+    """The paired differences of several models that were all assessed under `strict`."""
+    tables = [one.samples for one in found if one.samples is not None and "strict" in one.samples.manifest["protocols"]]
+    if len(found) < 2 or len(tables) < len(found) or not replicates:
+        return None
+    return compare(dict(zip(names, tables, strict=True)), replicates=replicates).to_json()
+
+
+def _different_names(found: Sequence[Measured]) -> list[str]:
+    """The runs' names; equal ones are told apart by the folder above, or by their place."""
+    names = [one.title for one in found]
+    if len(set(names)) < len(names):
+        names = [f"{one.home.absolute().parent.name}/{one.title}" for one in found]
+    return names if len(set(names)) == len(names) else [f"{at + 1}: {name}" for at, name in enumerate(names)]
+
+
+def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]:
+    """Image id -> image and mask, from where the table's dataset lies.
+
+    Raises:
+        ViceError: it does not lie there any more.
+    """
+    dataset = dataset_of(samples)
+    if dataset is None:
+        raise ViceError(
+            f"The page shows the images of {samples.manifest['dataset'].get('root')}, but they are not there.",
+            "Go to the folder that the assessment was started in, or make the page without them: --no-images.",
+        )
+    place = {record.image_id: index for index, record in enumerate(dataset.records)}
+
+    def read(image_id: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+        index = place.get(image_id)
+        return None if index is None else (dataset.image(index), dataset.mask(index))
+
+    return read

@@ -1,0 +1,108 @@
+"use strict";
+// What the table says, as typed arrays; and the few ways in which the page writes. Text is only ever set as text.
+const D = JSON.parse(document.getElementById("data").textContent);
+const ARRAYS = { u8: Uint8Array, u16: Uint16Array, i16: Int16Array, u32: Uint32Array, f32: Float32Array };
+
+function bytesOf(text) {
+  const raw = atob(text), bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return bytes;
+}
+
+function unpack(content) {
+  for (const [name, value] of Object.entries(content)) {
+    if (Array.isArray(value) && value.length === 2 && ARRAYS[value[0]] && typeof value[1] === "string") {
+      content[name] = new ARRAYS[value[0]](bytesOf(value[1]).buffer);
+    }
+  }
+}
+unpack(D);
+D.models.forEach(unpack);
+
+const N = D.ids.length, E = D.entryImage ? D.entryImage.length : 0;
+const COMPARED = D.models.length > 1, NO_QUADRANT = D.quadrants.length;
+const PAIRS = E > 0 && D.entryClass.some((c) => c >= 0);
+const state = { model: 0, entry: -1, label: -1, map: true, outline: true, opacity: 0.8, page: 0, found: [], lasso: null };
+const now = () => D.models[state.model];
+
+const byId = (id) => document.getElementById(id);
+
+function el(tag, attributes, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+function svg(tag, attributes, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes || {})) if (value !== null) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+function said(value, digits = 3) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "undefined";
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? (0).toFixed(digits) : text;
+}
+
+// A loss may be 1e-7: three digits that count, not three decimals.
+const nats = (value) => (value >= 0.01 || !(value > 0) ? said(value) : value.toPrecision(2));
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const speak = (text) => { byId("spoken").textContent = text; };
+const plural = (count, one) => `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
+
+function table(caption, heads, rows) {
+  return el("table", {}, el("caption", {}, caption),
+    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col", class: "num" }, head)))),
+    el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((cell) => el("td", { class: "num" }, cell))))));
+}
+
+// A table behind a figure is made when it is opened: one of fifty thousand rows would cost the page its start.
+function tableBehind(id, make) {
+  const box = byId(id), details = box.closest("details");
+  const fill = () => { if (details.open) box.replaceChildren(make()); };
+  details.ontoggle = fill;
+  fill();
+}
+
+function labelsOf(name, image, holder = D) {
+  return Array.from(holder[`${name}Of`].subarray(holder[`${name}At`][image], holder[`${name}At`][image + 1]));
+}
+
+const trueLabels = (image) => labelsOf("true", image);
+const saidLabels = (image, model = state.model) => labelsOf("said", image, D.models[model]);
+const allRight = (image) => {
+  const a = trueLabels(image), b = saidLabels(image);
+  return a.length === b.length && a.every((c, at) => c === b[at]);
+};
+const entriesAt = (() => {  // entries of an image lie side by side
+  const first = new Int32Array(N).fill(-1);
+  for (let e = E - 1; e >= 0; e--) first[D.entryImage[e]] = e;
+  return (image) => {
+    const found = [];
+    for (let e = first[image]; e >= 0 && e < E && D.entryImage[e] === image; e++) found.push(e);
+    return found;
+  };
+})();
+const entryOf = (image, label) => entriesAt(image).find((e) => D.entryClass[e] === label) ?? -1;
+const shapeOf = (quadrant) => ["◆", "■", "●", "▲", "○"][quadrant];
+const quadrantWords = (quadrant) => (quadrant < NO_QUADRANT ? D.quadrants[quadrant][1] : "no true pair");
+
+// The one tooltip: beside the pointer or the focused element, inside the window.
+const tip = byId("tip");
+
+function showTip(x, y, ...content) {
+  tip.replaceChildren(...content);
+  tip.hidden = false;
+  const { width, height } = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(8, Math.min(x + 14, innerWidth - width - 8))}px`;
+  tip.style.top = `${y + 16 + height > innerHeight ? Math.max(8, y - height - 12) : y + 16}px`;
+}
+
+const hideTip = () => { tip.hidden = true; };

@@ -1,0 +1,72 @@
+"""Pages for tests: small tables, pictures for them, and a browser that minds every error and every request."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tables import Scene, scenes, table_of
+from torchvice.measures import measure
+from torchvice.report import Shown, cases_of, write_page
+from torchvice.samples import Samples
+
+CHROMIUM = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+SWITCHES = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+
+
+def shown(samples: Samples, name: str = "toy") -> Shown:
+    return Shown(name, measure(samples), cases_of(samples))
+
+
+def pictures(made: list[Scene], factor: int = 20) -> Callable[[str], tuple[np.ndarray, np.ndarray | None]]:
+    """A reader of scenes: every pixel enlarged, with the mask as it is in the table."""
+    by_id = {scene.image_id: scene for scene in made}
+
+    def read(image_id: str) -> tuple[np.ndarray, np.ndarray | None]:
+        scene = by_id[image_id]
+        rng = np.random.default_rng(abs(hash(scene.targets)))
+        image = np.kron(rng.integers(0, 255, (3, 4, 3)), np.ones((factor, factor, 1))).astype(np.uint8)
+        mask = None if scene.mask is None else np.kron(np.array(scene.mask), np.ones((factor, factor))).astype(np.uint8)
+        return image, mask
+
+    return read
+
+
+def page_of(folder: Path, count: int = 12, **options: Any) -> tuple[Path, Samples]:
+    """A page of `count` scenes, and their table."""
+    made = scenes(count)
+    samples = table_of(made)
+    return write_page(folder / "report.html", shown(samples), pictures(made), **options), samples
+
+
+class Watched:
+    """A browser's page that keeps what must not happen: errors, and requests beside the page's own files."""
+
+    def __init__(self, page: Any, home: Path) -> None:
+        self.page, self.home, self.trouble = page, home.as_uri(), []
+        page.on("console", lambda message: self._note(message.type in ("error", "warning"), message.text))
+        page.on("pageerror", lambda error: self._note(True, str(error)))
+        page.on("request", lambda request: self._note(self._leaves(request.url), f"a request for {request.url[:200]}"))
+
+    def _note(self, bad: bool, text: str) -> None:
+        if bad:
+            self.trouble.append(text)
+
+    def _leaves(self, url: str) -> bool:
+        return not url.startswith(("data:", "blob:", self.home))
+
+    def open(self, file: Path, fragment: str = "") -> Any:
+        self.page.goto(file.as_uri() + fragment)
+        self.page.wait_for_function("performance.getEntriesByName('vice-interactive').length === 1")
+        return self.page
+
+    def settled(self) -> None:
+        """Until the open case is drawn."""
+        self.page.wait_for_function("document.querySelector('#case .case-tools') !== null")

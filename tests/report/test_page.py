@@ -1,0 +1,339 @@
+"""The page's parts: rows, pixels, charts, words and numbers; and that the file is written whole, image by image."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import page_of, pictures, shown
+
+from tables import scenes, table_of
+from torchvice.errors import ViceError
+from torchvice.measures import measure, quadrants_of, true_pairs
+from torchvice.metrics import sample_loss, sigmoid
+from torchvice.report import Shown, cases_of, write_page
+from torchvice.report.charts import charts_of, plain_list
+from torchvice.report.numbers import number_rows, tables_of, undefined_by_reason
+from torchvice.report.page import _embedded
+from torchvice.report.pixels import MAP_SIDE, OUTLINE_SIDE, map_bytes, outlines, thumbnail
+from torchvice.report.rows import NO_QUADRANT, common_cases, disagreement, strongest_first
+from torchvice.report.style import HEAT
+from torchvice.report.words import DEFINITIONS, Number, facts_of, sentences_of
+
+
+def filled(path: str, height: int, width: int) -> np.ndarray:
+    """The pixels inside an SVG path of horizontal and vertical strokes, by crossing edges from the left."""
+    crossings = np.zeros((height, width + 1), int)
+    for loop in path.split("z")[:-1]:
+        start = re.match(r"M(\d+) (\d+)", loop)
+        assert start
+        x, y = int(start[1]), int(start[2])
+        corners = [(x, y)]
+        for stroke, length in re.findall(r"([hv])(-?\d+)", loop):
+            x, y = (x + int(length), y) if stroke == "h" else (x, y + int(length))
+            corners.append((x, y))
+        for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
+            if x0 == x1:
+                crossings[min(y0, y1) : max(y0, y1), x0] += 1
+    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_outline_encloses_the_pixels_of_its_label_and_no_other(seed: int) -> None:
+    mask = np.random.default_rng(seed).choice([0, 0, 1, 2, 255], (9, 13))
+    wide, tall, paths = outlines(mask)
+    assert (wide, tall) == (13, 9)
+    assert set(paths) == {1, 2}
+    for label, path in paths.items():
+        np.testing.assert_array_equal(filled(path, 9, 13), mask == label)
+
+
+def test_a_large_mask_is_outlined_on_a_grid_and_an_empty_one_not_at_all() -> None:
+    mask = np.zeros((600, 300), np.uint8)
+    mask[300:] = 7
+    wide, tall, paths = outlines(mask)
+    assert (wide, tall) == (64, OUTLINE_SIDE)
+    np.testing.assert_array_equal(filled(paths[7], tall, wide)[:, 0], np.arange(tall) >= 64)
+    assert outlines(np.zeros((3, 3), np.uint8)) == (3, 3, {})
+
+
+def test_a_thumbnail_keeps_to_its_bytes_and_its_proportions() -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 255, (400, 800, 3)).astype(np.uint8)
+    for room in (40_000, 8_000, 3_000):
+        content, kind = thumbnail(noise, room)
+        assert len(content) <= room
+        opened = Image.open(BytesIO(content))
+        assert opened.format == kind.upper()
+        assert opened.width == 2 * opened.height
+    small = np.full((5, 3, 3), 200, np.uint8)
+    content, _ = thumbnail(small, 40_000)
+    assert Image.open(BytesIO(content)).size == (3, 5)  # never enlarged
+    assert abs(int(np.asarray(Image.open(BytesIO(content)))[2, 1, 0]) - 200) < 6
+
+
+def test_map_bytes_are_the_map_after_relu_over_its_maximum() -> None:
+    plane = np.random.default_rng(1).normal(0, 1, (7, 5)).astype(np.float16)
+    height, width, content = map_bytes(plane)
+    values = np.frombuffer(content, np.uint8).reshape(height, width)
+    np.testing.assert_allclose(values / 255, np.maximum(plane, 0) / plane.max(), atol=0.51 / 255)
+    assert map_bytes(np.full((2, 2), -1.0)) == (2, 2, bytes(4))
+    assert map_bytes(np.full((2, 2), np.nan)) == (2, 2, bytes(4))
+    height, width, content = map_bytes(np.kron(np.eye(MAP_SIDE), np.ones((3, 3))))
+    assert (height, width) == (MAP_SIDE, MAP_SIDE)
+    np.testing.assert_array_equal(np.frombuffer(content, np.uint8).reshape(height, width), 255 * np.eye(MAP_SIDE))
+
+
+def test_rows_are_the_pairs_of_strict_and_one_for_every_image_without() -> None:
+    samples = table_of(scenes(12))
+    table, pairs = cases_of(samples), true_pairs(samples)
+    quadrants = quadrants_of(pairs)
+    pair = table.entry_class >= 0
+    assert table.image_id[table.entry_image[pair]].tolist() == pairs.image_id.tolist()
+    np.testing.assert_array_equal(table.entry_class[pair], pairs.class_index)
+    np.testing.assert_array_equal(table.quality[pair], pairs.quality)
+    np.testing.assert_allclose(table.likely[pair], sigmoid(pairs.logit.astype(float)))
+    np.testing.assert_allclose(table.pair_loss[pair], -np.log(table.likely[pair]))
+    np.testing.assert_array_equal(table.strength[pair], quadrants.strength)
+    without = set(samples.images.image_id) - set(pairs.image_id)
+    assert without
+    assert set(table.image_id[table.entry_image[~pair]]) == without
+    assert (table.quadrant[~pair] == NO_QUADRANT).all()
+    assert np.isnan(table.area[~pair]).all()
+    first = table.image_id[table.entry_image[0]]
+    counted = [region for region in range(len(samples.regions)) if samples.regions.image_id[region] == first]
+    label = table.entry_class[0] + 1
+    pixels = {samples.regions.mask_pixels[r] for r in counted if samples.regions.label[r] == label}
+    assert {table.area[0] * 12} == {float(next(iter(pixels)))}
+    view = samples.of_view("warp")
+    np.testing.assert_allclose(table.loss, sample_loss(view.logits, view.targets))
+    assert sum(table.counts().values()) == table.pairs == len(pairs.logit)
+
+
+def test_exclusive_targets_have_one_prediction_and_cross_entropy() -> None:
+    made = [
+        dataclasses.replace(
+            s, targets=(0, 1, 0), maps={n: {1: m.get(1, next(iter(m.values())))} for n, m in s.maps.items()}, mask=None
+        )
+        for s in scenes(6)
+    ]
+    samples = table_of(made, protocols=("strict",), targets="exclusive")
+    table = cases_of(samples)
+    logits = np.array([scene.logits["strict"] for scene in made])[np.argsort([scene.image_id for scene in made])]
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(table.probability, expected)
+    np.testing.assert_array_equal(table.predicted.sum(1), 1)
+    np.testing.assert_allclose(table.loss, -np.log(expected[:, 1]))
+    np.testing.assert_allclose(table.confidence, expected.max(1))
+
+
+def test_the_strongest_of_every_quadrant_come_in_turn_and_no_image_twice() -> None:
+    table = cases_of(table_of(scenes(12)))
+    order = list(strongest_first([table]))
+    assert sorted(order) == list(range(12))
+    present = [q for q in range(NO_QUADRANT) if (table.quadrant == q).any()]
+    tops = [
+        table.entry_image[np.flatnonzero(table.quadrant == q)[np.argmax(table.strength[table.quadrant == q])]]
+        for q in present
+    ]
+    assert order[: len(set(tops))] == list(dict.fromkeys(int(row) for row in tops))
+
+
+def test_models_are_laid_on_the_images_that_they_share() -> None:
+    first, second = scenes(12), scenes(12)[3:]
+    kept = common_cases([cases_of(table_of(first)), cases_of(table_of(second))])
+    assert [len(table) for table in kept] == [9, 9]
+    assert kept[0].image_id.tolist() == kept[1].image_id.tolist()
+    np.testing.assert_array_equal(kept[0].entry_class, kept[1].entry_class)
+    np.testing.assert_allclose(disagreement(kept)[kept[0].entry_class >= 0] >= 0, True)
+    whole = cases_of(table_of(first))
+    row = whole.image_id.tolist().index(kept[0].image_id[4])
+    assert kept[0].maps[4].keys() == whole.maps[row].keys()
+
+
+def test_models_that_cannot_be_laid_side_by_side_are_refused() -> None:
+    whole = cases_of(table_of(scenes(6)))
+    with pytest.raises(ViceError, match="different ones"):
+        common_cases([whole, dataclasses.replace(whole, classes=("a", "b", "c"))])
+    with pytest.raises(ViceError, match="none in common"):
+        common_cases([whole, dataclasses.replace(whole, image_id=whole.image_id + "x")])
+    with pytest.raises(ViceError, match="same labels"):
+        common_cases([whole, dataclasses.replace(whole, targets=~whole.targets)])
+    with pytest.raises(ViceError, match="one protocol"):
+        common_cases([whole, cases_of(table_of(scenes(6), protocols=("paper",)))])
+    with pytest.raises(ViceError, match="no table"):
+        write_page(
+            "x.html", [Shown("a", measure(table_of(scenes(6))), whole), Shown("b", measure(table_of(scenes(6))), None)]
+        )
+    with pytest.raises(ViceError, match="needs a model"):
+        write_page("x.html", [])
+
+
+def test_disagreement_by_hand() -> None:
+    table = cases_of(table_of(scenes(6)))
+    other = dataclasses.replace(table, likely=table.likely * 0 + 0.25, quality=table.quality * 0 + 0.5)
+    third = dataclasses.replace(table, likely=table.likely * 0 + 0.75, quality=table.quality * 0 + 0.1)
+    np.testing.assert_allclose(disagreement([other, third]), np.where(table.entry_class >= 0, 0.5 + 0.4, 0))
+
+
+def test_charts_hold_no_nan() -> None:
+    samples = table_of(scenes(12))
+    content = charts_of(measure(samples), cases_of(samples))
+    json.dumps(content, allow_nan=False)
+    assert plain_list([0.1234567891, np.nan, np.inf]) == [0.123457, None, None]
+    assert content["vice"]["n"] == 10
+    assert set(content["reliability"]) == {"paper", "strict"}
+    assert len(content["classes"]) == 3
+    unmasked = table_of([dataclasses.replace(scene, mask=None) for scene in scenes(6)])
+    content = charts_of(measure(unmasked), cases_of(unmasked))
+    assert content["vice"] is None
+    assert content["curves"] == {}
+
+
+def said(sentences: list) -> str:
+    return " ".join("".join(part.text if isinstance(part, Number) else part for part in s) for s in sentences)
+
+
+def test_the_sentences_say_what_the_numbers_say() -> None:
+    samples = table_of(scenes(40))
+    measures, table = measure(samples), cases_of(samples)
+    text = said(sentences_of(measures, table))
+    assert f"{measures.strict['ml_accuracy']:.3f}" in text
+    assert f"{100 * measures.strict['ece_ml']:.1f} percentage points" in text
+    low, high = (measures.intervals["strict.vice"][end] for end in ("low", "high"))
+    assert f"95\u00a0% interval {low:.3f} to {high:.3f}" in text
+    assert f"Of {table.pairs} true (image, class) pairs, {table.counts()['right_elsewhere']} " in text
+    terms = [part.term for s in sentences_of(measures, table) for part in s if isinstance(part, Number)]
+    assert set(terms) <= set(DEFINITIONS)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "words"),
+    [
+        (0.7, 0.6, 0.8, "the better its map covers it"),
+        (0.4, 0.3, 0.5, "the better its map tends to cover it"),
+        (-0.2, -0.3, -0.1, "the worse its map slightly tends to cover it"),
+        (0.2, -0.1, 0.4, "no connection between certainty and map is established"),
+        (0.05, 0.01, 0.09, "hardly to do with where it looks"),
+        (float("nan"), None, None, "Consistency is undefined"),
+    ],
+)
+def test_vice_is_read_with_its_interval(value: float, low: float | None, high: float | None, words: str) -> None:
+    whole = measure(table_of(scenes(12), protocols=("strict",)))
+    intervals = {} if low is None else {"strict.vice": {"low": low, "high": high, "level": 0.95, "method": "x"}}
+    measures = dataclasses.replace(whole, strict={**whole.strict, "vice": value}, intervals=intervals)
+    assert words in said(sentences_of(measures, None))
+
+
+def test_controls_and_classes_are_spoken_of_only_when_there_are_some() -> None:
+    whole = measure(table_of(scenes(12)))
+    bare = dataclasses.replace(whole, controls={}, classes=[])
+    assert "controls" not in said(sentences_of(bare, None))
+    beaten = {"random": {"beaten": True}, "all_foreground": {"beaten": False}, "flat": {"beaten": None}}
+    rows = [
+        {"name": "cat", "vice": 0.9, "low": 0.8, "high": 0.95},
+        {"name": "dog", "vice": 0.4, "low": 0.2, "high": 0.6},
+        {"name": "bus", "vice": None, "low": None, "high": None},
+    ]
+    full = dataclasses.replace(whole, strict={**whole.strict, "vice": 0.4}, controls=beaten, classes=rows)
+    text = said(sentences_of(full, None))
+    assert "does not beat 1 of 2 controls (all foreground)" in text
+    assert "Classes that stand out: cat (VICE 0.900)" in text
+    assert "dog" not in text
+    assert "beats all 1 controls" in said(
+        sentences_of(dataclasses.replace(full, controls={"random": {"beaten": True}}), None)
+    )
+
+
+def test_facts_and_tables_say_what_the_measures_hold() -> None:
+    samples = table_of(scenes(40), made_by={"network": "resnet18", "checkpoint": "best"})
+    measures = measure(samples)
+    facts = dict(facts_of(measures, cases_of(samples)))
+    assert facts["Model"] == "resnet18 · checkpoint best"
+    assert facts["With a mask"] == "38 of 40"
+    rows = {row["name"]: row["cells"] for row in number_rows(measures)}
+    assert rows["VICE"][1]["value"] == f"{measures.strict['vice']:.3f}"
+    assert "interval" in rows["VICE"][1]["interval"]
+    assert rows["KL"][1]["path"] == ""
+    for table in tables_of(measures):
+        assert table.term in DEFINITIONS
+        assert all(len(row) == len(table.heads) for row in table.rows)
+    assert {row["path"] for cells in rows.values() for row in cells} - {""} <= set(DEFINITIONS)
+    assert undefined_by_reason({"a": "x", "b": "y", "c": "x"}) == {"x": ["a", "c"], "y": ["b"]}
+
+
+def test_images_are_read_one_by_one_strongest_first_while_the_page_is_written(tmp_path: Path) -> None:
+    made = scenes(12)
+    samples = table_of(made)
+    model, sizes, order = shown(samples), [], []
+    noise = np.random.default_rng(0).integers(0, 255, (200, 260, 3)).astype(np.uint8)  # some 30 kB
+
+    def reader(image_id: str) -> object:
+        order.append(image_id)
+        sizes.append(next(tmp_path.glob(".report*.part.html")).stat().st_size)
+        return noise, None
+
+    write_page(tmp_path / "report.html", model, reader, most_cases=9)
+    expected = [model.cases.image_id[row] for row in strongest_first([model.cases])][:9]
+    assert order == expected
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > sizes[0] > 0  # what is read is written before the next is asked for
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_page_that_fails_leaves_nothing_and_a_missing_image_is_no_failure(tmp_path: Path) -> None:
+    made = scenes(6)
+    model = shown(table_of(made))
+
+    def broken(image_id: str) -> None:
+        raise ViceError("The image is damaged.")
+
+    with pytest.raises(ViceError, match="damaged"):
+        write_page(tmp_path / "report.html", model, broken)
+    assert list(tmp_path.iterdir()) == []
+    file = write_page(tmp_path / "report.html", model, lambda image_id: None)
+    assert "data:image" not in file.read_text(encoding="utf-8")
+
+
+def test_without_a_reader_the_file_holds_no_picture_and_no_outline(tmp_path: Path) -> None:
+    made = scenes(12)
+    with_pixels, _ = page_of(tmp_path / "a")
+    without = write_page(tmp_path / "b.html", shown(table_of(made)), None)
+    assert "data:image" in with_pixels.read_text(encoding="utf-8")
+    text = without.read_text(encoding="utf-8")
+    assert "data:image" not in text
+    cases = [json.loads(block) for block in re.findall(r'id="c\d+">(.*?)</script>', text)]
+    assert len(cases) == 12
+    assert all(set(case) == {"m", "q"} for case in cases)
+
+
+def test_json_in_the_page_cannot_end_its_script() -> None:
+    text = _embedded({"name": "</script><!-- & \u2028 猫 🐈 \udc80"})
+    assert text.isascii()
+    assert not set(text) & set("<>&")
+    assert json.loads(text) == {"name": "</script><!-- & \u2028 猫 🐈 \udc80"}
+
+
+def test_the_colours_of_maps_are_matplotlibs_inferno() -> None:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    assert [to_hex(colormaps["inferno"](place / 16)) for place in range(17)] == list(HEAT)
+
+
+def test_every_script_is_free_of_what_would_end_it_or_reach_out() -> None:
+    folder = Path(__file__).parents[2] / "src" / "torchvice" / "report" / "templates"
+    for file in folder.glob("*.js"):
+        text = file.read_text(encoding="utf-8")
+        assert "</script" not in text, file.name
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|fetch\(|XMLHttp", text), (
+            file.name
+        )
+    assert "http" not in (folder / "page.css").read_text(encoding="utf-8")

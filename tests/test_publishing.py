@@ -1,0 +1,132 @@
+"""vice report: from a RUN, a table, several, or a CSV to the page; and one sentence for every mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import unittest.mock
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tables import scenes, table_of
+from torchvice.cli.app import main
+from torchvice.errors import ViceError
+from torchvice.publishing import write_report
+
+
+def vice(*arguments: object) -> int:
+    """Run the command in this process; its exit status."""
+    with unittest.mock.patch.object(sys, "argv", ["vice", *map(str, arguments)]):
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a dataset of twelve scenes and the table of a model on it."""
+    monkeypatch.chdir(tmp_path)
+    made = scenes(12)
+    voc = tmp_path / "data" / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (voc / folder).mkdir(parents=True)
+    for scene in made:
+        Image.fromarray(np.full((60, 80, 3), 77, np.uint8)).save(voc / "JPEGImages" / f"{scene.image_id}.png")
+        if scene.mask is not None:
+            mask = np.kron(np.array(scene.mask), np.ones((20, 20))).astype(np.uint8)
+            Image.fromarray(mask).save(voc / "SegmentationClass" / f"{scene.image_id}.png")
+    ids = "\n".join(scene.image_id for scene in made)
+    (voc / "ImageSets" / "Segmentation" / "val.txt").write_text(ids, encoding="utf-8")
+    np.save(tmp_path / "data" / "cls_labels.npy", {s.image_id: np.array(s.targets) for s in made}, allow_pickle=True)
+    table_of(made, dataset={"root": "data", "split": "val"}).save(tmp_path / "run")
+    rng = np.random.default_rng(3)
+    other = [dataclasses.replace(s, logits={n: tuple(rng.normal(0, 1, 3).round(3)) for n in s.logits}) for s in made]
+    table_of(other, dataset={"root": "data", "split": "val"}).save(tmp_path / "other")
+    return tmp_path
+
+
+def data_of(page: Path) -> Any:
+    found = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert found
+    return json.loads(found[1])
+
+
+def test_a_table_becomes_a_page_with_its_pictures(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert vice("report", "run", "--replicates", 200) == 0
+    assert "Written: run/report.html" in capsys.readouterr().out
+    text = (home / "run" / "report.html").read_text(encoding="utf-8")
+    assert text.count("data:image/") == 12
+    assert text.count('"o":{') == 10  # the masks' outlines
+    assert "95\u00a0% interval" in text
+    assert data_of(home / "run" / "report.html")["models"][0]["name"] == "run"
+
+
+def test_options_are_heard(home: Path) -> None:
+    assert (
+        vice("report", "run", "--no-images", "--cases", 3, "--replicates", 0, "--title", "A <b>", "--out", "p.html")
+        == 0
+    )
+    text = (home / "p.html").read_text(encoding="utf-8")
+    assert "data:image/" not in text
+    assert "A &lt;b&gt;" in text
+    assert len(re.findall(r'id="c\d+"', text)) == 3
+    assert "% interval" not in text.split('id="figures"')[0]
+    assert vice("report", "run", "--folder", "--replicates", 0) == 0
+    assert len(list((home / "run" / "report" / "pictures").rglob("*.*"))) == 12
+    assert "data:image/" not in (home / "run" / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_models_are_compared_with_their_paired_differences(home: Path) -> None:
+    assert vice("report", "run", "other", "--compare", "--replicates", 200) == 0
+    text = (home / "comparison.html").read_text(encoding="utf-8")
+    assert [model["name"] for model in data_of(home / "comparison.html")["models"]] == ["run", "other"]
+    assert "Paired differences" in text
+    assert "stablished" in text
+    assert text.count("data:image/") == 12
+
+
+def test_runs_of_one_name_are_told_apart(home: Path) -> None:
+    for place in ("a", "b"):
+        (home / place).mkdir()
+        (home / "run").rename(home / place / "same") if place == "a" else (home / "other").rename(home / place / "same")
+    file = write_report(["a/same", "b/same"], replicates=0, pictures=False)
+    assert [model["name"] for model in data_of(file)["models"]] == ["a/same", "b/same"]
+
+
+def test_a_csv_becomes_a_page_of_numbers(home: Path) -> None:
+    assert vice("measure", "run", "--write-csv", "table.csv", "--no-figures") == 0
+    assert vice("report", "table.csv") == 0
+    text = (home / "table_report.html").read_text(encoding="utf-8")
+    assert "There are no cases" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "other"], "compares several with --compare"),
+        (["run", "--compare"], "Name two or more RUNs"),
+        (["nowhere"], "there is nothing at nowhere"),
+    ],
+)
+def test_a_mistake_is_a_sentence(
+    home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert vice("report", *arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_images_that_are_gone_are_said_with_the_way_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home / "run")
+    with pytest.raises(ViceError, match="--no-images"):
+        write_report([home / "run"], replicates=0)
+    assert write_report([home / "run"], replicates=0, pictures=False) == home / "run" / "report.html"
+    with pytest.raises(ViceError, match="none is given"):
+        write_report([])
