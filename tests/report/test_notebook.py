@@ -131,3 +131,10 @@ def test_many_classes_are_cut() -> None:
 
 def test_a_table_without_rows_still_shows() -> None:
     assert "0, 0 with a mask" in " ".join(read(table_of([])).texts)
+
+
+def test_the_plain_forms_are_one_line(measures: Measures) -> None:
+    value = measures.strict["vice"]
+    assert f"Measures(24 images, paper.vice=nan, strict.vice={value:.4f}, " in repr(measures)
+    assert repr(table_of(scenes(6))).endswith("3 classes, 2 explanations)")
+    assert "\n" not in repr(measures) + repr(table_of(scenes(6)))

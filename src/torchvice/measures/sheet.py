@@ -121,6 +121,10 @@ class Measures:
         names = [f.name for f in fields(self) if f.name not in ("images", "excluded", "diagrams")]
         return content | {name: _plain(getattr(self, name)) for name in names}
 
+    def __repr__(self) -> str:
+        said = ", ".join(f"{part}.vice={getattr(self, part)['vice']:.4f}" for part in ("paper", "strict"))
+        return f"Measures({self.images} images, {said}, {len(self.undefined)} undefined)"
+
     def _repr_html_(self) -> str:
         """A notebook shows the numbers of both protocols, with their intervals, and the VICE diagram."""
         from torchvice.measures.overview import OVERVIEW

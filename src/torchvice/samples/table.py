@@ -206,6 +206,11 @@ class Samples:
         frame["logits"] = list(images.logits)
         return pd.DataFrame(frame)
 
+    def __repr__(self) -> str:
+        explanations = len(self.manifest["explanations"])
+        rows = f"{len(self.images)} rows of images, {len(self.regions)} of regions"
+        return f"Samples({rows}, {len(self.classes)} classes, {explanations} explanations)"
+
     def _repr_html_(self) -> str:
         """A notebook shows what the table holds."""
         # By name, and only when a notebook asks: the report stands above this room.
