@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import page_of, pictures, shown
+from pages import page_of, shown
 
 from tables import scenes, table_of
 from torchvice.errors import ViceError
