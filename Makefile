@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Waiting threads sleep instead of spinning: on busy cores an epoch took 26 s instead of 121 s.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all check format benchmark shortcut methods networks clean
+.PHONY: demo test test-all check format benchmark docs gallery shortcut methods networks clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,6 +39,15 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/explain.py
 	$(BIN)/python benchmarks/relevance.py
+	$(BIN)/python benchmarks/scale.py
+
+# Warnings are errors (`strict` in mkdocs.yml); nothing is fetched once the packages are there.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+gallery: $(READY)
+	$(BIN)/python experiments/gallery.py
 
 shortcut: $(READY)
 	$(BIN)/python experiments/shortcut.py
@@ -50,4 +59,4 @@ networks: $(READY)
 	$(BIN)/python -m torchvice.explain.sweep
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

@@ -17,6 +17,7 @@ from torchvice import Explainer, Samples, ViceError
 from torchvice.assessment import extras
 from torchvice.assessment.randomised import randomised
 from torchvice.assessment.reading import Partners
+from torchvice.assessment.region import region_of
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.data.transforms import normalise, warp
@@ -155,20 +156,21 @@ class Masks:
 def test_partners_are_a_derangement(seed):
     data = Masks(12, absent=(3, 7), empty=(0, 11))
     partners = Partners(data, seed)
-    given = {i: partners.masks(i, data.mask(i)) for i in range(12) if data.mask(i) is not None}
-    partner = {i: found[0].shape[1] - 1 for i, found in given.items() if found}
+    given = {i: partners.regions(i, region_of(data, i)) for i in range(12) if data.mask(i) is not None}
+    partner = {i: found[0].size[1] - 1 for i, found in given.items() if found}
     there = sorted(set(range(12)) - {0, 3, 7, 11})
     assert sorted(partner) == sorted(partner.values()) == there
     assert all(i != j for i, j in partner.items())
-    assert partner == {i: Partners(data, seed).masks(i, data.mask(i))[0].shape[1] - 1 for i in reversed(there)}
+    assert partner == {i: Partners(data, seed).regions(i, region_of(data, i))[0].size[1] - 1 for i in reversed(there)}
 
 
 def test_partners_differ_by_seed_and_a_lone_image_has_none():
     data = Masks(20)
-    orders = {tuple(Partners(data, seed).masks(i, data.mask(i))[0].shape[1] for i in range(20)) for seed in range(4)}
+    regions = [region_of(data, i) for i in range(20)]
+    orders = {tuple(Partners(data, s).regions(i, r)[0].size[1] for i, r in enumerate(regions)) for s in range(4)}
     assert len(orders) == 4
     lone = Masks(4, absent=(0, 1, 2))
-    assert Partners(lone).masks(3, lone.mask(3)) == {}
+    assert Partners(lone).regions(3, region_of(lone, 3)) == {}
 
 
 def test_foreground_scores_the_area_share_at_every_threshold(samples):

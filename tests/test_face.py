@@ -40,6 +40,7 @@ def test_every_public_name_is_what_it_says() -> None:
         "evaluate": inspect.isfunction,
         "measure": inspect.isfunction,
         "metrics": inspect.ismodule,
+        "show_case": inspect.isfunction,
         "__version__": lambda value: isinstance(value, str),
     }
     assert set(torchvice.__all__) == set(kinds)

@@ -148,6 +148,9 @@ def test_a_region_counts_as_its_planes_do():
         np.testing.assert_array_equal(getattr(mine, name), getattr(whole, name))
     assert region.holds(4)
     assert not region.holds(2)
+    assert region.boxes_of(4).tolist() == boxes[[0, 2]].tolist()
+    assert region.boxes_of(2).shape == (0, 4)
+    assert Region((8, 9), np.zeros((8, 9), np.uint8)).boxes_of(4) is None
 
 
 def test_a_damaged_annotation_is_named(model, digits, tmp_path):
@@ -215,12 +218,14 @@ def test_it_can_be_asked_for_later_and_a_kill_loses_a_shard_at_most(faithful, mo
 
     def stop(done, total):
         seen.append((done, total))
-        if len(seen) == 4:
+        if len(seen) == 6:  # in the first shard, whose `cam` is written and whose `gradcam` is under way
             raise Interrupted
 
     seen = []
     with pytest.raises(Interrupted):
         assess(model, digits, tmp_path, faithfulness=CHOICES, progress=stop, **more)
+    first = Samples.load(tmp_path).of_explanation("strict:cam").p_full
+    assert 0 < np.isfinite(first).sum() < len(first)
     with pytest.raises(ViceError, match="faithfulness of `strict:cam`, `strict:gradcam`, but it is not asked for"):
         assess(model, digits, tmp_path, **more)
     seen = []

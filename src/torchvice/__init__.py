@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchvice import metrics
     from torchvice.assessment import assess
+    from torchvice.cases import show_case
     from torchvice.errors import ViceError
     from torchvice.evaluation import evaluate
     from torchvice.explain import Explainer, Explanation
@@ -29,6 +30,7 @@ _HOMES = {
     "evaluate": "torchvice.evaluation",
     "measure": "torchvice.measures",
     "metrics": "",
+    "show_case": "torchvice.cases",
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "evaluate",
     "measure",
     "metrics",
+    "show_case",
 ]
 
 

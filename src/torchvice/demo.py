@@ -73,16 +73,28 @@ def run_demo(
 
 
 def _sentences(run: Any, measures: Measures, pairs: Pairs) -> tuple[str, ...]:
-    right = pairs.logit > 0
-    elsewhere = right & (pairs.quality < 0.1)
-    vice, precision = measures.strict["vice"], measures.strict["mean_average_precision"]
-    goes = "better" if vice > 0 else "worse"
-    trend = "hardly goes with" if np.isnan(vice) or abs(vice) < 0.1 else f"goes with {goes}-placed maps, VICE"
-    said = f" {vice:.2f}" if np.isfinite(vice) else ""
+    counts, cutoff = measures.quadrants["counts"], measures.quadrants["cutoffs"]["iou"]
+    elsewhere = counts["right_elsewhere"]
+    ap, ji = measures.strict["mean_average_precision"], measures.strict["ji"]
     return (
-        f"The model finds the digits (mAP {precision:.2f}), and its maps cover them with a mean IoU of "
-        f"{measures.strict['ji']:.2f}; being surer of a digit {trend}{' VICE' if 'hardly' in trend else ''}{said}.",
-        f"It finds {int(right.sum())} of {len(right)} digits, and for {int(elsewhere.sum())} of those its map lies "
-        f"elsewhere (IoU below 0.1): cases.png shows the clearest.",
+        f"The model finds the digits (mAP {ap:.2f}), and its maps cover them with a mean IoU of {ji:.2f}. "
+        f"{_about_vice(measures)}",
+        f"It finds {elsewhere + counts['both_good']} of {len(pairs)} digits; for {elsewhere} of those its map lies "
+        f"elsewhere (IoU below {cutoff:g}): cases.png shows the clearest.",
         f"Pictures: {run.figures}/   numbers: {run.measures_json}   table: {run.folder}/assess/",
     )
+
+
+def _about_vice(measures: Measures) -> str:
+    """VICE, its interval, and whether it is above the controls, in words."""
+    vice, limits = measures.strict["vice"], measures.intervals.get("strict.vice")
+    if np.isnan(vice):
+        return "VICE is undefined."
+    span = f" (95 % interval {limits['low']:.2f} to {limits['high']:.2f})" if limits else ""
+    sure = limits is None or limits["low"] > 0 or limits["high"] < 0
+    trend = f"goes with {'better' if vice > 0 else 'worse'}-placed maps" if sure else "does not show in the maps"
+    lost = [name for name, row in measures.controls.items() if row["beaten"] is False]
+    beats = (
+        f"; it is not above {', '.join(lost)}" if lost else "; it is above every control" if measures.controls else ""
+    )
+    return f"Being surer of a digit {trend}: VICE {vice:.2f}{span}{beats}."

@@ -232,14 +232,9 @@ class View:
         total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + upsample(low[0].clamp(min=0), size)
         return total / len(low) if self.choices.combine == "mean" else total
 
-    def finished(
-        self, low: list[torch.Tensor], size: tuple[int, int], normalisation: Normalisation | None = None
-    ) -> np.ndarray:
-        """The normalised maps (M, H, W) at the image's size, from those (M, h, w) of every pass.
-
-        `normalisation`: another one than the view's.
-        """
-        chosen = self.choices if normalisation is None else replace(self.choices, normalisation=normalisation)
+    def finished(self, low: list[torch.Tensor], size: tuple[int, int], how: Normalisation | None = None) -> np.ndarray:
+        """The normalised maps (M, H, W) at the image's size, from those (M, h, w) of every pass; `how`: another way."""
+        chosen = self.choices if how is None else replace(self.choices, normalisation=how)
         if chosen.normalisation != "paper":
             # A map that is not finite explains nothing: it counts as a miss, and its status says so.
             usable = torch.stack([torch.isfinite(maps).all(2).all(1) for maps in low]).all(0)[:, None, None]
@@ -322,6 +317,11 @@ _HEADS = ("num_heads", "heads")
 _PROJECTIONS = ("qkv", "qkv_proj", "in_proj_weight", "to_query", "query")
 
 
+def _attends(module: nn.Module) -> bool:
+    counted = any(isinstance(getattr(module, name, None), int) for name in _HEADS)
+    return counted or any(getattr(module, name, None) is not None for name in _PROJECTIONS)
+
+
 def is_convolutional(explainer: Explainer) -> bool:
     """Whether `paper` shows the whole image to a network: it has no attention, and takes images of any size.
 
@@ -331,10 +331,8 @@ def is_convolutional(explainer: Explainer) -> bool:
     model = explainer.model
     if explainer.site.layout == "tokens":
         return False
-    for module in model.modules():
-        counted = any(isinstance(getattr(module, name, None), int) for name in _HEADS)
-        if counted or any(getattr(module, name, None) is not None for name in _PROJECTIONS):
-            return False
+    if any(_attends(module) for module in model.modules()):
+        return False
     height, width = input_size(model)
     weight = next(model.parameters())
     image = torch.zeros(1, 3, height + height // 2 + 1, width + 3, device=weight.device, dtype=weight.dtype)
@@ -362,9 +360,7 @@ def views_of(
     device: str,
     exclusive: bool = False,
 ) -> dict[str, View]:
-    """The view of each protocol, the model moved to the device; arguments as for `torchvice.assess`.
-
-    `exclusive`: the predicted label is the likeliest one.
+    """The view of each protocol, the model moved to the device; arguments as for `torchvice.assess` and `View`.
 
     Raises:
         ViceError: a device that is not there; or as `Explainer`, `strict_view` and `paper_view`.

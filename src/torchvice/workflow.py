@@ -297,6 +297,7 @@ def _assessed(run: Path, split: str | None) -> Path:
 
 def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
     """The diagrams that the measures have numbers for, each as PNG and PDF; returns the files."""
+    from torchvice.report.calibration import calibration_diagram
     from torchvice.report.figures import reliability_diagram, save_figure, threshold_curve, vice_diagram
 
     folder, diagrams, files = Path(folder), measures.diagrams, []
@@ -304,16 +305,24 @@ def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str
         value = measures.paper["vice"]
         figure = vice_diagram(diagrams.loss, diagrams.ji, None if np.isnan(value) else value, title=title)
         files += save_figure(figure, folder / "vice")
-    for protocol, reliability in diagrams.reliability.items():
-        section = getattr(measures, protocol)
+    for protocol in ("paper", "strict"):
+        if protocol not in diagrams.reliability:
+            continue
+        reliability, section = diagrams.reliability[protocol], getattr(measures, protocol)
+        named: dict[str, Any] = {"accuracy": _known(section["ml_accuracy"])}
         if protocol == "strict":  # whose bars are the precision, see docs/definitions.md
             inside = reliability.count > 0
             mean = float(np.average(reliability.accuracy[inside], weights=reliability.count[inside]))
-            named: dict[str, Any] = {"accuracy": mean, "accuracy_label": "Precision", "ece_label": "ECE-ML (strict)"}
-        else:
-            named = {"accuracy": _known(section["ml_accuracy"])}
+            named = {"accuracy": mean, "accuracy_label": "Precision", "ece_label": "ECE-ML (strict)"}
+            named["band"] = diagrams.bands.get("strict")
         figure = reliability_diagram(reliability, ece=_known(reliability.ece), title=title, **named)
         files += save_figure(figure, folder / f"reliability_{protocol}")
+    if "temperature" in diagrams.reliability:
+        panels = {
+            name: (diagrams.reliability[key], diagrams.bands.get(key))
+            for name, key in (("as trained", "strict"), ("temperature", "temperature"))
+        }
+        files += save_figure(calibration_diagram(panels, title=title), folder / "calibration")
     curves = {
         name: (curve.thresholds, curve.mean_iou, _known(curve.best_threshold))
         for name, curve in diagrams.curves.items()
@@ -330,6 +339,7 @@ def _known(value: float) -> float | None:
 
 def draw_cases(samples: Samples, dataset: VocDataset, folder: str | os.PathLike[str], each: int = 2) -> list[Path]:
     """A sheet of cases of `strict`: the clearest agreements and disagreements of prediction and explanation."""
+    from torchvice.cases import case_of
     from torchvice.measures.choice import chosen_cases
     from torchvice.measures.pairs import true_pairs
     from torchvice.report.cases import case_sheet
@@ -339,44 +349,18 @@ def draw_cases(samples: Samples, dataset: VocDataset, folder: str | os.PathLike[
     choices = chosen_cases(pairs, each)
     if not choices:
         return []
-    cases = [_case(samples, dataset, pairs, choice) for choice in choices]
+    cases = [
+        case_of(
+            samples,
+            dataset,
+            str(pairs.image_id[choice.row]),
+            int(pairs.class_index[choice.row]) + 1,
+            pairs=pairs,
+            kind=choice.kind,
+        )
+        for choice in choices
+    ]
     return save_figure(case_sheet(cases, columns=2), Path(folder) / "cases")
-
-
-def _case(samples: Samples, dataset: VocDataset, pairs: Any, choice: Any) -> Any:
-    """A case with its pixels: image and mask from the dataset, the map from the table."""
-    from torchvice.interop import bilinear
-    from torchvice.metrics import sigmoid
-    from torchvice.report.cases import Case
-
-    image_id, label = str(pairs.image_id[choice.row]), int(pairs.class_index[choice.row]) + 1
-    index = [record.image_id for record in dataset.records].index(image_id)
-    chosen = samples.manifest["protocols"]["strict"]
-    images = samples.of_view(chosen["view"])
-    row = int(np.flatnonzero(images.image_id == image_id)[0])
-    maps, regions = samples.maps, samples.of_explanation(chosen["explanation"])
-    here = (maps.image_id == image_id) & (maps.explanation == chosen["explanation"]) & (maps.label == label)
-    region = np.flatnonzero((regions.image_id == image_id) & (regions.label == label))[0]
-    picture = dataset.image(index)
-    low = np.maximum(maps.map[np.flatnonzero(here)[0]].astype(np.float32), 0)
-    full = bilinear(np.nan_to_num(low)[None], picture.shape[:2])[0]
-    probabilities = sigmoid(images.logits[row].astype(float))
-    names = samples.classes
-    return Case(
-        image=picture,
-        map=full / full.max() if full.max() > 0 else full,
-        mask=dataset.mask(index),
-        class_name=names[label - 1],
-        label=label,
-        ji=_known(float(images.ji[row])),
-        iou=float(pairs.quality[choice.row]),
-        confidence=float(probabilities[label - 1]),
-        labels=tuple(names[c] for c in np.flatnonzero(images.targets[row])),
-        prediction=tuple(names[c] for c in np.flatnonzero(probabilities > 0.5)),
-        image_id=image_id,
-        status=str(regions.status[region]),
-        kind=choice.kind,
-    )
 
 
 def draw_all(found: Measured, folder: str | os.PathLike[str], title: str = "") -> list[Path]:

@@ -49,10 +49,18 @@ def test_cross_entropy_is_taken_and_top_1_logged(
     assert row["val/loss"] == pytest.approx(log_loss(true, p), abs=1e-5)
     assert row["val/accuracy"] == pytest.approx(accuracy_score(true, logits.argmax(1)), abs=1e-6)
     assert row["val/accuracy"] > 0.9
-    assert row["val/mAP"] == pytest.approx(average_precision_score(targets, p, average="macro"), abs=1e-5)
     # What is assessed knows it too, without being told again.
     table = assess(run.model(), run.dataset("test"), out=tmp_path / "table", view_size=32, crop=32, device="cpu")
     assert table.exclusive
+
+
+def test_the_ranking_is_that_of_the_softmax(settings: Make, one_colour: Path) -> None:
+    run = train(settings(f"data.root={one_colour}", "data.exclusive=true", "optimizer.lr=1e-4"), progress=False)
+    row, (logits, targets) = last_row(run), logits_of(run)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    ranked = [average_precision_score(targets, scores, average="macro") for scores in (p, logits)]
+    assert row["val/mAP"] == pytest.approx(ranked[0], abs=1e-5)
+    assert abs(ranked[0] - ranked[1]) > 1e-3  # a sigmoid's ranking is another
 
 
 def test_the_multi_label_loss_stays_if_it_is_asked_for(settings: Make, one_colour: Path) -> None:

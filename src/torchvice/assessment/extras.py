@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.assessment.faithful import Found, faithful_maps
+from torchvice.assessment.faithful import with_faithfulness
 from torchvice.assessment.reading import Read
 from torchvice.assessment.region import Region
 from torchvice.assessment.rows import Alone, Rows
@@ -216,19 +216,14 @@ def fill(
         found: what the headline saw, by position; asked for where an extra is made of it.
         advance: told how many images are done.
     """
+    images = [read.image for read in part]
     masked = [position for position, read in enumerate(part) if read.region is not None]
     for extra in extras:
         looked = _looked(extra, part, targets, masked, found)
-        faithful: Found = {}
-        if extra.faithful is not None and extra.view is not None:
-            every = dict(looked)
-            faithful = faithful_maps(extra.view, [read.image for read in part], every, extra.faithful)
-            looked = iter(every.items())
-        for position, seen in looked:
+        for position, seen, mine in with_faithfulness(extra.view, images, looked, extra.faithful):
             read, image_id = part[position], image_ids[position]
             assert read.region is not None
             if extra.role != "control":
-                mine = faithful.get(position)
                 rows[extra.explanation].count(image_id, extra.explanation, seen, read.region, mine)
             else:
                 classes = np.flatnonzero(targets[position]).tolist()

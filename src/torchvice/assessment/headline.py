@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from torchvice.assessment.faithful import Found, faithful_maps
+from torchvice.assessment.faithful import with_faithfulness
 from torchvice.assessment.ledger import manifest_of
 from torchvice.assessment.reading import Dataset, Read, kind_of_targets, read_ahead
 from torchvice.assessment.rows import Rows
@@ -51,16 +51,11 @@ def headlines(
     found: dict[int, Seen] = {}
     for protocol, view in views.items():
         competing = protocol == "strict" and exclusive
+        asked = faithful if protocol == "strict" else None
         looked = view.look(images, targets, masked)
-        judged: Found = {}
-        if protocol == "strict" and faithful is not None:
-            found = dict(looked)
-            judged, looked = faithful_maps(view, images, found, faithful), iter(found.items())
-        for position, seen in looked:
+        for position, seen, judged in with_faithfulness(view, images, looked, asked):
             read, image_id = part[position], image_ids[position]
-            ji = None
-            if read.region is not None:
-                ji = rows.count(image_id, view.explanation, seen, read.region, judged.get(position))
+            ji = None if read.region is None else rows.count(image_id, view.explanation, seen, read.region, judged)
             size = (read.image.shape[0], read.image.shape[1])
             rows.add_image(image_id, view.name, size, targets[position], seen.logits, ji, competing)
             if protocol == "strict":

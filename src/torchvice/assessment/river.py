@@ -214,9 +214,11 @@ class _River:
             for name in sorted(names):
                 assert self.faithful is not None  # `need_faithfulness` saw to it
                 seen = dict(views[name].look(images, targets, masked))
-                found = faithful_maps(views[name], images, seen, self.faithful)
+                found = {}
+                for position, mine in faithful_maps(views[name], images, seen, self.faithful):
+                    found[position] = mine
+                    steps.advance()
                 self.ledger.amend(number, name, filled(self.ledger.regions(number, name), name, image_ids, found))
-                steps.advance(len(part))
 
     def _keys(self, part: list[Read]) -> tuple[list[str], np.ndarray]:
         """The ids and the targets (N, C) of some images."""

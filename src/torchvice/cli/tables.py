@@ -14,20 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["print_comparison", "print_measures", "print_trust"]
 
-_ROWS = (
-    ("VICE", "paper.vice", "strict.vice"),
-    ("ECE-ML", "paper.ece_ml", "strict.ece_ml"),
-    ("ML-accuracy", "paper.ml_accuracy", "strict.ml_accuracy"),
-    ("F1", "paper.f1", "strict.f1"),
-    ("mAP", "classification.mean_average_precision", "strict.mean_average_precision"),
-    ("JI score", "paper.ji", "strict.ji"),
-    ("best mIoU", "localisation.best_mean_iou", "localisation.strict_best_mean_iou"),
-    ("at threshold", "localisation.best_threshold", "localisation.strict_best_threshold"),
-    ("KL", "paper.kl", ""),
-    ("JS", "paper.js", ""),
-    ("CP / CR / CF1", "classification.cp classification.cr classification.cf1", ""),
-    ("OP / OR / OF1", "classification.op classification.or classification.of1", ""),
-)
 _MEANINGS = {
     "vice": "VICE",
     "quality": "map quality",
@@ -48,8 +34,10 @@ def _table(title: str, *columns: str) -> Table:
 
 def print_measures(measures: Measures, title: str) -> None:
     """The measures of both protocols side by side, then what was left out and what is undefined, with the reasons."""
+    from torchvice.measures.overview import OVERVIEW
+
     table = _table(f"{title} · {measures.images} images", "", "paper", "strict")
-    for name, *paths in _ROWS:
+    for name, *paths in OVERVIEW:
         cells = [" / ".join(_said(measures, path) for path in cell.split()) for cell in paths]
         if any(cell.strip("–/ ") for cell in cells):
             table.add_row(name, *cells)

@@ -10,7 +10,7 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.measures.sheet import DiagramParts, Sheet
 from torchvice.metrics import multilabel_reliability
-from torchvice.metrics.bands import null_band
+from torchvice.metrics.bands import NullBand, null_band
 from torchvice.metrics.calibration_overview import calibration_summary
 from torchvice.metrics.losses import sigmoid, softmax
 from torchvice.metrics.scaling import fit_temperature, fit_vector
@@ -49,12 +49,10 @@ def put_calibration(
         if limits["low"] is not None and not math.isnan(limits["low"]):
             sheet.intervals[f"calibration.{name}"] = limits
     if fitted_on is not None:
-        found["scaled"] = _scaled(samples, fitted_on, diagrams)
+        found["scaled"] = _scaled(samples, fitted_on, diagrams, seed if simulate else None)
     sheet.parts["calibration"] = found
     if simulate:
-        probabilities = _probabilities(images.logits, one)
-        band = null_band(probabilities, unit="top" if one else "image", simulations=SIMULATIONS, seed=seed)
-        diagrams.bands["strict"] = (band.bin_low, band.bin_high)
+        diagrams.bands["strict"] = _band(_probabilities(images.logits, one), one, seed)
 
 
 def _images(samples: Samples) -> Images:
@@ -67,8 +65,12 @@ def _probabilities(logits: np.ndarray, exclusive: bool) -> np.ndarray:
     return softmax(logits.astype(float)) if exclusive else sigmoid(logits.astype(float))
 
 
-def _scaled(samples: Samples, fitted_on: Samples, diagrams: DiagramParts) -> dict[str, Any]:
-    """Temperature and vector scaling, fitted on one split and applied to the other."""
+def _band(probabilities: np.ndarray, exclusive: bool, seed: int) -> NullBand:
+    return null_band(probabilities, unit="top" if exclusive else "image", simulations=SIMULATIONS, seed=seed)
+
+
+def _scaled(samples: Samples, fitted_on: Samples, diagrams: DiagramParts, seed: int | None) -> dict[str, Any]:
+    """Temperature and vector scaling, fitted on one split and applied to the other; no band without a seed."""
     if fitted_on.classes != samples.classes or fitted_on.exclusive != samples.exclusive:
         raise ViceError("A scaling is fitted on the same classes and kind of targets, but the tables differ in them.")
     images, other = _images(samples), _images(fitted_on)
@@ -93,4 +95,6 @@ def _scaled(samples: Samples, fitted_on: Samples, diagrams: DiagramParts) -> dic
             diagrams.reliability["temperature"] = multilabel_reliability(
                 probabilities, images.targets, protocol="strict"
             )
+            if seed is not None:
+                diagrams.bands["temperature"] = _band(probabilities, samples.exclusive, seed)
     return found

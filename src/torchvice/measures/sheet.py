@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from torchvice.errors import ViceError, nearest
 from torchvice.measures.inference import plain_interval
 from torchvice.metrics import Reliability, js_divergence, kl_divergence, precision_recall, vice
+from torchvice.metrics.bands import NullBand
 from torchvice.metrics.iou import IouCurve
 from torchvice.metrics.resampling import Interval
 
@@ -47,15 +49,15 @@ def paths_of(section: str, names: list[str]) -> list[str]:
 class Diagrams:
     """What figures draw: per-image `loss` and `ji` (N,) of `paper`, each protocol's reliability, the curves.
 
-    `reliability` also has `temperature`, that of `strict` after scaling; `bands` {protocol: (low, high)}, (B,) each,
-    where the bars of a calibrated model would lie.
+    `reliability` also has `temperature`, that of `strict` after scaling; `bands`, of the same names, where the bars of
+    a calibrated model would lie.
     """
 
     loss: np.ndarray | None = None
     ji: np.ndarray | None = None
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
     curves: Mapping[str, IouCurve] = field(default_factory=dict)
-    bands: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    bands: Mapping[str, NullBand] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,18 @@ class Measures:
         names = [f.name for f in fields(self) if f.name not in ("images", "excluded", "diagrams")]
         return content | {name: _plain(getattr(self, name)) for name in names}
 
+    def __repr__(self) -> str:
+        said = ", ".join(f"{part}.vice={getattr(self, part)['vice']:.4f}" for part in ("paper", "strict"))
+        return f"Measures({self.images} images, {said}, {len(self.undefined)} undefined)"
+
+    def _repr_html_(self) -> str:
+        """A notebook shows the numbers of both protocols, with their intervals, and the VICE diagram."""
+        from torchvice.measures.overview import OVERVIEW
+
+        # By name, and only when a notebook asks: the report stands above this room.
+        html: str = import_module("torchvice.report.notebook").measures_html(self, OVERVIEW)
+        return html
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -141,7 +155,7 @@ class DiagramParts:
     ji: np.ndarray | None = None
     reliability: dict[str, Reliability] = field(default_factory=dict)
     curves: dict[str, IouCurve] = field(default_factory=dict)
-    bands: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    bands: dict[str, NullBand] = field(default_factory=dict)
 
     def whole(self) -> Diagrams:
         return Diagrams(self.loss, self.ji, self.reliability, self.curves, self.bands)

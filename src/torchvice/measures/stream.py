@@ -38,8 +38,8 @@ class StreamMeasures:
 def stream_measures(folder: str | os.PathLike[str], *, bins: int = 20, spearman: bool = True) -> StreamMeasures:
     """VICE, its rank correlation and ECE-ML in one pass over the shards.
 
-    VICE and ECE-ML hold one batch of rows. Spearman's ranks need two columns at once: 16 bytes a row, and 64 more while
-    they are ranked.
+    VICE and ECE-ML hold one batch of rows. Spearman's ranks need two columns at once: 16 bytes a row, and some 83 in
+    all while they are ranked (benchmarks/README.md).
 
     The columns were made when the table was: they are those of `torchvice.measure`, but for a probability of exactly
     one half, which ECE-ML of `paper` counts as predicted in the confidence and the column does not.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.report.frame import drawn, figure_of
 from torchvice.report.style import (
     COLUMN,
     MARGIN,
@@ -17,7 +18,6 @@ from torchvice.report.style import (
     SMALL,
     TITLE,
     line_height,
-    paper_style,
     place_axes,
     text_width,
     wrapped,
@@ -100,25 +100,26 @@ class Case:
             raise ViceError(f"The map {of} must be in [0, 1], but reaches {top:g}.", "Normalise it first.")
 
 
-def case_panel(case: Case) -> Figure:
-    """The picture of one case, one column (3.4 inches) wide.
+def case_panel(case: Case, *, axes: Axes | None = None) -> Figure:
+    """The picture of one case, one column (3.4 inches) wide, or in the place of the caller's Axes.
 
     At the left the image in grey with the map over it, at the right the image with the mask; beneath them the JI
     score, IoU, confidence, labels and prediction.
     """
-    return case_sheet([case])
+    return case_sheet([case], axes=axes)
 
 
-@paper_style()
-def case_sheet(cases: Sequence[Case], columns: int = 1) -> Figure:
+@drawn
+def case_sheet(cases: Sequence[Case], columns: int = 1, *, axes: Axes | None = None) -> Figure:
     """Several cases in one figure, row by row.
 
     Args:
         cases: at least one.
         columns: cases beside each other; each is 3.4 inches wide.
+        axes: draw in the place of these, which become invisible, each case in an equal share.
 
     Returns:
-        matplotlib Figure; per case two axes, that of the map and that of the mask.
+        matplotlib Figure, that of `axes`, else one of our own; per case two axes, that of the map and that of the mask.
 
     Raises:
         ViceError: no case, or fewer than one column.
@@ -128,6 +129,8 @@ def case_sheet(cases: Sequence[Case], columns: int = 1) -> Figure:
     if not cases or columns < 1:
         raise ViceError(f"A sheet needs at least one case and one column, but has {len(cases)} and {columns}.")
     columns = min(columns, len(cases))
+    if axes is not None:
+        return _in_place(axes, cases, columns)
     laid = [_laid_out(case) for case in cases]
     rows = [laid[i : i + columns] for i in range(0, len(laid), columns)]
     # Pictures of one row stand on one line, whatever the number of lines above and below.
@@ -200,20 +203,51 @@ def _sentences(case: Case) -> list[str]:
 def _draw(figure: Figure, cell: _Cell, left: float, top: float, above: float, pictures: float) -> None:
     width, height = cell.picture
     write(figure, left, top, cell.kind, TITLE)
-    views = (_with_map(cell.case), _with_mask(cell.case))
-    for side, (caption, pixels) in enumerate(zip(cell.captions, views, strict=True)):
+    for side, caption in enumerate(cell.captions):
         x = left + side * (ACROSS + GUTTER)
         write(figure, x, top - above + 0.03 + len(caption) * line_height(SMALL), caption)
         axes = place_axes(figure, x, top - above - height, width, height)
-        axes.set_axis_off()
-        axes.imshow(pixels, aspect="auto")  # enlarged threefold and more, pixels stay squares: nothing is made up
-        if side and cell.case.mask is not None:
-            mask, label = _thin(cell.case.mask), cell.case.label
-            _outline(axes, _others(mask, label), 0.4)
-            _outline(axes, mask == label, 0.7)
+        _picture(axes, cell.case, bool(side), "auto")
     bottom = top - above - pictures - 0.05
     bottom = write(figure, left, bottom, cell.name, colour="muted")
     write(figure, left, bottom, cell.lines)
+
+
+def _picture(axes: Axes, case: Case, of_mask: bool, aspect: Literal["auto", "equal"]) -> None:
+    """The image with the map, or with the mask."""
+    axes.set_axis_off()
+    # Enlarged threefold and more, pixels stay squares: nothing is made up.
+    axes.imshow(_with_mask(case) if of_mask else _with_map(case), aspect=aspect)
+    if of_mask and case.mask is not None:
+        mask, label = _thin(case.mask), case.label
+        _outline(axes, _others(mask, label), 0.4)
+        _outline(axes, mask == label, 0.7)
+
+
+def _in_place(axes: Axes, cases: Sequence[Case], columns: int) -> Figure:
+    """The cases in shares of the caller's Axes: captions above the pictures, what the model said in lines below."""
+    axes.set_axis_off()
+    box = axes.get_window_extent()
+    rows = -(-len(cases) // columns)
+    dpi = figure_of(axes).dpi
+    inches = (box.width / dpi / columns, box.height / dpi / rows)
+    wide, high = 1 / columns, 1 / rows
+    for place, case in enumerate(cases):
+        left, top = place % columns * wide, 1 - place // columns * high
+        said = [case.image_id, *_sentences(case)]
+        lines = [line for text in said for line in wrapped(text, 0.96 * inches[0], most=2)]
+        foot = min(0.6, line_height(SMALL) * (len(lines) + 1) / max(inches[1], 0.1))  # of the share's height
+        head = min(0.2, line_height(SMALL) * (2 + bool(case.kind)) / max(inches[1], 0.1))
+        text: dict[str, Any] = {"transform": axes.transAxes, "size": SMALL, "va": "top", "parse_math": False}
+        axes.text(left + 0.01 * wide, top, case.kind, **text)
+        axes.text(left + 0.01 * wide, top - (1 - foot) * high, "\n".join(lines), linespacing=1.3, **text)
+        for side, caption in enumerate((_map_caption(case), _mask_caption(case))):
+            x = left + (0.01 + 0.5 * side) * wide
+            inset = axes.inset_axes((x, top - (1 - foot) * high, 0.48 * wide, (1 - foot - head) * high))
+            inset.set_title(caption, size=SMALL, loc="left", pad=2).set_parse_math(False)
+            _picture(inset, case, bool(side), "equal")
+            inset.set_anchor("NW")
+    return figure_of(axes)
 
 
 def _thin(pixels: np.ndarray) -> np.ndarray:

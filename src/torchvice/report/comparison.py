@@ -6,16 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError
-from torchvice.report.style import (
-    COLUMN,
-    PALETTE,
-    SMALL,
-    column_figure,
-    paper_style,
-    place_axes,
-    text_width,
-    wrapped,
-)
+from torchvice.report.frame import drawn, figure_of, panels
+from torchvice.report.style import PALETTE, SMALL, text_width, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,9 +21,13 @@ WIDEST = 1.6  # inches that names may take
 MOST = 40  # rows of a panel; of more pairs the clearest are drawn
 
 
-@paper_style()
+@drawn
 def comparison_figure(
-    models: Sequence[Mapping[str, Any]], differences: Sequence[Mapping[str, Any]], *, title: str = ""
+    models: Sequence[Mapping[str, Any]],
+    differences: Sequence[Mapping[str, Any]],
+    *,
+    title: str = "",
+    axes: Axes | None = None,
 ) -> Figure:
     """VICE of every model above, below the differences of VICE; a difference whose interval leaves out 0 is filled.
 
@@ -39,10 +35,11 @@ def comparison_figure(
         models: rows with `name`, `vice`, `vice_low`, `vice_high`, see `torchvice.measures.Comparison`.
         differences: rows with `first`, `second`, `measure`, `difference`, `low`, `high`; those of `vice` are drawn.
         title: one sentence or less.
+        axes: draw into these, which the two panels share.
 
     Returns:
-        matplotlib Figure, 3.4 inches wide. A model without VICE has a row and no mark; of more than 40 differences the
-        largest are drawn, and the axis says so.
+        matplotlib Figure, that of `axes`, else one 3.4 inches wide. A model without VICE has a row and no mark; of more
+        than 40 differences the largest are drawn, and the axis says so.
 
     Raises:
         ViceError: no model.
@@ -57,17 +54,22 @@ def comparison_figure(
         for r in rows[:MOST]
     ]
     heights = [ROW * (len(above) + 0.5), ROW * (2 * len(below) + 0.5)]
-    lower = heights[1] + BETWEEN if below else 0.0  # what the lower panel takes beneath the upper one
-    figure = column_figure(BELOW + lower + heights[0], title=title)
     left = 0.1 + max(text_width(_shown(line), SMALL) for lines, *_ in above + below for line in lines)
-    width = COLUMN - left - 0.14
-    _panel(place_axes(figure, left, BELOW + lower, width, heights[0]), above, "VICE, 95 % interval")
-    if below:
+    upper, *lower = panels(
+        heights if below else heights[:1],
+        axes=axes,
+        between=BETWEEN,
+        below=BELOW,
+        left=left,
+        right=0.14,
+        title=title,
+    )
+    _panel(upper, above, "VICE, 95 % interval")
+    for panel in lower:
         more = f" (the largest {MOST} of {len(rows)})" if len(rows) > MOST else ""
-        axes = place_axes(figure, left, BELOW, width, heights[1])
-        _panel(axes, below, f"paired difference of VICE{more}")
-        axes.axvline(0, color=PALETTE["ink"], lw=0.6, ls=(0, (4, 2)), zorder=1)
-    return figure
+        _panel(panel, below, f"paired difference of VICE{more}")
+        panel.axvline(0, color=PALETTE["ink"], lw=0.6, ls=(0, (4, 2)), zorder=1)
+    return figure_of(upper)
 
 
 def _apart(low: float | None, high: float | None) -> bool:
@@ -99,7 +101,8 @@ def _panel(axes: Axes, rows: Sequence[Row], label: str) -> None:
             zorder=3,
         )
     axes.set(ylim=(len(rows) - 0.5, -0.75), yticks=range(len(rows)), xlabel=label)
-    axes.set_yticklabels(["\n".join(map(_shown, lines)) for lines, *_ in rows])
+    for text in axes.set_yticklabels(["\n".join(map(_shown, lines)) for lines, *_ in rows]):
+        text.set_parse_math(False)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.08)

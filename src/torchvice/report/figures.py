@@ -16,16 +16,15 @@ from torchvice.metrics.bands import NullBand
 from torchvice.metrics.binning import equal_count_means
 from torchvice.metrics.calibration import Reliability
 from torchvice.report.calibration import consistency_bars, consistency_key
+from torchvice.report.frame import drawn, figure_of, panels
 from torchvice.report.style import (
     COLUMN,
     MARGIN,
     PALETTE,
     SMALL,
-    column_figure,
     line_height,
     number,
     paper_style,
-    place_axes,
     text_width,
     wrapped,
 )
@@ -59,7 +58,7 @@ def _beyond(fractions: np.ndarray) -> bool:
     return bool((np.abs(fractions - 0.5) > 0.5 + ROUNDING).any())
 
 
-@paper_style()
+@drawn
 def vice_diagram(
     loss: ArrayLike,
     ji: ArrayLike,
@@ -68,6 +67,7 @@ def vice_diagram(
     bins: int = 300,
     title: str = "",
     subtitle: str = "",
+    axes: Axes | None = None,
 ) -> Figure:
     """The VICE diagram: images sorted by loss, in equal-count bins; the mean JI score as a line over loss bars.
 
@@ -79,9 +79,11 @@ def vice_diagram(
         bins: at most so many, and at most one for five images.
         title: one sentence or less.
         subtitle: smaller, below the title.
+        axes: draw into these, which hold the loss; the JI score is on their twin.
 
     Returns:
-        matplotlib Figure, 3.4 inches wide: its first axes hold the loss, the second the JI score.
+        matplotlib Figure, that of `axes`; else one 3.4 inches wide: its first axes hold the loss, the second the JI
+        score.
 
     Raises:
         ViceError: lengths differ, no image with a loss, an infinite loss, or a score outside its range.
@@ -107,15 +109,21 @@ def vice_diagram(
 
     counts = {"JI undefined": int(np.isnan(scores).sum()), "no loss": left_out}
     label = _counted("images by increasing loss, %", n, counts, COLUMN - 2 * MARGIN)
-    below = BELOW + label.count("\n") * line_height(SMALL)
-    figure = column_figure(1.5 + below, title=title, subtitle=subtitle, box=[_said("VICE", vice)])
     ticks = _ticks(min(mean_loss.min(), 0), max(mean_loss.max(), 0) or 1, 5)
-    left = _left_of(ticks)
-    axes = place_axes(figure, left, below, COLUMN - left - LEFT, 1.5)
-    _loss_bars(axes, mean_loss, edges, ticks)
-    _ji_line(axes, mean_ji, (edges[:-1] + edges[1:]) / 2)
-    axes.set_xlabel(label)
-    return figure
+    (panel,) = panels(
+        [1.5],
+        axes=axes,
+        below=BELOW + label.count("\n") * line_height(SMALL),
+        left=_left_of(ticks),
+        right=LEFT,
+        title=title,
+        subtitle=subtitle,
+        box=[_said("VICE", vice)],
+    )
+    _loss_bars(panel, mean_loss, edges, ticks)
+    _ji_line(panel, mean_ji, (edges[:-1] + edges[1:]) / 2)
+    panel.set_xlabel(label)
+    return figure_of(panel)
 
 
 def _counted(label: str, n: int, counts: Mapping[str, int], width: float) -> str:
@@ -171,7 +179,7 @@ def _ji_line(below: Axes, mean_ji: np.ndarray, centres: np.ndarray) -> None:
     axes.tick_params(axis="y", labelcolor=PALETTE["blue"])
 
 
-@paper_style()
+@drawn
 def reliability_diagram(
     reliability: Reliability,
     *,
@@ -181,6 +189,7 @@ def reliability_diagram(
     ece_label: str = "ECE-ML",
     title: str = "",
     band: NullBand | None = None,
+    axes: Axes | None = None,
 ) -> Figure:
     """The reliability diagram: images per bin of confidence above; below, accuracy and its gap to the confidence.
 
@@ -194,9 +203,11 @@ def reliability_diagram(
         title: one sentence or less.
         band: of the same probabilities and bins: where the accuracy of a calibrated model's bin lies, as a line in the
             middle of the bin, and its calibration error in the box.
+        axes: draw into these, which hold the accuracy; the counts take a fifth of their height.
 
     Returns:
-        matplotlib Figure, 3.4 inches wide: its first axes hold the counts, the second the accuracy.
+        matplotlib Figure, that of `axes`; else one 3.4 inches wide: its first axes hold the counts, the second the
+        accuracy.
 
     Raises:
         ViceError: `accuracy` or `ece` outside [0, 1], or a band of other bins.
@@ -208,12 +219,15 @@ def reliability_diagram(
 
     _inside("accuracy", accuracy, 0, 1)
     _inside("ece", ece, 0, 1)
-    counts_height, bars_height, between = 0.45, 1.75, 0.13
     ticks = _ticks(0, int(reliability.count.max()) or 1, 2, whole=True)
     left = _left_of(ticks)
-    width = COLUMN - left - RIGHT
-    figure = column_figure(
-        bars_height + between + counts_height + BELOW,
+    above, below = panels(
+        [0.45, 1.75],
+        axes=axes,
+        between=0.13,
+        below=BELOW,
+        left=left,
+        right=RIGHT,
         title=title,
         box=[_said(accuracy_label, accuracy), _said(ece_label, ece), *_calibrated(band)],
         keys=[
@@ -222,15 +236,13 @@ def reliability_diagram(
             *([consistency_key(band)] if band is not None else []),
         ],
     )
-    above = place_axes(figure, left, BELOW + bars_height + between, width, counts_height)
-    below = place_axes(figure, left, BELOW, width, bars_height)
     _count_bars(above, reliability, ticks)
     _accuracy_bars(below, reliability)
     if band is not None:
         consistency_bars(below, (reliability.edges[:-1] + reliability.edges[1:]) / 2, band)
     below.set_ylabel(accuracy_label)
-    below.set_xlabel(_counted("confidence", reliability.n, {"in no bin": reliability.outside}, width))
-    return figure
+    below.set_xlabel(_counted("confidence", reliability.n, {"in no bin": reliability.outside}, COLUMN - left - RIGHT))
+    return figure_of(below)
 
 
 def _count_bars(axes: Axes, reliability: Reliability, ticks: Sequence[float]) -> None:
@@ -267,8 +279,10 @@ def _calibrated(band: NullBand | None) -> list[str]:
     return [] if band is None or band.low != band.low else [f"calibrated: {number(band.low)} to {number(band.high)}"]
 
 
-@paper_style()
-def threshold_curve(curves: Mapping[str, tuple[ArrayLike, ArrayLike, float | None]], *, title: str = "") -> Figure:
+@drawn
+def threshold_curve(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike, float | None]], *, title: str = "", axes: Axes | None = None
+) -> Figure:
     """Mean IoU against the threshold of the map, with the best threshold marked and written out.
 
     Args:
@@ -276,9 +290,10 @@ def threshold_curve(curves: Mapping[str, tuple[ArrayLike, ArrayLike, float | Non
             where NaN leaves a gap; and the best threshold or None. A best threshold between two of the curve is
             marked on the line between them.
         title: one sentence or less.
+        axes: draw into these.
 
     Returns:
-        matplotlib Figure, 3.4 inches wide, with a legend where there is more than one curve.
+        matplotlib Figure, that of `axes`, else one 3.4 inches wide; with a legend where there is more than one curve.
 
     Raises:
         ViceError: no curve or more than three, lengths differ, thresholds that do not increase, a mean IoU outside
@@ -306,13 +321,13 @@ def threshold_curve(curves: Mapping[str, tuple[ArrayLike, ArrayLike, float | Non
         )
         for label, (colour, dashes, marker) in zip(labels, CURVES, strict=False)
     ]
-    figure = column_figure(1.5 + BELOW, title=title, box=[] if several else said[0], keys=keys if several else ())
-    axes = place_axes(figure, LEFT, BELOW, COLUMN - LEFT - RIGHT, 1.5)
+    heading: dict[str, Any] = {"keys": keys} if several else {"box": said[0]}
+    (panel,) = panels([1.5], axes=axes, below=BELOW, left=LEFT, right=RIGHT, title=title, **heading)
     for (t, mean_iou, best, at_best), (colour, dashes, marker) in zip(checked.values(), CURVES, strict=False):
-        axes.plot(t, mean_iou, lw=1.2, color=PALETTE[colour], ls=dashes)
+        panel.plot(t, mean_iou, lw=1.2, color=PALETTE[colour], ls=dashes)
         if best is not None and at_best is not None:
-            axes.plot([best, best], [0, at_best], color=PALETTE[colour], lw=0.6, ls=(0, (1, 1.5)))
-            axes.plot(
+            panel.plot([best, best], [0, at_best], color=PALETTE[colour], lw=0.6, ls=(0, (1, 1.5)))
+            panel.plot(
                 [best],
                 [at_best],
                 ls="",
@@ -326,11 +341,11 @@ def threshold_curve(curves: Mapping[str, tuple[ArrayLike, ArrayLike, float | Non
     tops = [np.nanmax(c[1]) for c in checked.values() if not np.isnan(c[1]).all()]
     ends = [end for c in checked.values() for end in (c[0][0], c[0][-1])]
     room = 0.02 * (max(ends) - min(ends)) or 0.05
-    axes.set(xlim=(min(ends) - room, max(ends) + room), ylim=(0, 1.1 * max(tops, default=0) or 1))
-    axes.set(xlabel="threshold of the map", ylabel="mean IoU")
-    axes.xaxis.set_major_formatter(_plain)
-    axes.yaxis.set_major_formatter(_plain)
-    return figure
+    panel.set(xlim=(min(ends) - room, max(ends) + room), ylim=(0, 1.1 * max(tops, default=0) or 1))
+    panel.set(xlabel="threshold of the map", ylabel="mean IoU")
+    panel.xaxis.set_major_formatter(_plain)
+    panel.yaxis.set_major_formatter(_plain)
+    return figure_of(panel)
 
 
 def _checked_curve(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +205,17 @@ class Samples:
         frame["targets"] = [np.flatnonzero(row).tolist() for row in images.targets]
         frame["logits"] = list(images.logits)
         return pd.DataFrame(frame)
+
+    def __repr__(self) -> str:
+        explanations = len(self.manifest["explanations"])
+        rows = f"{len(self.images)} rows of images, {len(self.regions)} of regions"
+        return f"Samples({rows}, {len(self.classes)} classes, {explanations} explanations)"
+
+    def _repr_html_(self) -> str:
+        """A notebook shows what the table holds."""
+        # By name, and only when a notebook asks: the report stands above this room.
+        html: str = import_module("torchvice.report.notebook").samples_html(self)
+        return html
 
     @staticmethod
     def load(folder: str | os.PathLike[str]) -> Samples:

@@ -1,0 +1,166 @@
+"""What measures and a table look like in a notebook: HTML that brings all it needs, every text escaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["measures_html", "samples_html"]
+
+DASH = "–"
+DPI = 110
+MOST_CLASSES = 12
+FAINT = "opacity:.7;font-size:90%"  # no colour: notebooks are light or dark
+
+
+def measures_html(measures: Any, rows: Sequence[tuple[str, str, str]]) -> str:
+    """The measures of both protocols side by side, the controls, and the VICE diagram.
+
+    Args:
+        measures: a `torchvice.Measures`.
+        rows: a name and the paths of both columns, see `torchvice.measures.overview`.
+
+    Returns:
+        HTML. An undefined number is a dash whose title is the reason; a number that must be read with care has a
+        question mark whose title says why.
+    """
+    body = []
+    for name, *paths in rows:
+        cells = [" / ".join(_cell(measures, path) for path in cell.split()) for cell in paths]
+        if any(cells):
+            body.append([escape(name), *cells])
+    parts = [
+        f"<p><b>Measures</b> of {measures.images} images</p>",
+        _table(["", "paper", "strict"], body),
+        _controls(measures),
+        _sentences(f"{count} {reason}" for reason, count in measures.excluded.items()),
+        _diagram(measures),
+    ]
+    return "<div>" + "".join(parts) + "</div>"
+
+
+def _cell(measures: Any, path: str) -> str:
+    value = measures.value(path)
+    if value != value:
+        reason = measures.undefined.get(path, "")
+        return f'<span title="{escape(reason)}" aria-label="undefined: {escape(reason)}">{DASH}</span>'
+    limits = measures.intervals.get(path) or {}
+    text = f"{value:.4f}{_span(limits)}"
+    if limits.get("reliable") is False:
+        text += f' <span title="{escape(measures.notes.get(path, "The interval is not reliable."))}">?</span>'
+    return text
+
+
+def _span(limits: Mapping[str, Any]) -> str:
+    low, high = limits.get("low"), limits.get("high")
+    if low is None or high is None or not np.isfinite([low, high]).all():
+        return ""
+    level = f"{limits.get('level', 0.95):.0%}".replace("%", " %")
+    return f' <span style="{FAINT}" title="{level} interval">({low:.2f} to {high:.2f})</span>'
+
+
+def _controls(measures: Any) -> str:
+    rows = [
+        [
+            escape(name),
+            *(DASH if row[key] is None else f"{row[key]:.3f}" for key in ("vice", "ji")),
+            DASH if row["difference"] is None else f"{row['difference']:.3f}{_span(row)}",
+            {True: "above", False: "not above", None: ""}[row["beaten"]],
+        ]
+        for name, row in measures.controls.items()
+    ]
+    if not rows:
+        return ""
+    heads = ["control", "VICE", "map quality", "difference of VICE", ""]
+    note = [measures.notes["controls"]] if "controls" in measures.notes else []
+    return "<p>Does it beat maps that know nothing?</p>" + _table(heads, rows) + _sentences(note)
+
+
+def _diagram(measures: Any) -> str:
+    """The VICE diagram, where there is something to draw."""
+    from torchvice.report.figures import vice_diagram
+
+    loss, ji = measures.diagrams.loss, measures.diagrams.ji
+    if loss is None or ji is None or not np.isfinite(loss).any():
+        return ""
+    value = measures.paper["vice"]
+    said = "undefined" if value != value else f"{value:.3f}"
+    return _picture(vice_diagram(loss, ji, value), f"VICE diagram of paper, VICE {said}")
+
+
+def _picture(figure: Figure, words: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="{escape(words)}" src="data:image/png;base64,{content}">'
+
+
+def samples_html(samples: Any) -> str:
+    """What a table of samples holds: images, classes, where they come from, and its explanations.
+
+    Args:
+        samples: a `torchvice.Samples`.
+    """
+    images, manifest = samples.images, samples.manifest
+    count = len(np.unique(images.image_id.astype(str)))
+    masked = len(np.unique(images.image_id[images.has_mask.astype(bool)].astype(str)))
+    names = list(samples.classes)
+    shown = ", ".join(names[:MOST_CLASSES]) + (" …" if len(names) > MOST_CLASSES else "")
+    data = manifest.get("dataset", {})
+    source = " ".join(str(data[key]) for key in ("root", "split") if data.get(key))
+    facts = [
+        ("images", f"{count}, {masked} with a mask"),
+        ("classes", f"{len(names)}: {shown}"),
+        ("targets", manifest["targets"]),
+        ("dataset", source or "unknown"),
+        ("model", (manifest.get("made_by") or {}).get("network") or manifest.get("model", {}).get("type", "unknown")),
+        ("views", ", ".join(sorted(set(images.view.tolist())))),
+    ]
+    parts = [
+        "<p><b>Samples</b>: the table of an assessment</p>",
+        _table(None, [[f"<b>{name}</b>", escape(str(value))] for name, value in facts], align="left"),
+        _explanations(samples),
+    ]
+    return "<div>" + "".join(parts) + "</div>"
+
+
+def _explanations(samples: Any) -> str:
+    of = samples.regions.explanation
+    uses = {entry["explanation"]: name for name, entry in samples.manifest["protocols"].items()}
+    rows = []
+    for name, settings in samples.manifest["explanations"].items():
+        here = of == name
+        status = samples.regions.status[here]
+        maps = int((status != "none").sum())
+        odd = [
+            f"{int((status == kind).sum())} {kind}" for kind in ("zero", "constant", "nan") if (status == kind).any()
+        ]
+        role = f"{settings.get('role', '')} of {uses[name]}" if name in uses else settings.get("role", "")
+        rows.append([escape(name), escape(str(role)), str(maps), escape(", ".join(odd))])
+    return _table(["explanation", "role", "maps", "of these"], rows, align="left") if rows else ""
+
+
+def _sentences(lines: Iterable[str]) -> str:
+    return "".join(f'<p style="{FAINT};margin:0">{escape(line)}</p>' for line in lines)
+
+
+def _table(heads: Sequence[str] | None, rows: Sequence[Sequence[str]], align: str = "right") -> str:
+    """A table; heads are escaped, the cells are HTML already. The first column stands at the left."""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        sides = ["left", *[align] * (len(cells) - 1)]
+        return "".join(
+            f'<{tag} style="text-align:{side}">{cell}</{tag}>' for side, cell in zip(sides, cells, strict=True)
+        )
+
+    head = "" if heads is None else f"<thead><tr>{line([escape(text) for text in heads], 'th')}</tr></thead>"
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
+    return f"<table>{head}<tbody>{body}</tbody></table>"

@@ -1,0 +1,150 @@
+"""The documentation: every command in it exists, every page is reached, and the site builds without a warning."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from torchvice.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.ipynb")])
+API = {  # the page of every package, and what it shows
+    "torchvice": "torchvice",
+    "torchvice.metrics": "metrics",
+    "torchvice.explain": "explain",
+    "torchvice.measures": "measures",
+    "torchvice.samples": "samples",
+    "torchvice.data": "data",
+    "torchvice.report": "report",
+}
+# The flags of the original's own documentation, by step.
+ORIGINAL = [
+    *("train_multi_scale", "gen_mask_for_multi_crop", "network", "session_name", "optimizer.lr", "crop_size"),
+    *("weights", "infer_list", "eval_list", "fignote", "--options", "--list", "--predict_dir", "--gt_dir"),
+    *("--comment", "--type", "--curve", "--dir_csv", "--plot_title"),
+]
+
+
+def blocks(text: str) -> list[str]:
+    """The commands `vice ...` in blocks of code, one a line, without comments."""
+    found = []
+    for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            command = line.strip().removeprefix("$ ")
+            if command.startswith("vice "):
+                found.append(command)
+    return found
+
+
+def mentions(text: str) -> list[str]:
+    """The commands `vice ...` in running text."""
+    outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [" ".join(found.split()) for found in re.findall(r"`(vice [^`]+)`", outside)]
+
+
+def commands() -> list[tuple[str, str, bool]]:
+    found = []
+    for page in PAGES:
+        text, name = page.read_text(encoding="utf-8"), str(page.relative_to(ROOT))
+        found += [(name, command, True) for command in blocks(text)]
+        found += [(name, command, False) for command in mentions(text)]
+    return found
+
+
+def parsed(command: str, whole: bool) -> str:
+    """What is wrong with a command, or nothing. A mention may leave out what the command needs."""
+    room: Any = typer.main.get_command(app)
+    words = shlex.split(command, comments=True)[1:]
+    while hasattr(room, "commands") and words and not words[0].startswith("-"):
+        if words[0] not in room.commands:
+            return f"no command {words[0]!r}"
+        room = room.commands[words.pop(0)]
+    if not whole and not words:
+        return ""
+    try:
+        room.make_context("vice", list(words))
+    except Exception as error:  # typer's own click or click's, as the version has it
+        if type(error).__name__ == "Exit" or (not whole and type(error).__name__ == "MissingParameter"):
+            return ""
+        return f"{type(error).__name__}: {getattr(error, 'message', error)}"
+    return ""
+
+
+@pytest.mark.parametrize(("page", "command", "whole"), commands())
+def test_every_command_in_the_docs_parses(page: str, command: str, whole: bool) -> None:
+    # An ellipsis stands for words that the reader fills in: a value, or nothing.
+    wrong = parsed(command, whole) and parsed(command.replace(" ...", ""), whole)
+    assert not wrong, f"{page}: {command}"
+
+
+def test_the_parser_finds_what_is_wrong() -> None:
+    assert parsed("vice report runs/x", True) in ("", "no command 'report'")
+    assert "no command" in parsed("vice nothing runs/x", True)
+    assert "--nonsense" in parsed("vice measure runs/x --nonsense", True)
+    assert parsed("vice measure", True).startswith("MissingParameter")
+    assert not parsed("vice measure", False)
+    assert parsed("vice assess --protocol neither", False)
+    assert not parsed("vice assess runs/x --protocol strict  # half the price", True)
+
+
+def test_the_navigation_has_every_page_once() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    named = re.findall(r"(\S+\.(?:md|ipynb))$", text.partition("\nnav:")[2], re.MULTILINE)
+    on_disk = {str(path.relative_to(DOCS)) for ending in ("md", "ipynb") for path in DOCS.rglob(f"*.{ending}")}
+    assert len(named) == len(set(named))
+    assert set(named) == on_disk
+
+
+def test_nothing_is_fetched_for_a_page() -> None:
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert settings["strict"] is True
+    assert settings["theme"]["font"] is False
+    assert "repo_url" not in settings  # the theme would ask the host for its stars
+
+
+def test_the_page_on_the_original_names_every_flag_of_it() -> None:
+    page = (DOCS / "original-scripts.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")]
+    for flag in ORIGINAL:
+        assert any(re.search(rf"(?<![\w.-]){re.escape(flag)}\b", row) for row in rows), flag
+
+
+def test_every_step_has_the_options_of_its_command() -> None:
+    for name in ("data digits", "train", "explain", "evaluate", "assess", "measure", "compare"):
+        page = (DOCS / "steps" / f"{name.split()[0]}.md").read_text(encoding="utf-8")
+        assert f"<!-- options: {name} -->" in page
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_asks_for_nothing(tmp_path: Path) -> None:
+    for package in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(package, reason="the extra `docs` is not installed")
+    program = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path)]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(program, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        asked = re.findall(r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+", text)
+        assert not [tag for tag in asked if "canonical" not in tag], page.name
+    for package, page in API.items():
+        text = (tmp_path / "api" / f"{page}.html").read_text(encoding="utf-8")
+        shown = set(re.findall(r'id="?([\w.]+)"?', text))
+        for name in importlib.import_module(package).__all__:
+            constant = name.isupper() or name in ("__version__", "metrics")
+            # A function of its module's name is on the page under both.
+            assert constant or shown & {f"{package}.{name}", f"{package}.{name}.{name}"}, f"{package}.{name}"
+    assert "--batch-size N" in (tmp_path / "steps" / "assess.html").read_text(encoding="utf-8")
