@@ -201,6 +201,13 @@ def test_keys_go_through_the_cases_and_leave_a_search_alone(opened: Watched) -> 
     assert (page.wait_for_timeout(50), current(page))[1] == order[0]
     page.keyboard.press("k")
     assert (page.wait_for_timeout(50), current(page))[1] == order[0]  # before the first there is none
+    page.locator("#list").focus()
+    page.keyboard.press("ArrowDown")
+    assert (page.wait_for_timeout(50), current(page))[1] == order[1]
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    assert (page.wait_for_timeout(50), current(page))[1] == order[0]
+    assert page.evaluate("document.activeElement.id") == "case"
     labels = page.locator(".labels button").all_inner_texts()
     here = labels.index(order[0][1])
     page.keyboard.press("l")
