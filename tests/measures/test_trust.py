@@ -260,6 +260,43 @@ def test_few_images_are_no_error() -> None:
         assert found.images == images
 
 
+def test_the_measures_name_the_strongest_of_every_quadrant() -> None:
+    strongest = FOUND.quadrants["strongest"]["right_elsewhere"]
+    assert [row["strength"] for row in strongest] == sorted((row["strength"] for row in strongest), reverse=True)
+    for row in strongest:
+        pair = (PAIRS.image_id == row["image_id"]) & (PAIRS.class_index == int(row["class"].removeprefix("class")))
+        assert row["quality"] == PAIRS.quality[pair][0] < 0.3
+        assert row["probability"] > 0.5
+
+
+def altered(**columns: np.ndarray) -> Samples:
+    table = simulated(30, seed=8)
+    images = replace(table.images, **columns)
+    masked = images.image_id[images.has_mask].astype(str)
+    regions = table.regions.where(np.isin(table.regions.image_id.astype(str), masked))
+    return Samples(table.manifest, images, regions, table.maps)
+
+
+TARGETS = simulated(30, seed=8).images.targets
+DEGENERATE = {
+    "one class": simulated(30, classes=1),
+    "no positive label": altered(targets=np.zeros_like(TARGETS)),
+    "a class that never occurs": altered(targets=TARGETS * np.array([0, 1, 1, 1], np.uint8)),
+    "no mask": altered(has_mask=np.zeros(30, bool)),
+    "equal logits": altered(logits=np.zeros((30, 4), np.float32)),
+    "saturated logits": altered(logits=np.full((30, 4), 200, np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_tables_have_a_reason_for_every_null(name: str) -> None:
+    found = measure(DEGENERATE[name], replicates=30)
+    content = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    for section in ("paper", "strict", "localisation", "sensitivities", "quality"):
+        for key, value in content[section].items():
+            assert value is not None or f"{section}.{key}" in content["undefined"], f"{name}: {section}.{key}"
+
+
 def test_the_value_at_a_path() -> None:
     assert FOUND.value("strict.vice") == FOUND.strict["vice"]
     with pytest.raises(ViceError, match=r"Did you mean `strict\.vice`"):
@@ -276,3 +313,25 @@ def test_scaling_is_fitted_on_another_split() -> None:
     assert found["scaled"]["fitted_on"]["images"] == 150
     with pytest.raises(ViceError, match="share 200 images"):
         measure(TABLE, replicates=0, calibrate_on=TABLE)
+
+
+def test_a_planted_shortcut_is_found() -> None:
+    # Class 0 is given away by something beside the object: the model is sure of it, and its maps lie elsewhere.
+    plain = simulated(200, seed=5)
+    rows = (plain.regions.label == 1)[:, None]
+    moved = replace(plain.regions, intersection=np.where(rows, 0, plain.regions.intersection))
+    sure = plain.images.logits.copy()
+    sure[:, 0] = np.where(plain.images.targets[:, 0] == 1, np.abs(sure[:, 0]) + 3, sure[:, 0])
+    images = replace(plain.images, logits=sure)
+    shortcut = Samples(plain.manifest, images, moved, plain.maps)
+    before, after = measure(plain, replicates=0), measure(shortcut, replicates=0)
+    assert after.classes[0]["average_precision"] >= before.classes[0]["average_precision"]
+    assert after.classes[0]["iou"] == 0
+    assert after.strict["vice"] < before.strict["vice"] - 0.2
+    assert after.sensitivities["within_class"] > after.strict["vice"] + 0.2  # the others are as consistent as before
+    elsewhere = [m.quadrants["counts"]["right_elsewhere"] for m in (before, after)]
+    assert elsewhere[1] >= elsewhere[0] + (PAIRS.class_index == 0).sum() // 2
+    from torchvice.measures import compare
+
+    said = compare({"plain": plain, "shortcut": shortcut}, replicates=200).sentences[0]
+    assert "plain is more consistent than shortcut" in said

@@ -158,7 +158,8 @@ def compare(
     replicates: int = typer.Option(2000, "--replicates", min=100, help="Of the bootstrap over images."),
     seed: int = SEED,
     json: Path | None = JSON,
-    figures: Path | None = typer.Option(None, "--figures", help="Folder of the diagram; none without it."),
+    figures: Path = typer.Option(Path("comparison"), "--figures", help="Folder of the diagram."),
+    no_figures: bool = typer.Option(False, "--no-figures", help="Numbers only."),
 ) -> None:
     """Which model is more consistent, on the same images, and whether the difference is real."""
     from torchvice.files import write_json
@@ -169,7 +170,7 @@ def compare(
     written: list[Path] = []
     if json:
         written.append(write_json(json, found.to_json()))
-    if figures:
+    if not no_figures:
         draw_comparison(found, figures)
         written.append(figures)
     if written:

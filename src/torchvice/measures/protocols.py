@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from torchvice.measures.consistency import Subject, put_consistency_of_pairs, pu
 from torchvice.measures.inference import LEVEL, Inference
 from torchvice.measures.others import put_other_explanations
 from torchvice.measures.pairs import true_pairs
-from torchvice.measures.quadrants import quadrants_of
+from torchvice.measures.quadrants import QUADRANTS, quadrants_of
 from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.sheet import (
     PAPER,
@@ -45,6 +46,8 @@ from torchvice.metrics.weighted_ap import MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
 
 __all__ = ["measure", "paper_ji", "strict_loss", "strict_probabilities", "subject_of", "threshold_index"]
+
+STRONGEST = 20  # pairs of each quadrant that the measures name
 
 
 def measure(
@@ -112,12 +115,33 @@ def _put_trust(samples: Samples, sheet: Sheet, quality: str, inference: Inferenc
     """How far VICE may be trusted: intervals, sensitivities, controls, quadrants."""
     subject = subject_of(samples, quality)
     sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
-    sheet.parts["quadrants"] = quadrants_of(replace(subject.pairs, quality=subject.quality)).to_json()
+    sheet.parts["quadrants"] = _quadrants(subject)
     put_consistency_of_pairs(sheet, subject, inference)
     put_threshold_free(sheet, subject, inference)
     settings = samples.manifest["explanations"][samples.manifest["protocols"]["strict"]["explanation"]]
     put_normalisations(sheet, subject, settings.get("normalisation", ""), inference)
     put_other_explanations(sheet, samples, subject, inference)
+
+
+def _quadrants(subject: Subject) -> dict[str, Any]:
+    """Cut-offs, counts, and of each quadrant the pairs that belong there most strongly."""
+    pairs = replace(subject.pairs, quality=subject.quality)
+    found = quadrants_of(pairs)
+    p = sigmoid(pairs.logit.astype(float))
+    strongest = {
+        quadrant: [
+            {
+                "image_id": str(pairs.image_id[row]),
+                "class": subject.classes[pairs.class_index[row]],
+                "strength": float(found.strength[row]),
+                "probability": float(p[row]),
+                "quality": float(pairs.quality[row]),
+            }
+            for row in found.strongest(quadrant)[:STRONGEST].tolist()
+        ]
+        for quadrant in QUADRANTS
+    }
+    return {**found.to_json(), "strongest": strongest}
 
 
 def subject_of(samples: Samples, quality: str = "ji") -> Subject:
