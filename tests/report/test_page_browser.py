@@ -15,9 +15,9 @@ from pages import CHROMIUM, SWITCHES, Watched, page_of, pictures, shown
 
 from tables import scenes, table_of
 from torchvice.interop import LegacyTable, bilinear
-from torchvice.measures import measure_table, quadrants_of, true_pairs
+from torchvice.measures import measure, measure_table, quadrants_of, true_pairs
 from torchvice.report import Shown, write_page
-from torchvice.report.rows import cases_of, common_cases, disagreement
+from torchvice.report.rows import cases_of, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
 from torchvice.samples import Samples
 
@@ -172,18 +172,15 @@ def test_a_lasso_selects_what_is_inside_and_can_be_taken_away(opened: Watched) -
     page, dots = opened.page, points(opened.page)
     middle = float(np.median([dot["x"] for dot in dots])) + 0.5
     box = page.locator("#scatter svg").bounding_box()
-    corners = [
-        (box["x"] + 2, box["y"] + 2),
-        (middle, box["y"] + 2),
-        (middle, box["y"] + box["height"] - 2),
-        (box["x"] + 2, box["y"] + box["height"] - 2),
-    ]
+    right, low = box["x"] + box["width"] - 2, box["y"] + box["height"] - 2
+    # The right half: a ray from a point at the left crosses the loop twice.
+    corners = [(right, box["y"] + 2), (middle, box["y"] + 2), (middle, low), (right, low)]
     page.mouse.move(*corners[0])
     page.mouse.down()
     for corner in [*corners[1:], corners[0]]:
         page.mouse.move(*corner, steps=3)
     page.mouse.up()
-    expected = sorted((dot["id"], dot["label"]) for dot in dots if dot["x"] < middle)
+    expected = sorted((dot["id"], dot["label"]) for dot in dots if dot["x"] > middle)
     assert 0 < len(expected) < len(dots)
     assert sorted(found(page)) == expected
     assert f"{len(expected)} pairs selected" in page.locator("#lasso-said").inner_text()
@@ -204,6 +201,13 @@ def test_keys_go_through_the_cases_and_leave_a_search_alone(opened: Watched) -> 
     assert (page.wait_for_timeout(50), current(page))[1] == order[0]
     page.keyboard.press("k")
     assert (page.wait_for_timeout(50), current(page))[1] == order[0]  # before the first there is none
+    page.locator("#list").focus()
+    page.keyboard.press("ArrowDown")
+    assert (page.wait_for_timeout(50), current(page))[1] == order[1]
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    assert (page.wait_for_timeout(50), current(page))[1] == order[0]
+    assert page.evaluate("document.activeElement.id") == "case"
     labels = page.locator(".labels button").all_inner_texts()
     here = labels.index(order[0][1])
     page.keyboard.press("l")
@@ -539,3 +543,39 @@ def test_the_data_is_json_that_no_markup_can_leave(twelve: tuple[Path, Samples])
         assert "<" not in content
         assert content.isascii()
         json.loads(content)
+
+
+@pytest.mark.slow
+def test_fifteen_hundred_images_with_all_their_cases(watched: Watched, tmp_path: Path) -> None:
+    made = scenes(1500)
+    samples = table_of(made)
+    model = Shown("toy", measure(samples, replicates=0), cases_of(samples))
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (4, 256, 192, 3)).astype(np.uint8)  # the worst that a photograph can be
+    file = write_page(tmp_path / "report.html", model, lambda name: (noise[hash(name) % 4], None))
+    assert file.stat().st_size < 25e6
+    order = list(strongest_first([model.cases]))
+    last = str(model.cases.image_id[order[-1]])
+    page = watched.open(file, f"#case={last}")  # its picture is the last of the file
+    watched.settled()
+    assert page.locator("#case h3").inner_text() == last
+    page.wait_for_selector("#case .views img")
+    total = len(model.cases.entry_image)
+    assert page.locator("#found").inner_text().startswith(f"{total:,} cases of 1,500 images")
+    for quadrant in range(4):
+        count = int((model.cases.quadrant == quadrant).sum())
+        page.locator("#f-quadrant").select_option(str(quadrant))
+        assert len(found(page)) == count
+    page.locator("#f-clear").click()
+    page.locator("#f-sort").select_option("loss-down")
+    highest = np.nanargmax(model.cases.pair_loss)
+    assert found(page)[0][0] == model.cases.image_id[model.cases.entry_image[highest]]
+    page.locator("#page-on").click()
+    assert page.locator("#page-said").inner_text().startswith("25 to 48")
+    dot = points(page)[700]
+    page.mouse.move(dot["x"], dot["y"])
+    page.wait_for_selector("#tip .view img")
+    page.mouse.click(dot["x"], dot["y"])
+    watched.settled()
+    page.get_by_role("button", name="Images").click()
+    assert page.evaluate("plot.points.x.length") == int((~np.isnan(model.cases.ji)).sum())

@@ -47,6 +47,13 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   KEYS[event.key]();
 });
+byId("list")?.addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (event.key === "Enter" && state.entry >= 0) byId("case").focus();
+  if (!step) return;
+  event.preventDefault();
+  stepBy(step);
+});
 
 function drawFigures() {
   drawScatter();
