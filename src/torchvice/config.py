@@ -144,6 +144,7 @@ class TrainerSettings(Section):
     # VICE and ECE-ML of some images of the selection split, logged after every n-th epoch; 0: never.
     vice_every_n_epochs: int = Field(default=0, ge=0)
     vice_images: int = Field(default=200, ge=3)
+    vice_figures: bool = False
 
     @field_validator("precision", mode="before")
     @classmethod

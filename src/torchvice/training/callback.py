@@ -17,7 +17,9 @@ from torchvice.config import IMAGENET_MEAN, IMAGENET_STD
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
 from torchvice.measures import Measures, measure
+from torchvice.report.diagrams import diagrams_of
 from torchvice.samples import Images, Maps, Regions, Samples
+from torchvice.training.loggers import log_figures
 from torchvice.training.run import same_chance
 from torchvice.views import View, views_of
 
@@ -42,6 +44,7 @@ class ViceCallback(Callback):
         method: as for `torchvice.Explainer`.
         protocols: "paper", "strict" or both. `strict` costs a forward and a short backward pass an image, `paper` three
             passes.
+        figures: give the diagrams to the loggers that show pictures (TensorBoard, W&B) as well, as `vice/NAME`.
         network: the name of the module's attribute that gives logits (N, C).
         view_size, crop, mean, std, batch_size, workers: as for `torchvice.assess`.
 
@@ -72,6 +75,7 @@ class ViceCallback(Callback):
         seed: int = 0,
         method: str = "auto",
         protocols: Sequence[Literal["paper", "strict"]] = ("paper", "strict"),
+        figures: bool = False,
         network: str = "model",
         view_size: int | None = None,
         crop: int | None = None,
@@ -87,7 +91,7 @@ class ViceCallback(Callback):
             raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
         self.dataset, self.every_n_epochs, self.images, self.seed = dataset, every_n_epochs, images, seed
         self.protocols = [name for name in ("paper", "strict") if name in protocols]
-        self.network, self.workers = network, workers
+        self.figures, self.network, self.workers = figures, network, workers
         self._how: dict[str, Any] = {
             "method": method,
             "view_size": view_size,
@@ -127,6 +131,9 @@ class ViceCallback(Callback):
                 if reason and trainer.is_global_zero:
                     warnings.warn(f"{name}/{protocol} is undefined: {reason}", UserWarning, stacklevel=2)
                 pl_module.log(f"{name}/{protocol}", values[name], on_step=False, on_epoch=True, batch_size=1)
+        if self.figures and trainer.is_global_zero:
+            made = {f"vice/{name}": figure for name, figure in diagrams_of(self.measures).items()}
+            log_figures(trainer.loggers, made, trainer.global_step)
 
     def _views(self, pl_module: LightningModule) -> dict[str, View]:
         network = getattr(pl_module, self.network, None)

@@ -48,6 +48,7 @@ RESUMABLE = (
     "trainer.deterministic",
     "trainer.vice_every_n_epochs",
     "trainer.vice_images",
+    "trainer.vice_figures",
 )
 
 
@@ -253,6 +254,7 @@ def _looking(settings: Settings, selection: VocDataset) -> list[Any]:
             selection,
             every_n_epochs=chosen.vice_every_n_epochs,
             images=chosen.vice_images,
+            figures=chosen.vice_figures,
             seed=settings.seed,
             view_size=settings.assess.view_size,
             crop=look.crop,

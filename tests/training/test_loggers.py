@@ -1,0 +1,98 @@
+"""Figures in the logs: what TensorBoard and W&B hold afterwards, read back from their files."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from PIL import Image
+
+from torchvice.config import Settings
+from torchvice.report import vice_diagram
+from torchvice.training.loggers import log_figures, pixels_of
+from torchvice.training.run import train
+
+Make = Callable[..., Settings]
+FIGURE = vice_diagram(np.arange(20.0), np.linspace(1, 0, 20), 0.5)
+
+
+def events(folder: Path) -> Any:
+    """The event files of a folder."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    read = reader.EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    return read.Reload()
+
+
+def picture(event: Any) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB"))
+
+
+def test_pixels_are_those_of_the_saved_figure(tmp_path: Path) -> None:
+    pixels = pixels_of(FIGURE)
+    FIGURE.savefig(tmp_path / "figure.png", dpi=FIGURE.dpi)
+    saved = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB"))
+    np.testing.assert_array_equal(pixels, saved)
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+
+
+def test_tensorboard_keeps_the_figure_and_its_step(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    board = TensorBoardLogger(tmp_path, name="", version="")
+    took = log_figures([CSVLogger(tmp_path / "csv"), board], {"vice/diagram": FIGURE}, step=7)
+    assert took == ["TensorBoardLogger"]
+    board.experiment.close()
+    (event,) = events(tmp_path).Images("vice/diagram")
+    assert event.step == 7
+    np.testing.assert_array_equal(picture(event), pixels_of(FIGURE))
+
+
+def test_a_training_gives_figures_and_numbers_to_tensorboard(settings: Make) -> None:
+    pytest.importorskip("tensorboard")
+    asked = ("trainer.epochs=2", "trainer.vice_every_n_epochs=1", "trainer.vice_images=8", "trainer.vice_figures=true")
+    run = train(settings(*asked), progress=False)
+    read = events(run.logs / "version_0")
+    assert "vice/strict" in read.Tags()["scalars"]
+    assert {"vice/vice", "vice/reliability_strict", "vice/threshold_curve"} <= set(read.Tags()["images"])
+    shown = read.Images("vice/reliability_strict")
+    assert len(shown) == 2
+    assert shown[0].step < shown[1].step
+    assert picture(shown[0]).std() > 5
+
+
+def test_without_being_asked_there_are_no_figures(settings: Make) -> None:
+    pytest.importorskip("tensorboard")
+    run = train(settings("trainer.epochs=1", "trainer.vice_every_n_epochs=1", "trainer.vice_images=8"), progress=False)
+    assert not events(run.logs / "version_0").Tags()["images"]
+
+
+def test_pyplot_is_not_loaded(tmp_path: Path) -> None:
+    import subprocess
+
+    program = (
+        "import sys, numpy as np\n"
+        "from torchvice.report import vice_diagram\n"
+        "from torchvice.training.loggers import pixels_of\n"
+        "pixels_of(vice_diagram(np.arange(9.0), np.linspace(1, 0, 9), None))\n"
+        "print('matplotlib.pyplot' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_wandb_keeps_the_figure_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="the extra `wandb` is not installed")
+    from lightning.pytorch.loggers import WandbLogger
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = WandbLogger(save_dir=tmp_path, project="torchvice", offline=True)
+    assert log_figures([logger], {"vice/diagram": FIGURE}, step=7) == ["WandbLogger"]
+    logger.experiment.finish()
+    (file,) = tmp_path.rglob("media/images/vice/*.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(file).convert("RGB")), pixels_of(FIGURE))
