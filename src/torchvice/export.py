@@ -38,6 +38,7 @@ def write_map_files(
     batch_size: int = 32,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
+    passes: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write the normalised maps of every image's true classes, at the image's size, one file an image.
 
@@ -51,6 +52,7 @@ def write_map_files(
         model, dataset, method, layer, class_map, choices, view_size, crop, mean, std, batch_size, device: as for
             `torchvice.assess`.
         progress: called with (images done, images in all).
+        passes: as for `torchvice.assess`.
 
     Returns:
         How many files were written.
@@ -64,7 +66,14 @@ def write_map_files(
     if file_format not in ("npz", "legacy"):
         raise ViceError(f"`file_format` must be 'npz' or 'legacy', but is {file_format!r}.")
     how: dict[str, Any] = {"view_size": view_size, "crop": crop, "mean": mean, "std": std, "batch_size": batch_size}
-    how |= {"method": method, "layer": layer, "class_map": class_map, "choices": choices, "device": device}
+    how |= {
+        "method": method,
+        "layer": layer,
+        "class_map": class_map,
+        "choices": choices,
+        "device": device,
+        "passes": passes,
+    }
     view = views_of(model, [protocol], **how)[protocol]
     folder = Path(folder)
     _claim(folder, {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)})

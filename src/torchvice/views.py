@@ -359,15 +359,24 @@ def views_of(
     batch_size: int,
     device: str,
     exclusive: bool = False,
+    passes: Callable[[int, int], None] | None = None,
 ) -> dict[str, View]:
     """The view of each protocol, the model moved to the device; arguments as for `torchvice.assess` and `View`.
 
     Raises:
         ViceError: a device that is not there; or as `Explainer`, `strict_view` and `paper_view`.
     """
-    smooth = choices is not None and choices.eigen_smooth
+    chosen = choices or Choices()
+    if layer is not None and chosen.layers:
+        raise ViceError("A layer is named once, but both `layer` and the choice `layers` are given.")
     place = _placed(model, device)
-    explainer = Explainer(model, method, layer=layer, class_map=class_map, eigen_smooth=smooth)
+    common: dict[str, Any] = {"class_map": class_map, "eigen_smooth": chosen.eigen_smooth, "progress": passes}
+    explainer = Explainer(model, method, layer=layer, **common)
+    several = explainer
+    if chosen.layers or chosen.aug_smooth:  # of `strict` alone: `paper` is as published
+        how: dict[str, Any] = {"aug_smooth": chosen.aug_smooth, "scaled": chosen.scaled, "grid": chosen.grid}
+        where: dict[str, Any] = {"layers": chosen.layers} if chosen.layers else {"layer": layer}
+        several = Explainer(model, method, **where, **how, **common)
     pixels: dict[str, Any] = {"mean": list(mean), "std": list(std), "device": place, "exclusive": exclusive}
     views = {}
     for protocol in protocols:
@@ -376,7 +385,7 @@ def views_of(
         if protocol == "paper":
             views[protocol] = paper_view(explainer, crop, batch_size, **pixels)
         else:
-            views[protocol] = strict_view(explainer, view_size, batch_size, choices, **pixels)
+            views[protocol] = strict_view(several, view_size, batch_size, choices, **pixels)
     return views
 
 

@@ -70,6 +70,7 @@ def assess_subject(
     workers: int = 2,
     targets: Any = None,
     progress: Progress | None = None,
+    passes: Progress | None = None,
 ) -> Samples:
     """Steps 2 to 4 in one pass, see `torchvice.assess`.
 
@@ -94,6 +95,7 @@ def assess_subject(
         faithfulness=FaithfulnessChoices.parse(faithfulness) if faithfulness else (),
         made_by=subject.made_by,
         progress=progress,
+        passes=passes,
         **_how(subject, method, layer, choices, device),
     )
 
@@ -109,6 +111,7 @@ def explain_subject(
     choices: Sequence[str] = (),
     device: str = "auto",
     progress: Progress | None = None,
+    passes: Progress | None = None,
 ) -> int:
     """Step 2 as files: the true labels' maps of every image, one file an image; returns how many were written.
 
@@ -123,6 +126,7 @@ def explain_subject(
         protocol=protocol,
         file_format=file_format,
         progress=progress,
+        passes=passes,
         **_how(subject, method, layer, choices, device),
     )
 

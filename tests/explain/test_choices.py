@@ -181,3 +181,39 @@ def test_eigen_smoothing_is_a_choice_of_both_protocols(images):
     assert view.settings["eigen_smooth"] is True
     plain = look(Explainer(model, "gradcam"), images, Choices())[0].full((8, 8))
     assert not np.allclose(dict(view.look(images, TARGETS))[0].full((8, 8)), plain)
+
+
+def of_views(model, choices, **more):
+    from torchvice.views import views_of
+
+    how = {"mean": PIXELS["mean"], "std": PIXELS["std"], "batch_size": 2, "view_size": 64, "crop": 64, "device": "cpu"}
+    how |= {"method": "gradcam", "layer": None, "class_map": None, "choices": choices, **more}
+    return views_of(model, ["paper", "strict"], **how)
+
+
+def test_several_layers_and_looks_are_those_of_the_explainer_and_of_strict_alone(explainer, images):
+    chosen = Choices(layers=("layer3", "layer4"), aug_smooth=True, normalisation="none")
+    views = of_views(explainer.model, chosen)
+    assert views["paper"].explainer.several is None
+    settings = views["strict"].settings
+    assert (settings["layers"], settings["aug_smooth"], settings["grid"]) == (["layer3", "layer4"], True, "finest")
+    pixels = normalise(warp(images[1], 64), PIXELS["mean"], PIXELS["std"])[None]
+    alone = Explainer(explainer.model, "gradcam", layers=["layer3", "layer4"], aug_smooth=True)(pixels, [[1]])
+    seen = dict(views["strict"].look(images, TARGETS))[1]
+    np.testing.assert_allclose(seen.full((64, 64)), upsample(alone.maps, (64, 64)), rtol=1e-4, atol=1e-6)
+
+
+def test_a_layer_is_named_once(explainer):
+    with pytest.raises(ViceError, match="both `layer` and the choice `layers`"):
+        of_views(explainer.model, Choices(layers=("layer3",)), layer="layer4")
+    assert Choices.parse(["layers=layer3, layer4", "aug_smooth=true", "grid=image"]).layers == ("layer3", "layer4")
+    with pytest.raises(ViceError, match="`scaled` must be one of minmax, none"):
+        Choices(scaled="max")
+
+
+def test_methods_of_many_passes_tell_how_many_are_done(explainer, images):
+    told = []
+    view = of_views(explainer.model, None, method="scorecam", passes=lambda done, total: told.append((done, total)))
+    list(view["strict"].look(images[:1], TARGETS[:1]))
+    assert told
+    assert told[-1][0] == told[-1][1] > 1

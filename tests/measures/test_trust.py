@@ -104,6 +104,36 @@ def test_qualities_by_hand() -> None:
         quality_of(PAIRS, "pointings")
 
 
+def test_boxes_and_faithfulness_where_the_table_has_them() -> None:
+    from torchvice.metrics import held_out_box_accuracy, max_box_accuracy, normalised_faithfulness
+
+    rng = np.random.default_rng(4)
+    rows = len(TABLE.regions)
+    columns = {
+        name: rng.random(rows)
+        for name in ("insertion", "deletion", "road", "insertion_random", "deletion_random", "road_random")
+    }
+    columns |= {"p_full": np.full(rows, 0.9), "p_canvas": rng.random(rows) * 0.5, "p_blank": np.full(rows, 0.1)}
+    columns["p_blank"][:7] = 0.88  # nothing to share out
+    columns["box_iou"] = rng.random((rows, len(THRESHOLDS))).astype(np.float32)
+    table = Samples(TABLE.manifest, TABLE.images, replace(TABLE.regions, **columns), TABLE.maps)
+    pairs, found = true_pairs(table), measure(table, replicates=0)
+    regions = pairs.regions
+    assert regions is not None
+    insertion = normalised_faithfulness(regions.insertion, regions.insertion_random, regions.p_full, regions.p_canvas)
+    deletion = normalised_faithfulness(regions.deletion, regions.deletion_random, regions.p_full, regions.p_blank)
+    assert quality_of(pairs, "insertion") == pytest.approx(insertion)
+    assert quality_of(pairs, "deletion") == pytest.approx(-deletion, nan_ok=True)  # less is better
+    known = ~np.isnan(deletion)
+    assert found.sensitivities["vice_deletion"] == pytest.approx(
+        stats.spearmanr(pairs.logit[known], -deletion[known]).statistic
+    )
+    assert f"Undefined for {(~known).sum()} of" in found.notes["localisation.deletion"]
+    assert found.localisation["max_box_accuracy"] == pytest.approx(max_box_accuracy(regions.box_iou).mean)
+    assert found.localisation["box_accuracy"] == pytest.approx(held_out_box_accuracy(regions.box_iou, pairs.fold).mean)
+    assert found.localisation["box_accuracy"] <= found.localisation["max_box_accuracy"]
+
+
 def test_another_quality_is_the_subject_of_everything_beside_the_protocols() -> None:
     found = measure(TABLE, quality="soft_iou", replicates=50)
     assert found.strict == FOUND.strict

@@ -51,6 +51,7 @@ def assess(
     targets: Literal["multilabel", "exclusive"] | None = None,
     made_by: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    passes: Callable[[int, int], None] | None = None,
 ) -> Samples:
     """Steps 2 to 4 in one pass: what the model says of every image, and how well its maps cover the objects.
 
@@ -85,6 +86,7 @@ def assess(
             those of a softmax. None: as the dataset's `exclusive` says, else "multilabel".
         made_by: what else the manifest shall say (a run, a checkpoint); it must be the same when a run goes on.
         progress: called with (done, in all): one an image and explanation.
+        passes: called with (done, in all) by methods that need many passes for a batch.
 
     Returns:
         Samples, read back from `out`.
@@ -106,6 +108,7 @@ def assess(
         "std": std,
         "batch_size": batch_size,
         "exclusive": kind == "exclusive",
+        "passes": passes,
     }
     order = [name for name in ("paper", "strict") if name in protocols]
     views = views_of(

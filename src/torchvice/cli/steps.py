@@ -62,7 +62,8 @@ CHOICE = typer.Option(
     [],
     "--choice",
     help="How strict makes its maps: labels=predicted, scales=0.5,1, mirror=true, view=whole, normalisation=minmax, "
-    "order=normalise-first, combine=sum, eigen_smooth=true; may come several times.",
+    "order=normalise-first, combine=sum, eigen_smooth=true, layers=layer3,layer4, aug_smooth=true; may come several "
+    "times.",
 )
 CHECKPOINT = typer.Option("best", "--checkpoint", help="best, last, or a file.")
 
@@ -124,6 +125,7 @@ def explain(
             choices=choice,
             device=device,
             progress=progress,
+            passes=progress.passes,
         )
     there = len(subject.dataset) - count
     say(f"{maps}: {count} files written" + (f", {there} were there already." if there else "."))
@@ -199,6 +201,7 @@ def assess(
             faithfulness=[text.strip() for text in faithfulness.split(",") if text.strip()],
             targets=None if targets is None else targets.value,
             progress=progress,
+            passes=progress.passes,
         )
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
     from torchvice.explain import Method
 
-__all__ = ["console", "number", "print_methods", "progress_bar", "say"]
+__all__ = ["Advance", "console", "number", "print_methods", "progress_bar", "say"]
 
 
 def console(stderr: bool = False) -> Console:
@@ -26,9 +27,26 @@ def say(text: str = "") -> None:
     console().print(text, markup=False)
 
 
+class Advance:
+    """Moves a bar, called with (done, total); `passes` moves a second one beneath it while there are any left."""
+
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress, self._task = progress, progress.add_task(title, total=None)
+        self._passes: TaskID | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+
+    def passes(self, done: int, total: int) -> None:
+        """Passes of the batch at hand, of the methods that need many."""
+        if self._passes is None:
+            self._passes = self._progress.add_task("  passes of this batch", total=total)
+        self._progress.update(self._passes, completed=done, total=total, visible=done < total)
+
+
 @contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with count, elapsed time and an estimate; yields `advance(done, total)`."""
+def progress_bar(title: str) -> Iterator[Advance]:
+    """A bar with count, elapsed time and an estimate; yields what moves it."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -47,12 +65,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console(stderr=True)) as progress:
-        task = progress.add_task(title, total=None)
-
-        def advance(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        yield advance
+        yield Advance(progress, title)
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -32,6 +32,11 @@ class Choices:
             to the image, as the published transformer pipeline does.
         eigen_smooth: the first principal component of the weighted activations in place of their sum, its sign fixed;
             it holds for `paper` too, whose documented transformer command asks for it.
+        layers: names of several layers whose maps are averaged; none: the network's own, or `layer`.
+        aug_smooth: six looks in place of one, the image and its mirror image, each times 0.9, 1 and 1.1, as published
+            with pytorch-grad-cam; unlike `mirror`, which shows mirrored pixels, it also changes the contrast.
+        scaled: of layers and looks; "minmax", each on [0, 1] before the mean, so that none drowns another; "none".
+        grid: where layers meet: on the "finest" of their grids, or at the size of the "image", as published.
 
     Raises:
         ViceError: a value that is none of these.
@@ -45,10 +50,14 @@ class Choices:
     normalisation: Normalisation = "max"
     order: Literal["resize-first", "normalise-first", "normalise-first-via-view"] = "resize-first"
     eigen_smooth: bool = False
+    layers: tuple[str, ...] = ()
+    aug_smooth: bool = False
+    scaled: Literal["minmax", "none"] = "minmax"
+    grid: Literal["finest", "image"] = "finest"
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
-        for name in ("view", "combine", "normalisation", "order"):
+        for name in ("view", "combine", "normalisation", "order", "scaled", "grid"):
             known = get_args(hints[name])
             if getattr(self, name) not in known:
                 raise ViceError(f"`{name}` must be one of {', '.join(known)}, but is {getattr(self, name)!r}.")
@@ -92,10 +101,12 @@ class Choices:
 
 def _read(name: str, value: str) -> Any:
     """A choice's value from its text."""
-    if name in ("mirror", "eigen_smooth"):
+    if name in ("mirror", "eigen_smooth", "aug_smooth"):
         if value.lower() not in ("true", "false"):
             raise ViceError(f"`{name}` must be true or false, but is {value!r}.")
         return value.lower() == "true"
+    if name == "layers":
+        return tuple(part.strip() for part in value.split(",") if part.strip())
     if name == "scales" or (name == "labels" and value[:1].isdigit()):
         kind = float if name == "scales" else int
         try:

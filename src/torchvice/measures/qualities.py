@@ -9,6 +9,7 @@ import numpy as np
 
 from torchvice.errors import ViceError, nearest
 from torchvice.measures.pairs import Pairs, held_out_index
+from torchvice.metrics.faithfulness import normalised_faithfulness
 from torchvice.samples import Regions
 
 __all__ = ["QUALITIES", "Quality", "quality_of"]
@@ -98,13 +99,19 @@ def _box_iou(pairs: Pairs) -> np.ndarray:
     return result
 
 
-def _faithfulness(name: str, sign: int) -> Callable[[Pairs], np.ndarray]:
-    def of(pairs: Pairs) -> np.ndarray:
-        from torchvice.metrics.faithfulness import normalised_faithfulness
+def _faithfulness(name: str, blank: str, sign: int) -> Callable[[Pairs], np.ndarray]:
+    """Against the random orders, as a share of what the pixels make of the probability at all.
 
+    Args:
+        name: the column of the areas.
+        blank: the column of the probability on the image that the order ends (or begins) on.
+        sign: -1 where less is better.
+    """
+
+    def of(pairs: Pairs) -> np.ndarray:
         regions = _regions(pairs)
         found, chance = getattr(regions, name), getattr(regions, f"{name}_random")
-        return sign * normalised_faithfulness(found, chance, regions.p_full, regions.p_blank)
+        return sign * normalised_faithfulness(found, chance, regions.p_full, getattr(regions, blank))
 
     return of
 
@@ -119,8 +126,10 @@ QUALITIES: dict[str, Quality] = {
     "otsu": Quality("IoU at each map's own Otsu threshold", _otsu),
     "box_iou": Quality("best IoU of the map's boxes with the object's", _box_iou),
     "insertion": Quality(
-        "how fast the probability rises as pixels come in, against chance", _faithfulness("insertion", 1)
+        "how fast the probability rises as pixels come in, against chance", _faithfulness("insertion", "p_canvas", 1)
     ),
-    "deletion": Quality("how fast it falls as pixels go, against chance", _faithfulness("deletion", -1)),
-    "road": Quality("remove and debias: least against most relevant first, against chance", _faithfulness("road", 1)),
+    "deletion": Quality("how fast it falls as pixels go, against chance", _faithfulness("deletion", "p_blank", -1)),
+    "road": Quality(
+        "remove and debias, least less most relevant first, against chance", _faithfulness("road", "p_blank", 1)
+    ),
 }

@@ -11,6 +11,7 @@ from torchvice.measures.pairs import held_out_index
 from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.sheet import Sheet
 from torchvice.metrics import pair_vice
+from torchvice.metrics.boxes import held_out_box_accuracy, max_box_accuracy
 from torchvice.metrics.localisation import RESCALINGS, iou_area, pixel_average_precision, renormalised_iou
 from torchvice.metrics.weighted import HeldOutSpearman, Mean
 
@@ -29,6 +30,7 @@ def put_threshold_free(sheet: Sheet, subject: Subject, inference: Inference) -> 
     inside, outside = pairs.regions.inside, pairs.regions.outside
     sheet.put("localisation.pxap", pixel_average_precision(inside, outside), NO_MASK)
     sheet.put("localisation.iou_area", iou_area(inside, outside), NO_MASK)
+    _put_box_accuracy(sheet, subject)
     for name in QUALITIES:
         if name == "ji":
             continue
@@ -44,6 +46,20 @@ def put_threshold_free(sheet: Sheet, subject: Subject, inference: Inference) -> 
             sheet.put_interval(path, inference.interval(sheet.value(path), replicates))
         if not known.all():
             sheet.notes[path] = f"Undefined for {int((~known).sum())} of {len(known)} pairs, which are left out."
+
+
+def _put_box_accuracy(sheet: Sheet, subject: Subject) -> None:
+    """MaxBoxAccV2 where there are boxes: at thresholds that other folds chose, and at the best ones of these images."""
+    pairs = subject.pairs
+    if pairs.regions is None or np.isnan(pairs.regions.box_iou).all():
+        return
+    best = np.asarray(pairs.regions.box_iou, float)
+    held_out, optimistic = held_out_box_accuracy(best, pairs.fold), max_box_accuracy(best)
+    for delta, value in zip(held_out.deltas, held_out.accuracy.tolist(), strict=True):
+        sheet.put(f"localisation.box_accuracy_{round(100 * delta)}", value, NO_MASK)
+    sheet.put("localisation.box_accuracy", held_out.mean, NO_MASK)
+    sheet.put("localisation.max_box_accuracy", optimistic.mean, NO_MASK)
+    sheet.notes["localisation.max_box_accuracy"] = "Its thresholds are the best of these images: optimistic."
 
 
 def put_normalisations(sheet: Sheet, subject: Subject, normalisation: str, inference: Inference) -> None:
