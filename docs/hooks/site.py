@@ -90,7 +90,7 @@ def _spelt(name: str, declared: Any, kind: Any) -> str:
 def _default(default: Any) -> str:
     if default is ...:
         return "needed"
-    return "" if default is None or default is False or default == [] else f"`{getattr(default, 'value', default)}`"
+    return "" if default in (None, False, "", []) and default != 0 or default is False else f"`{getattr(default, 'value', default)}`"
 
 
 def _cell(text: str) -> str:

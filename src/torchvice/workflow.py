@@ -301,44 +301,11 @@ def _assessed(run: Path, split: str | None) -> Path:
 
 def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
     """The diagrams that the measures have numbers for, each as PNG and PDF; returns the files."""
-    from torchvice.report.calibration import calibration_diagram
-    from torchvice.report.figures import reliability_diagram, save_figure, threshold_curve, vice_diagram
+    from torchvice.report.diagrams import diagrams_of
+    from torchvice.report.figures import save_figure
 
-    folder, diagrams, files = Path(folder), measures.diagrams, []
-    if diagrams.loss is not None and diagrams.ji is not None and len(diagrams.loss):
-        value = measures.paper["vice"]
-        figure = vice_diagram(diagrams.loss, diagrams.ji, None if np.isnan(value) else value, title=title)
-        files += save_figure(figure, folder / "vice")
-    for protocol in ("paper", "strict"):
-        if protocol not in diagrams.reliability:
-            continue
-        reliability, section = diagrams.reliability[protocol], getattr(measures, protocol)
-        named: dict[str, Any] = {"accuracy": _known(section["ml_accuracy"])}
-        if protocol == "strict":  # whose bars are the precision, see docs/definitions.md
-            inside = reliability.count > 0
-            mean = float(np.average(reliability.accuracy[inside], weights=reliability.count[inside]))
-            named = {"accuracy": mean, "accuracy_label": "Precision", "ece_label": "ECE-ML (strict)"}
-            named["band"] = diagrams.bands.get("strict")
-        figure = reliability_diagram(reliability, ece=_known(reliability.ece), title=title, **named)
-        files += save_figure(figure, folder / f"reliability_{protocol}")
-    if "temperature" in diagrams.reliability:
-        panels = {
-            name: (diagrams.reliability[key], diagrams.bands.get(key))
-            for name, key in (("as trained", "strict"), ("temperature", "temperature"))
-        }
-        files += save_figure(calibration_diagram(panels, title=title), folder / "calibration")
-    curves = {
-        name: (curve.thresholds, curve.mean_iou, _known(curve.best_threshold))
-        for name, curve in diagrams.curves.items()
-        if not np.isnan(curve.mean_iou).all()
-    }
-    if curves:
-        files += save_figure(threshold_curve(curves, title=title), folder / "threshold_curve")
-    return files
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    made = diagrams_of(measures, title)
+    return [file for name, figure in made.items() for file in save_figure(figure, Path(folder) / name)]
 
 
 def draw_cases(samples: Samples, dataset: VocDataset, folder: str | os.PathLike[str], each: int = 2) -> list[Path]:

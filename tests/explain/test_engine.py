@@ -361,13 +361,14 @@ def test_memory_that_grows_is_seen():
 
     def leaking(scene):
         seen = scene.look(gradients=True)
-        kept.append(seen.leaf.square().sum())  # its graph keeps the leaf, where Python does not see it
+        with torch.enable_grad():
+            kept.append(seen.leaf.square().sum())  # its graph keeps the leaf, where Python does not see it
         image, _ = scene.targets_of(seen.outputs)
         return seen.outputs, seen.activations[image, 0]
 
     METHODS["leaking"] = Method("leaking", leaking, "", "", "")
     try:
-        tensors, size = _grown(Explainer(Toy(), "leaking", layer="act"), torch.rand(2, 3, 64, 64), 1000)
+        tensors, size = _grown(Explainer(Toy(), "leaking", layer="act"), torch.rand(2, 3, 128, 128), 1000)
     finally:
         del METHODS["leaking"]
     assert tensors >= 1000

@@ -33,8 +33,8 @@ def chosen_cases(pairs: Pairs, each: int = 2) -> list[Choice]:
         ViceError: `each` below 1.
 
     Example:
+        >>> from numpy import array as a
         >>> from torchvice.measures.pairs import Pairs
-        >>> a = np.array
         >>> pairs = Pairs(a(["x", "y"]), a([0, 0]), a([3.0, 2.0]), a([[.9], [.1]]), a([.2, .2]), a([.9, .1]), 0)
         >>> [(choice.row, choice.kind) for choice in chosen_cases(pairs, 1)]
         [(0, 'right, looking at the object'), (1, 'right, looking elsewhere')]

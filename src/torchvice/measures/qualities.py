@@ -43,7 +43,9 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
             "box_iou": "Assess data with boxes.",
             **dict.fromkeys(("insertion", "deletion", "road"), f"Assess with --faithfulness {name}."),
         }
-        raise ViceError(f"The table must hold `{name}` of its pairs, but has it for none of {len(pairs)}.", ways[name])
+        raise ViceError(
+            f"The table must hold `{name}` of its pairs, but has it for none of {len(pairs)}.", ways.get(name, "")
+        )
     return values
 
 

@@ -2,6 +2,7 @@
 
 from torchvice.report.calibration import calibration_diagram
 from torchvice.report.cases import Case, case_panel, case_sheet
+from torchvice.report.comparison import comparison_figure
 from torchvice.report.figures import reliability_diagram, save_figure, threshold_curve, vice_diagram
 from torchvice.report.page import Shown, write_page
 from torchvice.report.rows import Cases, cases_of
@@ -14,6 +15,7 @@ __all__ = [
     "case_panel",
     "case_sheet",
     "cases_of",
+    "comparison_figure",
     "reliability_diagram",
     "save_figure",
     "threshold_curve",

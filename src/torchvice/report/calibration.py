@@ -10,6 +10,7 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.metrics.bands import NullBand
 from torchvice.metrics.calibration import Reliability
+from torchvice.report.frame import beside, drawn, figure_of, head
 from torchvice.report.style import (
     COLUMN,
     PALETTE,
@@ -17,7 +18,6 @@ from torchvice.report.style import (
     column_figure,
     line_height,
     number,
-    paper_style,
     place_axes,
     wrapped,
     write,
@@ -99,12 +99,13 @@ def reliability_points(axes: Axes, reliability: Reliability, band: NullBand | No
     axes.yaxis.set_major_formatter("{x:g}")
 
 
-@paper_style()
+@drawn
 def calibration_diagram(
     panels: Mapping[str, tuple[Reliability, NullBand | None]],
     *,
     outcome_label: str = "precision",
     title: str = "",
+    axes: Axes | None = None,
 ) -> Figure:
     """Reliability side by side, such as before and after scaling, each with its bands of consistency.
 
@@ -112,10 +113,11 @@ def calibration_diagram(
         panels: one or two: for each name the bins, and the band of the same probabilities or None.
         outcome_label: what came true, on the axis: precision, accuracy, share of true labels.
         title: one sentence or less.
+        axes: draw into these, which the panels share.
 
     Returns:
-        matplotlib Figure, 3.4 inches wide: one axes a panel. Above each its name, its ECE and, with a band, the ECE of
-        a calibrated model.
+        matplotlib Figure, that of `axes`, else one 3.4 inches wide: one axes a panel. Above each its name, its ECE and,
+        with a band, the ECE of a calibrated model.
 
     Raises:
         ViceError: no panel or more than two, or a band of other bins.
@@ -125,23 +127,33 @@ def calibration_diagram(
     """
     if not 1 <= len(panels) <= 2:
         raise ViceError(f"The calibration diagram takes one or two panels, but {len(panels)} came.")
-    width = (COLUMN - LEFT - RIGHT - BETWEEN * (len(panels) - 1)) / len(panels)
-    height = min(width, 2.0)
-    texts = {name: _said(name, *panel, width) for name, panel in panels.items()}
-    above = max(map(len, texts.values())) * line_height(SMALL) + 0.05
     bands = [band for _, band in panels.values() if band is not None]
-    figure = column_figure(BELOW + height + above, title=title, keys=_keys(bands))
-    for place, (name, (reliability, band)) in enumerate(panels.items()):
+    width = (COLUMN - LEFT - RIGHT - BETWEEN * (len(panels) - 1)) / len(panels)
+    texts = [_said(name, *panel, width) for name, panel in panels.items()]
+    made = _own_axes(texts, width, title, _keys(bands)) if axes is None else beside(axes, len(panels), BETWEEN)
+    for place, (panel, (reliability, band)) in enumerate(zip(made, panels.values(), strict=True)):
+        reliability_points(panel, reliability, band)
+        panel.set_xlabel("mean confidence of a bin")
+        panel.tick_params(axis="y", labelleft=not place)
+        if axes is not None:
+            head(panel, [title, *texts[place]] if not place else texts[place])
+    made[0].set_ylabel(outcome_label)
+    if axes is not None:
+        axes.legend(handles=_keys(bands), frameon=False, loc="upper left")
+    return figure_of(made[0])
+
+
+def _own_axes(texts: list[list[str]], width: float, title: str, keys: list[Artist]) -> list[Axes]:
+    """The panels in a figure of their own, the texts above them."""
+    height = min(width, 2.0)
+    above = max(map(len, texts)) * line_height(SMALL) + 0.05
+    figure = column_figure(BELOW + height + above, title=title, keys=keys)
+    made = []
+    for place, lines in enumerate(texts):
         left = LEFT + place * (width + BETWEEN)
-        axes = place_axes(figure, left, BELOW, width, height)
-        reliability_points(axes, reliability, band)
-        axes.set_xlabel("mean confidence of a bin")
-        if place:
-            axes.tick_params(axis="y", labelleft=False)
-        else:
-            axes.set_ylabel(outcome_label)
-        write(figure, left, BELOW + height + above, texts[name])
-    return figure
+        made.append(place_axes(figure, left, BELOW, width, height))
+        write(figure, left, BELOW + height + above, lines)
+    return made
 
 
 def _said(name: str, reliability: Reliability, band: NullBand | None, width: float) -> list[str]:

@@ -79,7 +79,7 @@ def _reliability(found: Any) -> dict[str, Any]:
 def _band(measures: Measures, protocol: str) -> list[list[Any]] | None:
     """Where the bars of a calibrated model would lie, of every bin the low and the high end."""
     found = measures.diagrams.bands.get(protocol)
-    return None if found is None else [plain_list(end) for end in (found.bin_low, found.bin_high)]
+    return None if found is None else [plain_list(found.bin_low), plain_list(found.bin_high)]
 
 
 def _along(measures: Measures) -> dict[str, Any] | None:

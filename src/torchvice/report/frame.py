@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["drawn", "figure_of", "panels"]
+__all__ = ["beside", "drawn", "figure_of", "head", "panels"]
 
 P = ParamSpec("P")
 
@@ -66,7 +66,7 @@ def panels(
     """
     if axes is not None:
         made = _divided(axes, heights, between)
-        _head(made[0], [title, subtitle, ", ".join(box)])
+        head(made[0], [title, subtitle, ", ".join(box)])
         if keys:
             axes.legend(handles=list(keys), frameon=False)
         return made
@@ -96,7 +96,18 @@ def _divided(axes: Axes, heights: Sequence[float], between: float) -> list[Axes]
     return [made[place] for place in range(len(heights))]
 
 
-def _head(axes: Axes, lines: Sequence[str]) -> None:
+def beside(axes: Axes, count: int, between: float) -> list[Axes]:
+    """The caller's Axes and new ones at its right, of one width; `between` in inches."""
+    if count == 1:
+        return [axes]
+    from mpl_toolkits.axes_grid1 import make_axes_locatable
+
+    divider = make_axes_locatable(axes)
+    return [axes, *(divider.append_axes("right", size="100%", pad=between) for _ in range(count - 1))]
+
+
+def head(axes: Axes, lines: Sequence[str]) -> None:
+    """The lines above the caller's Axes, where our own figure has its heading; empty ones are left out."""
     said = "\n".join(line for line in lines if line)
     if said:
         axes.set_title(said, loc="left", fontsize="medium").set_parse_math(False)  # a class may be called `a$b$c`
