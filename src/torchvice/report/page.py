@@ -148,9 +148,7 @@ class _Page:
             "numbers": number_rows(measures),
             "undefined": undefined_by_reason(measures.undefined),
             "excluded": measures.excluded,
-            "notes": [
-                note for path, note in measures.notes.items() if path == "controls" or path.startswith("strict.")
-            ],
+            "notes": [note for path, note in measures.notes.items() if path.startswith("strict.")],
             "all_notes": {shown_path(path): note for path, note in measures.notes.items()},
             "tables": tables_of(measures),
             "counts": model.cases.counts() if model.cases is not None and model.cases.pairs else None,

@@ -183,7 +183,7 @@ function chip(c, right, words) {
 
 function chips(title, labels, other, probability, miss) {
   const list = labels.map((c) => chip(c, other.includes(c), `${probability(c)}${other.includes(c) ? "" : ` (${miss})`}`));
-  return el("div", {}, el("dt", {}, title), el("dd", {}, el("ul", { class: "chips" }, ...(list.length ? list : [el("li", {}, "none")]))));
+  return el("div", { class: "whole" }, el("dt", {}, title), el("dd", {}, el("ul", { class: "chips" }, ...(list.length ? list : [el("li", {}, "none")]))));
 }
 
 function fact(name, value, key) {
