@@ -38,6 +38,7 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/curve.py
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/explain.py
+	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/relevance.py
 	$(BIN)/python benchmarks/scale.py
 

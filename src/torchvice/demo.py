@@ -13,6 +13,7 @@ import numpy as np
 
 from torchvice.config import load_settings
 from torchvice.measures import Measures, Pairs, true_pairs
+from torchvice.publishing import write_report
 from torchvice.subjects import run_subject
 from torchvice.workflow import assess_subject, draw_all, measure_path, write_measures
 
@@ -69,10 +70,12 @@ def run_demo(
     found = measure_path(run.folder)
     write_measures(found.measures, run.measures_json)
     draw_all(found, run.figures, "Handwritten digits")
-    return DemoResult(found.measures, "digits", _sentences(run, found.measures, true_pairs(samples)))
+    say("report: the page of the images where performance and explanation part")
+    page = write_report([run.folder], title="Handwritten digits")
+    return DemoResult(found.measures, "digits", _sentences(run, page, found.measures, true_pairs(samples)))
 
 
-def _sentences(run: Any, measures: Measures, pairs: Pairs) -> tuple[str, ...]:
+def _sentences(run: Any, page: Path, measures: Measures, pairs: Pairs) -> tuple[str, ...]:
     counts, cutoff = measures.quadrants["counts"], measures.quadrants["cutoffs"]["iou"]
     elsewhere = counts["right_elsewhere"]
     ap, ji = measures.strict["mean_average_precision"], measures.strict["ji"]
@@ -80,8 +83,8 @@ def _sentences(run: Any, measures: Measures, pairs: Pairs) -> tuple[str, ...]:
         f"The model finds the digits (mAP {ap:.2f}), and its maps cover them with a mean IoU of {ji:.2f}. "
         f"{_about_vice(measures)}",
         f"It finds {elsewhere + counts['both_good']} of {len(pairs)} digits; for {elsewhere} of those its map lies "
-        f"elsewhere (IoU below {cutoff:g}): cases.png shows the clearest.",
-        f"Pictures: {run.figures}/   numbers: {run.measures_json}   table: {run.folder}/assess/",
+        f"elsewhere (IoU below {cutoff:g}).",
+        f"Look at them: {page}   pictures: {run.figures}/   numbers: {run.measures_json}   table: {run.folder}/assess/",
     )
 
 

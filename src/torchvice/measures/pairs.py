@@ -19,7 +19,7 @@ FOLDS = 5
 
 def fold_of(image_id: str) -> int:
     """The fold, 0 to 4, that an image belongs to: it hangs on the name alone, so that everyone has the same folds."""
-    return int(hashlib.sha256(image_id.encode()).hexdigest(), 16) % FOLDS
+    return int(hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).hexdigest(), 16) % FOLDS
 
 
 @dataclass(frozen=True)
