@@ -158,33 +158,38 @@ def _print_numbers(title: str, values: Mapping[str, float], measures: Measures, 
 
 def print_comparison(found: Comparison) -> None:
     """The models side by side, their differences, and in words what is established and what is not."""
-    table = _table(
-        f"{len(found.models)} models · {found.images} images · quality: {found.quality}",
-        "model",
-        *(_MEANINGS[m] for m in ("vice", "quality", "mean_average_precision", "loss", "ece_ml")),
-    )
+    short = {row["name"]: _letter(place) for place, row in enumerate(found.models)}
+    measures = ("vice", "quality", "mean_average_precision", "loss")
+    title = f"{len(found.models)} models · {found.images} images · quality: {found.quality}"
+    table = _table(title, "model", *(_MEANINGS[m] for m in (*measures, "ece_ml")))
     for row in found.models:
-        cells = [
-            f"{_cell(row[m])} ({_span(row[f'{m}_low'], row[f'{m}_high'])})"
-            for m in ("vice", "quality", "mean_average_precision", "loss")
-        ]
-        table.add_row(row["name"], *cells, _cell(row["ece_ml"]))
+        # Narrow: five of them stand side by side.
+        spans = [_span(row[f"{m}_low"], row[f"{m}_high"]).replace(" to ", "–") for m in measures]
+        cells = [f"{_cell(row[m])}\n{span}" for m, span in zip(measures, spans, strict=True)]
+        table.add_row(f"{short[row['name']]}  {row['name']}", *cells, _cell(row["ece_ml"]))
     console().print(table)
     table = _table("Differences, paired over images", "", "measure", "difference", "95 %", "p (Holm)")
     for row in found.differences:
-        table.add_row(f"{row['first']} - {row['second']}", _MEANINGS[row["measure"]], *_difference_cells(row))
+        pair = f"{short[row['first']]} - {short[row['second']]}"
+        table.add_row(pair, _MEANINGS[row["measure"]], *_difference_cells(row))
     console().print(table)
     if any(row["difference"] is not None for row in found.matched):
-        table = _table("VICE at equal likelihood", "", "first", "second", "difference", "95 %", "without partner")
+        table = _table("VICE at equal likelihood", "", "first", "second", "difference", "95 %", "no partner")
         for row in found.matched:
             cells = [_cell(row[key]) for key in ("vice_first", "vice_second", "difference")]
             span = _span(row["low"], row["high"])
-            table.add_row(f"{row['first']} - {row['second']}", *cells, span, _cell(row["without_partner"], 2))
+            pair = f"{short[row['first']]} - {short[row['second']]}"
+            table.add_row(pair, *cells, span, _cell(row["without_partner"], 2))
         console().print(table)
     for reason, count in found.excluded.items():
         say(f"  {count} {reason}")
     for sentence in found.sentences:
         say(sentence)
+
+
+def _letter(place: int) -> str:
+    """What a model is called within the tables: A to Z, then numbers."""
+    return chr(ord("A") + place) if place < 26 else str(place + 1)
 
 
 def _difference_cells(row: Mapping[str, Any]) -> list[str]:
