@@ -16,7 +16,7 @@ __all__ = ["print_comparison", "print_measures", "print_trust"]
 
 _MEANINGS = {
     "vice": "VICE",
-    "quality": "map quality",
+    "quality": "quality",
     "mean_average_precision": "mAP",
     "loss": "loss",
     "ece_ml": "ECE-ML",
