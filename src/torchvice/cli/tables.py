@@ -23,12 +23,16 @@ _MEANINGS = {
 }
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, *columns: str, whole: str = "name") -> Table:
+    """A table whose first column are names, the others numbers; `whole` says which of the two never break a line."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold")
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=place == 0, overflow="fold")
+        name = place == 0
+        table.add_column(
+            column, justify="left" if name else "right", no_wrap=name == (whole == "name"), overflow="fold"
+        )
     return table
 
 
@@ -161,7 +165,7 @@ def print_comparison(found: Comparison) -> None:
     short = {row["name"]: _letter(place) for place, row in enumerate(found.models)}
     measures = ("vice", "quality", "mean_average_precision", "loss")
     title = f"{len(found.models)} models · {found.images} images · quality: {found.quality}"
-    table = _table(title, "model", *(_MEANINGS[m] for m in (*measures, "ece_ml")))
+    table = _table(title, "model", *(_MEANINGS[m] for m in (*measures, "ece_ml")), whole="numbers")
     for row in found.models:
         # Narrow: five of them stand side by side.
         spans = [_span(row[f"{m}_low"], row[f"{m}_high"]).replace(" to ", "–") for m in measures]
