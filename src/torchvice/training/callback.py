@@ -49,8 +49,8 @@ class ViceCallback(Callback):
         view_size, crop, mean, std, batch_size, workers: as for `torchvice.assess`.
 
     Attributes:
-        rows: places of the images in the dataset, once the fit has begun. measures: the last Measures, with the reasons
-            of what is undefined; None before the first.
+        rows: places of the images in the dataset, once the fit has begun. measures: the last Measures, without intervals,
+            with the reasons of what is undefined; None before the first.
 
     Parameters that are split over devices (FSDP, DeepSpeed's third stage) cannot be looked at. A network in half
     precision is copied to float32 for the time of the measurement.
@@ -123,7 +123,7 @@ class ViceCallback(Callback):
         mine = self.rows[trainer.global_rank :: trainer.world_size]
         with same_chance():
             part = samples_of(self._views(pl_module), self.dataset, mine, workers=self.workers) if mine else None
-        self.measures = measure(gathered(part))
+        self.measures = measure(gathered(part), replicates=0)
         for protocol in self.protocols:
             values = getattr(self.measures, protocol)
             for name in LOGGED:
