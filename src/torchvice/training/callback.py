@@ -49,8 +49,8 @@ class ViceCallback(Callback):
         view_size, crop, mean, std, batch_size, workers: as for `torchvice.assess`.
 
     Attributes:
-        rows: places of the images in the dataset, once the fit has begun. measures: the last Measures, without intervals,
-            with the reasons of what is undefined; None before the first.
+        rows: places of the images in the dataset, once the fit has begun. measures: the last Measures, with the reasons
+            of what is undefined and without intervals; None before the first.
 
     Parameters that are split over devices (FSDP, DeepSpeed's third stage) cannot be looked at. A network in half
     precision is copied to float32 for the time of the measurement.
