@@ -99,6 +99,13 @@ def test_seeds_below_three_support_no_claim_and_three_do() -> None:
     assert any(s.startswith("No claim about A against B") for s in few.sentences)
 
 
+def test_too_few_replicates_for_many_models_are_told() -> None:
+    models = {f"m{i}": made(i, 0.3, 40) for i in range(4)}
+    found = compare(models, replicates=100)
+    assert any("--replicates 1200" in s and "below 0.12" in s for s in found.sentences)
+    assert not any("replicates" in s for s in FOUND.sentences)
+
+
 def test_explanations_that_all_models_have_are_compared_in_their_order() -> None:
     others = {"strict:gradcam": {"role": "method", "dependence": 0.0}}
     models = {f"m{i}": simulated(150, seed=i, dependence=1.5 * i, others=others) for i in range(2)}

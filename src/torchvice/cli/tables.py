@@ -172,6 +172,23 @@ def print_comparison(found: Comparison) -> None:
         cells = [f"{_cell(row[m])}\n{span}" for m, span in zip(measures, spans, strict=True)]
         table.add_row(f"{short[row['name']]}  {row['name']}", *cells, _cell(row["ece_ml"]))
     console().print(table)
+    if found.seeds:
+        table = _table("VICE between groups, over seeds and images", "", "seeds", "difference", "95 %", "p")
+        for row in found.seeds:
+            seeds = f"{row['seeds_first']} and {row['seeds_second']}"
+            cells = [_cell(row["difference"]), _span(row["low"], row["high"]), _cell(row["p"])]
+            table.add_row(f"{row['first']} - {row['second']}", seeds, *cells)
+        console().print(table)
+    else:
+        _print_pairs(found, short)
+    for reason, count in found.excluded.items():
+        say(f"  {count} {reason}")
+    for sentence in found.sentences:
+        say(sentence)
+
+
+def _print_pairs(found: Comparison, short: Mapping[str, str]) -> None:
+    """The differences of every pair of models, as they are and at equal likelihood."""
     table = _table("Differences, paired over images", "", "measure", "difference", "95 %", "p (Holm)")
     for row in found.differences:
         pair = f"{short[row['first']]} - {short[row['second']]}"
@@ -185,10 +202,6 @@ def print_comparison(found: Comparison) -> None:
             pair = f"{short[row['first']]} - {short[row['second']]}"
             table.add_row(pair, *cells, span, _cell(row["without_partner"], 2))
         console().print(table)
-    for reason, count in found.excluded.items():
-        say(f"  {count} {reason}")
-    for sentence in found.sentences:
-        say(sentence)
 
 
 def _letter(place: int) -> str:

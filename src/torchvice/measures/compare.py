@@ -100,7 +100,7 @@ def compare(
         seeds=_seeds(found, groups or {}),
         agreement=_agreement(models, common),
     )
-    comparison.sentences.extend(_sentences(comparison))
+    comparison.sentences.extend(_sentences(comparison, replicates))
     return comparison
 
 
@@ -321,8 +321,10 @@ def _agreement(models: Mapping[str, Samples], common: Sequence[str]) -> dict[str
     return {"explanations": order, "vice": table, "same_order": same}
 
 
-def _sentences(found: Comparison) -> list[str]:
-    """What is established about VICE and what is not, in words."""
+def _sentences(found: Comparison, replicates: int) -> list[str]:
+    """What is established about VICE and what is not, in words; of groups of seeds, about the groups alone."""
+    if found.seeds:
+        return _about_seeds(found) + _about_order(found)
     alpha = 1 - LEVEL
     rows = [row for row in found.differences if row["measure"] == "vice"]
     sure = [row for row in rows if row["p_holm"] is not None and row["p_holm"] < alpha]
@@ -343,10 +345,19 @@ def _sentences(found: Comparison) -> list[str]:
     for row in rows:
         if row["p_holm"] is None:
             said.append(f"{row['first']} and {row['second']} cannot be compared: VICE is undefined for one of them.")
-    said += _about_seeds(found)
+    least = 2 * len(rows) / (replicates + 1)
+    if least >= alpha and not sure:
+        said.append(
+            f"With {replicates} replicates no p can be below {least:.2f} after Holm's correction for {len(rows)} "
+            f"pairs of models: take more (--replicates {round(2 * len(rows) / alpha) * 5})."
+        )
+    return said + _about_seeds(found) + _about_order(found)
+
+
+def _about_order(found: Comparison) -> list[str]:
     if found.agreement.get("same_order") is False:
-        said.append("The order of the models is not the same under every explanation method.")
-    return said
+        return ["The order of the models is not the same under every explanation method."]
+    return []
 
 
 def _about_seeds(found: Comparison) -> list[str]:
