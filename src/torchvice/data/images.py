@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
 
-__all__ = ["VOID", "check_mask", "read_image", "read_mask", "stored_size"]
+__all__ = ["VOID", "check_mask", "check_same_size", "read_image", "read_mask", "stored_size"]
 
 VOID = 255  # the mask value of pixels that belong to no label; they are never counted
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.
@@ -108,10 +108,29 @@ def check_mask(mask: np.ndarray, num_classes: int, path: str | os.PathLike[str])
     return values[values != 0]
 
 
-def stored_size(path: Path) -> tuple[int, int]:
+def check_same_size(mask: np.ndarray, size: tuple[int, int], path: str | os.PathLike[str]) -> None:
+    """That a mask fits its image.
+
+    Args:
+        mask: (H, W).
+        size: (H, W) of the image.
+        path: the mask's file, which the sentence names.
+
+    Raises:
+        ViceError: another size.
+    """
+    if mask.shape != size:
+        raise ViceError(
+            f"The mask {path} must be {size[0]} x {size[1]} (H x W) like its image, "
+            f"but is {mask.shape[0]} x {mask.shape[1]}.",
+            "Masks are drawn on the pixels as stored, before any EXIF rotation.",
+        )
+
+
+def stored_size(path: Path, what: str = "The image") -> tuple[int, int]:
     """(H, W) of an image file, from its header alone."""
     try:
         with Image.open(path) as picture:
             return picture.height, picture.width
     except DAMAGE as error:
-        raise ViceError(f"The image {path} must be an image (JPEG, PNG), but cannot be read: {error}.") from None
+        raise ViceError(f"{what} {path} must be an image (JPEG, PNG), but cannot be read: {error}.") from None

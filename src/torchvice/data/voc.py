@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, check_mask, read_image, read_mask, stored_size
+from torchvice.data.images import VOID, check_mask, check_same_size, read_image, read_mask, stored_size
 from torchvice.data.labels import LABEL_SOURCES, targets_from
 from torchvice.data.layout import LAYOUT, VOC_CLASSES, Layout, Record, list_lines, read_list
 from torchvice.errors import ViceError, nearest
@@ -142,13 +142,7 @@ class VocDataset:
         if record.mask is None:
             return None
         mask = self._layout.read_mask(record.mask)
-        size = stored_size(record.image)
-        if mask.shape != size:
-            raise ViceError(
-                f"The mask {record.mask} must be {size[0]} x {size[1]} (H x W) like its image, "
-                f"but is {mask.shape[0]} x {mask.shape[1]}.",
-                "Masks are drawn on the pixels as stored, before any EXIF rotation.",
-            )
+        check_same_size(mask, stored_size(record.image), record.mask)
         check_mask(mask, len(self.classes), record.mask)
         return mask.astype(np.uint8, copy=False)
 
@@ -204,9 +198,11 @@ class VocDataset:
         lines = list_lines(self._list)
         found = self._layout.located(lines, masks)
         if found.missing:
+            some = ", ".join(f"`{line.image_id}`" for line in found.missing[:3])
             raise ViceError(
                 f"The image of `{found.missing[0].image_id}` must be {self._layout.expected_image(found.missing[0])}, "
-                f"but there is none ({len(found.missing)} of the {len(lines)} images of {self._list} are missing).",
+                f"but there is none ({len(found.missing)} of the {len(lines)} images of {self._list} are missing: "
+                f"{some}{', ...' if len(found.missing) > 3 else ''}).",
                 f"See them all: vice data check {self.root} --split {self.split}"
                 if self._layout.images.is_dir()
                 else LAYOUT,
