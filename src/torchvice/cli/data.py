@@ -36,6 +36,50 @@ def digits(
     say(f"{folder}: {train} training, {val} validation and {test} test images of ten digits.")
 
 
+ARCHIVES = typer.Option(
+    None, "--archives", help="Folder where the archives lie, or are fetched to; else archives/ in the dataset's folder."
+)
+
+
+@app.command("voc")
+def voc(
+    root: Path = typer.Option(..., "--root", help="Folder of the dataset; what is finished there is left as it is."),
+    archives: Path | None = ARCHIVES,
+    unverified: bool = typer.Option(
+        False, "--unverified", help="Take archives that have not the published checksums, such as a part of them."
+    ),
+) -> None:
+    """VOC 2012 with SBD's masks (SegmentationClassAug), lists and labels: fetched, or made from archives."""
+    from torchvice.data.voc_aug import PUBLISHED, write_voc
+
+    with progress_bar("MiB") as progress:
+        found = write_voc(root, archives, verify=not unverified, progress=progress, tell=say)
+    said = f"{found.train_aug} images in train_aug, {found.train} in train, {found.val} in val"
+    say(f"{root}: {said}; {found.masks_of_sbd} masks are SBD's.")
+    if {name: getattr(found, name) for name in PUBLISHED} != PUBLISHED:
+        say(f"These are not the published lists: {', '.join(f'{n} {count}' for n, count in PUBLISHED.items())}.")
+
+
+@app.command("coco")
+def coco(
+    root: Path = typer.Option(..., "--root", help="Folder of the dataset; what is finished there is left as it is."),
+    archives: Path | None = ARCHIVES,
+    address: str | None = typer.Option(
+        None,
+        "--from",
+        help="Address below which train2017.zip, val2017.zip and annotations_trainval2017.zip are fetched.",
+    ),
+    only: list[str] = typer.Option([], "--only", help="train or val, instead of both."),
+) -> None:
+    """COCO 2017 in the layout of VOC 2012: 80 classes, instances merged to masks, crowds void (extra: coco)."""
+    from torchvice.data.coco import COCO_SPLITS, write_coco
+
+    with progress_bar("done") as progress:
+        found = write_coco(root, archives, address=address, splits=only or COCO_SPLITS, progress=progress, tell=say)
+    lists = ", ".join(f"{count} images in {name}" for name, count in found.images.items())
+    say(f"{root}: {lists}; {found.classes} classes; {found.crowds} crowds are void.")
+
+
 @app.command("check")
 def check(
     root: Path = typer.Argument(..., metavar="DIR", help="A dataset, see docs/your-data.md."),

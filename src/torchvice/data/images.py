@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
 
-__all__ = ["VOID", "check_mask", "check_same_size", "read_image", "read_mask", "stored_size"]
+__all__ = ["VOID", "check_mask", "check_same_size", "read_image", "read_mask", "stored_size", "voc_palette"]
 
 VOID = 255  # the mask value of pixels that belong to no label; they are never counted
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.
@@ -134,3 +134,13 @@ def stored_size(path: Path, what: str = "The image") -> tuple[int, int]:
             return picture.height, picture.width
     except DAMAGE as error:
         raise ViceError(f"{what} {path} must be an image (JPEG, PNG), but cannot be read: {error}.") from None
+
+
+def voc_palette() -> bytes:
+    """VOC's colour map, (256, 3) bytes: a label's bits go in turn to red, green, blue, top bit first."""
+    label = np.arange(256)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((label >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return colours.tobytes()
