@@ -122,11 +122,8 @@ def survey(
     splits = layout.splits() if split is None else [split]
     if not splits:
         layout.list_file("val")  # says what was expected
-    lists = {}
-    for name in splits:
-        file = layout.list_file(name)
-        lists[file] = _Listed(layout, file)
-    records = list(dict.fromkeys(record for listed in lists.values() for record in listed.records))
+    lists = [_Listed(layout, name) for name in splits]
+    records = list(dict.fromkeys(record for listed in lists for record in listed.records))
     annotation_of = layout.annotation_of()
 
     def look(record: Record) -> _Looked:
@@ -138,19 +135,19 @@ def survey(
             looked[record] = found
             if progress:
                 progress(len(looked), len(records))
-    return [_split_survey(layout, listed, looked) for listed in lists.values()]
+    return [_split_survey(layout, listed, looked) for listed in lists]
 
 
 class _Listed:
     """A list as far as it can be read: the records, and what is wrong with its lines."""
 
-    def __init__(self, layout: Layout, file: Path) -> None:
-        self.file, self.split = file, file.name.removesuffix(".txt")
+    def __init__(self, layout: Layout, split: str | os.PathLike[str]) -> None:
+        self.file, self.split = layout.list_file(split), layout.split_name(split)
         self.records: list[Record] = []
         self.problems: list[Problem] = []
         self.count, self.mask_source = 0, ""
         try:
-            lines = list_lines(file)
+            lines = list_lines(self.file)
         except ViceError as error:
             self.problems.append(Problem("list", "", error.message))
             return

@@ -13,7 +13,16 @@ from PIL import Image, UnidentifiedImageError
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
 
-__all__ = ["VOID", "check_mask", "check_same_size", "read_image", "read_mask", "stored_size", "voc_palette"]
+__all__ = [
+    "VOID",
+    "check_mask",
+    "check_same_size",
+    "read_colours",
+    "read_image",
+    "read_mask",
+    "stored_size",
+    "voc_palette",
+]
 
 VOID = 255  # the mask value of pixels that belong to no label; they are never counted
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.
@@ -77,6 +86,18 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
         f"The mask {path} must be a palette PNG or a grey one of 8 or 16 bits, but is {kind}.",
         "Save the label indices themselves (0 background, c + 1 class c, 255 void), not their colours.",
     )
+
+
+def read_colours(path: str | os.PathLike[str]) -> np.ndarray:
+    """The colours of a mask, (H, W, 3) uint8; those of the palette, where it has one.
+
+    Raises:
+        ViceError: no such file, no image, truncated, or more than 8 bits a channel.
+    """
+    picture, _ = _decoded(path, "The mask")
+    if picture.mode.startswith(("I", "F")):
+        raise ViceError(f"The mask {path} must have colours of 8 bits a channel, but its mode is {picture.mode}.")
+    return np.array(picture.convert("RGB"))
 
 
 def _present(mask: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from torchvice.data.description import Description, read_description
 from torchvice.data.images import read_mask
 from torchvice.errors import ViceError, nearest
 from torchvice.files import existing_file
@@ -124,21 +125,29 @@ class Layout:
         classes: (C,) names.
         images, annotations: folders, which need not exist.
         masks: the names of the folders of masks in `base`, the first goes first.
+        described: its dataset.yaml, if it has one.
 
     Raises:
-        ViceError: no such folder, or class names that are wrong.
+        ViceError: no such folder, class names that are wrong, or a dataset.yaml that is.
     """
 
     def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise ViceError(f"The dataset must be a folder, but there is none at {self.root}.", LAYOUT)
-        self.base = _voc_folder(self.root)
+        self.described = read_description(self.root)
+        self.base = _voc_folder(self.root) if self.described is None else self.root
         self.homes = _homes(self.root, self.base)
-        self.classes = _class_names(classes, self.homes)
-        self.images = self.base / "JPEGImages"
-        self.annotations = self.base / "Annotations"
-        self.masks = MASK_FOLDERS
+        self.images, self.annotations = self.base / "JPEGImages", self.base / "Annotations"
+        self.masks: tuple[str, ...] = MASK_FOLDERS
+        if self.described is None:
+            self.classes = _class_names(classes, self.homes)
+            return
+        self.classes = _described_names(classes, self.described)
+        self.images = self.described.images or self.images
+        self.annotations = self.described.boxes or self.annotations
+        if self.described.masks:
+            self.masks = (str(self.described.masks.relative_to(self.root)),)
 
     @property
     def _list_folders(self) -> list[Path]:
@@ -156,6 +165,9 @@ class Layout:
         Raises:
             ViceError: there is none.
         """
+        declared = {} if self.described is None else self.described.splits
+        if str(split).removesuffix(".txt") in declared:
+            return declared[str(split).removesuffix(".txt")]
         folders = self._list_folders
         tried = [folder / name for folder in folders for name in (f"{split}.txt", str(split))]
         for file in (*tried, Path(split)):
@@ -167,14 +179,23 @@ class Layout:
             nearest(str(split), known) if known else LAYOUT,
         )
 
+    def split_name(self, split: str | os.PathLike[str]) -> str:
+        """What a split is called: as dataset.yaml calls it, else its list's name without suffix."""
+        name = str(split).removesuffix(".txt")
+        if self.described is not None and name in self.described.splits:
+            return name
+        return self.list_file(split).name.removesuffix(".txt")
+
     def splits(self) -> list[str]:
-        """The names of the lists that are there, in alphabetical order."""
+        """The names of the lists that are there, in alphabetical order; those of dataset.yaml alone, if it has any."""
+        if self.described is not None and self.described.splits:
+            return sorted(self.described.splits)
         folders = [folder for folder in self._list_folders if folder.is_dir()]
         return sorted({file.stem for folder in folders for file in folder.glob("*.txt")} - {"classes"})
 
     def read_mask(self, path: Path) -> np.ndarray:
-        """The labels in a mask, (H, W) integers, see `torchvice.data.read_mask`."""
-        return read_mask(path)
+        """The labels in a mask, (H, W) integers, see `torchvice.data.read_mask`; translated by dataset.yaml, if any."""
+        return read_mask(path) if self.described is None else self.described.read_mask(path)
 
     def annotation_of(self) -> Callable[[str], Path | None]:
         """What finds the annotation of an image id."""
@@ -255,6 +276,15 @@ def _class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str,
             f"{where} must name objects only, but begins with {names[0]!r}.", "Leave it out: it is label 0."
         )
     return names
+
+
+def _described_names(classes: Sequence[str] | None, described: Description) -> tuple[str, ...]:
+    if classes is not None and tuple(classes) != described.names:
+        raise ViceError(
+            f"`classes` must be the names in {described.file}, in their order, but is {list(classes)}.",
+            "Leave them out: the file has them.",
+        )
+    return described.names
 
 
 def finder(folder: Path, suffixes: tuple[str, ...]) -> Callable[[str], Path | None]:

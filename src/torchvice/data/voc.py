@@ -33,7 +33,8 @@ class VocDataset:
         root: the folder that holds VOC2012 and the flat lists; or the VOC2012 folder; or a VOCdevkit.
         split: a name (`val`, `train_aug`), looked up beside and in the VOC folder and in
             ImageSets/Segmentation; or the path of a list.
-        classes: C names in the order of the labels; else the lines of classes.txt, else VOC's twenty.
+        classes: C names in the order of the labels; else those of dataset.yaml, else the lines of classes.txt, else
+            VOC's twenty.
         labels: where the class labels come from: `cls_labels` (cls_labels.npy), `annotations` (XML), `masks`;
             `auto` takes the first of these that covers every image of the split.
         masks: the folder of the masks; else what the list's own paths say, SegmentationClassAug, and
@@ -85,7 +86,7 @@ class VocDataset:
         self._layout = Layout(root, classes)
         self.root, self.classes = self._layout.root, self._layout.classes
         self._list = self._layout.list_file(split)
-        self.split = self._list.name.removesuffix(".txt")
+        self.split = self._layout.split_name(split)
         self.records, self.mask_source = self._located(masks)
         self.masks_missing = sum(record.mask is None for record in self.records)
         if len(self.classes) >= VOID and self.masks_missing < len(self.records):
