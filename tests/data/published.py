@@ -144,7 +144,10 @@ class Server:
         if self.ranges and (found := re.fullmatch(r"bytes=(\d+)-", asked)):
             begin = int(found[1])
             if begin >= len(content):
-                handler.send_error(416)
+                handler.send_response(416)
+                handler.send_header("Content-Range", f"bytes */{len(content)}")
+                handler.send_header("Content-Length", "0")
+                handler.end_headers()
                 return
             handler.send_response(206)
             handler.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")

@@ -40,6 +40,7 @@ def test_what_a_split_holds_by_hand(voc: Voc) -> None:
 def test_an_image_of_two_splits_is_read_once_and_every_list_is_told(voc: Voc) -> None:
     root = voc()
     (root / "train.txt").write_text(f"{NAMES[0]}\n{NAMES[1]}\n")
+    (root / "README.txt").write_text("These are scenes.\n")
     steps: list[tuple[int, int]] = []
     found = survey(root, progress=lambda done, total: steps.append((done, total)))
     assert [(one.split, one.images, one.images_per_class) for one in found] == [

@@ -173,6 +173,15 @@ def test_a_beginning_of_another_file_is_found_out(server: Server, archives: Path
     assert write_voc(root, sources=known).train_aug == 5
 
 
+def test_what_had_come_in_full_is_not_fetched_again(server: Server, archives: Path, tmp_path: Path) -> None:
+    (tmp_path / "voc12/archives").mkdir(parents=True)
+    shutil.copy(archives / TAR, tmp_path / "voc12/archives" / f".{TAR}.part")  # killed before it got its name
+    assert write_voc(tmp_path / "voc12", sources=sources(archives, server.address)).train_aug == 5
+    assert [asked[2] for asked in server.asked if asked[:2] == ("GET", TAR)] == [
+        f"bytes={(archives / TAR).stat().st_size}-"
+    ]
+
+
 def test_no_answer(server: Server, archives: Path, tmp_path: Path) -> None:
     known = sources(archives, server.address)
     (archives / TGZ).rename(archives / "other.tgz")

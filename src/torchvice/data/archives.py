@@ -104,6 +104,8 @@ def _download(url: str, part: Path, progress: Progress | None) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not there:
             raise
+        if error.headers.get("Content-Range") == f"bytes */{there}":  # all of it was here
+            return
         response = urllib.request.urlopen(_request(url), timeout=SECONDS)  # what is there is no beginning of it
     with response:
         begins = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))

@@ -24,6 +24,7 @@ VOC_CLASSES: tuple[str, ...] = (
 # fmt: on
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
+NO_LISTS = ("classes", "readme", "license")  # texts that often lie beside lists
 LAYOUT = (
     "Give the folder that holds VOC2012/JPEGImages (or the VOC2012 folder itself), with the lists beside it "
     "or in VOC2012/ImageSets/Segmentation."
@@ -191,7 +192,8 @@ class Layout:
         if self.described is not None and self.described.splits:
             return sorted(self.described.splits)
         folders = [folder for folder in self._list_folders if folder.is_dir()]
-        return sorted({file.stem for folder in folders for file in folder.glob("*.txt")} - {"classes"})
+        names = {file.stem for folder in folders for file in folder.glob("*.txt")}
+        return sorted(name for name in names if not name.lower().startswith(NO_LISTS))
 
     def read_mask(self, path: Path) -> np.ndarray:
         """The labels in a mask, (H, W) integers, see `torchvice.data.read_mask`; translated by dataset.yaml, if any."""
