@@ -76,10 +76,16 @@ def assess_subject(
 
     `choices` are texts, see `torchvice.explain.Choices.parse`, and so is `faithfulness`, see
     `torchvice.explain.FaithfulnessChoices.parse`; `controls` None: all, where `strict` is assessed.
+
+    Raises:
+        ViceError: see `torchvice.assess`; before it begins, files of the dataset that cannot be used, see
+            `torchvice.data.check_files`.
     """
     from torchvice.assessment import assess
+    from torchvice.data.check import check_files
     from torchvice.explain import FaithfulnessChoices
 
+    check_files(subject.dataset)
     if controls is None:
         controls = "strict" in protocols
 

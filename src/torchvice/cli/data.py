@@ -1,4 +1,4 @@
-"""`vice data`: make a dataset."""
+"""`vice data`: make a dataset, or look at one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from pathlib import Path
 
 import typer
 
-from torchvice.cli.terminal import say
+from torchvice.cli.surveys import print_survey
+from torchvice.cli.terminal import progress_bar, say
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Make a dataset in the layout of VOC 2012.", no_args_is_help=True)
-
-
-@app.callback()
-def _only_groups() -> None:
-    """Keep `vice data` a group of commands, though it has one today."""
+app = typer.Typer(help="Make a dataset in the layout of VOC 2012, or look at one.", no_args_is_help=True)
 
 
 @app.command("digits")
@@ -38,3 +34,72 @@ def digits(
 
     folder = write_digits(out, train=train, val=val, test=test, size=size, seed=seed, shortcut=shortcut, single=single)
     say(f"{folder}: {train} training, {val} validation and {test} test images of ten digits.")
+
+
+ARCHIVES = typer.Option(
+    None, "--archives", help="Folder where the archives lie, or are fetched to; else archives/ in the dataset's folder."
+)
+
+
+@app.command("voc")
+def voc(
+    root: Path = typer.Option(..., "--root", help="Folder of the dataset; what is finished there is left as it is."),
+    archives: Path | None = ARCHIVES,
+    unverified: bool = typer.Option(
+        False, "--unverified", help="Take archives that have not the published checksums, such as a part of them."
+    ),
+) -> None:
+    """VOC 2012 with SBD's masks (SegmentationClassAug), lists and labels: fetched, or made from archives."""
+    from torchvice.data.voc_aug import PUBLISHED, write_voc
+
+    with progress_bar("MiB") as progress:
+        found = write_voc(root, archives, verify=not unverified, progress=progress, tell=say)
+    said = f"{found.train_aug} images in train_aug, {found.train} in train, {found.val} in val"
+    say(f"{root}: {said}; {found.masks_of_sbd} masks are SBD's.")
+    if {name: getattr(found, name) for name in PUBLISHED} != PUBLISHED:
+        say(f"These are not the published lists: {', '.join(f'{n} {count}' for n, count in PUBLISHED.items())}.")
+
+
+@app.command("coco")
+def coco(
+    root: Path = typer.Option(..., "--root", help="Folder of the dataset; what is finished there is left as it is."),
+    archives: Path | None = ARCHIVES,
+    address: str | None = typer.Option(
+        None,
+        "--from",
+        help="Address below which train2017.zip, val2017.zip and annotations_trainval2017.zip are fetched.",
+    ),
+    only: list[str] = typer.Option([], "--only", help="train or val, instead of both."),
+) -> None:
+    """COCO 2017 in the layout of VOC 2012: 80 classes, instances merged to masks, crowds void (extra: coco)."""
+    from torchvice.data.coco import COCO_SPLITS, write_coco
+
+    with progress_bar("done") as progress:
+        found = write_coco(root, archives, address=address, splits=only or COCO_SPLITS, progress=progress, tell=say)
+    lists = ", ".join(f"{count} images in {name}" for name, count in found.images.items())
+    say(f"{root}: {lists}; {found.classes} classes; {found.crowds} crowds are void.")
+
+
+@app.command("check")
+def check(
+    root: Path = typer.Argument(..., metavar="DIR", help="A dataset, see docs/your-data.md."),
+    split: str | None = typer.Option(None, "--split", help="A list of images; else every list that is there."),
+    strict: bool = typer.Option(
+        False, "--strict", help="Exit status 1 for missing masks, and for labels that disagree with masks, too."
+    ),
+    most: int = typer.Option(10, "--show", min=0, help="Files that are named of each kind; --json has all of them."),
+    json: Path | None = typer.Option(None, "--json", help="Write everything to this file as well."),
+) -> None:
+    """What a dataset holds, and what is broken in it, by name: then exit status 1."""
+    from torchvice.data.check import survey
+    from torchvice.files import write_json
+
+    with progress_bar("images") as progress:
+        found = survey(root, split, progress)
+    for one in found:
+        print_survey(one, most)
+    if json:
+        write_json(json, {"root": str(root), "splits": [one.to_json() for one in found]})
+        say(f"Written: {json}")
+    if any(one.broken or (strict and (one.masks_missing or one.disagreements)) for one in found):
+        raise typer.Exit(1)

@@ -3,6 +3,7 @@
 `transforms` needs torch and `digits` scikit-learn: import them by their own names.
 """
 
+from torchvice.data.check import Problem, SplitSurvey, check_files, survey
 from torchvice.data.voc import (
     VOC_CLASSES,
     VOID,
@@ -17,10 +18,14 @@ from torchvice.data.voc import (
 __all__ = [
     "VOC_CLASSES",
     "VOID",
+    "Problem",
     "Record",
+    "SplitSurvey",
     "VocDataset",
+    "check_files",
     "check_mask",
     "read_image",
     "read_list",
     "read_mask",
+    "survey",
 ]

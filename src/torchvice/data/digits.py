@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from torchvice.data.images import VOID
+from torchvice.data.images import VOID, voc_palette
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json, write_npy_dict, write_text
 
@@ -169,7 +169,7 @@ def _write_set(folder: Path, settings: _Settings) -> None:
     for name in ("JPEGImages", "SegmentationClass", "SegmentationClassAug", "ImageSets/Segmentation"):
         (voc / name).mkdir(parents=True)
     write_text(folder / "classes.txt", "".join(f"{name}\n" for name in DIGIT_CLASSES))
-    photographs, palette = _photographs(), _palette()
+    photographs, palette = _photographs(), voc_palette()
     labels: dict[str, np.ndarray] = {}
     for number, (split, samples) in enumerate(_handwriting(settings.seed).items()):
         names = [f"{split}_{index:05d}" for index in range(getattr(settings, split))]
@@ -208,16 +208,6 @@ def _photographs() -> list[Image.Image]:
     from sklearn.datasets import load_sample_images
 
     return [Image.fromarray(pixels) for pixels in load_sample_images().images]
-
-
-def _palette() -> bytes:
-    """VOC's colour map, (256, 3) bytes: a label's bits go in turn to red, green, blue, top bit first."""
-    label = np.arange(256)
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= ((label >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return colours.tobytes()
 
 
 def _scene(

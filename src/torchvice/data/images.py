@@ -13,7 +13,16 @@ from PIL import Image, UnidentifiedImageError
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
 
-__all__ = ["VOID", "check_mask", "read_image", "read_mask", "stored_size"]
+__all__ = [
+    "VOID",
+    "check_mask",
+    "check_same_size",
+    "read_colours",
+    "read_image",
+    "read_mask",
+    "stored_size",
+    "voc_palette",
+]
 
 VOID = 255  # the mask value of pixels that belong to no label; they are never counted
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.
@@ -79,6 +88,18 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     )
 
 
+def read_colours(path: str | os.PathLike[str]) -> np.ndarray:
+    """The colours of a mask, (H, W, 3) uint8; those of the palette, where it has one.
+
+    Raises:
+        ViceError: no such file, no image, truncated, or more than 8 bits a channel.
+    """
+    picture, _ = _decoded(path, "The mask")
+    if picture.mode.startswith(("I", "F")):
+        raise ViceError(f"The mask {path} must have colours of 8 bits a channel, but its mode is {picture.mode}.")
+    return np.array(picture.convert("RGB"))
+
+
 def _present(mask: np.ndarray) -> np.ndarray:
     """The distinct values of a mask, ascending."""
     if mask.dtype == np.uint8:  # counting is several times faster than the sort in np.unique
@@ -108,10 +129,39 @@ def check_mask(mask: np.ndarray, num_classes: int, path: str | os.PathLike[str])
     return values[values != 0]
 
 
-def stored_size(path: Path) -> tuple[int, int]:
+def check_same_size(mask: np.ndarray, size: tuple[int, int], path: str | os.PathLike[str]) -> None:
+    """That a mask fits its image.
+
+    Args:
+        mask: (H, W).
+        size: (H, W) of the image.
+        path: the mask's file, which the sentence names.
+
+    Raises:
+        ViceError: another size.
+    """
+    if mask.shape != size:
+        raise ViceError(
+            f"The mask {path} must be {size[0]} x {size[1]} (H x W) like its image, "
+            f"but is {mask.shape[0]} x {mask.shape[1]}.",
+            "Masks are drawn on the pixels as stored, before any EXIF rotation.",
+        )
+
+
+def stored_size(path: Path, what: str = "The image") -> tuple[int, int]:
     """(H, W) of an image file, from its header alone."""
     try:
         with Image.open(path) as picture:
             return picture.height, picture.width
     except DAMAGE as error:
-        raise ViceError(f"The image {path} must be an image (JPEG, PNG), but cannot be read: {error}.") from None
+        raise ViceError(f"{what} {path} must be an image (JPEG, PNG), but cannot be read: {error}.") from None
+
+
+def voc_palette() -> bytes:
+    """VOC's colour map, (256, 3) bytes: a label's bits go in turn to red, green, blue, top bit first."""
+    label = np.arange(256)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((label >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return colours.tobytes()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.data.annotations import class_indices, read_annotation
-from torchvice.data.images import check_mask, read_mask
+from torchvice.data.images import check_mask
 from torchvice.errors import ViceError
 from torchvice.files import read_npy_dict
 
 if TYPE_CHECKING:
-    from torchvice.data.voc import Record
+    from torchvice.data.layout import Record
 
 __all__ = ["LABEL_SOURCES", "targets_from"]
 
@@ -40,6 +40,7 @@ def targets_from(
     npy: Path | None,
     annotations: Path,
     masks: str,
+    read_mask: Callable[[Path], np.ndarray],
 ) -> tuple[np.ndarray, str]:
     """The targets of a split, from `source` or, for `auto`, from the first source that covers every image.
 
@@ -50,6 +51,7 @@ def targets_from(
         npy: the file {image id: (C,) zeros and ones}, if there is one.
         annotations: the folder of the XML files, which need not exist.
         masks: where the masks come from, in words.
+        read_mask: what reads a mask's labels.
 
     Returns:
         (N, C) uint8, and the source in words, with what was passed over.
@@ -60,7 +62,7 @@ def targets_from(
     makers = {
         "cls_labels": lambda: _from_npy(npy, classes),
         "annotations": lambda: _from_annotations(annotations, classes),
-        "masks": lambda: _from_masks(masks, classes),
+        "masks": lambda: _from_masks(masks, classes, read_mask),
     }
     passed_over: list[str] = []
     for name in LABEL_SOURCES if source == "auto" else (source,):
@@ -107,7 +109,7 @@ def _from_annotations(folder: Path, classes: Sequence[str]) -> _Source:
     return _Source("Annotations", lambda record: f"{record.image_id}.xml" in files, labels_of)
 
 
-def _from_masks(where: str, classes: Sequence[str]) -> _Source:
+def _from_masks(where: str, classes: Sequence[str], read_mask: Callable[[Path], np.ndarray]) -> _Source:
     def labels_of(record: Record) -> np.ndarray:
         assert record.mask is not None  # asked of covered images only
         return check_mask(read_mask(record.mask), len(classes), record.mask) - 1

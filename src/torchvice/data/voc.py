@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
 
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, check_mask, read_image, read_mask, stored_size
+from torchvice.data.images import VOID, check_mask, check_same_size, read_image, read_mask, stored_size
 from torchvice.data.labels import LABEL_SOURCES, targets_from
+from torchvice.data.layout import LAYOUT, VOC_CLASSES, Layout, Record, list_lines, read_list
 from torchvice.errors import ViceError, nearest
-from torchvice.files import existing_file
 
 __all__ = [
     "VOC_CLASSES",
@@ -27,91 +25,6 @@ __all__ = [
     "read_mask",
 ]
 
-# fmt: off
-VOC_CLASSES: tuple[str, ...] = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)
-# fmt: on
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
-MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
-LAYOUT = (
-    "Give the folder that holds VOC2012/JPEGImages (or the VOC2012 folder itself), with the lists beside it "
-    "or in VOC2012/ImageSets/Segmentation."
-)
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image of a split: its id (the image's name without suffix), its image and, if any, its mask."""
-
-    image_id: str
-    image: Path
-    mask: Path | None
-
-
-@dataclass(frozen=True)
-class _Line:
-    """One line of a list: the id, and the paths that the line spells out."""
-
-    image_id: str
-    image: str | None = None
-    mask: str | None = None
-
-
-def _parsed(line: str, where: str) -> _Line:
-    words = line.split()
-    paths = [PurePosixPath(word) for word in words]
-    is_path = [path.suffix in IMAGE_SUFFIXES for path in paths]
-    if len(words) == 1 and not is_path[0] and "/" not in words[0]:
-        return _Line(words[0])
-    if all(is_path) and len(words) <= 2:
-        return _Line(paths[0].stem, words[0] if "/" in words[0] else None, words[1] if len(words) == 2 else None)
-    raise ViceError(
-        f"{where} must be a name or an image path and a mask path, but is {line!r}.",
-        "Write one image a line, such as `2007_000033` or `/JPEGImages/x.jpg /SegmentationClassAug/x.png`.",
-    )
-
-
-def _text_lines(path: str | os.PathLike[str], what: str) -> list[str]:
-    path = existing_file(path, what, "Write one name a line.")
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ViceError(f"{what} {path} must be text in UTF-8, but is not: {error}.") from None
-
-
-def _lines(path: str | os.PathLike[str]) -> list[_Line]:
-    lines: list[_Line] = []
-    seen: dict[str, int] = {}
-    for number, text in enumerate(_text_lines(path, "The list of images"), start=1):
-        if not text:
-            continue
-        line = _parsed(text, f"Line {number} of {path}")
-        if line.image_id in seen:
-            raise ViceError(
-                f"The list {path} must name every image once, but `{line.image_id}` is in line "
-                f"{seen[line.image_id]} and in line {number}.",
-                "Remove one of the two lines.",
-            )
-        seen[line.image_id] = number
-        lines.append(line)
-    if not lines:
-        raise ViceError(f"The list {path} must name at least one image, but is empty.", "Write one name a line.")
-    return lines
-
-
-def read_list(path: str | os.PathLike[str]) -> list[str]:
-    """The image ids in a list file, in its order.
-
-    A line is a plain name, or an image path with or without a mask path, of which the image's stem is the id.
-    Blank lines are skipped.
-
-    Raises:
-        ViceError: no such file, an empty list, a name twice, or a line that is neither.
-    """
-    return [line.image_id for line in _lines(path)]
-
 
 class VocDataset:
     """A split in the layout of VOC 2012: images, class labels, and masks where there are any.
@@ -120,7 +33,8 @@ class VocDataset:
         root: the folder that holds VOC2012 and the flat lists; or the VOC2012 folder; or a VOCdevkit.
         split: a name (`val`, `train_aug`), looked up beside and in the VOC folder and in
             ImageSets/Segmentation; or the path of a list.
-        classes: C names in the order of the labels; else the lines of classes.txt, else VOC's twenty.
+        classes: C names in the order of the labels; else those of dataset.yaml, else the lines of classes.txt, else
+            VOC's twenty.
         labels: where the class labels come from: `cls_labels` (cls_labels.npy), `annotations` (XML), `masks`;
             `auto` takes the first of these that covers every image of the split.
         masks: the folder of the masks; else what the list's own paths say, SegmentationClassAug, and
@@ -169,32 +83,28 @@ class VocDataset:
         if labels != "auto" and labels not in LABEL_SOURCES:
             known = ("auto", *LABEL_SOURCES)
             raise ViceError(f"`labels` must be one of {', '.join(known)}, but is {labels!r}.", nearest(labels, known))
-        self.root = Path(root)
-        if not self.root.is_dir():
-            raise ViceError(f"The dataset must be a folder, but there is none at {self.root}.", LAYOUT)
-        self._base = _voc_folder(self.root)
-        self._homes = _homes(self.root, self._base)
-        self._list = _list_file(split, self._homes, self._base)
-        self.split = self._list.name.removesuffix(".txt")
-        self.classes = _class_names(classes, self._homes)
-        self.records, self.mask_source = self._located(_lines(self._list), masks)
+        self._layout = Layout(root, classes)
+        self.root, self.classes = self._layout.root, self._layout.classes
+        self._list = self._layout.list_file(split)
+        self.split = self._layout.split_name(split)
+        self.records, self.mask_source = self._located(masks)
         self.masks_missing = sum(record.mask is None for record in self.records)
         if len(self.classes) >= VOID and self.masks_missing < len(self.records):
             raise ViceError(
                 f"Masks can tell at most 254 classes apart (255 is void), but there are {len(self.classes)}.",
                 "Measure these classes without masks: move the mask folders away.",
             )
-        annotation_of = _finder(self._base / "Annotations", (".xml",))
+        annotation_of = self._layout.annotation_of()
         self._annotations = {record.image_id: annotation_of(record.image_id) for record in self.records}
         self.regions, self.regions_missing = self._regions(regions)
-        npy = (home / "cls_labels.npy" for home in self._homes)
         self.targets, self.label_source = targets_from(
             labels,
             self.records,
             self.classes,
-            npy=next((file for file in npy if file.is_file()), None),
-            annotations=self._base / "Annotations",
+            npy=self._layout.label_file,
+            annotations=self._layout.annotations,
             masks=self.mask_source,
+            read_mask=self._layout.read_mask,
         )
         self.exclusive = exclusive
         if exclusive:
@@ -232,14 +142,8 @@ class VocDataset:
         record = self._record(index)
         if record.mask is None:
             return None
-        mask = read_mask(record.mask)
-        size = stored_size(record.image)
-        if mask.shape != size:
-            raise ViceError(
-                f"The mask {record.mask} must be {size[0]} x {size[1]} (H x W) like its image, "
-                f"but is {mask.shape[0]} x {mask.shape[1]}.",
-                "Masks are drawn on the pixels as stored, before any EXIF rotation.",
-            )
+        mask = self._layout.read_mask(record.mask)
+        check_same_size(mask, stored_size(record.image), record.mask)
         check_mask(mask, len(self.classes), record.mask)
         return mask.astype(np.uint8, copy=False)
 
@@ -277,7 +181,7 @@ class VocDataset:
         boxed = lacking < len(self.records)
         if regions == "boxes" and not boxed:
             raise ViceError(
-                f"Regions from boxes need XML files in {self._base / 'Annotations'}, but no image of {self.split} has "
+                f"Regions from boxes need XML files in {self._layout.annotations}, but no image of {self.split} has "
                 "one."
             )
         if regions == "boxes" or (regions == "auto" and boxed and self.masks_missing == len(self.records)):
@@ -290,95 +194,18 @@ class VocDataset:
             raise ViceError(f"The index must be 0 to {len(self.records) - 1} in {self.split}, but is {index}.")
         return self.records[index]
 
-    def _located(self, lines: list[_Line], masks: str | None) -> tuple[list[Record], str]:
+    def _located(self, masks: str | None) -> tuple[list[Record], str]:
         """The files of every line, and where the masks were found."""
-        if masks is not None and not (self._base / masks).is_dir():
-            known = [entry.name for entry in self._base.iterdir() if entry.is_dir()]
-            raise ViceError(f"`masks` must name a folder in {self._base}, but is {masks!r}.", nearest(masks, known))
-        image_of = _finder(self._base / "JPEGImages", IMAGE_SUFFIXES)
-        folders = {name: _finder(self._base / name, (".png",)) for name in ([masks] if masks else MASK_FOLDERS)}
-        records, missing, found = [], [], dict.fromkeys(("the list's paths", *folders), 0)
-        for line in lines:
-            image = self._spelt_out(line.image) if line.image else image_of(line.image_id)
-            if image is None:
-                missing.append(line)
-                continue
-            mask, source = (None if masks else self._spelt_out(line.mask)), "the list's paths"
-            for name, mask_of in folders.items():
-                if mask is None:
-                    mask, source = mask_of(line.image_id), name
-            found[source] += mask is not None
-            records.append(Record(line.image_id, image, mask))
-        if missing:
-            first = missing[0].image_id
-            expected = self._base / (missing[0].image or f"JPEGImages/{first}.jpg (or .jpeg, .png)").lstrip("/")
+        lines = list_lines(self._list)
+        found = self._layout.located(lines, masks)
+        if found.missing:
+            some = ", ".join(f"`{line.image_id}`" for line in found.missing[:3])
             raise ViceError(
-                f"The image of `{first}` must be {expected}, but there is none ({len(missing)} of the "
-                f"{len(lines)} images of {self._list} are missing).",
-                "" if (self._base / "JPEGImages").is_dir() else LAYOUT,
+                f"The image of `{found.missing[0].image_id}` must be {self._layout.expected_image(found.missing[0])}, "
+                f"but there is none ({len(found.missing)} of the {len(lines)} images of {self._list} are missing: "
+                f"{some}{', ...' if len(found.missing) > 3 else ''}).",
+                f"See them all: vice data check {self.root} --split {self.split}"
+                if self._layout.images.is_dir()
+                else LAYOUT,
             )
-        used = {name: count for name, count in found.items() if count}
-        if len(used) == 1 and sum(used.values()) == len(lines):
-            return records, next(iter(used))
-        said = [f"{count} of {len(lines)} from {name}" for name, count in used.items()]
-        return records, ", ".join([*said, f"{len(lines) - sum(used.values())} missing"])
-
-    def _spelt_out(self, path: str | None) -> Path | None:
-        """The file that a list's line names: within the VOC folder, beside it, or anywhere."""
-        if path is None:
-            return None
-        inside = [home / path.lstrip("/") for home in (self._base, *self._homes)]
-        return next((file for file in (*inside, Path(path)) if file.is_file()), None)
-
-
-def _voc_folder(root: Path) -> Path:
-    """The folder that holds JPEGImages: `root` itself, or VOC2012 in it; `root` where there is none."""
-    folders = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
-    return next((folder for folder in folders if (folder / "JPEGImages").is_dir()), root)
-
-
-def _homes(root: Path, base: Path) -> list[Path]:
-    """Where flat lists and cls_labels.npy may lie: `root`, the VOC folder, beside a folder named VOC2012."""
-    beside = [base.absolute().parent] if base.absolute().name == "VOC2012" else []
-    return list(dict.fromkeys([root, base, *beside]))
-
-
-def _list_file(split: str | os.PathLike[str], homes: list[Path], base: Path) -> Path:
-    folders = [*homes, base / "ImageSets" / "Segmentation"]
-    tried = [folder / name for folder in folders for name in (f"{split}.txt", str(split))]
-    for file in (*tried, Path(split)):
-        if file.is_file():
-            return file
-    known = sorted({file.stem for folder in folders if folder.is_dir() for file in folder.glob("*.txt")} - {"classes"})
-    raise ViceError(
-        f"`split` must name a list in {' or '.join(map(str, folders))}, but is {str(split)!r}.",
-        nearest(str(split), known) if known else LAYOUT,
-    )
-
-
-def _class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, ...]:
-    where = "`classes`"
-    if classes is None:
-        file = next((home / "classes.txt" for home in homes if (home / "classes.txt").is_file()), None)
-        if file is None:
-            return VOC_CLASSES
-        where = str(file)
-        classes = [line for line in _text_lines(file, "The list of classes") if line]
-    names = () if isinstance(classes, str) else tuple(classes)
-    if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
-        raise ViceError(f"{where} must be a list of different class names, but is {classes!r}.")
-    if names[0] in ("background", "__background__"):
-        raise ViceError(
-            f"{where} must name objects only, but begins with {names[0]!r}.", "Leave it out: it is label 0."
-        )
-    return names
-
-
-def _finder(folder: Path, suffixes: tuple[str, ...]) -> Callable[[str], Path | None]:
-    """Looks up files of `folder` by stem; one listing is much faster than asking for thousands of files."""
-    names = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
-
-    def find(stem: str) -> Path | None:
-        return next((folder / (stem + suffix) for suffix in suffixes if stem + suffix in names), None)
-
-    return find
+        return found.records, found.mask_source

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.config import Settings, dump_settings
+from torchvice.data.check import check_files
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
 from torchvice.files import write_text
@@ -128,7 +129,11 @@ def _datasets(settings: Settings, console: Console) -> tuple[VocDataset, VocData
 
     training = split(data.train_split, data.classes)
     _check_loss(settings, len(training.classes))
-    return training, split(data.selection_split, training.classes)
+    selection = split(data.selection_split, training.classes)
+    if not _further_process():
+        check_files(training)
+        check_files(selection)
+    return training, selection
 
 
 def _check_loss(settings: Settings, num_classes: int) -> None:

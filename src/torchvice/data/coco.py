@@ -1,0 +1,256 @@
+"""COCO 2017 in the layout of VOC 2012: instances merged to masks of 80 classes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from torchvice.data.archives import Progress, Source, building, check_space, fetch, reading, safe_name, still_to_fetch
+from torchvice.data.images import VOID, check_same_size, stored_size, voc_palette
+from torchvice.errors import ViceError, nearest
+from torchvice.files import read_json, write_json, write_npy_dict, write_text
+
+__all__ = ["COCO_SPLITS", "CocoSet", "class_mask", "coco_sources", "write_coco"]
+
+COCO_SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """How many classes there are, how many images each list has, and how many annotations are crowds."""
+
+    classes: int
+    images: dict[str, int]
+    crowds: int
+
+
+def coco_sources(address: str | None = None, splits: Sequence[str] = COCO_SPLITS) -> dict[str, Source]:
+    """The archives of COCO 2017 by name, below `address`, if they are to be fetched.
+
+    torchvision knows neither address nor checksum of theirs; each member of a zip has its own, which is checked.
+    """
+    names = {split: f"{split}2017.zip" for split in splits} | {"annotations": "annotations_trainval2017.zip"}
+    below = None if address is None else address.rstrip("/")
+    return {name: Source(below and f"{below}/{file}", file, None) for name, file in names.items()}
+
+
+def write_coco(
+    root: str | os.PathLike[str],
+    archives: str | os.PathLike[str] | None = None,
+    *,
+    address: str | None = None,
+    splits: Sequence[str] = COCO_SPLITS,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> CocoSet:
+    """Write COCO 2017 into `root`: JPEGImages/, SegmentationClass/, classes.txt, train.txt, val.txt, cls_labels.npy.
+
+    A mask's label c + 1 is the category in place c, by ascending id. Crowds are void; where objects overlap, the
+    smaller one is on top. An image has the label of each category that is annotated in it, crowds too. Images without
+    any object stay in the lists. The dataset appears whole or not at all; where it is already, it is left as it is.
+
+    Args:
+        root: the dataset's folder.
+        archives: where train2017.zip, val2017.zip and annotations_trainval2017.zip lie, or are fetched to; None:
+            archives/ in `root`.
+        address: below which they are fetched, if they do not lie there.
+        splits: `train`, `val`, or both.
+        progress: called with what is done and all of it, for each step.
+        tell: called with a sentence when a step begins.
+
+    Raises:
+        ViceError: pycocotools is not installed; an archive that is not there, damaged or of another structure; too
+            little room; a folder that holds something else.
+
+    References:
+        Microsoft COCO: Common Objects in Context (2014).
+    """
+    root = Path(root)
+    for split in splits:
+        if split not in COCO_SPLITS:
+            raise ViceError(f"COCO's splits are train and val, but {split!r} came.", nearest(split, COCO_SPLITS))
+    if (root / "coco.json").is_file():
+        return _there(root, splits)
+    _tools()
+    folder = root / "archives" if archives is None else Path(archives)
+    sources = coco_sources(address, splits)
+    sizes = {name: still_to_fetch(source, folder) for name, source in sources.items()}
+    pictures = sum(size for name, (_, size) in sizes.items() if name != "annotations")
+    check_space([(folder, sum(missing for missing, _ in sizes.values())), (root, int(1.1 * pictures))])
+    said = tell or (lambda sentence: None)
+    files = {}
+    for name, source in sources.items():
+        said(f"{source.filename} ({sizes[name][1] / 1e6:.0f} MB)")
+        files[name] = fetch(source, folder, progress)
+    lists = tuple(f"{split}.txt" for split in splits)
+    names = ("JPEGImages", "SegmentationClass", "classes.txt", *lists, "cls_labels.npy", "coco.json")
+    with building(root, names) as part:
+        for name in names[:2]:
+            (part / name).mkdir()
+        made = _write_set(part, files, splits, progress, said)
+        write_json(part / "coco.json", asdict(made))
+    return made
+
+
+def _there(root: Path, splits: Sequence[str]) -> CocoSet:
+    found = CocoSet(**read_json(root / "coco.json"))
+    if set(found.images) != set(splits):
+        raise ViceError(
+            f"{root} must be free for COCO's {' and '.join(splits)}, but holds its {' and '.join(found.images)}.",
+            "Give another folder, or remove this one.",
+        )
+    return found
+
+
+def _tools() -> Any:
+    try:
+        from pycocotools import mask
+    except ImportError:
+        raise ViceError(
+            "COCO's masks need pycocotools, which is not installed.", "pip install 'torchvice[coco]'"
+        ) from None
+    return mask
+
+
+def _write_set(
+    part: Path, files: Mapping[str, Path], splits: Sequence[str], progress: Progress | None, said: Callable[[str], None]
+) -> CocoSet:
+    categories: list[tuple[int, str]] = []
+    labels: dict[str, np.ndarray] = {}
+    images, crowds = {}, 0
+    for split in splits:
+        said(f"Reading the annotations of {split}2017")
+        content = _annotations(files["annotations"], f"annotations/instances_{split}2017.json")
+        found = sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"])
+        if categories and found != categories:
+            raise ViceError(
+                f"The categories of {split}2017 in {files['annotations']} must be those of {splits[0]}2017."
+            )
+        categories = found
+        said(f"Writing the images and masks of {split}2017")
+        label_of = {category: place + 1 for place, (category, _) in enumerate(categories)}
+        vectors = _write_split(part, files[split], content, label_of, progress)
+        labels |= vectors
+        write_text(part / f"{split}.txt", "".join(f"{name}\n" for name in vectors))
+        images[split] = len(vectors)
+        crowds += sum(bool(entry.get("iscrowd")) for entry in content["annotations"])
+    write_text(part / "classes.txt", "".join(f"{name}\n" for _, name in categories))
+    write_npy_dict(part / "cls_labels.npy", labels)
+    return CocoSet(len(categories), images, crowds)
+
+
+def _annotations(archive: Path, member: str) -> dict[str, Any]:
+    with reading(archive), zipfile.ZipFile(archive) as opened:
+        try:
+            with opened.open(member) as file:
+                content: dict[str, Any] = json.load(file)
+        except KeyError:
+            raise ViceError(f"The archive {archive} must hold {member}, but does not.") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ViceError(f"{member} in {archive} must be JSON, but is not: {error}.") from None
+    lacking = [name for name in ("images", "annotations", "categories") if name not in content]
+    if lacking:
+        raise ViceError(f"{member} in {archive} must have `{lacking[0]}`, as COCO's instances do, but has not.")
+    return content
+
+
+def _write_split(
+    part: Path,
+    archive: Path,
+    content: Mapping[str, Any],
+    label_of: Mapping[int, int],
+    progress: Progress | None,
+) -> dict[str, np.ndarray]:
+    """Images and masks of a split, and its labels: {image id: (C,) float32} in the order of the ids."""
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for entry in content["annotations"]:
+        by_image.setdefault(entry["image_id"], []).append(entry)
+    vectors: dict[str, np.ndarray] = {}
+    entries = sorted(content["images"], key=lambda entry: entry["id"])
+    with reading(archive), zipfile.ZipFile(archive) as opened:
+        members = {safe_name(name, archive).name: name for name in opened.namelist() if not name.endswith("/")}
+        for entry in entries:
+            name = Path(entry["file_name"]).name
+            if name not in members:
+                raise ViceError(f"The archive {archive} must hold {name}, which the annotations name, but does not.")
+            image, stem = part / "JPEGImages" / name, Path(name).stem
+            with opened.open(members[name]) as source, image.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            own = by_image.get(entry["id"], [])
+            mask = class_mask(own, (entry["height"], entry["width"]), label_of)
+            picture = Image.fromarray(mask)
+            picture.putpalette(voc_palette())
+            drawn = part / "SegmentationClass" / f"{stem}.png"
+            check_same_size(mask, stored_size(image), drawn.name)
+            picture.save(drawn)
+            vectors[stem] = np.zeros(len(label_of), dtype=np.float32)
+            vectors[stem][[label_of[found["category_id"]] - 1 for found in own]] = 1
+            if progress:
+                progress(len(vectors), len(entries))
+    return vectors
+
+
+def class_mask(
+    annotations: Sequence[Mapping[str, Any]], size: tuple[int, int], label_of: Mapping[int, int]
+) -> np.ndarray:
+    """The instances of an image as one mask: crowds void, then the objects, the larger before the smaller.
+
+    Args:
+        annotations: COCO's, each with `segmentation` (polygons, or RLE, compressed or not), `category_id`, `iscrowd`.
+        size: (H, W).
+        label_of: the mask's value for each category id.
+
+    Returns:
+        (H, W) uint8: 0 background, 255 void.
+
+    Raises:
+        ViceError: a category that is not known, or a segmentation that cannot be read.
+
+    Example:
+        >>> square = {"segmentation": [[0, 0, 2, 0, 2, 2, 0, 2]], "category_id": 9, "iscrowd": 0, "id": 1}
+        >>> class_mask([square], (2, 3), {9: 1}).tolist()
+        [[1, 1, 0], [1, 1, 0]]
+    """
+    tools = _tools()
+    mask = np.zeros(size, dtype=np.uint8)
+    layers = []
+    for entry in annotations:
+        if entry["category_id"] not in label_of:
+            raise ViceError(f"The annotation {entry.get('id')} has a category that is not listed: "
+                            f"{entry['category_id']}.")  # fmt: skip
+        region = _region(tools, entry, size)
+        crowd = bool(entry.get("iscrowd"))
+        layers.append((not crowd, -int(region.sum()), region, VOID if crowd else label_of[entry["category_id"]]))
+    for *_, region, label in sorted(layers, key=lambda layer: layer[:2]):
+        mask[region] = label
+    return mask
+
+
+def _region(tools: Any, entry: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool of an instance."""
+    shape = entry["segmentation"]
+    try:
+        if isinstance(shape, list):
+            if not shape or any(len(polygon) < 6 for polygon in shape):
+                raise ValueError("a polygon needs three corners")
+            encoded = tools.merge(tools.frPyObjects(shape, *size))
+        else:
+            encoded = tools.frPyObjects(shape, *size) if isinstance(shape["counts"], list) else shape
+        region = np.asarray(tools.decode(encoded), dtype=bool)
+        if region.shape != size:
+            raise ValueError(f"it is {region.shape[0]} x {region.shape[1]}")
+    except Exception as error:  # whatever pycocotools raises on what is no segmentation
+        raise ViceError(
+            f"The annotation {entry.get('id')} must be polygons or RLE in an image of {size[0]} x {size[1]} (H x W): "
+            f"{error}."
+        ) from None
+    return region

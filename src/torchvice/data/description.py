@@ -1,0 +1,175 @@
+"""dataset.yaml: what a folder's own classes, mask values or colours, folders and lists are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from torchvice.data.images import VOID, read_colours, read_mask
+from torchvice.errors import ViceError, nearest
+
+__all__ = ["FILE", "Description", "read_description"]
+
+FILE = "dataset.yaml"
+OTHERS = {"background": 0, "void": VOID}  # what is no class, and its label
+KEYS = ("names", "background", "void", "images", "masks", "boxes", "splits")
+Code = int | tuple[int, int, int]  # a mask's value, or its colour
+
+
+@dataclass(frozen=True)
+class Description:
+    """A dataset.yaml.
+
+    Attributes:
+        file: where it is.
+        names: (C,) classes, in the order of their labels.
+        codes: the label of each value or colour that a mask may hold: 0, c + 1 or 255.
+        images, masks, boxes: folders beside it; None where it does not say.
+        splits: the list of each split.
+    """
+
+    file: Path
+    names: tuple[str, ...]
+    codes: Mapping[Code, int]
+    images: Path | None
+    masks: Path | None
+    boxes: Path | None
+    splits: Mapping[str, Path]
+
+    def read_mask(self, path: Path) -> np.ndarray:
+        """The labels in a mask, (H, W) uint8 (int32 for more than 254 classes): its values or colours translated.
+
+        Raises:
+            ViceError: see `torchvice.data.read_mask`; or a value or colour that dataset.yaml does not name.
+        """
+        coloured = isinstance(next(iter(self.codes)), tuple)
+        pixels = read_colours(path) if coloured else read_mask(path)
+        packed = pixels.astype(np.int64)
+        if coloured:
+            packed = _packed(packed[..., 0], packed[..., 1], packed[..., 2])
+        known = {_packed(*code) if isinstance(code, tuple) else code: label for code, label in self.codes.items()}
+        keys = np.array(sorted(known), dtype=np.int64)
+        places = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
+        strange = packed[keys[places] != packed]
+        if strange.size:
+            first = int(strange[0])
+            came = f"#{first:06x}" if coloured else str(first)
+            what = "colours" if coloured else "values"
+            raise ViceError(
+                f"The mask {path} must hold the {what} that {self.file} names, but holds {came}.",
+                "Add it to a class, to `background` or to `void`.",
+            )
+        labels = np.array([known[key] for key in keys.tolist()], dtype=np.int32)[places]
+        return labels.astype(np.uint8) if len(self.names) < VOID else labels
+
+
+def _packed(red: Any, green: Any, blue: Any) -> Any:
+    return (red << 16) + (green << 8) + blue
+
+
+def read_description(root: Path) -> Description | None:
+    """The dataset.yaml in `root`, or None without one.
+
+    Raises:
+        ViceError: no YAML, an unknown key, a value of another kind, a folder or list that is not there.
+    """
+    file = root / FILE
+    if not file.is_file():
+        return None
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ViceError(f"{file} must be YAML, but is not: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict) or "names" not in content:
+        raise ViceError(f"{file} must say `names`, the classes, but does not.", f"Its keys: {', '.join(KEYS)}.")
+    for key in content:
+        if key not in KEYS:
+            raise ViceError(f"{file} has the unknown key {key!r}.", nearest(str(key), KEYS))
+    names, codes = _codes(file, content)
+    folders = {key: _folder(file, key, content.get(key)) for key in ("images", "masks", "boxes")}
+    return Description(file, names, codes, splits=_splits(file, content.get("splits")), **folders)
+
+
+def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[Code, int]]:
+    """The classes, and the label of each value or colour."""
+    named = content["names"]
+    names = tuple(named if isinstance(named, list | dict) else ())
+    if not names or len(set(map(str, names))) < len(names) or not all(isinstance(n, str) and n for n in names):
+        raise ViceError(
+            f"`names` in {file} must be different class names, or class names with their values, but is {named!r}.",
+            "A name such as no or 7, which YAML reads as something else, needs quotation marks.",
+        )
+    if names[0] in ("background", "__background__"):
+        raise ViceError(f"`names` in {file} must be objects only, but begins with {names[0]!r}.", "It has its own key.")
+    classes = list(named.items()) if isinstance(named, dict) else [(name, c + 1) for c, name in enumerate(names)]
+    coloured = not isinstance(classes[0][1], int)
+    given = [(f"names: {name}", code, c + 1) for c, (name, code) in enumerate(classes)]
+    given += [(key, code, label) for key, label in OTHERS.items() for code in _several(content.get(key))]
+    owners: dict[Code, str] = {}
+    codes: dict[Code, int] = {}
+    for where, value, label in given:
+        code = _code(file, where, value)
+        if isinstance(code, tuple) != coloured:
+            raise ViceError(f"{file} must name values or colours throughout, but `{where}` is {value!r}.")
+        if codes.get(code, label) != label:
+            raise ViceError(f"{file} must give {value!r} one meaning, but has it at `{owners[code]}` and `{where}`.")
+        owners[code], codes[code] = where, label
+    # The usual ones, unless they are said or a class has taken them.
+    usual: dict[str, Code | None] = {"background": (0, 0, 0) if coloured else 0, "void": None if coloured else VOID}
+    for key, code_or_none in usual.items():
+        if key not in content and code_or_none is not None:
+            codes.setdefault(code_or_none, OTHERS[key])
+    return names, codes
+
+
+def _several(value: Any) -> Sequence[Any]:
+    """One value or colour, or a list of them; [0, 64, 128] is one colour."""
+    if not isinstance(value, list):
+        return [] if value is None else [value]
+    return [value] if _is_colour(value) else value
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(part) is int for part in value)
+
+
+def _code(file: Path, where: str, value: Any) -> Code:
+    if type(value) is int and 0 <= value < 1 << 16:
+        return value
+    if _is_colour(value) and all(0 <= part < 256 for part in value):
+        return (value[0], value[1], value[2])
+    if isinstance(value, str) and len(value) == 7 and value[0] == "#":
+        try:
+            number = int(value[1:], 16)
+        except ValueError:
+            number = -1
+        if number >= 0:
+            return (number >> 16, number >> 8 & 255, number & 255)
+    raise ViceError(
+        f"`{where}` in {file} must be a mask's value (0 to 65535) or a colour, but is {value!r}.",
+        'A colour is [red, green, blue], each 0 to 255, or "#rrggbb".',
+    )
+
+
+def _folder(file: Path, key: str, value: Any) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not (file.parent / value).is_dir():
+        raise ViceError(f"`{key}` in {file} must name a folder beside it, but is {value!r}.")
+    return file.parent / value
+
+
+def _splits(file: Path, value: Any) -> dict[str, Path]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
+        raise ViceError(f"`splits` in {file} must give each split's name a list's file, but is {value!r}.")
+    for name, place in value.items():
+        if not (file.parent / place).is_file():
+            raise ViceError(f"The split `{name}` in {file} must be a file beside it, but there is no {place}.")
+    return {name: file.parent / place for name, place in value.items()}

@@ -1,0 +1,229 @@
+"""VOC 2012 with the masks of SBD: from two published archives to the layout that torchvice reads."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from torchvice.data.annotations import class_indices, read_annotation
+from torchvice.data.archives import (
+    MEBIBYTE,
+    Progress,
+    Source,
+    building,
+    check_space,
+    fetch,
+    reading,
+    safe_name,
+    still_to_fetch,
+    unpack_tar,
+)
+from torchvice.data.images import check_mask, check_same_size, read_mask, stored_size, voc_palette
+from torchvice.data.layout import VOC_CLASSES, read_list
+from torchvice.errors import ViceError
+from torchvice.files import read_json, write_json, write_npy_dict, write_text
+
+__all__ = ["PUBLISHED", "VocSet", "voc_sources", "write_voc"]
+
+PUBLISHED = {"train": 1464, "val": 1449, "train_aug": 10582}  # images of each list
+NAMES = ("train.txt", "val.txt", "train_aug.txt", "cls_labels.npy", "VOC2012", "voc.json")
+
+
+@dataclass(frozen=True)
+class VocSet:
+    """How many images each list has, how many masks are SBD's, and whether the archives had the published checksums."""
+
+    train: int
+    val: int
+    train_aug: int
+    masks_of_sbd: int
+    verified: bool
+
+
+def voc_sources() -> dict[str, Source]:
+    """The archives `voc` and `sbd` as torchvision's loaders know them: address, name, MD5."""
+    from torchvision.datasets import SBDataset  # type: ignore[import-untyped]
+    from torchvision.datasets.voc import DATASET_YEAR_DICT  # type: ignore[import-untyped]
+
+    voc = DATASET_YEAR_DICT["2012"]
+    return {
+        "voc": Source(voc["url"], voc["filename"], voc["md5"]),
+        "sbd": Source(SBDataset.url, SBDataset.filename, SBDataset.md5),
+    }
+
+
+def write_voc(
+    root: str | os.PathLike[str],
+    archives: str | os.PathLike[str] | None = None,
+    *,
+    sources: Mapping[str, Source] | None = None,
+    verify: bool = True,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> VocSet:
+    """Write VOC 2012 with SBD's masks into `root`: VOC2012/, train.txt, val.txt, train_aug.txt, cls_labels.npy.
+
+    SegmentationClassAug holds VOC's own masks, and SBD's for images that have none. train_aug.txt is VOC's train list,
+    then SBD's train and val lists without the images of VOC's val. The labels are those of the annotations, difficult
+    objects too. The dataset appears whole or not at all; where it is already, it is left as it is.
+
+    Args:
+        root: the dataset's folder.
+        archives: where the archives lie, or are fetched to if they do not; None: archives/ in `root`.
+        sources: the archives `voc` and `sbd`; None: `voc_sources()`.
+        verify: refuse archives that have not the checksums of `sources`.
+        progress: called with the MiB that are done and all of them, for each step.
+        tell: called with a sentence when a step begins.
+
+    Raises:
+        ViceError: an archive that cannot be fetched, has another checksum, is damaged or of another structure; too
+            little room; a folder that holds something else.
+
+    References:
+        The PASCAL Visual Object Classes Challenge 2012; Semantic Contours from Inverse Detectors (2011).
+    """
+    root = Path(root)
+    if (root / "voc.json").is_file():
+        content = read_json(root / "voc.json")
+        return VocSet(**{name: content[name] for name in VocSet.__dataclass_fields__})
+    folder = root / "archives" if archives is None else Path(archives)
+    known = dict(voc_sources() if sources is None else sources)
+    if not verify:
+        known = {name: replace(source, md5=None) for name, source in known.items()}
+    said = tell or (lambda sentence: None)
+    sizes = {name: still_to_fetch(source, folder) for name, source in known.items()}
+    check_space(
+        [
+            (folder, sum(missing for missing, _ in sizes.values())),
+            (root, int(1.05 * sizes["voc"][1] + 0.1 * sizes["sbd"][1])),  # the tar is not compressed; SBD: masks alone
+        ]
+    )
+    files = {}
+    for name, source in known.items():
+        said(f"{source.filename} ({sizes[name][1] / 1e6:.0f} MB)")
+        files[name] = fetch(source, folder, progress)
+    with building(root, NAMES) as part:
+        said(f"Unpacking {files['voc'].name}")
+        _unpack_voc(files["voc"], part, progress)
+        said(f"Taking the masks of {files['sbd'].name}")
+        lists, count = _take_sbd(files["sbd"], part / "VOC2012", progress)
+        found = _write_lists(part, lists)
+        made = VocSet(**found, masks_of_sbd=count, verified=all(source.md5 for source in known.values()))
+        write_json(part / "voc.json", asdict(made))
+    return made
+
+
+def _unpack_voc(archive: Path, part: Path, progress: Progress | None) -> None:
+    unpacked = part / "unpacked"
+    unpacked.mkdir()
+    unpack_tar(archive, unpacked, progress)
+    voc = unpacked / "VOCdevkit" / "VOC2012"
+    needed = ("JPEGImages", "SegmentationClass", "Annotations", "ImageSets/Segmentation")
+    lacking = [name for name in needed if not (voc / name).is_dir()]
+    if lacking:
+        raise ViceError(f"The archive {archive} must hold VOCdevkit/VOC2012/{lacking[0]}, but does not.")
+    voc.rename(part / "VOC2012")
+    masks = part / "VOC2012" / "SegmentationClassAug"
+    masks.mkdir(exist_ok=True)
+    for mask in (part / "VOC2012" / "SegmentationClass").glob("*.png"):
+        (masks / mask.name).write_bytes(mask.read_bytes())
+
+
+def _take_sbd(archive: Path, voc: Path, progress: Progress | None) -> tuple[dict[str, list[str]], int]:
+    """Write SBD's masks of the images without one; returns its lists, and how many masks were written.
+
+    The archive is read as a stream: of its 1.4 GB only the masks are kept.
+    """
+    own = {mask.stem for mask in (voc / "SegmentationClass").glob("*.png")}
+    images = {image.stem for image in (voc / "JPEGImages").iterdir()}
+    lists: dict[str, list[str]] = {}
+    count, size = 0, archive.stat().st_size
+    with reading(archive), archive.open("rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        for member in tar:
+            path = safe_name(member.name, archive)
+            kind = "/".join(path.parts[1:-1])
+            if not member.isfile() or path.name.startswith(".") or path.parts[0] != "benchmark_RELEASE":
+                continue
+            if kind == "dataset" and path.name in ("train.txt", "val.txt"):
+                lists[path.stem] = _member(tar, member).decode("utf-8").split()
+            elif kind == "dataset/cls" and path.suffix == ".mat" and path.stem not in own:
+                _write_mask(_sbd_mask(_member(tar, member), path.name), voc / f"SegmentationClassAug/{path.stem}.png")
+                count += 1
+            elif kind == "dataset/img" and path.suffix == ".jpg" and path.stem not in images:
+                (voc / "JPEGImages" / path.name).write_bytes(_member(tar, member))
+            if progress:
+                progress(file.tell() // MEBIBYTE, size // MEBIBYTE)
+    for name in ("train", "val"):
+        if name not in lists:
+            raise ViceError(f"The archive {archive} must hold benchmark_RELEASE/dataset/{name}.txt, but does not.")
+    return lists, count
+
+
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    opened = tar.extractfile(member)
+    assert opened is not None  # a file
+    return opened.read()
+
+
+def _sbd_mask(content: bytes, name: str) -> np.ndarray:
+    """GTcls.Segmentation of one of SBD's files."""
+    from scipy.io import loadmat
+
+    try:
+        mask = np.asarray(loadmat(io.BytesIO(content))["GTcls"][0]["Segmentation"][0])
+    except Exception as error:  # whatever scipy raises on a file that is damaged
+        raise ViceError(f"SBD's mask {name} must be a MATLAB file with GTcls.Segmentation: {error!r}.") from None
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise ViceError(f"SBD's mask {name} must be (H, W) uint8, but is {mask.shape} {mask.dtype}.")
+    check_mask(mask, len(VOC_CLASSES), name)
+    return mask
+
+
+def _write_mask(mask: np.ndarray, file: Path) -> None:
+    picture = Image.fromarray(mask)
+    picture.putpalette(voc_palette())
+    picture.save(file)
+
+
+def _write_lists(part: Path, sbd: Mapping[str, list[str]]) -> dict[str, int]:
+    voc = part / "VOC2012"
+    sets = voc / "ImageSets" / "Segmentation"
+    lists = {name: read_list(sets / f"{name}.txt") for name in ("train", "val")}
+    held_out = set(lists["val"])
+    more = (name for name in (*sbd["train"], *sbd["val"]) if name not in held_out)
+    lists["train_aug"] = list(dict.fromkeys((*lists["train"], *more)))
+    for name, ids in lists.items():
+        for file in (part / f"{name}.txt", sets / f"{name}.txt"):
+            write_text(file, "".join(f"{image_id}\n" for image_id in ids))
+    every = dict.fromkeys(image_id for ids in lists.values() for image_id in ids)
+    write_npy_dict(part / "cls_labels.npy", _labels(voc, every))
+    return {name: len(ids) for name, ids in lists.items()}
+
+
+def _labels(voc: Path, image_ids: Iterable[str]) -> dict[str, Any]:
+    """{image id: (20,) float32} from the annotations, or the mask where there is none; image and mask must be there."""
+    known = {name: index for index, name in enumerate(VOC_CLASSES)}
+    labels = {}
+    for image_id in image_ids:
+        image, mask = voc / f"JPEGImages/{image_id}.jpg", voc / f"SegmentationClassAug/{image_id}.png"
+        for file, what in ((image, "image"), (mask, "mask")):
+            if not file.is_file():
+                raise ViceError(f"The archives must hold the {what} of `{image_id}`, which a list names, but do not.")
+        labels[image_id] = np.zeros(len(VOC_CLASSES), dtype=np.float32)
+        pixels = read_mask(mask)
+        check_same_size(pixels, stored_size(image), mask)
+        annotation = voc / f"Annotations/{image_id}.xml"
+        if annotation.is_file():
+            present = class_indices(read_annotation(annotation), known, annotation)
+        else:
+            present = (check_mask(pixels, len(VOC_CLASSES), mask) - 1).tolist()
+        labels[image_id][present] = 1
+    return labels
