@@ -18,7 +18,8 @@ from torchvice.config import Settings, dump_settings
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
 from torchvice.files import write_text
-from torchvice.models.build import build_model, linear_probe, load_weights
+from torchvice.models.build import build_model, linear_probe
+from torchvice.models.pretraining import load_pretrained
 from torchvice.runs import Run
 
 if TYPE_CHECKING:
@@ -175,11 +176,8 @@ def _network(settings: Settings, num_classes: int, starting: bool, console: Cons
     pretrained = chosen.pretrained and chosen.weights is None and starting
     model = build_model(chosen.name, num_classes, pretrained=pretrained, arguments=chosen.arguments)
     if chosen.weights is not None and starting:
-        loaded = load_weights(model, chosen.weights, strict=False)
-        head = f"; new: {', '.join(loaded.new_head)}" if loaded.new_head else ""
-        console.print(
-            f"{loaded.path}: {loaded.tensors} tensors taken over{head}", highlight=False, markup=False, soft_wrap=True
-        )
+        report = load_pretrained(model, chosen.weights, chosen.scheme)
+        console.print(str(report), highlight=False, markup=False, soft_wrap=True)
     _check_forward(model, settings.transform.crop, num_classes, chosen.name)
     return linear_probe(model) if chosen.linear_probe else model
 
