@@ -429,6 +429,8 @@ def test_byols_pickle_is_read_without_haiku(mapping: Any, tmp_path: Path, monkey
         pickle.dump({"experiment_state": state, "step": np.int64(7), "rng": np.zeros(2, np.uint32)}, file, protocol=2)
     for place in ("byol.byol_experiment", "byol.utils.optimizers", "haiku._src.data_structures"):
         monkeypatch.delitem(sys.modules, place)
+    with pytest.raises(ViceError, match=r"vice weights convert"):
+        inspect_weights(tmp_path / "pretrain_res50x1.pkl")
     read = read_byol(tmp_path / "pretrain_res50x1.pkl")
     assert read.left == ("projector/linear.w", "projector/linear.b")
     convert_weights(tmp_path / "pretrain_res50x1.pkl", tmp_path / "byol.safetensors")

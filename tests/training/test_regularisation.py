@@ -126,6 +126,8 @@ def test_dropout_and_stochastic_depth_reach_timm_and_change_a_batch(settings: Ma
             assert torch.equal(model(images), model(images))
     with pytest.raises(ViceError, match=r"`model\.arguments\.drop_rate` and `regularisation\.dropout` must not both"):
         network(settings("model.arguments.drop_rate=0.1", "regularisation.dropout=0.2"))
+    with pytest.raises(ViceError, match=r"takes no argument `drop_path_rate`[\s\S]*regularisation\.drop_path"):
+        network(settings("model={name: vgg11}", "regularisation.drop_path=0.2"))
 
 
 def test_norms_and_biases_can_be_spared_from_decay(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:

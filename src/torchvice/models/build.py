@@ -172,7 +172,10 @@ def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exce
     unknown = re.search(r"unexpected keyword argument '(\w+)'", reason)
     if unknown:
         argument = unknown.group(1)
-        return ViceError(f"timm's {name} takes no argument `{argument}`.", f"Leave out model.arguments.{argument}.")
+        # These two come from settings of their own as well.
+        alias = {"drop_rate": " or regularisation.dropout", "drop_path_rate": " or regularisation.drop_path"}
+        way_out = f"Leave out model.arguments.{argument}{alias.get(argument, '')}."
+        return ViceError(f"timm's {name} takes no argument `{argument}`.", way_out)
     if arguments:
         fit = " together with its pretrained weights" if pretrained else ""
         return ViceError(f"timm's {name} cannot be built with {arguments}{fit}: {reason}.")

@@ -49,16 +49,16 @@ def read_content(path: str | os.PathLike[str], also: Sequence[type] = ()) -> tup
 
 def _unreadable(path: Path, error: Exception) -> ViceError:
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+    convert = "Its tensors come out without running anything: vice weights convert FILE OUT.safetensors."
     if refused:
         way_out = "Where you trust the file, save its state_dict alone: torch.save(model.state_dict(), FILE)."
-        if refused.group(1) == "argparse.Namespace":
-            way_out = "Its tensors come out without running anything: vice weights convert FILE OUT.safetensors."
+        if refused.group(1) == "argparse.Namespace" or path.suffix == ".pkl":
+            way_out = convert
         return ViceError(
             f"The weights {path} must hold tensors only, but ask for the Python object {refused.group(1)}.", way_out
         )
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
-    way_out = "BYOL's pickles are read by vice weights convert FILE OUT.safetensors." if path.suffix == ".pkl" else ""
-    return ViceError(f"The weights {path} cannot be read: {reason[:200]}.", way_out)
+    return ViceError(f"The weights {path} cannot be read: {reason[:200]}.", convert if path.suffix == ".pkl" else "")
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

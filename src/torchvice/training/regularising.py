@@ -20,7 +20,8 @@ def dropping(settings: Settings) -> dict[str, float]:
 
     They have no weights of their own: a run's network is built without them.
     """
-    asked = {"drop_rate": settings.regularisation.dropout, "drop_path_rate": settings.regularisation.drop_path}
+    chosen = settings.regularisation
+    asked = {"drop_rate": chosen.dropout, "drop_path_rate": chosen.drop_path}
     asked = {name: rate for name, rate in asked.items() if rate > 0}
     twice = sorted(asked.keys() & settings.model.arguments.keys())
     if twice:

@@ -182,8 +182,9 @@ def _network(settings: Settings, num_classes: int, starting: bool, console: Cons
 
     chosen = settings.model
     pretrained = chosen.pretrained and chosen.weights is None and starting
-    arguments = {**chosen.arguments, **dropping(settings)}
-    model = build_model(chosen.name, num_classes, pretrained=pretrained, arguments=arguments)
+    model = build_model(
+        chosen.name, num_classes, pretrained=pretrained, arguments={**chosen.arguments, **dropping(settings)}
+    )
     if chosen.weights is not None and starting:
         report = load_pretrained(model, chosen.weights, chosen.scheme)
         console.print(str(report), highlight=False, markup=False, soft_wrap=True)
