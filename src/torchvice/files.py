@@ -10,7 +10,7 @@ import os
 import pickle
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -24,6 +24,7 @@ __all__ = [
     "existing_file",
     "read_json",
     "read_npy_dict",
+    "read_pickle",
     "sha256",
     "write_json",
     "write_npy_dict",
@@ -173,10 +174,81 @@ class _ArraysOnly(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: build}
 
 
+class _Mapping:
+    """Stands for a mapping of another library: called with a dictionary, or given one as its state."""
+
+    def __init__(self, *args: Any) -> None:
+        self.content: Any = args[0] if args else {}
+
+    def __setstate__(self, state: Any) -> None:
+        inside = state[1] if isinstance(state, tuple) and len(state) == 2 else state
+        found = [value for value in (inside or {}).values() if isinstance(value, dict | _Mapping)]
+        if len(found) != 1:
+            raise pickle.UnpicklingError("a mapping in it has no one content")
+        self.content = found[0]
+
+    def __new__(cls, *_: Any) -> _Mapping:
+        made = super().__new__(cls)
+        made.content = {}
+        return made
+
+
+class _Tuple:
+    """Stands for a named tuple, which becomes a plain one."""
+
+    def __new__(cls, *values: Any) -> Any:
+        return tuple(values)
+
+
+def _named_tuple(*_: Any) -> type[_Tuple]:
+    """How dill writes a named tuple's class: by its name and fields."""
+    return _Tuple
+
+
+def _array_in_parts(make: Any, args: Any, state: Any, *_: Any) -> _Array:
+    """How JAX and dill write an array: as numpy's, taken apart."""
+    if make is not _Array:
+        raise pickle.UnpicklingError("an array in it is not made of numpy's")
+    array = _Array()
+    array.__setstate__(state)
+    return array
+
+
+_KINDS: Mapping[str, Any] = {
+    "mapping": _Mapping,
+    "tuple": _Tuple,
+    "named tuple": _named_tuple,
+    "array": _array_in_parts,
+}
+
+
+class _Containers(_ArraysOnly):
+    """Admits classes of other libraries by name as well, stood for by plain containers; none of them is imported."""
+
+    def __init__(self, file: BinaryIO, kind: Callable[[str, str], str | None]) -> None:
+        super().__init__(file)
+        self._kind = kind
+
+    def find_class(self, module: str, name: str) -> Any:
+        kind = self._kind(module, name)
+        return super().find_class(module, name) if kind is None else _KINDS[kind]
+
+    def build(self) -> None:
+        if isinstance(self.stack[-2], _Mapping):
+            state = self.stack.pop()
+            self.stack[-1].__setstate__(state)
+        else:
+            super().build()
+
+    dispatch: ClassVar[dict[int, Any]] = {**_ArraysOnly.dispatch, pickle.BUILD[0]: build}
+
+
 def _settled(value: Any, done: dict[int, Any]) -> Any:
     """`value` with the arrays in place of what stood for them; what is shared is done once."""
     if id(value) not in done:
-        if isinstance(value, _Array):
+        if isinstance(value, _Mapping):
+            done[id(value)] = _settled(value.content, done)
+        elif isinstance(value, _Array):
             array = value.value
             if array.dtype.hasobject:
                 flat = [_settled(entry, done) for entry in array.ravel(order="K")]
@@ -225,6 +297,30 @@ def read_npy_dict(path: str | os.PathLike[str], what: str = "The .npy file") -> 
     if not isinstance(content, dict):
         raise ViceError(f"{what} {path} must hold a dictionary, but holds a {type(content).__name__}.")
     return content
+
+
+def read_pickle(
+    path: str | os.PathLike[str], what: str = "The pickle", kind: Callable[[str, str], str | None] = lambda *_: None
+) -> Any:
+    """What a pickle of arrays and containers holds, through an unpickler that makes nothing else.
+
+    Args:
+        path: the file.
+        what: what to call it.
+        kind: from (module, name) of a class in the pickle to what stands for it: `mapping` (a dictionary), `tuple` (of
+            a named tuple), `named tuple` (dill's maker of such a class) or `array` (JAX's or dill's, of numpy's parts);
+            None refuses it. The class is never imported.
+
+    Raises:
+        ViceError: no such file, damaged, or a pickle that asks for anything else.
+    """
+    path = existing_file(path, what)
+    try:
+        with open(path, "rb") as file:
+            return _settled(_Containers(file, kind).load(), {})
+    except Exception as error:  # see read_npy_dict
+        said = str(error) if isinstance(error, pickle.UnpicklingError | ValueError) else f"it is damaged ({error!r})"
+        raise ViceError(f"{what} {path} must be a pickle of arrays, but cannot be read: {said}.") from None
 
 
 def write_npy_dict(path: str | os.PathLike[str], content: Mapping[Any, Any]) -> Path:

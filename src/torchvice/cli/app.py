@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from torchvice.cli import data, numbers, report, steps
+from torchvice.cli import data, numbers, report, steps, weights
 from torchvice.errors import ViceError
 
 __all__ = ["app", "main"]
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 app.command("demo")(steps.demo)
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
 app.command("train")(steps.train)
 app.command("explain")(steps.explain)
 app.command("evaluate")(numbers.evaluate)

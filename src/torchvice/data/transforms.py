@@ -174,6 +174,9 @@ class TrainTransform:
         jitter: (brightness, contrast, saturation, hue), as torchvision's ColorJitter; None for none.
         mean, std: see `normalise`.
         view: `crop` or `warp`.
+        randaugment: (operations, magnitude of 30) of torchvision's RandAugment on the window that was cut out; what its
+            shifts uncover has the mean colour. None for none.
+        erase: the chance that a random box, 2 to 33 % of the input, becomes zero: torchvision's RandomErasing.
 
     Raises:
         ViceError: an argument out of range; when called, another shape or type of image.
@@ -189,10 +192,16 @@ class TrainTransform:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     view: str = "crop"
+    randaugment: tuple[int, int] | None = None
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
         _check_view(self.view, self.crop)
         normalise(np.zeros((1, 1, 3), dtype=np.uint8), self.mean, self.std)
+        if not 0 <= self.erase <= 1:
+            raise ViceError(f"`erase` must be a probability, but is {self.erase!r}.")
+        if self.randaugment is not None and not (self.randaugment[0] >= 1 and 0 <= self.randaugment[1] <= 30):
+            raise ViceError(f"`randaugment` must be (1 or more, 0 to 30), but is {self.randaugment!r}.")
         if self.resize is not None and self.view == "warp":
             raise ViceError("`resize` must be None in the view `warp`, which resizes to `crop`.", "Leave it out.")
         if self.resize is not None and (len(self.resize) != 2 or not 1 <= self.resize[0] <= self.resize[1]):
@@ -217,10 +226,29 @@ class TrainTransform:
         top, left = (_random_offset(length, self.crop) for length in pixels.shape[:2])
         # Cutting before normalising gives the same numbers for a fraction of the work.
         inside = pixels[max(0, top) : max(0, top) + self.crop, max(0, left) : max(0, left) + self.crop]
-        return _cropped(normalise(inside, self.mean, self.std), min(0, top), min(0, left), self.crop)
+        if self.randaugment is not None:
+            inside = self._augmented(inside)
+        window = _cropped(normalise(inside, self.mean, self.std), min(0, top), min(0, left), self.crop)
+        return self._erased(window) if self.erase else window
+
+    def _augmented(self, pixels: np.ndarray) -> np.ndarray:
+        from torchvision.transforms.v2 import RandAugment  # type: ignore[import-untyped]
+
+        assert self.randaugment is not None
+        operations, magnitude = self.randaugment
+        fill = [round(255 * value) for value in self.mean]
+        augment = RandAugment(operations, magnitude, fill=fill)
+        changed: np.ndarray = augment(torch.from_numpy(pixels.transpose(2, 0, 1).copy())).permute(1, 2, 0).numpy()
+        return changed
+
+    def _erased(self, window: torch.Tensor) -> torch.Tensor:
+        from torchvision.transforms.v2 import RandomErasing
+
+        erased: torch.Tensor = RandomErasing(p=self.erase)(window)
+        return erased
 
     def _jitter(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        from torchvision.transforms.v2 import ColorJitter  # type: ignore[import-untyped]
+        from torchvision.transforms.v2 import ColorJitter
 
         assert self.jitter is not None
         try:

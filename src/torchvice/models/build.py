@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, nearest
-from torchvice.files import existing_file
+from torchvice.models.weights import read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -172,58 +172,14 @@ def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exce
     unknown = re.search(r"unexpected keyword argument '(\w+)'", reason)
     if unknown:
         argument = unknown.group(1)
-        return ViceError(f"timm's {name} takes no argument `{argument}`.", f"Leave out model.arguments.{argument}.")
+        # These two come from settings of their own as well.
+        alias = {"drop_rate": " or regularisation.dropout", "drop_path_rate": " or regularisation.drop_path"}
+        way_out = f"Leave out model.arguments.{argument}{alias.get(argument, '')}."
+        return ViceError(f"timm's {name} takes no argument `{argument}`.", way_out)
     if arguments:
         fit = " together with its pretrained weights" if pretrained else ""
         return ViceError(f"timm's {name} cannot be built with {arguments}{fit}: {reason}.")
     return ViceError(f"timm's {name} cannot be built: {reason}.")
-
-
-def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """The tensors of a .pth, .pt, .ckpt, .bin or .safetensors file, by name, on the CPU. Nothing in it can run.
-
-    A checkpoint's wrapping (`state_dict`, `model` or `network`) is taken off; prefixes stay (`load_weights`).
-
-    Raises:
-        ViceError: no such file, damaged, holding other things than tensors, or asking to run code.
-    """
-    import torch
-
-    path = existing_file(path, "The weights")
-    content: Any
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and safetensors each have exceptions of their own
-        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if refused:
-            raise ViceError(
-                f"The weights {path} must hold tensors only, but ask for the Python object {refused.group(1)}.",
-                "Where you trust the file, save its state_dict alone: torch.save(model.state_dict(), FILE).",
-            ) from None
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
-        raise ViceError(f"The weights {path} cannot be read: {reason[:200]}.") from None
-    for wrapping in ("state_dict", "model", "network"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapping), Mapping):
-            content = content[wrapping]
-            break
-    tensors = content.items() if isinstance(content, Mapping) else ()
-    if not tensors or not all(isinstance(value, torch.Tensor) for _, value in tensors):
-        raise ViceError(
-            f"The weights {path} must be named tensors, but are {_what(content)}.",
-            "A state_dict is needed, as it is or under `state_dict`, `model` or `network`.",
-        )
-    return {str(name): value for name, value in tensors}
-
-
-def _what(content: Any) -> str:
-    if not isinstance(content, Mapping):
-        return f"a {type(content).__name__}"
-    return f"a dictionary of {', '.join(map(str, list(content)[:5]))}" if content else "an empty dictionary"
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool = True) -> Loaded:

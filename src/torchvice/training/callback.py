@@ -19,6 +19,7 @@ from torchvice.errors import ViceError
 from torchvice.measures import Measures, measure
 from torchvice.report.diagrams import diagrams_of
 from torchvice.samples import Images, Maps, Regions, Samples
+from torchvice.training.averaging import averaged
 from torchvice.training.loggers import log_figures
 from torchvice.training.run import same_chance
 from torchvice.views import View, views_of
@@ -121,7 +122,7 @@ class ViceCallback(Callback):
             return
         assert not isinstance(self.dataset, str)
         mine = self.rows[trainer.global_rank :: trainer.world_size]
-        with same_chance():
+        with same_chance(), averaged(trainer, pl_module):
             part = samples_of(self._views(pl_module), self.dataset, mine, workers=self.workers) if mine else None
         self.measures = measure(gathered(part), replicates=0)
         for protocol in self.protocols:

@@ -57,19 +57,21 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     return content
 
 
-def best_and_last(folder: Path) -> ModelCheckpoint:
-    """best.ckpt, the least val/loss, and last.ckpt, both written at the end of an epoch."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor="val/loss",
-        mode="min",
-        save_top_k=1,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
+def best_and_last(folder: Path) -> list[ModelCheckpoint]:
+    """best.ckpt, the least val/loss, and last.ckpt, both written at the end of an epoch.
+
+    Two callbacks: of one, Lightning writes last.ckpt only in epochs that are the best so far.
+    """
+    how: dict[str, Any] = {
+        "dirpath": folder,
+        "save_top_k": 1,
+        "save_on_train_epoch_end": True,
+        "auto_insert_metric_name": False,
+        "enable_version_counter": False,
+    }
+    best = ModelCheckpoint(filename="best", monitor="val/loss", mode="min", **how)
+    # After the first, whose best loss it keeps for a resume.
+    return [best, ModelCheckpoint(filename="last", **how)]
 
 
 def _mixed(*numbers: int) -> int:

@@ -15,6 +15,7 @@ from torchmetrics.classification import BinaryAveragePrecision, MultilabelAverag
 from torchvice.config import Settings
 from torchvice.errors import ViceError
 from torchvice.models.build import keep_frozen_still
+from torchvice.training.mixing import Mixing
 from torchvice.training.schedule import learning_rate
 
 __all__ = ["Classifier"]
@@ -32,7 +33,8 @@ class Classifier(LightningModule):
 
     Args:
         model: the network, (N, 3, H, W) -> (N, C).
-        settings: loss, data.exclusive, optimizer, schedule, trainer.epochs and model.linear_probe are read.
+        settings: loss, data.exclusive, optimizer, schedule, regularisation, trainer.epochs and model.linear_probe are
+            read.
         classes: the C names.
     """
 
@@ -42,16 +44,28 @@ class Classifier(LightningModule):
         self.model = model.to(memory_format=torch.channels_last)
         self.settings = settings
         self.classes = tuple(classes)
+        self.mixing = Mixing(settings.regularisation)
         one = len(self.classes) == 1  # torchmetrics' multi-label measure begins with two
         self.average_precision = (
             BinaryAveragePrecision() if one else MultilabelAveragePrecision(len(self.classes), average="macro")
         )
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The batch's mean loss, nats."""
+        """The batch's mean loss, nats, of targets as they are."""
         if self.settings.training_loss == "cross_entropy":
             return functional.cross_entropy(logits, targets.argmax(1))
         return functional.multilabel_soft_margin_loss(logits, targets)
+
+    def training_loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The batch's mean loss, nats, of targets that may be mixed, smoothed as the settings say.
+
+        Smoothing by s takes exclusive targets to (1 - s) y + s / C, and each of several labels to (1 - s) y + s / 2.
+        """
+        smoothing = self.settings.regularisation.label_smoothing
+        if self.settings.training_loss == "cross_entropy":
+            wanted = targets if self.mixing else targets.argmax(1)
+            return functional.cross_entropy(logits, wanted, label_smoothing=smoothing)
+        return functional.multilabel_soft_margin_loss(logits, targets * (1 - smoothing) + smoothing / 2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (N, C)."""
@@ -71,8 +85,8 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The batch's loss, nats."""
-        images, targets = batch
-        loss = self.loss(self(images), targets)
+        images, targets = self.mixing(*batch)
+        loss = self.training_loss(self(images), targets)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=True, on_epoch=False)  # type: ignore[union-attr]
         return loss
@@ -109,7 +123,7 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser over what is not frozen, and the schedule, stepped after each step."""
         chosen = self.settings.optimizer
-        free = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        free = self._trained(chosen.weight_decay)
         optimizer: torch.optim.Optimizer
         if chosen.name == "sgd":
             optimizer = torch.optim.SGD(free, chosen.lr, chosen.momentum, weight_decay=chosen.weight_decay)
@@ -125,6 +139,16 @@ class Classifier(LightningModule):
             warmup=schedule.warmup,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _trained(self, weight_decay: float) -> list[Any]:
+        """What is not frozen; in two groups, where norms and biases are not to decay."""
+        if self.settings.regularisation.decay_norms:
+            return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
+
+        asked: Any = getattr(self.model, "no_weight_decay", tuple)  # position embeddings and the like, as timm has it
+        groups = param_groups_weight_decay(self.model, weight_decay, no_weight_decay_list=asked())
+        return [group for group in groups if group["params"]]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to use the checkpoint without its run; plain values, so that loading cannot run code."""

@@ -19,7 +19,8 @@ from torchvice.data.check import check_files
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
 from torchvice.files import write_text
-from torchvice.models.build import build_model, linear_probe, load_weights
+from torchvice.models.build import build_model, linear_probe
+from torchvice.models.pretraining import load_pretrained
 from torchvice.runs import Run
 
 if TYPE_CHECKING:
@@ -83,14 +84,20 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
         if resume:
             _check_same(settings)
         model = _network(settings, len(training.classes), last is None, console)
+        from torchvice.training.regularising import regularising, stopped_early
+
         state = _state(last, console)
         if state and state["epoch"] + 1 >= settings.trainer.epochs:
             console.print(f"All {settings.trainer.epochs} epochs are done already.", highlight=False)
         loaders, sampler = _loaders(settings, training, selection, state["epoch"] + 1 if state else 0)
-        trainer = _trainer(settings, sampler, len(loaders[0]), console, _looking(settings, selection))
+        callbacks = [*_looking(settings, selection), *regularising(settings.regularisation)]
+        trainer = _trainer(settings, sampler, len(loaders[0]), console, callbacks)
         if trainer.is_global_zero:
             write_text(settings.folder / "config.yaml", dump_settings(settings))
-        _fit(trainer, model, settings, loaders, last)
+        if state and stopped_early(state, settings.regularisation):
+            console.print(f"Stopped early after epoch {state['epoch'] + 1}: it is done.", highlight=False)
+        else:
+            _fit(trainer, model, settings, loaders, last)
     return Run(settings.folder)
 
 
@@ -176,15 +183,16 @@ def _check_same(settings: Settings) -> None:
 
 def _network(settings: Settings, num_classes: int, starting: bool, console: Console) -> nn.Module:
     """The network to be trained. When resuming, its weights come from the checkpoint alone."""
+    from torchvice.training.regularising import dropping
+
     chosen = settings.model
     pretrained = chosen.pretrained and chosen.weights is None and starting
-    model = build_model(chosen.name, num_classes, pretrained=pretrained, arguments=chosen.arguments)
+    model = build_model(
+        chosen.name, num_classes, pretrained=pretrained, arguments={**chosen.arguments, **dropping(settings)}
+    )
     if chosen.weights is not None and starting:
-        loaded = load_weights(model, chosen.weights, strict=False)
-        head = f"; new: {', '.join(loaded.new_head)}" if loaded.new_head else ""
-        console.print(
-            f"{loaded.path}: {loaded.tensors} tensors taken over{head}", highlight=False, markup=False, soft_wrap=True
-        )
+        report = load_pretrained(model, chosen.weights, chosen.scheme)
+        console.print(str(report), highlight=False, markup=False, soft_wrap=True)
     _check_forward(model, settings.transform.crop, num_classes, chosen.name)
     return linear_probe(model) if chosen.linear_probe else model
 
@@ -229,7 +237,11 @@ def _loaders(
 
     look, size, workers = settings.transform, settings.trainer.batch_size, settings.data.workers
     shared: dict[str, Any] = {"mean": look.mean, "std": look.std, "view": look.view}
-    augment = TrainTransform(look.crop, resize=look.resize, flip=look.flip, jitter=look.jitter, **shared)
+    harder: dict[str, Any] = {
+        "randaugment": settings.regularisation.randaugment,
+        "erase": settings.regularisation.erase,
+    }
+    augment = TrainTransform(look.crop, resize=look.resize, flip=look.flip, jitter=look.jitter, **harder, **shared)
     sampler = EpochSampler(len(training), settings.seed, epoch)
     common: dict[str, Any] = {
         "batch_size": size,
@@ -270,7 +282,9 @@ def _looking(settings: Settings, selection: VocDataset) -> list[Any]:
     ]
 
 
-def _trainer(settings: Settings, sampler: EpochSampler, batches: int, console: Console, looking: list[Any]) -> Trainer:
+def _trainer(
+    settings: Settings, sampler: EpochSampler, batches: int, console: Console, callbacks: list[Any]
+) -> Trainer:
     import lightning.pytorch as lightning
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
@@ -298,7 +312,7 @@ def _trainer(settings: Settings, sampler: EpochSampler, batches: int, console: C
             benchmark=False,
             default_root_dir=folder,
             logger=loggers,
-            callbacks=[*looking, EpochLines(console), SeededEpochs(sampler), best_and_last(folder / "checkpoints")],
+            callbacks=[*callbacks, EpochLines(console), SeededEpochs(sampler), *best_and_last(folder / "checkpoints")],
             plugins=[WholeFiles()],
             num_sanity_val_steps=0,  # _check_forward has looked already
             log_every_n_steps=min(50, batches),

@@ -1,0 +1,51 @@
+"""Mixup and cutmix for images with any number of labels."""
+
+from __future__ import annotations
+
+import torch
+
+from torchvice.sections import RegularisationSettings
+
+__all__ = ["Mixing"]
+
+
+class Mixing:
+    """Mixes a batch with itself, moved on by one image: torchvision's MixUp or CutMix, one draw for the batch.
+
+    The targets are mixed like the images, so that a label has the weight of the image that it came from; labels of both
+    images add up to one. Randomness comes from torch's global generator.
+
+    Args:
+        settings: mixup, cutmix and mix_probability are read; where both are on, a batch gets one of them, each half of
+            the time.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> mixing = Mixing(RegularisationSettings(mixup=1.0))
+        >>> images, targets = mixing(torch.zeros(2, 3, 4, 4), torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+        >>> targets[:, 0]  # both have the first label
+        tensor([1., 1.])
+
+    References:
+        Zhang et al., mixup: Beyond empirical risk minimization, 2018; Yun et al., CutMix, 2019.
+    """
+
+    def __init__(self, settings: RegularisationSettings) -> None:
+        from torchvision.transforms.v2 import CutMix, MixUp  # type: ignore[import-untyped]
+
+        kinds = ((MixUp, settings.mixup), (CutMix, settings.cutmix))
+        self.kinds = [(kind, alpha) for kind, alpha in kinds if alpha > 0]
+        self.probability = settings.mix_probability
+
+    def __bool__(self) -> bool:
+        return bool(self.kinds)
+
+    def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, 3, H, W) and (N, C) in [0, 1], both mixed; the inputs stay as they are."""
+        if not self.kinds or float(torch.rand(())) >= self.probability:
+            return images, targets
+        kind, alpha = self.kinds[int(torch.randint(len(self.kinds), ()))]
+        n = len(images)
+        # Each image is a class of its own, so that what comes back says how much of which is in it.
+        images, shares = kind(alpha=alpha, num_classes=n)(images, torch.arange(n, device=images.device))
+        return images, shares.to(targets.dtype) @ targets
