@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from torchvice.cli import data, numbers, report, steps
+from torchvice.cli import data, numbers, report, steps, study
 from torchvice.errors import ViceError
 
 __all__ = ["app", "main"]
@@ -31,6 +31,7 @@ app.command("assess")(steps.assess)
 app.command("measure")(numbers.measure)
 app.command("report")(report.report)
 app.command("compare")(numbers.compare)
+app.command("study")(study.study)
 
 
 def _version(wanted: bool) -> None:
