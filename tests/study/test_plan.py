@@ -60,11 +60,12 @@ def test_a_default_written_out_is_the_same_run(study_file) -> None:
     assert [run.key for run in plain.runs] == [run.key for run in said.runs]
 
 
+TWO = {"trainer.epochs": 2}
 MISTAKES = {
     "an axis that is no setting": ({"axes": {"optimizer.weight_decai": [0, 1]}}, "optimizer.weight_decay"),
     "a value of another type": ({"axes": {"trainer.epochs": [1, "many"]}}, "trainer.epochs"),
     "a value twice": ({"axes": {"trainer.epochs": [1, 1]}}, "comes twice"),
-    "two levels that are one": ({"axes": {"trainer.epochs": {"a": {"trainer.epochs": 2}, "b": {"trainer.epochs": 2}}}}, "a and b"),
+    "two levels that are one": ({"axes": {"trainer.epochs": {"a": TWO, "b": TWO}}}, "a and b"),
     "1 and 1.0": ({"axes": {"optimizer.lr": [1, 1.0]}}, "must differ"),
     "a level without settings": ({"axes": {"x": {"a": 3}}}, "must be settings"),
     "an axis without levels": ({"axes": {"x": []}}, "has none"),

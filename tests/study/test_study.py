@@ -15,6 +15,7 @@ import pytest
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
 from torchvice.measures import compare
+from torchvice.measures.compare import compare_groups
 from torchvice.metrics.comparison import holm
 from torchvice.samples import Samples
 from torchvice.study import estimate, load_study, run_study
@@ -91,12 +92,12 @@ def test_differences_are_of_levels_with_the_others_at_the_base(study_file, monke
         fake(run, study.asked)
     asked = []
 
-    def compare_groups(models, groups, **_):
+    def noted(models, groups, **_):
         asked.append({name: sorted(members) for name, members in groups.items()})
         return []
 
     monkeypatch.setattr("torchvice.workflow.load_samples", lambda folder, split: None)
-    monkeypatch.setattr("torchvice.measures.compare.compare_groups", compare_groups)
+    monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", noted)
     compared(study)
     runs = {(run.levels["optimizer.weight_decay"], run.levels["transform.flip"], run.seed): run for run in study.runs}
 
@@ -116,7 +117,7 @@ def test_in_a_grid_the_other_axes_are_matched(study_file, monkeypatch) -> None:
     monkeypatch.setattr("torchvice.workflow.load_samples", lambda folder, split: None)
     row = {"first": "a", "second": "b", "measure": "vice", "difference": 0.1, "low": 0.0, "high": 0.2, "p": 0.01}
     row |= {"p_holm": 0.02, "seeds_first": 2, "seeds_second": 2}
-    monkeypatch.setattr("torchvice.measures.compare.compare_groups", lambda *_, **__: [row])
+    monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", lambda *_, **__: [row])
     rows = compared(study)
     assert [(r["axis"], r["others"]) for r in rows] == [
         ("optimizer.weight_decay", "transform.flip false"),
