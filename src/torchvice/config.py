@@ -36,6 +36,8 @@ __all__ = [
     "Settings",
     "dump_settings",
     "load_settings",
+    "override_settings",
+    "parse_yaml",
     "preset_names",
 ]
 
@@ -143,12 +145,29 @@ def load_settings(source: str | os.PathLike[str], overrides: Sequence[str] = ())
         0.001
     """
     text, where, name = _source_text(source)
-    content = _parse(text, where) or {}
+    content = parse_yaml(text, where) or {}
     if not isinstance(content, dict):
         raise ViceError(f"{where} must hold settings, `name: value`, but holds a {type(content).__name__}.")
     content.setdefault("session_name", name)
     content.setdefault("model", {})
     _check_names(content, Settings, "", f" in {where}")
+    return _settings(content, overrides)
+
+
+def override_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
+    """Settings with some of them overridden, as for `load_settings`.
+
+    Raises:
+        ViceError: as for `load_settings`.
+
+    Example:
+        >>> override_settings(load_settings("demo"), ["trainer.epochs=2"]).trainer.epochs
+        2
+    """
+    return _settings(settings.model_dump(), overrides)
+
+
+def _settings(content: dict[str, Any], overrides: Sequence[str]) -> Settings:
     for override in overrides:
         _override(content, override)
     try:
@@ -179,7 +198,12 @@ def _source_text(source: str | os.PathLike[str]) -> tuple[str, str, str]:
         raise ViceError(f"{path} must be YAML in UTF-8, but is not: {error}.") from None
 
 
-def _parse(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain values of YAML text; `where` names it in a message.
+
+    Raises:
+        ViceError: not YAML, or a name twice, said with the line.
+    """
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -245,7 +269,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     path = path.strip()
     if not equals or not path:
         raise ViceError(f"An override must be `section.name=value`, but is {override!r}.")
-    value = _parse(text, f"The value of `{path}`")
+    value = parse_yaml(text, f"The value of `{path}`")
     *above, leaf = path.split(".")
     owner: type[BaseModel] | None = Settings
     place = content

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from torchvice.cli import data, numbers, report, steps, weights
+from torchvice.cli import data, numbers, report, steps, study, weights
 from torchvice.errors import ViceError
 
 __all__ = ["app", "main"]
@@ -32,6 +32,7 @@ app.command("assess")(steps.assess)
 app.command("measure")(numbers.measure)
 app.command("report")(report.report)
 app.command("compare")(numbers.compare)
+app.command("study")(study.study)
 
 
 def _version(wanted: bool) -> None:

@@ -21,11 +21,12 @@ from torchvice.metrics.weighted import Mean, Spearman
 from torchvice.metrics.weighted_ap import MeanAveragePrecision
 from torchvice.samples import Samples
 
-__all__ = ["COMPARED", "Comparison", "compare"]
+__all__ = ["COMPARED", "Comparison", "compare", "compare_groups"]
 
 # What is compared, in the order of the table; each is resampled over the same images for every model.
 COMPARED = ("vice", "quality", "mean_average_precision", "loss")
 FEWEST_SEEDS = 3
+_NAMES = {"vice": "VICE", "mean_average_precision": "mAP"}
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,7 @@ def compare(
             names no model.
     """
     _check(models, groups, replicates)
-    common = sorted(set.intersection(*(_assessed(samples) for samples in models.values())))
-    if not common:
-        raise ViceError("Models are compared on the same images, but these tables have none in common.")
+    common = _common(models)
     inference = Inference(common, replicates, seed)
     found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
     most = max(len(_assessed(samples)) for samples in models.values())
@@ -104,6 +103,34 @@ def compare(
     return comparison
 
 
+def compare_groups(
+    models: Mapping[str, Samples],
+    groups: Mapping[str, Sequence[str]],
+    *,
+    quality: str = "ji",
+    replicates: int = 2000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The differences between recipes, each trained with several seeds, of every measure of COMPARED.
+
+    Args:
+        models, quality, replicates, seed: as for `compare`.
+        groups: {recipe: names of the models that are its seeds}.
+
+    Returns:
+        Rows with `first`, `second`, `measure`, `seeds_first`, `seeds_second`, `difference`, `low`, `high`, `p`,
+        `p_holm` over the pairs of recipes, of each measure, and `reason` where there is no result.
+
+    Raises:
+        ViceError: as `compare`.
+    """
+    _check(models, groups, replicates)
+    common = _common(models)
+    inference = Inference(common, replicates, seed)
+    found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
+    return [row for measure in COMPARED for row in _corrected(_seeds(found, groups, measure))]
+
+
 def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | None, replicates: int) -> None:
     if len(models) < 2:
         raise ViceError(f"A comparison needs two models or more, but {len(models)} came.")
@@ -121,6 +148,14 @@ def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | 
                 raise ViceError(
                     f"The group {group} must name models, but {name!r} is none.", f"Models: {', '.join(models)}."
                 )
+
+
+def _common(models: Mapping[str, Samples]) -> list[str]:
+    """The images that all models have."""
+    common = sorted(set.intersection(*(_assessed(samples) for samples in models.values())))
+    if not common:
+        raise ViceError("Models are compared on the same images, but these tables have none in common.")
+    return common
 
 
 def _assessed(samples: Samples) -> set[str]:
@@ -206,7 +241,14 @@ def _differences(measure: str, pairs: Sequence[tuple[_Model, _Model]], inference
         row: dict[str, Any] = {"first": first.name, "second": second.name, "measure": measure}
         row |= _difference(first.values[measure] - second.values[measure], first, second, measure, inference)
         rows.append(row)
+    return _corrected(rows)
+
+
+def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of one measure with Holm's correction of their p; None where there is none."""
     defined = [row for row in rows if row["p"] is not None]
+    for row in rows:
+        row["p_holm"] = None
     for row, p in zip(defined, holm([row["p"] for row in defined]) if defined else [], strict=True):
         row["p_holm"] = float(p)
     return rows
@@ -266,20 +308,24 @@ class _Weighted:
         return self.statistic(weights * self.own)
 
 
-def _seeds(found: Mapping[str, _Model], groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """VICE between groups of seeds: Welch's t on the seeds' values, with the variance that the images add."""
+def _seeds(
+    found: Mapping[str, _Model], groups: Mapping[str, Sequence[str]], measure: str = "vice"
+) -> list[dict[str, Any]]:
+    """A measure between groups of seeds: Welch's t on the seeds' values, with the variance that the images add."""
     rows = []
     for first, second in itertools.combinations(groups, 2):
-        row: dict[str, Any] = {"first": first, "second": second, "measure": "vice"}
+        row: dict[str, Any] = {"first": first, "second": second, "measure": measure}
         members = [[found[name] for name in groups[group]] for group in (first, second)]
-        values = [[model.values["vice"] for model in group] for group in members]
+        values = [[model.values[measure] for model in group] for group in members]
         row |= {"seeds_first": len(values[0]), "seeds_second": len(values[1])}
         nothing = dict.fromkeys(("difference", "low", "high", "p"))
         if not np.isfinite(values[0] + values[1]).all():
-            rows.append(row | nothing | {"reason": "VICE is undefined for one of the seeds."})
+            rows.append(
+                row | nothing | {"reason": f"{_NAMES.get(measure, measure)} is undefined for one of the seeds."}
+            )
             continue
         try:
-            result = seed_difference(values[0], values[1], _image_variance(members))
+            result = seed_difference(values[0], values[1], _image_variance(members, measure))
         except ViceError as error:
             rows.append(row | nothing | {"reason": error.message})
             continue
@@ -288,9 +334,9 @@ def _seeds(found: Mapping[str, _Model], groups: Mapping[str, Sequence[str]]) -> 
     return rows
 
 
-def _image_variance(members: Sequence[Sequence[_Model]]) -> float:
-    """The variance, over resampled images, of the difference of two groups' mean VICE: all see the same images."""
-    means = [np.mean([model.replicates["vice"] for model in group], axis=0) for group in members]
+def _image_variance(members: Sequence[Sequence[_Model]], measure: str) -> float:
+    """The variance, over resampled images, of the difference of two groups' means: all see the same images."""
+    means = [np.mean([model.replicates[measure] for model in group], axis=0) for group in members]
     return float(np.nanvar(means[0] - means[1], ddof=1))
 
 

@@ -1,0 +1,104 @@
+"""`vice study`: many runs that differ in stated settings, and one table of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from torchvice.cli.terminal import console, progress_bar, say
+
+if TYPE_CHECKING:
+    from torchvice.study import Estimate, Study
+
+__all__ = ["study"]
+
+
+class Launcher(StrEnum):
+    """Where runs run."""
+
+    local = "local"
+    ray = "ray"
+    slurm = "slurm"
+
+
+def study(
+    file: str = typer.Argument(..., help="A study that comes with torchvice (digits, ...) or a YAML file."),
+    override: list[str] = typer.Option(
+        [], "--override", "-o", help="A setting of the base, such as trainer.epochs=2; may come several times."
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="List the runs, what they need and what they will take."),
+    launcher: Launcher | None = typer.Option(None, "--launcher", help="local, ray or slurm; else as the file says."),
+    jobs: int | None = typer.Option(None, "--jobs", min=1, help="Runs at a time."),
+    gpus: float | None = typer.Option(None, "--gpus", min=0, help="GPUs that each run asks Ray or SLURM for."),
+    folder: Path | None = typer.Option(None, "--folder", help="Of the study; else as the file says, or runs/NAME."),
+) -> None:
+    """Train, assess and compare many runs: architectures, pre-training, regularisers, seeds. A killed study goes on."""
+    from torchvice.study import load_study, run_study
+
+    given = {"launcher": launcher and launcher.value, "jobs": jobs, "gpus": gpus}
+    planned = load_study(file, override, folder=folder, where={k: v for k, v in given.items() if v is not None})
+    if dry_run:
+        _print_plan(planned)
+        return
+    with progress_bar("runs") as progress:
+        found = run_study(planned, say=say, progress=progress)
+    _print_rows(found.rows, list(planned.axes))
+    for sentence in found.sentences:
+        say(sentence)
+    if found.files:
+        say("Written: " + ", ".join(map(str, found.files)))
+    if found.failed:
+        say(f"{len(found.failed)} of {len(planned.runs)} runs failed; vice study {file} tries them again.")
+        raise typer.Exit(1)
+
+
+def _print_plan(planned: Study) -> None:
+    from torchvice.study import check_study, estimate
+
+    check_study(planned, data=False)
+    found = estimate(planned)
+    done = {run.key for run in found.finished}
+    say(f"{planned.name}: {len(planned.runs)} runs in {planned.folder}")
+    for run in planned.runs:
+        mark = "finished" if run.key in done else "to do"
+        levels = ", ".join([*(f"{axis} {level}" for axis, level in run.levels.items()), f"seed {run.seed}"])
+        say(f"  {mark:8}  {levels}  ({run.folder.name})")
+    for need in planned.needs:
+        say(f"needs: {need}")
+    say(_left(found))
+
+
+def _left(found: Estimate) -> str:
+    if not found.missing:
+        return "Nothing is left to do."
+    unknown = "unknown until a run of this study is finished"
+    time = unknown if found.seconds is None else _duration(found.seconds)
+    disk = unknown if found.bytes is None else f"{found.bytes / 1e6:.0f} MB"
+    return f"{len(found.missing)} runs are left. Time: {time}. Disk: {disk}."
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{minutes // 60} h {minutes % 60} min"
+        if minutes > 90
+        else f"{minutes} min"
+    )
+
+
+def _print_rows(rows: list[dict[str, Any]], axes: list[str]) -> None:
+    from rich.table import Table
+
+    table = Table(title="Runs", title_justify="left")
+    columns = {"vice": "VICE", "mean_average_precision": "mAP", "ece_ml": "ECE-ML", "ji": "map quality"}
+    for column in (*axes, "seed", *columns.values(), "controls"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        said = ["–" if row.get(name) is None else f"{row[name]:.3f}" for name in columns]
+        table.add_row(*(str(row[a]) for a in axes), str(row["seed"]), *said, str(row.get("controls") or row["status"]))
+    console().print(table)

@@ -1,0 +1,114 @@
+"""A study's file: which runs it asks for, what makes a run itself, and one sentence for every mistake."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from torchvice.errors import ViceError
+from torchvice.study import check_study, load_study, study_names
+
+
+def recipes(study):
+    return [(*run.levels.values(), run.seed) for run in study.runs]
+
+
+def test_a_grid_is_every_combination_with_every_seed(study_file) -> None:
+    axes = {"optimizer.weight_decay": [0.05, 0.0], "optimizer.lr": [0.001, 0.003, 0.01]}
+    study = load_study(study_file(axes=axes))
+    wanted = itertools.product(["0.05", "0.0"], ["0.001", "0.003", "0.01"], [1, 2])
+    assert recipes(study) == list(wanted)
+    run = study.runs[-1]
+    assert (run.settings.optimizer.weight_decay, run.settings.optimizer.lr, run.settings.seed) == (0.0, 0.01, 2)
+    assert len({run.folder for run in study.runs}) == 12
+    assert all(run.folder.parent == study.folder / "runs" for run in study.runs)
+
+
+def test_one_at_a_time_goes_around_the_base_once(study_file) -> None:
+    axes = {
+        "optimizer.weight_decay": [0.0, 0.05, 0.5],  # 0.05 is the base's
+        "look": {"jitter": {"transform.jitter": [0.3, 0.3, 0.3, 0.1]}},  # the base is no level of it
+    }
+    study = load_study(study_file(axes=axes, one_at_a_time=True, seeds=[7]))
+    assert recipes(study) == [
+        ("0.05", "base", 7),
+        ("0.0", "base", 7),
+        ("0.5", "base", 7),
+        ("0.05", "jitter", 7),
+    ]
+    assert study.axes == {"optimizer.weight_decay": ("0.05", "0.0", "0.5"), "look": ("base", "jitter")}
+
+
+def test_a_further_axis_level_or_seed_leaves_the_runs_that_were_there(study_file) -> None:
+    around = {"one_at_a_time": True}
+    before = {run.folder for run in load_study(study_file(**around)).runs}
+    axes = {"optimizer.weight_decay": [0.0, 0.05, 0.1], "transform.flip": [True]}
+    after = {run.folder for run in load_study(study_file(axes=axes, seeds=[1, 2, 3], **around)).runs}
+    assert before < after
+    assert len(after) == 4 * 3
+    # Where and how fast a run runs does not make it another one; what it learns does.
+    same = load_study(study_file(**around), ["trainer.accelerator=cpu", "data.workers=1"])
+    assert {run.folder for run in same.runs} == before
+    other = load_study(study_file(**around), ["trainer.epochs=2"])
+    assert not {run.folder for run in other.runs} & before
+
+
+def test_a_default_written_out_is_the_same_run(study_file) -> None:
+    plain = load_study(study_file())
+    said = load_study(study_file(), ["optimizer.momentum=0.9", "model.linear_probe=false"])
+    assert [run.key for run in plain.runs] == [run.key for run in said.runs]
+
+
+TWO = {"trainer.epochs": 2}
+MISTAKES = {
+    "an axis that is no setting": ({"axes": {"optimizer.weight_decai": [0, 1]}}, "optimizer.weight_decay"),
+    "a value of another type": ({"axes": {"trainer.epochs": [1, "many"]}}, "trainer.epochs"),
+    "a value twice": ({"axes": {"trainer.epochs": [1, 1]}}, "comes twice"),
+    "two levels that are one": ({"axes": {"trainer.epochs": {"a": TWO, "b": TWO}}}, "a and b"),
+    "1 and 1.0": ({"axes": {"optimizer.lr": [1, 1.0]}}, "must differ"),
+    "a level without settings": ({"axes": {"x": {"a": 3}}}, "must be settings"),
+    "an axis without levels": ({"axes": {"x": []}}, "has none"),
+    "no list": ({"axes": {"trainer.epochs": 3}}, "list of values"),
+    "a seed twice": ({"seeds": [1, 1]}, "seeds"),
+    "a seed as an axis": ({"axes": {"seed": [1, 2]}}, "seeds: [1, 2, 3]"),
+    "a seed below 0": ({"seeds": [-1]}, "seed"),
+    "an unknown part": ({"axis": {}}, "axes"),
+    "an unknown part of measure": ({"measure": {"alsoo": []}}, "also"),
+    "an unknown launcher": ({"where": {"launcher": "moon"}}, "launcher"),
+    "an unknown base": ({"base": "demoo"}, "demo"),
+    "two axes of one setting": (
+        {"axes": {"trainer.epochs": [1, 2], "long": {"yes": {"trainer.epochs": 9}}}},
+        "both set `trainer.epochs`",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence_before_anything_is_made(name, study_file, tmp_path) -> None:
+    changes, word = MISTAKES[name]
+    with pytest.raises(ViceError) as told:
+        load_study(study_file(**changes))
+    assert word in str(told.value)
+    assert not (tmp_path / "study").exists()
+
+
+def test_what_could_not_run_is_told_before_anything_runs(study_file, tmp_path) -> None:
+    for changes, word in (
+        ({"axes": {"model.name": ["test_resnet", "test_resnett"]}}, "test_resnett"),
+        ({"settings": {"model.arguments": {"colour": 3}}}, "colour"),
+        ({"settings": {"data.root": str(tmp_path / "none")}}, "must be a folder"),
+        ({"measure": {"also": ["gradcamm"]}}, "gradcam"),
+        ({"measure": {"faithfulness": ["rode"]}}, "road"),
+    ):
+        with pytest.raises(ViceError, match=word):
+            check_study(load_study(study_file(**changes)))
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_the_studies_that_come_with_torchvice_are_valid(name) -> None:
+    study = load_study(name)
+    assert study.needs
+    assert len({run.key for run in study.runs}) == len(study.runs)
+    assert len(study.seeds) >= 3

@@ -1,0 +1,193 @@
+"""A study, run: every run in a process, killed and gone on with, its failures told, its table whole."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+from torchvice.errors import ViceError
+from torchvice.files import read_json, write_json
+from torchvice.measures import compare
+from torchvice.measures.compare import compare_groups
+from torchvice.metrics.comparison import holm
+from torchvice.samples import Samples
+from torchvice.study import estimate, load_study, run_study
+from torchvice.study.job import STATE, failure, finished, prepare, run_job
+from torchvice.study.lock import locked
+from torchvice.study.table import compared, sentences_of, table_rows, write_table
+
+TIMES = {"train_seconds", "assess_seconds"}
+
+
+def without_times(rows):
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def test_a_run_from_training_to_its_row_is_made_once(study_file) -> None:
+    study = load_study(study_file(seeds=[1], axes={}))
+    (run,) = study.runs
+    assert table_rows(study) == []
+    assert (estimate(study).missing, estimate(study).seconds) == (study.runs, None)
+    row = run_job(prepare(run, study.asked))
+    assert finished(run, study.asked) == row
+    measures = read_json(run.folder / "measures.json")
+    assert row["vice"] == measures["strict"]["vice"]
+    assert row["vice_low"] == measures["intervals"]["strict.vice"]["low"]
+    assert row["paper_vice"] is None  # not assessed
+    assert row["controls"] == "none"
+    assert row["images"] == 24
+    compared_row = compare(
+        {"a": Samples.load(run.folder / "assess/test"), "b": Samples.load(run.folder / "assess/test")}
+    )
+    assert row["loss"] == pytest.approx(compared_row.models[0]["loss"])
+    made = {
+        path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file() and "job" not in path.parts
+    }
+    assert run_job(prepare(run, study.asked)) == row
+    assert made == {path: path.stat().st_mtime_ns for path in made}
+    found = estimate(study)
+    assert (found.finished, found.missing, found.seconds) == (study.runs, (), 0)
+    # Another question of the same run is not answered by the row that is there.
+    assert finished(run, study.asked.model_copy(update={"replicates": 200})) is None
+
+
+def fake(run, asked, **row):
+    """The state of a finished run, as `run_job` leaves it."""
+    measured = {"vice": 0.1, "mean_average_precision": 0.5, "ece_ml": 0.1, **row}
+    state = {"asked": asked.model_dump(mode="json"), "row": measured | {"train_seconds": 30.0, "assess_seconds": 10.0}}
+    write_json(run.folder / STATE, state)
+
+
+def test_the_table_has_every_run_once_with_the_same_columns(study_file, tmp_path) -> None:
+    study = load_study(study_file())
+    fake(study.runs[0], study.asked, vice=0.25, controls="above all", vice_gradcam=0.5)
+    fake(study.runs[2], study.asked, vice=None, controls="none")
+    rows = table_rows(study, {study.runs[3].folder.name: "no luck"})
+    assert [row["status"] for row in rows] == ["finished", "finished", "failed"]
+    assert rows[2]["reason"] == "no luck"
+    assert [row["optimizer.weight_decay"] for row in rows] == ["0.05", "0.0", "0.0"]
+    assert all(list(row) == list(rows[0]) for row in rows)
+    files = write_table(rows, tmp_path / "t")
+    assert pq.read_table(files[1]).to_pylist() == rows
+    with open(files[0], newline="") as file:
+        told = list(csv.DictReader(file))
+    assert [row["run"] for row in told] == [run.folder.name for run in (study.runs[0], *study.runs[2:])]
+    assert [row["vice"] for row in told] == ["0.25", "", ""]
+    found = estimate(load_study(study_file(), where={"jobs": 2}))
+    assert found.seconds == pytest.approx(2 * 40 / 2)  # two runs are left, two at a time
+    assert found.bytes is not None
+
+
+def test_differences_are_of_levels_with_the_others_at_the_base(study_file, monkeypatch) -> None:
+    axes = {"optimizer.weight_decay": [0.05, 0.0, 0.5], "transform.flip": [False, True]}
+    study = load_study(study_file(axes=axes, one_at_a_time=True, seeds=[1, 2, 3]))
+    for run in study.runs[:-1]:
+        fake(run, study.asked)
+    asked = []
+
+    def noted(models, groups, **_):
+        asked.append({name: sorted(members) for name, members in groups.items()})
+        return []
+
+    monkeypatch.setattr("torchvice.workflow.load_samples", lambda folder, split: None)
+    monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", noted)
+    compared(study)
+    runs = {(run.levels["optimizer.weight_decay"], run.levels["transform.flip"], run.seed): run for run in study.runs}
+
+    def names(decay, flip, seeds=(1, 2, 3)):
+        return sorted(runs[decay, flip, seed].folder.name for seed in seeds)
+
+    assert asked == [
+        {decay: names(decay, "false") for decay in ("0.05", "0.0", "0.5")},
+        {"false": names("0.05", "false"), "true": names("0.05", "true", (1, 2))},
+    ]
+
+
+def test_in_a_grid_the_other_axes_are_matched(study_file, monkeypatch) -> None:
+    study = load_study(study_file(axes={"optimizer.weight_decay": [0.05, 0.0], "transform.flip": [False, True]}))
+    for run in study.runs:
+        fake(run, study.asked)
+    monkeypatch.setattr("torchvice.workflow.load_samples", lambda folder, split: None)
+    row = {"first": "a", "second": "b", "measure": "vice", "difference": 0.1, "low": 0.0, "high": 0.2, "p": 0.01}
+    row |= {"p_holm": 0.02, "seeds_first": 2, "seeds_second": 2}
+    monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", lambda *_, **__: [row])
+    rows = compared(study)
+    assert [(r["axis"], r["others"]) for r in rows] == [
+        ("optimizer.weight_decay", "transform.flip false"),
+        ("optimizer.weight_decay", "transform.flip true"),
+        ("transform.flip", "optimizer.weight_decay 0.05"),
+        ("transform.flip", "optimizer.weight_decay 0.0"),
+    ]
+    said = sentences_of(study, rows, {"x": "no luck"})
+    assert said[0].startswith("optimizer.weight_decay (transform.flip false): established, VICE of a - b = +0.100")
+    assert said[-1] == "x failed: no luck"
+    assert "not established" in sentences_of(study, [{**rows[0], "p_holm": 0.05}])[0]
+
+
+def test_a_second_study_in_the_same_folder_is_refused(study_file) -> None:
+    study = load_study(study_file())
+    with locked(study.folder / "lock", "x"), pytest.raises(ViceError, match="is at work already"):
+        run_study(study)
+
+
+def command(file, *more):
+    return [sys.executable, "-m", "torchvice.cli", "study", str(file), "--jobs", "2", *map(str, more)]
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_rows_each_once(study_file, tmp_path) -> None:
+    file = study_file(seeds=[1, 2, 3], settings={"trainer.epochs": 2})
+    whole = subprocess.run(command(file, "--folder", tmp_path / "whole"), capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    for seconds in (9, 14, 18, 25):  # in the imports, in training, in an assessment, between runs
+        process = subprocess.Popen(command(file), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        time.sleep(seconds)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    last = subprocess.run(command(file), capture_output=True, text=True)
+    assert last.returncode == 0, last.stdout + last.stderr
+    wanted, found = (pq.read_table(tmp_path / name / "table.parquet").to_pylist() for name in ("whole", "study"))
+    assert without_times(found) == without_times(wanted)
+    assert len({row["run"] for row in found}) == len(found) == 6
+    assert {row["status"] for row in found} == {"finished"}
+    assert not list((tmp_path / "study").rglob("*.part*"))
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_told_and_stops_no_other_and_what_is_added_is_all_that_runs(study_file, tmp_path) -> None:
+    broken = {"optimizer.lr": [0.003, 1e30]}  # its loss does not stay finite
+    lines: list[str] = []
+    found = run_study(load_study(study_file(axes=broken, seeds=[1]), where={"jobs": 2}), say=lines.append)
+    assert [row["status"] for row in found.rows] == ["finished", "failed"]
+    (reason,) = found.failed.values()
+    assert "finite" in reason
+    assert any("failed" in line and "job/log.txt" in line for line in lines)
+    run = load_study(study_file(axes=broken, seeds=[1])).runs[1]
+    assert failure(run.folder) == reason
+    # Three seeds of two decays: the run that is there stays, the failed one is not of this study any more.
+    kept = (found.rows[0]["run"], (tmp_path / "study/runs" / found.rows[0]["run"] / STATE).stat().st_mtime_ns)
+    study = load_study(study_file(seeds=[1, 2, 3], axes={"optimizer.weight_decay": [0.05, 0.0]}), where={"jobs": 2})
+    lines.clear()
+    found = run_study(study, say=lines.append)
+    assert lines[0].startswith("5 of 6 runs")
+    assert (tmp_path / "study/runs" / kept[0] / STATE).stat().st_mtime_ns == kept[1]
+    assert len(found.rows) == 6
+    assert not found.failed
+    # The table of differences is that of `compare` with the levels as groups of seeds.
+    models = {run.folder.name: Samples.load(run.folder / "assess/test") for run in study.runs}
+    names = list(models)
+    groups = {"0.05": names[:3], "0.0": names[3:]}
+    (wanted,) = compare(models, groups=groups, replicates=100).seeds
+    (vice,) = [row for row in found.comparisons if row["measure"] == "vice"]
+    for name in ("first", "second", "difference", "low", "high", "p"):
+        assert vice[name] == wanted[name], name
+    assert vice["p_holm"] == holm([wanted["p"]])[0]
+    assert {row["measure"] for row in found.comparisons} == {"vice", "quality", "mean_average_precision", "loss"}
+    assert {path.name for path in found.files} >= {"table.csv", "table.parquet", "comparisons.csv", "study.png"}
