@@ -451,3 +451,47 @@ def test_a_pickle_that_is_not_byols(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").write_bytes(b"\x80\x02nonsense")
     with pytest.raises(ViceError, match="must be a pickle of arrays"):
         read_byol(tmp_path / "x.pkl")
+
+
+def test_arrays_and_tuples_as_jax_and_dill_write_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of functions that are not there when the file is read; none of them is made."""
+
+    def forbidden(*_: Any) -> None:
+        raise AssertionError("it was called")
+
+    made = {}
+    for place, name in (
+        ("jax._src.array", "_reconstruct_array"),
+        ("dill._dill", "_create_array"),
+        ("dill._dill", "_create_namedtuple"),
+    ):
+        function = types.FunctionType(forbidden.__code__, {}, name)
+        function.__module__, function.__qualname__ = place, name
+        for package in (place.split(".")[0], place.rpartition(".")[0], place):
+            monkeypatch.setitem(sys.modules, package, sys.modules.get(package) or types.ModuleType(package))
+        monkeypatch.setattr(sys.modules[place], name, function, raising=False)
+        made[name] = function
+
+    class Call:
+        def __init__(self, function: Any, *arguments: Any) -> None:
+            self.parts = (function, arguments)
+
+        def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+            return self.parts
+
+    array = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
+    maker, arguments, state = array.__reduce__()
+    jax = Call(made["_reconstruct_array"], maker, arguments, state, {"weak_type": False})
+    dill = Call(made["_create_array"], maker, arguments, state, None)
+    parameters = {"res_net50/~/initial_conv": {"w": jax}, "res_net50/~/block_group_0/~/block_0/~/conv_0": {"w": dill}}
+    fields = ("online_params", "target_params", "online_state")
+    kind = Call(made["_create_namedtuple"], "_ByolExperimentState", fields, "byol.byol_experiment")
+    for name, first in (("good", maker), ("bad", made["_create_array"])):
+        jax.parts = (jax.parts[0], (first, *jax.parts[1][1:]))
+        with open(tmp_path / f"{name}.pkl", "wb") as file:
+            pickle.dump({"experiment_state": (parameters, {}, {}), "kind": kind}, file, protocol=2)
+    tensors = read_byol(tmp_path / "good.pkl").tensors
+    assert torch.equal(tensors["conv1.weight"], torch.from_numpy(array).permute(3, 2, 0, 1))
+    assert torch.equal(tensors["layer1.0.conv1.weight"], tensors["conv1.weight"])
+    with pytest.raises(ViceError, match="an array in it is not made of numpy's"):
+        read_byol(tmp_path / "bad.pkl")
