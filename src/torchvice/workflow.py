@@ -69,6 +69,7 @@ def assess_subject(
     device: str = "auto",
     workers: int = 2,
     targets: Any = None,
+    part: Any = None,
     progress: Progress | None = None,
     passes: Progress | None = None,
 ) -> Samples:
@@ -77,7 +78,7 @@ def assess_subject(
     `choices` are texts, see `torchvice.explain.Choices.parse`, and so is `faithfulness`, see
     `torchvice.explain.FaithfulnessChoices.parse`; `controls` None: all, where `strict` is assessed.
     """
-    from torchvice.assessment import assess
+    from torchvice.assessment import WHOLE, assess
     from torchvice.explain import FaithfulnessChoices
 
     if controls is None:
@@ -94,6 +95,7 @@ def assess_subject(
         also=also,
         faithfulness=FaithfulnessChoices.parse(faithfulness) if faithfulness else (),
         made_by=subject.made_by,
+        part=part or WHOLE,
         progress=progress,
         passes=passes,
         **_how(subject, method, layer, choices, device),
