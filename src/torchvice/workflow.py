@@ -69,6 +69,7 @@ def assess_subject(
     device: str = "auto",
     workers: int = 2,
     targets: Any = None,
+    part: Any = None,
     progress: Progress | None = None,
     passes: Progress | None = None,
 ) -> Samples:
@@ -81,7 +82,7 @@ def assess_subject(
         ViceError: see `torchvice.assess`; before it begins, files of the dataset that cannot be used, see
             `torchvice.data.check_files`.
     """
-    from torchvice.assessment import assess
+    from torchvice.assessment import WHOLE, assess
     from torchvice.data.check import check_files
     from torchvice.explain import FaithfulnessChoices
 
@@ -100,6 +101,7 @@ def assess_subject(
         also=also,
         faithfulness=FaithfulnessChoices.parse(faithfulness) if faithfulness else (),
         made_by=subject.made_by,
+        part=part or WHOLE,
         progress=progress,
         passes=passes,
         **_how(subject, method, layer, choices, device),

@@ -1,7 +1,8 @@
 """assess: run a model once over a dataset. The river: image -> logits and map -> counts -> Samples."""
 
 from torchvice.assessment.headline import samples_of
+from torchvice.assessment.parts import WHOLE, Part
 from torchvice.assessment.reading import Dataset
 from torchvice.assessment.river import assess
 
-__all__ = ["Dataset", "assess", "samples_of"]
+__all__ = ["WHOLE", "Dataset", "Part", "assess", "samples_of"]

@@ -161,6 +161,12 @@ class Ledger:
         """Put rows in the place of those that lie there."""
         self.folder.amend(number, regions, None if name in self.of_shards() else name)
 
+    def complete(self, images: int) -> bool:
+        """Whether the shards hold that many images with all that is asked for: nobody has anything left to make."""
+        if len(self.folder.finished_images()) < images:
+            return False
+        return not any(self.absent(number) or self.unfaithful(number) for number in self.folder.shards())
+
     def finish(self) -> Samples:
         """All is done: what was being added counts from now on. Returns the table.
 

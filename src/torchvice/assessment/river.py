@@ -13,6 +13,7 @@ from torchvice.assessment.extras import Extra, extras_of, fill
 from torchvice.assessment.faithful import faithful_maps, filled
 from torchvice.assessment.headline import headlines, keys
 from torchvice.assessment.ledger import Ledger, manifest_of
+from torchvice.assessment.parts import WHOLE, Part
 from torchvice.assessment.reading import Dataset, Partners, Read, check_dataset, kind_of_targets, read_ahead
 from torchvice.assessment.rows import Rows
 from torchvice.errors import ViceError
@@ -50,6 +51,7 @@ def assess(
     shard_size: int = 128,
     targets: Literal["multilabel", "exclusive"] | None = None,
     made_by: dict[str, Any] | None = None,
+    part: Part = WHOLE,
     progress: Callable[[int, int], None] | None = None,
     passes: Callable[[int, int], None] | None = None,
 ) -> Samples:
@@ -85,11 +87,13 @@ def assess(
         targets: "exclusive" where every image has exactly one label: loss, confidence and accuracy of `strict` are then
             those of a softmax. None: as the dataset's `exclusive` says, else "multilabel".
         made_by: what else the manifest shall say (a run, a checkpoint); it must be the same when a run goes on.
+        part: of several processes that make one table at the same time, this one; see `torchvice.assessment.Part`.
         progress: called with (done, in all): one an image and explanation.
         passes: called with (done, in all) by methods that need many passes for a batch.
 
     Returns:
-        Samples, read back from `out`.
+        Samples, read back from `out`; of a part, no rows where others are not done yet. The process that ends last
+        finishes the table; where one was killed, the next start does.
 
     Raises:
         ViceError: an empty dataset, an image id twice, a damaged image, an unknown control, a method that does not fit,
@@ -98,6 +102,7 @@ def assess(
     from torchvice.views import views_of
 
     check_dataset(dataset)
+    device = part.device(device)
     if not protocols or set(protocols) - {"paper", "strict"}:
         raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
     kind = kind_of_targets(dataset, targets)
@@ -125,9 +130,12 @@ def assess(
         extras = []
     asked = manifest_of(dataset, views, extras, kind, made_by or {}, faithful)
     ledger = Ledger.open(ShardFolder(out), asked)
-    river = _River(dataset, views, extras, ledger, workers, faithful)
+    river = _River(dataset, views, extras, ledger, workers, faithful, part)
     river.run(shard_size, progress)
-    return ledger.finish()
+    if part == WHOLE or ledger.complete(len(dataset.records)):
+        return ledger.finish()
+    rows = Rows()  # others are still writing: their shards cannot be read yet
+    return Samples(ledger.folder.manifest(), rows.images(), rows.regions(), rows.maps())
 
 
 def _faithful(faithfulness: Sequence[str] | FaithfulnessChoices) -> FaithfulnessChoices | None:
@@ -150,26 +158,34 @@ class _River:
     ledger: Ledger
     workers: int
     faithful: FaithfulnessChoices | None = None
+    part: Part = WHOLE
 
     def run(self, shard_size: int, progress: Callable[[int, int], None] | None) -> None:
         """Make the shards that are not there yet, then what is added to those that are."""
-        folder, count = self.ledger.folder, len(self.dataset.records)
-        finished = folder.finished_images()
-        todo = [i for i in range(count) if self.dataset.records[i].image_id not in finished]
+        folder, todo, count = self.ledger.folder, *self._todo(shard_size)
         mine, beside = self.ledger.of_shards(), self.ledger.beside()
-        absent = {number: self.ledger.absent(number) for number in folder.shards()}
-        unfaithful = {number: self.ledger.unfaithful(number) for number in folder.shards()}
+        numbers = self.part.shards(folder.shards())
+        absent = {number: self.ledger.absent(number) for number in numbers}
+        unfaithful = {number: self.ledger.unfaithful(number) for number in numbers}
         new = set().union(mine | beside if todo else (), *absent.values())
         self.ledger.need(new)
         self.ledger.need_faithfulness((new & self.ledger.faithful()).union(*unfaithful.values()))
-        left = len(todo) * len(mine | beside)
+        left = sum(map(len, todo)) * len(mine | beside)
         jobs = [*absent.items(), *unfaithful.items()]
         left += sum(len(folder.image_ids(number)) * len(names) for number, names in jobs)
         total = max(left, count * len(self.ledger.asked["explanations"]))
         steps = _Steps(max(0, total - left), total, progress)
-        self._make([todo[start : start + shard_size] for start in range(0, len(todo), shard_size)], mine, steps)
+        self._make(todo, mine, steps)
         self._add(steps)
         self._amend({number: names for number, names in unfaithful.items() if names}, steps)
+
+    def _todo(self, shard_size: int) -> tuple[list[list[int]], int]:
+        """The images of this part that no shard holds, shard by shard, and how many images it has."""
+        records, finished = self.dataset.records, self.ledger.folder.finished_images()
+        runs = self.part.images(len(records), shard_size)
+        left = [i for run in runs for i in run if records[i].image_id not in finished]
+        length = self.part.length(len(records), shard_size)
+        return [left[start : start + length] for start in range(0, len(left), length)], sum(map(len, runs))
 
     def _make(self, parts: list[list[int]], names: set[str], steps: _Steps) -> None:
         """One more shard for each part: the images and the explanations that lie in shards."""
@@ -178,7 +194,7 @@ class _River:
             rows = Rows()
             rows_of = dict.fromkeys(names, rows)
             fill(extras, rows_of, part, *self._keys(part), self._headlines(part, rows, steps), steps.advance)
-            self.ledger.folder.append(rows.images(), rows.regions(), rows.maps())
+            self.ledger.folder.append(rows.images(), rows.regions(), rows.maps(), self.part.shards)
 
     def _headlines(self, part: list[Read], rows: Rows, steps: _Steps) -> dict[int, Seen]:
         """Images and headline explanations of every protocol; returns what `strict` saw, by position."""
@@ -189,7 +205,7 @@ class _River:
     def _add(self, steps: _Steps) -> None:
         """Lay beside every shard the explanations that it lacks."""
         folder, place = self.ledger.folder, {record.image_id: i for i, record in enumerate(self.dataset.records)}
-        jobs = {number: self.ledger.absent(number) for number in folder.shards()}
+        jobs = {number: self.ledger.absent(number) for number in self.part.shards(folder.shards())}
         jobs = {number: names for number, names in jobs.items() if names}
         parts = [[place[image_id] for image_id in folder.image_ids(number)] for number in jobs]
         wanted = [extra for extra in self.extras if any(extra.explanation in names for names in jobs.values())]

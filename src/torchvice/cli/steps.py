@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,12 +174,19 @@ def assess(
     batch_size: int | None = typer.Option(None, "--batch-size", min=1, help="Images a forward pass."),
     workers: int = typer.Option(2, "--workers", min=0, help="Threads that read images ahead."),
     device: str = DEVICE,
+    processes: int = typer.Option(1, "--processes", min=1, help="Of this machine, that share the images."),
+    shard: str | None = typer.Option(
+        None,
+        "--shard",
+        help="I/N: of N processes that share the images the I-th; torchrun's and SLURM's are recognised.",
+    ),
 ) -> None:
     """Steps 2 to 4 in one pass: logits, maps and their overlap with the masks, as a table. A killed run goes on."""
     import dataclasses
 
     from torchvice.workflow import assess_subject
 
+    part = _part(processes, shard)
     subject = _subject(run, model, weights, data, class_map, out, split, checkpoint)
     chosen: dict[str, Any] = {"view_size": view_size, "crop": crop, "batch_size": batch_size, "out": out}
     subject = dataclasses.replace(subject, **{name: value for name, value in chosen.items() if value is not None})
@@ -200,10 +208,24 @@ def assess(
             also=also,
             faithfulness=[text.strip() for text in faithfulness.split(",") if text.strip()],
             targets=None if targets is None else targets.value,
+            part=part,
             progress=progress,
             passes=progress.passes,
         )
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
+
+
+def _part(processes: int, shard: str | None) -> Any:
+    """This process's part; where several are asked for they come first, and this one finishes what they left."""
+    from torchvice.assessment.parts import WHOLE, Part, detected_part, in_processes
+
+    if shard is not None:
+        return Part.parse(shard)
+    if processes == 1:
+        return detected_part() or WHOLE
+    for sentence in in_processes([sys.executable, "-m", "torchvice.cli", *sys.argv[1:]], processes):
+        say(sentence)
+    return WHOLE
 
 
 def _controls(chosen: Controls | None) -> Any:

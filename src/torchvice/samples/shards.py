@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,9 +82,17 @@ class ShardFolder:
         """The ids of the images of a finished shard, each once, in the order of their rows."""
         return list(dict.fromkeys(self._read("images", number, ["image_id"])["image_id"].to_pylist()))
 
-    def append(self, images: Images, regions: Regions, maps: Maps) -> None:
-        """Write one more shard."""
-        number = max(self.shards(), default=-1) + 1
+    def append(
+        self, images: Images, regions: Regions, maps: Maps, numbers: Callable[[Sequence[int]], list[int]] = list
+    ) -> None:
+        """Write one more shard.
+
+        Its number is the first that is free among those that `numbers` leaves of 0, 1, 2, ...: of processes that write
+        at the same time, each has numbers of its own.
+        """
+        taken = self.shards()
+        free = (n for n in itertools.count() if n not in taken and numbers([n]))
+        number = next(free)
         for left in self.folder.glob(f"regions-{number:05d}-*.parquet"):  # added to other images, whose shard is gone
             left.unlink()
         for part, columns in (("regions", vars(regions)), ("maps", _flat(maps)), ("images", vars(images))):

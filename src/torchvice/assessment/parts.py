@@ -1,0 +1,135 @@
+"""Parts: which images and which shards are whose, where several processes make one table."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torchvice.errors import ViceError
+
+__all__ = ["WHOLE", "Part", "detected_part", "in_processes"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The `index`-th, from 0, of `count` processes that make one table.
+
+    Images are cut into as many runs of equal length as the processes can share evenly; run r and shard number r are
+    process r % count's, so that no two processes ever write the same, and a table that is made at once has the rows of
+    one process in the same order. Where a table is gone on with by another number of processes, the order differs.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ViceError(f"A part must be one of {self.count}, but is number {self.index + 1}.")
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """`I/N`, counted from 1.
+
+        Raises:
+            ViceError: another form, or I outside 1 to N.
+
+        Example:
+            >>> Part.parse("2/3")
+            Part(index=1, count=3)
+        """
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal()):
+            raise ViceError(
+                f"A part must be I/N, but is {text!r}.", "Such as --shard 1/4, of four processes the first."
+            )
+        return cls(int(index) - 1, int(count))
+
+    def device(self, device: str) -> str:
+        """The device of this process: where there are several of CUDA and none was named, they are shared out."""
+        if device != "auto" or self.count == 1:
+            return device
+        import torch
+
+        found = torch.cuda.device_count()
+        return f"cuda:{self.index % found}" if found > 1 else device
+
+    def shards(self, numbers: Sequence[int]) -> list[int]:
+        """Those of some shards' numbers that are this process's."""
+        return [number for number in numbers if number % self.count == self.index]
+
+    def length(self, images: int, shard_size: int) -> int:
+        """Images of a shard: at most `shard_size`, and such that every process has as many shards.
+
+        Example:
+            >>> Part(0, 1).length(600, 128), Part(0, 2).length(600, 128), Part(0, 3).length(40, 128)
+            (128, 100, 14)
+        """
+        if self.count == 1:
+            return shard_size
+        rounds = -(-images // (self.count * shard_size))
+        return max(1, -(-images // (self.count * rounds))) if images else shard_size
+
+    def images(self, images: int, shard_size: int) -> list[list[int]]:
+        """The positions of this process's images, shard by shard."""
+        length = self.length(images, shard_size)
+        runs = [list(range(start, min(start + length, images))) for start in range(0, images, length)]
+        return runs[self.index :: self.count]
+
+
+WHOLE = Part()
+
+
+def detected_part() -> Part | None:
+    """The part that torchrun, SLURM or Lightning's launcher gave this process, as Fabric reads it, or None."""
+    names = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "LOCAL_RANK")
+    if not any(name in os.environ for name in names):
+        return None  # Lightning takes seconds to import
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    for kind in (TorchElasticEnvironment, SLURMEnvironment):
+        if kind.detect():
+            environment = kind()
+            return Part(environment.global_rank(), environment.world_size())
+    if LightningEnvironment.detect() and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
+        ranks = int(os.environ.get("NODE_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+        return Part(ranks[0] * ranks[1] + int(os.environ["LOCAL_RANK"]), int(os.environ["WORLD_SIZE"]))
+    return None
+
+
+def in_processes(program: Sequence[str], count: int) -> list[str]:
+    """Run a command once for each of `count` parts, at the same time, with `--shard I/COUNT` behind it.
+
+    Each has an equal share of the cores. What they say goes nowhere but to a message; a part that did not end well is
+    left to the caller, who goes on with the table.
+
+    Returns:
+        A sentence for each part that failed.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = {f"{name}_NUM_THREADS": str(max(1, cores // count)) for name in ("OMP", "MKL", "OPENBLAS")}
+    running = [
+        subprocess.Popen(
+            [*program, "--shard", f"{index}/{count}"],
+            env={**os.environ, **threads},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(1, count + 1)
+    ]
+    try:
+        ended = [(process.communicate()[1], process.returncode) for process in running]
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    return [
+        f"Part {index}/{count} ended with status {status}: {(said.strip().splitlines() or ['nothing was said'])[-1]}"
+        for index, (said, status) in enumerate(ended, 1)
+        if status
+    ]

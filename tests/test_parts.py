@@ -1,0 +1,152 @@
+"""Several processes that make one table: each image once, whose is whose, and a kill that the next start makes good."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+import torchvice
+from torchvice import Samples, ViceError
+from torchvice.assessment import Part
+from torchvice.assessment.parts import detected_part, in_processes
+from torchvice.data import VocDataset
+from torchvice.data.digits import write_digits
+
+IMAGES = 13  # of three processes, uneven
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("parts") / "digits"
+    write_digits(root, train=2, val=2, test=IMAGES, size=48)
+    return VocDataset(root, "test")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return timm.create_model("test_resnet", num_classes=10).eval()
+
+
+def assess(model, dataset, out, **more):
+    options = {"view_size": 64, "crop": 64, "batch_size": 4, "shard_size": 4, "controls": True, **more}
+    return torchvice.assess(model, dataset, out=out, **options)
+
+
+@pytest.fixture(scope="module")
+def alone(model, dataset, tmp_path_factory):
+    return assess(model, dataset, tmp_path_factory.mktemp("alone") / "t", also=("mirror",))
+
+
+def same_rows(found: Samples, wanted: Samples) -> None:
+    """The same rows, each once, whatever their order; batches differ, and with them the last digits."""
+    keys = {"images": ("image_id", "view"), "regions": ("explanation", "image_id", "label")}
+    for part, names in keys.items():
+        sides = [getattr(samples, part) for samples in (found, wanted)]
+        orders = [np.lexsort([getattr(side, name).astype(str) for name in names]) for side in sides]
+        for column, value in vars(sides[1]).items():
+            mine, other = vars(sides[0])[column][orders[0]], value[orders[1]]
+            if other.dtype.kind in "fiu":
+                off = np.abs(mine.astype(float) - other.astype(float))
+                if part == "images":  # logits
+                    assert np.nanmax(off, initial=0) <= 1e-5, column
+                else:  # a pixel may change its bin: of all pixels
+                    assert np.nansum(off) <= 1e-4 * np.nansum(np.abs(other.astype(float))), column
+                assert (np.isnan(mine.astype(float)) == np.isnan(other.astype(float))).all(), column
+            else:
+                assert (mine == other).all(), column
+    assert len(found.maps.map) == len(wanted.maps.map)
+
+
+@pytest.mark.parametrize("count", [2, 3, 14])
+def test_parts_in_any_order_make_the_table_of_one_process(model, dataset, alone, tmp_path, count) -> None:
+    for index in reversed(range(count)):
+        got = assess(model, dataset, tmp_path, also=("mirror",), part=Part(index, count))
+        assert got.manifest["finished"] is (index == 0)
+    same_rows(Samples.load(tmp_path), alone)
+    assert got.manifest["explanations"] == alone.manifest["explanations"]
+    order = list(dict.fromkeys(Samples.load(tmp_path).images.image_id.tolist()))
+    assert order == [record.image_id for record in dataset.records]
+    assert len(got.images.image_id) == len(alone.images.image_id)
+
+
+def test_what_a_part_left_the_next_start_makes(model, dataset, alone, tmp_path) -> None:
+    assess(model, dataset, tmp_path, part=Part(1, 3))
+    assert not Samples.load(tmp_path).manifest["finished"]
+    assess(model, dataset, tmp_path, part=Part(0, 2))  # by another number of processes
+    assess(model, dataset, tmp_path)
+    for index in range(2):  # and added to in parts
+        got = assess(model, dataset, tmp_path, also=("mirror",), part=Part(index, 2))
+        assert ("strict:mirror" in got.manifest["explanations"]) is (index == 1)
+    same_rows(Samples.load(tmp_path), alone)
+
+
+@pytest.mark.parametrize(("images", "size", "count"), [(1, 4, 3), (13, 4, 2), (600, 128, 2), (1449, 128, 7), (0, 4, 2)])
+def test_every_image_is_one_parts_and_shards_are_even(images, size, count) -> None:
+    parts = [Part(index, count).images(images, size) for index in range(count)]
+    assert sorted(i for part in parts for run in part for i in run) == list(range(images))
+    assert all(len(run) <= size for part in parts for run in part)
+    if images >= count:
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert [Part(i, count).shards(range(12)) for i in range(count)] == [list(range(i, 12, count)) for i in range(count)]
+
+
+def test_a_part_is_read_from_text_and_from_the_launchers(monkeypatch) -> None:
+    assert Part.parse("3/4") == Part(2, 4)
+    for wrong in ("4", "0/4", "5/4", "a/b", "1/0", ""):
+        with pytest.raises(ViceError):
+            Part.parse(wrong)
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert detected_part() is None
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "2", "WORLD_SIZE": "3", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("GROUP_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    assert detected_part() == Part(2, 3)
+
+
+def test_a_part_that_fails_is_told() -> None:
+    code = "import sys\nif sys.argv[-1] == '2/2': sys.exit('no luck')"
+    assert in_processes([sys.executable, "-c", code], 2) == ["Part 2/2 ended with status 1: no luck"]
+
+
+@pytest.fixture(scope="module")
+def command(dataset, model, tmp_path_factory):
+    weights = tmp_path_factory.mktemp("weights") / "w.pth"
+    torch.save(model.state_dict(), weights)
+    return [
+        *(sys.executable, "-m", "torchvice.cli", "assess", "--model", "test_resnet", "--weights", str(weights)),
+        *("--data", str(dataset.root), "--split", "test", "--view-size", "64", "--crop", "64", "--also", "mirror"),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_of_the_command_and_one_that_was_killed(command, alone, tmp_path, count) -> None:
+    killed = subprocess.Popen([*command, "--out", str(tmp_path), "--shard", f"1/{count}"], stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("manifest.json")) and killed.poll() is None:
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    subprocess.run([*command, "--out", str(tmp_path), "--processes", str(count)], check=True, capture_output=True)
+    found = Samples.load(tmp_path)
+    assert found.manifest["finished"]
+    same_rows(found, alone)
+
+
+@pytest.mark.slow
+def test_torchrun_is_recognised(command, alone, tmp_path) -> None:
+    runner = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", "--standalone", "-m"]
+    subprocess.run([*runner, *command[2:], "--out", str(tmp_path)], check=True, capture_output=True)
+    found = Samples.load(tmp_path)
+    assert found.manifest["finished"]
+    same_rows(found, alone)
