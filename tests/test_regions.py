@@ -40,7 +40,7 @@ def digits(tmp_path_factory):
     root = tmp_path_factory.mktemp("digits") / "set"
     write_digits(root, train=2, val=2, test=7, size=48)
     dataset = VocDataset(root, "test")
-    folder = dataset._base / "Annotations"
+    folder = dataset._layout.base / "Annotations"
     folder.mkdir(exist_ok=True)
     for i, record in enumerate(dataset.records[:-1]):
         objects = "".join(
@@ -156,7 +156,7 @@ def test_a_region_counts_as_its_planes_do():
 def test_a_damaged_annotation_is_named(model, digits, tmp_path):
     root = tmp_path / "set"
     shutil.copytree(digits, root)
-    file = next((VocDataset(root, "test")._base / "Annotations").glob("*.xml"))
+    file = next((VocDataset(root, "test")._layout.base / "Annotations").glob("*.xml"))
     file.write_text("<annotation><object>")
     with pytest.raises(ViceError, match=file.name):
         assess(model, root, tmp_path / "t")
