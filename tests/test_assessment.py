@@ -37,7 +37,8 @@ def model():
 
 
 def assess(model, digits, out, **more):
-    options = {"view_size": 64, "crop": 64, "batch_size": 4, "shard_size": 4, **more}
+    options = {"view_size": 64, "crop": 64, "batch_size": 4, "shard_size": 4}
+    options |= {"mean": MEAN, "std": STD, **more}
     return torchvice.assess(model, VocDataset(digits, "test"), out=out, **options)
 
 
@@ -199,6 +200,17 @@ class OneLabel:
         self.targets = np.eye(10, dtype=np.uint8)[dataset.targets.argmax(1)]
 
 
+def test_the_normalisation_is_that_of_the_network_unless_another_is_given(model, digits, tmp_path):
+    assert model.pretrained_cfg["mean"] == (0.5, 0.5, 0.5)
+    own = assess(model, digits, tmp_path / "own", mean=None, std=None, protocols=("strict",)).images.logits
+    half = assess(
+        model, digits, tmp_path / "half", mean=(0.5,) * 3, std=(0.5,) * 3, protocols=("strict",)
+    ).images.logits
+    other = assess(model, digits, tmp_path / "other", protocols=("strict",)).images.logits
+    np.testing.assert_array_equal(own, half)
+    assert np.abs(own - other).max() > 1e-4
+
+
 @pytest.mark.parametrize("asked", [None, "multilabel"])
 def test_exclusive_targets(model, digits, tmp_path, asked):
     dataset = OneLabel(VocDataset(digits, "test"))
@@ -242,7 +254,7 @@ def test_a_foreign_checkpoint_with_a_class_map(digits, tmp_path):
         foreign_subject("test_resnet", weights, dataset, tmp_path / "t")
     mapping.write_text(yaml.safe_dump({name: [c, 11] if c == 3 else c for c, name in enumerate(dataset.classes)}))
     subject = foreign_subject("test_resnet", weights, dataset, tmp_path / "t", mapping)
-    sizes = {"view_size": 64, "crop": 64}
+    sizes = {"view_size": 64, "crop": 64, "mean": MEAN, "std": STD}
     found = torchvice.assess(subject.model, dataset, out=subject.out, class_map=subject.class_map, **sizes)
     x = normalise(warp(dataset.image(0), 64), MEAN, STD)[None]
     with torch.no_grad():

@@ -96,7 +96,7 @@ def test_fail_under_is_for_continuous_integration(tables: Path, capsys: Any) -> 
 
 
 def test_another_quality_and_a_calibration_split(tables: Path, capsys: Any, tmp_path: Path) -> None:
-    status, _, _ = vice(
+    status, out, _ = vice(
         capsys, "measure", tables / "strong", "--replicates", 0, "--quality", "soft_iou",
         "--calibrate-on", tables / "val", "--figures", tmp_path, "--json", tmp_path / "m.json",
     )  # fmt: skip
@@ -105,6 +105,10 @@ def test_another_quality_and_a_calibration_split(tables: Path, capsys: Any, tmp_
     assert found["quality"]["name"] == "soft_iou"
     assert found["calibration"]["scaled"]["fitted_on"]["images"] == 60
     assert (tmp_path / "calibration.png").is_file()
+    assert found["strict"] == json.loads((tables / "strong" / "measures_soft_iou.json").read_text())["strict"]
+    assert "with soft_iou in place of IoU" in out
+    assert f"VICE {found['quality']['vice']:.4f}" in out
+    assert "After scaling, fitted on 60 images" in out
     status, _, err = vice(capsys, "measure", tables / "strong", "--quality", "road")
     assert status == 2
     assert "--faithfulness road" in err
@@ -154,3 +158,26 @@ def test_groups_of_seeds(capsys: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert "Established over seeds: A - B" in " ".join(out.split())
     status, out, _ = vice(capsys, "compare", *runs[:2], *runs[3:5], "--group", "A=a0,a1", "--group", "B=b0,b1")
     assert "No claim about A against B" in " ".join(out.split())
+
+
+def test_an_unfinished_table_says_so(tables: Path, capsys: Any, tmp_path: Path) -> None:
+    dataset = {"root": "nowhere", "split": "test", "images": 300}
+    simulated(40, finished=False, dataset=dataset).save(tmp_path / "half")
+    _, out, _ = vice(capsys, "measure", tmp_path / "half", "--no-figures", "--replicates", 0)
+    assert "not finished: these are 40 of 300 images" in " ".join(out.split())
+    _, out, _ = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 0)
+    assert "not finished" not in out
+
+
+def test_a_full_disk_is_one_sentence(tables: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from torchvice import workflow
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workflow, "write_measures", full)
+    status, _, err = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 0)
+    assert (status, "Traceback" in err) == (2, False)
+    assert "must have room" in err

@@ -22,6 +22,7 @@ from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.capture import evaluating
 from torchvice.explain.maps import Normalisation
 from torchvice.explain.memory import halving
+from torchvice.models.build import preprocessing
 from torchvice.models.families import input_size
 
 __all__ = ["Seen", "View", "is_convolutional", "paper_view", "strict_view", "views_of"]
@@ -354,8 +355,8 @@ def views_of(
     choices: Choices | None,
     view_size: int | None,
     crop: int | None,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
     batch_size: int,
     device: str,
     exclusive: bool = False,
@@ -377,7 +378,13 @@ def views_of(
         how: dict[str, Any] = {"aug_smooth": chosen.aug_smooth, "scaled": chosen.scaled, "grid": chosen.grid}
         where: dict[str, Any] = {"layers": chosen.layers} if chosen.layers else {"layer": layer}
         several = Explainer(model, method, **where, **how, **common)
-    pixels: dict[str, Any] = {"mean": list(mean), "std": list(std), "device": place, "exclusive": exclusive}
+    expected = preprocessing(model)  # of a network that timm does not know: ImageNet's
+    pixels: dict[str, Any] = {
+        "mean": list(expected.mean if mean is None else mean),
+        "std": list(expected.std if std is None else std),
+        "device": place,
+        "exclusive": exclusive,
+    }
     views = {}
     for protocol in protocols:
         if protocol not in ("paper", "strict"):

@@ -190,6 +190,7 @@ def test_autocast_of_the_caller_gives_float32_maps(resnet):
 
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_compiled_model_is_explained_as_it_was_written(in_place):
+    torch.manual_seed(0)  # some draws leave every unit dead, which is refused
     model = Toy().eval()
     images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(8))
     expected = Explainer(model, "gradcam", layer="features")(images, [[0], [1, 2]])

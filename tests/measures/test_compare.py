@@ -99,6 +99,18 @@ def test_seeds_below_three_support_no_claim_and_three_do() -> None:
     assert any(s.startswith("No claim about A against B") for s in few.sentences)
 
 
+def test_maps_that_were_made_otherwise_are_told_and_signs_agree() -> None:
+    manifest = {**WEAK.manifest, "explanations": {"strict:cam": {**WEAK.manifest["explanations"]["strict:cam"]}}}
+    manifest["explanations"]["strict:cam"]["method"] = "rollout"
+    other = Samples(manifest, WEAK.images, WEAK.regions, WEAK.maps)
+    said = compare({"weak": other, "strong": STRONG}, replicates=200).sentences
+    assert said[0].startswith("Not the same question: the maps differ in method (weak: rollout, strong: cam)")
+    assert "strong is more consistent than weak" in said[1]
+    assert "difference +" in said[1]
+    assert "interval +" in said[1]
+    assert not any("Not the same question" in s for s in FOUND.sentences)
+
+
 def test_too_few_replicates_for_many_models_are_told() -> None:
     models = {f"m{i}": made(i, 0.3, 40) for i in range(4)}
     found = compare(models, replicates=100)

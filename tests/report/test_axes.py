@@ -150,7 +150,13 @@ def test_a_case_in_the_callers_axes_has_the_same_pictures_and_words() -> None:
     for a, b in zip(pictures(axes.child_axes), pictures(own.axes), strict=False):
         np.testing.assert_array_equal(a, b)
     said = " ".join(text.get_text() for text in axes.texts).replace("\n", " ")
-    for part in ("right", "one", "JI score 0.40, IoU of cat 0.50, confidence 0.90", "labels: cat", "prediction: dog"):
+    for part in (
+        "right",
+        "one",
+        "IoU of cat 0.50, its probability 0.90; JI score (paper) 0.40",
+        "labels: cat",
+        "prediction: dog",
+    ):
         assert part in said
     assert not axes.axison
 

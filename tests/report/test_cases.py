@@ -60,7 +60,7 @@ def test_panel_says_it_in_plain_words():
     said = words(case_panel(a_case(kind="right, and looks there")))
     assert said[:3] == ["right, and looks there", "map of cat", "mask of cat"]
     assert "2007_000033" in said
-    assert "JI score 0.41, IoU of cat 0.38, confidence 0.97" in said
+    assert "IoU of cat 0.38, its probability 0.97; JI score (paper) 0.41" in said
     assert "labels: cat, dog" in said
     assert "prediction: cat" in said
     assert not any("status" in line for line in said)
@@ -72,7 +72,7 @@ def test_unknown_and_empty_are_said():
     )
     said = words(case_panel(case))
     assert {"no map of cat", "no mask", "labels: none", "prediction: none", "status of the map: dead"} <= set(said)
-    assert "JI score undefined, IoU of cat undefined, confidence 0.97" in said
+    assert "IoU of cat undefined, its probability 0.97; JI score (paper) undefined" in said
 
 
 def test_an_object_that_is_not_in_the_mask_is_said():

@@ -43,8 +43,8 @@ def assess(
     faithfulness: Sequence[str] | FaithfulnessChoices = (),
     view_size: int | None = None,
     crop: int | None = None,
-    mean: Sequence[float] = (0.485, 0.456, 0.406),
-    std: Sequence[float] = (0.229, 0.224, 0.225),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     batch_size: int = 32,
     workers: int = 2,
     device: str = "auto",
@@ -79,7 +79,8 @@ def assess(
             an image; may be asked for later.
         view_size: pixels, the side to which `strict` resizes the whole image; None: the network's input size.
         crop: pixels, the side of the centre crop on which `paper` takes the loss; None: the network's input size.
-        mean, std: of the normalisation, per channel, for images on [0, 1].
+        mean, std: of the normalisation, per channel, for images on [0, 1]; None: those that timm names for the network,
+            ImageNet's for any other.
         batch_size: images a forward pass; fewer where whole images go through at their own size.
         workers: threads that read images ahead.
         device: "auto" (CUDA where there is one, else the CPU), or a torch device.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -62,6 +63,10 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:  # a full disk, a folder that may not be written to
         if error.filename is None:
-            raise
+            if error.errno != errno.ENOSPC and "No space left" not in str(error):
+                raise
+            print("vice: The disk must have room for what is written, but is full.", file=sys.stderr)
+            print("    Make room and run the same command again: what was finished is kept.", file=sys.stderr)
+            sys.exit(2)
         print(f"vice: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
         sys.exit(2)

@@ -92,6 +92,10 @@ def _print_curve(content: dict[str, Any], protocol: str) -> None:
         say("threshold  mIoU")
         for t, mean in list(zip(thresholds, means, strict=True))[::5]:
             say(f"     {t:.2f}  {number(nan if mean is None else mean)}")
+    classes = range(1, len(content["class_iou"][0]))
+    never = sum(all(row[c] in (0, None) for row in content["class_iou"]) for c in classes)
+    if never:
+        say(f"{never} of {len(classes)} classes have an IoU of 0 throughout; if the data have fewer, say --classes.")
     best, at = content["best_mean_iou"], content["best_threshold"]
     where = "" if at is None else f" at threshold {at:.2f}"
     say(f"{content['images']} images, {protocol}: mIoU {number(nan if best is None else best)}{where}.")
@@ -130,9 +134,11 @@ def measure(
     if everything:
         print_trust(found.measures)
     written = []
-    target = json or (found.home / "measures.json" if found.samples is not None else None)
-    if target:
-        written.append(write_measures(found.measures, target))
+    targets = [json] if json else []
+    if found.samples is not None:
+        # Another quality has a file of its own: the headline's numbers stay what they were.
+        targets.append(found.home / ("measures.json" if quality == "ji" else f"measures_{quality}.json"))
+    written += [write_measures(found.measures, target) for target in targets]
     if write_csv:
         written.append(write_legacy_table(found, write_csv))
     if not no_figures:

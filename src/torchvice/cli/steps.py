@@ -257,7 +257,9 @@ def _subject(
 
         return run_subject(Run(run), split, checkpoint)
     if model is None or weights is None or data is None:
-        raise ViceError("A RUN is assessed, or --model, --weights and --data together, but neither is given.")
+        raise ViceError(
+            "A RUN is assessed, or --model, --weights and --data together, but one of the three is missing."
+        )
     from torchvice.data import VocDataset
 
     dataset = VocDataset(data, split or "val")

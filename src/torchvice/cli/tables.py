@@ -46,12 +46,17 @@ def print_measures(measures: Measures, title: str) -> None:
         if any(cell.strip("–/ ") for cell in cells):
             table.add_row(name, *cells)
     console().print(table)
-    if measures.intervals:
-        replicates = measures.source.get("inference", {}).get("replicates")
+    name, value = measures.quality.get("name", "ji"), measures.quality.get("vice")
+    if name != "ji" and value is not None:
+        said = _said(measures, "quality.vice")
+        say(f"  with {name} in place of IoU ({measures.quality['meaning']}): VICE {said}; so is all that follows")
+    replicates = measures.source.get("inference", {}).get("replicates")
+    if replicates:
         say(f"  in brackets: 95 % intervals over resampled images ({replicates} replicates)")
     _print_controls(measures)
     _print_quadrants(measures)
-    for path in ("controls", "paper.vice"):
+    _print_scaling(measures)
+    for path in ("table", "controls", "paper.vice"):
         if path in measures.notes:
             say(f"  {path}: {measures.notes[path]}" if "." in path else f"  {measures.notes[path]}")
     for reason, count in measures.excluded.items():
@@ -87,7 +92,10 @@ def _print_controls(measures: Measures) -> None:
     """VICE of the controls, and how far the result lies above each."""
     if not measures.controls:
         return
-    table = _table("Does it beat maps that know nothing?", "control", "VICE", "map quality", "difference", "95 %", "")
+    name = measures.quality.get("name", "ji")
+    about = "" if name == "ji" else f" (VICE with {name})"
+    columns = ("control", "VICE", "quality", "difference", "95 %", "")
+    table = _table(f"Does it beat maps that know nothing?{about}", *columns)
     for name, row in measures.controls.items():
         beaten = {True: "above", False: "not above", None: ""}[row["beaten"]]
         span = _span(row["low"], row["high"])
@@ -104,6 +112,26 @@ def _print_quadrants(measures: Measures) -> None:
     counts = measures.quadrants["counts"]
     said = "; ".join(f"{counts[key]} {QUADRANTS[key]}" for key in QUADRANTS)
     say(f"  labels (right: p above {cut['probability']:g}; at the object: quality {cut['iou']:g} or more): {said}")
+
+
+def _print_scaling(measures: Measures) -> None:
+    """What temperature and vector scaling, fitted on another split, make of the calibration."""
+    scaled = measures.calibration.get("scaled")
+    if not scaled:
+        return
+    names = ("ece", "ece_pooled", "nll", "brier")
+    fitted_on = scaled["fitted_on"]
+    title = f"After scaling, fitted on {fitted_on['images']} images of {fitted_on['split'] or 'another split'}"
+    table = _table(title, "", *names, "temperature")
+    table.add_row("as trained", *(_cell(measures.calibration[name], 4) for name in names), "1")
+    for way in ("temperature", "vector"):
+        found = scaled[way]
+        if "undefined" in found:
+            table.add_row(f"{way}: {found['undefined']}")
+            continue
+        slope = found["scaling"]["slope"]
+        table.add_row(way, *(_cell(found[n], 4) for n in names), f"{1 / slope[0]:.3f}" if len(slope) == 1 else "")
+    console().print(table)
 
 
 def print_trust(measures: Measures) -> None:

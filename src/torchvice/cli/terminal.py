@@ -82,7 +82,7 @@ def print_methods(methods: Iterable[Method]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for title in ("method", "needs", "passes for L labels an image", "paper"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=title == "method", overflow="fold")  # names are there to be copied
     for method in methods:
         table.add_row(method.name, method.needs, method.cost, method.paper)
     console().print(table)

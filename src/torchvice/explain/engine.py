@@ -158,6 +158,10 @@ class Explainer:
         Raises:
             ViceError: shapes that do not fit, a class beyond the logits, or a layer that the pass does not reach.
         """
+        if not isinstance(images, torch.Tensor) or not images.is_floating_point():
+            came = f"dtype {images.dtype}" if isinstance(images, torch.Tensor) else type(images).__name__
+            way_out = "Normalise them as the model wants it, with torchvision's transforms."
+            raise ViceError(f"`images` must be a tensor of floating-point numbers, but is {came}.", way_out)
         if images.ndim != 4:
             raise ViceError(f"`images` must be (N, 3, H, W), but has shape {tuple(images.shape)}.")
         if isinstance(labels, str) and labels != "predicted":

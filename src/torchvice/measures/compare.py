@@ -11,10 +11,11 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures.consistency import vice_statistic
-from torchvice.measures.inference import LEVEL, Inference, plain_interval
+from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.protocols import strict_loss, strict_probabilities
 from torchvice.measures.qualities import quality_of
+from torchvice.measures.verdicts import sentences_of
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
 from torchvice.metrics.weighted import Mean, Spearman
@@ -25,7 +26,6 @@ __all__ = ["COMPARED", "Comparison", "compare", "compare_groups"]
 
 # What is compared, in the order of the table; each is resampled over the same images for every model.
 COMPARED = ("vice", "quality", "mean_average_precision", "loss")
-FEWEST_SEEDS = 3
 _NAMES = {"vice": "VICE", "mean_average_precision": "mAP"}
 
 
@@ -99,7 +99,8 @@ def compare(
         seeds=_seeds(found, groups or {}),
         agreement=_agreement(models, common),
     )
-    comparison.sentences.extend(_sentences(comparison, replicates))
+    made = {name: _headline(samples) for name, samples in models.items()}
+    comparison.sentences.extend(sentences_of(comparison, made, replicates))
     return comparison
 
 
@@ -156,6 +157,11 @@ def _common(models: Mapping[str, Samples]) -> list[str]:
     if not common:
         raise ViceError("Models are compared on the same images, but these tables have none in common.")
     return common
+
+
+def _headline(samples: Samples) -> Mapping[str, Any]:
+    """How the maps of a table's headline were made."""
+    return samples.manifest["explanations"][samples.manifest["protocols"]["strict"]["explanation"]]
 
 
 def _assessed(samples: Samples) -> set[str]:
@@ -365,69 +371,3 @@ def _agreement(models: Mapping[str, Samples], common: Sequence[str]) -> dict[str
         orders = {tuple(np.argsort(-np.array(column, float), kind="stable").tolist()) for column in columns}
         same = len(orders) == 1
     return {"explanations": order, "vice": table, "same_order": same}
-
-
-def _sentences(found: Comparison, replicates: int) -> list[str]:
-    """What is established about VICE and what is not, in words; of groups of seeds, about the groups alone."""
-    if found.seeds:
-        return _about_seeds(found) + _about_order(found)
-    alpha = 1 - LEVEL
-    rows = [row for row in found.differences if row["measure"] == "vice"]
-    sure = [row for row in rows if row["p_holm"] is not None and row["p_holm"] < alpha]
-    open_ = [row for row in rows if row["p_holm"] is not None and row["p_holm"] >= alpha]
-    said = []
-    value = {row["name"]: row["vice"] for row in found.models}
-    if sure:
-        parts = []
-        for row in sure:
-            up, down = (row["first"], row["second"]) if row["difference"] > 0 else (row["second"], row["first"])
-            parts.append(
-                f"{up} is more consistent than {down} (VICE {value[up]:.2f} against {value[down]:.2f}, {_span(row)})"
-            )
-        said.append(f"Established on these {found.images} images: {'; '.join(parts)}.")
-    if open_:
-        parts = [f"{row['first']} against {row['second']} ({_span(row)})" for row in open_]
-        said.append(f"Not established: {'; '.join(parts)}.")
-    for row in rows:
-        if row["p_holm"] is None:
-            said.append(f"{row['first']} and {row['second']} cannot be compared: VICE is undefined for one of them.")
-    least = 2 * len(rows) / (replicates + 1)
-    if least >= alpha and not sure:
-        said.append(
-            f"With {replicates} replicates no p can be below {least:.2f} after Holm's correction for {len(rows)} "
-            f"pairs of models: take more (--replicates {round(2 * len(rows) / alpha) * 5})."
-        )
-    return said + _about_seeds(found) + _about_order(found)
-
-
-def _about_order(found: Comparison) -> list[str]:
-    if found.agreement.get("same_order") is False:
-        return ["The order of the models is not the same under every explanation method."]
-    return []
-
-
-def _about_seeds(found: Comparison) -> list[str]:
-    if not found.seeds:
-        return [
-            "Each is one trained model: this is about these models and other images, not about training them again "
-            f"(for that give {FEWEST_SEEDS} seeds or more of each as groups)."
-        ]
-    said = []
-    for row in found.seeds:
-        if row["p"] is None:
-            said.append(f"No claim about {row['first']} against {row['second']}: {row.get('reason', 'undefined')}")
-        else:
-            word = "Established" if row["p"] < 1 - LEVEL else "Not established"
-            said.append(
-                f"{word} over seeds: {row['first']} - {row['second']} = {row['difference']:+.3f} "
-                f"({row['low']:+.3f} to {row['high']:+.3f}, p {row['p']:.3f}, {row['seeds_first']} and "
-                f"{row['seeds_second']} seeds)."
-            )
-    return said
-
-
-def _span(row: Mapping[str, Any]) -> str:
-    return (
-        f"difference {abs(row['difference']):.3f}, 95 % interval {row['low']:+.3f} to {row['high']:+.3f} for "
-        f"{row['first']} - {row['second']}, p {row['p_holm']:.3f}"
-    )

@@ -98,6 +98,9 @@ def measure(
             sheet.leave_out(paths_of(protocol, PAPER if protocol == "paper" else STRICT), reason)
             prefix = "" if protocol == "paper" else "strict_"
             sheet.leave_out([f"localisation.{prefix}best_threshold", f"localisation.{prefix}best_mean_iou"], reason)
+    if samples.manifest.get("finished") is False:
+        there, wanted = len(first), samples.manifest["dataset"].get("images", "?")
+        sheet.notes["table"] = f"The assessment is not finished: these are {there} of {wanted} images."
     _classify(first, sheet)
     if "strict" in protocols:
         _put_trust(samples, sheet, quality, inference)

@@ -39,6 +39,12 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
         return pairs.quality
     values = QUALITIES[name].of(pairs)
     if len(values) and np.isnan(values).all():
+        asked = name in ("insertion", "deletion", "road") and not np.isnan(getattr(_regions(pairs), name)).all()
+        if asked:
+            raise ViceError(
+                f"`{name}` is undefined for all {len(pairs)} pairs: blanking an image moves no probability by 0.05.",
+                "The model says the same of anything: another canvas may help (--faithfulness insertion,canvas=mean).",
+            )
         ways = {
             "box_iou": "Assess data with boxes.",
             **dict.fromkeys(("insertion", "deletion", "road"), f"Assess with --faithfulness {name}."),

@@ -52,7 +52,7 @@ class Case:
         label: its value in the mask, 1..254.
         ji: JI score of the image in [0, 1], or None.
         iou: of the class on this image, or None.
-        confidence: of the prediction, in [0, 1].
+        confidence: the probability of the class, in [0, 1].
         labels: names of the true classes.
         prediction: names of the predicted classes.
         image_id: its name in the dataset.
@@ -191,7 +191,7 @@ def _sentences(case: Case) -> list[str]:
 
     of_class = f"IoU of {case.class_name} {said(case.iou)}"
     sentences = [
-        f"JI score {said(case.ji)}, {of_class}, confidence {said(case.confidence)}",
+        f"{of_class}, its probability {said(case.confidence)}; JI score (paper) {said(case.ji)}",
         f"labels: {', '.join(case.labels) or 'none'}",
         f"prediction: {', '.join(case.prediction) or 'none'}",
     ]

@@ -25,7 +25,9 @@ def diagrams_of(measures: Measures, title: str = "") -> dict[str, Figure]:
     """
     diagrams, made = measures.diagrams, {}
     if diagrams.loss is not None and diagrams.ji is not None and len(diagrams.loss):
-        made["vice"] = vice_diagram(diagrams.loss, diagrams.ji, _known(measures.paper["vice"]), title=title)
+        made["vice"] = vice_diagram(
+            diagrams.loss, diagrams.ji, _known(measures.paper["vice"]), label="VICE (paper)", title=title
+        )
     for protocol in ("paper", "strict"):
         if protocol in diagrams.reliability:
             made[f"reliability_{protocol}"] = _reliability(measures, protocol, title)

@@ -65,6 +65,7 @@ def vice_diagram(
     vice: float | None,
     *,
     bins: int = 300,
+    label: str = "VICE",
     title: str = "",
     subtitle: str = "",
     axes: Axes | None = None,
@@ -77,6 +78,7 @@ def vice_diagram(
             axis.
         vice: what stands in the box, in [-1, 1]; None or NaN is written as undefined.
         bins: at most so many, and at most one for five images.
+        label: what it is called there.
         title: one sentence or less.
         subtitle: smaller, below the title.
         axes: draw into these, which hold the loss; the JI score is on their twin.
@@ -108,21 +110,21 @@ def vice_diagram(
     edges = np.concatenate([[0], np.cumsum(images)]) * (100 / n)
 
     counts = {"JI undefined": int(np.isnan(scores).sum()), "no loss": left_out}
-    label = _counted("images by increasing loss, %", n, counts, COLUMN - 2 * MARGIN)
+    below_axis = _counted("images by increasing loss, %", n, counts, COLUMN - 2 * MARGIN)
     ticks = _ticks(min(mean_loss.min(), 0), max(mean_loss.max(), 0) or 1, 5)
     (panel,) = panels(
         [1.5],
         axes=axes,
-        below=BELOW + label.count("\n") * line_height(SMALL),
+        below=BELOW + below_axis.count("\n") * line_height(SMALL),
         left=_left_of(ticks),
         right=LEFT,
         title=title,
         subtitle=subtitle,
-        box=[_said("VICE", vice)],
+        box=[_said(label, vice)],
     )
     _loss_bars(panel, mean_loss, edges, ticks)
     _ji_line(panel, mean_ji, (edges[:-1] + edges[1:]) / 2)
-    panel.set_xlabel(label)
+    panel.set_xlabel(below_axis)
     return figure_of(panel)
 
 

@@ -88,7 +88,7 @@ function refilter() {
   const at = state.found.indexOf(state.entry);
   turnTo(at >= 0 ? Math.floor(at / PAGE) : 0);
   if (found.length && at < 0) openEntry(state.found[0], false, false);
-  if (!found.length) steps();
+  else steps();
 }
 
 function card(e) {

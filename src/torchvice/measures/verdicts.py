@@ -1,0 +1,107 @@
+"""Verdicts: what a comparison establishes and what it does not, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torchvice.measures.inference import LEVEL
+
+if TYPE_CHECKING:
+    from torchvice.measures.compare import Comparison
+
+__all__ = ["sentences_of"]
+
+FEWEST_SEEDS = 3
+# What of the headline explanation must be the same for two numbers to answer one question.
+CHOICES = ("method", "view", "normalisation", "order", "labels", "eigen_smooth", "layers")
+
+
+def sentences_of(found: Comparison, made: Mapping[str, Mapping[str, Any]], replicates: int) -> list[str]:
+    """What is established about VICE and what is not, in words; of groups of seeds, about the groups alone.
+
+    Args:
+        found: the rows of the comparison.
+        made: {model: settings of its headline explanation}.
+        replicates: of the bootstrap.
+    """
+    if found.seeds:
+        return _about_choices(made) + _about_seeds(found) + _about_order(found)
+    return _about_choices(made) + _about_pairs(found, replicates) + _about_seeds(found) + _about_order(found)
+
+
+def _about_choices(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A caution where the models' maps were not made in the same way: the difference is then one of methods, too."""
+    said = []
+    for name in CHOICES:
+        values = {model: settings.get(name) for model, settings in made.items()}
+        if len({str(value) for value in values.values()}) > 1:
+            said.append(f"{name} ({', '.join(f'{model}: {value}' for model, value in values.items())})")
+    if not said:
+        return []
+    return [f"Not the same question: the maps differ in {'; '.join(said)}. What follows is about that, too."]
+
+
+def _about_pairs(found: Comparison, replicates: int) -> list[str]:
+    alpha = 1 - LEVEL
+    rows = [row for row in found.differences if row["measure"] == "vice"]
+    sure = [row for row in rows if row["p_holm"] is not None and row["p_holm"] < alpha]
+    open_ = [row for row in rows if row["p_holm"] is not None and row["p_holm"] >= alpha]
+    said = []
+    value = {row["name"]: row["vice"] for row in found.models}
+    if sure:
+        parts = []
+        for row in sure:
+            up, down = (row["first"], row["second"]) if row["difference"] > 0 else (row["second"], row["first"])
+            parts.append(
+                f"{up} is more consistent than {down} (VICE {value[up]:.2f} against {value[down]:.2f}, "
+                f"{_span(row, row['difference'] < 0)})"
+            )
+        said.append(f"Established on these {found.images} images: {'; '.join(parts)}.")
+    if open_:
+        parts = [f"{row['first']} against {row['second']} ({_span(row)})" for row in open_]
+        said.append(f"Not established: {'; '.join(parts)}.")
+    for row in rows:
+        if row["p_holm"] is None:
+            said.append(f"{row['first']} and {row['second']} cannot be compared: VICE is undefined for one of them.")
+    least = 2 * len(rows) / (replicates + 1)
+    if least >= alpha and not sure:
+        said.append(
+            f"With {replicates} replicates no p can be below {least:.2f} after Holm's correction for {len(rows)} "
+            f"pairs of models: take more (--replicates {round(2 * len(rows) / alpha) * 5})."
+        )
+    return said
+
+
+def _about_order(found: Comparison) -> list[str]:
+    if found.agreement.get("same_order") is False:
+        return ["The order of the models is not the same under every explanation method."]
+    return []
+
+
+def _about_seeds(found: Comparison) -> list[str]:
+    if not found.seeds:
+        return [
+            "Each is one trained model: this is about these models and other images, not about training them again "
+            f"(for that give {FEWEST_SEEDS} seeds or more of each as groups)."
+        ]
+    said = []
+    for row in found.seeds:
+        if row["p"] is None:
+            said.append(f"No claim about {row['first']} against {row['second']}: {row.get('reason', 'undefined')}")
+        else:
+            word = "Established" if row["p"] < 1 - LEVEL else "Not established"
+            said.append(
+                f"{word} over seeds: {row['first']} - {row['second']} = {row['difference']:+.3f} "
+                f"({row['low']:+.3f} to {row['high']:+.3f}, p {row['p']:.3f}, {row['seeds_first']} and "
+                f"{row['seeds_second']} seeds)."
+            )
+    return said
+
+
+def _span(row: Mapping[str, Any], turned: bool = False) -> str:
+    """The difference and its interval; `turned`, the second less the first."""
+    value, low, high = row["difference"], row["low"], row["high"]
+    if turned:
+        value, low, high = -value, -high, -low
+    return f"difference {value:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, p {row['p_holm']:.3f}"
