@@ -89,7 +89,12 @@ def test_fail_under_is_for_continuous_integration(tables: Path, capsys: Any) -> 
     status, out, _ = vice(capsys, *common, "--fail-under", "paper.vice=0.1")
     assert status == 1
     assert "but is undefined" in out
-    for wrong, said in (("vice", "MEASURE=VALUE"), ("vice=high", "MEASURE=VALUE"), ("vise=0.1", "Did you mean")):
+    for wrong, said in (
+        ("vice", "MEASURE=VALUE"),
+        ("vice=high", "MEASURE=VALUE"),
+        ("vice=nan", "MEASURE=VALUE"),
+        ("vise=0.1", "Did you mean"),
+    ):
         status, _, err = vice(capsys, *common, "--fail-under", wrong)
         assert (status, "Traceback" in err) == (2, False)
         assert said in err

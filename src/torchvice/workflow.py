@@ -224,7 +224,7 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
             limits.append((name if "." in name else f"strict.{name}", float(value)))
         except ValueError:
             equals = ""
-        if not equals or not name:
+        if not equals or not name or np.isnan(limits[-1][1]):
             raise ViceError(f"--fail-under must be MEASURE=VALUE, but is {text!r}.", "Such as --fail-under vice=0.3.")
 
     def missed(measures: Measures) -> list[str]:
