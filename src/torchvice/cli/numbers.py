@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def measure(
         print_trust(found.measures)
     written = []
     targets = [json] if json else []
-    if found.samples is not None:
+    if found.samples is not None and not (json and not os.access(found.home, os.W_OK)):
         # Another quality has a file of its own: the headline's numbers stay what they were.
         targets.append(found.home / ("measures.json" if quality == "ji" else f"measures_{quality}.json"))
     written += [write_measures(found.measures, target) for target in targets]
