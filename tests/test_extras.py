@@ -45,7 +45,7 @@ def model():
 
 def assess(model, dataset, out, **more):
     options = {"view_size": 64, "crop": 64, "batch_size": 4, "shard_size": 4, "protocols": ("strict",), **more}
-    return torchvice.assess(model, dataset, out=out, **options)
+    return torchvice.assess(model, dataset, out=out, **{"mean": MEAN, "std": STD, **options})
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def model():
 def assess(model, root, out, **more):
     options = {"view_size": 64, "crop": 64, "batch_size": 4, "shard_size": 3, "protocols": ("strict",), **more}
     dataset = options.pop("dataset", None) or VocDataset(root, "test")
-    return torchvice.assess(model, dataset, out=out, **options)
+    return torchvice.assess(model, dataset, out=out, **{"mean": MEAN, "std": STD, **options})
 
 
 def full_maps(model, dataset, i):

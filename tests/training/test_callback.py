@@ -79,6 +79,7 @@ def test_the_training_is_the_same_with_it_and_the_numbers_are_those_of_measure(
     data = looked.dataset("val")
     drawn = sorted(np.random.default_rng(2022).permutation(16)[:11].tolist())
     how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu"}
+    how |= {name: getattr(looked.settings.transform, name) for name in ("mean", "std")}
     found = measure(assess(trained(looked), Part(data, drawn), out=tmp_path / "table", **how), replicates=0)
     for protocol in ("paper", "strict"):
         for name in ("vice", "ece_ml"):
@@ -107,6 +108,7 @@ def test_exactly_the_measures_of_these_images(settings: Make, colours: Path, tmp
     trainer = fit(callback, chosen, data)
     model = trainer.lightning_module.model
     how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu"}
+    how |= {name: getattr(run.settings.transform, name) for name in ("mean", "std")}
     expected = measure(assess(model, Part(data, callback.rows), out=tmp_path, **how), replicates=0)
     assert callback.measures is not None
     for section in ("paper", "strict", "classification", "localisation"):

@@ -13,7 +13,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed, nn
 
 from torchvice.assessment import Dataset, samples_of
-from torchvice.config import IMAGENET_MEAN, IMAGENET_STD
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
 from torchvice.measures import Measures, measure
@@ -80,8 +79,8 @@ class ViceCallback(Callback):
         network: str = "model",
         view_size: int | None = None,
         crop: int | None = None,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         batch_size: int = 16,
         workers: int = 2,
     ) -> None:
