@@ -108,7 +108,6 @@ def test_exactly_the_measures_of_these_images(settings: Make, colours: Path, tmp
     trainer = fit(callback, chosen, data)
     model = trainer.lightning_module.model
     how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu"}
-    how |= {name: getattr(run.settings.transform, name) for name in ("mean", "std")}
     expected = measure(assess(model, Part(data, callback.rows), out=tmp_path, **how), replicates=0)
     assert callback.measures is not None
     for section in ("paper", "strict", "classification", "localisation"):
@@ -271,6 +270,7 @@ def test_two_devices_log_the_numbers_of_the_whole(settings: Make, tmp_path: Path
     run = Run(chosen.folder)
     drawn = sorted(np.random.default_rng(2022).permutation(16)[:11].tolist())
     how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu"}
+    how |= {name: getattr(run.settings.transform, name) for name in ("mean", "std")}
     found = measure(assess(trained(run), Part(run.dataset("val"), drawn), out=tmp_path / "table", **how), replicates=0)
     row = logged(run)[0]
     for name in LOGGED:
