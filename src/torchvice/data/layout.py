@@ -72,6 +72,11 @@ def _text_lines(path: str | os.PathLike[str], what: str) -> list[str]:
 
 
 def list_lines(path: str | os.PathLike[str]) -> list[ListLine]:
+    """The lines of a list of images, empty ones left out.
+
+    Raises:
+        ViceError: a line that is no image, or an image that is named twice.
+    """
     lines: list[ListLine] = []
     seen: dict[str, int] = {}
     for number, text in enumerate(_text_lines(path, "The list of images"), start=1):
