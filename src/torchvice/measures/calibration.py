@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.measures.outcomes import strict_probabilities
 from torchvice.measures.sheet import DiagramParts, Sheet
 from torchvice.metrics import multilabel_reliability
 from torchvice.metrics.bands import NullBand, null_band
 from torchvice.metrics.calibration_overview import calibration_summary
-from torchvice.metrics.losses import sigmoid, softmax
 from torchvice.metrics.scaling import fit_temperature, fit_vector
 from torchvice.samples import Images, Samples
 
@@ -52,17 +52,13 @@ def put_calibration(
         found["scaled"] = _scaled(samples, fitted_on, diagrams, seed if simulate else None)
     sheet.parts["calibration"] = found
     if simulate:
-        diagrams.bands["strict"] = _band(_probabilities(images.logits, one), one, seed)
+        diagrams.bands["strict"] = _band(strict_probabilities(images.logits, one), one, seed)
 
 
 def _images(samples: Samples) -> Images:
     if "strict" not in samples.manifest["protocols"]:
         raise ViceError("Calibration is measured on the view of `strict`, but the table was not assessed for it.")
     return samples.of_view(samples.manifest["protocols"]["strict"]["view"])
-
-
-def _probabilities(logits: np.ndarray, exclusive: bool) -> np.ndarray:
-    return softmax(logits.astype(float)) if exclusive else sigmoid(logits.astype(float))
 
 
 def _band(probabilities: np.ndarray, exclusive: bool, seed: int) -> NullBand:
@@ -91,7 +87,7 @@ def _scaled(samples: Samples, fitted_on: Samples, diagrams: DiagramParts, seed: 
         after = calibration_summary(logits, images.targets, exclusive=samples.exclusive, simulations=0)
         found[name] = {"scaling": scaling.to_json(), **{measure: after[measure] for measure in AFTER}}
         if name == "temperature":
-            probabilities = _probabilities(logits, samples.exclusive)
+            probabilities = strict_probabilities(logits, samples.exclusive)
             diagrams.reliability["temperature"] = multilabel_reliability(
                 probabilities, images.targets, protocol="strict"
             )

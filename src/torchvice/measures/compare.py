@@ -12,8 +12,8 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.inference import Inference, plain_interval
+from torchvice.measures.outcomes import strict_loss, strict_probabilities
 from torchvice.measures.pairs import true_pairs
-from torchvice.measures.protocols import strict_loss, strict_probabilities
 from torchvice.measures.qualities import quality_of
 from torchvice.measures.verdicts import sentences_of
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
@@ -193,7 +193,7 @@ class _Model:
         self.name = name
         images = samples.of_view(samples.manifest["protocols"]["strict"]["view"])
         one = samples.exclusive
-        probabilities, loss = strict_probabilities(images, one), strict_loss(images, one)
+        probabilities, loss = strict_probabilities(images.logits, one), strict_loss(images, one)
         self.pairs = true_pairs(samples)
         self.quality = quality_of(self.pairs, quality)
         known = ~np.isnan(self.quality)
@@ -361,10 +361,10 @@ def _agreement(models: Mapping[str, Samples], common: Sequence[str]) -> dict[str
     if len(shared) < 2:
         return {}
     order = sorted(shared)
-    table = {
-        name: [_number(_defined_vice(p.logit, p.quality)) for p in (true_pairs(_on(s, common), e) for e in order)]
-        for name, s in models.items()
-    }
+    table = {}
+    for name, samples in models.items():
+        here = _on(samples, common)
+        table[name] = [_number(_defined_vice(p.logit, p.quality)) for p in (true_pairs(here, e) for e in order)]
     columns = list(zip(*table.values(), strict=True))
     same = None
     if all(value is not None for column in columns for value in column):

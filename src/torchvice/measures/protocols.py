@@ -13,7 +13,8 @@ from torchvice.measures.calibration import put_calibration
 from torchvice.measures.consistency import Subject, put_consistency_of_pairs, put_paper_interval
 from torchvice.measures.inference import LEVEL, Inference
 from torchvice.measures.others import put_other_explanations
-from torchvice.measures.pairs import true_pairs
+from torchvice.measures.outcomes import decided, strict_loss, strict_probabilities
+from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_of
 from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.sheet import (
@@ -39,13 +40,12 @@ from torchvice.metrics import (
     sigmoid,
 )
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
-from torchvice.metrics.losses import cross_entropy, softmax
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
 from torchvice.metrics.weighted import Mean
 from torchvice.metrics.weighted_ap import MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
 
-__all__ = ["measure", "paper_ji", "strict_loss", "strict_probabilities", "subject_of", "threshold_index"]
+__all__ = ["measure", "paper_ji", "subject_of", "threshold_index"]
 
 STRONGEST = 20  # pairs of each quadrant that the measures name
 
@@ -89,10 +89,14 @@ def measure(
     excluded: dict[str, int] = {}
     first = samples.of_view(protocols["paper" if "paper" in protocols else "strict"]["view"])
     inference = Inference(first.image_id.tolist(), replicates, seed)
-    for protocol, section in (("paper", _measure_paper), ("strict", _measure_strict)):
+    pairs = true_pairs(samples) if "strict" in protocols else None
+    for protocol in ("paper", "strict"):
         if protocol in protocols:
-            section(samples, sheet, diagrams, inference)
-            excluded |= _excluded(samples, protocol)
+            if pairs is not None and protocol == "strict":
+                _measure_strict(samples, pairs, sheet, diagrams, inference)
+            else:
+                _measure_paper(samples, sheet, diagrams, inference)
+            excluded |= _excluded(samples, protocol, pairs)
         else:
             reason = f"The table was not assessed under `{protocol}`."
             sheet.leave_out(paths_of(protocol, PAPER if protocol == "paper" else STRICT), reason)
@@ -102,8 +106,8 @@ def measure(
         there, wanted = len(first), samples.manifest["dataset"].get("images", "?")
         sheet.notes["table"] = f"The assessment is not finished: these are {there} of {wanted} images."
     _classify(first, sheet)
-    if "strict" in protocols:
-        _put_trust(samples, sheet, quality, inference)
+    if pairs is not None:
+        _put_trust(samples, pairs, sheet, quality, inference)
         put_calibration(sheet, diagrams, samples, calibrate_on, seed, inference.resampling is not None)
     source = {
         "table": {name: samples.manifest[name] for name in ("model", "dataset", "explanations", "versions")},
@@ -114,9 +118,9 @@ def measure(
     return sheet.measures(len(first), excluded, source, diagrams.whole())
 
 
-def _put_trust(samples: Samples, sheet: Sheet, quality: str, inference: Inference) -> None:
+def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, inference: Inference) -> None:
     """How far VICE may be trusted: intervals, sensitivities, controls, quadrants."""
-    subject = subject_of(samples, quality)
+    subject = subject_of(samples, quality, pairs)
     sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
     sheet.parts["quadrants"] = _quadrants(subject)
     put_consistency_of_pairs(sheet, subject, inference)
@@ -147,13 +151,13 @@ def _quadrants(subject: Subject) -> dict[str, Any]:
     return {**found.to_json(), "strongest": strongest}
 
 
-def subject_of(samples: Samples, quality: str = "ji") -> Subject:
-    """What consistency is measured on under `strict`.
+def subject_of(samples: Samples, quality: str = "ji", pairs: Pairs | None = None) -> Subject:
+    """What consistency is measured on under `strict`; `pairs` are the table's, where they are known already.
 
     Raises:
         ViceError: as `true_pairs` and `quality_of`.
     """
-    pairs = true_pairs(samples)
+    pairs = true_pairs(samples) if pairs is None else pairs
     images = samples.of_view(samples.manifest["protocols"]["strict"]["view"])
     masked = images.where(images.has_mask)
     return Subject(
@@ -162,40 +166,28 @@ def subject_of(samples: Samples, quality: str = "ji") -> Subject:
         quality=quality_of(pairs, quality),
         image_id=masked.image_id,
         loss=strict_loss(masked, samples.exclusive),
-        probabilities=strict_probabilities(images, samples.exclusive),
+        probabilities=strict_probabilities(images.logits, samples.exclusive),
         targets=images.targets,
         classes=samples.classes,
         thresholds=samples.thresholds,
     )
 
 
-def strict_probabilities(images: Images, exclusive: bool) -> np.ndarray:
-    """(N, C) float64: of each class by itself, or, of exclusive targets, by softmax."""
-    logits = images.logits.astype(float)
-    return softmax(logits) if exclusive else sigmoid(logits)
-
-
-def strict_loss(images: Images, exclusive: bool) -> np.ndarray:
-    """(N,) nats: the multi-label soft-margin loss, or, of exclusive targets, the cross-entropy."""
-    return cross_entropy(images.logits, images.targets) if exclusive else sample_loss(images.logits, images.targets)
-
-
-def _excluded(samples: Samples, protocol: str) -> dict[str, int]:
+def _excluded(samples: Samples, protocol: str, pairs: Pairs | None) -> dict[str, int]:
     """What did not enter the measures of a protocol, by reason; only what happened is listed."""
     chosen = samples.manifest["protocols"][protocol]
     images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
     found = {"images without a mask (left out of VICE, JI and mIoU)": int((~images.has_mask).sum())}
     for status in ("zero", "constant", "nan"):
         found[f"{protocol}: maps that are {status} (kept, see docs)"] = int((regions.status == status).sum())
-    if protocol == "strict":
-        pairs = true_pairs(samples)
+    if protocol == "strict" and pairs is not None:
         found["strict: true labels without a pixel in the mask (left out)"] = pairs.without_pixels
-        said = _decided(strict_probabilities(images, samples.exclusive), samples.exclusive)
+        said = decided(strict_probabilities(images.logits, samples.exclusive), samples.exclusive)
         false = int((said & (images.targets == 0)).sum())
         found["strict: predicted labels that are not true (counted apart: no pair, their IoU is 0 by definition)"] = (
             false
         )
-        empty = (images.targets.sum(1) == 0) & (sigmoid(images.logits.astype(float)) <= 0.5).all(1)
+        empty = (images.targets.sum(1) == 0) & ~said.any(1)
         found["strict: images with neither label nor prediction (left out of ML-accuracy and F1)"] = int(empty.sum())
     return {reason: count for reason, count in found.items() if count}
 
@@ -253,23 +245,23 @@ def _curve(samples: Samples, regions: Regions, protocol: str) -> IouCurve:
     return curve_from_counts(shared.T, said.T, pixels, samples.thresholds, protocol)
 
 
-def _measure_strict(samples: Samples, sheet: Sheet, diagrams: DiagramParts, inference: Inference) -> None:
+def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: DiagramParts, inference: Inference) -> None:
     chosen = samples.manifest["protocols"]["strict"]
     images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
-    probabilities, pairs = strict_probabilities(images, samples.exclusive), true_pairs(samples)
+    probabilities = strict_probabilities(images.logits, samples.exclusive)
     sheet.put("strict.vice", lambda: pair_vice(pairs.logit, pairs.quality).value)
     none = "No image has a true label with a mask."
     sheet.put("strict.ji", pairs.quality.mean() if len(pairs.quality) else math.nan, none)
     diagram = multilabel_reliability(probabilities, images.targets, protocol="strict")
     sheet.put("strict.ece_ml", diagram.ece)
     empty = "No image has a label or a prediction."
-    accuracy = sample_accuracy(_decided(probabilities, samples.exclusive), images.targets)
+    accuracy = sample_accuracy(decided(probabilities, samples.exclusive), images.targets)
     sheet.put("strict.ml_accuracy", _mean(accuracy), empty)
     known = ~np.isnan(accuracy)
     if known.any():
         replicates = inference.replicates(Mean(accuracy[known]), images.image_id[known])
         sheet.put_interval("strict.ml_accuracy", inference.interval(sheet.value("strict.ml_accuracy"), replicates))
-    sheet.put("strict.f1", _mean(sample_f1(_decided(probabilities, samples.exclusive), images.targets)), empty)
+    sheet.put("strict.f1", _mean(sample_f1(decided(probabilities, samples.exclusive), images.targets)), empty)
     ap = mean_average_precision(probabilities, images.targets, "strict")
     sheet.put("strict.mean_average_precision", ap, "No image shows any class.")
     if np.isfinite(ap):
@@ -279,13 +271,6 @@ def _measure_strict(samples: Samples, sheet: Sheet, diagrams: DiagramParts, infe
     sheet.put("localisation.strict_best_threshold", curve.best_threshold, "No image has a mask.")
     sheet.put("localisation.strict_best_mean_iou", curve.best_mean_iou, "No image has a mask.")
     diagrams.reliability["strict"], diagrams.curves["strict"] = diagram, curve
-
-
-def _decided(probabilities: np.ndarray, exclusive: bool) -> np.ndarray:
-    """(N, C) what is predicted: every class above one half, or, of exclusive targets, the likeliest one."""
-    if not exclusive:
-        return probabilities > 0.5
-    return np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
 
 
 def _mean(rows: np.ndarray) -> float:

@@ -147,7 +147,7 @@ def _number(value: float | None) -> float | None:
 
 def _loss(samples: Samples) -> float:
     """The mean loss, nats, on the view of `strict`, or of `paper` where that is all there is."""
-    from torchvice.measures.protocols import strict_loss
+    from torchvice.measures.outcomes import strict_loss
 
     protocols = samples.manifest["protocols"]
     images = samples.of_view(protocols["strict" if "strict" in protocols else "paper"]["view"])
