@@ -12,6 +12,7 @@ from scipy import stats
 from simulated import simulated
 from torchvice.errors import ViceError
 from torchvice.measures import compare, true_pairs
+from torchvice.measures.compare import COMPARED_OF_SEEDS, compare_groups
 from torchvice.samples import Samples
 
 
@@ -97,6 +98,23 @@ def test_seeds_below_three_support_no_claim_and_three_do() -> None:
     few = compare(models, groups={"A": ["a0", "a1"], "B": ["b0", "b1"]}, replicates=100)
     assert few.seeds[0]["p"] is None
     assert any(s.startswith("No claim about A against B") for s in few.sentences)
+
+
+def test_groups_are_held_against_one_or_every_two_are_compared_ece_ml_too() -> None:
+    models = {f"{name}{i}": made(10 * i + k, 0.5, 80) for k, name in enumerate("abc") for i in range(3)}
+    groups = {name: [f"{name}{i}" for i in range(3)] for name in "abc"}
+    every = compare_groups(models, groups, replicates=100)
+    assert {(row["first"], row["second"]) for row in every} == {("a", "b"), ("a", "c"), ("b", "c")}
+    held = compare_groups(models, groups, against="b", replicates=100)
+    assert {(row["first"], row["second"]) for row in held} == {("a", "b"), ("c", "b")}
+    assert tuple(dict.fromkeys(row["measure"] for row in held)) == COMPARED_OF_SEEDS
+    row = next(row for row in held if row["measure"] == "ece_ml")
+    ece = {m["name"]: m["ece_ml"] for m in compare(models, replicates=100).models}
+    means = {name: np.mean([ece[seed] for seed in seeds]) for name, seeds in groups.items()}
+    assert row["difference"] == pytest.approx(means["a"] - means["b"])
+    assert row["low"] < row["difference"] < row["high"]
+    with pytest.raises(ViceError, match="must be one of the groups"):
+        compare_groups(models, groups, against="d", replicates=100)
 
 
 def test_maps_that_were_made_otherwise_are_told_and_signs_agree() -> None:

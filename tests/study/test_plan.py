@@ -40,6 +40,30 @@ def test_one_at_a_time_goes_around_the_base_once(study_file) -> None:
     assert study.axes == {"optimizer.weight_decay": ("0.05", "0.0", "0.5"), "look": ("base", "jitter")}
 
 
+DECAY_AND_LOOK = {
+    "optimizer.weight_decay": [0.0, 0.05],  # 0.05 is the base's
+    "look": {"jitter": {"transform.jitter": [0.3, 0.3, 0.3, 0.1]}},  # the base is no level of it
+}
+
+
+def test_a_study_around_a_base_is_made_anew_at_each_level_of_across(study_file) -> None:
+    axes = {**DECAY_AND_LOOK, "transform.flip": [True, False]}
+    study = load_study(study_file(axes=axes, one_at_a_time=True, across=["transform.flip"], seeds=[7]))
+    assert recipes(study) == [
+        ("0.05", "base", "false", 7),
+        ("0.0", "base", "false", 7),
+        ("0.05", "jitter", "false", 7),
+        ("0.05", "base", "true", 7),
+        ("0.0", "base", "true", 7),
+        ("0.05", "jitter", "true", 7),
+    ]
+    last = study.runs[-1].settings
+    assert (last.transform.flip, last.transform.jitter) == (True, (0.3, 0.3, 0.3, 0.1))
+    # The runs are those of the same settings however a study asks for them.
+    grid = load_study(study_file(axes=axes | {"look": {"base": {}, **DECAY_AND_LOOK["look"]}}, seeds=[7]))
+    assert {run.folder for run in study.runs} < {run.folder for run in grid.runs}
+
+
 def test_a_further_axis_level_or_seed_leaves_the_runs_that_were_there(study_file) -> None:
     around = {"one_at_a_time": True}
     before = {run.folder for run in load_study(study_file(**around)).runs}
@@ -77,6 +101,13 @@ MISTAKES = {
     "an unknown part of measure": ({"measure": {"alsoo": []}}, "also"),
     "an unknown launcher": ({"where": {"launcher": "moon"}}, "launcher"),
     "an unknown base": ({"base": "demoo"}, "demo"),
+    "across an axis that is none": ({"one_at_a_time": True, "across": ["flip"]}, "`flip` is none"),
+    "across in a grid": ({"across": ["optimizer.weight_decay"]}, "one_at_a_time"),
+    "compared with the base of a grid": ({"compare": "base"}, "one_at_a_time"),
+    "across and around by one setting": (
+        {"one_at_a_time": True, "across": ["a"], "axes": {"a": {"x": TWO}, "trainer.epochs": [1, 3]}},
+        "`trainer.epochs`",
+    ),
     "two axes of one setting": (
         {"axes": {"trainer.epochs": [1, 2], "long": {"yes": {"trainer.epochs": 9}}}},
         "both set `trainer.epochs`",

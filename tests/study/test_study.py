@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,10 @@ import pytest
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
 from torchvice.measures import compare
-from torchvice.measures.compare import compare_groups
+from torchvice.measures.compare import COMPARED_OF_SEEDS, compare_groups, group_pairs
 from torchvice.metrics.comparison import holm
 from torchvice.samples import Samples
-from torchvice.study import estimate, load_study, run_study
+from torchvice.study import check_study, estimate, load_study, run_study
 from torchvice.study.job import STATE, failure, finished, prepare, run_job
 from torchvice.study.lock import locked
 from torchvice.study.table import compared, sentences_of, table_rows, write_table
@@ -35,7 +36,11 @@ def test_a_run_from_training_to_its_row_is_made_once(study_file) -> None:
     (run,) = study.runs
     assert table_rows(study) == []
     assert (estimate(study).missing, estimate(study).seconds) == (study.runs, None)
+    least = estimate(study, check_study(study))
     row = run_job(prepare(run, study.asked))
+    checkpoints = sum(path.stat().st_size for path in run.folder.glob("checkpoints/*.ckpt"))
+    assert least.least
+    assert 0.9 * checkpoints < least.bytes <= checkpoints
     assert finished(run, study.asked) == row
     measures = read_json(run.folder / "measures.json")
     assert row["vice"] == measures["strict"]["vice"]
@@ -110,6 +115,34 @@ def test_differences_are_of_levels_with_the_others_at_the_base(study_file, monke
     ]
 
 
+def test_across_axes_are_matched_and_levels_are_held_against_the_base(study_file, monkeypatch) -> None:
+    axes = {"optimizer.weight_decay": [0.05, 0.0, 0.5], "transform.flip": [False, True]}
+    around = {"one_at_a_time": True, "across": ["transform.flip"], "compare": "base"}
+    study = load_study(study_file(axes=axes, **around))
+    assert len(study.runs) == 2 * 6
+    for run in study.runs:
+        fake(run, study.asked)
+    asked = []
+
+    def noted(models, groups, *, against, **_):
+        asked.append((list(groups), against))
+        return [{"first": first, "second": second} for first, second in group_pairs(groups, against)]
+
+    monkeypatch.setattr("torchvice.workflow.load_samples", lambda folder, split: None)
+    monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", noted)
+    rows = compared(study)
+    assert asked == [(["0.05", "0.0", "0.5"], "0.05")] * 2 + [(["false", "true"], "false")] * 3
+    assert [(r["others"], r["first"], r["second"]) for r in rows] == [
+        ("transform.flip false", "0.0", "0.05"),
+        ("transform.flip false", "0.5", "0.05"),
+        ("transform.flip true", "0.0", "0.05"),
+        ("transform.flip true", "0.5", "0.05"),
+        ("optimizer.weight_decay 0.05", "true", "false"),
+        ("optimizer.weight_decay 0.0", "true", "false"),
+        ("optimizer.weight_decay 0.5", "true", "false"),
+    ]
+
+
 def test_in_a_grid_the_other_axes_are_matched(study_file, monkeypatch) -> None:
     study = load_study(study_file(axes={"optimizer.weight_decay": [0.05, 0.0], "transform.flip": [False, True]}))
     for run in study.runs:
@@ -129,6 +162,17 @@ def test_in_a_grid_the_other_axes_are_matched(study_file, monkeypatch) -> None:
     assert said[0].startswith("optimizer.weight_decay (transform.flip false): established, VICE of a - b = +0.100")
     assert said[-1] == "x failed: no luck"
     assert "not established" in sentences_of(study, [{**rows[0], "p_holm": 0.05}])[0]
+
+
+def test_a_study_that_the_disk_cannot_hold_does_not_start(study_file, monkeypatch) -> None:
+    study = load_study(study_file())
+    found = estimate(study, check_study(study))
+    assert found.least
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=found.bytes - 1))
+    with pytest.raises(ViceError, match=r"4 runs need about \d+ MB, but the disk of .* has \d+ MB left"):
+        run_study(study)
+    assert not (study.folder / "runs").exists()
 
 
 def test_a_second_study_in_the_same_folder_is_refused(study_file) -> None:
@@ -189,5 +233,6 @@ def test_a_failed_run_is_told_and_stops_no_other_and_what_is_added_is_all_that_r
     for name in ("first", "second", "difference", "low", "high", "p"):
         assert vice[name] == wanted[name], name
     assert vice["p_holm"] == holm([wanted["p"]])[0]
-    assert {row["measure"] for row in found.comparisons} == {"vice", "quality", "mean_average_precision", "loss"}
+    assert {row["measure"] for row in found.comparisons} == set(COMPARED_OF_SEEDS)
+    assert not any("Fatal" in (run.folder / "job/log.txt").read_text() for run in study.runs)
     assert {path.name for path in found.files} >= {"table.csv", "table.parquet", "comparisons.csv", "study.png"}

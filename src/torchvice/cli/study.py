@@ -58,8 +58,7 @@ def study(
 def _print_plan(planned: Study) -> None:
     from torchvice.study import check_study, estimate
 
-    check_study(planned, data=False)
-    found = estimate(planned)
+    found = estimate(planned, check_study(planned, data=False))
     done = {run.key for run in found.finished}
     say(f"{planned.name}: {len(planned.runs)} runs in {planned.folder}")
     for run in planned.runs:
@@ -76,7 +75,7 @@ def _left(found: Estimate) -> str:
         return "Nothing is left to do."
     unknown = "unknown until a run of this study is finished"
     time = unknown if found.seconds is None else _duration(found.seconds)
-    disk = unknown if found.bytes is None else f"{found.bytes / 1e6:.0f} MB"
+    disk = unknown if found.bytes is None else f"{found.bytes / 1e6:,.0f} MB{' or more' if found.least else ''}"
     return f"{len(found.missing)} runs are left. Time: {time}. Disk: {disk}."
 
 

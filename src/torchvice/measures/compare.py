@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, nearest
 from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.outcomes import strict_loss, strict_probabilities
@@ -20,13 +20,16 @@ from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
 from torchvice.metrics.weighted import Mean, Spearman
 from torchvice.metrics.weighted_ap import MeanAveragePrecision
+from torchvice.metrics.weighted_ece import MultilabelEce
 from torchvice.samples import Samples
 
-__all__ = ["COMPARED", "Comparison", "compare", "compare_groups"]
+__all__ = ["COMPARED", "COMPARED_OF_SEEDS", "Comparison", "compare", "compare_groups", "group_pairs"]
 
 # What is compared, in the order of the table; each is resampled over the same images for every model.
 COMPARED = ("vice", "quality", "mean_average_precision", "loss")
-_NAMES = {"vice": "VICE", "mean_average_precision": "mAP"}
+# Of seeds ECE-ML too: of two models alone its resampled values, which are all too high, would not say enough.
+COMPARED_OF_SEEDS = (*COMPARED, "ece_ml")
+_NAMES = {"vice": "VICE", "mean_average_precision": "mAP", "ece_ml": "ECE-ML"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def compare(
         models=[model.row() for model in found.values()],
         differences=differences,
         matched=[_matched(first, second, inference) for first, second in pairs],
-        seeds=_seeds(found, groups or {}),
+        seeds=_seeds(found, groups or {}, group_pairs(groups or {})),
         agreement=_agreement(models, common),
     )
     made = {name: _headline(samples) for name, samples in models.items()}
@@ -108,15 +111,17 @@ def compare_groups(
     models: Mapping[str, Samples],
     groups: Mapping[str, Sequence[str]],
     *,
+    against: str | None = None,
     quality: str = "ji",
     replicates: int = 2000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The differences between recipes, each trained with several seeds, of every measure of COMPARED.
+    """The differences between recipes, each trained with several seeds, of every measure of COMPARED and ECE-ML.
 
     Args:
         models, quality, replicates, seed: as for `compare`.
         groups: {recipe: names of the models that are its seeds}.
+        against: the recipe that the others are compared with, as `second`; None: every two.
 
     Returns:
         Rows with `first`, `second`, `measure`, `seeds_first`, `seeds_second`, `difference`, `low`, `high`, `p`,
@@ -129,7 +134,25 @@ def compare_groups(
     common = _common(models)
     inference = Inference(common, replicates, seed)
     found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
-    return [row for measure in COMPARED for row in _corrected(_seeds(found, groups, measure))]
+    pairs = group_pairs(groups, against)
+    return [row for measure in COMPARED_OF_SEEDS for row in _corrected(_seeds(found, groups, pairs, measure))]
+
+
+def group_pairs(groups: Iterable[str], against: str | None = None) -> list[tuple[str, str]]:
+    """Which groups are compared: every two, or each with the one that they are held against.
+
+    Example:
+        >>> group_pairs(["a", "b", "c"])
+        [('a', 'b'), ('a', 'c'), ('b', 'c')]
+        >>> group_pairs(["a", "b", "c"], "a")
+        [('b', 'a'), ('c', 'a')]
+    """
+    names = list(groups)
+    if against is None:
+        return list(itertools.combinations(names, 2))
+    if against not in names:
+        raise ViceError(f"`against` must be one of the groups, but is {against!r}.", nearest(against, names))
+    return [(name, against) for name in names if name != against]
 
 
 def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | None, replicates: int) -> None:
@@ -197,32 +220,32 @@ class _Model:
         self.pairs = true_pairs(samples)
         self.quality = quality_of(self.pairs, quality)
         known = ~np.isnan(self.quality)
-        self.ece = multilabel_ece(probabilities, images.targets, protocol="strict")
         self.values: dict[str, float] = {
             "vice": _defined_vice(self.pairs.logit, self.quality),
             "quality": float(self.quality[known].mean()) if known.any() else float("nan"),
             "mean_average_precision": mean_average_precision(probabilities, images.targets, "strict"),
             "loss": float(loss.mean()),
+            "ece_ml": multilabel_ece(probabilities, images.targets, protocol="strict"),
         }
         statistics: dict[str, Any] = {
             "vice": lambda: vice_statistic(self.pairs, quality, self.quality),
             "quality": lambda: (Mean(self.quality[known]), self.pairs.image_id[known]),
             "mean_average_precision": lambda: (MeanAveragePrecision(probabilities, images.targets), images.image_id),
             "loss": lambda: (Mean(loss), images.image_id),
+            "ece_ml": lambda: (MultilabelEce(probabilities, images.targets), images.image_id),
         }
         self.replicates = {
             measure: inference.replicates(*statistics[measure]()) if np.isfinite(value) else np.zeros(0)
             for measure, value in self.values.items()
         }
-        self.intervals = {m: inference.interval(v, self.replicates[m]) for m, v in self.values.items()}
+        self.intervals = {m: inference.interval(self.values[m], self.replicates[m]) for m in COMPARED}
 
     def row(self) -> dict[str, Any]:
-        row: dict[str, Any] = {"name": self.name, "pairs": len(self.pairs), "ece_ml": _number(self.ece)}
-        for measure, value in self.values.items():
-            found = self.intervals[measure]
+        row: dict[str, Any] = {"name": self.name, "pairs": len(self.pairs), "ece_ml": _number(self.values["ece_ml"])}
+        for measure, found in self.intervals.items():
             limits = None if found is None else plain_interval(found)
             row |= {
-                measure: _number(value),
+                measure: _number(self.values[measure]),
                 f"{measure}_low": limits and limits["low"],
                 f"{measure}_high": limits and limits["high"],
             }
@@ -315,11 +338,14 @@ class _Weighted:
 
 
 def _seeds(
-    found: Mapping[str, _Model], groups: Mapping[str, Sequence[str]], measure: str = "vice"
+    found: Mapping[str, _Model],
+    groups: Mapping[str, Sequence[str]],
+    pairs: Sequence[tuple[str, str]],
+    measure: str = "vice",
 ) -> list[dict[str, Any]]:
     """A measure between groups of seeds: Welch's t on the seeds' values, with the variance that the images add."""
     rows = []
-    for first, second in itertools.combinations(groups, 2):
+    for first, second in pairs:
         row: dict[str, Any] = {"first": first, "second": second, "measure": measure}
         members = [[found[name] for name in groups[group]] for group in (first, second)]
         values = [[model.values[measure] for model in group] for group in members]

@@ -156,7 +156,8 @@ def _loss(samples: Samples) -> float:
 
 def _end_with_parent() -> None:
     """End when the standard input closes: a study that was killed leaves no run behind that nobody waits for."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # sys.stdin would hold a lock that the interpreter wants at its end
+        pass
     os._exit(1)
 
 

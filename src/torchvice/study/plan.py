@@ -62,6 +62,8 @@ class _File(Section):
     settings: dict[str, Any] = Field(default_factory=dict)
     axes: dict[str, Any] = Field(default_factory=dict)
     one_at_a_time: bool = False
+    across: tuple[str, ...] = ()
+    compare: Literal["pairs", "base"] = "pairs"
     seeds: tuple[int, ...] = ()
     measure: Asked = Asked()
     where: Where = Where()
@@ -90,7 +92,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Study:
-    """A study: where it lies, its axes {name: levels, the base's first}, and its runs in the order of the table."""
+    """A study: where it lies, its axes {name: levels, the base's first}, and its runs in the order of the table.
+
+    Of a study around a base, `across` are the axes at each level of which it is made anew. `against_base`: levels are
+    compared with the base's alone, else every two.
+    """
 
     name: str
     folder: Path
@@ -102,6 +108,8 @@ class Study:
     where: Where
     needs: tuple[str, ...] = ()
     base: dict[str, str] = field(default_factory=dict)  # the base's levels; empty in a grid
+    across: tuple[str, ...] = ()
+    against_base: bool = False
 
 
 def study_names() -> list[str]:
@@ -125,9 +133,10 @@ def load_study(
 
     Args:
         source: the name of a study that comes with torchvice, or a YAML file with `base` (a preset or a YAML file), and
-            maybe `settings` {setting: value} over it, `axes`, `one_at_a_time`, `seeds`, `measure`, `where`, `name`,
-            `folder`, `needs`. An axis is a setting with the list of its values, or a name of its own with
-            {level: {setting: value}}.
+            maybe `settings` {setting: value} over it, `axes`, `one_at_a_time`, `across`, `compare`, `seeds`, `measure`,
+            `where`, `name`, `folder`, `needs`. An axis is a setting with the list of its values, or a name of its own
+            with {level: {setting: value}}. `across` names the axes that a study around a base is crossed with;
+            `compare: base` compares levels with the base's alone.
         overrides: `section.name=value` over the base, as for `vice train`.
         folder: of the study; None: as the file says, else work_dir/name.
         where: what of `where` goes before the file's.
@@ -145,7 +154,11 @@ def load_study(
     file = _read(text, said)
     base = _base_of(file, home, overrides)
     axes = {axis: _levels(axis, value, said) for axis, value in file.axes.items()}
-    if not file.one_at_a_time:
+    _check_base(file, said)
+    if file.one_at_a_time:
+        for axis in axes.keys() - set(file.across):
+            _refuse_shared({name: axes[name] for name in (*file.across, axis)})
+    else:
         _refuse_shared(axes)
     seeds = file.seeds or (base.seed,)
     if len(set(seeds)) < len(seeds):
@@ -153,7 +166,7 @@ def load_study(
     home = Path(folder or file.folder or Path(base.work_dir) / (file.name or stem))
     made = {axis: _made(axis, levels, base) for axis, levels in axes.items()}
     origin = {axis: next((level for level, s in levels.items() if s == base), BASE) for axis, levels in made.items()}
-    recipes = _around(axes, origin) if file.one_at_a_time else _grid(axes)
+    recipes = _around(axes, origin, file.across) if file.one_at_a_time else _grid(axes)
     runs = tuple(_planned(levels, changes, seed, base, home) for levels, changes in recipes.items() for seed in seeds)
     _refuse_twice(runs)
     return Study(
@@ -167,12 +180,23 @@ def load_study(
         where=file.where.model_copy(update=dict(where or {})),
         needs=file.needs,
         base=origin if file.one_at_a_time else {},
+        across=file.across,
+        against_base=file.compare == "base",
     )
 
 
 def _shown(levels: Iterable[str], origin: str, one_at_a_time: bool) -> tuple[str, ...]:
     """The levels of an axis; of a study around a base, the base's first."""
     return tuple(dict.fromkeys([origin, *levels] if one_at_a_time else levels))
+
+
+def _check_base(file: _File, where: str) -> None:
+    if (file.across or file.compare == "base") and not file.one_at_a_time:
+        name = "across" if file.across else "compare: base"
+        raise ViceError(f"`{name}` needs a study around a base, but {where} is a grid.", "Add one_at_a_time: true.")
+    for axis in file.across:
+        if axis not in file.axes:
+            raise ViceError(f"`across` must name axes of {where}, but `{axis}` is none.", nearest(axis, file.axes))
 
 
 Changes = dict[str, Any]  # {setting: value}
@@ -298,7 +322,7 @@ def _refuse_shared(axes: Mapping[str, Mapping[str, Changes]]) -> None:
             if owner.setdefault(name, axis) != axis:
                 raise ViceError(
                     f"Two axes of a grid must not set the same, but `{owner[name]}` and `{axis}` both set `{name}`.",
-                    "Make them one axis, or go one_at_a_time: true.",
+                    "Make them one axis, or go one_at_a_time: true, without `across` of one of them.",
                 )
 
 
@@ -313,13 +337,19 @@ def _grid(axes: Mapping[str, Mapping[str, Changes]]) -> Recipes:
     return recipes
 
 
-def _around(axes: Mapping[str, Mapping[str, Changes]], origin: Mapping[str, str]) -> Recipes:
-    """The base, and every level of every axis with the others as the base has them."""
-    recipes: Recipes = {tuple(origin.items()): {}}
-    for axis, levels in axes.items():
-        for level in levels:
-            if level != origin[axis]:
-                recipes[tuple({**origin, axis: level}.items())] = levels[level]
+def _around(
+    axes: Mapping[str, Mapping[str, Changes]], origin: Mapping[str, str], across: Sequence[str] = ()
+) -> Recipes:
+    """The base, and every level of every axis with the others as the base has them; all at each level of `across`."""
+    around = [(axis, level) for axis in axes if axis not in across for level in axes[axis] if level != origin[axis]]
+    recipes: Recipes = {}
+    crossed = {axis: dict.fromkeys((origin[axis], *axes[axis])) for axis in across}
+    for chosen in itertools.product(*crossed.values()):
+        here = dict(zip(across, chosen, strict=True))
+        changes = {name: v for axis, level in here.items() for name, v in axes[axis].get(level, {}).items()}
+        recipes[tuple({**origin, **here}.items())] = changes
+        for axis, level in around:
+            recipes[tuple({**origin, **here, axis: level}.items())] = {**changes, **axes[axis][level]}
     return recipes
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ __all__ = ["Estimate", "StudyResult", "check_study", "estimate", "run_study"]
 class Estimate:
     """What is left of a study: `missing` runs; `seconds` and `bytes` they will take, None where nothing tells.
 
-    Both from the finished runs of this study: of the same levels where there are any, else of all.
+    Both from the finished runs of this study: of the same levels where there are any, else of all. Before one is
+    finished `bytes` are those of the checkpoints alone, `least`.
     """
 
     finished: tuple[Planned, ...]
     missing: tuple[Planned, ...]
     seconds: float | None
     bytes: int | None
+    least: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,13 @@ class StudyResult:
     files: list[Path] = field(default_factory=list)
 
 
-def estimate(study: Study) -> Estimate:
-    """What is left of a study, and what that will take, told by what is finished of it."""
+def estimate(study: Study, parameters: Mapping[str, int] | None = None) -> Estimate:
+    """What is left of a study, and what that will take, told by what is finished of it.
+
+    Args:
+        study: see `load_study`.
+        parameters: what `check_study` returned: the size of the checkpoints, where no run is finished yet.
+    """
     rows = {run.key: finished(run, study.asked) for run in study.runs}
     done = [run for run in study.runs if rows[run.key] is not None]
     missing = [run for run in study.runs if rows[run.key] is None]
@@ -57,13 +65,27 @@ def estimate(study: Study) -> Estimate:
         known = [value for key in alike if (value := timed[key]) is not None]
         seconds += [statistics.median(known)] if known else []
         disk += [statistics.median(sizes[key] for key in alike)] if alike else []
-    whole = len(seconds) == len(missing)
+    least = not done and parameters is not None
+    if parameters is not None and not done:
+        disk = [_checkpoints(run, parameters[_network(run)]) for run in missing]
     return Estimate(
         tuple(done),
         tuple(missing),
-        sum(seconds) / study.where.jobs if whole else None,
+        sum(seconds) / study.where.jobs if len(seconds) == len(missing) else None,
         round(sum(disk)) if len(disk) == len(missing) else None,
+        least,
     )
+
+
+def _network(run: Planned) -> str:
+    """What tells the networks of a study apart."""
+    return f"{run.settings.model.name} {run.settings.model.arguments}"
+
+
+def _checkpoints(run: Planned, parameters: int) -> float:
+    """Bytes of best.ckpt and last.ckpt: the weights, the optimiser's state and the average of the weights, if any."""
+    states = {"sgd": 1, "adamw": 2}[run.settings.optimizer.name] + (run.settings.regularisation.ema > 0)
+    return 2.0 * 4 * parameters * (1 + states)
 
 
 def _seconds(row: dict[str, Any]) -> float | None:
@@ -72,12 +94,32 @@ def _seconds(row: dict[str, Any]) -> float | None:
     return None if row.get("resumed") or None in parts else float(sum(filter(None, parts)))
 
 
+def check_disk(study: Study, found: Estimate) -> None:
+    """Refuse to start what the disk has no room for, as far as that is known."""
+    if found.bytes is None:
+        return
+    free = shutil.disk_usage(study.folder).free
+    if free < found.bytes:
+        raise ViceError(
+            f"{len(found.missing)} runs need about {_megabytes(found.bytes)}, but the disk of {study.folder} has "
+            f"{_megabytes(free)} left.",
+            "Make room there, or give another --folder.",
+        )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def check_study(study: Study, data: bool = True) -> None:
+def check_study(study: Study, data: bool = True) -> dict[str, int]:
     """Refuse, before anything runs, what could not run: unknown networks, data that are not there, wrong methods.
+
+    Returns:
+        The parameters of every network, for `estimate`.
 
     Raises:
         ViceError: the first thing that is wrong.
@@ -92,12 +134,14 @@ def check_study(study: Study, data: bool = True) -> None:
         known = name in METHODS or name in ("mirror", "predicted") or name.startswith("scale")
         if not known:
             raise ViceError(f"`{name}` is no explanation method.", nearest(name, METHODS))
-    networks = {(run.settings.model.name, str(run.settings.model.arguments)): run.settings.model for run in study.runs}
-    for network in networks.values():
-        build_model(network.name, 1, arguments=network.arguments)
+    parameters = {}
+    for key, run in {_network(run): run for run in study.runs}.items():
+        network = build_model(run.settings.model.name, 1, arguments=run.settings.model.arguments)
+        parameters[key] = sum(p.numel() for p in network.parameters())
     if data:
         for wanted in {(run.settings.data.root, split) for run in study.runs for split in _splits(run)}:
             VocDataset(*wanted, classes=_classes(study, wanted[0]))
+    return parameters
 
 
 def _splits(run: Planned) -> tuple[str, ...]:
@@ -128,7 +172,7 @@ def run_study(
     study.folder.mkdir(parents=True, exist_ok=True)
     with locked(study.folder / "lock", f"The study {study.folder}"):
         missing = [run for run in study.runs if finished(run, study.asked) is None]
-        check_study(study, data=bool(missing))
+        check_disk(study, estimate(study, check_study(study, data=bool(missing))))
         ended = len(study.runs) - len(missing)
         failed: dict[str, str] = {}
         _tell(progress, ended, len(study.runs))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,8 +69,9 @@ def _schema(rows: Sequence[Mapping[str, Any]]) -> Any:
 def compared(study: Study) -> list[dict[str, Any]]:
     """The paired differences between the levels of each axis, over seeds and images.
 
-    The other axes are at the base, or, in a grid, matched: every combination of them is a comparison of its own,
-    named in `others`. p-values are Holm's over the pairs of levels, of each axis, combination and measure.
+    The other axes are at the base, or, in a grid and of a study's `across`, matched: every combination of them is a
+    comparison of its own, named in `others`. p-values are Holm's over the pairs of levels that are compared, of each
+    axis, combination and measure.
 
     Returns:
         Rows with `axis`, `others`, `first`, `second`, `measure`, `difference` (first - second), `low`, `high`, `p`,
@@ -80,8 +80,10 @@ def compared(study: Study) -> list[dict[str, Any]]:
     done = [run for run in study.runs if finished(run, study.asked) is not None]
     rows = []
     for axis in study.axes:
+        against = study.base[axis] if study.against_base else None
         for others, levels in _contrasts(study, axis, done):
-            rows += [{"axis": axis, "others": others, **row} for row in _compared(study, levels)]
+            if against is None or against in levels:
+                rows += [{"axis": axis, "others": others, **row} for row in _compared(study, levels, against)]
     return rows
 
 
@@ -90,15 +92,16 @@ def _contrasts(study: Study, axis: str, done: Sequence[Planned]) -> list[tuple[s
     found: dict[str, dict[str, list[Planned]]] = {}
     for run in done:
         others = {name: level for name, level in run.levels.items() if name != axis}
-        if study.base and any(study.base[name] != level for name, level in others.items()):
+        away = [name for name, level in others.items() if study.base and level != study.base[name]]
+        if axis not in study.across and not set(away) <= set(study.across):
             continue
         said = ", ".join(f"{name} {level}" for name, level in others.items())
         found.setdefault(said, {}).setdefault(run.levels[axis], []).append(run)
     return [(said, levels) for said, levels in found.items() if len(levels) > 1]
 
 
-def _compared(study: Study, levels: Mapping[str, Sequence[Planned]]) -> list[dict[str, Any]]:
-    from torchvice.measures.compare import compare_groups
+def _compared(study: Study, levels: Mapping[str, Sequence[Planned]], against: str | None) -> list[dict[str, Any]]:
+    from torchvice.measures.compare import compare_groups, group_pairs
     from torchvice.workflow import load_samples
 
     groups = {level: [run.folder.name for run in runs] for level, runs in levels.items()}
@@ -107,14 +110,16 @@ def _compared(study: Study, levels: Mapping[str, Sequence[Planned]]) -> list[dic
         models = {
             name: load_samples(run.folder, Path(run.settings.data.eval_split).name) for name, run in folders.items()
         }
-        found = compare_groups(models, groups, quality=study.asked.quality, replicates=study.asked.replicates)
+        found = compare_groups(
+            models, groups, against=against, quality=study.asked.quality, replicates=study.asked.replicates
+        )
         return [{**row, "reason": row.get("reason")} for row in found]
     except ViceError as error:
         nothing = dict.fromkeys(("difference", "low", "high", "p", "p_holm"))
         return [
             {"first": a, "second": b, "measure": "vice", "seeds_first": len(groups[a]), "seeds_second": len(groups[b])}
             | {**nothing, "reason": error.message}
-            for a, b in itertools.combinations(groups, 2)
+            for a, b in group_pairs(groups, against)
         ]
 
 
