@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Waiting threads sleep instead of spinning: on busy cores an epoch took 26 s instead of 121 s.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all check format benchmark docs gallery shortcut methods networks clean
+.PHONY: demo test test-all check format benchmark docs gallery shortcut study methods networks clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -52,6 +52,11 @@ gallery: $(READY)
 
 shortcut: $(READY)
 	$(BIN)/python experiments/shortcut.py
+
+study: $(READY)
+	$(BIN)/vice data digits --out data/digits
+	$(BIN)/vice data digits --out data/digits-shortcut --shortcut 7
+	$(BIN)/python experiments/study.py
 
 methods: $(READY)
 	$(BIN)/python experiments/methods.py

@@ -228,6 +228,12 @@ def test_another_size(tmp_path: Path) -> None:
     assert 300 <= max(mask.shape) <= 420
 
 
+def test_photographs_are_taken_whole_where_the_scene_is_as_large(tmp_path: Path) -> None:
+    """At 224 pixels some crops are the photograph's whole height, and a rounding must not make them larger."""
+    root = write_digits(tmp_path / "whole", train=1, val=1, test=60, size=224)
+    assert len(VocDataset(root, "test")) == 60
+
+
 # ---- one digit an image
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import pytest
+import torch
 
 from torchvice.errors import ViceError
+from torchvice.models.build import build_model
 from torchvice.study import check_study, load_study, study_names
 
 
@@ -124,7 +127,7 @@ def test_a_mistake_is_one_sentence_before_anything_is_made(name, study_file, tmp
     assert not (tmp_path / "study").exists()
 
 
-def test_what_could_not_run_is_told_before_anything_runs(study_file, tmp_path) -> None:
+def test_what_could_not_run_is_told_before_anything_runs(study_file, tmp_path, monkeypatch) -> None:
     for changes, word in (
         ({"axes": {"model.name": ["test_resnet", "test_resnett"]}}, "test_resnett"),
         ({"settings": {"model.arguments": {"colour": 3}}}, "colour"),
@@ -134,6 +137,18 @@ def test_what_could_not_run_is_told_before_anything_runs(study_file, tmp_path) -
     ):
         with pytest.raises(ViceError, match=word):
             check_study(load_study(study_file(**changes)))
+    other = build_model("test_vit", 3)
+    torch.save(other.state_dict(), tmp_path / "other.pth")
+    for file, word in (("none.pth", "none.pth"), ("other.pth", "must match test_resnet")):
+        study = load_study(study_file(axes={"model.weights": [None, str(tmp_path / file)]}))
+        check_study(study, files=False)
+        with pytest.raises(ViceError, match=word):
+            check_study(study)
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    study = load_study(study_file(measure={"also": ["saliency"]}))
+    check_study(study, files=False)
+    with pytest.raises(ViceError, match="needs captum"):
+        check_study(study)
     assert not (tmp_path / "study").exists()
 
 

@@ -26,7 +26,7 @@ def digits(
     train: int = typer.Option(3000, "--train", min=1, help="Images to train on."),
     val: int = typer.Option(400, "--val", min=1, help="Images that choose the checkpoint."),
     test: int = typer.Option(600, "--test", min=1, help="Images that are measured."),
-    size: int = typer.Option(96, "--size", min=32, help="Shortest long side of an image, pixels."),
+    size: int = typer.Option(96, "--size", min=48, max=1024, help="Shortest long side of an image, pixels."),
     seed: int = typer.Option(2022, "--seed", min=0, help="The same seed gives the same bytes."),
 ) -> None:
     """The embedded dataset: real handwritten digits pasted on real photographs, with masks; nothing is downloaded."""

@@ -58,7 +58,7 @@ def study(
 def _print_plan(planned: Study) -> None:
     from torchvice.study import check_study, estimate
 
-    found = estimate(planned, check_study(planned, data=False))
+    found = estimate(planned, check_study(planned, files=False))
     done = {run.key for run in found.finished}
     say(f"{planned.name}: {len(planned.runs)} runs in {planned.folder}")
     for run in planned.runs:

@@ -244,9 +244,10 @@ def _background(rng: np.random.Generator, photographs: list[Image.Image], height
     """(height, width, 3) float32 in 0..255: a crop, mirrored, its channels and brightness changed."""
     photograph = photographs[rng.integers(len(photographs))]
     zoom = min(rng.uniform(0.7, 3), photograph.width / width, photograph.height / height)
-    left = rng.uniform(0, photograph.width - zoom * width)
-    top = rng.uniform(0, photograph.height - zoom * height)
-    box = (left, top, left + zoom * width, top + zoom * height)
+    # A crop as large as the photograph may be larger by a rounding.
+    left = rng.uniform(0, max(photograph.width - zoom * width, 0.0))
+    top = rng.uniform(0, max(photograph.height - zoom * height, 0.0))
+    box = (left, top, min(left + zoom * width, photograph.width), min(top + zoom * height, photograph.height))
     crop = np.asarray(photograph.resize((width, height), Image.Resampling.BILINEAR, box=box), dtype=np.float32)
     crop = crop[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
     return crop[..., rng.permutation(3)] * np.float32(rng.uniform(0.3, 0.65))

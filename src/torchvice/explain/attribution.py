@@ -14,7 +14,7 @@ import torch
 from torchvice.errors import ViceError
 from torchvice.explain.scene import Scene
 
-__all__ = ["integrated_gradients", "saliency", "smoothgrad"]
+__all__ = ["captum_attr", "integrated_gradients", "saliency", "smoothgrad"]
 
 Maps = tuple[torch.Tensor, torch.Tensor]
 SMOOTHGRAD_SAMPLES = 25
@@ -23,7 +23,8 @@ SMOOTHGRAD_NOISE = 0.15
 INTEGRATION_STEPS = 50
 
 
-def _captum() -> Any:
+def captum_attr() -> Any:
+    """captum.attr, or how to get it."""
     try:
         import captum.attr
     except ImportError:
@@ -59,7 +60,7 @@ def saliency(scene: Scene) -> Maps:
     References:
         Simonyan et al., Deep inside convolutional networks, ICLR Workshops 2014 (which takes the largest colour).
     """
-    method = _captum().Saliency(scene.model)
+    method = captum_attr().Saliency(scene.model)
     return _attributed(scene, lambda images, outputs, _: method.attribute(images, outputs), scene.batch_size)
 
 
@@ -77,7 +78,7 @@ def smoothgrad(scene: Scene) -> Maps:
     References:
         Smilkov et al., SmoothGrad: removing noise by adding noise, arXiv 1706.03825.
     """
-    attr = _captum()
+    attr = captum_attr()
     method = attr.NoiseTunnel(attr.Saliency(scene.model))
 
     def attribute(images: torch.Tensor, outputs: torch.Tensor, row: int) -> torch.Tensor:
@@ -111,7 +112,7 @@ def integrated_gradients(scene: Scene) -> Maps:
     References:
         Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017.
     """
-    method = _captum().IntegratedGradients(scene.model)
+    method = captum_attr().IntegratedGradients(scene.model)
 
     def attribute(images: torch.Tensor, outputs: torch.Tensor, _: int) -> torch.Tensor:
         found: torch.Tensor = method.attribute(

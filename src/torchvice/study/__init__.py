@@ -1,7 +1,7 @@
 """A study: many runs that differ in stated settings, one table of them, and what of the differences is established."""
 
 from torchvice.study.plan import Asked, Planned, Study, Where, load_study, study_names
-from torchvice.study.run import Estimate, StudyResult, check_study, estimate, run_study
+from torchvice.study.run import Estimate, StudyResult, check_study, estimate, run_study, study_result
 
 __all__ = [
     "Asked",
@@ -15,4 +15,5 @@ __all__ = [
     "load_study",
     "run_study",
     "study_names",
+    "study_result",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import statistics
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from torchvice.study.lock import locked
 from torchvice.study.plan import Planned, Study
 from torchvice.study.table import compared, sentences_of, table_rows, write_table
 
-__all__ = ["Estimate", "StudyResult", "check_study", "estimate", "run_study"]
+__all__ = ["Estimate", "StudyResult", "check_study", "estimate", "run_study", "study_result"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def _network(run: Planned) -> str:
 
 def _checkpoints(run: Planned, parameters: int) -> float:
     """Bytes of best.ckpt and last.ckpt: the weights, the optimiser's state and the average of the weights, if any."""
-    states = {"sgd": 1, "adamw": 2}[run.settings.optimizer.name] + (run.settings.regularisation.ema > 0)
+    states = 0 if run.settings.model.linear_probe else {"sgd": 1, "adamw": 2}[run.settings.optimizer.name]
+    states += run.settings.regularisation.ema > 0
     return 2.0 * 4 * parameters * (1 + states)
 
 
@@ -115,8 +117,12 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def check_study(study: Study, data: bool = True) -> dict[str, int]:
-    """Refuse, before anything runs, what could not run: unknown networks, data that are not there, wrong methods.
+def check_study(study: Study, files: bool = True) -> dict[str, int]:
+    """Refuse, before anything runs, what could not run: unknown networks, wrong methods.
+
+    Args:
+        study: see `load_study`.
+        files: whether the data must be there, and the weights and what the methods need.
 
     Returns:
         The parameters of every network, for `estimate`.
@@ -125,7 +131,9 @@ def check_study(study: Study, data: bool = True) -> dict[str, int]:
         ViceError: the first thing that is wrong.
     """
     from torchvice.explain import METHODS, FaithfulnessChoices
+    from torchvice.explain.attribution import captum_attr
     from torchvice.models.build import build_model
+    from torchvice.models.pretraining import check_weights
 
     if study.asked.faithfulness:
         FaithfulnessChoices.parse(study.asked.faithfulness)
@@ -135,10 +143,15 @@ def check_study(study: Study, data: bool = True) -> dict[str, int]:
         if not known:
             raise ViceError(f"`{name}` is no explanation method.", nearest(name, METHODS))
     parameters = {}
-    for key, run in {_network(run): run for run in study.runs}.items():
-        network = build_model(run.settings.model.name, 1, arguments=run.settings.model.arguments)
+    for key, runs in itertools.groupby(sorted(study.runs, key=_network), key=_network):
+        alike = [run.settings.model for run in runs]
+        network = build_model(alike[0].name, 1, arguments=alike[0].arguments)
         parameters[key] = sum(p.numel() for p in network.parameters())
-    if data:
+        for weights, scheme in {(model.weights, model.scheme) for model in alike if model.weights and files}:
+            check_weights(network, weights, scheme)
+    if files:
+        if any("captum" in METHODS[name].needs for name in names if name in METHODS):
+            captum_attr()
         for wanted in {(run.settings.data.root, split) for run in study.runs for split in _splits(run)}:
             VocDataset(*wanted, classes=_classes(study, wanted[0]))
     return parameters
@@ -172,7 +185,7 @@ def run_study(
     study.folder.mkdir(parents=True, exist_ok=True)
     with locked(study.folder / "lock", f"The study {study.folder}"):
         missing = [run for run in study.runs if finished(run, study.asked) is None]
-        check_disk(study, estimate(study, check_study(study, data=bool(missing))))
+        check_disk(study, estimate(study, check_study(study, files=bool(missing))))
         ended = len(study.runs) - len(missing)
         failed: dict[str, str] = {}
         _tell(progress, ended, len(study.runs))
@@ -189,7 +202,7 @@ def run_study(
                 say(f"{ended}/{len(study.runs)} {_named(run)}: {_row_in_words(row)}")
             write_table(table_rows(study, failed), study.folder / "table")
             _tell(progress, ended, len(study.runs))
-        return _result(study, failed)
+        return study_result(study, failed)
 
 
 def _tell(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:
@@ -206,12 +219,18 @@ def _row_in_words(row: dict[str, Any]) -> str:
     return f"VICE {said}, {row['train_seconds'] + row['assess_seconds']:.0f} s"
 
 
-def _result(study: Study, failed: dict[str, str]) -> StudyResult:
-    """The tables and the figure of what is finished."""
+def study_result(study: Study, failed: dict[str, str] | None = None) -> StudyResult:
+    """What is found so far: the tables, the findings and the figure of the runs that are finished, written anew.
+
+    Args:
+        study: see `load_study`; nothing of it is run.
+        failed: {run: reason}.
+    """
     from torchvice.files import write_text
     from torchvice.report.figures import save_figure
     from torchvice.report.study import study_figure
 
+    failed = failed or {}
     rows = table_rows(study, failed)
     comparisons = compared(study)
     sentences = sentences_of(study, comparisons, failed)

@@ -1,0 +1,246 @@
+"""Does VICE move with architecture and regularisation? The study `digits`, and its tables in docs/study.md.
+
+Run with `make study`: 54 runs that go on where they were left, then the tables between the marks of docs/study.md and
+the figure beside it are written anew. `--only-tables` does so of the runs that are finished. The words of the page are
+written by hand and are to be read again after a new run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from torchvice.cli.terminal import progress_bar, say
+from torchvice.files import read_json, write_text
+from torchvice.measures import true_pairs
+from torchvice.metrics.comparison import holm
+from torchvice.samples import Samples
+from torchvice.study import Study, StudyResult, load_study, run_study, study_result
+from torchvice.study.plan import Planned
+
+DOCS = Path("docs/study.md")
+DIGIT = 7  # whose images carry the stripe
+COLUMNS = {
+    "vice": "VICE",
+    "partial": "given size, labels",
+    "vice_layercam": "LayerCAM's VICE",
+    "vice_saliency": "saliency's VICE",
+    "ji": "map quality",
+    "mean_average_precision": "mAP",
+    "ece_ml": "ECE-ML",
+}
+MEASURES = {
+    "vice": "VICE",
+    "quality": "map quality",
+    "mean_average_precision": "mAP",
+    "loss": "loss",
+    "ece_ml": "ECE-ML",
+}
+
+Row = Mapping[str, Any]
+
+
+def recipe(row: Row) -> str:
+    """What a run changes of the base."""
+    changed = [row["architecture"]] if row["architecture"] != "resnet18" else []
+    changed += [row["regularisation"].replace("_", " ")] if row["regularisation"] != "none" else []
+    return ", ".join(changed) or "base"
+
+
+def by_recipe(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The runs of each recipe."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(recipe(row), []).append(row)
+    return found
+
+
+def mean_and_spread(values: Sequence[float | None], digits: int = 3) -> str:
+    """The mean over seeds and their standard deviation; how many, where not all have a value."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return f"undefined for {len(values) - len(known)} of {len(values)}"
+    return f"{np.mean(known):.{digits}f} ± {np.std(known, ddof=1):.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown, its first column to the left."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def recipes_of(rows: Sequence[Row]) -> str:
+    """Every recipe on one kind of data: means over seeds."""
+    return table(
+        ["recipe", *COLUMNS.values(), "controls not beaten"],
+        (
+            [name, *(mean_and_spread([row[column] for row in runs]) for column in COLUMNS), lost(runs)]
+            for name, runs in by_recipe(rows).items()
+        ),
+    )
+
+
+def lost(runs: Sequence[Row]) -> str:
+    """Which controls how many of the seeds are not above."""
+    names = [
+        name for row in runs if (said := row["controls"]).startswith("not above ") for name in said[10:].split(", ")
+    ]
+    return ", ".join(f"{name} ({names.count(name)} of {len(runs)})" for name in dict.fromkeys(names)) or "none"
+
+
+def differences(rows: Iterable[Row], axis: str, data: str) -> str:
+    """The levels of an axis against the base's, on one kind of data."""
+    mine = [row for row in rows if row["axis"] == axis and f"data {data}" in row["others"].split(", ")]
+    levels = dict.fromkeys(row["first"] for row in mine)
+    found = {(row["first"], row["measure"]): row for row in mine}
+    return table(
+        ["against the base", *MEASURES.values()],
+        ([level.replace("_", " "), *(difference(found[level, measure]) for measure in MEASURES)] for level in levels),
+    )
+
+
+def difference(row: Row) -> str:
+    """A difference with its interval; bold where Holm's p is below 0.05."""
+    if row["difference"] is None or row["low"] is None:
+        return "no claim"
+    said = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+    return f"**{said}**" if row["p_holm"] is not None and row["p_holm"] < 0.05 else said
+
+
+def shortcut(rows: Sequence[Row], comparisons: Sequence[Row]) -> str:
+    """What the stripe does to every recipe."""
+    lines = []
+    for name, runs in by_recipe(rows).items():
+        kinds = {data: [row for row in runs if row["data"] == data] for data in ("clean", "shortcut")}
+        if not all(kinds.values()):
+            continue
+        others = {f"architecture {runs[0]['architecture']}", f"regularisation {runs[0]['regularisation']}"}
+        mine = {
+            row["measure"]: row
+            for row in comparisons
+            if row["axis"] == "data" and set(row["others"].split(", ")) == others
+        }
+        sevens = [
+            " to ".join(f"{np.mean([row[column] for row in kinds[data]]):.3f}" for data in kinds)
+            for column in ("seven_ap", "seven_iou", "others_iou")
+        ]
+        vice = " to ".join(f"{np.mean([row['vice'] for row in kinds[data]]):.3f}" for data in kinds)
+        lines.append([name, *sevens, vice, difference(mine["vice"]), difference(mine["mean_average_precision"])])
+    head = ["recipe", "AP of the 7", "pair IoU of the 7", "of the others", "VICE", "its difference", "that of mAP"]
+    return table(head, lines)
+
+
+def agreement(rows: Sequence[Row]) -> str:
+    """Whether explanations, and VICE and accuracy, put the recipes in one order: Spearman's rho of means over seeds."""
+    pairs = [
+        *itertools.combinations(("vice", "vice_layercam", "vice_saliency"), 2),
+        ("vice", "partial"),
+        ("vice", "paper_vice"),
+        ("vice", "mean_average_precision"),
+        ("vice", "ji"),
+        ("vice", "ece_ml"),
+    ]
+    names = {**COLUMNS, "vice": "VICE (CAM)", "paper_vice": "VICE (paper)"}
+    lines = []
+    for first, second in pairs:
+        cells = []
+        for data in ("clean", "shortcut"):
+            recipes = by_recipe(row for row in rows if row["data"] == data)
+            means = np.array(
+                [[np.mean([row[c] for row in runs]) for c in (first, second)] for runs in recipes.values()]
+            )
+            cells.append(f"{stats.spearmanr(means[:, 0], means[:, 1]).statistic:+.2f}" if len(means) > 2 else "–")
+        lines.append([f"{names[first]} and {names[second]}", *cells])
+    return table(["the order of the recipes by", "clean", "with the stripe"], lines)
+
+
+def spread(rows: Sequence[Row]) -> str:
+    """How much of VICE's noise is the training's and how much that of the images."""
+    seeds = [
+        np.std([row["vice"] for row in runs], ddof=1)
+        for data in ("clean", "shortcut")
+        for runs in by_recipe(row for row in rows if row["data"] == data).values()
+        if len(runs) > 2
+    ]
+    images = [(row["vice_high"] - row["vice_low"]) / (2 * 1.96) for row in rows]
+    return (
+        f"The standard deviation of VICE over seeds is {np.median(seeds):.3f} (the median recipe; {min(seeds):.3f} to "
+        f"{max(seeds):.3f}), the standard error that the choice of 600 images brings {np.median(images):.3f}."
+    )
+
+
+def over_all(comparisons: Sequence[Row]) -> str:
+    """How many of all differences of VICE remain when all of them are corrected together."""
+    lines = []
+    for measure, name in MEASURES.items():
+        mine = [row for row in comparisons if row["measure"] == measure and row["p"] is not None]
+        together = np.array(holm([row["p"] for row in mine])) if mine else np.zeros(0)
+        apart = sum(row["p_holm"] < 0.05 for row in mine)
+        lines.append([name, str(len(mine)), str(apart), str(int((together < 0.05).sum()))])
+    return table(["measure", "differences", "established in their families", "by Holm over all of them"], lines)
+
+
+def more_of(run: Planned) -> dict[str, Any]:
+    """What the table of the study does not hold: of the 7, and VICE given size and number of labels."""
+    measures = read_json(run.folder / "measures.json")
+    pairs = true_pairs(Samples.load(run.folder / "assess/test"))
+    seven = pairs.class_index == DIGIT
+    return {
+        "partial": measures["sensitivities"]["partial_spearman"],
+        "seven_ap": measures["classes"][DIGIT]["average_precision"],
+        "seven_iou": float(pairs.quality[seven].mean()),
+        "others_iou": float(pairs.quality[~seven].mean()),
+    }
+
+
+def tables(study: Study, found: StudyResult) -> dict[str, Callable[[], str]]:
+    """The tables of the page by their marks."""
+    runs = {run.folder.name: run for run in study.runs}
+    done = [row for row in found.rows if row["status"] == "finished"]
+    rows = [{**row, **more_of(runs[row["run"]])} for row in done]
+    made: dict[str, Callable[[], str]] = {
+        "spread": lambda: spread(rows),
+        "agreement": lambda: agreement(rows),
+        "shortcut": lambda: shortcut(rows, found.comparisons),
+        "over_all": lambda: over_all(found.comparisons),
+    }
+    for data in ("clean", "shortcut"):
+        made[f"recipes {data}"] = lambda data=data: recipes_of([row for row in rows if row["data"] == data])  # type: ignore[misc]
+        for axis in ("architecture", "regularisation"):
+            made[f"{axis} {data}"] = lambda axis=axis, data=data: differences(found.comparisons, axis, data)  # type: ignore[misc]
+    return made
+
+
+def main() -> None:
+    """Run what is missing of the study, and write its tables into the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, help="of the study")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only-tables", action="store_true", help="of what is finished, without a further run")
+    options = parser.parse_args()
+    study = load_study("digits", folder=options.folder, where={"jobs": options.jobs})
+    if options.only_tables:
+        found = study_result(study)
+    else:
+        with progress_bar("runs") as progress:
+            found = run_study(study, say=say, progress=progress)
+    page = DOCS.read_text(encoding="utf-8")
+    for mark, made in tables(study, found).items():
+        start, end = f"<!-- {mark} -->", "<!-- end -->"
+        page = re.sub(
+            rf"({re.escape(start)}\n).*?({end})", lambda m, t=made: m[1] + t() + "\n" + m[2], page, flags=re.DOTALL
+        )  # type: ignore[misc]
+    write_text(DOCS, page)
+    shutil.copyfile(study.folder / "study.png", DOCS.parent / "images/study.png")
+
+
+if __name__ == "__main__":
+    main()
