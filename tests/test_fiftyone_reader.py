@@ -80,8 +80,9 @@ found = {
     "tags": dataset.count_sample_tags(),
     "info": dataset.info,
 }
+with open(sys.argv[3], "w") as file:
+    json.dump(found, file)
 dataset.export(sys.argv[2], dataset_type=fo.types.FiftyOneDataset)
-print(json.dumps(found))
 """
 
 
@@ -95,10 +96,11 @@ def opened(folder: Path, again: Path) -> dict[str, Any]:
     """What FiftyOne says of the dataset; it exports it to `again`."""
     quiet = {"FIFTYONE_DATABASE_URI": "mongodb://localhost", "FIFTYONE_DO_NOT_TRACK": "1", "HOME": str(again.parent)}
     quiet |= {"FIFTYONE_DATABASE_VALIDATION": "false", "FIFTYONE_SHOW_PROGRESS_BARS": "false"}
-    program = [sys.executable, "-c", PROGRAM, str(folder), str(again)]
+    said = again.parent / "found.json"
+    program = [sys.executable, "-c", PROGRAM, str(folder), str(again), str(said)]
     done = subprocess.run(program, env={**os.environ, **quiet}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    found: dict[str, Any] = json.loads(said.read_text())
     return found
 
 
