@@ -28,6 +28,7 @@ API = {  # the page of every package, and what it shows
     "torchvice.samples": "samples",
     "torchvice.data": "data",
     "torchvice.report": "report",
+    "torchvice.fiftyone": "fiftyone",
 }
 # The flags of the original's own documentation, by step.
 ORIGINAL = [

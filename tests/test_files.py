@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torchvice.errors import ViceError
 from torchvice.files import (
     atomic,
+    atomic_folder,
     existing_file,
     read_json,
     read_npy_dict,
@@ -65,6 +66,37 @@ def test_a_failing_rename_leaves_the_old_file_and_nothing_else(tmp_path: Path, m
             write_text(target, "new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_appears_whole_in_the_place_of_an_empty_one(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder"
+    for _ in range(2):
+        with atomic_folder(target) as part:
+            assert part.parent == target.parent
+            (part / "a.txt").write_text("whole")
+        assert [path.name for path in target.iterdir()] == ["a.txt"]
+        assert list(target.parent.iterdir()) == [target]
+        (target / "a.txt").unlink()
+
+
+def test_an_error_leaves_no_folder(tmp_path: Path) -> None:
+    def half() -> None:
+        with atomic_folder(tmp_path / "folder") as part:
+            (part / "a.txt").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_folder_keeps_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.txt").write_text("mine")
+    with pytest.raises(OSError, match="not empty"), atomic_folder(tmp_path / "folder") as part:
+        (part / "a.txt").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "mine.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from torchvice.errors import ViceError
 
 __all__ = [
     "atomic",
+    "atomic_folder",
     "existing_file",
     "read_json",
     "read_npy_dict",
@@ -44,6 +46,25 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside `path`, put in its place by a rename when the block ends without an error; else nothing is left.
+
+    `path` must be new or an empty folder.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.absolute().with_name(f".{target.absolute().name}.{uuid.uuid4().hex[:8]}.part")
+    part.mkdir()
+    try:
+        yield part
+        if target.is_dir():
+            target.rmdir()  # elsewhere than on POSIX a rename does not replace an empty folder
+        os.replace(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from torchvice.cli import data, numbers, report, steps, study, weights
+from torchvice.cli import data, export, numbers, report, steps, study, weights
 from torchvice.errors import ViceError
 
 __all__ = ["app", "main"]
@@ -33,6 +33,7 @@ app.command("assess")(steps.assess)
 app.command("measure")(numbers.measure)
 app.command("report")(report.report)
 app.command("compare")(numbers.compare)
+app.add_typer(export.app, name="export")
 app.command("study")(study.study)
 
 

@@ -1,0 +1,219 @@
+"""One image of a table as a FiftyOne sample: its labels, what the model says, its maps and the numbers beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from torchvice.errors import ViceError, nearest
+from torchvice.fiftyone.documents import NUMBERS, classification, number, object_id, unit
+from torchvice.measures import QUADRANTS
+from torchvice.measures.pairs import true_logits
+from torchvice.metrics import pair_log_likelihood
+from torchvice.report import Cases, cases_of
+from torchvice.samples import Samples
+
+__all__ = ["Layer", "Table", "layers_of", "sample_document"]
+
+# Writes the picture of a map, (field, map, row of the image), and says by which path the sample names it.
+Paint = Callable[[str, np.ndarray, int], str]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The maps of one explanation: `fields` {class: heatmap field}, and of every pair its IoU, {(row, class): IoU}."""
+
+    explanation: str
+    cases: Cases
+    fields: dict[int, str]
+    quality: dict[tuple[int, int], float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What every sample needs of a table.
+
+    `cases`, the table's images and pairs; `layers`, the explanations shown, the headline's first; `exclusive`, whether
+    an image has one label; `entries` {(row, class): entry}; `loss` (N, C) of a true label, nats, NaN elsewhere; `key`,
+    what tells this table's ids from those of others; `split`.
+    """
+
+    cases: Cases
+    layers: tuple[Layer, ...]
+    exclusive: bool
+    entries: dict[tuple[int, int], int]
+    loss: np.ndarray
+    key: str
+    split: str
+
+    @classmethod
+    def of(cls, samples: Samples, explanations: Sequence[str]) -> Table:
+        """The table, with its headline's maps and those of further explanations.
+
+        Raises:
+            ViceError: an explanation that the table does not have; see also `cases_of`.
+        """
+        cases = cases_of(samples)
+        rows, classes = np.nonzero(cases.targets)
+        logits = samples.of_view(samples.manifest["protocols"][cases.protocol]["view"]).logits
+        loss = np.full(cases.targets.shape, np.nan)
+        loss[rows, classes] = -pair_log_likelihood(true_logits(logits, rows, classes, samples.exclusive))
+        manifest = samples.manifest
+        told = [manifest.get("made_by"), manifest.get("model"), manifest.get("dataset"), cases.explanation]
+        return cls(
+            cases=cases,
+            layers=layers_of(samples, cases, explanations),
+            exclusive=samples.exclusive,
+            entries=_entries(cases),
+            loss=loss,
+            key=repr(told),
+            split=str(manifest["dataset"].get("split", "")),
+        )
+
+
+def _entries(cases: Cases) -> dict[tuple[int, int], int]:
+    keys = zip(cases.entry_image.tolist(), cases.entry_class.tolist(), strict=True)
+    return {(row, c): entry for entry, (row, c) in enumerate(keys) if c >= 0}
+
+
+def layers_of(samples: Samples, cases: Cases, explanations: Sequence[str]) -> tuple[Layer, ...]:
+    """The headline's maps, then those of `explanations`.
+
+    A heatmap field is of one class: `map_CLASS`, and `map_EXPLANATION_CLASS` of another explanation. Where an image
+    has one label and one map, one field takes them all: `map`, `map_EXPLANATION`.
+
+    Raises:
+        ViceError: an explanation that the table does not have.
+    """
+    known = samples.manifest["explanations"]
+    taken = set(NUMBERS)
+    layers = []
+    for name in dict.fromkeys([cases.explanation, *explanations]):
+        if name not in known:
+            raise ViceError(f"An explanation must be one of the table's, but is {name!r}.", nearest(name, known))
+        seen = cases if name == cases.explanation else _through(samples, name)
+        prefix = "map" if name == cases.explanation else f"map_{_word(name.removeprefix(f'{cases.protocol}:'))}"
+        present = sorted({c for maps in seen.maps.values() for c in maps})
+        single = samples.exclusive and all(len(maps) == 1 for maps in seen.maps.values())
+        fields = {c: prefix if single else _free(f"{prefix}_{_word(seen.classes[c])}", c, taken) for c in present}
+        quality = {key: float(seen.quality[entry]) for key, entry in _entries(seen).items()}
+        layers.append(Layer(name, seen, fields, quality))
+    return tuple(layers)
+
+
+def _through(samples: Samples, explanation: str) -> Cases:
+    """The table with another explanation in the place of the headline's."""
+    protocols = samples.manifest["protocols"]
+    protocol = samples.manifest["explanations"][explanation].get("protocol", explanation.split(":")[0])
+    if protocol not in protocols:
+        raise ViceError(f"`{explanation}` must be of a protocol that was assessed, but is of `{protocol}`.")
+    seen = {protocol: {**protocols[protocol], "explanation": explanation}}
+    return cases_of(replace(samples, manifest={**samples.manifest, "protocols": seen}))
+
+
+def _word(name: str) -> str:
+    """A name as a part of a field's: letters, digits and underscores, of any script. It may come out empty."""
+    return re.sub(r"\W+", "_", name).strip("_")
+
+
+def _free(field: str, c: int, taken: set[str]) -> str:
+    """The field, with the label's value where it ends in no word (an emoji) or is taken (`A_b` after `a b`).
+
+    It names a folder too, and some file systems do not tell capitals apart.
+    """
+    if field.endswith("_"):
+        field = f"{field}{c + 1}"
+    while field.casefold() in taken:
+        field = f"{field}_{c + 1}"
+    taken.add(field.casefold())
+    return field
+
+
+def sample_document(table: Table, row: int, paint: Paint) -> dict[str, Any]:
+    """One entry of samples.json, without its picture and its mask.
+
+    Args:
+        table: the table.
+        row: of the image.
+        paint: writes a map's picture, and says where.
+    """
+    cases = table.cases
+    image_id = str(cases.image_id[row])
+    true = np.flatnonzero(cases.targets[row]).tolist()
+    entries = {c: table.entries[row, c] for c in true if (row, c) in table.entries}
+    found = [list(QUADRANTS)[cases.quadrant[entry]] for entry in entries.values()]
+    quality = [cases.quality[entry] for entry in entries.values()]
+    return {
+        "tags": [*([table.split] if table.split else []), *(name for name in QUADRANTS if name in found)],
+        "_media_type": "image",
+        "_rand": unit(table.key, image_id),
+        "image_id": image_id.encode("utf-8", "replace").decode("utf-8"),
+        "ground_truth": _labels(table, [_truth(table, row, c, entries.get(c)) for c in true]),
+        "predictions": _labels(table, [_said(table, row, c) for c in np.flatnonzero(cases.predicted[row]).tolist()]),
+        **_heatmaps(table, row, paint),
+        "loss": number(cases.loss[row]),
+        "ji": number(cases.ji[row]),
+        "map_iou": number(np.mean(quality)) if quality else None,
+        "confidence": number(cases.confidence[row]),
+        "accuracy": number(cases.accuracy[row]),
+        "_id": object_id(table.key, image_id),
+    }
+
+
+def _labels(table: Table, labels: list[dict[str, Any]]) -> dict[str, Any] | None:
+    if table.exclusive:
+        return labels[0] if labels else None
+    return {"_cls": "Classifications", "classifications": labels}
+
+
+def _truth(table: Table, row: int, c: int, entry: int | None) -> dict[str, Any]:
+    """A label that the image holds; without a pair (no mask, or no pixel of it in the mask) its map is not judged."""
+    cases = table.cases
+    return classification(
+        object_id(table.key, str(cases.image_id[row]), "ground_truth", str(c)),
+        cases.classes[c],
+        probability=number(cases.probability[row, c]),
+        loss=number(table.loss[row, c]),
+        iou=None if entry is None else number(cases.quality[entry]),
+        area=None if entry is None else number(cases.area[entry]),
+        quadrant=None if entry is None else list(QUADRANTS)[cases.quadrant[entry]],
+        strength=None if entry is None else number(cases.strength[entry]),
+    )
+
+
+def _said(table: Table, row: int, c: int) -> dict[str, Any]:
+    cases = table.cases
+    return classification(
+        object_id(table.key, str(cases.image_id[row]), "predictions", str(c)),
+        cases.classes[c],
+        confidence=number(cases.probability[row, c]),
+        correct=bool(cases.targets[row, c]),
+    )
+
+
+def _heatmaps(table: Table, row: int, paint: Paint) -> dict[str, Any]:
+    """Every field of maps; those that the image has no map for are None."""
+    image_id = str(table.cases.image_id[row])
+    found: dict[str, Any] = {}
+    for layer in table.layers:
+        found |= {field: found.get(field) for field in layer.fields.values()}
+        rows = np.flatnonzero(layer.cases.image_id == image_id) if layer is not table.layers[0] else [row]
+        for there in rows:
+            for c, (plane, status) in layer.cases.maps.get(int(there), {}).items():
+                field = layer.fields[c]
+                whole = bool(np.isfinite(plane).all())
+                found[field] = {
+                    "_id": object_id(table.key, image_id, layer.explanation, str(c)),
+                    "_cls": "Heatmap",
+                    "tags": [],
+                    "map_path": paint(field, plane, row) if whole else None,
+                    "range": None,
+                    "label": layer.cases.classes[c],
+                    "status": status,
+                    "iou": number(layer.quality.get((int(there), c), np.nan)),
+                }
+    return found

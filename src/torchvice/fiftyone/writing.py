@@ -1,0 +1,203 @@
+"""Writing a table as a FiftyOneDataset: a folder that FiftyOne's own importer reads."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchvice.errors import ViceError, nearest
+from torchvice.fiftyone.documents import object_id
+from torchvice.fiftyone.pictures import heatmap, write_grey
+from torchvice.fiftyone.sample import Table, sample_document
+from torchvice.fiftyone.views import dataset_document
+from torchvice.files import atomic_folder, write_json
+from torchvice.samples import Samples
+from torchvice.workflow import dataset_of, load_samples
+
+if TYPE_CHECKING:
+    from torchvice.data import VocDataset
+
+__all__ = ["MEDIA", "write_fiftyone"]
+
+MEDIA = ("copy", "link", "reference")
+
+
+def write_fiftyone(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    media: str = "copy",
+    masks: bool = True,
+    explanations: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write the table of a RUN as a dataset in FiftyOne's own format, `fiftyone.types.FiftyOneDataset`.
+
+    Each image becomes a sample: `ground_truth` and `predictions`, the mask as `segmentation` (of a table that was
+    assessed on boxes, `boxes`), a heatmap field per class, and `loss`, `ji`, `map_iou`, `confidence` and `accuracy`.
+    Each true label carries its `probability`, `loss`, `iou`, `area`, `quadrant` and `strength`. What is undefined is
+    null. FiftyOne is not needed to write it.
+
+    Args:
+        path: a RUN, or a table's folder.
+        out: the folder, which must be new or empty; it appears whole or not at all.
+        split: of a RUN.
+        media: "copy" puts the pictures into the folder, "link" symbolic links to them, "reference" neither: the
+            samples name the pictures where they lie.
+        masks: whether masks (or boxes) are written; they are drawn anew, as grey PNG.
+        explanations: ids of further explanations of the table, shown beside the headline's maps.
+        progress: called with the images done and their number.
+
+    Returns:
+        How many samples were written.
+
+    Raises:
+        ViceError: a folder that is not empty, the images are not where they were, an unknown medium or explanation;
+            see also `torchvice.workflow.load_samples`.
+
+    References:
+        FiftyOne's documentation, FiftyOneDataset.
+    """
+    out = Path(out)
+    if media not in MEDIA:
+        raise ViceError(f"`media` must be one of {', '.join(MEDIA)}, but is {media!r}.", nearest(media, MEDIA))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ViceError(f"The folder of a dataset must be new or empty, but {out} is not.", "Name another one.")
+    samples = load_samples(path, split)
+    table, dataset = Table.of(samples, explanations), _dataset(samples)
+    regions = samples.manifest["dataset"].get("regions", "masks") if masks else ""
+    with atomic_folder(out) as part:
+        writer = _Writer(part, table, dataset, media, regions)
+        _write_samples(part / "samples.json", writer.samples(progress))
+        name = str((samples.manifest.get("made_by") or {}).get("run") or Path(path).resolve().name)
+        document = dataset_document(
+            name,
+            table.cases,
+            exclusive=table.exclusive,
+            regions=regions,
+            maps={field: _words(layer.explanation) for layer in table.layers for field in layer.fields.values()},
+            manifest=samples.manifest,
+        )
+        write_json(part / "metadata.json", document)
+    return len(table.cases)
+
+
+def _words(explanation: str) -> str:
+    return f"the map of {explanation}, after ReLU, as a share of its maximum"
+
+
+def _dataset(samples: Samples) -> VocDataset:
+    dataset = dataset_of(samples)
+    if dataset is None:
+        raise ViceError(
+            f"The dataset shows the images of {samples.manifest['dataset'].get('root')}, but they are not there.",
+            "Go to the folder that the assessment was started in.",
+        )
+    return dataset
+
+
+def _write_samples(path: Path, documents: Iterator[dict[str, Any]]) -> None:
+    """One document after the other, so that the memory does not grow with them."""
+    with open(path, "w", encoding="ascii") as file:
+        file.write('{"samples": [')
+        for place, document in enumerate(documents):
+            file.write(",\n" if place else "\n")
+            file.write(json.dumps(document, allow_nan=False))
+        file.write("\n]}\n")
+
+
+class _Writer:
+    """The samples of a table, and the files that they name."""
+
+    def __init__(self, folder: Path, table: Table, dataset: VocDataset, media: str, regions: str) -> None:
+        self.folder, self.table, self.dataset = folder, table, dataset
+        self.media, self.regions = media, regions
+        self.place = {record.image_id: index for index, record in enumerate(dataset.records)}
+        absent = [str(name) for name in table.cases.image_id if name not in self.place]
+        if absent:
+            raise ViceError(
+                f"The images of the table must be in the dataset, but `{absent[0]}` is not ({len(absent)} are missing)."
+            )
+
+    def samples(self, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
+        """Each sample, its files written just before."""
+        count = len(self.table.cases)
+        for row in range(count):
+            yield self._sample(row)
+            if progress is not None:
+                progress(row + 1, count)
+
+    def _sample(self, row: int) -> dict[str, Any]:
+        index = self.place[self.table.cases.image_id[row]]
+        image = self.dataset.records[index].image
+        kind, _ = mimetypes.guess_type(image.name)
+        height, width = int(self.table.cases.height[row]), int(self.table.cases.width[row])
+        size = {"size_bytes": image.stat().st_size, "mime_type": kind, "width": width, "height": height}
+        return {
+            "filepath": self._picture(row, image),
+            "metadata": {"_cls": "ImageMetadata", **size},
+            **self._region(row, index),
+            **sample_document(self.table, row, self._paint),
+        }
+
+    def _picture(self, row: int, image: Path) -> str:
+        """Where the picture lies: in the folder, by a path within it, else where it lay."""
+        if self.media == "reference":
+            return str(image.absolute())
+        path = f"data/{self._name(row)}{image.suffix}"
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self.media == "link":
+            target.symlink_to(image.absolute())
+        else:
+            shutil.copyfile(image, target)
+        return path
+
+    def _paint(self, field: str, plane: np.ndarray, row: int) -> str:
+        size = (int(self.table.cases.height[row]), int(self.table.cases.width[row]))
+        path = f"fields/{field}/{self._name(row)}.png"
+        write_grey(self.folder / path, heatmap(plane, size))
+        return path
+
+    def _region(self, row: int, index: int) -> dict[str, Any]:
+        """The mask, or the boxes."""
+        image_id = str(self.table.cases.image_id[row])
+        if self.regions == "masks":
+            mask = self.dataset.mask(index)
+            if mask is None:
+                return {"segmentation": None}
+            path = f"fields/segmentation/{self._name(row)}.png"
+            write_grey(self.folder / path, mask)
+            identity = object_id(self.table.key, image_id, "segmentation")
+            return {"segmentation": {"_id": identity, "_cls": "Segmentation", "tags": [], "mask_path": path}}
+        found = self.dataset.boxes(index) if self.regions == "boxes" else None
+        if found is None:
+            return {"boxes": None} if self.regions == "boxes" else {}
+        height, width = int(self.table.cases.height[row]), int(self.table.cases.width[row])
+        boxes = [
+            {
+                "_id": object_id(self.table.key, image_id, "boxes", str(place)),
+                "_cls": "Detection",
+                "attributes": {},
+                "tags": [],
+                "label": self.table.cases.classes[c],
+                "bounding_box": [left / width, top / height, (right - left) / width, (bottom - top) / height],
+            }
+            for place, (c, (left, top, right, bottom)) in enumerate(zip(*map(np.ndarray.tolist, found), strict=True))
+        ]
+        return {"boxes": {"_cls": "Detections", "detections": boxes}}
+
+    def _name(self, row: int) -> str:
+        """The image's own name, also as a path; its number, where that leaves the folder or is no text."""
+        name = str(self.table.cases.image_id[row])
+        parts = PurePosixPath(name).parts
+        fits = not PurePosixPath(name).is_absolute() and ".." not in parts and "/".join(parts) == name
+        return name if fits and name.isprintable() else f"{row:06d}"
