@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 
+from command import vice
 from simulated import simulated
-from torchvice.cli.app import main
 from torchvice.samples import Samples
 
 OTHERS = {
@@ -20,18 +18,6 @@ OTHERS = {
     "strict:gradcam": {"role": "method", "dependence": 0.9},
     "strict:mirror": {"role": "retest", "dependence": 1.0},
 }
-
-
-def vice(capsys: Any, *arguments: Any) -> tuple[int, str, str]:
-    """Run the command in this process: exit status, standard output, standard error."""
-    with mock.patch.object(sys, "argv", ["vice", *map(str, arguments)]):
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-    told = capsys.readouterr()
-    return status, told.out, told.err
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +172,21 @@ def test_a_full_disk_is_one_sentence(tables: Path, capsys: Any, monkeypatch: pyt
     status, _, err = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 0)
     assert (status, "Traceback" in err) == (2, False)
     assert "must have room" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--fail-under", "vise=0.3"], "Did you mean `strict.vice`?"),
+        (["--fail-under", "strct.vice=0.3"], "Did you mean `strict.vice`?"),
+        (["--quality", "soft_iuo"], "Did you mean `soft_iou`?"),
+    ],
+)
+def test_a_wrong_name_is_told_before_anything_is_measured(
+    tables: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    import torchvice.measures.protocols as protocols
+
+    monkeypatch.setattr(protocols, "true_pairs", lambda *_: pytest.fail("it was measured"))
+    status, _, err = vice(capsys, "measure", tables / "strong", "--no-figures", *options)
+    assert (status, said in err) == (2, True), err

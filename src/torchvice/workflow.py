@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Measured",
     "assess_subject",
+    "check_names",
     "compare_paths",
     "draw_all",
     "draw_cases",
@@ -36,6 +37,36 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
+
+
+def check_names(
+    method: str,
+    layer: str | None,
+    choices: Sequence[str],
+    device: str,
+    protocols: Sequence[str],
+    controls: bool | Sequence[str] | None = None,
+    also: Sequence[str] = (),
+    faithfulness: Sequence[str] = (),
+) -> None:
+    """Tell what can be told of the arguments of `assess_subject` and `explain_subject` before a model is built.
+
+    Raises:
+        ViceError: see `torchvice.assessment.check_asked`.
+    """
+    from torchvice.assessment.asked import check_asked
+    from torchvice.explain import Choices, FaithfulnessChoices
+
+    check_asked(
+        protocols,
+        method=method,
+        layer=layer,
+        choices=Choices.parse(choices),
+        controls=controls or False,
+        also=also,
+        faithful=FaithfulnessChoices.parse(faithfulness) if faithfulness else None,
+        device=device,
+    )
 
 
 def _how(subject: Subject, method: str, layer: str | None, choices: Sequence[str], device: str) -> dict[str, Any]:
@@ -215,8 +246,10 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
     A name without a section is one of `strict`.
 
     Raises:
-        ViceError: a text of another form; when checked, a name that is no measure.
+        ViceError: a text of another form, or a name that is no measure; when checked, one that the table does not hold.
     """
+    from torchvice.measures.sheet import check_path
+
     limits = []
     for text in texts:
         name, equals, value = text.partition("=")
@@ -226,6 +259,7 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
             equals = ""
         if not equals or not name or np.isnan(limits[-1][1]):
             raise ViceError(f"--fail-under must be MEASURE=VALUE, but is {text!r}.", "Such as --fail-under vice=0.3.")
+        check_path(limits[-1][0])
 
     def missed(measures: Measures) -> list[str]:
         found = [(path, measures.value(path), limit) for path, limit in limits]

@@ -16,7 +16,7 @@ from torchvice.measures.others import put_other_explanations
 from torchvice.measures.outcomes import decided, strict_loss, strict_probabilities
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_of
-from torchvice.measures.qualities import QUALITIES, quality_of
+from torchvice.measures.qualities import QUALITIES, check_quality, quality_of
 from torchvice.measures.sheet import (
     PAPER,
     STRICT,
@@ -80,6 +80,7 @@ def measure(
     References:
         More than Accuracy: an Empirical Study of Consistency between Performance and Interpretability (2022).
     """
+    check_quality(quality)
     protocols = samples.manifest["protocols"]
     if not len(samples.images) or not protocols:
         raise ViceError("A measurement needs images, but the table has none.")

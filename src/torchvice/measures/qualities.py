@@ -12,7 +12,7 @@ from torchvice.measures.pairs import Pairs, held_out_index
 from torchvice.metrics.faithfulness import normalised_faithfulness
 from torchvice.samples import Regions
 
-__all__ = ["QUALITIES", "Quality", "quality_of"]
+__all__ = ["QUALITIES", "Quality", "check_quality", "quality_of"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
     Raises:
         ViceError: an unknown name, pairs without their table's rows, or a quality that the table does not hold.
     """
-    if name not in QUALITIES:
-        raise ViceError(f"`quality` must be a known one, but is {name!r}.", nearest(name, QUALITIES))
+    check_quality(name)
     if name == "ji":
         return pairs.quality
     values = QUALITIES[name].of(pairs)
@@ -53,6 +52,12 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
             f"The table must hold `{name}` of its pairs, but has it for none of {len(pairs)}.", ways.get(name, "")
         )
     return values
+
+
+def check_quality(name: str) -> None:
+    """Raise a ViceError where no quality has that name."""
+    if name not in QUALITIES:
+        raise ViceError(f"`quality` must be a known one, but is {name!r}.", nearest(name, QUALITIES))
 
 
 def _regions(pairs: Pairs) -> Regions:

@@ -26,6 +26,7 @@ __all__ = [
     "Diagrams",
     "Measures",
     "Sheet",
+    "check_path",
     "paths_of",
     "put_consistency",
     "put_precision_recall",
@@ -38,11 +39,26 @@ PAPER = ["vice", "ece_ml", "ml_accuracy", "f1", "ji", "kl", "js"]
 STRICT = ["vice", "ece_ml", "ml_accuracy", "f1", "ji", "mean_average_precision"]
 CLASSIFICATION = ["mean_average_precision", "cp", "cr", "cf1", "op", "or", "of1"]
 LOCALISATION = ["best_threshold", "best_mean_iou", "strict_best_threshold", "strict_best_mean_iou"]
+# Sections whose names no table changes; those of the other two hang on what it holds.
+_FIXED = {"paper": PAPER, "strict": STRICT, "classification": CLASSIFICATION}
 
 
 def paths_of(section: str, names: list[str]) -> list[str]:
     """The paths of some names in a section."""
     return [f"{section}.{name}" for name in names]
+
+
+def check_path(path: str) -> None:
+    """Whether a path such as `strict.vice` can be a measure, as far as that is known before anything is measured.
+
+    Raises:
+        ViceError: no section of numbers, or no name of a section whose names are always the same.
+    """
+    section, _, name = path.partition(".")
+    if section not in NUMBERS or name not in _FIXED.get(section, [name]) or not name:
+        known = [known for part, names in _FIXED.items() for known in paths_of(part, names)]
+        known += [*paths_of("localisation", LOCALISATION), *(f"{part}.NAME" for part in NUMBERS if part not in _FIXED)]
+        raise ViceError(f"A measure must have a known path, but is {path!r}.", nearest(path, known))
 
 
 @dataclass(frozen=True)
