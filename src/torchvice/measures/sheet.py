@@ -80,9 +80,9 @@ class Diagrams:
 class Measures:
     """Every number of an assessment. Fractions at full precision; NaN where undefined, the reason in `undefined`.
 
-    `images` how many; `excluded` {reason: count}; `paper`, `strict`, `classification`, `localisation` {name: value};
-    `undefined` {path: reason}; `intervals` {path: {low, high, level, method}}; `source` what was measured; `diagrams`
-    what the figures draw.
+    `images` how many; `excluded` {reason: count}; `out_of` {the same reason: of how many}; `paper`, `strict`,
+    `classification`, `localisation` {name: value}; `undefined` {path: reason}; `intervals` {path: {low, high, level,
+    method}}; `source` what was measured; `diagrams` what the figures draw.
 
     What VICE is made of and how far it may be trusted, see docs/definitions.md: `quality` {name, vice, mean};
     `sensitivities` {name: value}; `tests` {path: {p, method}}; `strata`, `classes` and `folds`, lists of rows;
@@ -113,6 +113,14 @@ class Measures:
     quadrants: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    out_of: dict[str, int] = field(default_factory=dict)
+
+    def shares(self) -> dict[str, str]:
+        """{reason: how many of how many} of what did not enter, or entered with a warning."""
+        return {
+            reason: f"{count} of {self.out_of[reason]}" if reason in self.out_of else str(count)
+            for reason, count in self.excluded.items()
+        }
 
     def value(self, path: str) -> float:
         """The measure at a path such as `strict.vice`; NaN where it is undefined.
