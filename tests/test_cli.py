@@ -65,6 +65,10 @@ def test_the_five_steps_by_hand(digits, tmp_path, capsys):
         "--json", evaluated, "--workers", 1,
     )  # fmt: skip
     assert (status, "12 images, paper: mIoU" in out) == (0, True)
+    maps = ["--predictions", tmp_path / "maps", "--ground-truth", base / "SegmentationClassAug", "--type", "npy"]
+    named = ["evaluate", "--list", base / "ImageSets/Segmentation/test.txt", *maps, "--threshold", 0.1, "--workers", 1]
+    assert vice(capsys, *named, "--json", tmp_path / "named.json")[0] == 0
+    assert json.loads((tmp_path / "named.json").read_text())["classes"] == list(VocDataset(digits, "test").classes)
     status, out, _ = vice(capsys, "assess", run)
     assert (status, "vice measure" in out) == (0, True)
     status, out, _ = vice(capsys, "measure", run, "--write-csv", tmp_path / "table.csv")
