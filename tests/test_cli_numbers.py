@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from command import vice
 from simulated import simulated
+from torchvice.config import dump_settings, load_settings
 from torchvice.samples import Samples
 
 OTHERS = {
@@ -190,3 +192,23 @@ def test_a_wrong_name_is_told_before_anything_is_measured(
     monkeypatch.setattr(protocols, "true_pairs", lambda *_: pytest.fail("it was measured"))
     status, _, err = vice(capsys, "measure", tables / "strong", "--no-figures", *options)
     assert (status, said in err) == (2, True), err
+
+
+def test_another_split_leaves_the_files_of_the_runs_own_alone(tables: Path, capsys: Any, tmp_path: Path) -> None:
+    run = tmp_path / "r50"
+    run.mkdir()
+    (run / "config.yaml").write_text(dump_settings(load_settings("demo", ["data.eval_split=val"])))
+    for split, table in (("val", "strong"), ("test", "weak")):
+        shutil.copytree(tables / table, run / "assess" / split)
+        (run / "assess" / split / "measures.json").unlink(missing_ok=True)
+    status, _, _ = vice(capsys, "measure", run, "--no-figures", "--replicates", 0)
+    assert status == 0
+    own = (run / "measures.json").read_bytes()
+    status, out, _ = vice(capsys, "measure", run, "--split", "test.txt", "--replicates", 0)
+    assert (status, f"Written: {run / 'assess/test/measures.json'}, {run / 'assess/test/figures'}" in out) == (0, True)
+    assert (run / "measures.json").read_bytes() == own != (run / "assess/test/measures.json").read_bytes()
+    assert any((run / "assess/test/figures").glob("*.png"))
+    assert not (run / "figures").exists()
+    shutil.rmtree(run / "assess/val")  # the only table is still of another split
+    assert vice(capsys, "measure", run, "--no-figures", "--replicates", 0)[0] == 0
+    assert (run / "measures.json").read_bytes() == own

@@ -172,12 +172,17 @@ def explain_subject(
 
 @dataclass(frozen=True)
 class Measured:
-    """What `vice measure` found: `measures`; the table or CSV; a `title`; the folder where results belong."""
+    """What `vice measure` found: `measures`; the table or CSV; a `title`; the folder where results belong.
+
+    `home` is the RUN for the split that it measures, so that measures.json in it is always of that one; the table's own
+    folder, assess/SPLIT, for any other split; of a CSV its path without the ending. `path` is what was measured.
+    """
 
     measures: Measures
     samples: Samples | None
     title: str
     home: Path
+    path: Path
     csv: Any = None
 
 
@@ -205,6 +210,7 @@ def measure_path(
     """
     from torchvice.interop import read_table
     from torchvice.measures import measure, measure_table
+    from torchvice.samples import Samples
 
     path = Path(path)
     if path.is_file():
@@ -212,11 +218,23 @@ def measure_path(
             way_out = "Name a RUN or a table's folder."
             raise ViceError(f"A file that is measured must be a .csv table, but is {path}.", way_out)
         table = read_table(path)
-        return Measured(measure_table(table, num_classes), None, path.stem, path.with_suffix(""), table)
-    samples = load_samples(path, split)
+        return Measured(measure_table(table, num_classes), None, path.stem, path.with_suffix(""), path, table)
+    table_folder = _table_folder(path, split)
+    samples = Samples.load(table_folder)
     fitted_on = None if calibrate_on is None else _other_samples(path, calibrate_on)
     measures = measure(samples, quality=quality, replicates=replicates, seed=seed, calibrate_on=fitted_on)
-    return Measured(measures, samples, path.name, path)
+    return Measured(measures, samples, path.name, _home(path, table_folder), path)
+
+
+def _home(path: Path, table: Path) -> Path:
+    """Where results belong: in what was named, but those of another split than a RUN measures beside their table."""
+    from torchvice.runs import Run
+
+    try:
+        measured = Run(path).assess_dir()
+    except ViceError:  # a table's folder, or settings that cannot be read, which are not asked for
+        return path
+    return path if table.name == measured.name else table
 
 
 def load_samples(path: str | os.PathLike[str], split: str | None = None) -> Samples:
@@ -227,10 +245,14 @@ def load_samples(path: str | os.PathLike[str], split: str | None = None) -> Samp
     """
     from torchvice.samples import Samples
 
-    path = Path(path)
+    return Samples.load(_table_folder(Path(path), split))
+
+
+def _table_folder(path: Path, split: str | None) -> Path:
+    """The folder of the table at a path: itself, or one of a RUN."""
     if not path.is_dir():
         raise ViceError(f"A RUN, a table's folder or a CSV is measured, but there is nothing at {path}.")
-    return Samples.load(path if (path / "manifest.json").is_file() else _assessed(path, split))
+    return path if (path / "manifest.json").is_file() else _assessed(path, split)
 
 
 def _other_samples(path: Path, named: str | os.PathLike[str]) -> Samples:

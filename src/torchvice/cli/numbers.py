@@ -130,7 +130,9 @@ def measure(
     ),
     json: Path | None = JSON,
     write_csv: Path | None = typer.Option(None, "--write-csv", help="Write the original's table of samples."),
-    figures: Path | None = typer.Option(None, "--figures", help="Folder of the diagrams; else figures/ in the RUN."),
+    figures: Path | None = typer.Option(
+        None, "--figures", help="Folder of the diagrams; else figures/ in the RUN (of another split, beside its table)."
+    ),
     no_figures: bool = typer.Option(False, "--no-figures", help="Numbers only."),
     title: str | None = typer.Option(None, "--title", help="Above the diagrams; else the run's name."),
     classes: int = typer.Option(20, "--classes", min=1, help="Object classes of a CSV, which does not say."),
