@@ -113,10 +113,13 @@ def test_controls_come_by_default_and_explanations_later(digits, weights, table,
     command += ["--view-size", 64, "--protocol", "strict", "--out", tmp_path]
     assert vice(capsys, *command, "--controls", "none")[0] == 0
     assert list(manifest(tmp_path)["explanations"]) == ["strict:cam"]
-    status, out, _ = vice(capsys, *command, "--controls", "cheap", "--also", "mirror")
+    assert vice(capsys, *command, "--also", "mirror")[0] == 0
+    assert list(manifest(tmp_path)["explanations"]) == ["strict:cam", "strict:mirror"]
+    status, out, _ = vice(capsys, *command, "--controls", "cheap")
     assert status == 0
     assert "12 images assessed" in out
-    added = ["random", "center", "foreground", "shuffled", "mirror"]
+    assert vice(capsys, *command, "--also", "scale0.75")[0] == 0
+    added = ["mirror", "random", "center", "foreground", "shuffled", "scale0.75"]
     assert manifest(tmp_path)["added"] == [f"strict:{name}" for name in added]
     status, _, told = vice(capsys, *command, "--also", "miror")
     assert (status, "Did you mean `mirror`" in told) == (2, True)

@@ -107,7 +107,8 @@ def assess_subject(
     """Steps 2 to 4 in one pass, see `torchvice.assess`.
 
     `choices` are texts, see `torchvice.explain.Choices.parse`, and so is `faithfulness`, see
-    `torchvice.explain.FaithfulnessChoices.parse`; `controls` None: all, where `strict` is assessed.
+    `torchvice.explain.FaithfulnessChoices.parse`; `controls` None: those that the table has, where it is begun already;
+    all of a new one, where `strict` is assessed. (`torchvice.assess` has none unless they are asked for.)
 
     Raises:
         ViceError: see `torchvice.assess`; before it begins, files of the dataset that cannot be used, see
@@ -119,8 +120,7 @@ def assess_subject(
 
     check_files(subject.dataset)
     if controls is None:
-        controls = "strict" in protocols
-
+        controls = _controls_of(subject.out) if "strict" in protocols else False
     return assess(
         subject.model,
         subject.dataset,
@@ -137,6 +137,18 @@ def assess_subject(
         passes=passes,
         **_how(subject, method, layer, choices, device),
     )
+
+
+def _controls_of(folder: Path) -> bool | list[str]:
+    """The controls of the table that lies in a folder, finished or not; all where there is none."""
+    from torchvice.samples import ShardFolder
+
+    table = ShardFolder(folder)
+    if not table.manifest_path.is_file() or not table.shards():
+        return True
+    manifest = table.manifest()
+    known = manifest["explanations"] | manifest["adding"]
+    return [name.partition(":")[2] for name, settings in known.items() if settings["role"] == "control"]
 
 
 def explain_subject(

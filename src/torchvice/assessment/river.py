@@ -71,7 +71,7 @@ def assess(
         choices: how `strict` makes its maps, see `torchvice.explain.Choices`; others than the default are a labelled
             sensitivity. `paper` is as published.
         controls: True for all, or names: "random", "center", "foreground", "shuffled", "random_weights", of the view
-            of `strict`, see docs/definitions.md.
+            of `strict`, see docs/definitions.md. None unless asked for; the command `vice assess` asks for all.
         also: further explanations of that view: names of methods; "mirror" and "scaleFACTOR" (the headline's method on
             the mirror image, or on one of FACTOR the size); "predicted" (the maps of the predicted labels).
         faithfulness: "insertion", "deletion" and "road" of the maps of `strict` and of the methods in `also`, see

@@ -154,7 +154,7 @@ def assess(
         None,
         "--controls",
         help="Beside strict's maps: cheap (random, center, foreground, shuffled), all (random_weights too), none. "
-        "Default: all.",
+        "Default: all; of a table that is begun already, those that it has.",
     ),
     also: list[str] = typer.Option(
         [],
