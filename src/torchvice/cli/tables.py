@@ -111,7 +111,11 @@ def _print_quadrants(measures: Measures) -> None:
     cut = measures.quadrants["cutoffs"]
     counts = measures.quadrants["counts"]
     said = "; ".join(f"{counts[key]} {QUADRANTS[key]}" for key in QUADRANTS)
-    say(f"  labels (right: p above {cut['probability']:g}; at the object: quality {cut['iou']:g} or more): {said}")
+    undefined = measures.quadrants.get("undefined")
+    more = f"; {undefined} whose quality is undefined" if undefined else ""
+    chance = " (chance)" if cut["iou"] == 0 else ""
+    there = f"quality {cut['iou']:g}{chance} or more"
+    say(f"  labels (right: p above {cut['probability']:g}; at the object: {there}): {said}{more}")
 
 
 def _print_scaling(measures: Measures) -> None:

@@ -135,9 +135,11 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
 
 
 def _quadrants(subject: Subject) -> dict[str, Any]:
-    """Cut-offs, counts, and of each quadrant the pairs that belong there most strongly."""
-    pairs = replace(subject.pairs, quality=subject.quality)
-    found = quadrants_of(pairs)
+    """Cut-offs, counts, pairs without a quality, and of each quadrant the pairs that belong there most strongly."""
+    known = ~np.isnan(subject.quality)
+    pairs = replace(subject.pairs, quality=subject.quality).where(known)
+    asked = QUALITIES[subject.name]
+    found = quadrants_of(pairs, iou=asked.cutoff, ends=asked.ends)
     p = sigmoid(pairs.logit.astype(float))
     strongest = {
         quadrant: [
@@ -152,7 +154,7 @@ def _quadrants(subject: Subject) -> dict[str, Any]:
         ]
         for quadrant in QUADRANTS
     }
-    return {**found.to_json(), "strongest": strongest}
+    return {**found.to_json(), "undefined": int((~known).sum()), "strongest": strongest}
 
 
 def subject_of(samples: Samples, quality: str = "ji", pairs: Pairs | None = None) -> Subject:

@@ -87,7 +87,8 @@ class Measures:
     What VICE is made of and how far it may be trusted, see docs/definitions.md: `quality` {name, vice, mean};
     `sensitivities` {name: value}; `tests` {path: {p, method}}; `strata`, `classes` and `folds`, lists of rows;
     `threshold_curve` {thresholds, pair_iou, vice}; `controls`, `methods` and `retests` {explanation: row}; `quadrants`
-    {cutoffs, counts, strongest}; `calibration` {name: value}; `notes` {path: what must be said beside the number}.
+    {cutoffs, counts, undefined, strongest}; `calibration` {name: value}; `notes` {path: what must be said beside the
+    number}.
     """
 
     images: int
