@@ -107,6 +107,12 @@ class View:
             "flipped": flipped,
         }
 
+    def __repr__(self) -> str:
+        chosen = [f"{name}={value!r}" for name, value in self.choices.differing().items() if name != "view"]
+        chosen += ["flipped"] if self.flipped else []
+        said = [self.explanation, f"logits on {self.name}", f"maps on {self.settings['view']}", *chosen]
+        return f"View({', '.join(said)}, {self.explainer!r})"
+
     def variant(
         self, explanation: str, explainer: Explainer | None = None, flipped: bool = False, **choices: Any
     ) -> View:

@@ -76,6 +76,8 @@ class Explainer:
         >>> found = explainer(torch.zeros(1, 3, 64, 64), [[0, 2]])
         >>> explainer.method, tuple(found.logits.shape), tuple(found.maps.shape)
         ('cam', (1, 3), (2, 2, 2))
+        >>> explainer
+        Explainer('cam', ResNet, layer 'global_pool')
     """
 
     def __init__(
@@ -119,6 +121,16 @@ class Explainer:
         self.class_map = None if class_map is None else [list(outputs) for outputs in class_map]
         self.seed, self.batch_size, self.progress = seed, batch_size, progress
         self.eigen_smooth = eigen_smooth
+
+    def __repr__(self) -> str:
+        layers = [self.site] if self.several is None else self.several.sites
+        said = [repr(self.method), type(self.model).__name__, f"layer {'+'.join(repr(site.layer) for site in layers)}"]
+        said += ["eigen_smooth"] if self.eigen_smooth else []
+        if self.several is not None:
+            said += ["aug_smooth"] if self.several.aug_smooth else []
+            said += [f"scaled={self.several.scaled!r}", f"grid={self.several.grid!r}"]
+        said += [] if self.class_map is None else [f"{len(self.class_map)} classes of its outputs"]
+        return f"Explainer({', '.join(said)})"
 
     @property
     def method(self) -> str:
