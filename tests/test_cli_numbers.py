@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +215,14 @@ def test_another_split_leaves_the_files_of_the_runs_own_alone(tables: Path, caps
     shutil.rmtree(run / "assess/val")  # the only table is still of another split
     assert vice(capsys, "measure", run, "--no-figures", "--replicates", 0)[0] == 0
     assert (run / "measures.json").read_bytes() == own
+
+
+def test_a_folder_whose_name_is_no_utf8(tables: Path, tmp_path: Path) -> None:
+    """Its name is said byte by byte, so that it can be copied, and written into figures as far as it can be read."""
+    folder = tmp_path / os.fsdecode(b"r\xff")
+    shutil.copytree(tables / "weak", folder)
+    command = [sys.executable, "-m", "torchvice.cli", "measure", str(folder), "--replicates", "0"]
+    ended = subprocess.run(command, capture_output=True, check=False)
+    assert (ended.returncode, b"Traceback" in ended.stderr) == (0, False), ended.stderr
+    assert os.fsencode(folder / "figures") in ended.stdout
+    assert list((folder / "figures").glob("*.png"))

@@ -230,12 +230,19 @@ def measure_path(
             way_out = "Name a RUN or a table's folder."
             raise ViceError(f"A file that is measured must be a .csv table, but is {path}.", way_out)
         table = read_table(path)
-        return Measured(measure_table(table, num_classes), None, path.stem, path.with_suffix(""), path, table)
+        return Measured(
+            measure_table(table, num_classes), None, _readable(path.stem), path.with_suffix(""), path, table
+        )
     table_folder = _table_folder(path, split)
     samples = Samples.load(table_folder)
     fitted_on = None if calibrate_on is None else _other_samples(path, calibrate_on)
     measures = measure(samples, quality=quality, replicates=replicates, seed=seed, calibrate_on=fitted_on)
-    return Measured(measures, samples, path.name, _home(path, table_folder), path)
+    return Measured(measures, samples, _readable(path.name), _home(path, table_folder), path)
+
+
+def _readable(name: str) -> str:
+    """A file's name for titles, with a question mark for what is no UTF-8: no font has half a character."""
+    return name.encode(errors="replace").decode()
 
 
 def _home(path: Path, table: Path) -> Path:
