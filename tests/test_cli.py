@@ -10,25 +10,11 @@ import pytest
 import timm
 import torch
 
-from torchvice.cli.app import main
+from command import vice
 from torchvice.data.digits import write_digits
 from torchvice.data.voc import VocDataset
 from torchvice.files import write_npy_dict
 from torchvice.interop import read_maps, read_table
-
-
-def vice(*arguments, capsys=None):
-    """Run the command in this process: exit status, standard output, standard error."""
-    import unittest.mock
-
-    with unittest.mock.patch.object(sys, "argv", ["vice", *map(str, arguments)]):
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code or 0
-    told = capsys.readouterr()
-    return status, told.out, told.err
 
 
 @pytest.fixture(scope="module")
@@ -63,24 +49,29 @@ def small_run(digits, folder):
 
 
 def test_the_five_steps_by_hand(digits, tmp_path, capsys):
-    assert vice(*small_run(digits, tmp_path), capsys=capsys)[0] == 0
+    assert vice(capsys, *small_run(digits, tmp_path))[0] == 0
     run = tmp_path / "demo"
-    status, out, _ = vice("explain", run, "--maps", tmp_path / "maps", "--format", "legacy", capsys=capsys)
+    status, out, _ = vice(capsys, "explain", run, "--maps", tmp_path / "maps", "--format", "legacy")
     assert (status, "12 files written" in out) == (0, True)
-    again = vice("explain", run, "--maps", tmp_path / "maps", "--format", "legacy", capsys=capsys)[1]
+    again = vice(capsys, "explain", run, "--maps", tmp_path / "maps", "--format", "legacy")[1]
     assert "0 files written, 12 were there already" in again
     # Step 3 on those files gives the same curve as the table of steps 2 to 4.
     base = digits / "VOC2012"
     evaluated = tmp_path / "curve.json"
     status, out, _ = vice(
+        capsys,
         "evaluate", "--list", base / "ImageSets/Segmentation/test.txt", "--predictions", tmp_path / "maps",
         "--ground-truth", base / "SegmentationClassAug", "--type", "npy", "--curve", "--classes", 10,
-        "--json", evaluated, "--workers", 1, capsys=capsys,
+        "--json", evaluated, "--workers", 1,
     )  # fmt: skip
     assert (status, "12 images, paper: mIoU" in out) == (0, True)
-    status, out, _ = vice("assess", run, capsys=capsys)
+    maps = ["--predictions", tmp_path / "maps", "--ground-truth", base / "SegmentationClassAug", "--type", "npy"]
+    named = ["evaluate", "--list", base / "ImageSets/Segmentation/test.txt", *maps, "--threshold", 0.1, "--workers", 1]
+    assert vice(capsys, *named, "--json", tmp_path / "named.json")[0] == 0
+    assert json.loads((tmp_path / "named.json").read_text())["classes"] == list(VocDataset(digits, "test").classes)
+    status, out, _ = vice(capsys, "assess", run)
     assert (status, "vice measure" in out) == (0, True)
-    status, out, _ = vice("measure", run, "--write-csv", tmp_path / "table.csv", capsys=capsys)
+    status, out, _ = vice(capsys, "measure", run, "--write-csv", tmp_path / "table.csv")
     assert status == 0
     assert "VICE" in out
     measured = json.loads((run / "measures.json").read_text())
@@ -91,7 +82,7 @@ def test_the_five_steps_by_hand(digits, tmp_path, capsys):
     assert {"vice.png", "vice.pdf", "reliability_paper.png", "threshold_curve.pdf", "cases.png"} <= names
     # The original's table, read back, gives the published numbers again.
     again = ["measure", tmp_path / "table.csv", "--classes", 10, "--json", tmp_path / "c.json"]
-    assert vice(*again, capsys=capsys)[0] == 0
+    assert vice(capsys, *again)[0] == 0
     from_csv = json.loads((tmp_path / "c.json").read_text())
     for name in ("vice", "ece_ml", "ml_accuracy", "ji", "kl", "js"):
         assert from_csv["paper"][name] == pytest.approx(measured["paper"][name], abs=1e-6)
@@ -99,8 +90,8 @@ def test_the_five_steps_by_hand(digits, tmp_path, capsys):
 
 
 def test_maps_as_npz(digits, tmp_path, capsys):
-    assert vice(*small_run(digits, tmp_path), capsys=capsys)[0] == 0
-    status, _, _ = vice("explain", tmp_path / "demo", "--maps", tmp_path / "m", "--protocol", "strict", capsys=capsys)
+    assert vice(capsys, *small_run(digits, tmp_path))[0] == 0
+    status, _, _ = vice(capsys, "explain", tmp_path / "demo", "--maps", tmp_path / "m", "--protocol", "strict")
     assert status == 0
     dataset = VocDataset(digits, "test")
     classes, maps = read_maps(tmp_path / "m" / f"{dataset.records[0].image_id}.npz")
@@ -108,7 +99,7 @@ def test_maps_as_npz(digits, tmp_path, capsys):
     assert maps[0].shape == dataset.image(0).shape[:2]
     assert min(m.min() for m in maps) >= 0
     assert max(m.max() for m in maps) <= 1
-    status, _, err = vice("explain", tmp_path / "demo", "--maps", tmp_path / "m", capsys=capsys)
+    status, _, err = vice(capsys, "explain", tmp_path / "demo", "--maps", tmp_path / "m")
     assert (status, "holds others" in err) == (2, True)
 
 
@@ -120,16 +111,19 @@ def test_controls_come_by_default_and_explanations_later(digits, weights, table,
     assert list(made.values()).count("control") == 5
     command = ["assess", "--model", "test_resnet", "--weights", weights, "--data", digits, "--split", "test"]
     command += ["--view-size", 64, "--protocol", "strict", "--out", tmp_path]
-    assert vice(*command, "--controls", "none", capsys=capsys)[0] == 0
+    assert vice(capsys, *command, "--controls", "none")[0] == 0
     assert list(manifest(tmp_path)["explanations"]) == ["strict:cam"]
-    status, out, _ = vice(*command, "--controls", "cheap", "--also", "mirror", capsys=capsys)
+    assert vice(capsys, *command, "--also", "mirror")[0] == 0
+    assert list(manifest(tmp_path)["explanations"]) == ["strict:cam", "strict:mirror"]
+    status, out, _ = vice(capsys, *command, "--controls", "cheap")
     assert status == 0
     assert "12 images assessed" in out
-    added = ["random", "center", "foreground", "shuffled", "mirror"]
+    assert vice(capsys, *command, "--also", "scale0.75")[0] == 0
+    added = ["mirror", "random", "center", "foreground", "shuffled", "scale0.75"]
     assert manifest(tmp_path)["added"] == [f"strict:{name}" for name in added]
-    status, _, told = vice(*command, "--also", "miror", capsys=capsys)
+    status, _, told = vice(capsys, *command, "--also", "miror")
     assert (status, "Did you mean `mirror`" in told) == (2, True)
-    status, _, told = vice(*command, "--targets", "exclusive", capsys=capsys)
+    status, _, told = vice(capsys, *command, "--targets", "exclusive")
     assert (status, "one label an image" in told) == (2, True)
 
 
@@ -148,7 +142,7 @@ def test_measure_of_a_table_imports_no_torch(table, tmp_path):
 
 
 def test_help_names_every_step(capsys):
-    status, out, _ = vice("--help", capsys=capsys)
+    status, out, _ = vice(capsys, "--help")
     assert status == 0
     for command in ("demo", "data", "train", "explain", "evaluate", "assess", "measure"):
         assert command in out
@@ -206,7 +200,7 @@ def mistakes(digits, weights, table, tmp_path):
 def test_every_mistake_is_one_sentence_and_status_2(digits, weights, table, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # what `make demo` left in the checkout is none of the test's business
     for name, (command, word) in mistakes(digits, weights, table, tmp_path).items():
-        status, _, err = vice(*command, capsys=capsys)
+        status, _, err = vice(capsys, *command)
         assert status == 2, (name, err)
         assert word in err, (name, err)
         assert "Traceback" not in err, name
@@ -215,7 +209,35 @@ def test_every_mistake_is_one_sentence_and_status_2(digits, weights, table, tmp_
 
 
 def test_the_written_table_is_the_originals(table, tmp_path, capsys):
-    assert vice("measure", table, "--no-figures", "--write-csv", tmp_path / "t.csv", capsys=capsys)[0] == 0
+    assert vice(capsys, "measure", table, "--no-figures", "--write-csv", tmp_path / "t.csv")[0] == 0
     header = (tmp_path / "t.csv").read_text().splitlines()[0]
     assert header == "name_image,loss,confidence,entropy,label,prediction,miou,miou_exist"
     assert len(read_table(tmp_path / "t.csv")) == 12
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "said"),
+    [
+        ("explain", ["--method", "gradcma"], "Did you mean `gradcam`?"),
+        ("explain", ["--choice", "miror=true"], "Did you mean `mirror`?"),
+        ("explain", ["--layer", "a", "--choice", "layers=b,c"], "A layer is named once"),
+        ("assess", ["--choice", "view=wrap"], "`view` must be one of warp"),
+        ("assess", ["--method", "saliency", "--choice", "eigen_smooth=true"], "Use one of cam"),
+        ("assess", ["--method", "rollout", "--choice", "layers=b,c"], "whose map is of one layer"),
+        ("assess", ["--also", "scorecma"], "Did you mean `scorecam`?"),
+        ("assess", ["--also", "random"], "is a control"),
+        ("assess", ["--also", "mirror", "--protocol", "paper"], "`strict` is not assessed"),
+        ("assess", ["--faithfulness", "roads"], "Did you mean `road`?"),
+        ("assess", ["--device", "cuba"], "The device 'cuba' must be there"),
+        ("assess", ["--also", "scorecma", "--processes", 2], "Did you mean `scorecam`?"),
+    ],
+)
+def test_a_wrong_name_is_told_before_a_model_is_built(digits, tmp_path, capsys, command, options, said):
+    """Its weights are missing, which would be told otherwise."""
+    if command == "explain":
+        (tmp_path / "config.yaml").touch()
+        subject = [tmp_path, "--maps", tmp_path / "maps"]
+    else:
+        subject = ["--model", "test_resnet", "--weights", tmp_path / "none.pth", "--data", digits]
+    status, _, err = vice(capsys, command, *subject, *options)
+    assert (status, said in err) == (2, True), err

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 
+from command import vice
 from simulated import simulated
-from torchvice.cli.app import main
+from torchvice.config import dump_settings, load_settings
 from torchvice.samples import Samples
 
 OTHERS = {
@@ -20,18 +23,6 @@ OTHERS = {
     "strict:gradcam": {"role": "method", "dependence": 0.9},
     "strict:mirror": {"role": "retest", "dependence": 1.0},
 }
-
-
-def vice(capsys: Any, *arguments: Any) -> tuple[int, str, str]:
-    """Run the command in this process: exit status, standard output, standard error."""
-    with mock.patch.object(sys, "argv", ["vice", *map(str, arguments)]):
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-    told = capsys.readouterr()
-    return status, told.out, told.err
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +177,52 @@ def test_a_full_disk_is_one_sentence(tables: Path, capsys: Any, monkeypatch: pyt
     status, _, err = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 0)
     assert (status, "Traceback" in err) == (2, False)
     assert "must have room" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--fail-under", "vise=0.3"], "Did you mean `strict.vice`?"),
+        (["--fail-under", "strct.vice=0.3"], "Did you mean `strict.vice`?"),
+        (["--quality", "soft_iuo"], "Did you mean `soft_iou`?"),
+    ],
+)
+def test_a_wrong_name_is_told_before_anything_is_measured(
+    tables: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    import torchvice.measures.protocols as protocols
+
+    monkeypatch.setattr(protocols, "true_pairs", lambda *_: pytest.fail("it was measured"))
+    status, _, err = vice(capsys, "measure", tables / "strong", "--no-figures", *options)
+    assert (status, said in err) == (2, True), err
+
+
+def test_another_split_leaves_the_files_of_the_runs_own_alone(tables: Path, capsys: Any, tmp_path: Path) -> None:
+    run = tmp_path / "r50"
+    run.mkdir()
+    (run / "config.yaml").write_text(dump_settings(load_settings("demo", ["data.eval_split=val"])))
+    for split, table in (("val", "strong"), ("test", "weak")):
+        shutil.copytree(tables / table, run / "assess" / split)
+        (run / "assess" / split / "measures.json").unlink(missing_ok=True)
+    status, _, _ = vice(capsys, "measure", run, "--no-figures", "--replicates", 0)
+    assert status == 0
+    own = (run / "measures.json").read_bytes()
+    status, out, _ = vice(capsys, "measure", run, "--split", "test.txt", "--replicates", 0)
+    assert (status, f"Written: {run / 'assess/test/measures.json'}, {run / 'assess/test/figures'}" in out) == (0, True)
+    assert (run / "measures.json").read_bytes() == own != (run / "assess/test/measures.json").read_bytes()
+    assert any((run / "assess/test/figures").glob("*.png"))
+    assert not (run / "figures").exists()
+    shutil.rmtree(run / "assess/val")  # the only table is still of another split
+    assert vice(capsys, "measure", run, "--no-figures", "--replicates", 0)[0] == 0
+    assert (run / "measures.json").read_bytes() == own
+
+
+def test_a_folder_whose_name_is_no_utf8(tables: Path, tmp_path: Path) -> None:
+    """Its name is said byte by byte, so that it can be copied, and written into figures as far as it can be read."""
+    folder = tmp_path / os.fsdecode(b"r\xff")
+    shutil.copytree(tables / "weak", folder)
+    command = [sys.executable, "-m", "torchvice.cli", "measure", str(folder), "--replicates", "0"]
+    ended = subprocess.run(command, capture_output=True, check=False)
+    assert (ended.returncode, b"Traceback" in ended.stderr) == (0, False), ended.stderr
+    assert os.fsencode(folder / "figures") in ended.stdout
+    assert list((folder / "figures").glob("*.png"))

@@ -1,53 +1,38 @@
 """`vice weights`: the report of a file, its conversion, and a sentence for every mistake."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from torchvice.cli.app import main
+from command import vice
 from torchvice.models.build import build_model
 
 
-def vice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[int, str, str]:
-    """Run the command in this process: exit status, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["vice", *map(str, words)])
-    try:
-        main()
-        status = 0
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    told = capsys.readouterr()
-    return status, told.out, told.err
-
-
-def test_inspect_and_convert(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inspect_and_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     encoder = {n: v for n, v in build_model("resnet18", 1).state_dict().items() if not n.startswith("fc.")}
     twin = {f"module.encoder_k.{n}": v for n, v in encoder.items()}
     tensors = {f"module.encoder_q.{n}": v for n, v in encoder.items()} | twin
     torch.save({"state_dict": tensors, "args": argparse.Namespace(lr=0.03)}, tmp_path / "m.pth.tar")
-    status, _, err = vice(capsys, monkeypatch, "weights", "inspect", tmp_path / "m.pth.tar")
+    status, _, err = vice(capsys, "weights", "inspect", tmp_path / "m.pth.tar")
     assert (status, len(err.splitlines())) == (2, 2)
     assert "argparse.Namespace" in err
     assert "vice weights convert" in err
-    status, out, _ = vice(capsys, monkeypatch, "weights", "convert", tmp_path / "m.pth.tar", tmp_path / "m.safetensors")
+    status, out, _ = vice(capsys, "weights", "convert", tmp_path / "m.pth.tar", tmp_path / "m.safetensors")
     assert status == 0
     assert out.endswith(f"m.safetensors: {len(encoder)} tensors of moco_v2, {len(twin)} left.\n")
-    status, out, _ = vice(capsys, monkeypatch, "weights", "inspect", tmp_path / "m.safetensors")
+    status, out, _ = vice(capsys, "weights", "inspect", tmp_path / "m.safetensors")
     assert status == 0
     assert "moco_v2 (MoCo v2, the query encoder)" in out
     assert "matched: 100.0% of the parameters of resnet18" in out
     assert "new:     fc (2)" in out
     words = ("weights", "inspect", tmp_path / "m.safetensors", "--model", "resnet50")
-    status, out, _ = vice(capsys, monkeypatch, *words)
+    status, out, _ = vice(capsys, *words)
     assert status == 0
     assert "of the parameters of resnet50" in out
     assert "100.0%" not in out
     for wrong in (("--model", "resnet5O"), ("--scheme", "moko")):
-        status, _, err = vice(capsys, monkeypatch, "weights", "inspect", tmp_path / "m.safetensors", *wrong)
+        status, _, err = vice(capsys, "weights", "inspect", tmp_path / "m.safetensors", *wrong)
         assert status == 2
         assert "Did you mean" in err

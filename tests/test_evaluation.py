@@ -230,6 +230,8 @@ def test_a_wrong_file_is_named(what: str, words: str, tmp_path: Path) -> None:
         ({"num_classes": 255}, "1 to 254"),
         ({"workers": 0}, "at least 1"),
         ({"thresholds": [0.2, 0.1]}, "rise"),
+        ({"thresholds": 7}, r"must be in \[0, 1\], where maps lie, but is 7"),
+        ({"thresholds": [-0.1, 0.1]}, r"but is -0\.1"),
         ({"ji_threshold": 0.105}, r"one of the 60 thresholds"),
     ],
 )
@@ -244,3 +246,25 @@ def test_an_empty_list_file(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("\n")
     with pytest.raises(ViceError, match="empty"):
         evaluate(tmp_path / "val.txt", tmp_path, tmp_path)
+
+
+def test_the_ends_of_the_range_are_thresholds(tmp_path: Path) -> None:
+    names = small_set(tmp_path, 2)
+    assert evaluate(names, tmp_path / "npy", tmp_path / "masks", thresholds=[0, 1]).thresholds.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("beside", ["VOC2012", "."])
+def test_classes_are_those_that_the_data_names(beside: str, tmp_path: Path) -> None:
+    """classes.txt lies in the VOC2012 folder or beside it; without one there are VOC's twenty."""
+    base = tmp_path / "VOC2012"
+    names = small_set(base, 3)
+    (base / "JPEGImages").mkdir()
+    found = evaluate(names, base / "npy", base / "masks")
+    assert (found.class_iou.shape[1], found.classes[0], len(found.classes)) == (21, "aeroplane", 20)
+    given = [f"thing {c}" for c in range(23)]
+    (tmp_path / beside / "classes.txt").write_text("\n".join(given))
+    found = evaluate(names, base / "npy", base / "masks")
+    assert (found.class_iou.shape[1], list(found.classes)) == (24, given)
+    assert found.to_json()["classes"] == given
+    one = evaluate(names, base / "npy", base / "masks", num_classes=20)
+    assert (one.class_iou.shape[1], one.classes, "classes" in one.to_json()) == (21, (), False)

@@ -404,6 +404,9 @@ def test_an_id_that_comes_twice_is_told_at_the_start(model, tmp_path):
     data.records[2] = data.records[0]
     with pytest.raises(ViceError, match="an id of its own, but the dataset has `000` more than once"):
         assess(coarse(), data, tmp_path)
+    data.records[2] = type("Record", (), {"image_id": "a\udcff"})
+    with pytest.raises(ViceError, match="must be UTF-8"):
+        assess(coarse(), data, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

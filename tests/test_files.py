@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import pickle
@@ -275,3 +276,27 @@ def test_every_truncation_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(ViceError, match=r"cut\.npy"):
             read_npy_dict(cut)
     assert read_npy_dict(tmp_path / "whole.npy")[3].tolist() == [0, 1, 2, 3]
+
+
+def test_a_folder_that_may_only_be_read_is_told_by_the_file_that_was_wanted(tmp_path: Path) -> None:
+    def refused(path: Path) -> None:  # as open() has it; root, who may run this, can write anywhere
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with pytest.raises(PermissionError) as told, atomic(tmp_path / "measures.json") as part:
+        refused(part)
+    assert told.value.filename == str(tmp_path / "measures.json")
+    with pytest.raises(PermissionError) as told, atomic(tmp_path / "measures.json"):
+        refused(tmp_path / "another")
+    assert told.value.filename == str(tmp_path / "another")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"), atomic(tmp_path / "file" / "a.json"):
+        pass
+
+
+def test_half_a_character_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ViceError, match=r"must be UTF-8, but 'a.udcff.jpg' is not") as told:
+        write_text(tmp_path / "list.txt", "b.jpg\n" + os.fsdecode(b"a\xff.jpg"))
+    assert "Rename" in told.value.way_out
+    assert not list(tmp_path.iterdir())
+    path = write_json(tmp_path / os.fsdecode(b"a\xff.json"), {"id": os.fsdecode(b"a\xff")})
+    assert read_json(path) == {"id": os.fsdecode(b"a\xff")}  # JSON has escapes for it

@@ -238,3 +238,13 @@ def test_to_pandas_is_a_row_an_image_and_view() -> None:
     assert frame["targets"].tolist() == [np.flatnonzero(row).tolist() for row in TABLE.images.targets]
     assert np.stack(frame["logits"]).tolist() == TABLE.images.logits.tolist()
     assert {"image_id", "view", "loss", "confidence", "accuracy", "ji", "has_mask"} <= set(frame.columns)
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    """A folder may be called anything; an id goes into Parquet, which takes UTF-8 alone."""
+    folder = tmp_path / os.fsdecode(b"r\xff")
+    TABLE.save(folder)
+    same(Samples.load(folder), TABLE)
+    odd = replace(TABLE.images, image_id=np.array([os.fsdecode(b"a\xff")] * len(TABLE.images), dtype=object))
+    with pytest.raises(ViceError, match="must be UTF-8"):
+        replace(TABLE, images=odd).save(tmp_path / "table")

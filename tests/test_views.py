@@ -79,3 +79,16 @@ def test_the_predicted_label_of_exclusive_targets_is_the_likeliest():
         for _, seen in view.look(images, np.zeros((4, 3), int)):
             expected = [int(seen.logits.argmax())] if exclusive else np.flatnonzero(seen.logits > 0).tolist()
             assert seen.classes == expected
+
+
+def test_what_is_looked_at_and_how_is_one_line():
+    model = timm.create_model("test_resnet", num_classes=3)
+    explainer = Explainer(model, "gradcam", layers=["layer3", "layer4"], eigen_smooth=True, class_map=[[0], [1, 2]])
+    said = "'gradcam', ResNet, layer 'layer3'+'layer4', eigen_smooth, scaled='minmax', grid='finest'"
+    assert repr(explainer) == f"Explainer({said}, 2 classes of its outputs)"
+    pixels = {"mean": [0.5] * 3, "std": [0.5] * 3, "device": torch.device("cpu")}
+    view = strict_view(Explainer(model), 64, 2, Choices(mirror=True, labels="predicted"), **pixels)
+    said = "strict:cam, logits on warp64, maps on warp64, labels='predicted', mirror=True"
+    assert repr(view) == f"View({said}, Explainer('cam', ResNet, layer 'global_pool'))"
+    said = "paper:cam, logits on crop64, maps on whole, mirror=True, combine='sum', normalisation='paper'"
+    assert repr(paper_view(Explainer(model), 64, 2, **pixels)).startswith(f"View({said}, ")

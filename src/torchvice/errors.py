@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ViceError", "as_array", "nearest", "plain", "same_length"]
+__all__ = ["ViceError", "as_array", "nearest", "not_utf8", "plain", "same_length"]
 
 
 class ViceError(ValueError):
@@ -46,6 +46,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean `{close[0]}`?"
     return f"Known: {', '.join(known)}."
+
+
+def not_utf8(error: UnicodeEncodeError) -> ViceError:
+    """What to say of a text that cannot be written: the name of a file, as a rule, one byte of which is no UTF-8.
+
+    Example:
+        >>> try:
+        ...     "a\\udcff.jpg".encode()
+        ... except UnicodeEncodeError as error:
+        ...     print(not_utf8(error))
+        What is written must be UTF-8, but 'a\\udcff.jpg' is not.
+            Rename the file or folder that is called so.
+    """
+    line = next(line for line in error.object.splitlines() if any("\ud800" <= letter <= "\udfff" for letter in line))
+    said = f"What is written must be UTF-8, but {line[:200]!a} is not."
+    return ViceError(said, "Rename the file or folder that is called so.")
 
 
 def plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from torchvice.data.layout import VOC_CLASSES, Layout
 from torchvice.data.voc import VOID, read_list, read_mask
 from torchvice.errors import ViceError, nearest
 from torchvice.interop import read_maps
@@ -45,6 +46,7 @@ class Evaluation:
         image_ji: (N,) JI score of each image, or None where it was not asked for.
         nan_images: images with NaN in a map; such pixels bear that class at every threshold.
         void_images: images whose mask is void everywhere, so that they add nothing.
+        classes: (C,) names, where the data were asked for them.
     """
 
     images: int
@@ -58,9 +60,10 @@ class Evaluation:
     image_ji: np.ndarray | None
     nan_images: int
     void_images: int
+    classes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain numbers and lists, null in place of NaN; `image_ji` maps ids to scores, if there."""
+        """The fields as plain numbers and lists, null for NaN; `image_ji` {id: score} and `classes`, if there."""
         content: dict[str, Any] = {
             "schema": SCHEMA,
             "protocol": self.protocol,
@@ -70,6 +73,8 @@ class Evaluation:
         }
         for name in ("thresholds", "mean_iou", "class_iou", "best_threshold", "best_mean_iou"):
             content[name] = _plain(getattr(self, name))
+        if self.classes:
+            content["classes"] = list(self.classes)
         if self.image_ji is not None:
             content["image_ji"] = dict(zip(self.image_ids, _plain(self.image_ji), strict=True))
         return content
@@ -111,7 +116,7 @@ def evaluate(
     ground_truth: str | os.PathLike[str],
     *,
     kind: str = "npy",
-    num_classes: int = 20,
+    num_classes: int | None = None,
     thresholds: Any = PAPER_THRESHOLDS,
     protocol: str = "paper",
     ji_threshold: float | None = None,
@@ -128,8 +133,9 @@ def evaluate(
         predictions: folder of ID.npy ({class: (H, W) map}), ID.npz (`keys`, `maps`), or ID.png (labels).
         ground_truth: folder of ID.png, masks: 0 background, c + 1 class c, 255 void.
         kind: `npy`, `npz` or `png`.
-        num_classes: C, without background, at most 254.
-        thresholds: (T,) rising numbers, or one number; label maps have none.
+        num_classes: C, without background, at most 254; None: as many as dataset.yaml or classes.txt beside the
+            folder of masks name, else VOC's twenty.
+        thresholds: (T,) rising numbers in [0, 1], where maps lie, or one number; label maps have none.
         protocol: `paper` or `strict`, see `torchvice.metrics.iou.curve_from_counts`.
         ji_threshold: one of the thresholds at which every image gets a JI score. With a single threshold, and with
             label maps, the scores are always there.
@@ -141,6 +147,8 @@ def evaluate(
             size than its mask, a class or label that does not exist; the file is named.
     """
     ids = _known_ids(image_ids)
+    classes = _class_names(ground_truth) if num_classes is None else ()
+    num_classes = len(classes) if num_classes is None else num_classes
     job = _job(predictions, ground_truth, kind, num_classes, thresholds, ji_threshold)
     _all_there(ids, job)
     counter, ji, nan_images, void_images = CurveCounter(num_classes, job.thresholds), [], 0, 0
@@ -166,7 +174,14 @@ def evaluate(
         image_ji=scores,
         nan_images=nan_images,
         void_images=void_images,
+        classes=classes,
     )
+
+
+def _class_names(ground_truth: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The classes of the dataset that a folder of masks belongs to, as `VocDataset` reads them."""
+    home = Path(ground_truth).absolute().parent
+    return Layout(home).classes if home.is_dir() else VOC_CLASSES
 
 
 def _known_ids(image_ids: Sequence[str] | str | os.PathLike[str]) -> list[str]:
@@ -196,6 +211,11 @@ def _job(
     if kind == "png":
         return _Job(Path(predictions), Path(ground_truth), kind, num_classes, np.array([np.nan]), 0)
     cuts = as_thresholds([thresholds] if np.ndim(thresholds) == 0 else thresholds)
+    beyond = cuts[(cuts < 0) | (cuts > 1)]
+    if len(beyond):
+        raise ViceError(
+            f"A threshold must be in [0, 1], where maps lie, but is {beyond[0]:g}.", "Scale other maps to [0, 1] first."
+        )
     place = 0 if len(cuts) == 1 else None
     if ji_threshold is not None:
         place = int(np.argmin(np.abs(cuts - ji_threshold)))

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from numpy.lib import format as npy_format
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, not_utf8
 
 __all__ = [
     "atomic",
@@ -36,7 +36,10 @@ __all__ = [
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path`, put in its place by a rename when the block ends without an error."""
+    """A temporary path beside `path`, put in its place by a rename when the block ends without an error.
+
+    An OSError of the temporary file, such as a folder that may only be read, names `path`.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: savers such as numpy's and matplotlib's choose the format by it.
@@ -44,6 +47,10 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, target)
+    except OSError as error:
+        if error.filename is not None and os.fspath(error.filename) == str(part):
+            error.filename = str(target)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -68,9 +75,16 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, whole or not at all.
+
+    Raises:
+        ViceError: half a character in it, which the name of a file can bring along.
+    """
     with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
+        try:
+            part.write_text(text, encoding="utf-8")
+        except UnicodeEncodeError as error:
+            raise not_utf8(error) from None
     return Path(path)
 
 

@@ -35,7 +35,7 @@ def write_report(
 
     Args:
         paths: one, or several to compare.
-        out: the file; with `folder` the folder. None: report.html, or report/, in the RUN, and beside a CSV; for
+        out: the file; with `folder` the folder. None: report.html, or report/, where `Measured.home` is; for
             several comparison.html, or comparison/, in the working directory.
         split: of the RUNs.
         pictures: whether images and masks may be shown; else not a pixel of the data is on the page.
@@ -95,7 +95,7 @@ def _different_names(found: Sequence[Measured]) -> list[str]:
     """The runs' names; equal ones are told apart by the folder above, or by their place."""
     names = [one.title for one in found]
     if len(set(names)) < len(names):
-        names = [f"{one.home.absolute().parent.name}/{one.title}" for one in found]
+        names = [f"{one.path.absolute().parent.name}/{one.title}" for one in found]
     return names if len(set(names)) == len(names) else [f"{at + 1}: {name}" for at, name in enumerate(names)]
 
 

@@ -25,7 +25,16 @@ from torchvice.explain.memory import halving
 from torchvice.models.build import preprocessing
 from torchvice.models.families import input_size
 
-__all__ = ["Seen", "View", "is_convolutional", "paper_view", "strict_view", "views_of"]
+__all__ = [
+    "Seen",
+    "View",
+    "check_layers",
+    "is_convolutional",
+    "paper_view",
+    "place_named",
+    "strict_view",
+    "views_of",
+]
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,12 @@ class View:
             "eigen_smooth": explainer.eigen_smooth,
             "flipped": flipped,
         }
+
+    def __repr__(self) -> str:
+        chosen = [f"{name}={value!r}" for name, value in self.choices.differing().items() if name != "view"]
+        chosen += ["flipped"] if self.flipped else []
+        said = [self.explanation, f"logits on {self.name}", f"maps on {self.settings['view']}", *chosen]
+        return f"View({', '.join(said)}, {self.explainer!r})"
 
     def variant(
         self, explanation: str, explainer: Explainer | None = None, flipped: bool = False, **choices: Any
@@ -335,9 +350,9 @@ def views_of(
         ViceError: a device that is not there; or as `Explainer`, `strict_view` and `paper_view`.
     """
     chosen = choices or Choices()
-    if layer is not None and chosen.layers:
-        raise ViceError("A layer is named once, but both `layer` and the choice `layers` are given.")
-    place = _placed(model, device)
+    check_layers(layer, chosen)
+    place = place_named(device)
+    model.to(place)
     common: dict[str, Any] = {"class_map": class_map, "eigen_smooth": chosen.eigen_smooth, "progress": passes}
     explainer = Explainer(model, method, layer=layer, **common)
     several = explainer
@@ -363,13 +378,23 @@ def views_of(
     return views
 
 
-def _placed(model: nn.Module, device: str) -> torch.device:
-    """Move the model; "auto" is CUDA where there is one, else the CPU."""
+def check_layers(layer: str | None, choices: Choices | None) -> None:
+    """Raise a ViceError where layers are named twice, as `layer` and among the choices."""
+    if layer is not None and choices is not None and choices.layers:
+        raise ViceError("A layer is named once, but both `layer` and the choice `layers` are given.")
+
+
+def place_named(device: str) -> torch.device:
+    """The device of that name; "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        ViceError: it is not there.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         place = torch.device(device)
-        model.to(place)
+        torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ViceError(f"The device {device!r} must be there, but is not: {reason}.", "Take --device cpu.") from None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Measured",
     "assess_subject",
+    "check_names",
     "compare_paths",
     "draw_all",
     "draw_cases",
@@ -36,6 +37,36 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
+
+
+def check_names(
+    method: str,
+    layer: str | None,
+    choices: Sequence[str],
+    device: str,
+    protocols: Sequence[str],
+    controls: bool | Sequence[str] | None = None,
+    also: Sequence[str] = (),
+    faithfulness: Sequence[str] = (),
+) -> None:
+    """Tell what can be told of the arguments of `assess_subject` and `explain_subject` before a model is built.
+
+    Raises:
+        ViceError: see `torchvice.assessment.check_asked`.
+    """
+    from torchvice.assessment.asked import check_asked
+    from torchvice.explain import Choices, FaithfulnessChoices
+
+    check_asked(
+        protocols,
+        method=method,
+        layer=layer,
+        choices=Choices.parse(choices),
+        controls=controls or False,
+        also=also,
+        faithful=FaithfulnessChoices.parse(faithfulness) if faithfulness else None,
+        device=device,
+    )
 
 
 def _how(subject: Subject, method: str, layer: str | None, choices: Sequence[str], device: str) -> dict[str, Any]:
@@ -76,7 +107,8 @@ def assess_subject(
     """Steps 2 to 4 in one pass, see `torchvice.assess`.
 
     `choices` are texts, see `torchvice.explain.Choices.parse`, and so is `faithfulness`, see
-    `torchvice.explain.FaithfulnessChoices.parse`; `controls` None: all, where `strict` is assessed.
+    `torchvice.explain.FaithfulnessChoices.parse`; `controls` None: those that the table has, where it is begun already;
+    all of a new one, where `strict` is assessed. (`torchvice.assess` has none unless they are asked for.)
 
     Raises:
         ViceError: see `torchvice.assess`; before it begins, files of the dataset that cannot be used, see
@@ -88,8 +120,7 @@ def assess_subject(
 
     check_files(subject.dataset)
     if controls is None:
-        controls = "strict" in protocols
-
+        controls = _controls_of(subject.out) if "strict" in protocols else False
     return assess(
         subject.model,
         subject.dataset,
@@ -106,6 +137,18 @@ def assess_subject(
         passes=passes,
         **_how(subject, method, layer, choices, device),
     )
+
+
+def _controls_of(folder: Path) -> bool | list[str]:
+    """The controls of the table that lies in a folder, finished or not; all where there is none."""
+    from torchvice.samples import ShardFolder
+
+    table = ShardFolder(folder)
+    if not table.manifest_path.is_file() or not table.shards():
+        return True
+    manifest = table.manifest()
+    known = manifest["explanations"] | manifest["adding"]
+    return [name.partition(":")[2] for name, settings in known.items() if settings["role"] == "control"]
 
 
 def explain_subject(
@@ -141,12 +184,17 @@ def explain_subject(
 
 @dataclass(frozen=True)
 class Measured:
-    """What `vice measure` found: `measures`; the table or CSV; a `title`; the folder where results belong."""
+    """What `vice measure` found: `measures`; the table or CSV; a `title`; the folder where results belong.
+
+    `home` is the RUN for the split that it measures, so that measures.json in it is always of that one; the table's own
+    folder, assess/SPLIT, for any other split; of a CSV its path without the ending. `path` is what was measured.
+    """
 
     measures: Measures
     samples: Samples | None
     title: str
     home: Path
+    path: Path
     csv: Any = None
 
 
@@ -174,6 +222,7 @@ def measure_path(
     """
     from torchvice.interop import read_table
     from torchvice.measures import measure, measure_table
+    from torchvice.samples import Samples
 
     path = Path(path)
     if path.is_file():
@@ -181,11 +230,30 @@ def measure_path(
             way_out = "Name a RUN or a table's folder."
             raise ViceError(f"A file that is measured must be a .csv table, but is {path}.", way_out)
         table = read_table(path)
-        return Measured(measure_table(table, num_classes), None, path.stem, path.with_suffix(""), table)
-    samples = load_samples(path, split)
+        return Measured(
+            measure_table(table, num_classes), None, _readable(path.stem), path.with_suffix(""), path, table
+        )
+    table_folder = _table_folder(path, split)
+    samples = Samples.load(table_folder)
     fitted_on = None if calibrate_on is None else _other_samples(path, calibrate_on)
     measures = measure(samples, quality=quality, replicates=replicates, seed=seed, calibrate_on=fitted_on)
-    return Measured(measures, samples, path.name, path)
+    return Measured(measures, samples, _readable(path.name), _home(path, table_folder), path)
+
+
+def _readable(name: str) -> str:
+    """A file's name for titles, with a question mark for what is no UTF-8: no font has half a character."""
+    return name.encode(errors="replace").decode()
+
+
+def _home(path: Path, table: Path) -> Path:
+    """Where results belong: in what was named, but those of another split than a RUN measures beside their table."""
+    from torchvice.runs import Run
+
+    try:
+        measured = Run(path).assess_dir()
+    except ViceError:  # a table's folder, or settings that cannot be read, which are not asked for
+        return path
+    return path if table.name == measured.name else table
 
 
 def load_samples(path: str | os.PathLike[str], split: str | None = None) -> Samples:
@@ -196,10 +264,14 @@ def load_samples(path: str | os.PathLike[str], split: str | None = None) -> Samp
     """
     from torchvice.samples import Samples
 
-    path = Path(path)
+    return Samples.load(_table_folder(Path(path), split))
+
+
+def _table_folder(path: Path, split: str | None) -> Path:
+    """The folder of the table at a path: itself, or one of a RUN."""
     if not path.is_dir():
         raise ViceError(f"A RUN, a table's folder or a CSV is measured, but there is nothing at {path}.")
-    return Samples.load(path if (path / "manifest.json").is_file() else _assessed(path, split))
+    return path if (path / "manifest.json").is_file() else _assessed(path, split)
 
 
 def _other_samples(path: Path, named: str | os.PathLike[str]) -> Samples:
@@ -215,8 +287,10 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
     A name without a section is one of `strict`.
 
     Raises:
-        ViceError: a text of another form; when checked, a name that is no measure.
+        ViceError: a text of another form, or a name that is no measure; when checked, one that the table does not hold.
     """
+    from torchvice.measures.sheet import check_path
+
     limits = []
     for text in texts:
         name, equals, value = text.partition("=")
@@ -226,6 +300,7 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
             equals = ""
         if not equals or not name or np.isnan(limits[-1][1]):
             raise ViceError(f"--fail-under must be MEASURE=VALUE, but is {text!r}.", "Such as --fail-under vice=0.3.")
+        check_path(limits[-1][0])
 
     def missed(measures: Measures) -> list[str]:
         found = [(path, measures.value(path), limit) for path, limit in limits]

@@ -152,6 +152,14 @@ def test_what_is_left_out_is_counted() -> None:
         "strict: images with neither label nor prediction (left out of ML-accuracy and F1)": len(empty),
     }
     assert FOUND.excluded == {reason: count for reason, count in expected.items() if count}
+    whole = {
+        apart: sum(z > 0 for s in SCENES for z in s.logits["strict"]),
+        "images without a mask (left out of VICE, JI and mIoU)": 12,
+        "strict: true labels without a pixel in the mask (left out)": sum(len(s.true()) for s in MASKED),
+        "strict: images with neither label nor prediction (left out of ML-accuracy and F1)": 12,
+    }
+    assert FOUND.out_of == {reason: whole[reason] for reason in FOUND.excluded}
+    assert FOUND.shares()["images without a mask (left out of VICE, JI and mIoU)"] == "2 of 12"
     assert FOUND.images == 12
 
 
@@ -166,6 +174,23 @@ def test_maps_that_say_nothing_are_counted_and_kept() -> None:
     assert found.excluded["paper: maps that are zero (kept, see docs)"] == label
     assert found.excluded["strict: maps that are zero (kept, see docs)"] == label
     assert found.strict["ji"] < FOUND.strict["ji"]  # its objects are missed
+    made = sum(len(s.true()) for s in MASKED)
+    assert found.shares()["strict: maps that are zero (kept, see docs)"] == f"{label} of {made}"
+    assert "maps" not in found.notes
+
+
+def test_a_warning_where_most_maps_are_zero() -> None:
+    def silent(scene: Scene) -> Scene:
+        return altered(
+            scene, maps={"paper": scene.maps["paper"], "strict": dict.fromkeys(scene.true(), ((0.0,) * 4,) * 3)}
+        )
+
+    found = measure(table_of([silent(scene) for scene in SCENES]))
+    made = sum(len(s.true()) for s in MASKED)
+    assert found.notes["maps"].startswith(
+        f"More than half of the maps are zero everywhere: {made} of {made} under strict."
+    )
+    assert found.to_json()["out_of"]["strict: maps that are zero (kept, see docs)"] == made
 
 
 def test_the_order_of_the_table_says_nothing() -> None:

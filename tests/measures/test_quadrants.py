@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from torchvice.errors import ViceError
-from torchvice.measures import QUADRANTS, Pairs, quadrants_of
+from torchvice.measures import QUADRANTS, QUALITIES, Pairs, quadrants_of
 
 
 def pairs_of(probability: list[float], quality: list[float]) -> Pairs:
@@ -58,3 +58,18 @@ def test_no_pair_is_no_error_and_a_wrong_cutoff_is() -> None:
         quadrants_of(pairs_of([0.5], [0.5]), iou=0)
     with pytest.raises(ViceError, match="A quadrant must be one of"):
         quadrants_of(pairs_of([0.5], [0.5])).strongest("sideways")
+
+
+def test_a_quality_around_chance_has_its_own_cutoff_and_ends() -> None:
+    found = quadrants_of(pairs_of([0.9, 0.9, 0.1, 0.99], [0.2, -0.5, 0.0, 1.4]), iou=0, ends=(-1, 1))
+    assert found.name.tolist() == ["both_good", "right_elsewhere", "wrong_there", "both_good"]
+    assert found.strength == pytest.approx([0.2, 0.5, 0, 0.98])  # the last by its probability: beyond the end is 1
+    with pytest.raises(ViceError, match="`iou` must be above -1 and below 1"):
+        quadrants_of(pairs_of([0.5], [0.5]), iou=1, ends=(-1, 1))
+
+
+def test_every_quality_has_a_cutoff_within_its_ends() -> None:
+    assert QUALITIES["ji"].cutoff == QUALITIES["box_iou"].cutoff == 0.3
+    assert QUALITIES["pointing"].cutoff == 0.5
+    assert (QUALITIES["deletion"].cutoff, QUALITIES["deletion"].ends) == (0, (-1, 1))
+    assert all(quality.ends[0] < quality.cutoff < quality.ends[1] for quality in QUALITIES.values())

@@ -232,6 +232,14 @@ def test_vice_is_read_with_its_interval(value: float, low: float | None, high: f
     assert words in said(sentences_of(measures, None))
 
 
+def test_maps_that_are_mostly_zero_are_spoken_of_at_the_head_and_counted_below() -> None:
+    dead = {protocol: dict.fromkeys(range(3), ((0.0,) * 4,) * 3) for protocol in ("paper", "strict")}
+    silent = [dataclasses.replace(scene, maps=dead) for scene in scenes(12)]
+    measures = measure(table_of(silent))
+    assert "More than half of the maps are zero everywhere" in said(sentences_of(measures, None))
+    assert "zero everywhere" not in said(sentences_of(measure(table_of(scenes(12))), None))
+
+
 def test_controls_and_classes_are_spoken_of_only_when_there_are_some() -> None:
     whole = measure(table_of(scenes(12)))
     bare = dataclasses.replace(whole, controls={}, classes=[])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchvice.assessment.asked import CHEAP, CONTROLS, check_names, scale_of
 from torchvice.assessment.faithful import with_faithfulness
 from torchvice.assessment.reading import Read
 from torchvice.assessment.region import Region
 from torchvice.assessment.rows import Alone, Rows
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CHEAP", "CONTROLS", "Extra", "extras_of", "fill"]
 
-# Made of the headline's pass; the last one takes a pass of its own.
-CHEAP = ("random", "center", "foreground", "shuffled")
-CONTROLS = (*CHEAP, "random_weights")
 SEED = 0
 
 
@@ -67,10 +64,9 @@ def extras_of(
     Raises:
         ViceError: an unknown name, or a method that does not fit the network.
     """
+    check_names(controls, also)
     names = list(CONTROLS) if controls is True else [] if controls is False else list(controls)
     for name in names:
-        if name not in CONTROLS:
-            raise ViceError(f"A control must be one of {', '.join(CONTROLS)}, but is {name!r}.")
         if f"strict:{name}" == headline.explanation:
             raise ViceError(f"`strict:{name}` is the headline, and cannot be a control too.", "Take --controls none.")
     found = [_control(headline, name) for name in dict.fromkeys(names)]
@@ -109,21 +105,14 @@ def _control(headline: View, name: str) -> Extra:
 def _further(headline: View, name: str) -> Extra:
     from torchvice.explain import METHODS
 
-    scale = re.fullmatch(r"scale(\d+(?:\.\d+)?|\.\d+)", name)
+    factor = scale_of(name)
     if name == "mirror":
         return _passing(headline.variant("strict:mirror", flipped=True), "retest")
-    if scale and float(scale[1]) > 0:
-        factor = float(scale[1])
+    if factor is not None:
         scales = tuple(factor * size for size in headline.choices.scales)
         return _passing(headline.variant(f"strict:scale{factor:g}", scales=scales), "retest")
     if name == "predicted":
         return _passing(headline.variant("strict:predicted", labels="predicted"), "labels")
-    if name in CONTROLS:
-        raise ViceError(f"{name!r} is a control, and counted as one.", "Ask for it by `controls` (--controls all).")
-    if name not in METHODS:
-        known = [*(method for method in METHODS if method not in CONTROLS), "mirror", "scale0.75", "predicted"]
-        expected = "`also` must name a method, mirror, scaleFACTOR or predicted"
-        raise ViceError(f"{expected}, but is {name!r}.", nearest(name, known))
     smooth = headline.choices.eigen_smooth and METHODS[name].sums_channels
     explainer = _explainer(headline, name, headline.explainer.model, smooth)
     return _passing(headline.variant(f"strict:{name}", explainer, eigen_smooth=smooth), "method")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from torchvice.assessment.region import Region, region_of
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, not_utf8
 
 __all__ = ["Dataset", "Partners", "Read", "check_dataset", "kind_of_targets", "read_ahead"]
 
@@ -41,7 +41,8 @@ def check_dataset(dataset: Dataset) -> None:
     """Refuse a dataset that cannot be assessed.
 
     Raises:
-        ViceError: there is no image, or two of one id, whose rows nobody could tell apart.
+        ViceError: there is no image, or two of one id, whose rows nobody could tell apart, or an id that no table can
+            hold, because a byte of its file's name is no UTF-8.
     """
     if not len(dataset.records):
         raise ViceError("An assessment needs images, but the dataset is empty.")
@@ -52,6 +53,10 @@ def check_dataset(dataset: Dataset) -> None:
                 f"Every image must have an id of its own, but the dataset has `{record.image_id}` more than once.",
                 "Take the second one off the list.",
             )
+        try:
+            record.image_id.encode()
+        except UnicodeEncodeError as error:
+            raise not_utf8(error) from None
         seen.add(record.image_id)
 
 

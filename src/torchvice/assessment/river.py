@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from torchvice.assessment.asked import check_asked
 from torchvice.assessment.extras import Extra, extras_of, fill
 from torchvice.assessment.faithful import faithful_maps, filled
 from torchvice.assessment.headline import headlines, keys
@@ -16,7 +17,6 @@ from torchvice.assessment.ledger import Ledger, manifest_of
 from torchvice.assessment.parts import WHOLE, Part
 from torchvice.assessment.reading import Dataset, Partners, Read, check_dataset, kind_of_targets, read_ahead
 from torchvice.assessment.rows import Rows
-from torchvice.errors import ViceError
 from torchvice.samples import Samples, ShardFolder
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def assess(
         choices: how `strict` makes its maps, see `torchvice.explain.Choices`; others than the default are a labelled
             sensitivity. `paper` is as published.
         controls: True for all, or names: "random", "center", "foreground", "shuffled", "random_weights", of the view
-            of `strict`, see docs/definitions.md.
+            of `strict`, see docs/definitions.md. None unless asked for; the command `vice assess` asks for all.
         also: further explanations of that view: names of methods; "mirror" and "scaleFACTOR" (the headline's method on
             the mirror image, or on one of FACTOR the size); "predicted" (the maps of the predicted labels).
         faithfulness: "insertion", "deletion" and "road" of the maps of `strict` and of the methods in `also`, see
@@ -104,8 +104,9 @@ def assess(
 
     check_dataset(dataset)
     device = part.device(device)
-    if not protocols or set(protocols) - {"paper", "strict"}:
-        raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
+    faithful = _faithful(faithfulness)
+    how_asked: dict[str, Any] = {"method": method, "layer": layer, "choices": choices, "device": device}
+    check_asked(protocols, controls=controls, also=also, faithful=faithful, **how_asked)
     kind = kind_of_targets(dataset, targets)
     how: dict[str, Any] = {
         "view_size": view_size,
@@ -117,18 +118,8 @@ def assess(
         "passes": passes,
     }
     order = [name for name in ("paper", "strict") if name in protocols]
-    views = views_of(
-        model, order, method=method, layer=layer, class_map=class_map, choices=choices, device=device, **how
-    )
-    faithful = _faithful(faithfulness)
-    if "strict" in views:
-        extras = extras_of(views["strict"], controls, also, faithful)
-    elif controls or also or faithful:
-        raise ViceError(
-            "Controls, further explanations and faithfulness are of strict's view, but `strict` is not assessed."
-        )
-    else:
-        extras = []
+    views = views_of(model, order, class_map=class_map, **how_asked, **how)
+    extras = extras_of(views["strict"], controls, also, faithful) if "strict" in views else []
     asked = manifest_of(dataset, views, extras, kind, made_by or {}, faithful)
     ledger = Ledger.open(ShardFolder(out), asked)
     river = _River(dataset, views, extras, ledger, workers, faithful, part)

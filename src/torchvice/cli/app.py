@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
 import typer
 
 from torchvice.cli import data, export, numbers, report, steps, study, weights
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, not_utf8
 
 __all__ = ["app", "main"]
 
@@ -57,10 +58,16 @@ def main() -> None:
     # Waiting threads sleep instead of spinning, unless the user says otherwise: on cores that others use too, an
     # assessment took 250 s of CPU time instead of 20. torch, which reads this when it is loaded, comes later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):  # names of files are said as they are, also where they are no UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     try:
         app()
     except ViceError as error:
         print(f"vice: {error}", file=sys.stderr)
+        sys.exit(2)
+    except UnicodeEncodeError as error:
+        print(f"vice: {not_utf8(error)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # a full disk, a folder that may not be written to
         if error.filename is None:

@@ -49,9 +49,15 @@ def evaluate(
     kind: PredictionType = typer.Option(
         ..., "--type", help="npy: the original's dictionaries; npz: keys and maps; png: label maps."
     ),
-    threshold: float | None = typer.Option(None, "--threshold", help="One background threshold."),
+    threshold: float | None = typer.Option(None, "--threshold", help="One background threshold, in [0, 1]."),
     curve: bool = typer.Option(False, "--curve", help="The 60 thresholds 0.00 to 0.59, in the same single pass."),
-    classes: int = typer.Option(20, "--classes", min=1, help="Object classes, without background."),
+    classes: int | None = typer.Option(
+        None,
+        "--classes",
+        min=1,
+        help="Object classes, without background; else those of classes.txt or dataset.yaml beside the masks' folder, "
+        "else VOC's 20.",
+    ),
     protocol: OneProtocol = typer.Option(
         OneProtocol.paper, "--protocol", help="paper: a class that never occurs counts 0; strict: it is left out."
     ),
@@ -94,9 +100,14 @@ def _print_curve(content: dict[str, Any], protocol: str) -> None:
         for t, mean in list(zip(thresholds, means, strict=True))[::5]:
             say(f"     {t:.2f}  {number(nan if mean is None else mean)}")
     classes = range(1, len(content["class_iou"][0]))
-    never = sum(all(row[c] in (0, None) for row in content["class_iou"]) for c in classes)
+    never = [c for c in classes if all(row[c] in (0, None) for row in content["class_iou"])]
     if never:
-        say(f"{never} of {len(classes)} classes have an IoU of 0 throughout; if the data have fewer, say --classes.")
+        names = content.get("classes", [])
+        more = ": " + ", ".join(names[c - 1] for c in never) if names else ""
+        say(
+            f"{len(never)} of {len(classes)} classes have an IoU of 0 throughout{more}; if the data have fewer, say "
+            "--classes."
+        )
     best, at = content["best_mean_iou"], content["best_threshold"]
     where = "" if at is None else f" at threshold {at:.2f}"
     say(f"{content['images']} images, {protocol}: mIoU {number(nan if best is None else best)}{where}.")
@@ -119,7 +130,9 @@ def measure(
     ),
     json: Path | None = JSON,
     write_csv: Path | None = typer.Option(None, "--write-csv", help="Write the original's table of samples."),
-    figures: Path | None = typer.Option(None, "--figures", help="Folder of the diagrams; else figures/ in the RUN."),
+    figures: Path | None = typer.Option(
+        None, "--figures", help="Folder of the diagrams; else figures/ in the RUN (of another split, beside its table)."
+    ),
     no_figures: bool = typer.Option(False, "--no-figures", help="Numbers only."),
     title: str | None = typer.Option(None, "--title", help="Above the diagrams; else the run's name."),
     classes: int = typer.Option(20, "--classes", min=1, help="Object classes of a CSV, which does not say."),

@@ -112,8 +112,9 @@ def explain(
     """Step 2 as files: the maps of every image's true classes, for who wants them."""
     from torchvice.runs import Run
     from torchvice.subjects import run_subject
-    from torchvice.workflow import explain_subject
+    from torchvice.workflow import check_names, explain_subject
 
+    check_names(method, layer, choice, device, (protocol.value,))
     subject = run_subject(Run(run), split, checkpoint)
     with progress_bar("maps") as progress:
         count = explain_subject(
@@ -153,7 +154,7 @@ def assess(
         None,
         "--controls",
         help="Beside strict's maps: cheap (random, center, foreground, shuffled), all (random_weights too), none. "
-        "Default: all.",
+        "Default: all; of a table that is begun already, those that it has.",
     ),
     also: list[str] = typer.Option(
         [],
@@ -184,8 +185,13 @@ def assess(
     """Steps 2 to 4 in one pass: logits, maps and their overlap with the masks, as a table. A killed run goes on."""
     import dataclasses
 
-    from torchvice.workflow import assess_subject
+    from torchvice.workflow import assess_subject, check_names
 
+    protocols = ("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,)
+    asked: dict[str, Any] = {"method": method, "layer": layer, "choices": choice, "device": device}
+    asked |= {"protocols": protocols, "controls": _controls(controls), "also": also}
+    asked["faithfulness"] = [text.strip() for text in faithfulness.split(",") if text.strip()]
+    check_names(**asked)
     part = _part(processes, shard)
     subject = _subject(run, model, weights, data, class_map, out, split, checkpoint)
     chosen: dict[str, Any] = {"view_size": view_size, "crop": crop, "batch_size": batch_size, "out": out}
@@ -198,19 +204,12 @@ def assess(
     with progress_bar("views") as progress:
         assess_subject(
             subject,
-            protocols=("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,),
-            method=method,
-            layer=layer,
-            choices=choice,
-            device=device,
             workers=workers,
-            controls=_controls(controls),
-            also=also,
-            faithfulness=[text.strip() for text in faithfulness.split(",") if text.strip()],
             targets=None if targets is None else targets.value,
             part=part,
             progress=progress,
             passes=progress.passes,
+            **asked,
         )
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
 

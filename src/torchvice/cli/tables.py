@@ -56,11 +56,11 @@ def print_measures(measures: Measures, title: str) -> None:
     _print_controls(measures)
     _print_quadrants(measures)
     _print_scaling(measures)
-    for path in ("table", "controls", "paper.vice"):
+    for path in ("table", "maps", "controls", "paper.vice"):
         if path in measures.notes:
             say(f"  {path}: {measures.notes[path]}" if "." in path else f"  {measures.notes[path]}")
-    for reason, count in measures.excluded.items():
-        say(f"  {count} {reason}")
+    for reason, share in measures.shares().items():
+        say(f"  {share} {reason}")
     by_reason: dict[str, list[str]] = {}
     for path, reason in measures.undefined.items():
         by_reason.setdefault(reason, []).append(path)
@@ -111,7 +111,11 @@ def _print_quadrants(measures: Measures) -> None:
     cut = measures.quadrants["cutoffs"]
     counts = measures.quadrants["counts"]
     said = "; ".join(f"{counts[key]} {QUADRANTS[key]}" for key in QUADRANTS)
-    say(f"  labels (right: p above {cut['probability']:g}; at the object: quality {cut['iou']:g} or more): {said}")
+    undefined = measures.quadrants.get("undefined")
+    more = f"; {undefined} whose quality is undefined" if undefined else ""
+    chance = " (chance)" if cut["iou"] == 0 else ""
+    there = f"quality {cut['iou']:g}{chance} or more"
+    say(f"  labels (right: p above {cut['probability']:g}; at the object: {there}): {said}{more}")
 
 
 def _print_scaling(measures: Measures) -> None:

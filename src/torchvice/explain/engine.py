@@ -13,7 +13,7 @@ from torchvice.errors import ViceError
 from torchvice.explain.capture import as_written, evaluating
 from torchvice.explain.gradient import no_head
 from torchvice.explain.maps import map_status
-from torchvice.explain.methods import METHODS, method_named
+from torchvice.explain.methods import method_named
 from torchvice.explain.scene import Scene
 from torchvice.explain.several import Grid, Scaled, Several
 from torchvice.models.families import MapSite, linear_head, locate, module_at
@@ -76,6 +76,8 @@ class Explainer:
         >>> found = explainer(torch.zeros(1, 3, 64, 64), [[0, 2]])
         >>> explainer.method, tuple(found.logits.shape), tuple(found.maps.shape)
         ('cam', (1, 3), (2, 2, 2))
+        >>> explainer
+        Explainer('cam', ResNet, layer 'global_pool')
     """
 
     def __init__(
@@ -115,20 +117,20 @@ class Explainer:
         self._method = method_named(method)
         if method == "cam" and self._head is None:
             raise no_head(model, self.site)
-        if eigen_smooth and not self._method.sums_channels:
-            summing = ", ".join(name for name, known in METHODS.items() if known.sums_channels)
-            raise ViceError(
-                f"`eigen_smooth` must go with a method that sums weighted channels, but {method!r} does not.",
-                f"Use one of {summing}; or leave eigen_smooth out.",
-            )
-        if len(sites) > 1 and not self._method.of_layer:
-            raise ViceError(
-                f"`layers` must go with a method whose map is of one layer, but {method!r} is not.",
-                "Use one of " + ", ".join(name for name, known in METHODS.items() if known.of_layer) + ".",
-            )
+        self._method.check(eigen_smooth, len(sites))
         self.class_map = None if class_map is None else [list(outputs) for outputs in class_map]
         self.seed, self.batch_size, self.progress = seed, batch_size, progress
         self.eigen_smooth = eigen_smooth
+
+    def __repr__(self) -> str:
+        layers = [self.site] if self.several is None else self.several.sites
+        said = [repr(self.method), type(self.model).__name__, f"layer {'+'.join(repr(site.layer) for site in layers)}"]
+        said += ["eigen_smooth"] if self.eigen_smooth else []
+        if self.several is not None:
+            said += ["aug_smooth"] if self.several.aug_smooth else []
+            said += [f"scaled={self.several.scaled!r}", f"grid={self.several.grid!r}"]
+        said += [] if self.class_map is None else [f"{len(self.class_map)} classes of its outputs"]
+        return f"Explainer({', '.join(said)})"
 
     @property
     def method(self) -> str:

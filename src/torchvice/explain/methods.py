@@ -58,6 +58,24 @@ class Method:
         """Whether several layers can be asked for."""
         return self.sums_channels if self.any_layer is None else self.any_layer
 
+    def check(self, eigen_smooth: bool = False, layers: int = 1) -> None:
+        """Whether the method can be asked so: with `eigen_smooth`, and of that many layers at once.
+
+        Raises:
+            ViceError: it sums no channels, or is of none that users may choose.
+        """
+        if eigen_smooth and not self.sums_channels:
+            summing = ", ".join(name for name, known in METHODS.items() if known.sums_channels)
+            raise ViceError(
+                f"`eigen_smooth` must go with a method that sums weighted channels, but {self.name!r} does not.",
+                f"Use one of {summing}; or leave eigen_smooth out.",
+            )
+        if layers > 1 and not self.of_layer:
+            raise ViceError(
+                f"`layers` must go with a method whose map is of one layer, but {self.name!r} is not.",
+                "Use one of " + ", ".join(name for name, known in METHODS.items() if known.of_layer) + ".",
+            )
+
 
 METHODS: dict[str, Method] = {}
 

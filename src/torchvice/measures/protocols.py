@@ -16,7 +16,7 @@ from torchvice.measures.others import put_other_explanations
 from torchvice.measures.outcomes import decided, strict_loss, strict_probabilities
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_of
-from torchvice.measures.qualities import QUALITIES, quality_of
+from torchvice.measures.qualities import QUALITIES, check_quality, quality_of
 from torchvice.measures.sheet import (
     PAPER,
     STRICT,
@@ -80,13 +80,14 @@ def measure(
     References:
         More than Accuracy: an Empirical Study of Consistency between Performance and Interpretability (2022).
     """
+    check_quality(quality)
     protocols = samples.manifest["protocols"]
     if not len(samples.images) or not protocols:
         raise ViceError("A measurement needs images, but the table has none.")
     if replicates < 0:
         raise ViceError(f"`replicates` must be 0 or more, but is {replicates}.")
     sheet, diagrams = Sheet(), DiagramParts()
-    excluded: dict[str, int] = {}
+    shares: dict[str, tuple[int, int]] = {}
     first = samples.of_view(protocols["paper" if "paper" in protocols else "strict"]["view"])
     inference = Inference(first.image_id.tolist(), replicates, seed)
     pairs = true_pairs(samples) if "strict" in protocols else None
@@ -96,7 +97,7 @@ def measure(
                 _measure_strict(samples, pairs, sheet, diagrams, inference)
             else:
                 _measure_paper(samples, sheet, diagrams, inference)
-            excluded |= _excluded(samples, protocol, pairs)
+            shares |= _excluded(samples, protocol, pairs)
         else:
             reason = f"The table was not assessed under `{protocol}`."
             sheet.leave_out(paths_of(protocol, PAPER if protocol == "paper" else STRICT), reason)
@@ -105,6 +106,7 @@ def measure(
     if samples.manifest.get("finished") is False:
         there, wanted = len(first), samples.manifest["dataset"].get("images", "?")
         sheet.notes["table"] = f"The assessment is not finished: these are {there} of {wanted} images."
+    _warn_of_zero_maps(sheet, shares)
     _classify(first, sheet)
     if pairs is not None:
         _put_trust(samples, pairs, sheet, quality, inference)
@@ -115,6 +117,8 @@ def measure(
         "targets": samples.manifest.get("targets", "multilabel"),
         "inference": {"replicates": replicates, "seed": seed, "level": LEVEL},
     }
+    sheet.parts["out_of"] = {reason: whole for reason, (_, whole) in shares.items()}
+    excluded = {reason: count for reason, (count, _) in shares.items()}
     return sheet.measures(len(first), excluded, source, diagrams.whole())
 
 
@@ -131,9 +135,11 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
 
 
 def _quadrants(subject: Subject) -> dict[str, Any]:
-    """Cut-offs, counts, and of each quadrant the pairs that belong there most strongly."""
-    pairs = replace(subject.pairs, quality=subject.quality)
-    found = quadrants_of(pairs)
+    """Cut-offs, counts, pairs without a quality, and of each quadrant the pairs that belong there most strongly."""
+    known = ~np.isnan(subject.quality)
+    pairs = replace(subject.pairs, quality=subject.quality).where(known)
+    asked = QUALITIES[subject.name]
+    found = quadrants_of(pairs, iou=asked.cutoff, ends=asked.ends)
     p = sigmoid(pairs.logit.astype(float))
     strongest = {
         quadrant: [
@@ -148,7 +154,7 @@ def _quadrants(subject: Subject) -> dict[str, Any]:
         ]
         for quadrant in QUADRANTS
     }
-    return {**found.to_json(), "strongest": strongest}
+    return {**found.to_json(), "undefined": int((~known).sum()), "strongest": strongest}
 
 
 def subject_of(samples: Samples, quality: str = "ji", pairs: Pairs | None = None) -> Subject:
@@ -173,23 +179,42 @@ def subject_of(samples: Samples, quality: str = "ji", pairs: Pairs | None = None
     )
 
 
-def _excluded(samples: Samples, protocol: str, pairs: Pairs | None) -> dict[str, int]:
-    """What did not enter the measures of a protocol, by reason; only what happened is listed."""
+def _excluded(samples: Samples, protocol: str, pairs: Pairs | None) -> dict[str, tuple[int, int]]:
+    """What did not enter the measures of a protocol: {reason: (count, of how many)}; only what happened is listed."""
     chosen = samples.manifest["protocols"][protocol]
     images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
-    found = {"images without a mask (left out of VICE, JI and mIoU)": int((~images.has_mask).sum())}
+    without_mask = int((~images.has_mask).sum())
+    found = {"images without a mask (left out of VICE, JI and mIoU)": (without_mask, len(images))}
+    maps = int((regions.status != "none").sum())
     for status in ("zero", "constant", "nan"):
-        found[f"{protocol}: maps that are {status} (kept, see docs)"] = int((regions.status == status).sum())
+        found[_reason(protocol, status)] = (int((regions.status == status).sum()), maps)
     if protocol == "strict" and pairs is not None:
-        found["strict: true labels without a pixel in the mask (left out)"] = pairs.without_pixels
+        labels = pairs.without_pixels + len(pairs)
+        found["strict: true labels without a pixel in the mask (left out)"] = (pairs.without_pixels, labels)
         said = decided(strict_probabilities(images.logits, samples.exclusive), samples.exclusive)
-        false = int((said & (images.targets == 0)).sum())
         found["strict: predicted labels that are not true (counted apart: no pair, their IoU is 0 by definition)"] = (
-            false
+            int((said & (images.targets == 0)).sum()),
+            int(said.sum()),
         )
         empty = (images.targets.sum(1) == 0) & ~said.any(1)
-        found["strict: images with neither label nor prediction (left out of ML-accuracy and F1)"] = int(empty.sum())
-    return {reason: count for reason, count in found.items() if count}
+        neither = "strict: images with neither label nor prediction (left out of ML-accuracy and F1)"
+        found[neither] = (int(empty.sum()), len(images))
+    return {reason: share for reason, share in found.items() if share[0]}
+
+
+def _reason(protocol: str, status: str) -> str:
+    return f"{protocol}: maps that are {status} (kept, see docs)"
+
+
+def _warn_of_zero_maps(sheet: Sheet, shares: dict[str, tuple[int, int]]) -> None:
+    """Say so beside the numbers where most maps say nothing."""
+    found = {protocol: shares.get(_reason(protocol, "zero"), (0, 0)) for protocol in ("paper", "strict")}
+    dead = [f"{count} of {maps} under {protocol}" for protocol, (count, maps) in found.items() if 2 * count > maps]
+    if dead:
+        sheet.notes["maps"] = (
+            f"More than half of the maps are zero everywhere: {' and '.join(dead)}. They find no object, whatever the "
+            "model sees; try another method or layer."
+        )
 
 
 def _measure_paper(samples: Samples, sheet: Sheet, diagrams: DiagramParts, inference: Inference) -> None:

@@ -29,8 +29,8 @@ class Quadrants:
     """Where each pair belongs.
 
     `name` (P,) a key of QUADRANTS; `strength` (P,) in [0, 1], how far inside: the smaller of the distances of
-    probability and quality from their cut-offs, each as a share of the way to its end (0 or 1); `probability` and
-    `iou`, the cut-offs.
+    probability and quality from their cut-offs, each as a share of the way to its end; `probability` and `iou`, the
+    cut-offs, `iou` of the quality, whichever it is.
     """
 
     name: np.ndarray
@@ -55,16 +55,23 @@ class Quadrants:
         return {"cutoffs": {"probability": self.probability, "iou": self.iou}, "counts": counts}
 
 
-def quadrants_of(pairs: Pairs, probability: float = PROBABILITY_CUTOFF, iou: float = IOU_CUTOFF) -> Quadrants:
+def quadrants_of(
+    pairs: Pairs,
+    probability: float = PROBABILITY_CUTOFF,
+    iou: float = IOU_CUTOFF,
+    ends: tuple[float, float] = (0.0, 1.0),
+) -> Quadrants:
     """Sort the true pairs into four quadrants by cut-offs that do not move with the data.
 
     Args:
         pairs: from `true_pairs`; a pair is right where its probability is above `probability`, and there where its
             quality is at least `iou`.
-        probability, iou: the cut-offs, above 0 and below 1.
+        probability: its cut-off, above 0 and below 1.
+        iou: the cut-off of the quality, within `ends`; each of QUALITIES has its own.
+        ends: the worst and the best quality; where one lies beyond, its strength is 1.
 
     Raises:
-        ViceError: a cut-off that is not between 0 and 1.
+        ViceError: a cut-off that is not within its ends.
 
     Example:
         >>> from torchvice.measures.pairs import Pairs
@@ -73,16 +80,19 @@ def quadrants_of(pairs: Pairs, probability: float = PROBABILITY_CUTOFF, iou: flo
         >>> quadrants_of(pairs).name.tolist()
         ['both_good', 'right_elsewhere']
     """
-    for name, value in (("probability", probability), ("iou", iou)):
-        if not 0 < value < 1:
-            raise ViceError(f"`{name}` must be above 0 and below 1, but is {value}.")
+    for name, value, (low, high) in (("probability", probability, (0.0, 1.0)), ("iou", iou, ends)):
+        if not low < value < high:
+            raise ViceError(f"`{name}` must be above {low:g} and below {high:g}, but is {value}.")
     p = sigmoid(pairs.logit.astype(float))
     right, there = p > probability, pairs.quality >= iou
     name = np.array(["both_bad", "wrong_there", "right_elsewhere", "both_good"], dtype=object)[2 * right + there]
-    strength = np.minimum(_margin(p, probability), _margin(pairs.quality, iou))
+    strength = np.minimum(_margin(p, probability, (0.0, 1.0)), _margin(pairs.quality, iou, ends))
     return Quadrants(name, strength, probability, iou)
 
 
-def _margin(values: np.ndarray, cutoff: float) -> np.ndarray:
-    """The distance from the cut-off as a share of the way to 0 or to 1."""
-    return np.where(values >= cutoff, (values - cutoff) / (1 - cutoff), (cutoff - values) / cutoff)
+def _margin(values: np.ndarray, cutoff: float, ends: tuple[float, float]) -> np.ndarray:
+    """The distance from the cut-off as a share of the way to the end on that side, at most 1."""
+    low, high = ends
+    return np.minimum(
+        np.where(values >= cutoff, (values - cutoff) / (high - cutoff), (cutoff - values) / (cutoff - low)), 1.0
+    )

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from torchvice.errors import ViceError, nearest
 from torchvice.measures.pairs import Pairs, held_out_index
+from torchvice.measures.quadrants import IOU_CUTOFF
 from torchvice.metrics.faithfulness import normalised_faithfulness
 from torchvice.samples import Regions
 
-__all__ = ["QUALITIES", "Quality", "quality_of"]
+__all__ = ["QUALITIES", "Quality", "check_quality", "quality_of"]
 
 
 @dataclass(frozen=True)
 class Quality:
-    """A quality of a pair's map: `meaning` in a few words, and `of`, from pairs to (P,) numbers, higher is better."""
+    """A quality of a pair's map: `meaning` in a few words, and `of`, from pairs to (P,) numbers, higher is better.
+
+    `cutoff`: from where on a map lies on its object, or, of faithfulness, betters chance; `ends`: worst and best.
+    """
 
     meaning: str
     of: Callable[[Pairs], np.ndarray]
+    cutoff: float = IOU_CUTOFF
+    ends: tuple[float, float] = (0.0, 1.0)
 
 
 def quality_of(pairs: Pairs, name: str) -> np.ndarray:
@@ -33,8 +40,7 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
     Raises:
         ViceError: an unknown name, pairs without their table's rows, or a quality that the table does not hold.
     """
-    if name not in QUALITIES:
-        raise ViceError(f"`quality` must be a known one, but is {name!r}.", nearest(name, QUALITIES))
+    check_quality(name)
     if name == "ji":
         return pairs.quality
     values = QUALITIES[name].of(pairs)
@@ -53,6 +59,12 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
             f"The table must hold `{name}` of its pairs, but has it for none of {len(pairs)}.", ways.get(name, "")
         )
     return values
+
+
+def check_quality(name: str) -> None:
+    """Raise a ViceError where no quality has that name."""
+    if name not in QUALITIES:
+        raise ViceError(f"`quality` must be a known one, but is {name!r}.", nearest(name, QUALITIES))
 
 
 def _regions(pairs: Pairs) -> Regions:
@@ -124,20 +136,30 @@ def _faithfulness(name: str, blank: str, sign: int) -> Callable[[Pairs], np.ndar
     return of
 
 
+# Cut-offs of shares, and of what has the level of chance at 0. As IoU's they are fixed: other images move no pair.
+HALF = 0.5
+CHANCE: dict[str, Any] = {"cutoff": 0.0, "ends": (-1.0, 1.0)}
+
 QUALITIES: dict[str, Quality] = {
     "ji": Quality("IoU at the held-out threshold", lambda pairs: pairs.quality),
-    "precision": Quality("share of what is looked at that is object (wrong place)", _precision),
-    "recall": Quality("share of the object that is looked at (coverage)", _recall),
+    "precision": Quality("share of what is looked at that is object (wrong place)", _precision, HALF),
+    "recall": Quality("share of the object that is looked at (coverage)", _recall, HALF),
     "soft_iou": Quality("IoU of the map itself, without a threshold", _soft_iou),
-    "pointing": Quality("whether the map's maximum lies on the object", lambda pairs: _regions(pairs).pointing),
-    "energy": Quality("share of the map's sum that lies on the object", _energy),
+    "pointing": Quality("whether the map's maximum lies on the object", lambda pairs: _regions(pairs).pointing, HALF),
+    "energy": Quality("share of the map's sum that lies on the object", _energy, HALF),
     "otsu": Quality("IoU at each map's own Otsu threshold", _otsu),
     "box_iou": Quality("best IoU of the map's boxes with the object's", _box_iou),
     "insertion": Quality(
-        "how fast the probability rises as pixels come in, against chance", _faithfulness("insertion", "p_canvas", 1)
+        "how fast the probability rises as pixels come in, against chance",
+        _faithfulness("insertion", "p_canvas", 1),
+        **CHANCE,
     ),
-    "deletion": Quality("how fast it falls as pixels go, against chance", _faithfulness("deletion", "p_blank", -1)),
+    "deletion": Quality(
+        "how fast it falls as pixels go, against chance", _faithfulness("deletion", "p_blank", -1), **CHANCE
+    ),
     "road": Quality(
-        "remove and debias, least less most relevant first, against chance", _faithfulness("road", "p_blank", 1)
+        "remove and debias, least less most relevant first, against chance",
+        _faithfulness("road", "p_blank", 1),
+        **CHANCE,
     ),
 }

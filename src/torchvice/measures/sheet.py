@@ -26,6 +26,7 @@ __all__ = [
     "Diagrams",
     "Measures",
     "Sheet",
+    "check_path",
     "paths_of",
     "put_consistency",
     "put_precision_recall",
@@ -38,11 +39,26 @@ PAPER = ["vice", "ece_ml", "ml_accuracy", "f1", "ji", "kl", "js"]
 STRICT = ["vice", "ece_ml", "ml_accuracy", "f1", "ji", "mean_average_precision"]
 CLASSIFICATION = ["mean_average_precision", "cp", "cr", "cf1", "op", "or", "of1"]
 LOCALISATION = ["best_threshold", "best_mean_iou", "strict_best_threshold", "strict_best_mean_iou"]
+# Sections whose names no table changes; those of the other two hang on what it holds.
+_FIXED = {"paper": PAPER, "strict": STRICT, "classification": CLASSIFICATION}
 
 
 def paths_of(section: str, names: list[str]) -> list[str]:
     """The paths of some names in a section."""
     return [f"{section}.{name}" for name in names]
+
+
+def check_path(path: str) -> None:
+    """Whether a path such as `strict.vice` can be a measure, as far as that is known before anything is measured.
+
+    Raises:
+        ViceError: no section of numbers, or no name of a section whose names are always the same.
+    """
+    section, _, name = path.partition(".")
+    if section not in NUMBERS or name not in _FIXED.get(section, [name]) or not name:
+        known = [known for part, names in _FIXED.items() for known in paths_of(part, names)]
+        known += [*paths_of("localisation", LOCALISATION), *(f"{part}.NAME" for part in NUMBERS if part not in _FIXED)]
+        raise ViceError(f"A measure must have a known path, but is {path!r}.", nearest(path, known))
 
 
 @dataclass(frozen=True)
@@ -64,14 +80,15 @@ class Diagrams:
 class Measures:
     """Every number of an assessment. Fractions at full precision; NaN where undefined, the reason in `undefined`.
 
-    `images` how many; `excluded` {reason: count}; `paper`, `strict`, `classification`, `localisation` {name: value};
-    `undefined` {path: reason}; `intervals` {path: {low, high, level, method}}; `source` what was measured; `diagrams`
-    what the figures draw.
+    `images` how many; `excluded` {reason: count}; `out_of` {the same reason: of how many}; `paper`, `strict`,
+    `classification`, `localisation` {name: value}; `undefined` {path: reason}; `intervals` {path: {low, high, level,
+    method}}; `source` what was measured; `diagrams` what the figures draw.
 
     What VICE is made of and how far it may be trusted, see docs/definitions.md: `quality` {name, vice, mean};
     `sensitivities` {name: value}; `tests` {path: {p, method}}; `strata`, `classes` and `folds`, lists of rows;
     `threshold_curve` {thresholds, pair_iou, vice}; `controls`, `methods` and `retests` {explanation: row}; `quadrants`
-    {cutoffs, counts, strongest}; `calibration` {name: value}; `notes` {path: what must be said beside the number}.
+    {cutoffs, counts, undefined, strongest}; `calibration` {name: value}; `notes` {path: what must be said beside the
+    number}.
     """
 
     images: int
@@ -97,6 +114,14 @@ class Measures:
     quadrants: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    out_of: dict[str, int] = field(default_factory=dict)
+
+    def shares(self) -> dict[str, str]:
+        """{reason: how many of how many} of what did not enter, or entered with a warning."""
+        return {
+            reason: f"{count} of {self.out_of[reason]}" if reason in self.out_of else str(count)
+            for reason, count in self.excluded.items()
+        }
 
     def value(self, path: str) -> float:
         """The measure at a path such as `strict.vice`; NaN where it is undefined.

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, nearest
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "Loaded",
     "Preprocessing",
     "build_model",
     "classifier_names",
@@ -49,15 +47,6 @@ class Preprocessing:
     interpolation: str
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What a weights file gave: `tensors` taken over; those named in `new_head` stayed as initialised."""
-
-    path: Path
-    tensors: int
-    new_head: tuple[str, ...] = ()
-
-
 def build_model(
     name: str,
     num_classes: int,
@@ -73,7 +62,7 @@ def build_model(
         num_classes: the outputs, one logit a class, at least 1.
         pretrained: start from timm's weights, from its cache or the network; the classifier is new.
         weights: a local file that must fit the network in every tensor; `pretrained` is then not asked for. For
-            a start from other classes, build without and use `load_weights(..., strict=False)`.
+            a start from other classes, build without and use `torchvice.models.pretraining.load_pretrained`.
         arguments: passed on to timm.create_model, for example {"drop_path_rate": 0.1}.
 
     Raises:
@@ -182,17 +171,16 @@ def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exce
     return ViceError(f"timm's {name} cannot be built: {reason}.")
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool = True) -> Loaded:
-    """Fill `model` from a local file, in place.
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> int:
+    """Fill `model` from a local file, in place; returns how many tensors were taken over.
 
     The prefixes that wrappers leave (`module.` of DataParallel, `model.` of Lightning, `_orig_mod.` of
-    torch.compile) are taken off. Counters of seen batches, which old files lack, may be missing.
+    torch.compile) are taken off. Every tensor must be there and fit; counters of seen batches, which old files lack,
+    may be missing.
 
     Args:
         model: the network; when an error is raised it is as it was.
         path: see `read_weights`.
-        strict: True: every tensor must be there and fit (a model to be looked at). False: a classifier that is
-            missing or of another size stays as initialised and is named in the result (a start for training).
 
     Raises:
         ViceError: see `read_weights`; missing, unexpected or ill-fitting tensors, their number and first names.
@@ -200,16 +188,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     own = model.state_dict()
     tensors = _without_prefixes(read_weights(path), set(own))
     heads = tuple(f"{name}." for name in classifier_names(model))
-    new_head: list[str] = []
-    for head in () if strict else heads:
-        names = [name for name in own if name.startswith(head)]
-        # All of a classifier or nothing: a weight without its bias would be neither old nor new.
-        if any(name not in tensors or own[name].shape != tensors[name].shape for name in names):
-            new_head += names
-            tensors = {name: value for name, value in tensors.items() if not name.startswith(head)}
-    _check_fit({n: v for n, v in own.items() if n not in new_head}, tensors, path, type(model).__name__, heads)
+    _check_fit(own, tensors, path, type(model).__name__, heads)
     model.load_state_dict(tensors, strict=False)
-    return Loaded(Path(path), len(tensors), tuple(new_head))
+    return len(tensors)
 
 
 def _check_fit(

@@ -41,7 +41,8 @@ def measures_html(measures: Any, rows: Sequence[tuple[str, str, str]]) -> str:
         f"<p><b>Measures</b> of {measures.images} images</p>",
         _table(["", "paper", "strict"], body),
         _controls(measures),
-        _sentences(f"{count} {reason}" for reason, count in measures.excluded.items()),
+        _sentences([measures.notes["maps"]] if "maps" in measures.notes else []),
+        _sentences(f"{share} {reason}" for reason, share in measures.shares().items()),
         _diagram(measures),
     ]
     return "<div>" + "".join(parts) + "</div>"

@@ -147,7 +147,7 @@ class _Page:
             "sentences": sentences_of(measures, model.cases),
             "numbers": number_rows(measures),
             "undefined": undefined_by_reason(measures.undefined),
-            "excluded": measures.excluded,
+            "excluded": measures.shares(),
             "notes": [note for path, note in measures.notes.items() if path.startswith("strict.")],
             "all_notes": {shown_path(path): note for path, note in measures.notes.items()},
             "tables": tables_of(measures),

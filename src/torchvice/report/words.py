@@ -211,12 +211,12 @@ def _first(measures: Measures, *paths: str) -> str | None:
 
 
 def sentences_of(measures: Measures, cases: Cases | None) -> list[Sentence]:
-    """Three to six sentences: how accurate, how calibrated, how consistent, controls, quadrants, classes.
+    """Three to seven sentences: how accurate, how calibrated, how consistent, zero maps, controls, quadrants, classes.
 
     A sentence whose numbers are undefined says so; one whose numbers were not asked for is left out.
     """
-    said = [_accuracy(measures), _calibration(measures), _consistency(measures), _controls(measures)]
-    said += [_quadrants(cases), _classes(measures)]
+    said = [_accuracy(measures), _calibration(measures), _consistency(measures), _zero_maps(measures)]
+    said += [_controls(measures), _quadrants(cases), _classes(measures)]
     return [sentence for sentence in said if sentence]
 
 
@@ -273,6 +273,12 @@ def _consistency(measures: Measures) -> Sentence:
         how = "covers" if abs(value) >= 0.5 else "tends to cover" if abs(value) >= 0.3 else "slightly tends to cover"
         reading = f"{surer}, the {well} its map {how} {what}"
     return ["VICE is ", *_with(measures, path), f": {reading} (1 is perfect consistency, 0 none)."]
+
+
+def _zero_maps(measures: Measures) -> Sentence:
+    """A caution where most of the maps say nothing at all."""
+    note = measures.notes.get("maps")
+    return [note] if note else []
 
 
 def _quadrants(cases: Cases | None) -> Sentence:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, nearest, not_utf8
 from torchvice.files import atomic, read_json, write_json
 from torchvice.samples.table import Images, Maps, Regions, Samples
 
@@ -143,9 +143,13 @@ class ShardFolder:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.table({name: _arrow(column) for name, column in columns.items()})
-        with atomic(self._path(part, number, explanation)) as path:
-            pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+        try:
+            table = pa.table({name: _arrow(column) for name, column in columns.items()})
+        except UnicodeEncodeError as error:
+            raise not_utf8(error) from None
+        # Opened here: pyarrow takes no folder whose name is not UTF-8, and says of others not which file it means.
+        with atomic(self._path(part, number, explanation)) as path, open(path, "wb") as file:
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
     def _read(
         self, part: str, number: int, columns: list[str] | None = None, explanation: str | None = None
@@ -200,7 +204,7 @@ class ShardFolder:
         path = self._path(part, number, explanation)
         try:
             # Without the checksums a flipped bit would be another number, and nobody would know.
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            with open(path, "rb") as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
                 yield file
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             counts = self._path("images" if explanation is None else "regions", number, explanation).name
