@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ViceError", "as_array", "nearest", "not_utf8", "plain", "same_length"]
+__all__ = ["ViceError", "as_array", "nearest", "not_utf8", "plain", "same_length", "told"]
 
 
 class ViceError(ValueError):
@@ -46,6 +47,33 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean `{close[0]}`?"
     return f"Known: {', '.join(known)}."
+
+
+def told(error: Exception) -> ViceError | None:
+    """An error that is nobody's bug as a sentence: a full disk, a file that cannot be used, a name that is no UTF-8.
+
+    Returns:
+        ViceError, which stays what it is; None for every other error.
+
+    Example:
+        >>> print(told(OSError(28, "No space left on device")))
+        The disk must have room for what is written, but is full.
+            Make room and run the same command again: what was finished is kept.
+        >>> told(ZeroDivisionError())
+    """
+    if isinstance(error, ViceError):
+        return error
+    if isinstance(error, UnicodeEncodeError):
+        return not_utf8(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return ViceError(f"{error.filename} cannot be used: {error.strerror}.")
+    # torch and pyarrow say so in errors of other kinds.
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        return ViceError(
+            "The disk must have room for what is written, but is full.",
+            "Make room and run the same command again: what was finished is kept.",
+        )
+    return None
 
 
 def not_utf8(error: UnicodeEncodeError) -> ViceError:

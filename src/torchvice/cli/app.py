@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
@@ -10,7 +9,7 @@ import sys
 import typer
 
 from torchvice.cli import data, export, numbers, report, steps, study, weights
-from torchvice.errors import ViceError, not_utf8
+from torchvice.errors import told
 
 __all__ = ["app", "main"]
 
@@ -63,18 +62,9 @@ def main() -> None:
             stream.reconfigure(errors="surrogateescape")
     try:
         app()
-    except ViceError as error:
-        print(f"vice: {error}", file=sys.stderr)
-        sys.exit(2)
-    except UnicodeEncodeError as error:
-        print(f"vice: {not_utf8(error)}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that may not be written to
-        if error.filename is None:
-            if error.errno != errno.ENOSPC and "No space left" not in str(error):
-                raise
-            print("vice: The disk must have room for what is written, but is full.", file=sys.stderr)
-            print("    Make room and run the same command again: what was finished is kept.", file=sys.stderr)
-            sys.exit(2)
-        print(f"vice: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
+    except Exception as error:
+        sentence = told(error)
+        if sentence is None:
+            raise
+        print(f"vice: {sentence}", file=sys.stderr)
         sys.exit(2)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.config import dump_settings, load_settings
-from torchvice.errors import ViceError
+from torchvice.errors import told
 from torchvice.files import read_json, write_json, write_text
 from torchvice.study.lock import locked
 from torchvice.study.plan import Asked, Planned
@@ -169,13 +169,13 @@ def main() -> None:
     try:
         run_job(folder)
     except Exception as error:  # whatever a run raises must not stop the others
-        told = isinstance(error, ViceError)
-        reason = " ".join(str(error).split()) if told else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        sentence = told(error)
+        reason = " ".join(str(sentence or f"{type(error).__name__}: {error}").split())
         write_json(folder / FAILED, {"reason": reason[:1000]})
-        if told:
-            print(f"vice: {error}", file=sys.stderr)
-            sys.exit(1)
-        raise
+        if sentence is None:
+            raise
+        print(f"vice: {sentence}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
