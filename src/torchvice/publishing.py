@@ -30,7 +30,8 @@ def check_paths(paths: Sequence[str | os.PathLike[str]], compare: bool) -> None:
     studies = [path for path in paths if is_study(path)]
     if studies and (compare or len(paths) > 1):
         raise ViceError(
-            f"{studies[0]} is a study, whose report compares its own runs and nothing else.", f"vice report {studies[0]}"
+            f"{studies[0]} is a study, whose report compares its own runs and nothing else.",
+            f"vice report {studies[0]}",
         )
     if compare != (len(paths) > 1):
         way_out = "Add --compare." if not compare else "Name two or more RUNs."
@@ -74,7 +75,9 @@ def write_report(
     check_paths(paths, len(paths) > 1)
     if is_study(paths[0]):
         _refuse_of_study(paths[0], split=split, folder=folder, cases=most_cases)
-        return write_study_page(Path(paths[0]) / "report.html" if out is None else out, read_study(paths[0]), title=title)
+        return write_study_page(
+            Path(paths[0]) / "report.html" if out is None else out, read_study(paths[0]), title=title
+        )
     found = [measure_path(path, split, replicates=replicates) for path in paths]
     names = _different_names(found)
     models = [
@@ -97,7 +100,9 @@ def _refuse_of_study(path: str | os.PathLike[str], **given: Any) -> None:
     """A study's page has no images, so that what chooses among them is a mistake."""
     name = next((name for name, value in given.items() if value not in (None, False)), None)
     if name is not None:
-        raise ViceError(f"The page of the study {path} shows no images, so that --{name} says nothing.", "Leave it out.")
+        raise ViceError(
+            f"The page of the study {path} shows no images, so that --{name} says nothing.", "Leave it out."
+        )
 
 
 def _place(found: Sequence[Measured], folder: bool) -> Path:

@@ -13,7 +13,9 @@ __all__ = ["report"]
 
 
 def report(
-    runs: list[Path] = typer.Argument(..., help="A RUN, a table's folder or a study's; with --compare two or more RUNs."),
+    runs: list[Path] = typer.Argument(
+        ..., help="A RUN, a table's folder or a study's; with --compare two or more RUNs."
+    ),
     compare: bool = typer.Option(False, "--compare", help="The same images side by side, models as columns."),
     out: Path | None = typer.Option(None, "--out", help="The file (with --folder, the folder); else in the RUN."),
     split: str | None = typer.Option(None, "--split", help="Of a RUN that was assessed on several."),

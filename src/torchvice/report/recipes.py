@@ -107,20 +107,20 @@ class StudyTable:
         """Of a recipe's runs that have a value.
 
         Example:
-            >>> rows = [{"run": "a", "net": "x", "seed": s, "status": "finished", "vice": v} for s, v in ((1, 1), (2, 3))]
+            >>> rows = [
+            ...     {"run": "a", "net": "x", "seed": 1, "status": "finished", "vice": 1.0},
+            ...     {"run": "b", "net": "x", "seed": 2, "status": "finished", "vice": 3.0},
+            ... ]
             >>> table = StudyTable("s", Path(), {"net": ("x",)}, rows)
             >>> table.mean(table.recipes()[0], "vice")
             Mean(value=2.0, sd=1.4142135623730951, n=2)
         """
-        values = [float(value) for place in recipe.rows if _finite(value := self.rows[place].get(column))]
+        found = (self.rows[place].get(column) for place in recipe.rows)
+        values = [float(value) for value in found if value is not None and math.isfinite(value)]
         if not values:
             return Mean(None, None, 0)
         spread = statistics.stdev(values) if len(values) > 1 else None
         return Mean(statistics.fmean(values), spread, len(values))
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _numeric(rows: Sequence[Row], name: str) -> bool:
@@ -182,13 +182,17 @@ def read_study(folder: str | os.PathLike[str]) -> StudyTable:
     folder = Path(folder)
     told = read_json(folder / DESCRIPTION, "The description of a study") if (folder / DESCRIPTION).is_file() else {}
     if not (folder / TABLE).is_file():
-        raise ViceError(f"The page of a study is made of its runs, but none has ended in {folder}.", "Wait for the first.")
+        raise ViceError(
+            f"The page of a study is made of its runs, but none has ended in {folder}.", "Wait for the first."
+        )
     rows = _read(folder / TABLE)
     names = list(rows[0]) if rows else []
     if names[:1] != ["run"] or "seed" not in names or "status" not in names:
         raise ViceError(f"A study's table must have a run, its levels, seed and status, but {folder / TABLE} has not.")
     axes = names[1 : names.index("seed")]
-    known = told.get("axes", {})
+    known, base = told.get("axes", {}), told.get("base", {})
+    if not isinstance(known, dict) or not isinstance(base, dict):
+        raise ViceError(f"`axes` and `base` of {folder / DESCRIPTION} must be objects, but one is not.")
     found = (folder / COMPARISONS).is_file()
     comparisons = _read(folder / COMPARISONS) if found else None
     lacking = [name for name in NEEDED if comparisons and name not in comparisons[0]]
@@ -200,7 +204,7 @@ def read_study(folder: str | os.PathLike[str]) -> StudyTable:
         axes={axis: _levels(axis, known.get(axis, ()), rows) for axis in axes},
         rows=rows,
         comparisons=comparisons,
-        base={axis: str(level) for axis, level in (told.get("base") or {}).items() if axis in axes},
+        base={axis: str(level) for axis, level in base.items() if axis in axes},
         one_at_a_time=told.get("one_at_a_time"),
         planned=told.get("planned"),
     )

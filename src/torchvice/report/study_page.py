@@ -23,6 +23,7 @@ from torchvice.report.study_words import (
     is_established,
     lower_is_better,
     sentences_of_study,
+    why_not_compared,
 )
 from torchvice.report.style import number
 
@@ -72,9 +73,8 @@ def _context(table: StudyTable, home: Path, title: str) -> dict[str, Any]:
         "axes": table.axes,
         "choices": choices,
         "effects": effects,
-        "compared": table.comparisons is not None,
+        "why_not": why_not_compared(table),
         "tables": [_recipe_table(table, recipes), _run_table(table, recipes, home)],
-        "failed": any(row["status"] == "failed" for row in table.rows),
         "css": _joined(STYLES),
         "scripts": _joined(SCRIPTS),
         "data": embedded(data),
@@ -97,7 +97,11 @@ class _Cell:
 
 def _recipe_table(table: StudyTable, recipes: Sequence[Recipe]) -> dict[str, Any]:
     measured = [name for name in table.measured if name != "images"]
-    heads = [("Recipe", "recipe", False), ("runs", "", True), *((column_name(n), column_term(n), True) for n in measured)]
+    heads = [
+        ("Recipe", "recipe", False),
+        ("runs", "", True),
+        *((column_name(n), column_term(n), True) for n in measured),
+    ]
     rows = []
     for recipe in recipes:
         done = sum(table.rows[at]["status"] == "finished" for at in recipe.rows)
@@ -123,8 +127,8 @@ def _mean_cell(mean: Mean, done: int) -> _Cell:
 
 
 def _number(value: float) -> str:
-    """Three decimals; of large numbers, such as seconds, none."""
-    return f"{value:.0f}" if abs(value) >= 100 else number(value)
+    """Three decimals; of numbers from 10 on, such as seconds, one."""
+    return f"{value:.1f}" if abs(value) >= 10 else number(value)
 
 
 def _run_table(table: StudyTable, recipes: Sequence[Recipe], home: Path) -> dict[str, Any]:

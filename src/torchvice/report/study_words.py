@@ -21,6 +21,7 @@ __all__ = [
     "listed",
     "lower_is_better",
     "sentences_of_study",
+    "why_not_compared",
 ]
 
 ALPHA = 0.05
@@ -202,10 +203,8 @@ def _range(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
 
 def _established(table: StudyTable) -> list[Sentence]:
     """The count by measure and the strongest differences, VICE before all others."""
-    if table.comparisons is None:
-        return [["Differences of levels are not in this folder: a study compares them when all its runs have ended."]]
     if not table.comparisons:
-        return [["Nothing is compared: no axis has two levels that are finished."]]
+        return [[why_not_compared(table)]]
     by_measure: dict[str, list[Row]] = {}
     for row in table.comparisons:
         by_measure.setdefault(row["measure"], []).append(row)
@@ -220,8 +219,15 @@ def _established(table: StudyTable) -> list[Sentence]:
         if measure != "vice"
     ]
     if rest:
-        said.append(["Of the other measures are ", Number("established", "established"), f": {listed(rest)}."])
+        said.append([Number("Established", "established"), f" of the other measures: {listed(rest)}."])
     return said
+
+
+def why_not_compared(table: StudyTable) -> str:
+    """Why a study has no differences of levels."""
+    if not any(len({row[axis] for row in table.finished}) > 1 for axis in table.axes):
+        return "Nothing is compared: no axis has two levels that are finished."
+    return "There are no differences in this folder: a study compares levels when all its runs have ended."
 
 
 def _of_vice(rows: Sequence[Row]) -> Sentence:
@@ -280,8 +286,8 @@ def _no_claim(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
         parts.append("No recipe has three finished seeds, and fewer support no claim about a recipe")
     elif few:
         names = listed([recipe.name for recipe in few], NAMED)
-        parts.append(f"{counted(len(few), 'recipe has', 'recipes have')} fewer than three finished seeds, which support "
-                     f"no claim: {names}")  # fmt: skip
+        who = counted(len(few), "recipe has", "recipes have")
+        parts.append(f"{who} fewer than three finished seeds, which support no claim: {names}")
     nothing = [row for row in table.comparisons or () if row["p_holm"] is None]
     if nothing:
         reasons: Mapping[str, None] = dict.fromkeys(row["reason"] for row in nothing if row["reason"])

@@ -8,14 +8,15 @@ function signed(value) {
   const text = said(Math.abs(value));
   return Number(text) === 0 ? text : `${value > 0 ? "+" : "−"}${text}`;
 }
-const pair = (row, named) => `${row.first} − ${row.second}${named ? `, ${row.others}` : ""}`;
+const pair = (row) => `${row.first} − ${row.second}`;
+const named = (row, combined) => (combined ? `${row.others}: ${pair(row)}` : pair(row));
 
-function differenceWords(row, named) {
-  if (row.difference === null) return [pair(row, named), `no claim${row.reason ? `: ${row.reason}` : ""}`];
+function differenceWords(row, combined) {
+  if (row.difference === null) return [named(row, combined), `no claim${row.reason ? `: ${row.reason}` : ""}`];
   const seeds = `${row.seeds_first} and ${row.seeds_second} seeds`;
   const interval = row.low === null ? "no interval" : `95 % interval ${signed(row.low)} to ${signed(row.high)}`;
   const p = row.p_holm === null ? `no claim${row.reason ? `: ${row.reason}` : ""}` : `p ${said(row.p_holm)} after Holm: ${row.sure ? "established" : "not established"}`;
-  return [pair(row, named), `${signed(row.difference)} (${interval})`, p, seeds];
+  return [named(row, combined), `${signed(row.difference)} (${interval})`, p, seeds];
 }
 
 // The text as far as it fits, with the whole of it one hover away.
@@ -27,29 +28,33 @@ function fitted(node, room) {
   }
 }
 
-function drawWhiskers(box, measure, rows, named) {
+function drawWhiskers(box, measure, rows, combined) {
   const ends = rows.flatMap((row) => [row.difference, row.low, row.high]).filter((value) => value !== null);
   if (!ends.length) { box.append(el("p", { class: "note" }, [...new Set(rows.map((row) => row.reason).filter(Boolean))].join(" ") || "No difference could be computed.")); return; }
-  const low = Math.min(0, ...ends), high = Math.max(0, ...ends), room = (high - low) * 0.05 || 0.01;
+  const low = Math.min(0, ...ends), high = Math.max(0, ...ends), room = Math.max((high - low) * 0.05, 1e-4);
   const holder = el("div", { class: "plot" });
   box.append(holder);
-  const height = rows.length * LINE + 46;
-  const chart = frame(holder, { height, left: 8, top: 4, x: { low: low - room, high: high + room, label: "difference, first − second" }, y: { low: 0, high: 1, ticks: [] },
+  const height = rows.length * LINE + 46, reach = high - low + 2 * room;
+  // Of one pair in many combinations the axis says the pair, and each line its combination.
+  const alone = combined && new Set(rows.map(pair)).size === 1, name = (row) => (alone ? row.others : named(row, combined));
+  const width = Math.max(holder.clientWidth, 240), side = (tick) => 10 + (tick - low + room) / reach * (width - 22), half = (tick) => short(tick).length * 3.5;
+  const ticks = ticksOf(low - room, high + room, 4).filter((tick) => side(tick) >= half(tick) && side(tick) + half(tick) <= width);
+  const chart = frame(holder, { height, left: 10, top: 4, x: { low: low - room, high: high + room, ticks, label: alone ? pair(rows[0]) : "difference, first − second" }, y: { low: 0, high: 1, ticks: [] },
     summary: `${measure.name}: ${plural(rows.length, "difference")} of levels with 95 % intervals, ${rows.filter((row) => row.sure).length} established. The numbers are in the table below; up and down walk along the pairs.` });
   const zero = chart.px(0);
   chart.drawing.append(svg("line", { x1: zero, x2: zero, y1: chart.top, y2: chart.foot, stroke: "var(--strong)", "stroke-width": 1.2 }));
-  const groups = rows.map((row, at) => whisker(chart, row, named, chart.top + at * LINE));
+  const groups = rows.map((row, at) => whisker(chart, row, name(row), chart.top + at * LINE));
   chart.drawing.setAttribute("class", "whiskers");
   chart.drawing.setAttribute("tabindex", "0");
-  listenWhiskers(chart, rows, named, groups);
+  listenWhiskers(chart, rows, combined, groups);
 }
 
-function whisker(chart, row, named, top) {
+function whisker(chart, row, words, top) {
   const group = svg("g", { class: "row" }), y = top + 24, halo = "paint-order:stroke;stroke:var(--ground);stroke-width:4px";
   group.append(svg("rect", { x: 0, y: top, width: chart.width, height: LINE }));
   chart.drawing.append(group);
   const value = chart.text(row.difference === null ? "no claim" : signed(row.difference), { x: chart.end, y: top + 13, "text-anchor": "end", class: row.difference === null ? "no" : "soft", style: halo });
-  const name = chart.text(pair(row, named), { x: chart.left, y: top + 13, style: halo });
+  const name = chart.text(words, { x: chart.left, y: top + 13, style: halo });
   if (row.difference !== null) {
     const x = chart.px(row.difference), ink = row.sure ? "var(--blue)" : "var(--grey)";
     if (row.low !== null && row.high !== null) group.append(svg("line", { x1: chart.px(row.low), x2: chart.px(row.high), y1: y, y2: y, stroke: ink, "stroke-width": row.sure ? 3 : 1.5 }));
@@ -61,11 +66,11 @@ function whisker(chart, row, named, top) {
   return group;
 }
 
-function listenWhiskers(chart, rows, named, groups) {
+function listenWhiskers(chart, rows, combined, groups) {
   const drawing = chart.drawing;
   let at = -1;
   const look = (next) => { groups[at]?.classList.remove("at"); at = next; groups[at]?.classList.add("at"); };
-  const tipAt = (x, y) => { const words = differenceWords(rows[at], named); showTip(x, y, ...words.map((line, i) => el("p", {}, i ? line : el("strong", {}, line)))); return words; };
+  const tipAt = (x, y) => { const words = differenceWords(rows[at], combined); showTip(x, y, ...words.map((line, i) => el("p", {}, i ? line : el("strong", {}, line)))); return words; };
   const leave = () => { look(-1); hideTip(); };
   const hover = (event) => {
     const box = drawing.getBoundingClientRect(), place = Math.floor(((event.clientY - box.top) * chart.width / box.width - chart.top) / LINE);

@@ -41,7 +41,8 @@ function markWords(mark, choice, panel) {
 }
 
 function span(values) {
-  const low = Math.min(...values), high = Math.max(...values), room = (high - low) * 0.09 || Math.max(Math.abs(high) * 0.05, 0.01);
+  const low = Math.min(...values), high = Math.max(...values);
+  const room = high - low > 1e-6 ? (high - low) * 0.09 : Math.max(Math.abs(high) * 0.05, 0.01);  // equal but for rounding: no scale
   return { low: low - room, high: high + room };
 }
 
@@ -131,8 +132,9 @@ function tipOfMark(chart, x, y) {
 function nearestMark(chart, x, y) {
   let best = -1, least = 14 ** 2;
   chart.marks.forEach((mark, i) => {
-    const away = (chart.px(mark.x) - x) ** 2 + (chart.py(mark.y) - y) ** 2;
-    if (away <= least) { least = away; best = i; }  // of two in one place the mean, which is drawn last
+    const before = mark.kind === "recipes" ? 3 ** 2 : 0;  // of two in one place the mean, which hides the run
+    const away = (chart.px(mark.x) - x) ** 2 + (chart.py(mark.y) - y) ** 2 - before;
+    if (away < least) { least = away; best = i; }
   });
   return best;
 }
