@@ -98,7 +98,7 @@ def write_report(
 
 def _refuse_of_study(path: str | os.PathLike[str], **given: Any) -> None:
     """A study's page has no images, so that what chooses among them is a mistake."""
-    name = next((name for name, value in given.items() if value not in (None, False)), None)
+    name = next((name for name, value in given.items() if value is not None and value is not False), None)
     if name is not None:
         raise ViceError(
             f"The page of the study {path} shows no images, so that --{name} says nothing.", "Leave it out."
