@@ -153,6 +153,14 @@ def test_without_a_description_the_axes_are_the_columns_before_the_seed(tmp_path
     assert [recipe.name for recipe in table.recipes()] == ["a", "b", "c", "d"]
 
 
+def test_an_axis_of_one_level_is_in_no_name(tmp_path: Path) -> None:
+    rows = [{"run": row["run"], "data": "x", **row} for row in rows_of()]
+    table = read_study(study_folder(tmp_path, rows))
+    assert list(table.axes) == ["data", "network"]
+    assert [recipe.name for recipe in table.recipes()] == ["a", "b", "c", "d"]
+    assert [recipe.name for recipe in read_study(study_folder(tmp_path, rows[:1])).recipes()] == ["x, a"]
+
+
 def test_around_a_base_recipes_are_named_by_what_they_change(tmp_path: Path) -> None:
     told = {**TOLD, "one_at_a_time": True, "base": {"network": "b"}}
     table = read_study(study_folder(tmp_path, rows_of(), **told))

@@ -90,13 +90,16 @@ class StudyTable:
         return frozenset(ends & set(self.columns))
 
     def recipes(self) -> list[Recipe]:
-        """The recipes of all runs, in the order of the table."""
+        """The recipes of all runs, in the order of the table; without a base named by the axes that have two levels."""
+        base = self.base if self.one_at_a_time else {}
+        varied = [axis for axis, levels in self.axes.items() if len(levels) > 1]
+        naming = list(self.axes) if base else varied or list(self.axes)
         found: dict[tuple[str, ...], list[int]] = {}
         for place, row in enumerate(self.rows):
             found.setdefault(tuple(str(row[axis]) for axis in self.axes), []).append(place)
         return [
             Recipe(
-                recipe_name(self.rows[places[0]], list(self.axes), self.base if self.one_at_a_time else {}),
+                recipe_name(self.rows[places[0]], naming, base),
                 dict(zip(self.axes, levels, strict=True)),
                 tuple(places),
             )
