@@ -18,6 +18,7 @@ from tables import scenes, table_of
 from torchvice.cli.app import main
 from torchvice.errors import ViceError
 from torchvice.publishing import write_report
+from torchvice.study.table import write_table
 
 
 def vice(*arguments: object) -> int:
@@ -130,3 +131,47 @@ def test_images_that_are_gone_are_said_with_the_way_out(home: Path, monkeypatch:
     assert write_report([home / "run"], replicates=0, pictures=False) == home / "run" / "report.html"
     with pytest.raises(ViceError, match="none is given"):
         write_report([])
+
+
+@pytest.fixture
+def study(home: Path) -> Path:
+    """The folder of a study, as `vice study` leaves it without its runs."""
+    folder = home / "study"
+    folder.mkdir()
+    rows = [
+        {"run": f"{net}-s1", "net": net, "seed": 1, "status": "finished", "vice": vice, "ece_ml": 0.1, "reason": None}
+        for net, vice in (("a", 0.25), ("b", 0.5))
+    ]
+    write_table(rows, folder / "table")
+    return folder
+
+
+def test_a_study_becomes_a_page_in_its_folder(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert vice("report", "study", "--title", "two nets") == 0
+    out = capsys.readouterr()
+    assert "Written: study/report.html" in out.out
+    assert "cases" not in out.err  # no bar: there is nothing to wait for
+    text = (study / "report.html").read_text(encoding="utf-8")
+    assert '<h1 id="title">two nets</h1>' in text
+    assert data_of(study / "report.html")["study"]["columns"]["vice"]["mean"] == [0.25, 0.5]
+    assert vice("report", "study", "--out", "p.html") == 0
+    assert (study.parent / "p.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["study", "--compare"], "study is a study, whose report compares its own runs and nothing else"),
+        (["study", "study"], "study is a study, whose report compares its own runs and nothing else"),
+        (["run", "study", "--compare"], "study is a study, whose report compares its own runs and nothing else"),
+        (["study", "--folder"], "The page of the study study shows no images, so that --folder says nothing"),
+        (["study", "--cases", 0], "The page of the study study shows no images, so that --cases says nothing"),
+        (["study", "--split", "val"], "The page of the study study shows no images, so that --split says nothing"),
+    ],
+)
+def test_what_a_study_has_no_page_of_is_one_sentence(
+    study: Path, capsys: pytest.CaptureFixture[str], arguments: list[Any], words: str
+) -> None:
+    assert vice("report", *arguments) == 2
+    assert words in capsys.readouterr().err
+    assert not (study / "report.html").exists()

@@ -1,4 +1,4 @@
-"""Publishing: what `vice report` does with RUNs, tables and CSVs: their measures, cases and pixels on one page."""
+"""Publishing: what `vice report` does with RUNs, tables, CSVs and studies: what they hold, on one page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,30 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.measures import compare
 from torchvice.report.page import MOST_CASES, Shown, write_page
+from torchvice.report.recipes import is_study, read_study
 from torchvice.report.rows import cases_of
+from torchvice.report.study_page import write_study_page
 from torchvice.samples import Samples
 from torchvice.workflow import Measured, dataset_of, measure_path
 
-__all__ = ["write_report"]
+__all__ = ["check_paths", "write_report"]
+
+
+def check_paths(paths: Sequence[str | os.PathLike[str]], compare: bool) -> None:
+    """Refuse what is no report: a study beside another, several paths that are not compared, one that is.
+
+    Raises:
+        ViceError: as said.
+    """
+    studies = [path for path in paths if is_study(path)]
+    if studies and (compare or len(paths) > 1):
+        raise ViceError(
+            f"{studies[0]} is a study, whose report compares its own runs and nothing else.",
+            f"vice report {studies[0]}",
+        )
+    if compare != (len(paths) > 1):
+        way_out = "Add --compare." if not compare else "Name two or more RUNs."
+        raise ViceError(f"A report is of one RUN, or compares several with --compare, but {len(paths)} came.", way_out)
 
 
 def write_report(
@@ -31,7 +50,7 @@ def write_report(
     title: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """The page of a RUN, a table's folder or a CSV; of several, the page that compares them.
+    """The page of a RUN, a table's folder, a CSV or a study; of several, but no study, the page that compares them.
 
     Args:
         paths: one, or several to compare.
@@ -53,6 +72,12 @@ def write_report(
     """
     if not paths:
         raise ViceError("A report needs a RUN, but none is given.")
+    check_paths(paths, len(paths) > 1)
+    if is_study(paths[0]):
+        _refuse_of_study(paths[0], split=split, folder=folder, cases=most_cases)
+        return write_study_page(
+            Path(paths[0]) / "report.html" if out is None else out, read_study(paths[0]), title=title
+        )
     found = [measure_path(path, split, replicates=replicates) for path in paths]
     names = _different_names(found)
     models = [
@@ -69,6 +94,15 @@ def write_report(
         comparison=_comparison(names, found, replicates),
         progress=progress,
     )
+
+
+def _refuse_of_study(path: str | os.PathLike[str], **given: Any) -> None:
+    """A study's page has no images, so that what chooses among them is a mistake."""
+    name = next((name for name, value in given.items() if value is not None and value is not False), None)
+    if name is not None:
+        raise ViceError(
+            f"The page of the study {path} shows no images, so that --{name} says nothing.", "Leave it out."
+        )
 
 
 def _place(found: Sequence[Measured], folder: bool) -> Path:

@@ -18,7 +18,7 @@ from torchvice.metrics import sample_loss, sigmoid
 from torchvice.report import Shown, cases_of, write_page
 from torchvice.report.charts import charts_of, plain_list
 from torchvice.report.numbers import number_rows, tables_of, undefined_by_reason
-from torchvice.report.page import _embedded
+from torchvice.report.page import embedded
 from torchvice.report.pixels import MAP_SIDE, OUTLINE_SIDE, map_bytes, outlines, thumbnail
 from torchvice.report.rows import NO_QUADRANT, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
@@ -323,7 +323,7 @@ def test_without_a_reader_the_file_holds_no_picture_and_no_outline(tmp_path: Pat
 
 
 def test_json_in_the_page_cannot_end_its_script() -> None:
-    text = _embedded({"name": "</script><!-- & \u2028 猫 🐈 \udc80"})
+    text = embedded({"name": "</script><!-- & \u2028 猫 🐈 \udc80"})
     assert text.isascii()
     assert not set(text) & set("<>&")
     assert json.loads(text) == {"name": "</script><!-- & \u2028 猫 🐈 \udc80"}

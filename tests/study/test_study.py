@@ -18,8 +18,11 @@ from torchvice.files import read_json, write_json
 from torchvice.measures import compare
 from torchvice.measures.compare import COMPARED_OF_SEEDS, compare_groups, group_pairs
 from torchvice.metrics.comparison import holm
+from torchvice.report.recipes import read_study
+from torchvice.report.study_words import facts_of_study
 from torchvice.samples import Samples
 from torchvice.study import check_study, estimate, load_study, run_study
+from torchvice.study.description import write_description
 from torchvice.study.job import STATE, failure, finished, prepare, run_job
 from torchvice.study.lock import locked
 from torchvice.study.table import compared, sentences_of, table_rows, write_table
@@ -88,6 +91,23 @@ def test_the_table_has_every_run_once_with_the_same_columns(study_file, tmp_path
     found = estimate(load_study(study_file(), where={"jobs": 2}))
     assert found.seconds == pytest.approx(2 * 40 / 2)  # two runs are left, two at a time
     assert found.bytes is not None
+
+
+def test_a_study_describes_itself_for_whoever_has_its_folder_alone(study_file) -> None:
+    axes = {"optimizer.weight_decay": [0.05, 0.0, 0.5], "transform.flip": [True]}
+    study = load_study(study_file(axes=axes, one_at_a_time=True, across=["transform.flip"], seeds=[1, 2, 3]))
+    for run in study.runs[3:8]:  # none of the base's
+        fake(run, study.asked)
+    write_table(table_rows(study), study.folder / "table")
+    path = write_description(study)
+    assert path == study.folder / "study.json"
+    table = read_study(study.folder)
+    assert table.axes == study.axes
+    assert (table.base, table.one_at_a_time, table.planned, table.name) == (study.base, True, len(study.runs), "small")
+    assert table.across == ("transform.flip",)
+    assert ("Design", "one axis at a time around the base, at each level of transform.flip") in facts_of_study(table)
+    assert list(table.rows[0]) == list(table_rows(study)[0])
+    assert [recipe.name for recipe in table.recipes()] == ["optimizer.weight_decay 0.0", "optimizer.weight_decay 0.5"]
 
 
 def test_differences_are_of_levels_with_the_others_at_the_base(study_file, monkeypatch) -> None:

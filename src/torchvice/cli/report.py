@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import typer
 
 from torchvice.cli.terminal import progress_bar, say
-from torchvice.errors import ViceError
 
 __all__ = ["report"]
 
 
 def report(
-    runs: list[Path] = typer.Argument(..., help="A RUN or a table's folder; with --compare two or more."),
+    runs: list[Path] = typer.Argument(
+        ..., help="A RUN, a table's folder or a study's; with --compare two or more RUNs."
+    ),
     compare: bool = typer.Option(False, "--compare", help="The same images side by side, models as columns."),
     out: Path | None = typer.Option(None, "--out", help="The file (with --folder, the folder); else in the RUN."),
     split: str | None = typer.Option(None, "--split", help="Of a RUN that was assessed on several."),
@@ -23,13 +25,12 @@ def report(
     replicates: int = typer.Option(2000, "--replicates", min=0, help="Of the bootstrap; 0: no intervals."),
     title: str | None = typer.Option(None, "--title", help="Of the page; else the run's name."),
 ) -> None:
-    """The page: numbers, figures and the images where performance and explanation part, in one file."""
-    from torchvice.publishing import write_report
+    """The page: numbers, figures and the images where performance and explanation part; or what a study found."""
+    from torchvice.publishing import check_paths, write_report
+    from torchvice.report.recipes import is_study
 
-    if compare != (len(runs) > 1):
-        way_out = "Add --compare." if not compare else "Name two or more RUNs."
-        raise ViceError(f"A report is of one RUN, or compares several with --compare, but {len(runs)} came.", way_out)
-    with progress_bar("cases") as progress:
+    check_paths(runs, compare)
+    with nullcontext() if is_study(runs[0]) else progress_bar("cases") as progress:
         file = write_report(
             runs,
             out,

@@ -28,12 +28,12 @@ from torchvice.report.rows import Cases, common_cases, disagreement, strongest_f
 from torchvice.report.style import HEAT
 from torchvice.report.words import DEFINITIONS, facts_of, sentences_of
 
-__all__ = ["Reader", "Shown", "write_page"]
+__all__ = ["Reader", "Shown", "embedded", "write_page"]
 
 # Image id -> image (H, W, 3) uint8 and mask (H, W) or None; None where the image is not to be had.
 Reader = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
 TEMPLATES = Path(__file__).with_name("templates")
-SCRIPTS = ("base.js", "maps.js", "figures.js", "scatter.js", "browser.js", "start.js")
+SCRIPTS = ("base.js", "maps.js", "figures.js", "scatter.js", "browser.js", "shell.js", "start.js")
 MOST_CASES = 2000
 ROOM = 16_000_000  # bytes of all pictures; in base64 a third more: with maps and table a page stays below 25 MB
 LARGEST = 40_000  # bytes of one picture
@@ -135,7 +135,7 @@ class _Page:
             "scaled": any("temperature" in model.measures.diagrams.reliability for model in self.models),
             "css": (TEMPLATES / "page.css").read_text(encoding="utf-8"),
             "scripts": "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS),
-            "data": _embedded(self._data(title)),
+            "data": embedded(self._data(title)),
         }
 
     def _model(self, model: Shown) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class _Page:
             if picture is not None:
                 content, kind = picture
                 case["p"] = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-            yield row, _embedded(case)
+            yield row, embedded(case)
 
     def _case_files(self, home: Path) -> Iterator[tuple[int, str]]:
         """Every case as a script of its own, which a page opened from disk may load; nothing is embedded."""
@@ -217,7 +217,7 @@ class _Page:
                 with atomic(home / case["p"]) as part:
                     part.write_bytes(content)
             with atomic(home / f"cases/{place}.js") as part:
-                part.write_text(f"viceCase({row},{_embedded(case)})\n", encoding="utf-8")
+                part.write_text(f"viceCase({row},{embedded(case)})\n", encoding="utf-8")
         yield from ()
 
 
@@ -275,7 +275,7 @@ def _sets(name: str, members: np.ndarray) -> dict[str, Any]:
     return {f"{name}At": _packed(starts, "u32"), f"{name}Of": _packed(np.nonzero(members)[1], "u16")}
 
 
-def _embedded(content: Any) -> str:
+def embedded(content: Any) -> str:
     """JSON that may stand inside a script element: neither `</script>` nor `<!--` can be in it, and it is ASCII."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

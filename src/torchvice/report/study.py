@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError
 from torchvice.report.frame import drawn, figure_of, panels
+from torchvice.report.recipes import recipe_name
 from torchvice.report.style import COLUMN, PALETTE, wrapped
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def study_figure(
             raise ViceError(f"Every row of a study must have its axes, but one lacks `{name}`.")
     recipes: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        recipes.setdefault(_name(row, by, base or {}), []).append(row)
+        recipes.setdefault(recipe_name(row, by, base or {}), []).append(row)
     shown = list(recipes.items())[:MOST]
     keys = _keys([name for name, _ in shown], len(recipes) - len(shown))
     made = panels([HEIGHT, HEIGHT], axes=axes, between=0.42, below=0.34, left=0.42, right=0.08, title=title, keys=keys)
@@ -72,14 +73,6 @@ def study_figure(
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:g}")
     return figure_of(made[0])
-
-
-def _name(row: Mapping[str, Any], by: Sequence[str], base: Mapping[str, str]) -> str:
-    """What tells a recipe from others."""
-    changed = [str(row[axis]) for axis in by if not base or row[axis] != base.get(axis)]
-    if base and changed:
-        return ", ".join(f"{axis} {row[axis]}" for axis in by if row[axis] != base.get(axis))
-    return ", ".join(changed) or "base"
 
 
 def _look(place: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from torchvice.data import VocDataset
 from torchvice.errors import ViceError, nearest
+from torchvice.study.description import write_description
 from torchvice.study.job import failure, finished, prepare
 from torchvice.study.launch import launched
 from torchvice.study.lock import locked
@@ -186,6 +187,7 @@ def run_study(
     with locked(study.folder / "lock", f"The study {study.folder}"):
         missing = [run for run in study.runs if finished(run, study.asked) is None]
         check_disk(study, estimate(study, check_study(study, files=bool(missing))))
+        write_description(study)  # before the first row: the page of a study can be made while it runs
         ended = len(study.runs) - len(missing)
         failed: dict[str, str] = {}
         _tell(progress, ended, len(study.runs))

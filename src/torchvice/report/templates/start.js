@@ -1,36 +1,5 @@
-// Definitions on hover and focus, the colours, the keys; then the figures and the cases are drawn.
-for (const kind of ["pointerover", "focusin"]) {
-  document.addEventListener(kind, (event) => {
-    const term = event.target.closest?.(".term");
-    if (!term) return;
-    const [name, text] = D.definitions[term.dataset.term], box = term.getBoundingClientRect();
-    showTip(kind === "focusin" ? box.left : event.clientX, kind === "focusin" ? box.bottom - 10 : event.clientY, el("p", {}, el("strong", {}, name)), el("p", {}, text));
-  });
-}
-for (const kind of ["pointerout", "focusout"]) document.addEventListener(kind, (event) => { if (event.target.closest?.(".term")) hideTip(); });
-addEventListener("scroll", hideTip, { passive: true });
-
-const THEMES = { auto: ["◐", "as the system"], light: ["○", "light"], dark: ["●", "dark"] };
-
-function setTheme(name) {
-  const [mark, words] = THEMES[name], button = byId("theme");
-  if (name === "auto") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = name;
-  button.replaceChildren(`${mark} `, el("span", {}, name));
-  button.setAttribute("aria-label", `Colours: ${words}`);
-  button.dataset.chosen = name;
-}
-
-byId("theme").addEventListener("click", () => {
-  const names = Object.keys(THEMES), next = names[(names.indexOf(byId("theme").dataset.chosen) + 1) % names.length];
-  setTheme(next);
-  try { localStorage.setItem("torchvice-theme", next); } catch { /* a browser may refuse storage to a file */ }
-  if (N) drawScatter();
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (N) drawScatter(); });
-
-const help = byId("help");
-byId("help-open").addEventListener("click", () => help.showModal());
-byId("help-close").addEventListener("click", () => help.close());
+// The keys; then the figures and the cases are drawn.
+addEventListener("recoloured", () => { if (N) drawScatter(); });  // a canvas does not follow the colours by itself
 
 const KEYS = {
   ArrowRight: () => stepBy(1), j: () => stepBy(1), ArrowLeft: () => stepBy(-1), k: () => stepBy(-1),
@@ -83,9 +52,6 @@ addEventListener("resize", () => {
 });
 addEventListener("hashchange", readAddress);
 
-let theme = "auto";
-try { theme = localStorage.getItem("torchvice-theme") || "auto"; } catch { /* as above */ }
-setTheme(THEMES[theme] ? theme : "auto");
 drawFigures();
 if (E) {
   setUpFilters();

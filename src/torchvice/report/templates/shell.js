@@ -1,0 +1,37 @@
+// Definitions on hover and focus, the colours, the help: what every page has.
+for (const kind of ["pointerover", "focusin"]) {
+  document.addEventListener(kind, (event) => {
+    const term = event.target.closest?.(".term");
+    if (!term) return;
+    const [name, text] = D.definitions[term.dataset.term], box = term.getBoundingClientRect();
+    showTip(kind === "focusin" ? box.left : event.clientX, kind === "focusin" ? box.bottom - 10 : event.clientY, el("p", {}, el("strong", {}, name)), el("p", {}, text));
+  });
+}
+for (const kind of ["pointerout", "focusout"]) document.addEventListener(kind, (event) => { if (event.target.closest?.(".term")) hideTip(); });
+addEventListener("scroll", hideTip, { passive: true });
+
+const THEMES = { auto: ["◐", "as the system"], light: ["○", "light"], dark: ["●", "dark"] };
+
+function setTheme(name) {
+  const [mark, words] = THEMES[name], button = byId("theme");
+  if (name === "auto") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = name;
+  button.replaceChildren(`${mark} `, el("span", {}, name));
+  button.setAttribute("aria-label", `Colours: ${words}`);
+  button.dataset.chosen = name;
+}
+
+byId("theme").addEventListener("click", () => {
+  const names = Object.keys(THEMES), next = names[(names.indexOf(byId("theme").dataset.chosen) + 1) % names.length];
+  setTheme(next);
+  try { localStorage.setItem("torchvice-theme", next); } catch { /* a browser may refuse storage to a file */ }
+  dispatchEvent(new Event("recoloured"));
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("recoloured")));
+
+const help = byId("help");
+byId("help-open").addEventListener("click", () => help.showModal());
+byId("help-close").addEventListener("click", () => help.close());
+
+let theme = "auto";
+try { theme = localStorage.getItem("torchvice-theme") || "auto"; } catch { /* as above */ }
+setTheme(THEMES[theme] ? theme : "auto");

@@ -1,0 +1,27 @@
+// The keys of a study's page; then its tables and figures are set up.
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") hideTip();
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || help.open || event.target.closest?.("input, select")) return;
+  if (event.key === "?") { event.preventDefault(); help.showModal(); }
+  if (event.key === "/") { event.preventDefault(); byId("t-text").focus(); }
+});
+
+function drawFigures() {
+  drawFronts();
+  drawEffects();
+}
+
+let width = innerWidth, waiting = 0;
+addEventListener("resize", () => {
+  if (innerWidth === width) return;  // a phone's address bar comes and goes
+  width = innerWidth;
+  clearTimeout(waiting);
+  waiting = setTimeout(drawFigures, 120);
+});
+
+setUpTables();
+setUpFronts();
+setUpEffects();
+drawFigures();
+// For benchmarks: from here on every control answers.
+performance.mark("vice-interactive");

@@ -1,0 +1,27 @@
+"""The description of a study beside its table: its axes and base, for whoever has the folder alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torchvice.files import write_json
+from torchvice.report.recipes import DESCRIPTION
+from torchvice.study.plan import Study
+
+__all__ = ["write_description"]
+
+
+def write_description(study: Study) -> Path:
+    """study.json: `name`, `axes` {name: levels}, `base` {axis: level}, empty in a grid, `one_at_a_time`, `across`,
+    `seeds` and `planned`, the number of runs."""
+    content = {
+        "schema": 1,
+        "name": study.name,
+        "axes": {axis: list(levels) for axis, levels in study.axes.items()},
+        "base": study.base,
+        "one_at_a_time": study.one_at_a_time,
+        "across": list(study.across),
+        "seeds": list(study.seeds),
+        "planned": len(study.runs),
+    }
+    return write_json(study.folder / DESCRIPTION, content)
