@@ -19,7 +19,7 @@ from torch import nn
 from torchvice.errors import ViceError
 from torchvice.models.build import build_model, weights_hash
 from torchvice.models.byol import read_byol
-from torchvice.models.pretraining import convert_weights, inspect_weights, load_pretrained
+from torchvice.models.pretraining import check_weights, convert_weights, inspect_weights, load_pretrained
 from torchvice.models.schemes import SCHEMES, encoder_of
 from torchvice.sections import ModelSettings
 
@@ -270,6 +270,28 @@ def test_a_refusal_changes_nothing(tmp_path: Path) -> None:
     torch.save(almost, tmp_path / "almost.pth")
     with pytest.raises(ViceError, match=r"its first layer, conv1\.0\.weight, is not in the file"):
         load_pretrained(model, tmp_path / "almost.pth")
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_check_says_what_loading_would_and_fills_nothing(device: str, tmp_path: Path) -> None:
+    size = {"img_size": 32, "patch_size": 8, **VIT}
+    larger = random_state("vit_base_patch16_224", 1, **{**size, "img_size": 48})
+    torch.save({"state_dict": under("module.base_encoder.", larger)}, tmp_path / "right.pth")
+    torch.save({"state_dict": random_state("resnet18", 1, **RESNET)}, tmp_path / "wrong.pth")
+    twin = build_model("vit_base_patch16_224", 5, arguments=size)
+    with torch.device(device):
+        model = build_model("vit_base_patch16_224", 1, arguments=size)
+    before = {} if device == "meta" else weights_hash(model)
+    said = check_weights(model, tmp_path / "right.pth")
+    assert (said.scheme, said.matched, said.resized) == ("moco_v3", 1.0, ("pos_embed",))
+    assert said == load_pretrained(twin, tmp_path / "right.pth")
+    for file, scheme in (("wrong.pth", "auto"), ("missing.pth", "auto"), ("right.pth", "dino"), ("right.pth", "moko")):
+        with pytest.raises(ViceError) as checked:
+            check_weights(model, tmp_path / file, scheme)
+        with pytest.raises(ViceError) as loaded:
+            load_pretrained(twin, tmp_path / file, scheme)
+        assert str(checked.value) == str(loaded.value)
+    assert before == ({} if device == "meta" else weights_hash(model))
 
 
 def test_moco_v3s_small_transformer_has_twelve_heads(tmp_path: Path) -> None:

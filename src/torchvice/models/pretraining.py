@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Pretrained", "convert_weights", "inspect_weights", "load_pretrained"]
+__all__ = ["Pretrained", "check_weights", "convert_weights", "inspect_weights", "load_pretrained"]
 
 _LEAST_SHARE = 0.9
 # Among them the closest is looked for; each is built without memory.
@@ -96,12 +96,23 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str], scheme: str 
         ViceError: see `read_content` and `encoder_of`; less than 90 % of the network's parameters or of the file's
             encoder match, or the first layer does not: the closest architecture is named.
     """
-    taken, report = _matched(model, path, scheme)
-    if min(report.matched, report.used, report.common) < _LEAST_SHARE or _first_layer(model) in report.new:
-        raise _refusal(model, report, scheme)
-    _check_heads(model, report)
+    taken, report = _accepted(model, path, scheme)
     model.load_state_dict(taken, strict=False)
     return report
+
+
+def check_weights(model: nn.Module, path: str | os.PathLike[str], scheme: str = "auto") -> Pretrained:
+    """What `load_pretrained` would say of a file, or the error that it would raise; the network is not filled.
+
+    Args:
+        model: the network; it may lie on torch's meta device, where it takes no memory.
+        path: see `read_content`.
+        scheme: see `encoder_of`.
+
+    Raises:
+        ViceError: see `load_pretrained`.
+    """
+    return _accepted(model, path, scheme)[1]
 
 
 def inspect_weights(
@@ -159,6 +170,17 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
     with atomic(out) as part:
         save_file(plain, part, metadata={"scheme": encoder.scheme})
     return encoder
+
+
+def _accepted(
+    model: nn.Module, path: str | os.PathLike[str], scheme: str
+) -> tuple[dict[str, torch.Tensor], Pretrained]:
+    """What of the file goes into the network, and the report; raises where that is too little."""
+    taken, report = _matched(model, path, scheme)
+    if min(report.matched, report.used, report.common) < _LEAST_SHARE or _first_layer(model) in report.new:
+        raise _refusal(model, report, scheme)
+    _check_heads(model, report)
+    return taken, report
 
 
 def _matched(model: nn.Module, path: str | os.PathLike[str], scheme: str) -> tuple[dict[str, torch.Tensor], Pretrained]:
