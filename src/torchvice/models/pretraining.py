@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torchvice.errors import ViceError
 from torchvice.files import atomic
 from torchvice.models.build import build_model, classifier_names
-from torchvice.models.schemes import SCHEMES, Encoder, encoder_of
+from torchvice.models.schemes import OWN, SCHEMES, Encoder, encoder_of
 from torchvice.models.weights import read_content
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Pretrained:
     `used` the share of the file's encoder that went into the network, both in [0, 1]; `common` is the share of tensors
     that both have, of whichever has more: a BEiT has almost all of a ViT's weights and is none. `tensors` counts what
     was taken over; `left` names what the file has besides, `new` what stays as initialised, `resized` the positions
-    that were made for another size.
+    that were made for another size. `own`: see `Encoder`.
     """
 
     path: Path
@@ -58,6 +58,7 @@ class Pretrained:
     new: tuple[str, ...]
     resized: tuple[str, ...]
     note: str = ""
+    own: bool = False
 
     def __str__(self) -> str:
         lines = [
@@ -167,8 +168,9 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
         encoder = encoder_of(*read_content(path, also=[argparse.Namespace]), scheme)
     # Tensors that share memory, or lie in it out of order, are refused by safetensors.
     plain = {name: value.detach().clone().contiguous() for name, value in encoder.tensors.items()}
+    origin = {"origin": OWN} if encoder.own else {}
     with atomic(out) as part:
-        save_file(plain, part, metadata={"scheme": encoder.scheme})
+        save_file(plain, part, metadata={"scheme": encoder.scheme, **origin})
     return encoder
 
 
@@ -201,10 +203,11 @@ def _matched(model: nn.Module, path: str | os.PathLike[str], scheme: str) -> tup
     common = sum(name in taken for name in parameters) / max(1, len(parameters), len(inside))
     new = tuple(name for name in own if name not in taken and not name.endswith("num_batches_tracked"))
     left = (*encoder.left, *(name for name in tensors if name not in taken))
-    note = _SAME_PADDING if encoder.scheme == "byol" else ""
+    note = _SAME_PADDING if encoder.scheme == "byol" and not encoder.own else ""
     network = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", type(model).__name__))
     report = Pretrained(
-        Path(path), encoder.scheme, network, there / max(1, total), used, common, len(taken), left, new, resized, note
+        *(Path(path), encoder.scheme, network, there / max(1, total), used, common, len(taken)),
+        *(left, new, resized, note, encoder.own),
     )
     return taken, report
 
@@ -270,7 +273,7 @@ def _refusal(model: nn.Module, report: Pretrained, scheme: str) -> ViceError:
 
 def _check_heads(model: nn.Module, report: Pretrained) -> None:
     """The number of heads leaves no trace in the weights; MoCo v3's ViT-Small has another one than timm's."""
-    if not report.scheme.startswith("moco_v3"):
+    if report.own or not report.scheme.startswith("moco_v3"):
         return
     blocks = getattr(model, "blocks", None)
     width = getattr(model, "embed_dim", None)
