@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Pretrained", "check_weights", "convert_weights", "inspect_weights", "load_pretrained"]
 
 _LEAST_SHARE = 0.9
+_STEM = "patch_embed.proj.0.weight"  # of a transformer that begins as MoCo v3's conv ViTs do
 # Among them the closest is looked for; each is built without memory.
 _CANDIDATES = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d"),
@@ -168,9 +169,8 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
         encoder = encoder_of(*read_content(path, also=[argparse.Namespace]), scheme)
     # Tensors that share memory, or lie in it out of order, are refused by safetensors.
     plain = {name: value.detach().clone().contiguous() for name, value in encoder.tensors.items()}
-    origin = {"origin": OWN} if encoder.own else {}
     with atomic(out) as part:
-        save_file(plain, part, metadata={"scheme": encoder.scheme, **origin})
+        save_file(plain, part, metadata={"scheme": encoder.scheme + OWN * encoder.own})
     return encoder
 
 
@@ -251,7 +251,14 @@ def _first_layer(model: nn.Module) -> str:
 
 
 def _refusal(model: nn.Module, report: Pretrained, scheme: str) -> ViceError:
-    name, share = _closest(encoder_of(*read_content(report.path), scheme).tensors)
+    tensors = encoder_of(*read_content(report.path), scheme).tensors
+    if _STEM in tensors and _STEM not in model.state_dict():
+        return ViceError(
+            f"The weights {report.path} ({report.scheme}) must match {report.network}, but begin with convolutions in "
+            "place of its patches.",
+            "Say so: -o model.arguments.embed_layer=conv_stem, with model.arguments.depth=11 and .num_heads=12.",
+        )
+    name, share = _closest(tensors)
     way_out = "None of the usual ResNets and transformers is close either."
     if share >= _LEAST_SHARE and name != report.network:
         way_out = f"Closest is {name}, which fits in {share:.0%}: -o model.name={name}."

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["OWN", "SCHEMES", "SUPERVISED", "Encoder", "encoder_of"]
 
 SUPERVISED = "supervised"
-OWN = "vice pretrain"  # the `origin` in the metadata of what it writes
+# Behind the scheme in the metadata of what `vice pretrain` writes. In one entry: safetensors writes several in an order
+# of chance, and the same weights would be other bytes.
+OWN = " by vice pretrain"
 SCHEMES: Mapping[str, str] = {
     SUPERVISED: "a network with its classifier, or a state_dict of another kind",
     "moco_v1": "MoCo, the query encoder",
@@ -139,11 +141,12 @@ def encoder_of(content: Any, metadata: Mapping[str, str], scheme: str = "auto") 
     """
     if scheme != "auto" and scheme not in SCHEMES:
         raise ViceError(f"`scheme` must be `auto` or a known one, but is {scheme!r}.", nearest(scheme, SCHEMES))
-    written = metadata.get("scheme", "")
+    said = metadata.get("scheme", "")
+    written = said.removesuffix(OWN)
     if written in SCHEMES:
         if scheme not in ("auto", written):
             raise ViceError(f"The weights must be of {scheme}, but say that they are of {written}.")
-        return Encoder(written, dict(content), (), own=metadata.get("origin") == OWN)
+        return Encoder(written, dict(content), (), own=said.endswith(OWN))
     for layout in _LAYOUTS:
         if scheme in ("auto", layout.scheme):
             for under in layout.under:

@@ -20,6 +20,7 @@ from torchvice.training.recipes import Dino, Mae, Recipe, recipe_of
 from torchvice.training.resuming import check_same, further_process, last_checkpoint, state_of
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
     from rich.console import Console
     from torch import nn
     from torch.utils.data import DataLoader
@@ -112,7 +113,7 @@ def pretrain(
         if state and state["epoch"] + 1 >= settings.trainer.epochs:
             console.print(f"All {settings.trainer.epochs} epochs are done already.", highlight=False)
         loader, sampler = _loader(settings, images, start, state["epoch"] + 1 if state else 0)
-        trainer = _trainer(settings, folder, sampler, start, console, images)
+        trainer = _trainer(settings, folder, sampler, start, console)
         _check_batches(settings, images, scheme, trainer.world_size)
         module = _module(settings, start, trainer.world_size, scheme)
         manifest = {
@@ -126,7 +127,7 @@ def pretrain(
             write_json(folder / MANIFEST, manifest | {"finished": state["epoch"] + 1 if state else 0})
         fit(trainer, module, (loader, None), last, settings.trainer.batch_size)
         if trainer.is_global_zero:
-            _write(folder, module.taken, start.network, scheme, settings, manifest)
+            _write(folder, module.taken, start.network, scheme, manifest)
     return folder / WEIGHTS
 
 
@@ -159,9 +160,9 @@ def _begun(settings: Settings, scheme: str, choices: Sequence[str], starting: bo
     chosen = settings.model
     with torch.device("meta"):
         sketch = build_model(chosen.name, 1, arguments=chosen.arguments)
-    batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in sketch.modules())
-    recipe = recipe_of(scheme, batch_norm, choices)
     transformer = isinstance(sketch, VisionTransformer)
+    batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in sketch.modules())
+    recipe = recipe_of(scheme, batch_norm and not transformer, choices)
     # DINO's small views have fewer patches.
     dynamic = {"dynamic_img_size": True} if transformer and isinstance(recipe, Dino) and recipe.local_views else {}
     pretrained = chosen.pretrained and chosen.weights is None and starting
@@ -172,7 +173,7 @@ def _begun(settings: Settings, scheme: str, choices: Sequence[str], starting: bo
         console.print(str(report), highlight=False, markup=False, soft_wrap=True)
         said = {"from": str(report.path), "scheme": report.scheme, "matched": report.matched}
         said["sha256"] = sha256(report.path)
-    elif isinstance(recipe, Mae) and transformer and starting and not pretrained:
+    elif isinstance(recipe, Mae) and starting and not pretrained:
         _begin_as_mae(network)
     patch = int(sketch.patch_embed.patch_size[0]) if transformer else 1  # type: ignore[index, union-attr]
     return _Start(network, recipe, patch, said)
@@ -182,8 +183,10 @@ def _begin_as_mae(network: nn.Module) -> None:
     """Afresh as MAE has it: positions of sines and cosines, and its own spread of the weights."""
     from lightly.models.modules import MaskedVisionTransformerTIMM
 
-    if network.cls_token is not None and network.num_prefix_tokens == 1:  # else it is refused later
-        MaskedVisionTransformerTIMM(network)
+    from torchvice.training.selfsupervised import is_plain
+
+    if is_plain(network):  # else it is refused later
+        MaskedVisionTransformerTIMM(network)  # type: ignore[arg-type]
 
 
 def _module(settings: Settings, start: _Start, devices: int, scheme: str) -> Any:
@@ -255,9 +258,7 @@ def _loader(
     return loader, sampler
 
 
-def _trainer(
-    settings: Settings, folder: Path, sampler: EpochSampler, start: _Start, console: Console, images: UnlabelledImages
-) -> Any:
+def _trainer(settings: Settings, folder: Path, sampler: EpochSampler, start: _Start, console: Console) -> Trainer:
     import torch
 
     from torchvice.training.checkpoints import only_last
@@ -269,14 +270,10 @@ def _trainer(
     # Over all devices, as the papers have it; torch has that for GPUs alone.
     if torch.cuda.is_available() and settings.trainer.accelerator in ("auto", "gpu", "cuda"):
         further["sync_batchnorm"] = True
-    batches = max(1, len(images) // settings.trainer.batch_size)
-    kept = [only_last(folder / "checkpoints")]
-    return trainer_of(settings, folder, sampler, batches, console, kept, **further)
+    return trainer_of(settings, folder, sampler, console, [only_last(folder / "checkpoints")], **further)
 
 
-def _write(
-    folder: Path, taken: str, network: nn.Module, scheme: str, settings: Settings, manifest: dict[str, Any]
-) -> None:
+def _write(folder: Path, taken: str, network: nn.Module, scheme: str, manifest: dict[str, Any]) -> None:
     """The encoder of the last checkpoint under timm's names, and the manifest that names its hash."""
     from safetensors.torch import save_file
 
@@ -286,9 +283,8 @@ def _write(
     heads = tuple(f"{name}." for name in classifier_names(network))
     inside = {n.removeprefix(f"{taken}."): v for n, v in state["state_dict"].items() if n.startswith(f"{taken}.")}
     tensors = {n: v.clone().contiguous() for n, v in inside.items() if not (heads and n.startswith(heads))}
-    about = {"scheme": scheme, "origin": OWN, "network": settings.model.name, "epochs": str(state["epoch"] + 1)}
     with atomic(folder / WEIGHTS) as part:
-        save_file(tensors, part, metadata=about)
+        save_file(tensors, part, metadata={"scheme": scheme + OWN})
     written = {"file": WEIGHTS, "tensors": len(tensors), "sha256": sha256(folder / WEIGHTS)}
     write_json(folder / MANIFEST, manifest | {"finished": state["epoch"] + 1, "weights": written})
 

@@ -76,17 +76,18 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
         if resume:
             _check_same(settings)
         model = _network(settings, len(training.classes), last is None, console)
-        from torchvice.training.checkpoints import best_and_last
+        from torchvice.training.checkpoints import EpochSampler, best_and_last
         from torchvice.training.module import Classifier
         from torchvice.training.regularising import regularising, stopped_early
 
         state = state_of(last, console)
         if state and state["epoch"] + 1 >= settings.trainer.epochs:
             console.print(f"All {settings.trainer.epochs} epochs are done already.", highlight=False)
-        loaders, sampler = _loaders(settings, training, selection, state["epoch"] + 1 if state else 0)
+        sampler = EpochSampler(len(training), settings.seed, state["epoch"] + 1 if state else 0)
         callbacks = [*_looking(settings, selection), *regularising(settings.regularisation)]
         callbacks += best_and_last(settings.folder / "checkpoints")
-        trainer = trainer_of(settings, settings.folder, sampler, len(loaders[0]), console, callbacks)
+        trainer = trainer_of(settings, settings.folder, sampler, console, callbacks)
+        loaders = _loaders(settings, training, selection, sampler, trainer.world_size)
         if trainer.is_global_zero:
             write_text(settings.folder / "config.yaml", dump_settings(settings))
         if state and stopped_early(state, settings.regularisation):
@@ -178,13 +179,12 @@ def _check_forward(model: nn.Module, crop: int, num_classes: int, name: str) -> 
 
 
 def _loaders(
-    settings: Settings, training: VocDataset, selection: VocDataset, epoch: int
-) -> tuple[tuple[DataLoader[Any], DataLoader[Any]], EpochSampler]:
+    settings: Settings, training: VocDataset, selection: VocDataset, sampler: EpochSampler, devices: int
+) -> tuple[DataLoader[Any], DataLoader[Any]]:
     import torch
     from torch.utils.data import DataLoader
 
     from torchvice.data.transforms import LabelledImages, TrainTransform, ValidationTransform
-    from torchvice.training.checkpoints import EpochSampler
 
     look, size, workers = settings.transform, settings.trainer.batch_size, settings.data.workers
     shared: dict[str, Any] = {"mean": look.mean, "std": look.std, "view": look.view}
@@ -193,21 +193,21 @@ def _loaders(
         "erase": settings.regularisation.erase,
     }
     augment = TrainTransform(look.crop, resize=look.resize, flip=look.flip, jitter=look.jitter, **harder, **shared)
-    sampler = EpochSampler(len(training), settings.seed, epoch)
     common: dict[str, Any] = {
         "batch_size": size,
         "num_workers": workers,
         "pin_memory": torch.cuda.is_available(),
     }
     # The training's workers are made anew for every epoch, and with them their chance: a resume would else differ.
-    # BatchNorm cannot learn from a batch of one.
-    lonely = len(training) > size and len(training) % size == 1
+    # BatchNorm cannot learn from a batch of one. Each device has its share of the images, rounded up.
+    share = -(-len(training) // devices)
+    lonely = share > size and share % size == 1
     learn: DataLoader[Any] = DataLoader(
         LabelledImages(training, augment), sampler=sampler, generator=sampler.generator, drop_last=lonely, **common
     )
     view = ValidationTransform(look.crop, **shared)
     choose: DataLoader[Any] = DataLoader(LabelledImages(selection, view), persistent_workers=workers > 0, **common)
-    return (learn, choose), sampler
+    return learn, choose
 
 
 def _looking(settings: Settings, selection: VocDataset) -> list[Any]:

@@ -33,7 +33,7 @@ from torchvice.models.build import classifier_names
 from torchvice.training.recipes import Byol, Dino, Mae, MocoV3, Recipe
 from torchvice.training.schedule import learning_rate
 
-__all__ = ["SCHEMES", "SelfSupervised", "pooled"]
+__all__ = ["SCHEMES", "SelfSupervised", "is_plain", "pooled"]
 
 _Recipe = TypeVar("_Recipe", bound=Recipe)
 Views = list[torch.Tensor]
@@ -277,11 +277,21 @@ class DinoModule(SelfSupervised[Dino]):
         super().optimizer_step(*args, **kwargs)
 
 
+def is_plain(network: nn.Module) -> bool:
+    """Whether it is a vision transformer of separate patches with a class token and no other, as MAE's is."""
+    return (
+        isinstance(network, VisionTransformer)
+        and network.num_prefix_tokens == 1
+        and network.cls_token is not None
+        and isinstance(network.patch_embed.proj, nn.Conv2d)
+    )
+
+
 class MaeModule(SelfSupervised[Mae]):
     """The loss is the mean squared error of the hidden patches' pixels."""
 
-    def __init__(self, network: nn.Module, recipe: Mae, images: int, width: int) -> None:
-        if not isinstance(network, VisionTransformer) or network.num_prefix_tokens != 1 or network.cls_token is None:
+    def __init__(self, network: Any, recipe: Mae, images: int, width: int) -> None:
+        if not is_plain(network):
             raise ViceError(
                 f"MAE needs a plain vision transformer with a class token, but {type(network).__name__} is none.",
                 "Take vit_base_patch16_224 or the like, or another scheme.",

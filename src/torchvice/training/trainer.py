@@ -30,7 +30,6 @@ def trainer_of(
     settings: Settings,
     folder: Path,
     sampler: EpochSampler,
-    batches: int,
     console: Console,
     callbacks: list[Any],
     **further: Any,
@@ -41,7 +40,6 @@ def trainer_of(
         settings: their `trainer` is read.
         folder: for logs.
         sampler: of the training's loader; it is told the epoch.
-        batches: of an epoch.
         console: for the bar and the lines.
         callbacks: go before those that are set here; those that write checkpoints are among them.
         further: more of the Trainer's arguments, or others than the settings name.
@@ -79,16 +77,18 @@ def trainer_of(
         "callbacks": [*callbacks, EpochLines(console), SeededEpochs(sampler)],
         "plugins": [WholeFiles()],
         "num_sanity_val_steps": 0,  # what a network cannot take was seen before
-        "log_every_n_steps": min(50, batches),
         "enable_model_summary": False,
         "enable_progress_bar": False,
     }
     try:
-        return lightning.Trainer(**how | further)
+        trainer = lightning.Trainer(**how | further)
     except (ValueError, RuntimeError, TypeError, ImportError) as error:
         asked = f"accelerator={chosen.accelerator}, devices={chosen.devices}, strategy={chosen.strategy}"
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise ViceError(f"Lightning cannot train with {asked}, precision={chosen.precision}: {reason}.") from None
+    # Something of every epoch, however many devices share it.
+    trainer.log_every_n_steps = max(1, min(50, len(sampler) // (chosen.batch_size * trainer.world_size)))  # type: ignore[attr-defined]
+    return trainer
 
 
 def fit(
