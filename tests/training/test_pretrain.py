@@ -1,9 +1,12 @@
 """Self-supervised pre-training: what is learnt without labels, what is left, and that a resume does not notice."""
 
+import csv
 import importlib.util
 import json
 import math
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +17,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from torch.nn import functional
 
 from torchvice.cli.app import main
-from torchvice.config import Settings
+from torchvice.config import Settings, dump_settings
 from torchvice.data.transforms import normalise, warp
 from torchvice.data.unlabelled import UnlabelledImages
 from torchvice.errors import ViceError
@@ -186,7 +188,7 @@ def test_it_goes_on_from_other_weights_and_a_training_from_its_own(
 REFUSED = [
     ("byol", ("trainer.batch_size=1",), (), r"trainer\.batch_size is 1"),
     ("moco_v3", ("trainer.batch_size=64",), (), r"no more images than there are.*64 and train has 41"),
-    ("dino", ("model.arguments={global_pool: ''}",), (), "pools its features, but ResNet does not"),
+    ("dino", (VIT, "model.arguments.global_pool=''"), (), "pools its features, but VisionTransformer does not"),
     ("mae", (), (), "plain vision transformer with a class token, but ResNet"),
     ("byol", (VIT, "transform.crop=24"), (), "test_vit must take images of 24 x 24"),
     ("byol", ("data.train_split=one",), (), "compares images, but one has only one"),
@@ -230,6 +232,9 @@ def test_another_pretraining_is_no_resume(bare: Make) -> None:
     ):
         with pytest.raises(ViceError, match=f"`{name}` was .* and is "):
             pretrained(bare(*overrides), "byol", *choices, resume=True)
+    folder = bare().folder.with_name(f"{bare().session_name}-byol")
+    with pytest.raises(ViceError, match="`scheme` was 'byol' and is 'dino'"):
+        pretrained(bare(), "dino", resume=True, folder=folder)
 
 
 def test_a_diverged_loss_ends_it(bare: Make) -> None:
@@ -238,8 +243,6 @@ def test_a_diverged_loss_ends_it(bare: Make) -> None:
 
 
 def test_the_command(bare: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvice.config import dump_settings
-
     chosen = bare()
     chosen.folder.parent.mkdir(parents=True)
     file = chosen.folder.parent / "settings.yaml"
@@ -279,8 +282,11 @@ def resnet() -> Any:
     return build_model("test_resnet", 1)
 
 
+WIDTH = 96  # of test_resnet's features
+
+
 def test_byols_loss_is_the_papers() -> None:
-    module = quiet(ByolModule(resnet(), Byol(hidden=16, outputs=8), 3, 256))
+    module = quiet(ByolModule(resnet(), Byol(hidden=16, outputs=8), 3, WIDTH))
     views = some_views(2)
     said = [module.predictor(module.projector(module.features(module.network, view))) for view in views]
     wanted = [module.slow[1](module.features(module.slow[0], view)) for view in views]
@@ -290,7 +296,7 @@ def test_byols_loss_is_the_papers() -> None:
 
 
 def test_mocos_loss_tells_an_image_from_the_others() -> None:
-    module = quiet(MocoV3Module(resnet(), MocoV3(hidden=16, outputs=8, temperature=0.3), 3, 256))
+    module = quiet(MocoV3Module(resnet(), MocoV3(hidden=16, outputs=8, temperature=0.3), 3, WIDTH))
     views = some_views(2)
     queries = [module.predictor(module.projector(module.features(module.network, view))) for view in views]
     keys = [module.slow[1](module.features(module.slow[0], view)) for view in views]
@@ -304,7 +310,7 @@ def test_mocos_loss_tells_an_image_from_the_others() -> None:
 
 def test_dinos_loss_compares_every_other_view_and_the_centre_moves() -> None:
     recipe = Dino(hidden=16, outputs=12, bottleneck=8, local_views=1)
-    module = quiet(DinoModule(resnet(), recipe, 3, 256))
+    module = quiet(DinoModule(resnet(), recipe, 3, WIDTH))
     views = [*some_views(2), *some_views(1, side=16)]
     said = [module.projector(module.features(module.network, view)) for view in views]
     wanted = [module.slow[1](module.features(module.slow[0], view)) for view in views[:2]]
@@ -404,4 +410,88 @@ def test_a_slow_copy_drops_nothing(bare: Make) -> None:
     fast = [module.features(module.network, images) for _ in range(2)]
     assert torch.equal(*slow)
     assert not torch.equal(*fast)
-    assert functional.cosine_similarity(*fast).shape == (3,)
+
+
+# What it is good for, and on two devices.
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray], np.ndarray]:
+    """The folder of the first 500 of scikit-learn's digits, 32 x 32; and the first 900 with their classes."""
+    from sklearn.datasets import load_digits
+
+    root, data = tmp_path_factory.mktemp("digits"), load_digits()
+    grey = [Image.fromarray((image * 15.9).astype(np.uint8)).resize((32, 32), 3) for image in data.images[:900]]
+    images = [np.array(image.convert("RGB")) for image in grey]
+    (root / "VOC2012" / "JPEGImages").mkdir(parents=True)
+    for place, image in enumerate(images[:500]):
+        Image.fromarray(image).save(root / "VOC2012" / "JPEGImages" / f"d{place:03d}.png")
+    (root / "train.txt").write_text("\n".join(f"d{place:03d}" for place in range(500)) + "\n")
+    return root, images, data.target[:900]
+
+
+def probed(model: Any, images: list[np.ndarray], classes: np.ndarray, look: TransformSettings) -> float:
+    """Accuracy on the last 400 of a linear classifier of the features, learnt from 100 images."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from torchvice.training.selfsupervised import pooled
+
+    inputs = torch.stack([normalise(image, look.mean, look.std) for image in images])
+    with torch.no_grad():
+        features = pooled(model.eval(), inputs).numpy()
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=3000))
+    return float(linear.fit(features[:100], classes[:100]).score(features[500:], classes[500:]))
+
+
+@pytest.mark.slow
+def test_what_it_learns_of_digits_is_worth_more_than_chance(settings: Make, digits: Any) -> None:
+    root, images, classes = digits
+    trainer = "trainer={epochs: 12, batch_size: 50, accelerator: cpu}"
+    chosen = settings(f"data.root={root}", trainer)
+    choices = ["optimizer=adamw", "lr=1e-2", "weight_decay=1e-4", "temperature=0.2", "least_area=0.4"]
+    weights = pretrain(chosen, "moco_v3", [*choices, "hidden=256", "outputs=64"], progress=False)
+    torch.manual_seed(chosen.seed)
+    random = build_model("test_resnet", 10)
+    learnt = build_model("test_resnet", 10)
+    assert load_pretrained(learnt, weights).matched == 1.0
+    with open(weights.parent / "logs" / "version_0" / "metrics.csv") as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert losses[-1] < 0.8 * losses[0]
+    before, after = (probed(model, images, classes, chosen.transform) for model in (random, learnt))
+    assert after > before + 0.03, (before, after)
+
+
+TWO = """
+import sys, torch
+from torchvice.config import load_settings
+from torchvice.training.pretrain import pretrain
+from torchvice.training.selfsupervised import SelfSupervised
+
+def on_train_end(self):
+    torch.save({"state": self.state_dict(), "world": self.trainer.world_size}, f"{sys.argv[2]}/{self.global_rank}.pt")
+
+SelfSupervised.on_train_end = on_train_end
+if __name__ == "__main__":
+    pretrain(load_settings(sys.argv[1]), "moco_v3", ["hidden=16", "outputs=8"], progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_learn_the_same_network(bare: Make, tmp_path: Path) -> None:
+    chosen = bare("trainer.devices=2", "trainer.strategy=ddp", "trainer.epochs=2")
+    (tmp_path / "settings.yaml").write_text(dump_settings(chosen))
+    (tmp_path / "script.py").write_text(TWO)
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "settings.yaml", tmp_path]
+    subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert first["world"] == second["world"] == 2
+    trained = [n for n in first["state"] if "running" not in n and "num_batches" not in n]
+    assert all(torch.equal(first["state"][n], second["state"][n]) for n in trained)
+    weights = chosen.folder.with_name(f"{chosen.session_name}-moco_v3") / "weights.safetensors"
+    model, report = taken_over(weights, chosen)
+    assert report.matched == 1.0
+    own = model.state_dict()
+    inside = [n for n in trained if n.startswith("network.") and not n.startswith("network.fc.")]
+    assert all(torch.equal(own[n.removeprefix("network.")], first["state"][n]) for n in inside)

@@ -173,7 +173,8 @@ def _begun(settings: Settings, scheme: str, choices: Sequence[str], starting: bo
         console.print(str(report), highlight=False, markup=False, soft_wrap=True)
         said = {"from": str(report.path), "scheme": report.scheme, "matched": report.matched}
         said["sha256"] = sha256(report.path)
-    elif isinstance(recipe, Mae) and starting and not pretrained:
+    elif isinstance(recipe, Mae) and chosen.weights is None and not chosen.pretrained:
+        # When resuming too: it also says what is trained.
         _begin_as_mae(network)
     patch = int(sketch.patch_embed.patch_size[0]) if transformer else 1  # type: ignore[index, union-attr]
     return _Start(network, recipe, patch, said)

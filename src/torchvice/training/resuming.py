@@ -89,7 +89,7 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[
 def _flat(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     flat = [(name, old[name], new[name]) for name in old if not isinstance(old[name], dict)]
     return flat + [
-        (f"{top}.{name}", old[top][name], new[top][name])
+        (f"{top}.{name}", old[top][name], new[top].get(name))
         for top in old
         if isinstance(old[top], dict)
         for name in old[top]
