@@ -32,7 +32,7 @@ class ConvStem(PatchEmbed):
     ) -> None:
         if patch_size not in (16, (16, 16)) or embed_dim % 8:
             raise ValueError(f"conv_stem has patches of 16 and a width in eights, not {patch_size} and {embed_dim}")
-        super().__init__(img_size, patch_size, in_chans, embed_dim, **further)
+        super().__init__(img_size, 16, in_chans, embed_dim, **further)
         widths = [in_chans, *(embed_dim // part for part in (8, 4, 2, 1))]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):

@@ -187,7 +187,7 @@ def _begin_as_mae(network: nn.Module) -> None:
     from torchvice.training.selfsupervised import is_plain
 
     if is_plain(network):  # else it is refused later
-        MaskedVisionTransformerTIMM(network)  # type: ignore[arg-type]
+        MaskedVisionTransformerTIMM(network)
 
 
 def _module(settings: Settings, start: _Start, devices: int, scheme: str) -> Any:
