@@ -451,7 +451,7 @@ def probed(model: Any, images: list[np.ndarray], classes: np.ndarray, look: Tran
 @pytest.mark.slow
 def test_what_it_learns_of_digits_is_worth_more_than_chance(settings: Make, digits: Any) -> None:
     root, images, classes = digits
-    trainer = "trainer={epochs: 12, batch_size: 50, accelerator: cpu}"
+    trainer = "trainer={epochs: 8, batch_size: 50, accelerator: cpu}"
     chosen = settings(f"data.root={root}", trainer)
     choices = ["optimizer=adamw", "lr=1e-2", "weight_decay=1e-4", "temperature=0.2", "least_area=0.4"]
     weights = pretrain(chosen, "moco_v3", [*choices, "hidden=256", "outputs=64"], progress=False)
