@@ -461,7 +461,7 @@ def test_what_it_learns_of_digits_is_worth_more_than_chance(settings: Make, digi
     assert load_pretrained(learnt, weights).matched == 1.0
     with open(weights.parent / "logs" / "version_0" / "metrics.csv") as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
     before, after = (probed(model, images, classes, chosen.transform) for model in (random, learnt))
     assert after > before + 0.03, (before, after)
 
