@@ -130,6 +130,8 @@ def test_every_step_has_the_options_of_its_command() -> None:
     for name in (*of_data, "train", "explain", "evaluate", "assess", "measure", "report", "compare"):
         page = (DOCS / "steps" / f"{name.split()[0]}.md").read_text(encoding="utf-8")
         assert f"<!-- options: {name} -->" in page
+    page = (DOCS / "pretraining.md").read_text(encoding="utf-8")
+    assert all(f"<!-- options: {name} -->" in page for name in ("pretrain", "weights inspect", "weights convert"))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 import timm
 import torch
 import torchvision  # type: ignore[import-untyped]
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from torchvice.errors import ViceError
@@ -302,6 +302,51 @@ def test_moco_v3s_small_transformer_has_twelve_heads(tmp_path: Path) -> None:
         load_pretrained(build_model("vit_small_patch16_224", 2, arguments=short), tmp_path / "w.pth")
     right = build_model("vit_small_patch16_224", 2, arguments={**short, "num_heads": 12})
     assert load_pretrained(right, tmp_path / "w.pth").matched == 1.0
+
+
+def conv_vit() -> dict[str, Any]:
+    return {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 4, "embed_layer": "conv_stem"}
+
+
+def test_moco_v3s_transformer_may_begin_with_convolutions(tmp_path: Path) -> None:
+    encoder = random_state("vit_base_patch16_224", 1, **conv_vit())
+    # The shapes by hand: four strides of two, each twice as wide as the one before, and a last layer of one pixel.
+    shapes = {name: tuple(encoder[f"patch_embed.proj.{name}.weight"].shape) for name in (0, 3, 6, 9, 12)}
+    assert shapes == {0: (4, 3, 3, 3), 3: (8, 4, 3, 3), 6: (16, 8, 3, 3), 9: (32, 16, 3, 3), 12: (32, 32, 1, 1)}
+    assert encoder["pos_embed"].shape == (1, 1 + 4 * 4, 32)
+    torch.save(published("moco_v3", encoder, random_state("vit_base_patch16_224", 2, **conv_vit())), tmp_path / "w.pth")
+    model = build_model("vit_base_patch16_224", 5, arguments=conv_vit())
+    report = load_pretrained(model, tmp_path / "w.pth")
+    assert (report.scheme, report.matched, report.used) == ("moco_v3", 1.0, 1.0)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in encoder.items())
+    assert model.eval()(torch.rand(2, 3, 64, 64)).shape == (2, 5)
+    patches = {name: value for name, value in conv_vit().items() if name != "embed_layer"}
+    with pytest.raises(ViceError, match="begin with convolutions in place of its patches") as refused:
+        load_pretrained(build_model("vit_base_patch16_224", 5, arguments=patches), tmp_path / "w.pth")
+    assert "model.arguments.embed_layer=conv_stem" in str(refused.value)
+    with pytest.raises(ViceError, match="must be one of conv_stem"):
+        build_model("vit_base_patch16_224", 5, arguments={"embed_layer": "convstem"})
+    with pytest.raises(ViceError, match="patches of 16"):
+        build_model("vit_base_patch32_224", 5, arguments={"embed_layer": "conv_stem"})
+
+
+def test_a_file_of_ones_own_has_timms_layers(tmp_path: Path) -> None:
+    small = {"img_size": 32, "depth": 1}
+    encoder = random_state("vit_small_patch16_224", 1, **small)
+    for scheme, note in (("byol", "SAME padding"), ("moco_v3", "")):
+        save_file(encoder, tmp_path / "own.safetensors", metadata={"scheme": f"{scheme} by vice pretrain"})
+        model = build_model("vit_small_patch16_224", 3, arguments=small)  # six heads of attention, as timm has it
+        report = load_pretrained(model, tmp_path / "own.safetensors")
+        assert (report.scheme, report.own, report.note, report.matched) == (scheme, True, "", 1.0)
+        copied = convert_weights(tmp_path / "own.safetensors", tmp_path / "copy.safetensors")
+        assert (copied.scheme, copied.own) == (scheme, True)
+        assert load_pretrained(model, tmp_path / "copy.safetensors").own
+        save_file(encoder, tmp_path / "theirs.safetensors", metadata={"scheme": scheme})
+        if note:
+            assert note in load_pretrained(model, tmp_path / "theirs.safetensors").note
+        else:
+            with pytest.raises(ViceError, match="12 heads"):
+                load_pretrained(model, tmp_path / "theirs.safetensors")
 
 
 def test_a_stated_scheme_must_be_that_of_the_keys(tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ import pytest
 import torch
 
 from torchvice.config import Settings, dump_settings
+from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
 from torchvice.models.build import build_model, weights_hash
 from torchvice.runs import Run
-from torchvice.training.run import train
+from torchvice.training.checkpoints import EpochSampler
+from torchvice.training.run import _loaders, train
 
 Make = Callable[..., Settings]
 
@@ -116,6 +118,16 @@ def test_linear_probe_moves_the_classifier_only(settings: Make, tmp_path: Path) 
     trained = train(chosen, progress=False).model("last").state_dict()
     moved = {name for name, value in start.state_dict().items() if not torch.equal(value, trained[name])}
     assert moved == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "size", "dropped"), [(1, 8, True), (2, 8, False), (2, 4, True), (2, 21, False), (3, 13, True)]
+)
+def test_a_lonely_image_of_a_devices_share_is_left_out(settings: Make, devices: int, size: int, dropped: bool) -> None:
+    chosen = settings(f"trainer.batch_size={size}")
+    images = VocDataset(chosen.data.root, "train")  # 41 of them; each device has its share, rounded up
+    learn, _ = _loaders(chosen, images, images, EpochSampler(len(images), 0), devices)
+    assert learn.drop_last is dropped
 
 
 def test_what_is_borrowed_is_given_back(settings: Make) -> None:

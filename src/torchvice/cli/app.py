@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("demo")(steps.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
+app.command("pretrain")(steps.pretrain)
 app.command("train")(steps.train)
 app.command("explain")(steps.explain)
 app.command("evaluate")(numbers.evaluate)

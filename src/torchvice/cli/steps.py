@@ -16,7 +16,7 @@ from torchvice.errors import ViceError
 if TYPE_CHECKING:
     from torchvice.subjects import Subject
 
-__all__ = ["assess", "demo", "explain", "train"]
+__all__ = ["assess", "demo", "explain", "pretrain", "train"]
 
 
 class MapFormat(StrEnum):
@@ -82,6 +82,26 @@ def train(
 
     run = train_run(load_settings(preset, override), resume=resume)
     say(f"{run.folder}: trained. Next: vice assess {run.folder}")
+
+
+def pretrain(
+    preset: str = typer.Argument(..., help="A preset (demo, resnet50, vision_transformer) or a YAML file."),
+    scheme: str = typer.Option(..., "--scheme", help="byol, moco_v3, dino, or, for transformers, mae."),
+    override: list[str] = typer.Option(
+        [], "--override", "-o", help="A setting, such as trainer.epochs=100; may come several times."
+    ),
+    choice: list[str] = typer.Option(
+        [], "--choice", help="A number of the scheme, such as momentum=0.99 or lr=0.1; may come several times."
+    ),
+    out: Path | None = typer.Option(None, "--out", help="The folder; else work_dir/session_name-SCHEME."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the last checkpoint."),
+) -> None:
+    """Before step 1: let a network learn from the images alone, without labels; gives a file to start from."""
+    from torchvice.config import load_settings
+    from torchvice.training.pretrain import pretrain as pretrain_network
+
+    weights = pretrain_network(load_settings(preset, override), scheme, choice, folder=out, resume=resume)
+    say(f"{weights}: pre-trained. Next: vice train {preset} -o model.weights={weights}")
 
 
 def _list_methods(wanted: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from torchvice.data.labels import targets_from
 from torchvice.data.layout import Layout, Record, list_lines
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
+
+if TYPE_CHECKING:
+    from torchvice.data.unlabelled import UnlabelledImages  # with torch
 
 __all__ = ["Problem", "SplitSurvey", "check_files", "survey"]
 
@@ -259,7 +262,7 @@ def _disagreements(
             yield Problem("labels", record.image_id, f"`{record.image_id}` has {'; '.join(parts)}.")
 
 
-def check_files(dataset: VocDataset) -> None:
+def check_files(dataset: VocDataset | UnlabelledImages) -> None:
     """The fast form of the survey: the header of every image and mask, and that their sizes are equal.
 
     Lists, labels and the presence of images are checked when the dataset is built; pixels are when they are read.

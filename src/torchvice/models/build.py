@@ -63,7 +63,8 @@ def build_model(
         pretrained: start from timm's weights, from its cache or the network; the classifier is new.
         weights: a local file that must fit the network in every tensor; `pretrained` is then not asked for. For
             a start from other classes, build without and use `torchvice.models.pretraining.load_pretrained`.
-        arguments: passed on to timm.create_model, for example {"drop_path_rate": 0.1}.
+        arguments: passed on to timm.create_model, for example {"drop_path_rate": 0.1}; an `embed_layer` by its name in
+            `models.stems`.
 
     Raises:
         ViceError: an unknown name, refused arguments, weights that cannot be had or do not fit.
@@ -79,14 +80,27 @@ def build_model(
         way_out = "Leave it out; weights are given by model.weights and model.pretrained."
         raise ViceError(f"The model's arguments must not hold `{taken[0]}`: torchvice sets it itself.", way_out)
     pretrained = pretrained and weights is None
+    stemmed = _with_stem(arguments)
     try:
         with _hub_in_reach(pretrained):
-            model: nn.Module = timm.create_model(name, pretrained, num_classes=num_classes, **arguments)
+            model: nn.Module = timm.create_model(name, pretrained, num_classes=num_classes, **stemmed)
     except Exception as error:  # timm's networks refuse with whatever exception their constructor happens to raise
         raise _refusal(name, pretrained, arguments, error) from None
     if weights is not None:
         load_weights(model, weights)
     return model
+
+
+def _with_stem(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with the first layer's class in place of its name."""
+    named = arguments.get("embed_layer")
+    if not isinstance(named, str):
+        return arguments
+    from torchvice.models.stems import STEMS
+
+    if named not in STEMS:
+        raise ViceError(f"`embed_layer` must be one of {', '.join(STEMS)}, but is {named!r}.", nearest(named, STEMS))
+    return {**arguments, "embed_layer": STEMS[named]}
 
 
 def _check_name(name: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torchvice.errors import ViceError
 from torchvice.files import atomic
 from torchvice.models.build import build_model, classifier_names
-from torchvice.models.schemes import SCHEMES, Encoder, encoder_of
+from torchvice.models.schemes import OWN, SCHEMES, Encoder, encoder_of
 from torchvice.models.weights import read_content
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Pretrained", "check_weights", "convert_weights", "inspect_weights", "load_pretrained"]
 
 _LEAST_SHARE = 0.9
+_STEM = "patch_embed.proj.0.weight"  # of a transformer that begins as MoCo v3's conv ViTs do
 # Among them the closest is looked for; each is built without memory.
 _CANDIDATES = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d"),
@@ -44,7 +45,7 @@ class Pretrained:
     `used` the share of the file's encoder that went into the network, both in [0, 1]; `common` is the share of tensors
     that both have, of whichever has more: a BEiT has almost all of a ViT's weights and is none. `tensors` counts what
     was taken over; `left` names what the file has besides, `new` what stays as initialised, `resized` the positions
-    that were made for another size.
+    that were made for another size. `own`: see `Encoder`.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Pretrained:
     new: tuple[str, ...]
     resized: tuple[str, ...]
     note: str = ""
+    own: bool = False
 
     def __str__(self) -> str:
         lines = [
@@ -168,7 +170,7 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
     # Tensors that share memory, or lie in it out of order, are refused by safetensors.
     plain = {name: value.detach().clone().contiguous() for name, value in encoder.tensors.items()}
     with atomic(out) as part:
-        save_file(plain, part, metadata={"scheme": encoder.scheme})
+        save_file(plain, part, metadata={"scheme": encoder.scheme + OWN * encoder.own})
     return encoder
 
 
@@ -201,10 +203,11 @@ def _matched(model: nn.Module, path: str | os.PathLike[str], scheme: str) -> tup
     common = sum(name in taken for name in parameters) / max(1, len(parameters), len(inside))
     new = tuple(name for name in own if name not in taken and not name.endswith("num_batches_tracked"))
     left = (*encoder.left, *(name for name in tensors if name not in taken))
-    note = _SAME_PADDING if encoder.scheme == "byol" else ""
+    note = _SAME_PADDING if encoder.scheme == "byol" and not encoder.own else ""
     network = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", type(model).__name__))
     report = Pretrained(
-        Path(path), encoder.scheme, network, there / max(1, total), used, common, len(taken), left, new, resized, note
+        *(Path(path), encoder.scheme, network, there / max(1, total), used, common, len(taken)),
+        *(left, new, resized, note, encoder.own),
     )
     return taken, report
 
@@ -248,7 +251,14 @@ def _first_layer(model: nn.Module) -> str:
 
 
 def _refusal(model: nn.Module, report: Pretrained, scheme: str) -> ViceError:
-    name, share = _closest(encoder_of(*read_content(report.path), scheme).tensors)
+    tensors = encoder_of(*read_content(report.path), scheme).tensors
+    if _STEM in tensors and _STEM not in model.state_dict():
+        return ViceError(
+            f"The weights {report.path} ({report.scheme}) must match {report.network}, but begin with convolutions in "
+            "place of its patches.",
+            "Say so: -o model.arguments.embed_layer=conv_stem, with model.arguments.depth=11 and .num_heads=12.",
+        )
+    name, share = _closest(tensors)
     way_out = "None of the usual ResNets and transformers is close either."
     if share >= _LEAST_SHARE and name != report.network:
         way_out = f"Closest is {name}, which fits in {share:.0%}: -o model.name={name}."
@@ -270,7 +280,7 @@ def _refusal(model: nn.Module, report: Pretrained, scheme: str) -> ViceError:
 
 def _check_heads(model: nn.Module, report: Pretrained) -> None:
     """The number of heads leaves no trace in the weights; MoCo v3's ViT-Small has another one than timm's."""
-    if not report.scheme.startswith("moco_v3"):
+    if report.own or not report.scheme.startswith("moco_v3"):
         return
     blocks = getattr(model, "blocks", None)
     width = getattr(model, "embed_dim", None)

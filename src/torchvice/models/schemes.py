@@ -12,9 +12,12 @@ from torchvice.errors import ViceError, nearest
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SCHEMES", "SUPERVISED", "Encoder", "encoder_of"]
+__all__ = ["OWN", "SCHEMES", "SUPERVISED", "Encoder", "encoder_of"]
 
 SUPERVISED = "supervised"
+# Behind the scheme in the metadata of what `vice pretrain` writes. In one entry: safetensors writes several in an order
+# of chance, and the same weights would be other bytes.
+OWN = " by vice pretrain"
 SCHEMES: Mapping[str, str] = {
     SUPERVISED: "a network with its classifier, or a state_dict of another kind",
     "moco_v1": "MoCo, the query encoder",
@@ -39,11 +42,15 @@ Tensors = dict[str, "torch.Tensor"]
 
 @dataclass(frozen=True)
 class Encoder:
-    """The encoder of a file: its `scheme`, `tensors` with the names that timm uses, and what was `left` in the file."""
+    """The encoder of a file: its `scheme`, `tensors` with the names that timm uses, and what was `left` in the file.
+
+    `own`: `vice pretrain` wrote it, so that it has timm's layers and not those of the scheme's authors.
+    """
 
     scheme: str
     tensors: Tensors
     left: tuple[str, ...]
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ def encoder_of(content: Any, metadata: Mapping[str, str], scheme: str = "auto") 
 
     Args:
         content: what `read_content` gave.
-        metadata: its metadata; a file that `vice weights convert` wrote names its scheme there.
+        metadata: its metadata; a file that `vice weights convert` or `vice pretrain` wrote names its scheme there.
         scheme: one of SCHEMES, or `auto`: told by the keys. A backbone without anything around it is taken for DINO's,
             one under `state_dict` for DenseCL's, one under `model` whose class token has no position for MAE's: so
             they are published, but the keys do not prove it.
@@ -134,11 +141,12 @@ def encoder_of(content: Any, metadata: Mapping[str, str], scheme: str = "auto") 
     """
     if scheme != "auto" and scheme not in SCHEMES:
         raise ViceError(f"`scheme` must be `auto` or a known one, but is {scheme!r}.", nearest(scheme, SCHEMES))
-    written = metadata.get("scheme", "")
+    said = metadata.get("scheme", "")
+    written = said.removesuffix(OWN)
     if written in SCHEMES:
         if scheme not in ("auto", written):
             raise ViceError(f"The weights must be of {scheme}, but say that they are of {written}.")
-        return Encoder(written, dict(content), ())
+        return Encoder(written, dict(content), (), own=said.endswith(OWN))
     for layout in _LAYOUTS:
         if scheme in ("auto", layout.scheme):
             for under in layout.under:

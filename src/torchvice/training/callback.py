@@ -20,7 +20,7 @@ from torchvice.report.diagrams import diagrams_of
 from torchvice.samples import Images, Maps, Regions, Samples
 from torchvice.training.averaging import averaged
 from torchvice.training.loggers import log_figures
-from torchvice.training.run import same_chance
+from torchvice.training.trainer import same_chance
 from torchvice.views import View, views_of
 
 __all__ = ["ViceCallback", "gathered", "joined"]

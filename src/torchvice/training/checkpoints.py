@@ -17,7 +17,7 @@ from torch.utils.data import Sampler
 from torchvice.errors import ViceError
 from torchvice.files import atomic, existing_file
 
-__all__ = ["EpochSampler", "SeededEpochs", "WholeFiles", "best_and_last", "read_checkpoint"]
+__all__ = ["EpochSampler", "SeededEpochs", "WholeFiles", "best_and_last", "only_last", "read_checkpoint"]
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -62,16 +62,24 @@ def best_and_last(folder: Path) -> list[ModelCheckpoint]:
 
     Two callbacks: of one, Lightning writes last.ckpt only in epochs that are the best so far.
     """
-    how: dict[str, Any] = {
-        "dirpath": folder,
-        "save_top_k": 1,
-        "save_on_train_epoch_end": True,
-        "auto_insert_metric_name": False,
-        "enable_version_counter": False,
-    }
-    best = ModelCheckpoint(filename="best", monitor="val/loss", mode="min", **how)
-    # After the first, whose best loss it keeps for a resume.
-    return [best, ModelCheckpoint(filename="last", **how)]
+    # The last after the best, whose best loss it keeps for a resume.
+    return [_kept(folder, filename="best", monitor="val/loss", mode="min"), only_last(folder)]
+
+
+def only_last(folder: Path) -> ModelCheckpoint:
+    """last.ckpt, written at the end of every epoch."""
+    return _kept(folder, filename="last")
+
+
+def _kept(folder: Path, **how: Any) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        dirpath=folder,
+        save_top_k=1,
+        save_on_train_epoch_end=True,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+        **how,
+    )
 
 
 def _mixed(*numbers: int) -> int:
@@ -117,4 +125,6 @@ class SeededEpochs(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Seed; the images' order is the same in all processes, which share it out."""
         self.sampler.set_epoch(trainer.current_epoch)
-        torch.manual_seed(_mixed(self.sampler.seed, trainer.current_epoch, 2, trainer.global_rank))
+        seed = _mixed(self.sampler.seed, trainer.current_epoch, 2, trainer.global_rank)
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 (lightly's blur asks numpy)

@@ -12,7 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 __all__ = ["EpochLines"]
 
 # What is said of an epoch where it was measured.
-SHOWN = {"val/accuracy": "val accuracy", "vice/strict": "VICE"}
+SHOWN = {
+    "train/loss": "train loss",
+    "train/spread": "spread",
+    "val/loss": "val loss",
+    "val/mAP": "val mAP",
+    "val/accuracy": "val accuracy",
+    "vice/strict": "VICE",
+}
 
 
 class EpochLines(Callback):
@@ -62,9 +69,7 @@ class EpochLines(Callback):
         seen = "".join(f"  {said} {values[name]:.4f}" for name, said in SHOWN.items() if name in values)
         self.console.print(
             f"epoch {trainer.current_epoch + 1:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
-            f"  train loss {values.get('train/loss', float('nan')):.4f}  val loss {loss:.4f}"
-            f"  val mAP {values.get('val/mAP', float('nan')):.4f}{seen}"
-            f"  {time.perf_counter() - self._since:.0f} s{mark}",
+            f"{seen}  {time.perf_counter() - self._since:.0f} s{mark}",
             highlight=False,
             soft_wrap=True,
         )

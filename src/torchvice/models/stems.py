@@ -1,0 +1,43 @@
+"""First layers of transformers that timm has no name for; `model.arguments.embed_layer` asks for them by theirs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from timm.layers import PatchEmbed  # type: ignore[attr-defined]
+from torch import nn
+
+__all__ = ["STEMS", "ConvStem"]
+
+
+class ConvStem(PatchEmbed):
+    """Four convolutions of stride 2 with BatchNorm and ReLU, and one of a single pixel, in place of patches of 16.
+
+    Its authors take one block off the transformer for it: depth 11, and 12 heads.
+
+    References:
+        Xiao et al., Early Convolutions Help Transformers See Better, 2021; as in Chen, Xie & He, An Empirical Study of
+        Training Self-Supervised Vision Transformers, 2021.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] | None = 224,
+        patch_size: int | tuple[int, int] = 16,
+        in_chans: int = 3,
+        embed_dim: int = 768,
+        **further: Any,
+    ) -> None:
+        if patch_size not in (16, (16, 16)) or embed_dim % 8:
+            raise ValueError(f"conv_stem has patches of 16 and a width in eights, not {patch_size} and {embed_dim}")
+        super().__init__(img_size, 16, in_chans, embed_dim, **further)
+        widths = [in_chans, *(embed_dim // part for part in (8, 4, 2, 1))]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        self.proj = nn.Sequential(*layers, nn.Conv2d(embed_dim, embed_dim, 1))  # type: ignore[assignment]
+
+
+STEMS: Mapping[str, type[nn.Module]] = {"conv_stem": ConvStem}
