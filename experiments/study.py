@@ -20,7 +20,7 @@ from scipy import stats
 
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.files import read_json, write_text
-from torchvice.measures import true_pairs
+from torchvice.measures import compare, true_pairs
 from torchvice.metrics.comparison import holm
 from torchvice.samples import Samples
 from torchvice.study import Study, StudyResult, load_study, run_study, study_result
@@ -63,12 +63,12 @@ def by_recipe(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def mean_and_spread(values: Sequence[float | None], digits: int = 3) -> str:
+def mean_and_spread(values: Sequence[float | None], sign: str = "") -> str:
     """The mean over seeds and their standard deviation; how many, where not all have a value."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return f"undefined for {len(values) - len(known)} of {len(values)}"
-    return f"{np.mean(known):.{digits}f} ± {np.std(known, ddof=1):.{digits}f}"
+    return f"{np.mean(known):{sign}.3f} ± {np.std(known, ddof=1):.3f}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -162,6 +162,26 @@ def agreement(rows: Sequence[Row]) -> str:
     return table(["the order of the recipes by", "clean", "with the stripe"], lines)
 
 
+def matched(study: Study, rows: Sequence[Row]) -> str:
+    """Whether a recipe differs from the base on pairs of the same log-likelihood: its seeds with the base's, one by one."""
+    folders = {run.folder.name: run.folder for run in study.runs}
+    lines: dict[str, list[str]] = {}
+    for data in ("clean", "shortcut"):
+        recipes = by_recipe(row for row in rows if row["data"] == data)
+        for name, runs in recipes.items():
+            if name == "base":
+                continue
+            found = []
+            for run, base in zip(runs, recipes["base"], strict=False):
+                tables = [Samples.load(folders[row["run"]] / "assess/test") for row in (run, base)]
+                found += compare(dict(zip("ab", tables, strict=True)), replicates=100).matched
+            known = [row["difference"] for row in found if row["difference"] is not None]
+            alone = np.mean([row["without_partner"] for row in found])
+            lines.setdefault(name, []).extend([mean_and_spread(known, "+") if len(known) > 1 else "–", f"{alone:.0%}"])
+    head = ["against the base", "clean", "pairs without a partner", "with the stripe", "pairs without a partner"]
+    return table(head, ([name, *cells, *["–"] * (4 - len(cells))] for name, cells in lines.items()))
+
+
 def spread(rows: Sequence[Row]) -> str:
     """How much of VICE's noise is the training's and how much that of the images."""
     seeds = [
@@ -208,6 +228,7 @@ def tables(study: Study, found: StudyResult) -> dict[str, Callable[[], str]]:
     rows = [{**row, **more_of(runs[row["run"]])} for row in done]
     made: dict[str, Callable[[], str]] = {
         "spread": lambda: spread(rows),
+        "matched": lambda: matched(study, rows),
         "agreement": lambda: agreement(rows),
         "shortcut": lambda: shortcut(rows, found.comparisons),
         "over_all": lambda: over_all(found.comparisons),
