@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,28 @@ class Watched:
         self.page.wait_for_function("performance.getEntriesByName('vice-interactive').length === 1")
         return self.page
 
+    def until(self, script: str, seconds: float = 3) -> None:
+        """Until a script says yes. The page forbids the evaluation of text, by which playwright would wait."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(script):
+            assert time.monotonic() < end, f"{script}: not within {seconds} s, at {self.page.evaluate('location.hash')}"
+            self.page.wait_for_timeout(30)
+
     def settled(self) -> None:
         """Until the open case is drawn."""
         self.page.wait_for_function("document.querySelector('#case .case-tools') !== null")
+
+
+def found(page: Any) -> list[tuple[str, str | None]]:
+    """(image id, class) of the cases found, in their order."""
+    return [
+        tuple(pair)
+        for pair in page.evaluate(
+            "state.found.map((e) => [D.ids[D.entryImage[e]], D.entryClass[e] < 0 ? null : D.classes[D.entryClass[e]]])"
+        )
+    ]
+
+
+def current(page: Any) -> tuple[str, str]:
+    """The image that is open, and the label shown."""
+    return page.locator("#case h3").inner_text(), page.locator(".labels button[aria-pressed=true]").inner_text()

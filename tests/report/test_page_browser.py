@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from pages import CHROMIUM, SWITCHES, Watched, page_of, pictures, shown
+from pages import CHROMIUM, Watched, current, found, page_of, pictures, shown
 
 from tables import scenes, table_of
 from torchvice.interop import LegacyTable, bilinear
@@ -21,59 +20,8 @@ from torchvice.report.rows import cases_of, common_cases, disagreement, stronges
 from torchvice.report.style import HEAT
 from torchvice.samples import Samples
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright, which is absent")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium, which is absent")
 HOSTILE = '<img src=x onerror=alert(1)> "q\'uote" </script><!-- & 猫 🐈 #a=b&label=c%41'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def watched(browser: Any, tmp_path: Path) -> Iterator[Watched]:
-    """A page that fails its test, whatever else it shows, if anything went wrong in it."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    watched = Watched(context.new_page(), tmp_path)
-    yield watched
-    context.close()
-    assert watched.trouble == []
-
-
-@pytest.fixture(scope="module")
-def twelve(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Samples]:
-    return page_of(tmp_path_factory.mktemp("twelve"))
-
-
-@pytest.fixture
-def opened(browser: Any, twelve: tuple[Path, Samples]) -> Iterator[Watched]:
-    """The page of twelve cases, opened."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    watched = Watched(context.new_page(), twelve[0].parent)
-    watched.open(twelve[0])
-    watched.settled()
-    yield watched
-    context.close()
-    assert watched.trouble == []
-
-
-def found(page: Any) -> list[tuple[str, str | None]]:
-    """(image id, class) of the cases found, in their order."""
-    return [
-        tuple(pair)
-        for pair in page.evaluate(
-            "state.found.map((e) => [D.ids[D.entryImage[e]], D.entryClass[e] < 0 ? null : D.classes[D.entryClass[e]]])"
-        )
-    ]
-
-
-def current(page: Any) -> tuple[str, str]:
-    """The image that is open, and the label shown."""
-    return page.locator("#case h3").inner_text(), page.locator(".labels button[aria-pressed=true]").inner_text()
 
 
 def test_the_watch_sees_errors_and_requests(watched: Watched, tmp_path: Path) -> None:

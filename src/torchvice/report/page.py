@@ -33,7 +33,7 @@ __all__ = ["Reader", "Shown", "write_page"]
 # Image id -> image (H, W, 3) uint8 and mask (H, W) or None; None where the image is not to be had.
 Reader = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
 TEMPLATES = Path(__file__).with_name("templates")
-SCRIPTS = ("base.js", "maps.js", "figures.js", "scatter.js", "browser.js", "start.js")
+SCRIPTS = ("base.js", "maps.js", "figures.js", "scatter.js", "browser.js", "address.js", "start.js")
 MOST_CASES = 2000
 ROOM = 16_000_000  # bytes of all pictures; in base64 a third more: with maps and table a page stays below 25 MB
 LARGEST = 40_000  # bytes of one picture

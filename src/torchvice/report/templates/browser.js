@@ -1,4 +1,4 @@
-// The case browser: filters and an order give a list, the list a case; the address names the case that is open.
+// The case browser: filters and an order give a list, the list a case.
 const PAGE = 24;
 const SORTS = [
   ...(COMPARED ? [["disagreement", "disagreement of the models"]] : []),
@@ -12,8 +12,8 @@ function setUpFilters() {
   byId("f-sort").append(...SORTS.filter(([key]) => PAIRS || ["loss-down", "loss-up", "id"].includes(key)).map(([key, words]) => option(key, words)));
   byId("f-class").append(option("", "any"), ...D.classes.map((name, c) => option(String(c), name)));
   fillQuadrants();
-  for (const id of ["f-quadrant", "f-class", "f-size", "f-right", "f-sort"]) byId(id).addEventListener("change", refilter);
-  byId("f-id").addEventListener("input", refilter);
+  for (const id of ["f-quadrant", "f-class", "f-size", "f-right", "f-sort"]) byId(id).addEventListener("change", () => refilter());
+  byId("f-id").addEventListener("input", () => refilter());
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("f-lasso").addEventListener("click", () => { state.lasso = null; byId("lasso-said")?.replaceChildren(); refilter(); });
   byId("f-clear").addEventListener("click", clearFilters);
@@ -30,15 +30,20 @@ function fillQuadrants() {
   select.value = chosen;
 }
 
-function clearFilters() {
+function resetFilters() {
   for (const id of ["f-quadrant", "f-class", "f-size", "f-right", "f-id"]) byId(id).value = "";
   state.lasso = null;
   byId("lasso-said")?.replaceChildren();
+}
+
+function clearFilters() {
+  resetFilters();
   refilter();
 }
 
 function showClass(name) {
-  clearFilters();
+  newPlace();
+  resetFilters();
   byId("f-class").value = String(D.classes.indexOf(name));
   refilter();
   byId("cases").scrollIntoView();
@@ -70,8 +75,17 @@ function sortKey(key) {
   }[key];
 }
 
+// The list anew. The case that is open stays if it is found; else the first one found is opened.
 function refilter() {
   if (!E) return;
+  list();
+  if (state.found.length && !state.found.includes(state.entry)) {
+    openEntry(state.found[0], false);
+    speakCase();
+  } else { steps(); writeAddress(); }
+}
+
+function list() {
   const wanted = { quadrant: byId("f-quadrant").value, label: byId("f-class").value, size: byId("f-size").value, right: byId("f-right").value, id: byId("f-id").value.trim().toLowerCase() };
   const found = [];
   for (let e = 0; e < E; e++) if (passes(e, wanted)) found.push(e);
@@ -85,10 +99,7 @@ function refilter() {
   const lasso = byId("f-lasso");
   lasso.hidden = !state.lasso;
   if (state.lasso) lasso.textContent = `Lasso: ${state.lasso.reduce((sum, one) => sum + one, 0)} ✕`;
-  const at = state.found.indexOf(state.entry);
-  turnTo(at >= 0 ? Math.floor(at / PAGE) : 0);
-  if (found.length && at < 0) openEntry(state.found[0], false, false);
-  else steps();
+  turnTo(Math.max(0, Math.floor(state.found.indexOf(state.entry) / PAGE)));
 }
 
 function card(e) {
@@ -126,6 +137,7 @@ function markCard() {
 
 function openEntry(e, scroll, named = true, label = null) {
   const image = D.entryImage[e];
+  if (scroll && named) newPlace();
   state.entry = e;
   state.label = label ?? (D.entryClass[e] >= 0 ? D.entryClass[e] : trueLabels(image)[0] ?? -1);
   const at = state.found.indexOf(e);
@@ -143,38 +155,12 @@ function stepBy(step) {
   const at = state.found.indexOf(state.entry), next = at < 0 ? 0 : at + step;
   if (next < 0 || next >= state.found.length) return;
   openEntry(state.found[next], false);
+  speakCase();
+}
+
+function speakCase() {
   const e = state.entry;
   speak(`${D.ids[D.entryImage[e]]}${D.entryClass[e] >= 0 ? `, ${D.classes[D.entryClass[e]]}, ${quadrantWords(now().quadrant[e])}` : ""}`);
-}
-
-// The address of a case. An id that no address can hold (half a character) gets none.
-function encoded(text) {
-  try { return encodeURIComponent(text); } catch { return null; }
-}
-
-function writeAddress() {
-  const id = encoded(D.ids[D.entryImage[state.entry]]), label = state.label >= 0 ? encoded(D.classes[state.label]) : "";
-  if (id === null || label === null) return;
-  history.replaceState(null, "", `#case=${id}${label ? `&label=${label}` : ""}`);
-}
-
-function readAddress() {
-  if (!location.hash.startsWith("#case=") || !E) return false;
-  const parts = {};
-  for (const part of location.hash.slice(1).split("&")) {
-    const at = part.indexOf("=");
-    try { parts[part.slice(0, at)] = decodeURIComponent(part.slice(at + 1)); } catch { parts[part.slice(0, at)] = null; }
-  }
-  const image = D.ids.indexOf(parts.case);
-  if (image < 0) {
-    byId("found").textContent = `The address asks for an image that is not in this report: ${parts.case ?? "not to be read"}.`;
-    byId("cases").scrollIntoView();
-    return true;
-  }
-  const label = parts.label === undefined ? -1 : D.classes.indexOf(parts.label), own = entryOf(image, label), e = own >= 0 ? own : entriesAt(image)[0];
-  if (!state.found.includes(e)) clearFilters();
-  openEntry(e, true, false, label >= 0 ? label : null);
-  return true;
 }
 
 function chip(c, right, words) {
