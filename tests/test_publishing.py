@@ -101,6 +101,21 @@ def test_runs_of_one_name_are_told_apart(home: Path) -> None:
     assert [model["name"] for model in data_of(file)["models"]] == ["a/same", "b/same"]
 
 
+def test_another_quality_has_a_page_of_its_own(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert vice("report", "run", "--quality", "energy", "--replicates", 0, "--no-images") == 0
+    assert "Written: run/report_energy.html" in capsys.readouterr().out
+    own = data_of(home / "run" / "report_energy.html")
+    assert own["quality"] == {"name": "energy", "label": "energy"}
+    vice("report", "run", "--replicates", 0, "--no-images")
+    assert data_of(home / "run" / "report.html")["models"][0]["iou"] != own["models"][0]["iou"]
+    assert vice("report", "run", "other", "--compare", "--quality", "energy", "--replicates", 100, "--no-images") == 0
+    text = (home / "comparison_energy.html").read_text(encoding="utf-8")
+    assert "energy of the maps" in text
+    vice("measure", "run", "--write-csv", "table.csv", "--no-figures")
+    assert vice("report", "table.csv", "--quality", "energy") == 2
+    assert "asked of a CSV" in capsys.readouterr().err
+
+
 def test_a_csv_becomes_a_page_of_numbers(home: Path) -> None:
     assert vice("measure", "run", "--write-csv", "table.csv", "--no-figures") == 0
     assert vice("report", "table.csv") == 0

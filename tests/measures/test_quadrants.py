@@ -7,6 +7,7 @@ import pytest
 
 from torchvice.errors import ViceError
 from torchvice.measures import QUADRANTS, Pairs, quadrants_of
+from torchvice.measures.quadrants import quadrants_by
 
 
 def pairs_of(probability: list[float], quality: list[float]) -> Pairs:
@@ -23,8 +24,10 @@ def test_each_pair_by_hand() -> None:
     # Margins: p 0.9 -> 0.8, p 0.1 -> 0.8; IoU 0.8 -> 0.5 / 0.7, IoU 0.1 -> 0.2 / 0.3.
     assert found.strength == pytest.approx([0.5 / 0.7, 0.2 / 0.3, 0.5 / 0.7, 0.2 / 0.3])
     assert found.to_json() == {
+        "by": "ji",
         "cutoffs": {"probability": 0.5, "iou": 0.3},
         "counts": {"right_elsewhere": 1, "wrong_there": 1, "both_good": 1, "both_bad": 1},
+        "undefined": 0,
     }
 
 
@@ -58,3 +61,19 @@ def test_no_pair_is_no_error_and_a_wrong_cutoff_is() -> None:
         quadrants_of(pairs_of([0.5], [0.5]), iou=0)
     with pytest.raises(ViceError, match="A quadrant must be one of"):
         quadrants_of(pairs_of([0.5], [0.5])).strongest("sideways")
+
+
+def test_an_undefined_quality_puts_a_pair_in_no_quadrant_and_is_counted() -> None:
+    found = quadrants_of(pairs_of([0.9, 0.1, 0.9], [np.nan, np.nan, 0.8]))
+    assert found.name.tolist() == ["", "", "both_good"]
+    assert found.strength.tolist() == pytest.approx([0, 0, 0.5 / 0.7])
+    assert found.to_json()["undefined"] == 2
+    assert sum(found.to_json()["counts"].values()) == 1
+
+
+def test_a_quality_that_knows_no_object_leaves_the_quadrants_to_the_iou() -> None:
+    pairs, other = pairs_of([0.9, 0.1], [0.8, 0.1]), np.array([-0.5, 0.9])
+    assert quadrants_by(pairs, "recall", other).name.tolist() == ["right_elsewhere", "wrong_there"]
+    assert quadrants_by(pairs, "recall", other).by == "recall"
+    assert quadrants_by(pairs, "deletion", other).name.tolist() == ["both_good", "both_bad"]
+    assert quadrants_by(pairs, "deletion", other).by == "ji"

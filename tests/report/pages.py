@@ -22,8 +22,8 @@ SWITCHES = [
 ]
 
 
-def shown(samples: Samples, name: str = "toy") -> Shown:
-    return Shown(name, measure(samples), cases_of(samples))
+def shown(samples: Samples, name: str = "toy", quality: str = "ji") -> Shown:
+    return Shown(name, measure(samples, quality=quality), cases_of(samples, quality))
 
 
 def pictures(made: list[Scene], factor: int = 20) -> Callable[[str], tuple[np.ndarray, np.ndarray | None]]:

@@ -13,16 +13,17 @@ from pages import page_of, shown
 
 from tables import scenes, table_of
 from torchvice.errors import ViceError
-from torchvice.measures import measure, quadrants_of, true_pairs
+from torchvice.measures import QUALITIES, measure, quadrants_of, quality_of, true_pairs
 from torchvice.metrics import sample_loss, sigmoid
 from torchvice.report import Shown, cases_of, write_page
 from torchvice.report.charts import charts_of, plain_list
+from torchvice.report.meanings import DEFINITIONS, definitions_of
 from torchvice.report.numbers import number_rows, tables_of, undefined_by_reason
 from torchvice.report.page import _embedded
 from torchvice.report.pixels import MAP_SIDE, OUTLINE_SIDE, map_bytes, outlines, thumbnail
 from torchvice.report.rows import NO_QUADRANT, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
-from torchvice.report.words import DEFINITIONS, Number, facts_of, sentences_of
+from torchvice.report.words import Number, facts_of, sentences_of
 
 
 def filled(path: str, height: int, width: int) -> np.ndarray:
@@ -267,6 +268,60 @@ def test_facts_and_tables_say_what_the_measures_hold() -> None:
         assert all(len(row) == len(table.heads) for row in table.rows)
     assert {row["path"] for cells in rows.values() for row in cells} - {""} <= set(DEFINITIONS)
     assert undefined_by_reason({"a": "x", "b": "y", "c": "x"}) == {"x": ["a", "c"], "y": ["b"]}
+
+
+def test_another_quality_is_in_every_number_word_and_quadrant() -> None:
+    samples = table_of(scenes(40))
+    measures, table = measure(samples, quality="energy"), cases_of(samples, "energy")
+    pairs = true_pairs(samples)
+    values, pair = quality_of(pairs, "energy"), table.entry_class >= 0
+    np.testing.assert_array_equal(table.quality[pair], values)
+    assert (table.quality[pair] != pairs.quality).any()
+    assert table.counts() == measures.quadrants["counts"]
+    assert table.counts() != cases_of(samples).counts()
+    text = said(sentences_of(measures, table))
+    found = measures.quality["vice"], measures.strict["vice"]
+    assert f"VICE with energy in the place of the IoU is {found[0]:.3f}" in text
+    assert f"with the IoU it is {found[1]:.3f}" in text
+    assert "at it: energy of 0.3 or more" in text
+    rows = {row["name"]: row["cells"] for row in number_rows(measures)}
+    assert rows["VICE"][1]["value"] == f"{found[1]:.3f}"
+    assert rows["VICE with energy"][1]["value"] == f"{found[0]:.3f}"
+    assert rows["Mean energy"][1]["value"] == f"{np.nanmean(values):.3f}"
+    terms = {cell["path"] for cells in rows.values() for cell in cells} - {""}
+    terms |= {part.term for s in sentences_of(measures, table) for part in s if isinstance(part, Number)}
+    assert terms <= set(definitions_of("energy"))
+    assert "share of the map's sum that lies on the object" in definitions_of("energy")["iou"][1]
+    assert dict(facts_of(measures, table))["Quality"].startswith("energy: ")
+
+
+def test_a_pair_of_undefined_quality_is_in_no_quadrant_and_the_sentence_says_so() -> None:
+    samples = table_of(scenes(40))
+    table = cases_of(samples, "precision")
+    undefined = np.isnan(quality_of(true_pairs(samples), "precision"))
+    assert undefined.any()
+    assert (table.quadrant[table.entry_class >= 0][undefined] == NO_QUADRANT).all()
+    assert (table.strength[table.entry_class >= 0][undefined] == 0).all()
+    text = said(sentences_of(measure(samples, quality="precision"), table))
+    assert f"{undefined.sum()} are in no quadrant, their precision being undefined" in text
+
+
+def test_what_has_no_other_quality_is_refused(tmp_path: Path) -> None:
+    samples = table_of(scenes(12))
+    with pytest.raises(ViceError, match="asked of a table of `paper`"):
+        cases_of(table_of(scenes(6), protocols=("paper",)), "recall")
+    with pytest.raises(ViceError, match="A page is of one quality"):
+        write_page(tmp_path / "x.html", Shown("a", measure(samples), cases_of(samples, "recall")))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in QUALITIES if name != "ji"])
+def test_every_quality_has_its_definitions(name: str) -> None:
+    own = definitions_of(name)
+    assert set(own) == {*DEFINITIONS, "quality.vice", "quality.mean"}
+    assert QUALITIES[name].meaning in own["iou"][1]
+    # Faithfulness knows no object: it leaves the quadrants to the IoU, and says so.
+    assert ("those of the IoU" in own["quadrant"][1]) == (name in ("insertion", "deletion", "road"))
 
 
 def test_images_are_read_one_by_one_strongest_first_while_the_page_is_written(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pages import CHROMIUM, Watched, current, found, page_of, pictures, shown
 
 from tables import scenes, table_of
 from torchvice.interop import LegacyTable, bilinear
-from torchvice.measures import measure, measure_table, quadrants_of, true_pairs
+from torchvice.measures import QUADRANTS, measure, measure_table, quadrants_of, true_pairs
 from torchvice.report import Shown, write_page
 from torchvice.report.rows import cases_of, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
@@ -338,6 +338,32 @@ def test_models_stand_side_by_side_and_the_most_different_first(watched: Watched
     before = page.evaluate("Array.from(plot.points.px)")
     page.get_by_role("radio", name="two").check()
     assert page.evaluate("Array.from(plot.points.px)") != before
+
+
+def test_another_quality_is_shown_under_its_name_everywhere(watched: Watched, tmp_path: Path) -> None:
+    made = scenes(12)
+    samples = table_of(made)
+    model = shown(samples, quality="precision")
+    page = watched.open(write_page(tmp_path / "report.html", model, pictures(made)))
+    watched.settled()
+    table = model.cases
+    pair = next(e for e in range(len(table.quality)) if table.quadrant[e] < 4)
+    page.evaluate(f"openEntry({pair}, false)")
+    watched.until(f"document.querySelector('#case h3').textContent === '{table.image_id[table.entry_image[pair]]}'")
+    numbers = page.locator("#case .measured").inner_text()
+    assert f"Precision of the pair\n{table.quality[pair]:.3f}" in numbers
+    assert "precision = 0.3" in page.locator("#scatter-said").inner_text()
+    assert page.locator("#scatter svg").get_attribute("aria-label").split(": ")[1].startswith("precision of the pair")
+    assert page.evaluate("plot.points.missing") == np.isnan(table.quality[table.entry_class >= 0]).sum() > 0
+    assert "lowest precision" in page.locator("#f-sort option").all_inner_texts()
+    assert "VICE with precision" in page.locator("#classes thead").inner_text()
+    page.locator("#cap-scatter .term").hover()
+    assert "share of what is looked at that is object" in page.locator("#tip").inner_text()
+    corners = page.locator("#scatter svg text").all_text_contents()
+    options = page.locator("#f-quadrant option").all_inner_texts()
+    for key, words in QUADRANTS.items():
+        assert sum(words in corner for corner in corners) == 1, key
+        assert sum(words in option for option in options) == 1, key
 
 
 def test_without_images_there_is_no_pixel_of_the_data(watched: Watched, tmp_path: Path) -> None:

@@ -105,13 +105,17 @@ def _print_controls(measures: Measures) -> None:
 
 def _print_quadrants(measures: Measures) -> None:
     from torchvice.measures.quadrants import QUADRANTS
+    from torchvice.measures.qualities import QUALITIES
 
     if not measures.quadrants:
         return
     cut = measures.quadrants["cutoffs"]
     counts = measures.quadrants["counts"]
     said = "; ".join(f"{counts[key]} {QUADRANTS[key]}" for key in QUADRANTS)
-    say(f"  labels (right: p above {cut['probability']:g}; at the object: quality {cut['iou']:g} or more): {said}")
+    label = QUALITIES[measures.quadrants["by"]].label
+    undefined = measures.quadrants["undefined"]
+    said += f"; {undefined} in none, their {label} being undefined" if undefined else ""
+    say(f"  labels (right: p above {cut['probability']:g}; at the object: {label} {cut['iou']:g} or more): {said}")
 
 
 def _print_scaling(measures: Measures) -> None:

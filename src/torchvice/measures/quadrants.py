@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures.pairs import Pairs
+from torchvice.measures.qualities import QUALITIES
 from torchvice.metrics import sigmoid
 
-__all__ = ["IOU_CUTOFF", "PROBABILITY_CUTOFF", "QUADRANTS", "Quadrants", "quadrants_of"]
+__all__ = ["IOU_CUTOFF", "PROBABILITY_CUTOFF", "QUADRANTS", "Quadrants", "quadrants_by", "quadrants_of"]
 
 # In the order in which a reader wants them: first where right and wrong reasons part.
 QUADRANTS = {
@@ -28,15 +30,16 @@ IOU_CUTOFF = 0.3
 class Quadrants:
     """Where each pair belongs.
 
-    `name` (P,) a key of QUADRANTS; `strength` (P,) in [0, 1], how far inside: the smaller of the distances of
-    probability and quality from their cut-offs, each as a share of the way to its end (0 or 1); `probability` and
-    `iou`, the cut-offs.
+    `name` (P,) a key of QUADRANTS, empty where the quality is undefined; `strength` (P,) in [0, 1], how far inside: the
+    smaller of the distances of probability and quality from their cut-offs, each as a share of the way to its end (0 or
+    1), and 0 without a quadrant; `probability` and `iou`, the cut-offs; `by` the quality that decides.
     """
 
     name: np.ndarray
     strength: np.ndarray
     probability: float
     iou: float
+    by: str = "ji"
 
     def strongest(self, quadrant: str) -> np.ndarray:
         """The pairs (rows) of a quadrant, the strongest first, equal ones in the pairs' order.
@@ -49,10 +52,11 @@ class Quadrants:
         rows = np.flatnonzero(self.name == quadrant)
         return rows[np.argsort(-self.strength[rows], kind="stable")]
 
-    def to_json(self) -> dict[str, dict[str, float] | dict[str, int]]:
-        """The cut-offs, and how many pairs each quadrant holds."""
+    def to_json(self) -> dict[str, Any]:
+        """The cut-offs, how many pairs each quadrant holds, and how many are in none, their quality being undefined."""
         counts = {quadrant: int((self.name == quadrant).sum()) for quadrant in QUADRANTS}
-        return {"cutoffs": {"probability": self.probability, "iou": self.iou}, "counts": counts}
+        cutoffs = {"probability": self.probability, "iou": self.iou}
+        return {"by": self.by, "cutoffs": cutoffs, "counts": counts, "undefined": int((self.name == "").sum())}
 
 
 def quadrants_of(pairs: Pairs, probability: float = PROBABILITY_CUTOFF, iou: float = IOU_CUTOFF) -> Quadrants:
@@ -80,7 +84,22 @@ def quadrants_of(pairs: Pairs, probability: float = PROBABILITY_CUTOFF, iou: flo
     right, there = p > probability, pairs.quality >= iou
     name = np.array(["both_bad", "wrong_there", "right_elsewhere", "both_good"], dtype=object)[2 * right + there]
     strength = np.minimum(_margin(p, probability), _margin(pairs.quality, iou))
+    undefined = np.isnan(pairs.quality)
+    name[undefined], strength[undefined] = "", 0.0
     return Quadrants(name, strength, probability, iou)
+
+
+def quadrants_by(pairs: Pairs, name: str, quality: np.ndarray) -> Quadrants:
+    """The quadrants by a named quality, at the cut-off of the IoU; by the IoU itself where the quality knows no object.
+
+    Args:
+        pairs: from `true_pairs`.
+        name: one of QUALITIES.
+        quality: (P,) its values, NaN where undefined.
+    """
+    if not QUALITIES[name].says_where:
+        return quadrants_of(pairs)
+    return replace(quadrants_of(replace(pairs, quality=quality)), by=name)
 
 
 def _margin(values: np.ndarray, cutoff: float) -> np.ndarray:

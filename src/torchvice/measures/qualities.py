@@ -17,10 +17,16 @@ __all__ = ["QUALITIES", "Quality", "quality_of"]
 
 @dataclass(frozen=True)
 class Quality:
-    """A quality of a pair's map: `meaning` in a few words, and `of`, from pairs to (P,) numbers, higher is better."""
+    """A quality of a pair's map: `meaning` in a few words, `of` from pairs to (P,) numbers, higher is better.
+
+    `label` is its name in a sentence. `says_where`: it is a share in [0, 1] that rises as the map comes to lie on the
+    object; faithfulness knows no object: it is in [-1, 1], and 0 is chance.
+    """
 
     meaning: str
     of: Callable[[Pairs], np.ndarray]
+    label: str
+    says_where: bool = True
 
 
 def quality_of(pairs: Pairs, name: str) -> np.ndarray:
@@ -125,19 +131,29 @@ def _faithfulness(name: str, blank: str, sign: int) -> Callable[[Pairs], np.ndar
 
 
 QUALITIES: dict[str, Quality] = {
-    "ji": Quality("IoU at the held-out threshold", lambda pairs: pairs.quality),
-    "precision": Quality("share of what is looked at that is object (wrong place)", _precision),
-    "recall": Quality("share of the object that is looked at (coverage)", _recall),
-    "soft_iou": Quality("IoU of the map itself, without a threshold", _soft_iou),
-    "pointing": Quality("whether the map's maximum lies on the object", lambda pairs: _regions(pairs).pointing),
-    "energy": Quality("share of the map's sum that lies on the object", _energy),
-    "otsu": Quality("IoU at each map's own Otsu threshold", _otsu),
-    "box_iou": Quality("best IoU of the map's boxes with the object's", _box_iou),
-    "insertion": Quality(
-        "how fast the probability rises as pixels come in, against chance", _faithfulness("insertion", "p_canvas", 1)
+    "ji": Quality("IoU at the held-out threshold", lambda pairs: pairs.quality, "IoU"),
+    "precision": Quality("share of what is looked at that is object (wrong place)", _precision, "precision"),
+    "recall": Quality("share of the object that is looked at (coverage)", _recall, "recall"),
+    "soft_iou": Quality("IoU of the map itself, without a threshold", _soft_iou, "soft IoU"),
+    "pointing": Quality(
+        "whether the map's maximum lies on the object", lambda pairs: _regions(pairs).pointing, "pointing"
     ),
-    "deletion": Quality("how fast it falls as pixels go, against chance", _faithfulness("deletion", "p_blank", -1)),
+    "energy": Quality("share of the map's sum that lies on the object", _energy, "energy"),
+    "otsu": Quality("IoU at each map's own Otsu threshold", _otsu, "Otsu IoU"),
+    "box_iou": Quality("best IoU of the map's boxes with the object's", _box_iou, "box IoU"),
+    "insertion": Quality(
+        "how fast the probability rises as pixels come in, against chance",
+        _faithfulness("insertion", "p_canvas", 1),
+        "insertion",
+        False,
+    ),
+    "deletion": Quality(
+        "how fast it falls as pixels go, against chance", _faithfulness("deletion", "p_blank", -1), "deletion", False
+    ),
     "road": Quality(
-        "remove and debias, least less most relevant first, against chance", _faithfulness("road", "p_blank", 1)
+        "remove and debias, least less most relevant first, against chance",
+        _faithfulness("road", "p_blank", 1),
+        "ROAD",
+        False,
     ),
 }

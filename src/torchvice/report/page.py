@@ -19,14 +19,15 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.files import atomic
-from torchvice.measures import Measures
+from torchvice.measures import QUALITIES, Measures
 from torchvice.measures.quadrants import QUADRANTS
 from torchvice.report.charts import charts_of
+from torchvice.report.meanings import definitions_of
 from torchvice.report.numbers import number_rows, numbers_beside, shown, shown_path, tables_of, undefined_by_reason
 from torchvice.report.pixels import map_bytes, outlines, thumbnail
 from torchvice.report.rows import Cases, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
-from torchvice.report.words import DEFINITIONS, facts_of, sentences_of
+from torchvice.report.words import facts_of, sentences_of
 
 __all__ = ["Reader", "Shown", "write_page"]
 
@@ -73,11 +74,15 @@ def write_page(
         progress: called with the images done and their number.
 
     Raises:
-        ViceError: no model, several without tables, or tables that have no images in common.
+        ViceError: no model, several without tables, tables that have no images in common, or several qualities.
     """
     models = [models] if isinstance(models, Shown) else list(models)
     if not models:
         raise ViceError("A page needs a model, but none is given.")
+    asked = {model.measures.quality.get("name", "ji") for model in models}
+    asked |= {model.cases.named for model in models if model.cases is not None}
+    if len(asked) > 1:
+        raise ViceError(f"A page is of one quality, but measures and cases are of {' and '.join(sorted(asked))}.")
     tables = [model.cases for model in models if model.cases is not None]
     if len(models) > 1:
         if len(tables) < len(models):
@@ -85,7 +90,7 @@ def write_page(
         tables = common_cases(tables)
         models = [Shown(model.name, model.measures, table) for model, table in zip(models, tables, strict=True)]
     path = Path(path)
-    page = _Page(models, tables, reader, folder, most_cases, progress, title, comparison)
+    page = _Page(models, tables, reader, folder, most_cases, progress, title, comparison, asked.pop())
     target = path / "index.html" if folder else path
     with atomic(target) as part, open(part, "w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.writelines(page.pieces(path))
@@ -102,6 +107,7 @@ class _Page:
     progress: Callable[[int, int], None] | None
     title: str
     comparison: Mapping[str, Any] | None
+    quality: str
 
     def pieces(self, path: Path) -> Iterator[str]:
         """The page's text, the cases last: it can be used while they are still being read."""
@@ -123,7 +129,9 @@ class _Page:
         return {
             "title": title,
             "models": [self._model(model) for model in self.models],
-            "definitions": DEFINITIONS,
+            "definitions": definitions_of(self.quality),
+            "quality": QUALITIES[self.quality],
+            "headline": self.quality == "ji",
             "quadrants": QUADRANTS,
             "images": len(self.tables[0]) if self.tables else 0,
             "count": self.count,
@@ -158,7 +166,8 @@ class _Page:
         """What the scripts draw from."""
         content: dict[str, Any] = {
             "title": title,
-            "definitions": DEFINITIONS,
+            "definitions": definitions_of(self.quality),
+            "quality": {"name": self.quality, "label": QUALITIES[self.quality].label},
             "heat": HEAT,
             "quadrants": [[key, words] for key, words in QUADRANTS.items()],
             "folder": self.folder,
@@ -175,6 +184,7 @@ class _Page:
         content |= {
             "classes": list(first.classes),
             "cutoffs": first.cutoffs,
+            "by": {"name": first.by, "label": QUALITIES[first.by].label},
             "ids": first.image_id.tolist(),
             "height": _packed(first.height, "u16"),
             "width": _packed(first.width, "u16"),

@@ -3,7 +3,7 @@ const PAGE = 24;
 const SORTS = [
   ...(COMPARED ? [["disagreement", "disagreement of the models"]] : []),
   ["quadrant", "quadrant, strongest first"], ["strength", "strength alone"], ["loss-down", "highest loss"], ["loss-up", "lowest loss"],
-  ["iou-up", "lowest IoU"], ["iou-down", "highest IoU"], ["id", "id"],
+  ["iou-up", `lowest ${QUALITY}`], ["iou-down", `highest ${QUALITY}`], ["id", "id"],
 ];
 const sizeOf = (area) => (Number.isNaN(area) ? null : area < 0.05 ? 0 : area <= 0.2 ? 1 : 2);
 
@@ -25,7 +25,7 @@ function fillQuadrants() {
   const select = byId("f-quadrant"), chosen = select.value, tally = new Array(NO_QUADRANT + 1).fill(0);
   for (const q of now().quadrant) tally[q]++;
   const rows = D.quadrants.map(([, words], q) => [String(q), `${shapeOf(q)} ${words} (${tally[q]})`]);
-  if (tally[NO_QUADRANT]) rows.push([String(NO_QUADRANT), `${shapeOf(NO_QUADRANT)} no true pair (${tally[NO_QUADRANT]})`]);
+  if (tally[NO_QUADRANT]) rows.push([String(NO_QUADRANT), `${shapeOf(NO_QUADRANT)} ${NOWHERE} (${tally[NO_QUADRANT]})`]);
   select.replaceChildren(el("option", { value: "" }, "any"), ...rows.map(([value, words]) => el("option", { value }, words)));
   select.value = chosen;
 }
@@ -105,7 +105,7 @@ function list() {
 function card(e) {
   const model = now(), image = D.entryImage[e], c = D.entryClass[e], q = model.quadrant[e];
   const label = c >= 0 ? c : trueLabels(image)[0] ?? -1;
-  const numbers = c >= 0 ? `${shapeOf(q)} p ${said(model.probability[e], 2)} · IoU ${said(model.iou[e], 2)}` : `loss ${nats(model.loss[image])}`;
+  const numbers = c >= 0 ? `${shapeOf(q)} p ${said(model.probability[e], 2)} · ${QUALITY} ${said(model.iou[e], 2)}` : `loss ${nats(model.loss[image])}`;
   const node = el("div", { class: "card", role: "option", id: `card-${e}`, "aria-selected": String(e === state.entry), "aria-label": `${D.ids[image]}${c >= 0 ? `, ${D.classes[c]}, ${quadrantWords(q)}` : ""}, ${numbers}` },
     view(image, label, state.model, { side: 64 }), el("b", {}, c >= 0 ? D.classes[c] : D.ids[image]), el("span", {}, c >= 0 ? D.ids[image] : "no true pair"), el("span", {}, numbers));
   node.addEventListener("click", () => openEntry(e, false));
@@ -187,7 +187,7 @@ function facts(image, label, m, content) {
   const status = content && content.m[m][label] ? content.m[m][label][3] : "none";
   const rows = [
     fact("Probability", `${said(p)} ${p > 0.5 ? "(predicted)" : p <= 0.5 ? "(not predicted)" : ""}`, "probability"),
-    fact("IoU of the pair", pair ? said(model.iou[e]) : "no true pair", "iou"),
+    fact(`${QUALITY[0].toUpperCase()}${QUALITY.slice(1)} of the pair`, pair ? said(model.iou[e]) : "no true pair", "iou"),
     ...(pair ? [fact("Loss of the pair", `${nats(model.pairLoss[e])} nats`, "loss"), fact("Quadrant", `${shapeOf(model.quadrant[e])} ${quadrantWords(model.quadrant[e])}`, "quadrant"),
       fact("Strength", said(model.strength[e], 2), "strength"), fact("Object size", `${(100 * D.area[e]).toFixed(1)} % of the image`, "size")] : []),
     fact("Image: loss", `${nats(model.loss[image])} nats`, "loss"), fact("Image: JI score", said(model.ji[image]), "image_ji"),

@@ -204,7 +204,7 @@ function dots(row, key, low, high) {
 function drawClasses() {
   const box = byId("classes"), rows = [...now().charts.classes];
   if (!rows.length) { box.replaceChildren(el("p", { class: "note" }, "There are no numbers by class: the measures of this table have none.")); return; }
-  const heads = [["name", "Class"], ["pairs", "True pairs"], ["average_precision", "AP"], ["iou", "IoU"], ["vice", "VICE (strict)"]];
+  const heads = [["name", "Class"], ["pairs", "True pairs"], ["average_precision", "AP"], ["iou", QUALITY], ["vice", OTHER ? `VICE with ${QUALITY}` : "VICE (strict)"]];
   const value = (row) => row[classSort.key] ?? -Infinity;
   rows.sort((a, b) => (classSort.key === "name" ? String(a.name).localeCompare(String(b.name)) : value(a) - value(b)) * (classSort.down ? -1 : 1));
   const low = Math.min(0, ...rows.map((row) => row.low ?? row.vice ?? 0));
