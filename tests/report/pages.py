@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -93,3 +94,20 @@ def found(page: Any) -> list[tuple[str, str | None]]:
 def current(page: Any) -> tuple[str, str]:
     """The image that is open, and the label shown."""
     return page.locator("#case h3").inner_text(), page.locator(".labels button[aria-pressed=true]").inner_text()
+
+
+def filled(path: str, height: int, width: int) -> np.ndarray:
+    """The pixels inside an SVG path of horizontal and vertical strokes, by crossing edges from the left."""
+    crossings = np.zeros((height, width + 1), int)
+    for loop in path.split("z")[:-1]:
+        start = re.match(r"M(\d+) (\d+)", loop)
+        assert start
+        x, y = int(start[1]), int(start[2])
+        corners = [(x, y)]
+        for stroke, length in re.findall(r"([hv])(-?\d+)", loop):
+            x, y = (x + int(length), y) if stroke == "h" else (x, y + int(length))
+            corners.append((x, y))
+        for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
+            if x0 == x1:
+                crossings[min(y0, y1) : max(y0, y1), x0] += 1
+    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import page_of, shown
+from pages import filled, page_of, shown
 
 from tables import scenes, table_of
 from torchvice.errors import ViceError
@@ -26,31 +26,16 @@ from torchvice.report.style import HEAT
 from torchvice.report.words import Number, facts_of, sentences_of
 
 
-def filled(path: str, height: int, width: int) -> np.ndarray:
-    """The pixels inside an SVG path of horizontal and vertical strokes, by crossing edges from the left."""
-    crossings = np.zeros((height, width + 1), int)
-    for loop in path.split("z")[:-1]:
-        start = re.match(r"M(\d+) (\d+)", loop)
-        assert start
-        x, y = int(start[1]), int(start[2])
-        corners = [(x, y)]
-        for stroke, length in re.findall(r"([hv])(-?\d+)", loop):
-            x, y = (x + int(length), y) if stroke == "h" else (x, y + int(length))
-            corners.append((x, y))
-        for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
-            if x0 == x1:
-                crossings[min(y0, y1) : max(y0, y1), x0] += 1
-    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_an_outline_encloses_the_pixels_of_its_label_and_no_other(seed: int) -> None:
     mask = np.random.default_rng(seed).choice([0, 0, 1, 2, 255], (9, 13))
     wide, tall, paths = outlines(mask)
     assert (wide, tall) == (13, 9)
-    assert set(paths) == {1, 2}
-    for label, path in paths.items():
-        np.testing.assert_array_equal(filled(path, 9, 13), mask == label)
+    assert set(paths) == {1, 2, 255}
+    for label in (1, 2):
+        np.testing.assert_array_equal(filled(paths[label], 9, 13), mask == label)
+    np.testing.assert_array_equal(filled("".join(paths.values()), 9, 13), mask == 255)
+    assert 255 not in outlines(np.where(mask == 255, 0, mask))[2]
 
 
 def test_a_large_mask_is_outlined_on_a_grid_and_an_empty_one_not_at_all() -> None:
@@ -341,6 +326,21 @@ def test_images_are_read_one_by_one_strongest_first_while_the_page_is_written(tm
     assert sizes == sorted(sizes)
     assert sizes[-1] > sizes[0] > 0  # what is read is written before the next is asked for
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_pictures_and_outlines_share_the_room_of_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (300, 400, 3)).astype(np.uint8)
+    blocks = np.kron(rng.choice([0, 1, 2, 255], (20, 26)), np.ones((15, 15), int))[:300, :400].astype(np.uint8)
+    monkeypatch.setattr("torchvice.report.page.ROOM", 12 * 9_000)
+    sizes = []
+    for mask in (None, blocks):
+        file = write_page(tmp_path / "r.html", shown(table_of(scenes(12))), lambda name, mask=mask: (noise, mask))
+        cases = [json.loads(c) for c in re.findall(r'id="c\d+">(.*?)</script>', file.read_text(encoding="utf-8"))]
+        drawn = [len(c["p"]) + len(c.get("v", "")) + sum(map(len, c.get("o", {}).values())) for c in cases]
+        assert max(drawn) <= 4 / 3 * 9_000 + 100
+        sizes.append(min(len(c["p"]) for c in cases))
+    assert sizes[1] < sizes[0]
 
 
 def test_a_page_that_fails_leaves_nothing_and_a_missing_image_is_no_failure(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from pages import CHROMIUM, Watched, current, found, page_of, pictures, shown
+from pages import CHROMIUM, Watched, current, filled, found, page_of, pictures, shown
 
 from tables import scenes, table_of
 from torchvice.interop import LegacyTable, bilinear
@@ -282,6 +282,30 @@ def test_the_map_is_the_one_in_the_table_enlarged_bilinearly(opened: Watched, tw
     assert page.locator("#case .views canvas").first.evaluate("(canvas) => canvas.style.opacity") == "0.25"
 
 
+def test_void_is_hatched_named_in_the_key_and_goes_with_the_outlines(
+    opened: Watched, twelve: tuple[Path, Samples]
+) -> None:
+    page = opened.page
+    masks = {scene.image_id: np.array(scene.mask) for scene in scenes(12) if scene.mask is not None}
+    marked = {name: bool((mask == 255).any()) for name, mask in masks.items()}
+    assert set(marked.values()) == {True, False}
+    for image_id, void in marked.items():
+        page.evaluate(f"openEntry(entriesAt(D.ids.indexOf('{image_id}'))[0], false)")
+        opened.until(f"document.querySelector('#case h3').textContent === '{image_id}'")
+        assert page.locator("#case .view").first.locator("path.void").count() == int(void), image_id
+        assert ("void: counted by no measure" in page.locator("#case .key").inner_text()) == void
+    image_id = next(name for name, void in marked.items() if void)
+    page.evaluate(f"openEntry(entriesAt(D.ids.indexOf('{image_id}'))[0], false)")
+    opened.until(f"document.querySelector('#case h3').textContent === '{image_id}'")
+    d, fill = page.locator("#case path.void").first.evaluate("(p) => [p.getAttribute('d'), getComputedStyle(p).fill]")
+    tall, wide = 20 * np.array(masks[image_id].shape)
+    np.testing.assert_array_equal(filled(d, tall, wide), np.kron(masks[image_id] == 255, np.ones((20, 20), bool)))
+    assert page.locator(f"#case pattern#{fill.split('#')[1].split(chr(34))[0]}").count() == 1
+    page.locator("#outline-on").click()
+    opened.until("document.querySelector('#outline-on').getAttribute('aria-pressed') === 'false'")
+    assert page.locator("#case .views > div:first-child path.void").count() == 0
+
+
 def test_labels_and_predictions_are_marked_right_or_wrong_in_signs(
     opened: Watched, twelve: tuple[Path, Samples]
 ) -> None:
@@ -477,6 +501,11 @@ def test_it_fits_a_phone_prints_and_changes_its_colours(
     page = watched.open(twelve[0])
     watched.settled()
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    sideways = """[...document.querySelectorAll('.scroll')].filter((box) => box.getClientRects().length
+        && box.scrollWidth > box.clientWidth + 1).map((box) => box.getAttribute('aria-label') ?? box.id)"""
+    assert page.evaluate(sideways) == []
+    card = page.locator(".cards td").first
+    assert card.evaluate("(cell) => getComputedStyle(cell, '::before').content") == f'"{card.get_attribute("data-head")}"'
     ground = "getComputedStyle(document.body).backgroundColor"
     own = page.evaluate(ground)
     page.locator("#theme").click()

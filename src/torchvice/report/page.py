@@ -24,7 +24,7 @@ from torchvice.measures.quadrants import QUADRANTS
 from torchvice.report.charts import charts_of
 from torchvice.report.meanings import definitions_of
 from torchvice.report.numbers import number_rows, numbers_beside, shown, shown_path, tables_of, undefined_by_reason
-from torchvice.report.pixels import map_bytes, outlines, thumbnail
+from torchvice.report.pixels import VOID, map_bytes, outlines, thumbnail
 from torchvice.report.rows import Cases, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
 from torchvice.report.words import facts_of, sentences_of
@@ -36,7 +36,8 @@ Reader = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
 TEMPLATES = Path(__file__).with_name("templates")
 SCRIPTS = ("base.js", "maps.js", "figures.js", "scatter.js", "browser.js", "address.js", "start.js")
 MOST_CASES = 2000
-ROOM = 16_000_000  # bytes of all pictures; in base64 a third more: with maps and table a page stays below 25 MB
+# Bytes of all pictures and outlines; in base64 a third more: with maps and table a page stays below 25 MB.
+ROOM = 16_000_000
 LARGEST = 40_000  # bytes of one picture
 
 
@@ -235,7 +236,8 @@ def _case(
     tables: Sequence[Cases], row: int, reader: Reader | None, room: int
 ) -> tuple[dict[str, Any], tuple[bytes, str] | None]:
     """One image for the browser: `m` each model's maps {class: [h, w, bytes, status]}, `q` its probabilities of the
-    labels that are true or predicted; `o` the outlines of the mask on a grid of `g`; and its picture."""
+    labels that are true or predicted; on a grid of `g` the mask's outlines, `o` of objects and `v` of objects and void;
+    and its picture. Picture and outlines share `room`, bytes before base64."""
     first = tables[0]
     case: dict[str, Any] = {"m": [], "q": []}
     for table in tables:
@@ -252,7 +254,10 @@ def _case(
     image, mask = found
     if mask is not None:
         wide, tall, paths = outlines(mask)
+        void = paths.pop(VOID, None)
         case |= {"g": [wide, tall], "o": {label - 1: path for label, path in paths.items()}}
+        case |= {} if void is None else {"v": void}
+        room -= 3 * (len(void or "") + sum(map(len, paths.values()))) // 4
     return case, thumbnail(image, room)
 
 

@@ -241,7 +241,8 @@ function caseTools(content) {
     context.fillRect(x, 0, 1, 1);
   }
   return el("div", {}, el("div", { class: "case-tools" }, toggle("map-on", "Map", "m", "map"), el("label", {}, "Opacity", slider), toggle("outline-on", "Outlines", "o", "outline")),
-    el("p", { class: "key" }, "map 0", ramp, "1", content && content.g ? "; thick line: the object shown, thin: others" : content && content.p ? "; no mask" : ""));
+    el("p", { class: "key" }, "map 0", ramp, "1", content && content.g ? "; thick line: the object shown, thin: others" : content && content.p ? "; no mask" : "",
+      ...(content && content.v ? ["; ", swatch(svg("rect", { width: 22, height: 12, fill: "#ffffff" }), ...[-6, 0, 6, 12, 18].map((x) => svg("path", { d: `M${x} 12l12 -12h4l-12 12z`, fill: "#202020" }))), " void: counted by no measure"] : [])));
 }
 
 function fade() {
