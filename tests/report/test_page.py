@@ -392,3 +392,37 @@ def test_every_script_is_free_of_what_would_end_it_or_reach_out() -> None:
             file.name
         )
     assert "http" not in (folder / "page.css").read_text(encoding="utf-8")
+
+
+def schemes() -> dict[str, dict[str, str]]:
+    """The colours of page.css: {scheme: {name: #rrggbb}}; dark is said twice, and must be the same."""
+    folder = Path(__file__).parents[2] / "src" / "torchvice" / "report" / "templates"
+    css = (folder / "page.css").read_text(encoding="utf-8")
+    blocks = [
+        dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root[^{]*\{([^}]*)\}", css)
+    ]
+    assert blocks[1] == blocks[2]
+    return {"light": blocks[0], "dark": blocks[1]}
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours, 1 to 21, as WCAG 2 defines it."""
+    lights = []
+    for colour in (one, other):
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+        lights.append(float(np.dot([0.2126, 0.7152, 0.0722], linear)))
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_marks_stand_out_from_their_ground(scheme: str) -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)  # just below what text needs
+    colours = schemes()[scheme]
+    text = [(ink, ground) for ink in ("ink", "muted") for ground in ("ground", "panel")]
+    text += [("blue", "ground"), ("brown", "ground")]  # links, pressed buttons, axes of the VICE diagram
+    for ink, ground in text:
+        assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+    for mark in ("red", "brown", "blue", "grey", "focus"):  # the scatter's marks, and what has the focus
+        assert contrast(colours[mark], colours["ground"]) >= 3, mark

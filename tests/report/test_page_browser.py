@@ -505,7 +505,9 @@ def test_it_fits_a_phone_prints_and_changes_its_colours(
         && box.scrollWidth > box.clientWidth + 1).map((box) => box.getAttribute('aria-label') ?? box.id)"""
     assert page.evaluate(sideways) == []
     card = page.locator(".cards td").first
-    assert card.evaluate("(cell) => getComputedStyle(cell, '::before').content") == f'"{card.get_attribute("data-head")}"'
+    assert (
+        card.evaluate("(cell) => getComputedStyle(cell, '::before').content") == f'"{card.get_attribute("data-head")}"'
+    )
     ground = "getComputedStyle(document.body).backgroundColor"
     own = page.evaluate(ground)
     page.locator("#theme").click()
@@ -515,6 +517,33 @@ def test_it_fits_a_phone_prints_and_changes_its_colours(
     page.emulate_media(media="print")
     assert page.evaluate(ground) == "rgb(255, 255, 255)"
     assert page.locator("#filters").is_hidden()
+    context.close()
+    assert watched.trouble == []
+
+
+def test_paper_is_white_whole_and_headed(browser: Any, twelve: tuple[Path, Samples]) -> None:
+    context = browser.new_context(viewport={"width": 720, "height": 1000}, color_scheme="dark")
+    watched = Watched(context.new_page(), twelve[0].parent)
+    page = watched.open(twelve[0])
+    watched.settled()
+    points = "document.querySelector('#scatter canvas').toDataURL()"
+    dark = page.evaluate(points)
+    page.emulate_media(media="print")
+    watched.until(f"{points} !== {dark!r}")  # the points take the colours of paper
+    page.set_viewport_size({"width": 640, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 640
+    beyond = """[...document.querySelectorAll('figure *, #numbers td, #case *')].filter((one) =>
+        one.getClientRects().length && one.getBoundingClientRect().right > innerWidth + 1)
+        .map((one) => one.outerHTML.slice(0, 80))"""
+    assert page.evaluate(beyond) == []
+    drawn = page.locator("#scatter canvas, #scatter svg")
+    canvas, axes = drawn.evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().toJSON())")
+    assert canvas == pytest.approx(axes, abs=1)  # points and axes stay on each other
+    headings = page.locator("h2:visible, #cases-lead")
+    assert set(headings.evaluate_all("(all) => all.map((one) => getComputedStyle(one).breakAfter)")) == {"avoid"}
+    assert page.locator("#case h3").is_visible()
+    assert page.locator("#list").is_hidden()
+    assert page.locator("#scatter-tools .legend").is_visible()
     context.close()
     assert watched.trouble == []
 
@@ -531,6 +560,7 @@ def test_every_figure_has_words_and_a_table(opened: Watched) -> None:
         )
         figure.locator("summary").click()
         figure.locator("details table tbody tr").first.wait_for()
+    assert page.locator("[tabindex='0']:not([role])").count() == 0  # whatever takes the focus says what it is
     unnamed = page.evaluate("""[...document.querySelectorAll('button, select, input, a')].filter((one) =>
         ![one.getAttribute('aria-label'), one.textContent, one.closest('label')?.textContent].some((t) => t?.trim()))
         .length""")

@@ -177,7 +177,7 @@ function fact(name, value, key) {
 }
 
 function termNode(text, key) {
-  return el("span", { class: "term", tabindex: "0", "data-term": key, "aria-describedby": `def-${key}` }, text);
+  return el("span", { class: "term", role: "term", tabindex: "0", "data-term": key, "aria-describedby": `def-${key}` }, text);
 }
 
 // What one model says of the open label of the open image.

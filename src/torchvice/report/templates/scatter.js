@@ -71,7 +71,6 @@ function drawScatter() {
   canvas.width = chart.width * scale;
   canvas.height = height * scale;
   canvas.style.width = `${chart.width}px`;
-  canvas.style.height = `${height}px`;
   const context = canvas.getContext("2d"), r = count > 20000 ? 1.4 : count > 4000 ? 2.2 : count > 800 ? 3 : 4.2;
   const sprites = SHAPES.map((look) => sprite(look, r, scale));
   const cells = new Map();

@@ -26,7 +26,7 @@ byId("theme").addEventListener("click", () => {
   try { localStorage.setItem("torchvice-theme", next); } catch { /* a browser may refuse storage to a file */ }
   if (N) drawScatter();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (N) drawScatter(); });
+for (const kind of ["(prefers-color-scheme: dark)", "print"]) matchMedia(kind).addEventListener("change", () => { if (N) drawScatter(); });
 
 const help = byId("help");
 byId("help-open").addEventListener("click", () => help.showModal());
