@@ -163,7 +163,7 @@ def agreement(rows: Sequence[Row]) -> str:
 
 
 def matched(study: Study, rows: Sequence[Row]) -> str:
-    """Whether a recipe differs from the base on pairs of the same log-likelihood: its seeds with the base's, one by one."""
+    """Whether a recipe differs from the base on pairs of the same log-likelihood, seed by seed."""
     folders = {run.folder.name: run.folder for run in study.runs}
     lines: dict[str, list[str]] = {}
     for data in ("clean", "shortcut"):

@@ -38,18 +38,16 @@ def test_inspect_and_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert "Did you mean" in err
 
 
-def test_inspect_builds_the_network_as_the_settings_say(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inspect_builds_the_network_as_the_settings_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     narrow = {"channels": [8, 16, 32, 64]}
     file = tmp_path / "narrow.pth"
     torch.save(build_model("resnet18", 3, arguments=narrow).state_dict(), file)
     as_told = ("-o", "model.arguments.channels=[8, 16, 32, 64]")
     for words in (("--model", "resnet18", *as_told), ("-o", "model.name=resnet18", *as_told)):
-        status, out, _ = vice(capsys, monkeypatch, "weights", "inspect", file, *words)
+        status, out, _ = vice(capsys, "weights", "inspect", file, *words)
         assert status == 0
         assert "matched: 100.0% of the parameters of resnet18" in out
-    status, out, _ = vice(capsys, monkeypatch, "weights", "inspect", file, "--model", "resnet18")
+    status, out, _ = vice(capsys, "weights", "inspect", file, "--model", "resnet18")
     assert status == 0
     assert "matched: 100.0%" not in out
     for words, said in (
@@ -58,6 +56,6 @@ def test_inspect_builds_the_network_as_the_settings_say(
         (("-o", "model.argument=3"), "is not a setting"),
         (("--model", "resnet18", "-o", "model.arguments.chanels=[8]"), "takes no argument `chanels`"),
     ):
-        status, _, err = vice(capsys, monkeypatch, "weights", "inspect", file, *words)
+        status, _, err = vice(capsys, "weights", "inspect", file, *words)
         assert status == 2
         assert said in err

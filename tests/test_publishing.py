@@ -102,6 +102,21 @@ def test_runs_of_one_name_are_told_apart(home: Path) -> None:
     assert [model["name"] for model in data_of(file)["models"]] == ["a/same", "b/same"]
 
 
+def test_another_quality_has_a_page_of_its_own(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert vice("report", "run", "--quality", "energy", "--replicates", 0, "--no-images") == 0
+    assert "Written: run/report_energy.html" in capsys.readouterr().out
+    own = data_of(home / "run" / "report_energy.html")
+    assert own["quality"] == {"name": "energy", "label": "energy"}
+    vice("report", "run", "--replicates", 0, "--no-images")
+    assert data_of(home / "run" / "report.html")["models"][0]["iou"] != own["models"][0]["iou"]
+    assert vice("report", "run", "other", "--compare", "--quality", "energy", "--replicates", 100, "--no-images") == 0
+    text = (home / "comparison_energy.html").read_text(encoding="utf-8")
+    assert "energy of the maps" in text
+    vice("measure", "run", "--write-csv", "table.csv", "--no-figures")
+    assert vice("report", "table.csv", "--quality", "energy") == 2
+    assert "asked of a CSV" in capsys.readouterr().err
+
+
 def test_a_csv_becomes_a_page_of_numbers(home: Path) -> None:
     assert vice("measure", "run", "--write-csv", "table.csv", "--no-figures") == 0
     assert vice("report", "table.csv") == 0
@@ -164,9 +179,18 @@ def test_a_study_becomes_a_page_in_its_folder(study: Path, capsys: pytest.Captur
         (["study", "--compare"], "study is a study, whose report compares its own runs and nothing else"),
         (["study", "study"], "study is a study, whose report compares its own runs and nothing else"),
         (["run", "study", "--compare"], "study is a study, whose report compares its own runs and nothing else"),
-        (["study", "--folder"], "The page of the study study shows no images, so that --folder says nothing"),
-        (["study", "--cases", 0], "The page of the study study shows no images, so that --cases says nothing"),
-        (["study", "--split", "val"], "The page of the study study shows no images, so that --split says nothing"),
+        (
+            ["study", "--folder"],
+            "The page of the study study is made of its tables alone, so that --folder says nothing",
+        ),
+        (
+            ["study", "--cases", 0],
+            "The page of the study study is made of its tables alone, so that --cases says nothing",
+        ),
+        (
+            ["study", "--split", "val"],
+            "The page of the study study is made of its tables alone, so that --split says nothing",
+        ),
     ],
 )
 def test_what_a_study_has_no_page_of_is_one_sentence(

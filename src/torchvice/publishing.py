@@ -46,6 +46,7 @@ def write_report(
     pictures: bool = True,
     folder: bool = False,
     most_cases: int | None = None,
+    quality: str = "ji",
     replicates: int = 2000,
     title: str = "",
     progress: Callable[[int, int], None] | None = None,
@@ -55,11 +56,14 @@ def write_report(
     Args:
         paths: one, or several to compare.
         out: the file; with `folder` the folder. None: report.html, or report/, where `Measured.home` is; for
-            several comparison.html, or comparison/, in the working directory.
+            several comparison.html, or comparison/, in the working directory. Of another quality than the IoU, the
+            name ends on it: report_recall.html.
         split: of the RUNs.
         pictures: whether images and masks may be shown; else not a pixel of the data is on the page.
         folder: images as files.
         most_cases: how many images have their case embedded; None: see `torchvice.report.write_page`.
+        quality: in what sense a map is good, one of `torchvice.measures.QUALITIES`; the pairs, their quadrants and all
+            that hangs on VICE are shown with it. `paper` and `strict` stay what they are.
         replicates: of the bootstrap over images; 0: no intervals, and no paired differences.
         title: of the page; else the name of the run.
         progress: called with the images done and their number.
@@ -68,44 +72,48 @@ def write_report(
         The file to open.
 
     Raises:
-        ViceError: the images are not where they were; see also `measure_path` and `torchvice.report.write_page`.
+        ViceError: the images are not where they were, or a CSV was asked for another quality; see also `measure_path`
+            and `torchvice.report.write_page`.
     """
     if not paths:
         raise ViceError("A report needs a RUN, but none is given.")
     check_paths(paths, len(paths) > 1)
     if is_study(paths[0]):
-        _refuse_of_study(paths[0], split=split, folder=folder, cases=most_cases)
+        other = None if quality == "ji" else quality
+        _refuse_of_study(paths[0], split=split, folder=folder, cases=most_cases, quality=other)
         return write_study_page(
             Path(paths[0]) / "report.html" if out is None else out, read_study(paths[0]), title=title
         )
-    found = [measure_path(path, split, replicates=replicates) for path in paths]
+    found = [measure_path(path, split, quality=quality, replicates=replicates) for path in paths]
+    if quality != "ji" and any(one.samples is None for one in found):
+        raise ViceError(f"Another quality needs the table of an assessment, but {quality!r} is asked of a CSV.")
     names = _different_names(found)
     models = [
-        Shown(name, one.measures, None if one.samples is None else cases_of(one.samples))
+        Shown(name, one.measures, None if one.samples is None else cases_of(one.samples, quality))
         for name, one in zip(names, found, strict=True)
     ]
     return write_page(
-        _place(found, folder) if out is None else out,
+        _place(found, folder, quality) if out is None else out,
         models,
         _reader_of(found[0].samples) if pictures and found[0].samples is not None else None,
         title=title or (found[0].title if len(found) == 1 else ""),
         folder=folder,
         most_cases=MOST_CASES if most_cases is None else most_cases,
-        comparison=_comparison(names, found, replicates),
+        comparison=_comparison(names, found, quality, replicates),
         progress=progress,
     )
 
 
 def _refuse_of_study(path: str | os.PathLike[str], **given: Any) -> None:
-    """A study's page has no images, so that what chooses among them is a mistake."""
+    """A study's page is made of its tables, so that what chooses among images or measures is a mistake."""
     name = next((name for name, value in given.items() if value is not None and value is not False), None)
     if name is not None:
         raise ViceError(
-            f"The page of the study {path} shows no images, so that --{name} says nothing.", "Leave it out."
+            f"The page of the study {path} is made of its tables alone, so that --{name} says nothing.", "Leave it out."
         )
 
 
-def _place(found: Sequence[Measured], folder: bool) -> Path:
+def _place(found: Sequence[Measured], folder: bool, quality: str) -> Path:
     """Where the page goes when nobody says."""
     first = found[0]
     if len(found) > 1:
@@ -114,15 +122,19 @@ def _place(found: Sequence[Measured], folder: bool) -> Path:
         stem = Path(f"{first.home}_report")
     else:
         stem = first.home / "report"
+    if quality != "ji":  # the headline's page stays what it was
+        stem = stem.with_name(f"{stem.name}_{quality}")
     return stem if folder else stem.with_name(f"{stem.name}.html")
 
 
-def _comparison(names: Sequence[str], found: Sequence[Measured], replicates: int) -> dict[str, Any] | None:
+def _comparison(
+    names: Sequence[str], found: Sequence[Measured], quality: str, replicates: int
+) -> dict[str, Any] | None:
     """The paired differences of several models that were all assessed under `strict`."""
     tables = [one.samples for one in found if one.samples is not None and "strict" in one.samples.manifest["protocols"]]
     if len(found) < 2 or len(tables) < len(found) or not replicates:
         return None
-    return compare(dict(zip(names, tables, strict=True)), replicates=replicates).to_json()
+    return compare(dict(zip(names, tables, strict=True)), quality=quality, replicates=replicates).to_json()
 
 
 def _different_names(found: Sequence[Measured]) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 
 from torchvice.errors import ViceError
 from torchvice.measures import QUADRANTS, QUALITIES, Pairs, quadrants_of
+from torchvice.measures.quadrants import quadrants_by
 
 
 def pairs_of(probability: list[float], quality: list[float]) -> Pairs:
@@ -23,8 +24,10 @@ def test_each_pair_by_hand() -> None:
     # Margins: p 0.9 -> 0.8, p 0.1 -> 0.8; IoU 0.8 -> 0.5 / 0.7, IoU 0.1 -> 0.2 / 0.3.
     assert found.strength == pytest.approx([0.5 / 0.7, 0.2 / 0.3, 0.5 / 0.7, 0.2 / 0.3])
     assert found.to_json() == {
+        "by": "ji",
         "cutoffs": {"probability": 0.5, "iou": 0.3},
         "counts": {"right_elsewhere": 1, "wrong_there": 1, "both_good": 1, "both_bad": 1},
+        "undefined": 0,
     }
 
 
@@ -60,16 +63,26 @@ def test_no_pair_is_no_error_and_a_wrong_cutoff_is() -> None:
         quadrants_of(pairs_of([0.5], [0.5])).strongest("sideways")
 
 
-def test_a_quality_around_chance_has_its_own_cutoff_and_ends() -> None:
-    found = quadrants_of(pairs_of([0.9, 0.9, 0.1, 0.99], [0.2, -0.5, 0.0, 1.4]), iou=0, ends=(-1, 1))
-    assert found.name.tolist() == ["both_good", "right_elsewhere", "wrong_there", "both_good"]
-    assert found.strength == pytest.approx([0.2, 0.5, 0, 0.98])  # the last by its probability: beyond the end is 1
-    with pytest.raises(ViceError, match="`iou` must be above -1 and below 1"):
-        quadrants_of(pairs_of([0.5], [0.5]), iou=1, ends=(-1, 1))
+def test_an_undefined_quality_puts_a_pair_in_no_quadrant_and_is_counted() -> None:
+    found = quadrants_of(pairs_of([0.9, 0.1, 0.9], [np.nan, np.nan, 0.8]))
+    assert found.name.tolist() == ["", "", "both_good"]
+    assert found.strength.tolist() == pytest.approx([0, 0, 0.5 / 0.7])
+    assert found.to_json()["undefined"] == 2
+    assert sum(found.to_json()["counts"].values()) == 1
 
 
-def test_every_quality_has_a_cutoff_within_its_ends() -> None:
+def test_a_quality_that_knows_no_object_leaves_the_quadrants_to_the_iou() -> None:
+    pairs, other = pairs_of([0.9, 0.1], [0.8, 0.1]), np.array([-0.5, 0.9])
+    assert quadrants_by(pairs, "recall", other).name.tolist() == ["right_elsewhere", "wrong_there"]
+    assert quadrants_by(pairs, "recall", other).by == "recall"
+    assert quadrants_by(pairs, "deletion", other).name.tolist() == ["both_good", "both_bad"]
+    assert quadrants_by(pairs, "deletion", other).by == "ji"
+
+
+def test_every_quality_has_a_cutoff_and_quadrants_go_by_it() -> None:
     assert QUALITIES["ji"].cutoff == QUALITIES["box_iou"].cutoff == 0.3
-    assert QUALITIES["pointing"].cutoff == 0.5
-    assert (QUALITIES["deletion"].cutoff, QUALITIES["deletion"].ends) == (0, (-1, 1))
-    assert all(quality.ends[0] < quality.cutoff < quality.ends[1] for quality in QUALITIES.values())
+    assert QUALITIES["pointing"].cutoff == QUALITIES["recall"].cutoff == 0.5
+    quality = np.array([0.4, 0.4])
+    pairs = pairs_of([0.9, 0.1], [0.0, 0.0])
+    assert quadrants_by(pairs, "recall", quality).name.tolist() == ["right_elsewhere", "both_bad"]
+    assert quadrants_by(pairs, "soft_iou", quality).name.tolist() == ["both_good", "wrong_there"]

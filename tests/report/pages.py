@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ SWITCHES = [
 ]
 
 
-def shown(samples: Samples, name: str = "toy") -> Shown:
-    return Shown(name, measure(samples), cases_of(samples))
+def shown(samples: Samples, name: str = "toy", quality: str = "ji") -> Shown:
+    return Shown(name, measure(samples, quality=quality), cases_of(samples, quality))
 
 
 def pictures(made: list[Scene], factor: int = 20) -> Callable[[str], tuple[np.ndarray, np.ndarray | None]]:
@@ -67,6 +69,45 @@ class Watched:
         self.page.wait_for_function("performance.getEntriesByName('vice-interactive').length === 1")
         return self.page
 
+    def until(self, script: str, seconds: float = 3) -> None:
+        """Until a script says yes. The page forbids the evaluation of text, by which playwright would wait."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(script):
+            assert time.monotonic() < end, f"{script}: not within {seconds} s, at {self.page.evaluate('location.hash')}"
+            self.page.wait_for_timeout(30)
+
     def settled(self) -> None:
         """Until the open case is drawn."""
         self.page.wait_for_function("document.querySelector('#case .case-tools') !== null")
+
+
+def found(page: Any) -> list[tuple[str, str | None]]:
+    """(image id, class) of the cases found, in their order."""
+    return [
+        tuple(pair)
+        for pair in page.evaluate(
+            "state.found.map((e) => [D.ids[D.entryImage[e]], D.entryClass[e] < 0 ? null : D.classes[D.entryClass[e]]])"
+        )
+    ]
+
+
+def current(page: Any) -> tuple[str, str]:
+    """The image that is open, and the label shown."""
+    return page.locator("#case h3").inner_text(), page.locator(".labels button[aria-pressed=true]").inner_text()
+
+
+def filled(path: str, height: int, width: int) -> np.ndarray:
+    """The pixels inside an SVG path of horizontal and vertical strokes, by crossing edges from the left."""
+    crossings = np.zeros((height, width + 1), int)
+    for loop in path.split("z")[:-1]:
+        start = re.match(r"M(\d+) (\d+)", loop)
+        assert start
+        x, y = int(start[1]), int(start[2])
+        corners = [(x, y)]
+        for stroke, length in re.findall(r"([hv])(-?\d+)", loop):
+            x, y = (x + int(length), y) if stroke == "h" else (x, y + int(length))
+            corners.append((x, y))
+        for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
+            if x0 == x1:
+                crossings[min(y0, y1) : max(y0, y1), x0] += 1
+    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1

@@ -9,37 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import page_of, shown
+from pages import filled, page_of, shown
 
 from tables import scenes, table_of
 from torchvice.errors import ViceError
-from torchvice.measures import measure, quadrants_of, true_pairs
+from torchvice.measures import QUALITIES, measure, quadrants_of, quality_of, true_pairs
 from torchvice.metrics import sample_loss, sigmoid
 from torchvice.report import Shown, cases_of, write_page
 from torchvice.report.charts import charts_of, plain_list
+from torchvice.report.meanings import DEFINITIONS, definitions_of
 from torchvice.report.numbers import number_rows, tables_of, undefined_by_reason
 from torchvice.report.page import embedded
 from torchvice.report.pixels import MAP_SIDE, OUTLINE_SIDE, map_bytes, outlines, thumbnail
 from torchvice.report.rows import NO_QUADRANT, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
-from torchvice.report.words import DEFINITIONS, Number, facts_of, sentences_of
-
-
-def filled(path: str, height: int, width: int) -> np.ndarray:
-    """The pixels inside an SVG path of horizontal and vertical strokes, by crossing edges from the left."""
-    crossings = np.zeros((height, width + 1), int)
-    for loop in path.split("z")[:-1]:
-        start = re.match(r"M(\d+) (\d+)", loop)
-        assert start
-        x, y = int(start[1]), int(start[2])
-        corners = [(x, y)]
-        for stroke, length in re.findall(r"([hv])(-?\d+)", loop):
-            x, y = (x + int(length), y) if stroke == "h" else (x, y + int(length))
-            corners.append((x, y))
-        for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
-            if x0 == x1:
-                crossings[min(y0, y1) : max(y0, y1), x0] += 1
-    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+from torchvice.report.words import Number, facts_of, sentences_of
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -47,9 +31,11 @@ def test_an_outline_encloses_the_pixels_of_its_label_and_no_other(seed: int) -> 
     mask = np.random.default_rng(seed).choice([0, 0, 1, 2, 255], (9, 13))
     wide, tall, paths = outlines(mask)
     assert (wide, tall) == (13, 9)
-    assert set(paths) == {1, 2}
-    for label, path in paths.items():
-        np.testing.assert_array_equal(filled(path, 9, 13), mask == label)
+    assert set(paths) == {1, 2, 255}
+    for label in (1, 2):
+        np.testing.assert_array_equal(filled(paths[label], 9, 13), mask == label)
+    np.testing.assert_array_equal(filled("".join(paths.values()), 9, 13), mask == 255)
+    assert 255 not in outlines(np.where(mask == 255, 0, mask))[2]
 
 
 def test_a_large_mask_is_outlined_on_a_grid_and_an_empty_one_not_at_all() -> None:
@@ -277,6 +263,60 @@ def test_facts_and_tables_say_what_the_measures_hold() -> None:
     assert undefined_by_reason({"a": "x", "b": "y", "c": "x"}) == {"x": ["a", "c"], "y": ["b"]}
 
 
+def test_another_quality_is_in_every_number_word_and_quadrant() -> None:
+    samples = table_of(scenes(40))
+    measures, table = measure(samples, quality="energy"), cases_of(samples, "energy")
+    pairs = true_pairs(samples)
+    values, pair = quality_of(pairs, "energy"), table.entry_class >= 0
+    np.testing.assert_array_equal(table.quality[pair], values)
+    assert (table.quality[pair] != pairs.quality).any()
+    assert table.counts() == measures.quadrants["counts"]
+    assert table.counts() != cases_of(samples).counts()
+    text = said(sentences_of(measures, table))
+    found = measures.quality["vice"], measures.strict["vice"]
+    assert f"VICE with energy in the place of the IoU is {found[0]:.3f}" in text
+    assert f"with the IoU it is {found[1]:.3f}" in text
+    assert "at it: energy of 0.3 or more" in text
+    rows = {row["name"]: row["cells"] for row in number_rows(measures)}
+    assert rows["VICE"][1]["value"] == f"{found[1]:.3f}"
+    assert rows["VICE with energy"][1]["value"] == f"{found[0]:.3f}"
+    assert rows["Mean energy"][1]["value"] == f"{np.nanmean(values):.3f}"
+    terms = {cell["path"] for cells in rows.values() for cell in cells} - {""}
+    terms |= {part.term for s in sentences_of(measures, table) for part in s if isinstance(part, Number)}
+    assert terms <= set(definitions_of("energy"))
+    assert "share of the map's sum that lies on the object" in definitions_of("energy")["iou"][1]
+    assert dict(facts_of(measures, table))["Quality"].startswith("energy: ")
+
+
+def test_a_pair_of_undefined_quality_is_in_no_quadrant_and_the_sentence_says_so() -> None:
+    samples = table_of(scenes(40))
+    table = cases_of(samples, "precision")
+    undefined = np.isnan(quality_of(true_pairs(samples), "precision"))
+    assert undefined.any()
+    assert (table.quadrant[table.entry_class >= 0][undefined] == NO_QUADRANT).all()
+    assert (table.strength[table.entry_class >= 0][undefined] == 0).all()
+    text = said(sentences_of(measure(samples, quality="precision"), table))
+    assert f"{undefined.sum()} are in no quadrant, their precision being undefined" in text
+
+
+def test_what_has_no_other_quality_is_refused(tmp_path: Path) -> None:
+    samples = table_of(scenes(12))
+    with pytest.raises(ViceError, match="asked of a table of `paper`"):
+        cases_of(table_of(scenes(6), protocols=("paper",)), "recall")
+    with pytest.raises(ViceError, match="A page is of one quality"):
+        write_page(tmp_path / "x.html", Shown("a", measure(samples), cases_of(samples, "recall")))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in QUALITIES if name != "ji"])
+def test_every_quality_has_its_definitions(name: str) -> None:
+    own = definitions_of(name)
+    assert set(own) == {*DEFINITIONS, "quality.vice", "quality.mean"}
+    assert QUALITIES[name].meaning in own["iou"][1]
+    # Faithfulness knows no object: it leaves the quadrants to the IoU, and says so.
+    assert ("those of the IoU" in own["quadrant"][1]) == (name in ("insertion", "deletion", "road"))
+
+
 def test_images_are_read_one_by_one_strongest_first_while_the_page_is_written(tmp_path: Path) -> None:
     made = scenes(12)
     samples = table_of(made)
@@ -294,6 +334,21 @@ def test_images_are_read_one_by_one_strongest_first_while_the_page_is_written(tm
     assert sizes == sorted(sizes)
     assert sizes[-1] > sizes[0] > 0  # what is read is written before the next is asked for
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_pictures_and_outlines_share_the_room_of_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (300, 400, 3)).astype(np.uint8)
+    blocks = np.kron(rng.choice([0, 1, 2, 255], (20, 26)), np.ones((15, 15), int))[:300, :400].astype(np.uint8)
+    monkeypatch.setattr("torchvice.report.page.ROOM", 12 * 9_000)
+    sizes = []
+    for mask in (None, blocks):
+        file = write_page(tmp_path / "r.html", shown(table_of(scenes(12))), lambda name, mask=mask: (noise, mask))
+        cases = [json.loads(c) for c in re.findall(r'id="c\d+">(.*?)</script>', file.read_text(encoding="utf-8"))]
+        drawn = [len(c["p"]) + len(c.get("v", "")) + sum(map(len, c.get("o", {}).values())) for c in cases]
+        assert max(drawn) <= 4 / 3 * 9_000 + 100
+        sizes.append(min(len(c["p"]) for c in cases))
+    assert sizes[1] < sizes[0]
 
 
 def test_a_page_that_fails_leaves_nothing_and_a_missing_image_is_no_failure(tmp_path: Path) -> None:
@@ -345,3 +400,37 @@ def test_every_script_is_free_of_what_would_end_it_or_reach_out() -> None:
             file.name
         )
     assert "http" not in (folder / "page.css").read_text(encoding="utf-8")
+
+
+def schemes() -> dict[str, dict[str, str]]:
+    """The colours of page.css: {scheme: {name: #rrggbb}}; dark is said twice, and must be the same."""
+    folder = Path(__file__).parents[2] / "src" / "torchvice" / "report" / "templates"
+    css = (folder / "page.css").read_text(encoding="utf-8")
+    blocks = [
+        dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root[^{]*\{([^}]*)\}", css)
+    ]
+    assert blocks[1] == blocks[2]
+    return {"light": blocks[0], "dark": blocks[1]}
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours, 1 to 21, as WCAG 2 defines it."""
+    lights = []
+    for colour in (one, other):
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+        lights.append(float(np.dot([0.2126, 0.7152, 0.0722], linear)))
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_marks_stand_out_from_their_ground(scheme: str) -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)  # just below what text needs
+    colours = schemes()[scheme]
+    text = [(ink, ground) for ink in ("ink", "muted") for ground in ("ground", "panel")]
+    text += [("blue", "ground"), ("brown", "ground")]  # links, pressed buttons, axes of the VICE diagram
+    for ink, ground in text:
+        assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+    for mark in ("red", "brown", "blue", "grey", "focus"):  # the scatter's marks, and what has the focus
+        assert contrast(colours[mark], colours["ground"]) >= 3, mark

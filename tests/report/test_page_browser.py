@@ -4,76 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from pages import CHROMIUM, SWITCHES, Watched, page_of, pictures, shown
+from pages import CHROMIUM, Watched, current, filled, found, page_of, pictures, shown
 
 from tables import scenes, table_of
 from torchvice.interop import LegacyTable, bilinear
-from torchvice.measures import measure, measure_table, quadrants_of, true_pairs
+from torchvice.measures import QUADRANTS, measure, measure_table, quadrants_of, true_pairs
 from torchvice.report import Shown, write_page
 from torchvice.report.rows import cases_of, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
 from torchvice.samples import Samples
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright, which is absent")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium, which is absent")
 HOSTILE = '<img src=x onerror=alert(1)> "q\'uote" </script><!-- & 猫 🐈 #a=b&label=c%41'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def watched(browser: Any, tmp_path: Path) -> Iterator[Watched]:
-    """A page that fails its test, whatever else it shows, if anything went wrong in it."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    watched = Watched(context.new_page(), tmp_path)
-    yield watched
-    context.close()
-    assert watched.trouble == []
-
-
-@pytest.fixture(scope="module")
-def twelve(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Samples]:
-    return page_of(tmp_path_factory.mktemp("twelve"))
-
-
-@pytest.fixture
-def opened(browser: Any, twelve: tuple[Path, Samples]) -> Iterator[Watched]:
-    """The page of twelve cases, opened."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    watched = Watched(context.new_page(), twelve[0].parent)
-    watched.open(twelve[0])
-    watched.settled()
-    yield watched
-    context.close()
-    assert watched.trouble == []
-
-
-def found(page: Any) -> list[tuple[str, str | None]]:
-    """(image id, class) of the cases found, in their order."""
-    return [
-        tuple(pair)
-        for pair in page.evaluate(
-            "state.found.map((e) => [D.ids[D.entryImage[e]], D.entryClass[e] < 0 ? null : D.classes[D.entryClass[e]]])"
-        )
-    ]
-
-
-def current(page: Any) -> tuple[str, str]:
-    """The image that is open, and the label shown."""
-    return page.locator("#case h3").inner_text(), page.locator(".labels button[aria-pressed=true]").inner_text()
 
 
 def test_the_watch_sees_errors_and_requests(watched: Watched, tmp_path: Path) -> None:
@@ -334,6 +282,30 @@ def test_the_map_is_the_one_in_the_table_enlarged_bilinearly(opened: Watched, tw
     assert page.locator("#case .views canvas").first.evaluate("(canvas) => canvas.style.opacity") == "0.25"
 
 
+def test_void_is_hatched_named_in_the_key_and_goes_with_the_outlines(
+    opened: Watched, twelve: tuple[Path, Samples]
+) -> None:
+    page = opened.page
+    masks = {scene.image_id: np.array(scene.mask) for scene in scenes(12) if scene.mask is not None}
+    marked = {name: bool((mask == 255).any()) for name, mask in masks.items()}
+    assert set(marked.values()) == {True, False}
+    for image_id, void in marked.items():
+        page.evaluate(f"openEntry(entriesAt(D.ids.indexOf('{image_id}'))[0], false)")
+        opened.until(f"document.querySelector('#case h3').textContent === '{image_id}'")
+        assert page.locator("#case .view").first.locator("path.void").count() == int(void), image_id
+        assert ("void: counted by no measure" in page.locator("#case .key").inner_text()) == void
+    image_id = next(name for name, void in marked.items() if void)
+    page.evaluate(f"openEntry(entriesAt(D.ids.indexOf('{image_id}'))[0], false)")
+    opened.until(f"document.querySelector('#case h3').textContent === '{image_id}'")
+    d, fill = page.locator("#case path.void").first.evaluate("(p) => [p.getAttribute('d'), getComputedStyle(p).fill]")
+    tall, wide = 20 * np.array(masks[image_id].shape)
+    np.testing.assert_array_equal(filled(d, tall, wide), np.kron(masks[image_id] == 255, np.ones((20, 20), bool)))
+    assert page.locator(f"#case pattern#{fill.split('#')[1].split(chr(34))[0]}").count() == 1
+    page.locator("#outline-on").click()
+    opened.until("document.querySelector('#outline-on').getAttribute('aria-pressed') === 'false'")
+    assert page.locator("#case .views > div:first-child path.void").count() == 0
+
+
 def test_labels_and_predictions_are_marked_right_or_wrong_in_signs(
     opened: Watched, twelve: tuple[Path, Samples]
 ) -> None:
@@ -390,6 +362,32 @@ def test_models_stand_side_by_side_and_the_most_different_first(watched: Watched
     before = page.evaluate("Array.from(plot.points.px)")
     page.get_by_role("radio", name="two").check()
     assert page.evaluate("Array.from(plot.points.px)") != before
+
+
+def test_another_quality_is_shown_under_its_name_everywhere(watched: Watched, tmp_path: Path) -> None:
+    made = scenes(12)
+    samples = table_of(made)
+    model = shown(samples, quality="precision")
+    page = watched.open(write_page(tmp_path / "report.html", model, pictures(made)))
+    watched.settled()
+    table = model.cases
+    pair = next(e for e in range(len(table.quality)) if table.quadrant[e] < 4)
+    page.evaluate(f"openEntry({pair}, false)")
+    watched.until(f"document.querySelector('#case h3').textContent === '{table.image_id[table.entry_image[pair]]}'")
+    numbers = page.locator("#case .measured").inner_text()
+    assert f"Precision of the pair\n{table.quality[pair]:.3f}" in numbers
+    assert "precision = 0.3" in page.locator("#scatter-said").inner_text()
+    assert page.locator("#scatter svg").get_attribute("aria-label").split(": ")[1].startswith("precision of the pair")
+    assert page.evaluate("plot.points.missing") == np.isnan(table.quality[table.entry_class >= 0]).sum() > 0
+    assert "lowest precision" in page.locator("#f-sort option").all_inner_texts()
+    assert "VICE with precision" in page.locator("#classes thead").inner_text()
+    page.locator("#cap-scatter .term").hover()
+    assert "share of what is looked at that is object" in page.locator("#tip").inner_text()
+    corners = page.locator("#scatter svg text").all_text_contents()
+    options = page.locator("#f-quadrant option").all_inner_texts()
+    for key, words in QUADRANTS.items():
+        assert sum(words in corner for corner in corners) == 1, key
+        assert sum(words in option for option in options) == 1, key
 
 
 def test_without_images_there_is_no_pixel_of_the_data(watched: Watched, tmp_path: Path) -> None:
@@ -503,6 +501,13 @@ def test_it_fits_a_phone_prints_and_changes_its_colours(
     page = watched.open(twelve[0])
     watched.settled()
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    sideways = """[...document.querySelectorAll('.scroll')].filter((box) => box.getClientRects().length
+        && box.scrollWidth > box.clientWidth + 1).map((box) => box.getAttribute('aria-label') ?? box.id)"""
+    assert page.evaluate(sideways) == []
+    card = page.locator(".cards td").first
+    assert (
+        card.evaluate("(cell) => getComputedStyle(cell, '::before').content") == f'"{card.get_attribute("data-head")}"'
+    )
     ground = "getComputedStyle(document.body).backgroundColor"
     own = page.evaluate(ground)
     page.locator("#theme").click()
@@ -512,6 +517,33 @@ def test_it_fits_a_phone_prints_and_changes_its_colours(
     page.emulate_media(media="print")
     assert page.evaluate(ground) == "rgb(255, 255, 255)"
     assert page.locator("#filters").is_hidden()
+    context.close()
+    assert watched.trouble == []
+
+
+def test_paper_is_white_whole_and_headed(browser: Any, twelve: tuple[Path, Samples]) -> None:
+    context = browser.new_context(viewport={"width": 720, "height": 1000}, color_scheme="dark")
+    watched = Watched(context.new_page(), twelve[0].parent)
+    page = watched.open(twelve[0])
+    watched.settled()
+    points = "document.querySelector('#scatter canvas').toDataURL()"
+    dark = page.evaluate(points)
+    page.emulate_media(media="print")
+    watched.until(f"{points} !== {dark!r}")  # the points take the colours of paper
+    page.set_viewport_size({"width": 640, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 640
+    beyond = """[...document.querySelectorAll('figure *, #numbers td, #case *')].filter((one) =>
+        one.getClientRects().length && one.getBoundingClientRect().right > innerWidth + 1)
+        .map((one) => one.outerHTML.slice(0, 80))"""
+    assert page.evaluate(beyond) == []
+    drawn = page.locator("#scatter canvas, #scatter svg")
+    canvas, axes = drawn.evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().toJSON())")
+    assert canvas == pytest.approx(axes, abs=1)  # points and axes stay on each other
+    headings = page.locator("h2:visible, #cases-lead")
+    assert set(headings.evaluate_all("(all) => all.map((one) => getComputedStyle(one).breakAfter)")) == {"avoid"}
+    assert page.locator("#case h3").is_visible()
+    assert page.locator("#list").is_hidden()
+    assert page.locator("#scatter-tools .legend").is_visible()
     context.close()
     assert watched.trouble == []
 
@@ -528,6 +560,7 @@ def test_every_figure_has_words_and_a_table(opened: Watched) -> None:
         )
         figure.locator("summary").click()
         figure.locator("details table tbody tr").first.wait_for()
+    assert page.locator("[tabindex='0']:not([role])").count() == 0  # whatever takes the focus says what it is
     unnamed = page.evaluate("""[...document.querySelectorAll('button, select, input, a')].filter((one) =>
         ![one.getAttribute('aria-label'), one.textContent, one.closest('label')?.textContent].some((t) => t?.trim()))
         .length""")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from torchvice.cli.numbers import QUALITY
 from torchvice.cli.terminal import progress_bar, say
 
 __all__ = ["report"]
@@ -22,6 +23,7 @@ def report(
     no_images: bool = typer.Option(False, "--no-images", help="Not a pixel of the data: no images, no masks."),
     folder: bool = typer.Option(False, "--folder", help="Images and cases as files, of all images, for large data."),
     cases: int | None = typer.Option(None, "--cases", min=0, help="Images whose case is on the page; else 2000."),
+    quality: str = QUALITY,
     replicates: int = typer.Option(2000, "--replicates", min=0, help="Of the bootstrap; 0: no intervals."),
     title: str | None = typer.Option(None, "--title", help="Of the page; else the run's name."),
 ) -> None:
@@ -38,6 +40,7 @@ def report(
             pictures=not no_images,
             folder=folder,
             most_cases=cases,
+            quality=quality,
             replicates=replicates,
             title=title or "",
             progress=progress,

@@ -105,17 +105,17 @@ def _print_controls(measures: Measures) -> None:
 
 def _print_quadrants(measures: Measures) -> None:
     from torchvice.measures.quadrants import QUADRANTS
+    from torchvice.measures.qualities import QUALITIES
 
     if not measures.quadrants:
         return
     cut = measures.quadrants["cutoffs"]
     counts = measures.quadrants["counts"]
     said = "; ".join(f"{counts[key]} {QUADRANTS[key]}" for key in QUADRANTS)
-    undefined = measures.quadrants.get("undefined")
-    more = f"; {undefined} whose quality is undefined" if undefined else ""
-    chance = " (chance)" if cut["iou"] == 0 else ""
-    there = f"quality {cut['iou']:g}{chance} or more"
-    say(f"  labels (right: p above {cut['probability']:g}; at the object: {there}): {said}{more}")
+    label = QUALITIES[measures.quadrants["by"]].label
+    undefined = measures.quadrants["undefined"]
+    said += f"; {undefined} in none, their {label} being undefined" if undefined else ""
+    say(f"  labels (right: p above {cut['probability']:g}; at the object: {label} {cut['iou']:g} or more): {said}")
 
 
 def _print_scaling(measures: Measures) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torchvice.measures.inference import LEVEL, Inference
 from torchvice.measures.others import put_other_explanations
 from torchvice.measures.outcomes import decided, strict_loss, strict_probabilities
 from torchvice.measures.pairs import Pairs, true_pairs
-from torchvice.measures.quadrants import QUADRANTS, quadrants_of
+from torchvice.measures.quadrants import QUADRANTS, quadrants_by
 from torchvice.measures.qualities import QUALITIES, check_quality, quality_of
 from torchvice.measures.sheet import (
     PAPER,
@@ -135,11 +134,10 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
 
 
 def _quadrants(subject: Subject) -> dict[str, Any]:
-    """Cut-offs, counts, pairs without a quality, and of each quadrant the pairs that belong there most strongly."""
-    known = ~np.isnan(subject.quality)
-    pairs = replace(subject.pairs, quality=subject.quality).where(known)
-    asked = QUALITIES[subject.name]
-    found = quadrants_of(pairs, iou=asked.cutoff, ends=asked.ends)
+    """Cut-offs, counts, and of each quadrant the pairs that belong there most strongly."""
+    pairs = subject.pairs
+    found = quadrants_by(pairs, subject.name, subject.quality)
+    quality = subject.quality if found.by == subject.name else pairs.quality
     p = sigmoid(pairs.logit.astype(float))
     strongest = {
         quadrant: [
@@ -148,13 +146,13 @@ def _quadrants(subject: Subject) -> dict[str, Any]:
                 "class": subject.classes[pairs.class_index[row]],
                 "strength": float(found.strength[row]),
                 "probability": float(p[row]),
-                "quality": float(pairs.quality[row]),
+                "quality": float(quality[row]),
             }
             for row in found.strongest(quadrant)[:STRONGEST].tolist()
         ]
         for quadrant in QUADRANTS
     }
-    return {**found.to_json(), "undefined": int((~known).sum()), "strongest": strongest}
+    return {**found.to_json(), "strongest": strongest}
 
 
 def subject_of(samples: Samples, quality: str = "ji", pairs: Pairs | None = None) -> Subject:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures.pairs import Pairs
+from torchvice.measures.qualities import IOU_CUTOFF, QUALITIES
 from torchvice.metrics import sigmoid
 
-__all__ = ["IOU_CUTOFF", "PROBABILITY_CUTOFF", "QUADRANTS", "Quadrants", "quadrants_of"]
+__all__ = ["PROBABILITY_CUTOFF", "QUADRANTS", "Quadrants", "quadrants_by", "quadrants_of"]
 
 # In the order in which a reader wants them: first where right and wrong reasons part.
 QUADRANTS = {
@@ -20,23 +22,22 @@ QUADRANTS = {
     "both_bad": "wrong, looking elsewhere",
 }
 PROBABILITY_CUTOFF = 0.5  # from where on a label is predicted
-# The loosest of the three (0.3, 0.5, 0.7) that MaxBoxAccV2 asks of a localisation (Choe et al., CVPR 2020).
-IOU_CUTOFF = 0.3
 
 
 @dataclass(frozen=True)
 class Quadrants:
     """Where each pair belongs.
 
-    `name` (P,) a key of QUADRANTS; `strength` (P,) in [0, 1], how far inside: the smaller of the distances of
-    probability and quality from their cut-offs, each as a share of the way to its end; `probability` and `iou`, the
-    cut-offs, `iou` of the quality, whichever it is.
+    `name` (P,) a key of QUADRANTS, empty where the quality is undefined; `strength` (P,) in [0, 1], how far inside: the
+    smaller of the distances of probability and quality from their cut-offs, each as a share of the way to its end (0 or
+    1), and 0 without a quadrant; `probability` and `iou`, the cut-offs; `by` the quality that decides.
     """
 
     name: np.ndarray
     strength: np.ndarray
     probability: float
     iou: float
+    by: str = "ji"
 
     def strongest(self, quadrant: str) -> np.ndarray:
         """The pairs (rows) of a quadrant, the strongest first, equal ones in the pairs' order.
@@ -49,29 +50,24 @@ class Quadrants:
         rows = np.flatnonzero(self.name == quadrant)
         return rows[np.argsort(-self.strength[rows], kind="stable")]
 
-    def to_json(self) -> dict[str, dict[str, float] | dict[str, int]]:
-        """The cut-offs, and how many pairs each quadrant holds."""
+    def to_json(self) -> dict[str, Any]:
+        """The cut-offs, how many pairs each quadrant holds, and how many are in none, their quality being undefined."""
         counts = {quadrant: int((self.name == quadrant).sum()) for quadrant in QUADRANTS}
-        return {"cutoffs": {"probability": self.probability, "iou": self.iou}, "counts": counts}
+        cutoffs = {"probability": self.probability, "iou": self.iou}
+        return {"by": self.by, "cutoffs": cutoffs, "counts": counts, "undefined": int((self.name == "").sum())}
 
 
-def quadrants_of(
-    pairs: Pairs,
-    probability: float = PROBABILITY_CUTOFF,
-    iou: float = IOU_CUTOFF,
-    ends: tuple[float, float] = (0.0, 1.0),
-) -> Quadrants:
+def quadrants_of(pairs: Pairs, probability: float = PROBABILITY_CUTOFF, iou: float = IOU_CUTOFF) -> Quadrants:
     """Sort the true pairs into four quadrants by cut-offs that do not move with the data.
 
     Args:
         pairs: from `true_pairs`; a pair is right where its probability is above `probability`, and there where its
             quality is at least `iou`.
         probability: its cut-off, above 0 and below 1.
-        iou: the cut-off of the quality, within `ends`; each of QUALITIES has its own.
-        ends: the worst and the best quality; where one lies beyond, its strength is 1.
+        iou: the cut-off of the quality, above 0 and below 1; each of QUALITIES has its own.
 
     Raises:
-        ViceError: a cut-off that is not within its ends.
+        ViceError: a cut-off outside (0, 1).
 
     Example:
         >>> from torchvice.measures.pairs import Pairs
@@ -80,19 +76,31 @@ def quadrants_of(
         >>> quadrants_of(pairs).name.tolist()
         ['both_good', 'right_elsewhere']
     """
-    for name, value, (low, high) in (("probability", probability, (0.0, 1.0)), ("iou", iou, ends)):
-        if not low < value < high:
-            raise ViceError(f"`{name}` must be above {low:g} and below {high:g}, but is {value}.")
+    for name, value in (("probability", probability), ("iou", iou)):
+        if not 0 < value < 1:
+            raise ViceError(f"`{name}` must be above 0 and below 1, but is {value}.")
     p = sigmoid(pairs.logit.astype(float))
     right, there = p > probability, pairs.quality >= iou
     name = np.array(["both_bad", "wrong_there", "right_elsewhere", "both_good"], dtype=object)[2 * right + there]
-    strength = np.minimum(_margin(p, probability, (0.0, 1.0)), _margin(pairs.quality, iou, ends))
+    strength = np.minimum(_margin(p, probability), _margin(pairs.quality, iou))
+    undefined = np.isnan(pairs.quality)
+    name[undefined], strength[undefined] = "", 0.0
     return Quadrants(name, strength, probability, iou)
 
 
-def _margin(values: np.ndarray, cutoff: float, ends: tuple[float, float]) -> np.ndarray:
-    """The distance from the cut-off as a share of the way to the end on that side, at most 1."""
-    low, high = ends
-    return np.minimum(
-        np.where(values >= cutoff, (values - cutoff) / (high - cutoff), (cutoff - values) / (cutoff - low)), 1.0
-    )
+def quadrants_by(pairs: Pairs, name: str, quality: np.ndarray) -> Quadrants:
+    """The quadrants by a named quality, at its cut-off; by the IoU itself where the quality knows no object.
+
+    Args:
+        pairs: from `true_pairs`.
+        name: one of QUALITIES.
+        quality: (P,) its values, NaN where undefined.
+    """
+    if not QUALITIES[name].says_where:
+        return quadrants_of(pairs)
+    return replace(quadrants_of(replace(pairs, quality=quality), iou=QUALITIES[name].cutoff), by=name)
+
+
+def _margin(values: np.ndarray, cutoff: float) -> np.ndarray:
+    """The distance from the cut-off as a share of the way to 0 or to 1."""
+    return np.where(values >= cutoff, (values - cutoff) / (1 - cutoff), (cutoff - values) / cutoff)

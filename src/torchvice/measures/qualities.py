@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from torchvice.errors import ViceError, nearest
 from torchvice.measures.pairs import Pairs, held_out_index
-from torchvice.measures.quadrants import IOU_CUTOFF
 from torchvice.metrics.faithfulness import normalised_faithfulness
 from torchvice.samples import Regions
 
-__all__ = ["QUALITIES", "Quality", "check_quality", "quality_of"]
+__all__ = ["IOU_CUTOFF", "QUALITIES", "Quality", "check_quality", "quality_of"]
+
+# The loosest of the three (0.3, 0.5, 0.7) that MaxBoxAccV2 asks of a localisation (Choe et al., CVPR 2020).
+IOU_CUTOFF = 0.3
 
 
 @dataclass(frozen=True)
 class Quality:
     """A quality of a pair's map: `meaning` in a few words, and `of`, from pairs to (P,) numbers, higher is better.
 
-    `cutoff`: from where on a map lies on its object, or, of faithfulness, betters chance; `ends`: worst and best.
+    `label` is its name in a sentence. `says_where`: it is a share in [0, 1] that rises as the map comes to lie on the
+    object, and from `cutoff` on the map lies there; faithfulness knows no object: it is in [-1, 1], and 0 is chance.
     """
 
     meaning: str
     of: Callable[[Pairs], np.ndarray]
+    label: str
     cutoff: float = IOU_CUTOFF
-    ends: tuple[float, float] = (0.0, 1.0)
+    says_where: bool = True
 
 
 def quality_of(pairs: Pairs, name: str) -> np.ndarray:
@@ -136,30 +139,36 @@ def _faithfulness(name: str, blank: str, sign: int) -> Callable[[Pairs], np.ndar
     return of
 
 
-# Cut-offs of shares, and of what has the level of chance at 0. As IoU's they are fixed: other images move no pair.
+# The cut-off of a share; as the IoU's it is fixed, so that other images move no pair.
 HALF = 0.5
-CHANCE: dict[str, Any] = {"cutoff": 0.0, "ends": (-1.0, 1.0)}
 
 QUALITIES: dict[str, Quality] = {
-    "ji": Quality("IoU at the held-out threshold", lambda pairs: pairs.quality),
-    "precision": Quality("share of what is looked at that is object (wrong place)", _precision, HALF),
-    "recall": Quality("share of the object that is looked at (coverage)", _recall, HALF),
-    "soft_iou": Quality("IoU of the map itself, without a threshold", _soft_iou),
-    "pointing": Quality("whether the map's maximum lies on the object", lambda pairs: _regions(pairs).pointing, HALF),
-    "energy": Quality("share of the map's sum that lies on the object", _energy, HALF),
-    "otsu": Quality("IoU at each map's own Otsu threshold", _otsu),
-    "box_iou": Quality("best IoU of the map's boxes with the object's", _box_iou),
+    "ji": Quality("IoU at the held-out threshold", lambda pairs: pairs.quality, "IoU"),
+    "precision": Quality("share of what is looked at that is object (wrong place)", _precision, "precision", HALF),
+    "recall": Quality("share of the object that is looked at (coverage)", _recall, "recall", HALF),
+    "soft_iou": Quality("IoU of the map itself, without a threshold", _soft_iou, "soft IoU"),
+    "pointing": Quality(
+        "whether the map's maximum lies on the object", lambda pairs: _regions(pairs).pointing, "pointing", HALF
+    ),
+    "energy": Quality("share of the map's sum that lies on the object", _energy, "energy", HALF),
+    "otsu": Quality("IoU at each map's own Otsu threshold", _otsu, "Otsu IoU"),
+    "box_iou": Quality("best IoU of the map's boxes with the object's", _box_iou, "box IoU"),
     "insertion": Quality(
         "how fast the probability rises as pixels come in, against chance",
         _faithfulness("insertion", "p_canvas", 1),
-        **CHANCE,
+        "insertion",
+        says_where=False,
     ),
     "deletion": Quality(
-        "how fast it falls as pixels go, against chance", _faithfulness("deletion", "p_blank", -1), **CHANCE
+        "how fast it falls as pixels go, against chance",
+        _faithfulness("deletion", "p_blank", -1),
+        "deletion",
+        says_where=False,
     ),
     "road": Quality(
         "remove and debias, least less most relevant first, against chance",
         _faithfulness("road", "p_blank", 1),
-        **CHANCE,
+        "ROAD",
+        says_where=False,
     ),
 }

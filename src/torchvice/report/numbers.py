@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torchvice.measures import Measures
 from torchvice.report.style import number
-from torchvice.report.words import interval_of
+from torchvice.report.words import interval_of, label_of
 
 __all__ = ["Table", "number_rows", "numbers_beside", "shown", "shown_path", "tables_of", "undefined_by_reason"]
 
@@ -43,6 +44,7 @@ _SECTIONS = (
     ("strata", "VICE within strata", "stratum"),
     ("folds", "Thresholds, each chosen on the other folds", "fold"),
 )
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 # Columns that stand in another's cell as its interval.
 _LIMITS = {"vice": ("vice_low", "vice_high"), "difference": ("low", "high")}
 
@@ -55,6 +57,12 @@ class Table:
     term: str
     heads: Sequence[str]
     rows: Sequence[Sequence[tuple[str, str]]]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Of each column, whether all its texts are numbers (or undefined)."""
+        columns = zip(*([text for text, _ in row] for row in self.rows), strict=True)
+        return [all(text == number(None) or _NUMBER.fullmatch(text) for text in column) for column in columns]
 
 
 def shown(value: Any) -> str:
@@ -74,22 +82,30 @@ def shown(value: Any) -> str:
 def number_rows(measures: Measures) -> list[dict[str, Any]]:
     """The table of both protocols: a name, and of each the value, its interval and its definition."""
     rows = []
-    for name, *paths in _ROWS:
+    for name, *paths in [*_ROWS[:1], *_of_quality(measures, ""), *_ROWS[1:]]:
         cells = []
         for path in paths:
             section, _, key = path.partition(".")
-            value = getattr(measures, section)[key] if path else math.nan
+            value = getattr(measures, section).get(key) if path else math.nan
             cells.append({"path": path, "value": number(value), "interval": interval_of(measures, path)})
         rows.append({"name": name, "cells": cells})
     return rows
 
 
+def _of_quality(measures: Measures, *before: str) -> list[tuple[str, ...]]:
+    """The rows of another quality than the IoU, where one was asked for; the paths that stand before theirs."""
+    if measures.quality.get("name", "ji") == "ji":
+        return []
+    label = label_of(measures)
+    return [(f"VICE with {label}", *before, "quality.vice"), (f"Mean {label}", *before, "quality.mean")]
+
+
 def numbers_beside(measures: Sequence[Measures]) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """The headline numbers of several models: a name, the key of its definition, and of each (value, interval)."""
     rows = []
-    for name, path in _HEADLINE:
+    for name, path in [*_of_quality(measures[0]), *_HEADLINE]:
         section, _, key = path.partition(".")
-        cells = [(number(getattr(one, section)[key]), interval_of(one, path)) for one in measures]
+        cells = [(number(getattr(one, section).get(key)), interval_of(one, path)) for one in measures]
         if any(value != number(None) for value, _ in cells):
             rows.append((name, path, cells))
     return rows
@@ -102,7 +118,7 @@ def tables_of(measures: Measures) -> list[Table]:
         content = getattr(measures, section, None) or {}
         rows = [{"name": _plain(n), **row} for n, row in content.items()] if isinstance(content, Mapping) else content
         if rows:
-            tables.append(_of_rows(caption, term, rows))
+            tables.append(_of_rows(caption, term, rows, label_of(measures)))
     sensitivities = _flat(measures, measures.sensitivities, "sensitivities")
     if sensitivities:
         tables.append(Table("Sensitivities of VICE", "sensitivity", ("Measure", "Value"), sensitivities))
@@ -148,7 +164,7 @@ def _plain(name: str) -> str:
     )
 
 
-def _of_rows(caption: str, term: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def _of_rows(caption: str, term: str, rows: Sequence[Mapping[str, Any]], quality: str) -> Table:
     limits = {} if "difference" in rows[0] else {"vice": ("low", "high")}
     limits = {**limits, **{key: ends for key, ends in _LIMITS.items() if key in rows[0] and ends[0] in rows[0]}}
     hidden = {end for ends in limits.values() for end in ends}
@@ -156,7 +172,7 @@ def _of_rows(caption: str, term: str, rows: Sequence[Mapping[str, Any]]) -> Tabl
     return Table(
         caption,
         term,
-        [_plain(key) for key in keys],
+        [f"mean {quality}" if key in ("ji", "quality") else _plain(key) for key in keys],
         [[(shown(row.get(key)), _span(row, limits.get(key))) for key in keys] for row in rows],
     )
 

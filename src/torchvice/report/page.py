@@ -19,23 +19,25 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.files import atomic
-from torchvice.measures import Measures
+from torchvice.measures import QUALITIES, Measures
 from torchvice.measures.quadrants import QUADRANTS
 from torchvice.report.charts import charts_of
+from torchvice.report.meanings import definitions_of
 from torchvice.report.numbers import number_rows, numbers_beside, shown, shown_path, tables_of, undefined_by_reason
-from torchvice.report.pixels import map_bytes, outlines, thumbnail
+from torchvice.report.pixels import VOID, map_bytes, outlines, thumbnail
 from torchvice.report.rows import Cases, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
-from torchvice.report.words import DEFINITIONS, facts_of, sentences_of
+from torchvice.report.words import facts_of, sentences_of
 
 __all__ = ["Reader", "Shown", "embedded", "write_page"]
 
 # Image id -> image (H, W, 3) uint8 and mask (H, W) or None; None where the image is not to be had.
 Reader = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
 TEMPLATES = Path(__file__).with_name("templates")
-SCRIPTS = ("base.js", "maps.js", "figures.js", "scatter.js", "browser.js", "shell.js", "start.js")
+SCRIPTS = ("base.js", "maps.js", "figures.js", "scatter.js", "browser.js", "address.js", "shell.js", "start.js")
 MOST_CASES = 2000
-ROOM = 16_000_000  # bytes of all pictures; in base64 a third more: with maps and table a page stays below 25 MB
+# Bytes of all pictures and outlines; in base64 a third more: with maps and table a page stays below 25 MB.
+ROOM = 16_000_000
 LARGEST = 40_000  # bytes of one picture
 
 
@@ -73,11 +75,15 @@ def write_page(
         progress: called with the images done and their number.
 
     Raises:
-        ViceError: no model, several without tables, or tables that have no images in common.
+        ViceError: no model, several without tables, tables that have no images in common, or several qualities.
     """
     models = [models] if isinstance(models, Shown) else list(models)
     if not models:
         raise ViceError("A page needs a model, but none is given.")
+    asked = {model.measures.quality.get("name", "ji") for model in models}
+    asked |= {model.cases.named for model in models if model.cases is not None}
+    if len(asked) > 1:
+        raise ViceError(f"A page is of one quality, but measures and cases are of {' and '.join(sorted(asked))}.")
     tables = [model.cases for model in models if model.cases is not None]
     if len(models) > 1:
         if len(tables) < len(models):
@@ -85,7 +91,7 @@ def write_page(
         tables = common_cases(tables)
         models = [Shown(model.name, model.measures, table) for model, table in zip(models, tables, strict=True)]
     path = Path(path)
-    page = _Page(models, tables, reader, folder, most_cases, progress, title, comparison)
+    page = _Page(models, tables, reader, folder, most_cases, progress, title, comparison, asked.pop())
     target = path / "index.html" if folder else path
     with atomic(target) as part, open(part, "w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.writelines(page.pieces(path))
@@ -102,6 +108,7 @@ class _Page:
     progress: Callable[[int, int], None] | None
     title: str
     comparison: Mapping[str, Any] | None
+    quality: str
 
     def pieces(self, path: Path) -> Iterator[str]:
         """The page's text, the cases last: it can be used while they are still being read."""
@@ -123,7 +130,9 @@ class _Page:
         return {
             "title": title,
             "models": [self._model(model) for model in self.models],
-            "definitions": DEFINITIONS,
+            "definitions": definitions_of(self.quality),
+            "quality": QUALITIES[self.quality],
+            "headline": self.quality == "ji",
             "quadrants": QUADRANTS,
             "images": len(self.tables[0]) if self.tables else 0,
             "count": self.count,
@@ -158,7 +167,8 @@ class _Page:
         """What the scripts draw from."""
         content: dict[str, Any] = {
             "title": title,
-            "definitions": DEFINITIONS,
+            "definitions": definitions_of(self.quality),
+            "quality": {"name": self.quality, "label": QUALITIES[self.quality].label},
             "heat": HEAT,
             "quadrants": [[key, words] for key, words in QUADRANTS.items()],
             "folder": self.folder,
@@ -175,6 +185,7 @@ class _Page:
         content |= {
             "classes": list(first.classes),
             "cutoffs": first.cutoffs,
+            "by": {"name": first.by, "label": QUALITIES[first.by].label},
             "ids": first.image_id.tolist(),
             "height": _packed(first.height, "u16"),
             "width": _packed(first.width, "u16"),
@@ -225,7 +236,8 @@ def _case(
     tables: Sequence[Cases], row: int, reader: Reader | None, room: int
 ) -> tuple[dict[str, Any], tuple[bytes, str] | None]:
     """One image for the browser: `m` each model's maps {class: [h, w, bytes, status]}, `q` its probabilities of the
-    labels that are true or predicted; `o` the outlines of the mask on a grid of `g`; and its picture."""
+    labels that are true or predicted; on a grid of `g` the mask's outlines, `o` of objects and `v` of objects and void;
+    and its picture. Picture and outlines share `room`, bytes before base64."""
     first = tables[0]
     case: dict[str, Any] = {"m": [], "q": []}
     for table in tables:
@@ -242,7 +254,10 @@ def _case(
     image, mask = found
     if mask is not None:
         wide, tall, paths = outlines(mask)
+        void = paths.pop(VOID, None)
         case |= {"g": [wide, tall], "o": {label - 1: path for label, path in paths.items()}}
+        case |= {} if void is None else {"v": void}
+        room -= 3 * (len(void or "") + sum(map(len, paths.values()))) // 4
     return case, thumbnail(image, room)
 
 

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-__all__ = ["map_bytes", "outlines", "thumbnail"]
+__all__ = ["VOID", "map_bytes", "outlines", "thumbnail"]
 
 VOID = 255
 OUTLINE_SIDE = 128  # the grid of outlines; a thumbnail is hardly larger
@@ -42,6 +42,9 @@ def thumbnail(image: np.ndarray, room: int) -> tuple[bytes, str]:
 def outlines(mask: np.ndarray) -> tuple[int, int, dict[int, str]]:
     """The outline of every object label of a mask as an SVG path, on a grid of at most OUTLINE_SIDE.
 
+    Under VOID stands the outline of void and objects together: void is mostly a rim around objects, whose inner side
+    they draw already. Void are the pixels inside an odd number of all outlines.
+
     Args:
         mask: (H, W) whole numbers, 0 background, 255 void.
 
@@ -58,8 +61,8 @@ def outlines(mask: np.ndarray) -> tuple[int, int, dict[int, str]]:
     rows = ((np.arange(tall) + 0.5) * height / tall).astype(int)
     columns = ((np.arange(wide) + 0.5) * width / wide).astype(int)
     small = mask[np.ix_(rows, columns)]
-    labels = [int(label) for label in np.unique(small) if label not in (0, VOID)]
-    return wide, tall, {label: _path(small == label) for label in labels}
+    labels = [int(label) for label in np.unique(small) if label]
+    return wide, tall, {label: _path(small > 0 if label == VOID else small == label) for label in labels}
 
 
 def _path(inside: np.ndarray) -> str:

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures import true_pairs
-from torchvice.measures.quadrants import IOU_CUTOFF, PROBABILITY_CUTOFF, QUADRANTS, quadrants_of
+from torchvice.measures import quality_of, true_pairs
+from torchvice.measures.quadrants import PROBABILITY_CUTOFF, QUADRANTS, quadrants_by
+from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.metrics import confidence, pair_log_likelihood, sample_accuracy, sample_loss, sigmoid
 from torchvice.metrics.losses import cross_entropy, softmax
 from torchvice.samples import Samples
 
 __all__ = ["NO_QUADRANT", "Cases", "cases_of", "common_cases", "disagreement", "strongest_first"]
 
-NO_QUADRANT = len(QUADRANTS)  # an image without a true pair: no mask, no label, or assessed under `paper` only
+NO_QUADRANT = len(QUADRANTS)  # no true pair (no mask, no label, assessed under `paper` only), or of undefined quality
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Cases:
 
     Of entries, the true pairs and one more for every image that has none: `entry_image` (E,) a row of the images;
     `entry_class` (E,), -1 without a pair; `likely` (E,) the probability of the pair's class and `pair_loss` (E,) its
-    -ln, nats; `quality` (E,) the pair's IoU; `area` (E,) the object's share of the image; `quadrant` (E,) a place in
-    QUADRANTS or NO_QUADRANT; `strength` (E,) in [0, 1].
+    -ln, nats; `quality` (E,) that of the pair's map; `area` (E,) the object's share of the image; `quadrant` (E,) a
+    place in QUADRANTS or NO_QUADRANT; `strength` (E,) in [0, 1].
 
+    `named` the quality shown, one of `torchvice.measures.QUALITIES`, and `by` the one that decides on the quadrants;
     `classes` (C,) names; `cutoffs` of the quadrants; `made_by` what the manifest says of the run; `explanation` the id
     of the maps shown, with its `settings`; `maps` {row of the images: {class: (map, status)}}.
     """
@@ -57,6 +59,8 @@ class Cases:
     quadrant: np.ndarray
     strength: np.ndarray
     cutoffs: dict[str, float]
+    named: str
+    by: str
     protocol: str
     explanation: str
     settings: dict[str, Any]
@@ -76,18 +80,27 @@ class Cases:
         return {name: int((self.quadrant == place).sum()) for place, name in enumerate(QUADRANTS)}
 
 
-def cases_of(samples: Samples) -> Cases:
+def cases_of(samples: Samples, quality: str = "ji") -> Cases:
     """The page's columns of a table: of `strict` where it was assessed for it, else of `paper`.
 
     Under `paper` alone there are no true pairs and no quadrants: an entry is an image.
 
+    Args:
+        samples: the table.
+        quality: in what sense a map is good, one of `torchvice.measures.QUALITIES`.
+
     Raises:
-        ViceError: a table that was assessed under no protocol.
+        ViceError: a table that was assessed under no protocol, a quality that it does not hold, or one other than `ji`
+            without `strict`.
     """
     protocols = samples.manifest["protocols"]
     if not protocols:
         raise ViceError("A page needs a table that was assessed under `paper` or `strict`, but it names neither.")
     protocol = "strict" if "strict" in protocols else "paper"
+    if quality != "ji" and protocol == "paper":
+        raise ViceError(
+            f"The pairs of `strict` have other qualities than the IoU, but {quality!r} is asked of a table of `paper`."
+        )
     chosen = protocols[protocol]
     images = samples.of_view(chosen["view"])
     logits, targets, exclusive = images.logits.astype(float), images.targets == 1, samples.exclusive
@@ -97,7 +110,7 @@ def cases_of(samples: Samples) -> Cases:
         predicted = np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None]
     row_of = {image_id: row for row, image_id in enumerate(images.image_id.tolist())}
     regions, maps = _maps_of(samples, chosen["explanation"], row_of, len(samples.classes))
-    entries = _entries(samples, protocol, row_of, regions, images.height * images.width)
+    entries = _entries(samples, protocol, quality, row_of, regions, images.height * images.width)
     return Cases(
         classes=samples.classes,
         image_id=images.image_id,
@@ -111,6 +124,7 @@ def cases_of(samples: Samples) -> Cases:
         ji=images.ji,
         confidence=probability.max(axis=1) if exclusive else confidence(probability),
         accuracy=sample_accuracy(predicted, targets),
+        named=quality,
         protocol=protocol,
         explanation=chosen["explanation"],
         made_by=dict(samples.manifest.get("made_by") or {}),
@@ -142,22 +156,23 @@ def _maps_of(
 
 
 def _entries(
-    samples: Samples, protocol: str, row_of: dict[str, int], mask_pixels: dict[int, int], pixels: np.ndarray
+    samples: Samples, protocol: str, name: str, row_of: dict[str, int], mask_pixels: dict[int, int], pixels: np.ndarray
 ) -> dict[str, Any]:
     """The columns of the entries: true pairs, and the images that have none."""
     count, classes = len(row_of), len(samples.classes)
     row, index = np.zeros(0, np.int64), np.zeros(0, np.int64)
     logit, quality, strength, quadrant = np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, np.int64)
-    cutoffs = {"probability": PROBABILITY_CUTOFF, "iou": IOU_CUTOFF}
+    cutoffs, by = {"probability": PROBABILITY_CUTOFF, "iou": IOU_CUTOFF}, name
     if protocol == "strict":
         pairs = true_pairs(samples)
-        found = quadrants_of(pairs)
+        quality = quality_of(pairs, name)
+        found = quadrants_by(pairs, name, quality)
         row = np.array([row_of[image_id] for image_id in pairs.image_id.tolist()], dtype=np.int64)
         logit = pairs.logit.astype(float)
-        index, quality, strength = pairs.class_index.astype(np.int64), pairs.quality, found.strength
-        place = {name: at for at, name in enumerate(QUADRANTS)}
-        quadrant = np.array([place[name] for name in found.name.tolist()], dtype=np.int64)
-        cutoffs = {"probability": found.probability, "iou": found.iou}
+        index, strength = pairs.class_index.astype(np.int64), found.strength
+        place = {"": NO_QUADRANT, **{key: at for at, key in enumerate(QUADRANTS)}}
+        quadrant = np.array([place[key] for key in found.name.tolist()], dtype=np.int64)
+        cutoffs, by = {"probability": found.probability, "iou": found.iou}, found.by
     rest = np.setdiff1d(np.arange(count), row)
     row, index = np.concatenate([row, rest]), np.concatenate([index, np.full(len(rest), -1)])
     keys = np.where(index >= 0, row * classes + index, -1).tolist()
@@ -174,7 +189,7 @@ def _entries(
         "quadrant": np.concatenate([quadrant, np.full(len(rest), NO_QUADRANT)]),
         "strength": np.concatenate([strength, np.zeros(len(rest))]),
     }
-    return {**{name: column[order] for name, column in columns.items()}, "cutoffs": cutoffs}
+    return {**{key: column[order] for key, column in columns.items()}, "cutoffs": cutoffs, "by": by}
 
 
 def common_cases(cases: Sequence[Cases]) -> list[Cases]:
@@ -232,15 +247,15 @@ def _on_entries(table: Cases, kept: np.ndarray) -> Cases:
 
 
 def disagreement(cases: Sequence[Cases]) -> np.ndarray:
-    """(E,) how far models part on a pair: the range of their probabilities plus the range of their IoUs, in [0, 2].
+    """(E,) how far models part on a pair: the range of their probabilities plus that of their qualities.
 
-    An entry without a pair has none, 0.
+    With qualities in [0, 1] it is in [0, 2]. An entry without a pair has none, 0.
     """
     first = cases[0]
     pair = first.entry_class >= 0
     range_of_p = np.ptp([table.likely for table in cases], axis=0)
-    range_of_iou = np.ptp([table.quality for table in cases], axis=0)
-    return np.where(pair, range_of_p + np.nan_to_num(range_of_iou), 0.0)
+    range_of_quality = np.ptp([table.quality for table in cases], axis=0)
+    return np.where(pair, range_of_p + np.nan_to_num(range_of_quality), 0.0)
 
 
 def strongest_first(cases: Sequence[Cases]) -> Iterator[int]:

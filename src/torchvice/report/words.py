@@ -1,4 +1,4 @@
-"""Words: what the head of the page says, and the definition behind every number."""
+"""Words: what the head of the page says."""
 
 from __future__ import annotations
 
@@ -7,166 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torchvice.measures import Measures
+from torchvice.measures import QUALITIES, Measures
+from torchvice.measures.quadrants import QUADRANTS
+from torchvice.report.meanings import DEFINITIONS
 from torchvice.report.rows import Cases
 from torchvice.report.style import number
 
-__all__ = ["DEFINITIONS", "Number", "Sentence", "facts_of", "interval_of", "sentences_of"]
+__all__ = ["DEFINITIONS", "Number", "Sentence", "facts_of", "interval_of", "label_of", "sentences_of"]
 
-# One place for all; the words of docs/definitions.md, shortened.
-DEFINITIONS: dict[str, tuple[str, str]] = {
-    "strict.vice": (
-        "VICE (strict)",
-        "Spearman's rank correlation, over true (image, class) pairs, of the pair's log-likelihood with the IoU of its "
-        "map at a threshold that other images chose. In [-1, 1]: 1 means that the surer the model is of an object, the "
-        "better its map covers it; 0 no connection. The same under any temperature.",
-    ),
-    "paper.vice": (
-        "VICE (paper)",
-        "Pearson's correlation, over images with a mask, of minus the loss with the JI score, as published. In "
-        "[-1, 1], higher is more consistent. It hangs on few images where losses are skewed.",
-    ),
-    "strict.ece_ml": (
-        "ECE-ML (strict)",
-        "Multi-label expected calibration error: over 20 bins of the confidence, the count-weighted mean gap between "
-        "mean confidence and mean precision of the predicted labels. In [0, 1], 0 is perfect; binning alone makes it "
-        "0.02 to 0.03 with some 1500 images.",
-    ),
-    "paper.ece_ml": (
-        "ECE-ML (paper)",
-        "As published: the gap between mean confidence and mean Jaccard index of the label sets, over 20 bins. A "
-        "perfectly calibrated model does not reach 0.",
-    ),
-    "strict.ml_accuracy": (
-        "ML-accuracy (strict)",
-        "Mean over images of the Jaccard index of predicted and true label sets; images with neither are left out. In "
-        "[0, 1], 1 is perfect.",
-    ),
-    "paper.ml_accuracy": (
-        "ML-accuracy (paper)",
-        "Mean over images of the Jaccard index of predicted and true label sets; undefined if an image has neither.",
-    ),
-    "strict.f1": ("F1 (strict)", "Mean over images of 2 |P and Y| / (|P| + |Y|); images with neither are left out."),
-    "paper.f1": ("F1 (paper)", "Mean over images of 2 |P and Y| / (|P| + |Y|); an image with neither counts 0."),
-    "strict.ji": (
-        "Mean pair IoU (strict)",
-        "Mean IoU of map and mask over true (image, class) pairs, each at a threshold chosen on the other folds' "
-        "images; a missed object counts 0. In [0, 1].",
-    ),
-    "paper.ji": (
-        "JI score (paper)",
-        "Mean over images of the image's JI at threshold 0.1: the mean IoU of the labels whose IoU is not 0, "
-        "background included. An object missed altogether leaves the mean instead of lowering it.",
-    ),
-    "strict.mean_average_precision": (
-        "mAP (strict)",
-        "Mean over classes of the average precision of ranking images by probability; a class that no image shows is "
-        "left out. In [0, 1]; blind to temperature.",
-    ),
-    "classification.mean_average_precision": (
-        "mAP (paper)",
-        "Mean over classes of the average precision; a class that no image shows counts 0.",
-    ),
-    "classification.cp": ("CP", "Mean over classes of precision: hits of the class over its predictions."),
-    "classification.cr": ("CR", "Mean over classes of recall: hits of the class over its true labels."),
-    "classification.cf1": ("CF1", "Harmonic mean of CP and CR."),
-    "classification.op": ("OP", "Precision over all labels: all hits over all predictions."),
-    "classification.or": ("OR", "Recall over all labels: all hits over all true labels."),
-    "classification.of1": ("OF1", "Harmonic mean of OP and OR."),
-    "paper.kl": ("KL (paper)", "Relative entropy of loss and JI scaled to sums of 1, nats. Measures no consistency."),
-    "paper.js": ("JS (paper)", "The published variant of the Jensen-Shannon divergence of loss and JI, bits."),
-    "localisation.best_threshold": (
-        "Best threshold (paper)",
-        "The first threshold of the highest mIoU. Chosen and reported on the same images: optimistic.",
-    ),
-    "localisation.best_mean_iou": (
-        "Best mIoU (paper)",
-        "Mean IoU over labels and background at the best threshold, pixels summed over images; a class that never "
-        "occurs counts 0.",
-    ),
-    "localisation.strict_best_threshold": (
-        "Best threshold (strict)",
-        "The first threshold of the highest mIoU. Chosen and reported on the same images: optimistic.",
-    ),
-    "localisation.strict_best_mean_iou": (
-        "Best mIoU (strict)",
-        "Mean IoU over the labels that occur and background at the best threshold, pixels summed over images.",
-    ),
-    "loss": (
-        "Loss",
-        "Of an image, the mean over classes of the binary cross-entropy, nats. Of a pair, -ln p of its true class: "
-        "ln 2 = 0.69 is p = 0.5.",
-    ),
-    "confidence": (
-        "Confidence",
-        "The mean probability of the predicted labels (p above 0.5); without any, the largest probability.",
-    ),
-    "accuracy": ("Accuracy of an image", "The Jaccard index of its predicted and true label sets."),
-    "image_ji": (
-        "JI score of an image",
-        "At threshold 0.1, the mean IoU of the labels whose IoU is not 0, background included.",
-    ),
-    "probability": ("Probability", "1 / (1 + exp(-logit)) of one class. Above 0.5 the class is predicted."),
-    "iou": (
-        "IoU of a pair",
-        "Pixels that map and mask share, over the pixels of either, at a threshold that other images chose.",
-    ),
-    "quadrant": (
-        "Quadrant",
-        "Right: the probability of the true class is above 0.5. Looking at the object: the IoU of its map is at least "
-        "0.3. Both cut-offs are fixed and do not move with the data.",
-    ),
-    "strength": (
-        "Strength",
-        "How far inside its quadrant a pair lies: the smaller of the distances of probability and IoU from their "
-        "cut-offs, each as a share of the way to 0 or 1.",
-    ),
-    "size": (
-        "Object size",
-        "The share of the image that the class's mask covers: small below 5 %, medium to 20 %, large above.",
-    ),
-    "class_ap": ("AP of a class", "Precision among all images that score at least as high, averaged over its images."),
-    "class_iou": ("IoU of a class", "Mean pair IoU of its true pairs."),
-    "class_vice": ("VICE of a class", "VICE (strict) over the true pairs of this class alone."),
-    "control": (
-        "Control",
-        "Maps that know nothing of the image (or of its training), measured with the model's own losses. A control is "
-        "beaten where the whole interval of the paired difference lies above 0.",
-    ),
-    "sensitivity": ("Sensitivity", "The same question asked in another way; not the headline."),
-    "method": ("Other methods", "VICE of maps made by another method, with the same logits, and how far it differs."),
-    "retest": ("Test and retest", "VICE of the same method on mirrored or scaled images: how stable the number is."),
-    "test": (
-        "Tests",
-        "p: how often a table without any connection would show one as strong. Permutations are studentised, with the "
-        "standard error by images.",
-    ),
-    "stratum": (
-        "Strata",
-        "VICE over the pairs of a stratum alone. Within predicted or not predicted pairs the probability varies less, "
-        "which lowers any correlation.",
-    ),
-    "fold": ("Folds", "The threshold of a fold is the one of highest mean pair IoU over the other four folds."),
-    "temperature": (
-        "Temperature scaling",
-        "All logits divided by one number, chosen on another split so that the loss there is lowest. VICE of strict is "
-        "blind to it.",
-    ),
-    "difference": (
-        "Paired difference",
-        "Both models are measured on the same resampled images, so that what the images do to both drops out. p by "
-        "Holm's correction over the pairs of models.",
-    ),
-    "calibration": (
-        "Calibration",
-        "Further measures of calibration; docs/definitions.md has each formula. By chance, if calibrated: where the "
-        "middle 95 % of models lie whose labels are drawn from their own probabilities, independently.",
-    ),
-    "disagreement": (
-        "Disagreement",
-        "Of models on a pair: the range of their probabilities plus the range of their IoUs, in [0, 2].",
-    ),
-}
+
+def label_of(measures: Measures) -> str:
+    """The name in a sentence of the quality that was asked for."""
+    return QUALITIES[measures.quality.get("name", "ji")].label
 
 
 @dataclass(frozen=True)
@@ -202,8 +54,8 @@ def _with(measures: Measures, path: str, what: str = "") -> list[str | Number]:
 
 def _known(measures: Measures, path: str) -> float | None:
     section, name = path.split(".")
-    value = getattr(measures, section).get(name, math.nan)
-    return None if math.isnan(value) else float(value)
+    value = getattr(measures, section).get(name)
+    return float(value) if _finite(value) else None
 
 
 def _first(measures: Measures, *paths: str) -> str | None:
@@ -256,23 +108,32 @@ def _by_chance(measures: Measures, path: str) -> str:
 
 
 def _consistency(measures: Measures) -> Sentence:
-    path = _first(measures, "strict.vice", "paper.vice")
-    if path is None:
-        reason = measures.undefined.get("strict.vice") or measures.undefined.get("paper.vice", "")
+    other = measures.quality.get("name", "ji") != "ji"
+    path = "quality.vice" if other else _first(measures, "strict.vice", "paper.vice")
+    if path is None or _known(measures, path) is None:
+        reason = next(
+            (measures.undefined[p] for p in (path, "strict.vice", "paper.vice") if p in measures.undefined), ""
+        )
         return [f"Consistency is undefined: VICE could not be computed. {reason}".strip()]
     value = _known(measures, path) or 0.0
     found = measures.intervals.get(path) or {}
     low, high = found.get("low"), found.get("high")
-    surer = "the surer it is of an object" if path == "strict.vice" else "the lower its loss on an image"
+    surer = "the lower its loss on an image" if path == "paper.vice" else "the surer it is of an object"
     if low is not None and high is not None and low <= 0 <= high:
         reading = "so that no connection between certainty and map is established"
     elif abs(value) < 0.1:
-        reading = "so that certainty has hardly to do with where it looks"
+        what = f"the {label_of(measures)} of its map" if other else "where it looks"
+        reading = f"so that certainty has hardly to do with {what}"
+    elif other:
+        how = "is" if abs(value) >= 0.5 else "tends to be" if abs(value) >= 0.3 else "slightly tends to be"
+        reading = f"{surer}, the {'higher' if value > 0 else 'lower'} the {label_of(measures)} of its map {how}"
     else:
         well, what = "better" if value > 0 else "worse", "it" if path == "strict.vice" else "the objects"
         how = "covers" if abs(value) >= 0.5 else "tends to cover" if abs(value) >= 0.3 else "slightly tends to cover"
         reading = f"{surer}, the {well} its map {how} {what}"
-    return ["VICE is ", *_with(measures, path), f": {reading} (1 is perfect consistency, 0 none)."]
+    named = f"VICE with {label_of(measures)} in the place of the IoU is " if other else "VICE is "
+    headline = ["; with the IoU it is ", *_with(measures, "strict.vice")] if other else []
+    return [named, *_with(measures, path), f": {reading} (1 is perfect consistency, 0 none)", *headline, "."]
 
 
 def _zero_maps(measures: Measures) -> Sentence:
@@ -289,12 +150,14 @@ def _quadrants(cases: Cases | None) -> Sentence:
     def share(name: str) -> Number:
         return Number(f"{counts[name]} ({100 * counts[name] / total:.0f}\u00a0%)", "quadrant")
 
+    label, undefined = QUALITIES[cases.by].label, total - sum(counts.values())
+    left = f"; {undefined} are in no quadrant, their {label} being undefined" if undefined else ""
     return [
         f"Of {total} true (image, class) pairs, ",
         share("right_elsewhere"),
-        " are found though the map lies elsewhere, and ",
+        f" are {QUADRANTS['right_elsewhere']}, and ",
         share("wrong_there"),
-        " are missed though it lies on the object.",
+        f" are {QUADRANTS['wrong_there']} (at it: {label} of {cases.cutoffs['iou']:g} or more){left}.",
     ]
 
 
@@ -316,7 +179,7 @@ def _controls(measures: Measures) -> Sentence:
 def _classes(measures: Measures) -> Sentence:
     """The classes whose interval leaves the VICE of all out, the farthest three."""
     rows = measures.classes
-    overall = _known(measures, "strict.vice")
+    overall = _known(measures, "strict.vice" if measures.quality.get("name", "ji") == "ji" else "quality.vice")
     sure = [row for row in rows if all(_finite(row.get(key)) for key in ("vice", "low", "high"))]
     if overall is None or not sure:
         return []
@@ -386,4 +249,5 @@ def _facts_of_maps(cases: Cases) -> list[tuple[str, str]]:
             ),
         ),
         ("Threshold", threshold[cases.protocol]),
+        ("Quality", "" if cases.named == "ji" else f"{cases.named}: {QUALITIES[cases.named].meaning}"),
     ]

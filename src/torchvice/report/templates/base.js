@@ -92,7 +92,9 @@ const entriesAt = (() => {  // entries of an image lie side by side
 })();
 const entryOf = (image, label) => entriesAt(image).find((e) => D.entryClass[e] === label) ?? -1;
 const shapeOf = (quadrant) => ["◆", "■", "●", "▲", "○"][quadrant];
-const quadrantWords = (quadrant) => (quadrant < NO_QUADRANT ? D.quadrants[quadrant][1] : "no true pair");
+const QUALITY = D.quality?.label ?? "IoU", OTHER = QUALITY !== "IoU";  // a pair's number, and whether it is not the IoU
+const NOWHERE = OTHER ? `no true pair, or undefined ${QUALITY}` : "no true pair";
+const quadrantWords = (quadrant) => (quadrant < NO_QUADRANT ? D.quadrants[quadrant][1] : NOWHERE);
 
 // The one tooltip: beside the pointer or the focused element, inside the window.
 const tip = byId("tip");

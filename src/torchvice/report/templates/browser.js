@@ -1,9 +1,9 @@
-// The case browser: filters and an order give a list, the list a case; the address names the case that is open.
+// The case browser: filters and an order give a list, the list a case.
 const PAGE = 24;
 const SORTS = [
   ...(COMPARED ? [["disagreement", "disagreement of the models"]] : []),
   ["quadrant", "quadrant, strongest first"], ["strength", "strength alone"], ["loss-down", "highest loss"], ["loss-up", "lowest loss"],
-  ["iou-up", "lowest IoU"], ["iou-down", "highest IoU"], ["id", "id"],
+  ["iou-up", `lowest ${QUALITY}`], ["iou-down", `highest ${QUALITY}`], ["id", "id"],
 ];
 const sizeOf = (area) => (Number.isNaN(area) ? null : area < 0.05 ? 0 : area <= 0.2 ? 1 : 2);
 
@@ -12,8 +12,8 @@ function setUpFilters() {
   byId("f-sort").append(...SORTS.filter(([key]) => PAIRS || ["loss-down", "loss-up", "id"].includes(key)).map(([key, words]) => option(key, words)));
   byId("f-class").append(option("", "any"), ...D.classes.map((name, c) => option(String(c), name)));
   fillQuadrants();
-  for (const id of ["f-quadrant", "f-class", "f-size", "f-right", "f-sort"]) byId(id).addEventListener("change", refilter);
-  byId("f-id").addEventListener("input", refilter);
+  for (const id of ["f-quadrant", "f-class", "f-size", "f-right", "f-sort"]) byId(id).addEventListener("change", () => refilter());
+  byId("f-id").addEventListener("input", () => refilter());
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("f-lasso").addEventListener("click", () => { state.lasso = null; byId("lasso-said")?.replaceChildren(); refilter(); });
   byId("f-clear").addEventListener("click", clearFilters);
@@ -25,20 +25,25 @@ function fillQuadrants() {
   const select = byId("f-quadrant"), chosen = select.value, tally = new Array(NO_QUADRANT + 1).fill(0);
   for (const q of now().quadrant) tally[q]++;
   const rows = D.quadrants.map(([, words], q) => [String(q), `${shapeOf(q)} ${words} (${tally[q]})`]);
-  if (tally[NO_QUADRANT]) rows.push([String(NO_QUADRANT), `${shapeOf(NO_QUADRANT)} no true pair (${tally[NO_QUADRANT]})`]);
+  if (tally[NO_QUADRANT]) rows.push([String(NO_QUADRANT), `${shapeOf(NO_QUADRANT)} ${NOWHERE} (${tally[NO_QUADRANT]})`]);
   select.replaceChildren(el("option", { value: "" }, "any"), ...rows.map(([value, words]) => el("option", { value }, words)));
   select.value = chosen;
 }
 
-function clearFilters() {
+function resetFilters() {
   for (const id of ["f-quadrant", "f-class", "f-size", "f-right", "f-id"]) byId(id).value = "";
   state.lasso = null;
   byId("lasso-said")?.replaceChildren();
+}
+
+function clearFilters() {
+  resetFilters();
   refilter();
 }
 
 function showClass(name) {
-  clearFilters();
+  newPlace();
+  resetFilters();
   byId("f-class").value = String(D.classes.indexOf(name));
   refilter();
   byId("cases").scrollIntoView();
@@ -70,8 +75,17 @@ function sortKey(key) {
   }[key];
 }
 
+// The list anew. The case that is open stays if it is found; else the first one found is opened.
 function refilter() {
   if (!E) return;
+  list();
+  if (state.found.length && !state.found.includes(state.entry)) {
+    openEntry(state.found[0], false);
+    speakCase();
+  } else { steps(); writeAddress(); }
+}
+
+function list() {
   const wanted = { quadrant: byId("f-quadrant").value, label: byId("f-class").value, size: byId("f-size").value, right: byId("f-right").value, id: byId("f-id").value.trim().toLowerCase() };
   const found = [];
   for (let e = 0; e < E; e++) if (passes(e, wanted)) found.push(e);
@@ -85,16 +99,13 @@ function refilter() {
   const lasso = byId("f-lasso");
   lasso.hidden = !state.lasso;
   if (state.lasso) lasso.textContent = `Lasso: ${state.lasso.reduce((sum, one) => sum + one, 0)} ✕`;
-  const at = state.found.indexOf(state.entry);
-  turnTo(at >= 0 ? Math.floor(at / PAGE) : 0);
-  if (found.length && at < 0) openEntry(state.found[0], false, false);
-  else steps();
+  turnTo(Math.max(0, Math.floor(state.found.indexOf(state.entry) / PAGE)));
 }
 
 function card(e) {
   const model = now(), image = D.entryImage[e], c = D.entryClass[e], q = model.quadrant[e];
   const label = c >= 0 ? c : trueLabels(image)[0] ?? -1;
-  const numbers = c >= 0 ? `${shapeOf(q)} p ${said(model.probability[e], 2)} · IoU ${said(model.iou[e], 2)}` : `loss ${nats(model.loss[image])}`;
+  const numbers = c >= 0 ? `${shapeOf(q)} p ${said(model.probability[e], 2)} · ${QUALITY} ${said(model.iou[e], 2)}` : `loss ${nats(model.loss[image])}`;
   const node = el("div", { class: "card", role: "option", id: `card-${e}`, "aria-selected": String(e === state.entry), "aria-label": `${D.ids[image]}${c >= 0 ? `, ${D.classes[c]}, ${quadrantWords(q)}` : ""}, ${numbers}` },
     view(image, label, state.model, { side: 64 }), el("b", {}, c >= 0 ? D.classes[c] : D.ids[image]), el("span", {}, c >= 0 ? D.ids[image] : "no true pair"), el("span", {}, numbers));
   node.addEventListener("click", () => openEntry(e, false));
@@ -126,6 +137,7 @@ function markCard() {
 
 function openEntry(e, scroll, named = true, label = null) {
   const image = D.entryImage[e];
+  if (scroll && named) newPlace();
   state.entry = e;
   state.label = label ?? (D.entryClass[e] >= 0 ? D.entryClass[e] : trueLabels(image)[0] ?? -1);
   const at = state.found.indexOf(e);
@@ -143,38 +155,12 @@ function stepBy(step) {
   const at = state.found.indexOf(state.entry), next = at < 0 ? 0 : at + step;
   if (next < 0 || next >= state.found.length) return;
   openEntry(state.found[next], false);
+  speakCase();
+}
+
+function speakCase() {
   const e = state.entry;
   speak(`${D.ids[D.entryImage[e]]}${D.entryClass[e] >= 0 ? `, ${D.classes[D.entryClass[e]]}, ${quadrantWords(now().quadrant[e])}` : ""}`);
-}
-
-// The address of a case. An id that no address can hold (half a character) gets none.
-function encoded(text) {
-  try { return encodeURIComponent(text); } catch { return null; }
-}
-
-function writeAddress() {
-  const id = encoded(D.ids[D.entryImage[state.entry]]), label = state.label >= 0 ? encoded(D.classes[state.label]) : "";
-  if (id === null || label === null) return;
-  history.replaceState(null, "", `#case=${id}${label ? `&label=${label}` : ""}`);
-}
-
-function readAddress() {
-  if (!location.hash.startsWith("#case=") || !E) return false;
-  const parts = {};
-  for (const part of location.hash.slice(1).split("&")) {
-    const at = part.indexOf("=");
-    try { parts[part.slice(0, at)] = decodeURIComponent(part.slice(at + 1)); } catch { parts[part.slice(0, at)] = null; }
-  }
-  const image = D.ids.indexOf(parts.case);
-  if (image < 0) {
-    byId("found").textContent = `The address asks for an image that is not in this report: ${parts.case ?? "not to be read"}.`;
-    byId("cases").scrollIntoView();
-    return true;
-  }
-  const label = parts.label === undefined ? -1 : D.classes.indexOf(parts.label), own = entryOf(image, label), e = own >= 0 ? own : entriesAt(image)[0];
-  if (!state.found.includes(e)) clearFilters();
-  openEntry(e, true, false, label >= 0 ? label : null);
-  return true;
 }
 
 function chip(c, right, words) {
@@ -191,7 +177,7 @@ function fact(name, value, key) {
 }
 
 function termNode(text, key) {
-  return el("span", { class: "term", tabindex: "0", "data-term": key, "aria-describedby": `def-${key}` }, text);
+  return el("span", { class: "term", role: "term", tabindex: "0", "data-term": key, "aria-describedby": `def-${key}` }, text);
 }
 
 // What one model says of the open label of the open image.
@@ -201,7 +187,7 @@ function facts(image, label, m, content) {
   const status = content && content.m[m][label] ? content.m[m][label][3] : "none";
   const rows = [
     fact("Probability", `${said(p)} ${p > 0.5 ? "(predicted)" : p <= 0.5 ? "(not predicted)" : ""}`, "probability"),
-    fact("IoU of the pair", pair ? said(model.iou[e]) : "no true pair", "iou"),
+    fact(`${QUALITY[0].toUpperCase()}${QUALITY.slice(1)} of the pair`, pair ? said(model.iou[e]) : "no true pair", "iou"),
     ...(pair ? [fact("Loss of the pair", `${nats(model.pairLoss[e])} nats`, "loss"), fact("Quadrant", `${shapeOf(model.quadrant[e])} ${quadrantWords(model.quadrant[e])}`, "quadrant"),
       fact("Strength", said(model.strength[e], 2), "strength"), fact("Object size", `${(100 * D.area[e]).toFixed(1)} % of the image`, "size")] : []),
     fact("Image: loss", `${nats(model.loss[image])} nats`, "loss"), fact("Image: JI score", said(model.ji[image]), "image_ji"),
@@ -255,7 +241,8 @@ function caseTools(content) {
     context.fillRect(x, 0, 1, 1);
   }
   return el("div", {}, el("div", { class: "case-tools" }, toggle("map-on", "Map", "m", "map"), el("label", {}, "Opacity", slider), toggle("outline-on", "Outlines", "o", "outline")),
-    el("p", { class: "key" }, "map 0", ramp, "1", content && content.g ? "; thick line: the object shown, thin: others" : content && content.p ? "; no mask" : ""));
+    el("p", { class: "key" }, "map 0", ramp, "1", content && content.g ? "; thick line: the object shown, thin: others" : content && content.p ? "; no mask" : "",
+      ...(content && content.v ? ["; ", swatch(svg("rect", { width: 22, height: 12, fill: "#ffffff" }), ...[-6, 0, 6, 12, 18].map((x) => svg("path", { d: `M${x} 12l12 -12h4l-12 12z`, fill: "#202020" }))), " void: counted by no measure"] : [])));
 }
 
 function fade() {

@@ -204,15 +204,16 @@ function dots(row, key, low, high) {
 function drawClasses() {
   const box = byId("classes"), rows = [...now().charts.classes];
   if (!rows.length) { box.replaceChildren(el("p", { class: "note" }, "There are no numbers by class: the measures of this table have none.")); return; }
-  const heads = [["name", "Class"], ["pairs", "True pairs"], ["average_precision", "AP"], ["iou", "IoU"], ["vice", "VICE (strict)"]];
+  const heads = [["name", "Class"], ["pairs", "True pairs"], ["average_precision", "AP"], ["iou", QUALITY], ["vice", OTHER ? `VICE with ${QUALITY}` : "VICE (strict)"]];
   const value = (row) => row[classSort.key] ?? -Infinity;
   rows.sort((a, b) => (classSort.key === "name" ? String(a.name).localeCompare(String(b.name)) : value(a) - value(b)) * (classSort.down ? -1 : 1));
   const low = Math.min(0, ...rows.map((row) => row.low ?? row.vice ?? 0));
-  const cell = (row, key, from, to) => [el("td", { class: "num" }, said(row[key], 2), key === "vice" && row.low !== null && row.low !== undefined ? el("small", {}, `${said(row.low, 2)} to ${said(row.high, 2)}`) : null), el("td", { class: "dots" }, dots(row, key, from, to))];
+  const cell = (row, key, from, to) => el("td", {}, el("div", { class: "dots" },
+    el("span", { class: "num" }, said(row[key], 2), key === "vice" && row.low !== null && row.low !== undefined ? el("small", {}, `${said(row.low, 2)} to ${said(row.high, 2)}`) : null), dots(row, key, from, to)));
   box.replaceChildren(el("table", {},
-    el("thead", {}, el("tr", {}, ...heads.map(([key, name]) => el("th", { scope: "col", colspan: ["average_precision", "iou", "vice"].includes(key) ? 2 : 1, "aria-sort": classSort.key === key ? (classSort.down ? "descending" : "ascending") : "none" },
+    el("thead", {}, el("tr", {}, ...heads.map(([key, name]) => el("th", { scope: "col", class: key === "pairs" ? "num" : null, "aria-sort": classSort.key === key ? (classSort.down ? "descending" : "ascending") : "none" },
       el("button", { type: "button", onclick: () => { classSort.down = classSort.key === key ? !classSort.down : key !== "name"; classSort.key = key; drawClasses(); } }, `${name} ${classSort.key === key ? (classSort.down ? "▼" : "▲") : "↕"}`))))),
     el("tbody", {}, ...rows.map((row) => el("tr", {},
       el("th", { scope: "row" }, el("button", { type: "button", title: "Show the cases of this class", onclick: () => showClass(row.name) }, row.name)),
-      el("td", { class: "num" }, String(row.pairs ?? "–")), ...cell(row, "average_precision", 0, 1), ...cell(row, "iou", 0, 1), ...cell(row, "vice", low < 0 ? Math.max(-1, low) : 0, 1))))));
+      el("td", { class: "num" }, String(row.pairs ?? "–")), cell(row, "average_precision", 0, 1), cell(row, "iou", 0, 1), cell(row, "vice", low < 0 ? Math.max(-1, low) : 0, 1))))));
 }

@@ -76,8 +76,19 @@ function drawMap(canvas, [rows, columns, text], width, height) {
   context.putImageData(picture, 0, 0);
 }
 
+// Void is hatched in both tones, so that it is seen on any ground, and under the objects' lines: what is inside its own
+// outline and inside none of theirs. The stripes are a share of the picture, with which the drawing is stretched.
+let hatches = 0;
+function voidOf(content) {
+  const step = Math.max(...content.g) / 64, id = `void-${++hatches}`, path = [content.v, ...Object.values(content.o)].join("");
+  const stripe = (at, ink) => svg("rect", { x: at, y: 0, width: 0.36 * step, height: step, fill: ink });
+  const pattern = svg("pattern", { id, width: step, height: step, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, stripe(0, "#ffffff"), stripe(0.36 * step, "#202020"));
+  return [svg("defs", {}, pattern), svg("path", { d: path, class: "void", "fill-rule": "evenodd", style: `fill: url(#${id})` })];
+}
+
 function outline(content, label, weight) {
   const drawing = svg("svg", { viewBox: `0 0 ${content.g[0]} ${content.g[1]}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  if (content.v) drawing.append(...voidOf(content));
   const paths = Object.entries(content.o || {}).sort(([a], [b]) => (Number(a) === label) - (Number(b) === label));
   for (const [name, d] of paths) {
     const thick = weight * (Number(name) === label ? 2.2 : 1);

@@ -49,9 +49,9 @@ function pointsOf(kind) {
 
 function drawScatter() {
   const box = byId("scatter"), points = plot.points = pointsOf(plot.kind), count = points.x.length;
-  const pairs = plot.kind === "pairs", quality = pairs ? "IoU of the pair" : "JI score of the image";
+  const pairs = plot.kind === "pairs", quality = pairs ? `${QUALITY} of the pair` : "JI score of the image";
   scatterWords(points, pairs);
-  if (!count) { sentence(box, N ? `There is nothing to draw: no ${pairs ? "pair has an IoU" : "image has a JI score"}.` : "There is nothing to draw: the numbers come from a table without images."); return; }
+  if (!count) { sentence(box, N ? `There is nothing to draw: no ${pairs ? `pair has ${QUALITY === "IoU" ? "an IoU" : QUALITY}` : "image has a JI score"}.` : "There is nothing to draw: the numbers come from a table without images."); return; }
   const details = box.parentElement.querySelector("details");
   details.hidden = false;
   let low = Infinity, high = -Infinity;
@@ -59,17 +59,18 @@ function drawScatter() {
   low = Math.max(Math.floor(low - 0.05), Math.log10(LEAST) - 0.25); high = Math.max(Math.ceil(high + 0.05), low + 1);
   const first = Math.ceil(low - 1e-9), apart = Math.ceil((high - first) / Math.max(2, box.clientWidth / 75));
   const decades = Array.from({ length: Math.floor((high - first) / apart) + 1 }, (_, k) => first + k * apart);
+  let below = 0;  // faithfulness may be negative
+  for (const v of points.y) below = Math.min(below, Math.floor(v * 10) / 10);
   const holder = el("div", {});
   holder.style.position = "relative";
   box.replaceChildren(holder);
   const height = Math.min(460, Math.max(300, box.clientWidth * 0.45));
   const chart = frame(holder, { height, x: { low, high, ticks: decades, format: power, label: `loss of the ${pairs ? "pair" : "image"}, nats, logarithmic` },
-    y: { low: 0, high: 1, ticks: [0, 0.2, 0.4, 0.6, 0.8, 1], label: quality }, summary: `Scatter plot of ${plural(count, pairs ? "pair" : "image")}: ${quality} against loss. Arrow keys walk along the loss, Enter opens a case.` });
+    y: { low: below, high: 1, ticks: below ? [-1, -0.5, 0, 0.5, 1].filter((tick) => tick >= below) : [0, 0.2, 0.4, 0.6, 0.8, 1], label: quality }, summary: `Scatter plot of ${plural(count, pairs ? "pair" : "image")}: ${quality} against loss. Arrow keys walk along the loss, Enter opens a case.` });
   const scale = Math.max(2, window.devicePixelRatio || 1), canvas = el("canvas", { "aria-hidden": "true" });
   canvas.width = chart.width * scale;
   canvas.height = height * scale;
   canvas.style.width = `${chart.width}px`;
-  canvas.style.height = `${height}px`;
   const context = canvas.getContext("2d"), r = count > 20000 ? 1.4 : count > 4000 ? 2.2 : count > 800 ? 3 : 4.2;
   const sprites = SHAPES.map((look) => sprite(look, r, scale));
   const cells = new Map();
@@ -95,7 +96,7 @@ function drawScatter() {
   listen(chart);
   tableBehind("scatter-table", () => {
     const first = Array.from(points.entry.keys()).slice(0, 500);
-    const head = pairs ? ["image", "class", "loss", "IoU", "quadrant"] : ["image", "loss", "JI score", "all labels right"];
+    const head = pairs ? ["image", "class", "loss", QUALITY, "quadrant"] : ["image", "loss", "JI score", "all labels right"];
     return table(count > 500 ? `The first 500 of ${count} points; the case browser has all` : "All points", head, first.map((i) => {
       const e = points.entry[i], image = D.entryImage[e], loss = nats(10 ** points.x[i]);
       return pairs ? [D.ids[image], D.classes[D.entryClass[e]], loss, said(points.y[i]), quadrantWords(points.look[i])] : [D.ids[image], loss, said(points.y[i]), points.look[i] === 2 ? "yes" : "no"];
@@ -108,20 +109,21 @@ function marks(chart, low, high) {
   const x = chart.px(Math.log10(-Math.log(D.cutoffs.probability))), y = chart.py(D.cutoffs.iou);
   const line = { stroke: "var(--ink)", "stroke-width": 1, "stroke-dasharray": "6 4", "stroke-opacity": 0.7 };
   if (x < chart.end) chart.drawing.append(svg("line", { x1: x, x2: x, y1: chart.top, y2: chart.foot, ...line }));
+  if (D.by.name !== D.quality.name) return;  // a line of the IoU has no place here
   chart.drawing.append(svg("line", { x1: chart.left, x2: chart.end, y1: y, y2: y, ...line }));
   if (chart.width < 620) return;
   const halo = { style: "paint-order:stroke;stroke:var(--ground);stroke-width:4px;font-weight:600" };
   const write = (words, at, up, anchor) => chart.drawing.append(chart.text(words, { x: at, y: up, "text-anchor": anchor, ...halo }));
-  write("◆ right, looking elsewhere", chart.left + 8, chart.foot - 8, "start");
-  write("● both good", chart.left + 8, chart.top + 12, "start");
-  write("▲ both bad", chart.end - 8, chart.foot - 8, "end");
-  write("■ wrong, looking at it", chart.end - 8, chart.top + 12, "end");
+  D.quadrants.forEach(([key, words], q) => {
+    const right = ["right_elsewhere", "both_good"].includes(key), there = ["wrong_there", "both_good"].includes(key);
+    write(`${shapeOf(q)} ${words}`, right ? chart.left + 8 : chart.end - 8, there ? chart.top + 12 : chart.foot - 8, right ? "start" : "end");
+  });
 }
 
 function scatterWords(points, pairs) {
   const words = byId("scatter-said"), tools = byId("scatter-tools"), model = now();
   words.textContent = pairs
-    ? `Each true (image, class) pair: loss is -ln p of its class. Lines: p = ${D.cutoffs.probability} and IoU = ${D.cutoffs.iou}, which do not move with the data.`
+    ? `Each true (image, class) pair: loss is -ln p of its class. ${D.by.name === D.quality.name ? `Lines: p = ${D.cutoffs.probability} and ${QUALITY} = ${D.cutoffs.iou}, which do not move with the data.` : `The line is p = ${D.cutoffs.probability}; the quadrants are those of the IoU, for ${QUALITY} does not say where a map lies.`}`
     : "Each image: its loss over all classes, and its JI score at threshold 0.1.";
   if (points.missing) words.textContent += ` ${plural(points.missing, pairs ? "pair" : "image")} without one of the two ${points.missing === 1 ? "is" : "are"} not drawn.`;
   if (points.x.some((v) => v <= Math.log10(LEAST) + 1e-9)) words.textContent += ` A loss below ${power(Math.log10(LEAST))} is drawn there.`;
@@ -158,7 +160,7 @@ function nearest(x, y, reach = 12) {
 
 function pointWords(i) {
   const { x, y, entry, look } = plot.points, e = entry[i], image = D.entryImage[e], c = D.entryClass[e];
-  const lines = [`${D.ids[image]}${plot.kind === "pairs" ? ` · ${D.classes[c]}` : ""}`, `loss ${nats(10 ** x[i])}, ${plot.kind === "pairs" ? "IoU" : "JI score"} ${said(y[i])}`];
+  const lines = [`${D.ids[image]}${plot.kind === "pairs" ? ` · ${D.classes[c]}` : ""}`, `loss ${nats(10 ** x[i])}, ${plot.kind === "pairs" ? QUALITY : "JI score"} ${said(y[i])}`];
   return [...lines, plot.kind === "pairs" ? `${shapeOf(look[i])} ${quadrantWords(look[i])}` : look[i] === 2 ? "✓ all labels right" : "✗ some label wrong"];
 }
 

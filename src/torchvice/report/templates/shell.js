@@ -26,7 +26,7 @@ byId("theme").addEventListener("click", () => {
   try { localStorage.setItem("torchvice-theme", next); } catch { /* a browser may refuse storage to a file */ }
   dispatchEvent(new Event("recoloured"));
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("recoloured")));
+for (const kind of ["(prefers-color-scheme: dark)", "print"]) matchMedia(kind).addEventListener("change", () => dispatchEvent(new Event("recoloured")));
 
 const help = byId("help");
 byId("help-open").addEventListener("click", () => help.showModal());

@@ -34,13 +34,15 @@ function drawFigures() {
   drawClasses();
 }
 
+function chooseModel(model) {
+  state.model = model;
+  document.querySelector(`input[name=model][value="${model}"]`).checked = true;
+  plot.at = -1;
+  drawFigures();
+  if (E) fillQuadrants();
+}
 for (const radio of document.querySelectorAll("input[name=model]")) {
-  radio.addEventListener("change", () => {
-    state.model = Number(radio.value);
-    plot.at = -1;
-    drawFigures();
-    if (E) { fillQuadrants(); refilter(); }
-  });
+  radio.addEventListener("change", () => { chooseModel(Number(radio.value)); refilter(); });
 }
 
 let width = innerWidth, waiting = 0;
@@ -50,13 +52,11 @@ addEventListener("resize", () => {
   clearTimeout(waiting);
   waiting = setTimeout(drawFigures, 120);
 });
-addEventListener("hashchange", readAddress);
 
 drawFigures();
 if (E) {
   setUpFilters();
-  refilter();
-  readAddress();
+  startAddress();
 }
 // For benchmarks: from here on every control answers.
 performance.mark("vice-interactive");
