@@ -1,7 +1,7 @@
 """Does VICE move with architecture and regularisation? The study `digits`, and its tables in docs/study.md.
 
 Run with `make study`: 54 runs that go on where they were left, then the tables between the marks of docs/study.md and
-the figure beside it are written anew. `--only-tables` does so of the runs that are finished. The words of the page are
+the figures are written anew. `--only-tables` does so of the runs that are finished. The words of the page are
 written by hand and are to be read again after a new run.
 """
 
@@ -22,6 +22,8 @@ from torchvice.cli.terminal import progress_bar, say
 from torchvice.files import read_json, write_text
 from torchvice.measures import compare, true_pairs
 from torchvice.metrics.comparison import holm
+from torchvice.report.figures import save_figure
+from torchvice.report.study import study_figure
 from torchvice.samples import Samples
 from torchvice.study import Study, StudyResult, load_study, run_study, study_result
 from torchvice.study.plan import Planned
@@ -260,7 +262,11 @@ def main() -> None:
             rf"({re.escape(start)}\n).*?({end})", lambda m, t=made: m[1] + t() + "\n" + m[2], page, flags=re.DOTALL
         )  # type: ignore[misc]
     write_text(DOCS, page)
-    shutil.copyfile(study.folder / "study.png", DOCS.parent / "images/study.png")
+    for data in study.axes["data"]:
+        rows = [row for row in found.rows if row["status"] == "finished" and row["data"] == data]
+        if rows:
+            drawn = study_figure(rows, ["architecture", "regularisation"], base=study.base)
+            shutil.copyfile(save_figure(drawn, study.folder / data)[0], DOCS.parent / f"images/study_{data}.png")
 
 
 if __name__ == "__main__":

@@ -133,13 +133,14 @@ def test_boxes_and_faithfulness_where_the_table_has_them() -> None:
     assert found.localisation["box_accuracy"] == pytest.approx(held_out_box_accuracy(regions.box_iou, pairs.fold).mean)
     assert found.localisation["box_accuracy"] <= found.localisation["max_box_accuracy"]
     quadrants = measure(table, quality="deletion", replicates=0).quadrants
-    assert quadrants["cutoffs"] == {"probability": 0.5, "iou": 0}
-    assert (
-        (quadrants["undefined"], sum(quadrants["counts"].values())) == ((~known).sum(), known.sum()) != (0, len(pairs))
-    )
-    right, better = pairs.logit[known] > 0, -deletion[known] >= 0
-    assert quadrants["counts"]["right_elsewhere"] == (right & ~better).sum()
-    assert quadrants["counts"]["wrong_there"] == (~right & better).sum()
+    assert quadrants["by"] == "ji"  # deletion knows no object
+    assert quadrants == found.quadrants
+    energy = quality_of(pairs, "energy")
+    quadrants = measure(table, quality="energy", replicates=0).quadrants
+    assert (quadrants["by"], quadrants["cutoffs"]) == ("energy", {"probability": 0.5, "iou": 0.5})
+    assert quadrants["undefined"] == np.isnan(energy).sum()
+    assert quadrants["counts"]["right_elsewhere"] == ((pairs.logit > 0) & (energy < 0.5)).sum()
+    assert quadrants["counts"]["wrong_there"] == ((pairs.logit <= 0) & (energy >= 0.5)).sum()
     assert measure(table, quality="recall", replicates=0).quadrants["cutoffs"]["iou"] == 0.5
 
 

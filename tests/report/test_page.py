@@ -276,7 +276,7 @@ def test_another_quality_is_in_every_number_word_and_quadrant() -> None:
     found = measures.quality["vice"], measures.strict["vice"]
     assert f"VICE with energy in the place of the IoU is {found[0]:.3f}" in text
     assert f"with the IoU it is {found[1]:.3f}" in text
-    assert "at it: energy of 0.3 or more" in text
+    assert "at it: energy of 0.5 or more" in text
     rows = {row["name"]: row["cells"] for row in number_rows(measures)}
     assert rows["VICE"][1]["value"] == f"{found[1]:.3f}"
     assert rows["VICE with energy"][1]["value"] == f"{found[0]:.3f}"

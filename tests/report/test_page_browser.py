@@ -376,7 +376,7 @@ def test_another_quality_is_shown_under_its_name_everywhere(watched: Watched, tm
     watched.until(f"document.querySelector('#case h3').textContent === '{table.image_id[table.entry_image[pair]]}'")
     numbers = page.locator("#case .measured").inner_text()
     assert f"Precision of the pair\n{table.quality[pair]:.3f}" in numbers
-    assert "precision = 0.3" in page.locator("#scatter-said").inner_text()
+    assert "precision = 0.5" in page.locator("#scatter-said").inner_text()
     assert page.locator("#scatter svg").get_attribute("aria-label").split(": ")[1].startswith("precision of the pair")
     assert page.evaluate("plot.points.missing") == np.isnan(table.quality[table.entry_class >= 0]).sum() > 0
     assert "lowest precision" in page.locator("#f-sort option").all_inner_texts()

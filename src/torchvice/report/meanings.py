@@ -175,7 +175,7 @@ def definitions_of(quality: str) -> dict[str, tuple[str, str]]:
     label, named, meaning = chosen.label, chosen.label[:1].upper() + chosen.label[1:], chosen.meaning
     ends = "In [0, 1], higher is better." if chosen.says_where else "In [-1, 1], higher is better; 0 is chance."
     kept = "It does not say where a map lies: the quadrants, and the strength of a pair in them, are those of the IoU. "
-    moved = DEFINITIONS["quadrant"][1].replace("IoU", label) + " 0.3 is a usual bound of IoUs; here it is a convention."
+    moved = DEFINITIONS["quadrant"][1].replace("IoU", label).replace("0.3", f"{chosen.cutoff:g}")
     return {
         **DEFINITIONS,
         "quality.vice": (
