@@ -64,16 +64,18 @@ def main() -> int:
     """Print a table, and return the status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer images, one round")
-    quick = parser.parse_args().quick
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME", help="timm's names")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
     import torch
 
-    images, rounds, failed = (60, 1, False) if quick else (400, 5, False)
+    images, rounds, failed = (60, 1, False) if options.quick else (400, options.rounds, False)
     print(f"{images} images of 224 pixels, both protocols, cheap controls; {os.cpu_count()} cores, medians of {rounds}")
     print(f"{'network':<10} {'processes':>9} {'wall s':>8} {'lowest':>8} {'against one':>12}")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_digits(root / "digits", train=1, val=1, test=images, size=224)
-        for network in NETWORKS:
+        for network in options.networks:
             torch.manual_seed(0)
             torch.save(build_model(network, 10).state_dict(), root / f"{network}.pth")
             taken: dict[int, list[float]] = {1: [], 2: []}
