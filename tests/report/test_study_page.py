@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,17 @@ def test_any_axis_combination_and_measure_of_the_rows_is_shown(tmp_path: Path) -
     (measure,) = groups[0]["measures"]
     assert measure["name"] == "sharpness of maps"
     assert [row["others"] for row in measure["rows"]] == ["data x", "data y"]
+
+
+def test_combinations_around_a_base_are_named_by_what_they_change(tmp_path: Path) -> None:
+    told = {**TOLD, "one_at_a_time": True, "base": {"network": "b", "data": "x"}}
+    rows = [difference("a", "b", "vice", 0.1, 0.01, axis="other", others=others) for others in ("data x", "data y")]
+    table = replace(read_study(study_folder(tmp_path, rows_of(), rows, **told)), base=told["base"])
+    text = write_study_page(tmp_path / "page.html", table).read_text(encoding="utf-8")
+    ((measure,),) = (group["measures"] for group in data_of(text)["effects"])
+    assert [row["away"] for row in measure["rows"]] == ["base", "data y"]
+    plain = data_of(page(study_folder(tmp_path / "grid", rows_of(), rows, **TOLD)))["effects"]
+    assert [row["away"] for row in plain[0]["measures"][0]["rows"]] == ["data x", "data y"]
 
 
 def test_a_run_that_has_a_page_is_linked_from_wherever_this_one_lies(tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def _effect(table: StudyTable, axis: str, others: str, rows: Sequence[Row], name
         "named": named,
         "levels": sorted(levels, key=lambda level: known.index(level) if level in known else len(known)),
         "said": _counts(rows),
-        "measures": [_measure(name, own) for name, own in by_measure.items()],
+        "measures": [_measure(table, name, own) for name, own in by_measure.items()],
     }
 
 
@@ -277,13 +277,19 @@ def _counts(rows: Sequence[Row]) -> str:
     return f"{sure} of {counted(len(tested), 'difference')} {'is' if sure == 1 else 'are'} established{left}."
 
 
-def _measure(name: str, rows: Sequence[Row]) -> dict[str, Any]:
+def _measure(table: StudyTable, name: str, rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "name": column_name(name),
         "term": column_term(name),
         "better": "lower is better" if lower_is_better(name) else "higher is better",
-        "rows": [_difference(row) for row in rows],
+        "rows": [{**_difference(row), "away": _away(table, str(row["others"] or ""))} for row in rows],
     }
+
+
+def _away(table: StudyTable, others: str) -> str:
+    """A combination by what of it is not the base's; all of it where no base is known."""
+    usual = {f"{axis} {level}" for axis, level in table.base.items()}
+    return others if not usual else ", ".join(part for part in others.split(", ") if part not in usual) or "base"
 
 
 def _difference(row: Row) -> Mapping[str, Any]:

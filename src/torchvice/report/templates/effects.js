@@ -36,7 +36,7 @@ function drawWhiskers(box, measure, rows, combined) {
   box.append(holder);
   const height = rows.length * LINE + 46, reach = high - low + 2 * room;
   // Of one pair in many combinations the axis says the pair, and each line its combination.
-  const alone = combined && new Set(rows.map(pair)).size === 1, name = (row) => (alone ? row.others : named(row, combined));
+  const alone = combined && new Set(rows.map(pair)).size === 1, name = (row) => (alone ? row.away : named(row, combined));
   const width = Math.max(holder.clientWidth, 240), side = (tick) => 10 + (tick - low + room) / reach * (width - 22), half = (tick) => short(tick).length * 3.5;
   const ticks = ticksOf(low - room, high + room, 4).filter((tick) => side(tick) >= half(tick) && side(tick) + half(tick) <= width);
   const chart = frame(holder, { height, left: 10, top: 4, x: { low: low - room, high: high + room, ticks, label: alone ? pair(rows[0]) : "difference, first − second" }, y: { low: 0, high: 1, ticks: [] },
