@@ -108,6 +108,8 @@ def test_a_definition_is_one_hover_away(opened: Any) -> None:
 def marks(page: Any, chart: int) -> list[dict[str, Any]]:
     """The marks of a scatter plot and where they are on the screen."""
     page.locator(f"#front-{chart}").scroll_into_view_if_needed()
+    # The event of the scrolling, which hides what a hover shows, comes with the next frame.
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     return page.evaluate(
         """(at) => { const chart = front.charts[at], box = chart.drawing.getBoundingClientRect();
         return chart.marks.map((m) => ({ kind: m.kind, place: m.place, vice: m.y, x: box.left + chart.px(m.x),
