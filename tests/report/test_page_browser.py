@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from pages import CHROMIUM, Watched, current, filled, found, page_of, pictures, shown
+from pages import CHROMIUM, Watched, current, filled, found, page_of, pictures, shown, until
 
 from tables import scenes, table_of
 from torchvice.interop import LegacyTable, bilinear
@@ -106,7 +106,7 @@ def test_hover_shows_the_case_and_click_opens_it(opened: Watched) -> None:
     dots = points(page)
     alone = next(a for a in dots if all(abs(a["x"] - b["x"]) + abs(a["y"] - b["y"]) > 12 for b in dots if b is not a))
     page.mouse.move(alone["x"] + 1, alone["y"])
-    page.wait_for_function("!document.getElementById('tip').hidden")
+    until(page, "!document.getElementById('tip').hidden")
     assert f"{alone['id']} · {alone['label']}" in page.locator("#tip").inner_text()
     page.wait_for_selector("#tip .view img")
     page.mouse.click(alone["x"] + 1, alone["y"])
@@ -162,10 +162,10 @@ def test_keys_go_through_the_cases_and_leave_a_search_alone(opened: Watched) -> 
     page.wait_for_timeout(50)
     assert current(page)[1] == labels[(here + 1) % len(labels)]
     page.keyboard.press("m")
-    page.wait_for_function("document.querySelector('#map-on').getAttribute('aria-pressed') === 'false'")
+    until(page, "document.querySelector('#map-on').getAttribute('aria-pressed') === 'false'")
     assert page.locator("#case .views > div:first-child canvas").count() == 0
     page.keyboard.press("o")
-    page.wait_for_function("document.querySelector('#outline-on').getAttribute('aria-pressed') === 'false'")
+    until(page, "document.querySelector('#outline-on').getAttribute('aria-pressed') === 'false'")
     assert page.locator("#case .views > div:first-child path").count() == 0
     page.keyboard.press("/")
     page.keyboard.type("jk")
@@ -199,12 +199,12 @@ def test_a_link_to_a_case_opens_it_on_load_and_later(watched: Watched, tmp_path:
     assert current(page) == first
     page.locator("#f-class").select_option(str((samples.classes.index(second[1]) + 1) % 3))  # a filter in its way
     page.evaluate(f"location.hash = '#case={second[0]}&label={second[1]}'")
-    page.wait_for_function(f"document.querySelector('#case h3').textContent === '{second[0]}'")
+    until(page, f"document.querySelector('#case h3').textContent === '{second[0]}'")
     assert current(page) == second
     page.evaluate("location.hash = '#case=nobody%20here'")
-    page.wait_for_function("document.getElementById('found').textContent.includes('nobody here')")
+    until(page, "document.getElementById('found').textContent.includes('nobody here')")
     page.evaluate("location.hash = '#case=%E0%A4%A'")  # no text in UTF-8
-    page.wait_for_function("document.getElementById('found').textContent.includes('not to be read')")
+    until(page, "document.getElementById('found').textContent.includes('not to be read')")
 
 
 def test_every_number_has_its_definition_on_hover_and_on_focus(opened: Watched) -> None:
@@ -406,8 +406,8 @@ def test_a_folder_keeps_cases_in_files_and_asks_for_nothing_else(watched: Watche
     file = write_page(tmp_path / "page", shown(table_of(made)), pictures(made), folder=True, most_cases=3)
     page = watched.open(file)
     watched.settled()
-    page.wait_for_function(
-        "[...document.querySelectorAll('#case .views img')].every((img) => img.complete && img.naturalWidth > 0)"
+    until(
+        page, "[...document.querySelectorAll('#case .views img')].every((img) => img.complete && img.naturalWidth > 0)"
     )
     assert page.locator("#case .views img").count() == 2
     page.keyboard.press("j")
@@ -424,7 +424,7 @@ def test_images_beyond_the_most_have_numbers_and_say_so(watched: Watched, tmp_pa
     assert "The 2 images" in page.locator("#cases-lead").inner_text()
     assert page.evaluate("D.kept.reduce((a, b) => a + b)") == 2
     page.evaluate("openEntry(state.found[state.found.length - 1], false)")
-    page.wait_for_function("document.querySelector('#case .note') !== null")
+    until(page, "document.querySelector('#case .note') !== null")
     assert "numbers of this image, but no case" in page.locator("#case").inner_text()
 
 
