@@ -198,11 +198,14 @@ def test_a_link_to_a_case_opens_it_on_load_and_later(watched: Watched, tmp_path:
     watched.settled()
     assert current(page) == first
     page.locator("#f-class").select_option(str((samples.classes.index(second[1]) + 1) % 3))  # a filter in its way
+    page.wait_for_timeout(600)
     page.evaluate(f"location.hash = '#case={second[0]}&label={second[1]}'")
     until(page, f"document.querySelector('#case h3').textContent === '{second[0]}'")
     assert current(page) == second
+    page.wait_for_timeout(600)  # the page writes its address at most every 350 ms, over whatever stands there
     page.evaluate("location.hash = '#case=nobody%20here'")
     until(page, "document.getElementById('found').textContent.includes('nobody here')")
+    page.wait_for_timeout(600)
     page.evaluate("location.hash = '#case=%E0%A4%A'")  # no text in UTF-8
     until(page, "document.getElementById('found').textContent.includes('not to be read')")
 
