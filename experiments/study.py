@@ -24,6 +24,7 @@ from torchvice.measures import compare, true_pairs
 from torchvice.metrics.comparison import holm
 from torchvice.report.figures import save_figure
 from torchvice.report.study import study_figure
+from torchvice.report.study_words import is_established
 from torchvice.samples import Samples
 from torchvice.study import Study, StudyResult, load_study, run_study, study_result
 from torchvice.study.plan import Planned
@@ -114,7 +115,7 @@ def difference(row: Row) -> str:
     if row["difference"] is None or row["low"] is None:
         return "no claim"
     said = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-    return f"**{said}**" if row["p_holm"] is not None and row["p_holm"] < 0.05 else said
+    return f"**{said}**" if is_established(row) else said
 
 
 def shortcut(rows: Sequence[Row], comparisons: Sequence[Row]) -> str:

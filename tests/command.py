@@ -9,13 +9,18 @@ from unittest import mock
 from torchvice.cli.app import main
 
 
-def vice(capsys: Any, *arguments: Any) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of a command."""
+def status_of(*arguments: Any) -> int:
+    """Exit status of a command."""
     with mock.patch.object(sys, "argv", ["vice", *map(str, arguments)]):
         try:
             main()
-            status = 0
         except SystemExit as stop:
-            status = int(stop.code or 0)
+            return int(stop.code or 0)
+    return 0
+
+
+def vice(capsys: Any, *arguments: Any) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command."""
+    status = status_of(*arguments)
     told = capsys.readouterr()
     return status, told.out, told.err

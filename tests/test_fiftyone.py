@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
-import unittest.mock
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from command import status_of as vice
 from tables import Scene, scenes, table_of
-from torchvice.cli.app import main
 from torchvice.errors import ViceError
 from torchvice.fiftyone import write_fiftyone
 from torchvice.fiftyone.pictures import HEATMAP_SIDE, heatmap
@@ -94,16 +92,6 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.chdir(tmp_path)
     return Home(tmp_path)
-
-
-def vice(*arguments: object) -> int:
-    """Run the command in this process; its exit status."""
-    with unittest.mock.patch.object(sys, "argv", ["vice", *map(str, arguments)]):
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
 
 
 def truths(sample: dict[str, Any]) -> dict[str, dict[str, Any]]:

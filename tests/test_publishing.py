@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import sys
-import unittest.mock
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command import status_of as vice
 from tables import scenes, table_of
-from torchvice.cli.app import main
 from torchvice.errors import ViceError
 from torchvice.publishing import write_report
 from torchvice.study.table import write_table
-
-
-def vice(*arguments: object) -> int:
-    """Run the command in this process; its exit status."""
-    with unittest.mock.patch.object(sys, "argv", ["vice", *map(str, arguments)]):
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture

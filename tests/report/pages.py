@@ -48,14 +48,6 @@ def page_of(folder: Path, count: int = 12, **options: Any) -> tuple[Path, Sample
     return write_page(folder / "report.html", shown(samples), pictures(made), **options), samples
 
 
-def until(page: Any, condition: str, seconds: float = 30.0) -> None:
-    """Wait for a condition; playwright's own way evaluates text inside the page, which the page's policy forbids."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, condition
-        page.wait_for_timeout(20)
-
-
 class Watched:
     """A browser's page that keeps what must not happen: errors, and requests beside the page's own files."""
 
@@ -74,7 +66,7 @@ class Watched:
 
     def open(self, file: Path, fragment: str = "") -> Any:
         self.page.goto(file.as_uri() + fragment)
-        until(self.page, "performance.getEntriesByName('vice-interactive').length === 1")
+        self.until("performance.getEntriesByName('vice-interactive').length === 1", 30)
         return self.page
 
     def until(self, script: str, seconds: float = 3) -> None:
@@ -86,7 +78,7 @@ class Watched:
 
     def settled(self) -> None:
         """Until the open case is drawn."""
-        until(self.page, "document.querySelector('#case .case-tools') !== null")
+        self.until("document.querySelector('#case .case-tools') !== null", 30)
 
 
 def found(page: Any) -> list[tuple[str, str | None]]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from pages import CHROMIUM, Watched, current, filled, found, page_of, pictures, shown, until
+from pages import CHROMIUM, Watched, current, filled, found, page_of, pictures, shown
 
 from tables import scenes, table_of
 from torchvice.interop import LegacyTable, bilinear
@@ -106,7 +106,7 @@ def test_hover_shows_the_case_and_click_opens_it(opened: Watched) -> None:
     dots = points(page)
     alone = next(a for a in dots if all(abs(a["x"] - b["x"]) + abs(a["y"] - b["y"]) > 12 for b in dots if b is not a))
     page.mouse.move(alone["x"] + 1, alone["y"])
-    until(page, "!document.getElementById('tip').hidden")
+    opened.until("!document.getElementById('tip').hidden", 30)
     assert f"{alone['id']} · {alone['label']}" in page.locator("#tip").inner_text()
     page.wait_for_selector("#tip .view img")
     page.mouse.click(alone["x"] + 1, alone["y"])
@@ -162,10 +162,10 @@ def test_keys_go_through_the_cases_and_leave_a_search_alone(opened: Watched) -> 
     page.wait_for_timeout(50)
     assert current(page)[1] == labels[(here + 1) % len(labels)]
     page.keyboard.press("m")
-    until(page, "document.querySelector('#map-on').getAttribute('aria-pressed') === 'false'")
+    opened.until("document.querySelector('#map-on').getAttribute('aria-pressed') === 'false'", 30)
     assert page.locator("#case .views > div:first-child canvas").count() == 0
     page.keyboard.press("o")
-    until(page, "document.querySelector('#outline-on').getAttribute('aria-pressed') === 'false'")
+    opened.until("document.querySelector('#outline-on').getAttribute('aria-pressed') === 'false'", 30)
     assert page.locator("#case .views > div:first-child path").count() == 0
     page.keyboard.press("/")
     page.keyboard.type("jk")
@@ -200,14 +200,14 @@ def test_a_link_to_a_case_opens_it_on_load_and_later(watched: Watched, tmp_path:
     page.locator("#f-class").select_option(str((samples.classes.index(second[1]) + 1) % 3))  # a filter in its way
     page.wait_for_timeout(600)
     page.evaluate(f"location.hash = '#case={second[0]}&label={second[1]}'")
-    until(page, f"document.querySelector('#case h3').textContent === '{second[0]}'")
+    watched.until(f"document.querySelector('#case h3').textContent === '{second[0]}'", 30)
     assert current(page) == second
     page.wait_for_timeout(600)  # the page writes its address at most every 350 ms, over whatever stands there
     page.evaluate("location.hash = '#case=nobody%20here'")
-    until(page, "document.getElementById('found').textContent.includes('nobody here')")
+    watched.until("document.getElementById('found').textContent.includes('nobody here')", 30)
     page.wait_for_timeout(600)
     page.evaluate("location.hash = '#case=%E0%A4%A'")  # no text in UTF-8
-    until(page, "document.getElementById('found').textContent.includes('not to be read')")
+    watched.until("document.getElementById('found').textContent.includes('not to be read')", 30)
 
 
 def test_every_number_has_its_definition_on_hover_and_on_focus(opened: Watched) -> None:
@@ -409,8 +409,8 @@ def test_a_folder_keeps_cases_in_files_and_asks_for_nothing_else(watched: Watche
     file = write_page(tmp_path / "page", shown(table_of(made)), pictures(made), folder=True, most_cases=3)
     page = watched.open(file)
     watched.settled()
-    until(
-        page, "[...document.querySelectorAll('#case .views img')].every((img) => img.complete && img.naturalWidth > 0)"
+    watched.until(
+        "[...document.querySelectorAll('#case .views img')].every((img) => img.complete && img.naturalWidth > 0)", 30
     )
     assert page.locator("#case .views img").count() == 2
     page.keyboard.press("j")
@@ -427,7 +427,7 @@ def test_images_beyond_the_most_have_numbers_and_say_so(watched: Watched, tmp_pa
     assert "The 2 images" in page.locator("#cases-lead").inner_text()
     assert page.evaluate("D.kept.reduce((a, b) => a + b)") == 2
     page.evaluate("openEntry(state.found[state.found.length - 1], false)")
-    until(page, "document.querySelector('#case .note') !== null")
+    watched.until("document.querySelector('#case .note') !== null", 30)
     assert "numbers of this image, but no case" in page.locator("#case").inner_text()
 
 

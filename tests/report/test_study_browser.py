@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import CHROMIUM, SWITCHES, Watched
+from pages import CHROMIUM, Watched
 from studies import COMPARED, MEANS, difference, rows_of, run_row, study_folder
 
 from torchvice.report.recipes import read_study
 from torchvice.report.study_page import write_study_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright, which is absent")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium, which is absent")
 HOSTILE = '<img src=x onerror=alert(1)> "q\'uote" </script><!-- & 猫 🐈'
 TOLD = {"name": "four networks", "axes": {"network": ["a", "b", "c", "d"]}, "planned": 12, "one_at_a_time": False}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def watched(browser: Any, tmp_path: Path) -> Iterator[Watched]:
-    """A page that fails its test, whatever else it shows, if anything went wrong in it."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    watched = Watched(context.new_page(), tmp_path)
-    yield watched
-    context.close()
-    assert watched.trouble == []
 
 
 @pytest.fixture

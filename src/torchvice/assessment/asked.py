@@ -11,11 +11,13 @@ from torchvice.errors import ViceError, nearest
 if TYPE_CHECKING:
     from torchvice.explain import Choices, FaithfulnessChoices
 
-__all__ = ["CHEAP", "CONTROLS", "check_asked", "check_names", "scale_of"]
+__all__ = ["CHEAP", "CONTROLS", "NAMED_CONTROLS", "check_asked", "check_names", "scale_of"]
 
 # Made of the headline's pass; the last one takes a pass of its own.
 CHEAP = ("random", "center", "foreground", "shuffled")
 CONTROLS = (*CHEAP, "random_weights")
+# What `--controls` and the `controls` of a study are called, as `torchvice.assess` takes it.
+NAMED_CONTROLS: dict[str, bool | tuple[str, ...]] = {"all": True, "cheap": CHEAP, "none": False}
 
 
 def check_asked(

@@ -249,10 +249,9 @@ def _part(processes: int, shard: str | None) -> Any:
 
 def _controls(chosen: Controls | None) -> Any:
     """The names that assess takes; None leaves the choice to it."""
-    from torchvice.assessment.extras import CHEAP
+    from torchvice.assessment.asked import NAMED_CONTROLS
 
-    named: dict[Controls | None, Any] = {None: None, Controls.all: True, Controls.none: False, Controls.cheap: CHEAP}
-    return named[chosen]
+    return None if chosen is None else NAMED_CONTROLS[chosen.value]
 
 
 def _subject(

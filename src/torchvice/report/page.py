@@ -29,7 +29,7 @@ from torchvice.report.rows import Cases, common_cases, disagreement, strongest_f
 from torchvice.report.style import HEAT
 from torchvice.report.words import facts_of, sentences_of
 
-__all__ = ["Reader", "Shown", "embedded", "write_page"]
+__all__ = ["TEMPLATES", "Reader", "Shown", "embedded", "joined", "write_page"]
 
 # Image id -> image (H, W, 3) uint8 and mask (H, W) or None; None where the image is not to be had.
 Reader = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
@@ -142,8 +142,8 @@ class _Page:
             "comparison": self.comparison,
             "beside": numbers_beside([model.measures for model in self.models]),
             "scaled": any("temperature" in model.measures.diagrams.reliability for model in self.models),
-            "css": (TEMPLATES / "page.css").read_text(encoding="utf-8"),
-            "scripts": "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS),
+            "css": joined(["page.css"]),
+            "scripts": joined(SCRIPTS),
             "data": embedded(self._data(title)),
         }
 
@@ -288,6 +288,11 @@ def _sets(name: str, members: np.ndarray) -> dict[str, Any]:
     """(N, C) bool as a list of classes and where each image's begin."""
     starts = np.concatenate([[0], np.cumsum(members.sum(axis=1))])
     return {f"{name}At": _packed(starts, "u32"), f"{name}Of": _packed(np.nonzero(members)[1], "u16")}
+
+
+def joined(names: Sequence[str]) -> str:
+    """Style sheets or scripts of TEMPLATES, one after the other."""
+    return "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
 
 
 def embedded(content: Any) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from torchvice.files import atomic
 from torchvice.report.numbers import shown
-from torchvice.report.page import TEMPLATES, embedded
+from torchvice.report.page import TEMPLATES, embedded, joined
 from torchvice.report.recipes import Mean, Recipe, Row, StudyTable, pareto_front
 from torchvice.report.study_words import (
     STUDY_DEFINITIONS,
@@ -75,14 +75,10 @@ def _context(table: StudyTable, home: Path, title: str) -> dict[str, Any]:
         "effects": effects,
         "why_not": why_not_compared(table),
         "tables": [_recipe_table(table, recipes), _run_table(table, recipes, home)],
-        "css": _joined(STYLES),
-        "scripts": _joined(SCRIPTS),
+        "css": joined(STYLES),
+        "scripts": joined(SCRIPTS),
         "data": embedded(data),
     }
-
-
-def _joined(names: Sequence[str]) -> str:
-    return "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
 
 
 @dataclass(frozen=True)

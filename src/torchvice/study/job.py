@@ -91,13 +91,11 @@ def _train(settings: Any, folder: Path) -> dict[str, Any]:
 
 
 def _assess(folder: Path, asked: Asked, state: dict[str, Any]) -> dict[str, Any]:
-    from torchvice.assessment.extras import CHEAP
     from torchvice.runs import Run
     from torchvice.subjects import run_subject
     from torchvice.workflow import assess_subject, measure_path, write_measures
 
     start = time.monotonic()
-    controls: dict[str, bool | tuple[str, ...]] = {"all": True, "cheap": CHEAP, "none": False}
     run = Run(folder)
     subject = run_subject(run)
     samples = assess_subject(
@@ -105,7 +103,7 @@ def _assess(folder: Path, asked: Asked, state: dict[str, Any]) -> dict[str, Any]
         protocols=asked.protocols,
         method=asked.method,
         also=asked.also,
-        controls=controls[asked.controls] if "strict" in asked.protocols else False,
+        controls=asked.controls_of_strict,
         faithfulness=asked.faithfulness,
     )
     found = measure_path(folder, quality=asked.quality, replicates=asked.replicates)

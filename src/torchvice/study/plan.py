@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from torchvice.assessment.asked import NAMED_CONTROLS
 from torchvice.config import Section, Settings, load_settings, override_settings, parse_yaml
 from torchvice.errors import ViceError, nearest
 from torchvice.files import existing_file
@@ -41,6 +42,11 @@ class Asked(Section):
     faithfulness: tuple[str, ...] = ()
     quality: str = "ji"
     replicates: int = Field(default=2000, ge=100)
+
+    @property
+    def controls_of_strict(self) -> bool | tuple[str, ...]:
+        """`controls` as `torchvice.assess` takes them; none where `strict` is not assessed."""
+        return NAMED_CONTROLS[self.controls] if "strict" in self.protocols else False
 
 
 class Where(Section):

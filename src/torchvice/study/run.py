@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torchvice.data import VocDataset
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError
 from torchvice.study.description import write_description
 from torchvice.study.job import failure, finished, prepare
 from torchvice.study.launch import launched
@@ -131,18 +131,20 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
     Raises:
         ViceError: the first thing that is wrong.
     """
+    from torchvice.assessment.asked import check_asked
     from torchvice.explain import METHODS, FaithfulnessChoices
     from torchvice.explain.attribution import captum_attr
     from torchvice.models.build import build_model
     from torchvice.models.pretraining import check_weights
 
-    if study.asked.faithfulness:
-        FaithfulnessChoices.parse(study.asked.faithfulness)
-    names = [name for name in (study.asked.method, *study.asked.also) if name != "auto"]
-    for name in names:
-        known = name in METHODS or name in ("mirror", "predicted") or name.startswith("scale")
-        if not known:
-            raise ViceError(f"`{name}` is no explanation method.", nearest(name, METHODS))
+    asked = study.asked
+    check_asked(
+        asked.protocols,
+        method=asked.method,
+        controls=asked.controls_of_strict,
+        also=asked.also,
+        faithful=FaithfulnessChoices.parse(asked.faithfulness) if asked.faithfulness else None,
+    )
     parameters = {}
     for key, runs in itertools.groupby(sorted(study.runs, key=_network), key=_network):
         alike = [run.settings.model for run in runs]
@@ -151,7 +153,7 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
         for weights, scheme in {(model.weights, model.scheme) for model in alike if model.weights and files}:
             check_weights(network, weights, scheme)
     if files:
-        if any("captum" in METHODS[name].needs for name in names if name in METHODS):
+        if any("captum" in METHODS[name].needs for name in (asked.method, *asked.also) if name in METHODS):
             captum_attr()
         for wanted in {(run.settings.data.root, split) for run in study.runs for split in _splits(run)}:
             VocDataset(*wanted, classes=_classes(study, wanted[0]))

@@ -9,12 +9,12 @@ from typing import Any
 
 from torchvice.errors import ViceError
 from torchvice.files import atomic
+from torchvice.report.study_words import is_established
 from torchvice.study.job import finished
 from torchvice.study.plan import Planned, Study
 
 __all__ = ["compared", "sentences_of", "table_rows", "write_table"]
 
-ALPHA = 0.05
 NAMES = {"vice": "VICE", "quality": "map quality", "mean_average_precision": "mAP", "loss": "loss", "ece_ml": "ECE-ML"}
 
 
@@ -152,7 +152,7 @@ def _difference(row: Mapping[str, Any]) -> str:
     if row["p_holm"] is None:
         value = "" if row["difference"] is None else f" = {row['difference']:+.3f}"
         return f"no claim about {pair}{value} ({seeds})."
-    word = "established" if row["p_holm"] < ALPHA else "not established"
+    word = "established" if is_established(row) else "not established"
     return (
         f"{word}, {pair} = {row['difference']:+.3f} "
         f"({row['low']:+.3f} to {row['high']:+.3f}, p {row['p_holm']:.3f} after Holm, {seeds})."

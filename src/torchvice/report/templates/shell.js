@@ -1,4 +1,4 @@
-// Definitions on hover and focus, the colours, the help: what every page has.
+// Definitions on hover and focus, the colours, the help, another width: what every page has; it brings drawFigures.
 for (const kind of ["pointerover", "focusin"]) {
   document.addEventListener(kind, (event) => {
     const term = event.target.closest?.(".term");
@@ -35,3 +35,11 @@ byId("help-close").addEventListener("click", () => help.close());
 let theme = "auto";
 try { theme = localStorage.getItem("torchvice-theme") || "auto"; } catch { /* as above */ }
 setTheme(THEMES[theme] ? theme : "auto");
+
+let width = innerWidth, waiting = 0;
+addEventListener("resize", () => {
+  if (innerWidth === width) return;  // a phone's address bar comes and goes
+  width = innerWidth;
+  clearTimeout(waiting);
+  waiting = setTimeout(drawFigures, 120);
+});

@@ -45,14 +45,6 @@ for (const radio of document.querySelectorAll("input[name=model]")) {
   radio.addEventListener("change", () => { chooseModel(Number(radio.value)); refilter(); });
 }
 
-let width = innerWidth, waiting = 0;
-addEventListener("resize", () => {
-  if (innerWidth === width) return;  // a phone's address bar comes and goes
-  width = innerWidth;
-  clearTimeout(waiting);
-  waiting = setTimeout(drawFigures, 120);
-});
-
 drawFigures();
 if (E) {
   setUpFilters();

@@ -11,14 +11,6 @@ function drawFigures() {
   drawEffects();
 }
 
-let width = innerWidth, waiting = 0;
-addEventListener("resize", () => {
-  if (innerWidth === width) return;  // a phone's address bar comes and goes
-  width = innerWidth;
-  clearTimeout(waiting);
-  waiting = setTimeout(drawFigures, 120);
-});
-
 setUpTables();
 setUpFronts();
 setUpEffects();
