@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from torchvice.evaluation import evaluate
+from torchvice.commands.evaluate import evaluate
 from torchvice.interop import bilinear, write_legacy_maps
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
 

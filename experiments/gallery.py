@@ -12,8 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from torchvice.commands.draw import draw_cases
+from torchvice.commands.measure import measure_path
 from torchvice.runs import Run
-from torchvice.workflow import draw_cases, measure_path
 
 ROOT = Path(__file__).parents[1]
 GALLERY = ROOT / "docs" / "gallery"

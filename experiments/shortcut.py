@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from torchvice.cli.terminal import progress_bar
-from torchvice.demo import run_demo
+from torchvice.commands.demo import run_demo
 from torchvice.files import write_text
 from torchvice.measures import Comparison, Measures, compare, measure, true_pairs
 from torchvice.samples import Samples

@@ -23,8 +23,8 @@ from torchvice.files import read_json, write_text
 from torchvice.measures import compare, true_pairs
 from torchvice.metrics.comparison import holm
 from torchvice.report.figures import save_figure
-from torchvice.report.study import study_figure
-from torchvice.report.study_words import is_established
+from torchvice.report.study.figure import study_figure
+from torchvice.report.study.text import is_established
 from torchvice.samples import Samples
 from torchvice.study import Study, StudyResult, load_study, run_study, study_result
 from torchvice.study.plan import Planned

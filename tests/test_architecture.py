@@ -12,15 +12,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "torchvice"
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-BLOCK = re.search(r"<!-- arrows:.*?-->\n\n((?:    .+\n)+)", PAGE)
-ARROWS = dict(line.split("->") for line in BLOCK[1].splitlines()) if BLOCK else {}
-ALLOWED = {room.strip(): {name.strip() for name in there.split(",")} - {""} for room, there in ARROWS.items()}
+ROWS = re.findall(r"^\| `([\w.]+)` \| .+? \|(.*)\|$", PAGE.split("## Rooms")[1].split("\n## ")[0], re.MULTILINE)
+ALLOWED = {room.removesuffix(".py"): {name.strip() for name in imports.split(",")} - {""} for room, imports in ROWS}
 HEAVY = {"torch", "torchvision", "torchmetrics", "lightning", "timm", "matplotlib", "sklearn", "pandas", "scipy"}
 # The measures as torchmetrics' classes: with torch, and therefore imported by nobody at the top.
 TORCH_METRICS = SOURCE / "metrics" / "modules.py"
 # What `vice --help` and `vice measure` reach.
-LIGHT = ("errors", "files", "config", "metrics", "samples", "interop", "measures", "report", "runs", "workflow")
-LIGHT += ("publishing", "fiftyone", "cli")
+LIGHT = ("errors", "files", "config", "metrics", "samples", "interop", "measures", "report", "runs", "commands")
+LIGHT += ("fiftyone", "cli")
 
 
 def room_of(path: Path) -> str:
@@ -68,12 +67,12 @@ def test_no_arrow_is_listed_that_nothing_follows() -> None:
         assert there - {"anything"} <= followed[room], f"the arrows of {room}"
 
 
-def test_nobody_imports_the_command_and_only_commands_the_workflow() -> None:
+def test_nobody_imports_the_cli_and_only_doors_import_the_commands() -> None:
     for path in MODULES:
         there = {name.split(".")[1] for name in imported(path) if name.startswith("torchvice.")} - {room_of(path)}
         assert "cli" not in there, path.name
-        if room_of(path) not in ("cli", "demo", "fiftyone", "publishing", "study"):
-            assert "workflow" not in there, path.name
+        if room_of(path) not in ("cli", "fiftyone", "study"):
+            assert "commands" not in there, path.name
 
 
 def test_metrics_are_pure_and_the_report_has_no_torch() -> None:
@@ -97,9 +96,6 @@ def test_the_metrics_with_torch_are_nobodys() -> None:
         assert not there, path.name
 
 
-def test_the_tree_of_files_is_the_one_on_disk() -> None:
-    tree = PAGE.split("    src/torchvice/\n")[1].split("\n\n")[0]
-    named = {match[1] for match in re.finditer(r"^      ([\w.]+)/? ", tree, re.MULTILINE)}
-    on_disk = {path.relative_to(SOURCE).parts[0] for path in [*MODULES, SOURCE / "__init__.py"]}
-    assert on_disk <= named, f"not in the tree: {sorted(on_disk - named)}"
-    assert {name for name in named if name.endswith(".py")} <= on_disk
+def test_a_room_that_is_a_file_is_listed_as_one() -> None:
+    on_disk = {path.relative_to(SOURCE).parts[0] for path in MODULES}
+    assert on_disk == {room for room, _ in ROWS}

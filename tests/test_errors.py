@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchvice.errors import ViceError, as_array, nearest, plain, same_length
+from torchvice.errors import ViceError, as_array, did_you_mean, same_length, to_numpy
 
 
 def test_message_and_way_out_are_two_lines() -> None:
@@ -28,22 +28,22 @@ def test_error_comes_whole_out_of_a_worker_process() -> None:
 
 
 def test_nearest_names_one_or_lists_all() -> None:
-    assert nearest("learning_rat", ["learning_rate", "epochs"]) == "Did you mean `learning_rate`?"
-    assert nearest("zzz", iter(["learning_rate", "epochs"])) == "Known: learning_rate, epochs."
+    assert did_you_mean("learning_rat", ["learning_rate", "epochs"]) == "Did you mean `learning_rate`?"
+    assert did_you_mean("zzz", iter(["learning_rate", "epochs"])) == "Known: learning_rate, epochs."
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_plain_takes_tensors_with_a_graph(dtype: torch.dtype) -> None:
     tensor = torch.tensor([0.5, -2.0], dtype=dtype, requires_grad=True)
-    array = plain(tensor)
+    array = to_numpy(tensor)
     assert array.tolist() == [0.5, -2.0]
     assert array.dtype == (np.float64 if dtype == torch.float64 else np.float32)
 
 
 def test_plain_keeps_small_integers_and_what_is_no_tensor() -> None:
-    assert plain(torch.tensor([1, 2], dtype=torch.uint8)).dtype == np.uint8
+    assert to_numpy(torch.tensor([1, 2], dtype=torch.uint8)).dtype == np.uint8
     value = [1, 2]
-    assert plain(value) is value
+    assert to_numpy(value) is value
 
 
 @pytest.mark.parametrize("value", [[["a"]], [[1, 2], [3]], [[object()]], [torch.ones(2, requires_grad=True)]])

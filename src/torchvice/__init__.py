@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchvice import metrics
     from torchvice.assessment import assess
-    from torchvice.cases import show_case
+    from torchvice.commands.cases import show_case
+    from torchvice.commands.evaluate import evaluate
     from torchvice.errors import ViceError
-    from torchvice.evaluation import evaluate
     from torchvice.explain import Explainer, Explanation
     from torchvice.measures import Measures, measure
     from torchvice.samples import Samples
@@ -27,10 +27,10 @@ _HOMES = {
     "Samples": "torchvice.samples",
     "ViceError": "torchvice.errors",
     "assess": "torchvice.assessment",
-    "evaluate": "torchvice.evaluation",
+    "evaluate": "torchvice.commands.evaluate",
     "measure": "torchvice.measures",
     "metrics": "",
-    "show_case": "torchvice.cases",
+    "show_case": "torchvice.commands.cases",
 }
 
 __all__ = [

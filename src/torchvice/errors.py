@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ViceError", "as_array", "nearest", "not_utf8", "plain", "same_length", "told"]
+__all__ = ["ViceError", "as_array", "as_vice_error", "did_you_mean", "not_utf8_error", "same_length", "to_numpy"]
 
 
 class ViceError(ValueError):
@@ -35,11 +35,11 @@ class ViceError(ValueError):
         return type(self), (self.message, self.way_out)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The way out for an unknown name: the nearest known one, else the list of all.
 
     Example:
-        >>> nearest("optimiser", ["model", "optimizer"])
+        >>> did_you_mean("optimiser", ["model", "optimizer"])
         'Did you mean `optimizer`?'
     """
     known = list(known)
@@ -49,22 +49,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(known)}."
 
 
-def told(error: Exception) -> ViceError | None:
+def as_vice_error(error: Exception) -> ViceError | None:
     """An error that is nobody's bug as a sentence: a full disk, a file that cannot be used, a name that is no UTF-8.
 
     Returns:
         ViceError, which stays what it is; None for every other error.
 
     Example:
-        >>> print(told(OSError(28, "No space left on device")))
+        >>> print(as_vice_error(OSError(28, "No space left on device")))
         The disk must have room for what is written, but is full.
             Make room and run the same command again: what was finished is kept.
-        >>> told(ZeroDivisionError())
+        >>> as_vice_error(ZeroDivisionError())
     """
     if isinstance(error, ViceError):
         return error
     if isinstance(error, UnicodeEncodeError):
-        return not_utf8(error)
+        return not_utf8_error(error)
     if isinstance(error, OSError) and error.filename is not None:
         return ViceError(f"{error.filename} cannot be used: {error.strerror}.")
     # torch and pyarrow say so in errors of other kinds.
@@ -76,14 +76,14 @@ def told(error: Exception) -> ViceError | None:
     return None
 
 
-def not_utf8(error: UnicodeEncodeError) -> ViceError:
+def not_utf8_error(error: UnicodeEncodeError) -> ViceError:
     """What to say of a text that cannot be written: the name of a file, as a rule, one byte of which is no UTF-8.
 
     Example:
         >>> try:
         ...     "a\\udcff.jpg".encode()
         ... except UnicodeEncodeError as error:
-        ...     print(not_utf8(error))
+        ...     print(not_utf8_error(error))
         What is written must be UTF-8, but 'a\\udcff.jpg' is not.
             Rename the file or folder that is called so.
     """
@@ -92,7 +92,7 @@ def not_utf8(error: UnicodeEncodeError) -> ViceError:
     return ViceError(said, "Rename the file or folder that is called so.")
 
 
-def plain(value: Any) -> Any:
+def to_numpy(value: Any) -> Any:
     """A torch tensor as a numpy array, on the CPU and without its graph; anything else as it is.
 
     torch is not imported for it. numpy has no bfloat16, so that half precisions become float32.
@@ -112,7 +112,7 @@ def as_array(name: str, value: Any, ndim: int, dtype: Any = float) -> np.ndarray
     import numpy as np
 
     try:
-        array = np.asarray(plain(value), dtype=dtype)
+        array = np.asarray(to_numpy(value), dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's, for a list of tensors with a graph
         raise ViceError(f"`{name}` must be an array of numbers with {ndim} dimensions: {error}.") from None
     if array.ndim != ndim:

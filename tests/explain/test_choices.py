@@ -6,10 +6,10 @@ import timm
 import torch
 
 from torchvice import Explainer, ViceError
+from torchvice.assessment.views import View, strict_view
 from torchvice.data.transforms import center_crop, normalise, uncrop, warp
 from torchvice.explain import Choices, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
-from torchvice.views import View, strict_view
 
 PIXELS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "device": torch.device("cpu")}
 
@@ -184,7 +184,7 @@ def test_eigen_smoothing_is_a_choice_of_both_protocols(images):
 
 
 def of_views(model, choices, **more):
-    from torchvice.views import views_of
+    from torchvice.assessment.views import views_of
 
     how = {"mean": PIXELS["mean"], "std": PIXELS["std"], "batch_size": 2, "view_size": 64, "crop": 64, "device": "cpu"}
     how |= {"method": "gradcam", "layer": None, "class_map": None, "choices": choices, **more}

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from torchvice.errors import ViceError
-from torchvice.explain import Asked, Explainer, Faithfulness, FaithfulnessChoices, faithfulness, upsample
+from torchvice.explain import Explainer, Faithfulness, FaithfulnessChoices, MapRequest, faithfulness, upsample
 from torchvice.explain.faithfulness import MEASURES
 from torchvice.metrics import normalised_faithfulness
 
@@ -33,12 +33,12 @@ def images() -> torch.Tensor:
     return torch.randn(2, 3, 32, 24, generator=torch.Generator().manual_seed(1))
 
 
-def some_maps(images: torch.Tensor, seed: int = 2) -> list[Asked]:
+def some_maps(images: torch.Tensor, seed: int = 2) -> list[MapRequest]:
     """Three maps of two images, without ties."""
     generator = torch.Generator().manual_seed(seed)
     maps = upsample(torch.rand(3, *GRID, generator=generator), tuple(images.shape[2:]))
     maps += 1e-3 * torch.rand(maps.shape, generator=generator)
-    return [Asked(image, label, m, GRID) for image, label, m in zip((0, 1, 1), (2, 0, 3), maps, strict=True)]
+    return [MapRequest(image, label, m, GRID) for image, label, m in zip((0, 1, 1), (2, 0, 3), maps, strict=True)]
 
 
 def mean_is_p(x: torch.Tensor) -> torch.Tensor:
@@ -49,7 +49,7 @@ def mean_is_p(x: torch.Tensor) -> torch.Tensor:
 def test_by_hand() -> None:
     # Four pixels of 0.8, 0.4, 0.2, 0.2 are ranked in this order: p = 0.4 on the whole, and as blank 0.
     image = torch.tensor([0.8, 0.4, 0.2, 0.2]).expand(1, 3, 1, 4)
-    ranked = [Asked(0, 0, torch.tensor([[4.0, 3, 2, 1]]), (1, 4))]
+    ranked = [MapRequest(0, 0, torch.tensor([[4.0, 3, 2, 1]]), (1, 4))]
     chosen = FaithfulnessChoices(("insertion", "deletion"), steps=4, canvas="mean")
     found = faithfulness(mean_is_p, image, ranked, chosen)
     # p after 0..4 pixels: 0, 0.2, 0.3, 0.35, 0.4; deleted: 0.4, 0.2, 0.1, 0.05, 0. By trapezia:
@@ -126,7 +126,7 @@ def test_the_planted_driver_beats_random_orders_and_its_opposite_loses() -> None
 
     chosen = FaithfulnessChoices(steps=10, orders=4, canvas="mean")
     right, wrong = (
-        faithfulness(sees_bright_parts, pictures, [Asked(i, 0, m, GRID) for i, m in enumerate(some)], chosen)
+        faithfulness(sees_bright_parts, pictures, [MapRequest(i, 0, m, GRID) for i, m in enumerate(some)], chosen)
         for some in (maps, 1 - maps)
     )
     gains = normalised_faithfulness(right.insertion, right.insertion_random, right.p_full, right.p_canvas)
@@ -147,7 +147,7 @@ def test_maps_that_know_nothing_follow_p_raw_and_not_when_normalised() -> None:
     pictures = torch.randn(n, 3, 16, 16, generator=generator) + torch.randn(n, 1, 1, 1, generator=generator) + 1
     maps = upsample(torch.rand(n, *GRID, generator=generator), (16, 16))
     chosen = FaithfulnessChoices(("insertion", "deletion"), steps=10, canvas="mean")
-    asked = [Asked(i, 0, m, GRID) for i, m in enumerate(maps)]
+    asked = [MapRequest(i, 0, m, GRID) for i, m in enumerate(maps)]
     found = faithfulness(lambda x: 2 * x.mean((1, 2, 3))[:, None] - 1, pictures, asked, chosen)
     for name, blank in (("insertion", found.p_canvas), ("deletion", found.p_blank)):
         raw, chance = getattr(found, name), getattr(found, f"{name}_random")
@@ -160,7 +160,7 @@ def test_maps_that_know_nothing_follow_p_raw_and_not_when_normalised() -> None:
 
 
 def test_an_empty_map_is_one_more_random_order(explainer: Explainer, images: torch.Tensor) -> None:
-    empty = [Asked(0, c, torch.zeros(32, 24), GRID) for c in (0, 1)]
+    empty = [MapRequest(0, c, torch.zeros(32, 24), GRID) for c in (0, 1)]
     chosen = FaithfulnessChoices(steps=5, orders=1)
     drawn = []
     for seed in range(60):
@@ -248,9 +248,9 @@ def test_memory_that_does_not_hold_a_batch(explainer: Explainer, images: torch.T
 def test_the_edges(explainer: Explainer, images: torch.Tensor) -> None:
     assert faithfulness(explainer.logits, images, []).insertion.shape == (0,)
     with pytest.raises(ViceError, match=r"the size of the images, \(32, 24\), but has \(4, 4\)"):
-        faithfulness(explainer.logits, images, [Asked(0, 0, torch.zeros(4, 4), GRID)])
+        faithfulness(explainer.logits, images, [MapRequest(0, 0, torch.zeros(4, 4), GRID)])
     with pytest.raises(ViceError, match="0 to 3"):
-        faithfulness(explainer.logits, images, [Asked(0, 4, torch.zeros(32, 24), GRID)])
+        faithfulness(explainer.logits, images, [MapRequest(0, 4, torch.zeros(32, 24), GRID)])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import reference
 from tables import THRESHOLDS, counts, scenes, table_of
 from torchvice.errors import ViceError
 from torchvice.measures import Pairs, fold_of, true_pairs
-from torchvice.measures.choice import chosen_cases
+from torchvice.measures.case_selection import chosen_cases
 from torchvice.measures.quadrants import QUADRANTS
 from torchvice.measures.qualities import IOU_CUTOFF
 

@@ -17,7 +17,7 @@ from torchmetrics import Metric, MetricCollection
 from torchvice.errors import ViceError
 from torchvice.metrics import multilabel_ece, multilabel_reliability, pair_vice, vice
 from torchvice.metrics.iou import CurveCounter, iou_curve
-from torchvice.metrics.modules import MeanIoUCurve, MultilabelCalibrationError, PairVice, Vice
+from torchvice.metrics.modules import ImageVice, MeanIoUCurve, MultilabelCalibrationError, PairVice
 
 CUTS = [0, 5, 12, 30, 40]  # four batches
 
@@ -42,7 +42,7 @@ def columns(seed: int = 0, n: int = CUTS[-1]) -> dict[str, list[Any]]:
 
 def metrics() -> dict[str, Metric]:
     return {
-        "vice": Vice(),
+        "vice": ImageVice(),
         "pairs": PairVice(),
         "paper": MultilabelCalibrationError(),
         "strict": MultilabelCalibrationError(10, "strict"),
@@ -155,14 +155,14 @@ def test_a_batch_of_none_counts_nothing() -> None:
 
 def test_undefined_images() -> None:
     loss, quality = [0.1, 0.4, 0.9, 0.5], [0.8, 0.5, 0.1, float("nan")]
-    metric, lenient = Vice(), Vice("omit")
+    metric, lenient = ImageVice(), ImageVice("omit")
     for each in (metric, lenient):
         each.update(loss, quality)
     with pytest.warns(UserWarning, match="of 1 of 4 images is NaN"):
         assert torch.isnan(metric.compute())
     assert lenient.compute().item() == pytest.approx(vice(loss, quality, "omit").value, abs=1e-12)
     assert (lenient.co_moments().n, lenient.co_moments().undefined) == (3, 1)
-    constant = Vice()
+    constant = ImageVice()
     constant.update([0.1, 0.4, 0.9], [0.3, 0.3, 0.3])
     with pytest.warns(UserWarning, match="must vary"):
         assert torch.isnan(constant.compute())
@@ -174,7 +174,7 @@ def test_undefined_images() -> None:
 
 def test_mistakes_raise() -> None:
     with pytest.raises(ViceError, match="nan_policy"):
-        Vice("drop")
+        ImageVice("drop")
     with pytest.raises(ViceError, match="protocol"):
         MultilabelCalibrationError(protocol="draft")  # type: ignore[arg-type]
     with pytest.raises(ViceError, match="one length"):
@@ -184,7 +184,7 @@ def test_mistakes_raise() -> None:
     with pytest.raises(ViceError, match="one length"):
         MeanIoUCurve(3).update([[[[0.5]]]], [[0], [1]], [np.array([[1]])])
     with pytest.raises(ViceError, match="infinity"):
-        Vice().update([float("inf")], [0.5])
+        ImageVice().update([float("inf")], [0.5])
 
 
 def test_counts_of_elsewhere_and_the_whole_curve() -> None:

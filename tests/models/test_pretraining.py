@@ -16,12 +16,12 @@ import torchvision  # type: ignore[import-untyped]
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from torchvice.config.sections import ModelSettings
 from torchvice.errors import ViceError
 from torchvice.models.build import build_model, weights_hash
 from torchvice.models.byol import read_byol
 from torchvice.models.pretraining import check_weights, convert_weights, inspect_weights, load_pretrained
 from torchvice.models.schemes import SCHEMES, encoder_of
-from torchvice.sections import ModelSettings
 
 VIT = {"embed_dim": 32, "depth": 3, "num_heads": 2}
 RESNET = {"channels": [8, 16, 32, 64]}

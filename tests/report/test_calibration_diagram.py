@@ -10,7 +10,7 @@ import predictions
 from torchvice.errors import ViceError
 from torchvice.metrics import NullBand, Reliability, event_reliability, null_band, reliability, sigmoid
 from torchvice.report import calibration_diagram, reliability_diagram
-from torchvice.report.calibration import reliability_points
+from torchvice.report.calibration_diagram import reliability_points
 from torchvice.report.style import PALETTE, paper_style
 
 

@@ -16,14 +16,14 @@ from torchvice.errors import ViceError
 from torchvice.measures import QUALITIES, measure, quadrants_of, quality_of, true_pairs
 from torchvice.metrics import sample_loss, sigmoid
 from torchvice.report import Shown, cases_of, write_page
-from torchvice.report.charts import charts_of, plain_list
-from torchvice.report.meanings import DEFINITIONS, definitions_of
-from torchvice.report.numbers import number_rows, tables_of, undefined_by_reason
-from torchvice.report.page import embedded
-from torchvice.report.pixels import MAP_SIDE, OUTLINE_SIDE, map_bytes, outlines, thumbnail
-from torchvice.report.rows import NO_QUADRANT, common_cases, disagreement, strongest_first
+from torchvice.report.page.charts import charts_of, plain_list
+from torchvice.report.page.definitions import DEFINITIONS, definitions_of
+from torchvice.report.page.numbers import number_rows, tables_of, undefined_by_reason
+from torchvice.report.page.page import embedded
+from torchvice.report.page.pixels import MAP_SIDE, OUTLINE_SIDE, map_bytes, outlines, thumbnail
+from torchvice.report.page.rows import NO_QUADRANT, common_cases, disagreement, strongest_first
+from torchvice.report.page.text import Number, facts_of, sentences_of
 from torchvice.report.style import HEAT
-from torchvice.report.words import Number, facts_of, sentences_of
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -340,7 +340,7 @@ def test_pictures_and_outlines_share_the_room_of_a_page(tmp_path: Path, monkeypa
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (300, 400, 3)).astype(np.uint8)
     blocks = np.kron(rng.choice([0, 1, 2, 255], (20, 26)), np.ones((15, 15), int))[:300, :400].astype(np.uint8)
-    monkeypatch.setattr("torchvice.report.page.ROOM", 12 * 9_000)
+    monkeypatch.setattr("torchvice.report.page.page.ROOM", 12 * 9_000)
     sizes = []
     for mask in (None, blocks):
         file = write_page(tmp_path / "r.html", shown(table_of(scenes(12))), lambda name, mask=mask: (noise, mask))

@@ -16,7 +16,7 @@ from tables import scenes, table_of
 from torchvice.interop import LegacyTable, bilinear
 from torchvice.measures import QUADRANTS, measure, measure_table, quadrants_of, true_pairs
 from torchvice.report import Shown, write_page
-from torchvice.report.rows import cases_of, common_cases, disagreement, strongest_first
+from torchvice.report.page.rows import cases_of, common_cases, disagreement, strongest_first
 from torchvice.report.style import HEAT
 from torchvice.samples import Samples
 

@@ -9,8 +9,8 @@ import pytest
 from pages import CHROMIUM, Watched
 from studies import COMPARED, MEANS, difference, rows_of, run_row, study_folder
 
-from torchvice.report.recipes import read_study
-from torchvice.report.study_page import write_study_page
+from torchvice.report.study.page import write_study_page
+from torchvice.report.study.recipes import read_study
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium, which is absent")
 HOSTILE = '<img src=x onerror=alert(1)> "q\'uote" </script><!-- & 猫 🐈'

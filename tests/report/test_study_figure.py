@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from torchvice.errors import ViceError
-from torchvice.report.study import MOST, study_figure
+from torchvice.report.study.figure import MOST, study_figure
 from torchvice.report.style import COLUMN
 
 

@@ -14,9 +14,9 @@ import pytest
 from studies import COMPARED, MEANS, difference, rows_of, run_row, study_folder
 
 from torchvice.errors import ViceError
-from torchvice.report.recipes import StudyTable, is_study, pareto_front, read_study
-from torchvice.report.study_page import write_study_page
-from torchvice.report.study_words import facts_of_study, sentences_of_study
+from torchvice.report.study.page import write_study_page
+from torchvice.report.study.recipes import StudyTable, is_study, pareto_front, read_study
+from torchvice.report.study.text import facts_of_study, sentences_of_study
 
 TOLD = {"name": "four networks", "axes": {"network": ["a", "b", "c", "d"]}, "planned": 12, "one_at_a_time": False}
 

@@ -18,8 +18,8 @@ from torchvice.files import read_json, write_json
 from torchvice.measures import compare
 from torchvice.measures.compare import COMPARED_OF_SEEDS, compare_groups, group_pairs
 from torchvice.metrics.comparison import holm
-from torchvice.report.recipes import read_study
-from torchvice.report.study_words import facts_of_study
+from torchvice.report.study.recipes import read_study
+from torchvice.report.study.text import facts_of_study
 from torchvice.samples import Samples
 from torchvice.study import check_study, estimate, load_study, run_study
 from torchvice.study.description import write_description
@@ -121,7 +121,7 @@ def test_differences_are_of_levels_with_the_others_at_the_base(study_file, monke
         asked.append({name: sorted(members) for name, members in groups.items()})
         return []
 
-    monkeypatch.setattr("torchvice.workflow.load_samples", lambda folder, split: None)
+    monkeypatch.setattr("torchvice.commands.tables.load_samples", lambda folder, split: None)
     monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", noted)
     compared(study)
     runs = {(run.levels["optimizer.weight_decay"], run.levels["transform.flip"], run.seed): run for run in study.runs}
@@ -148,7 +148,7 @@ def test_across_axes_are_matched_and_levels_are_held_against_the_base(study_file
         asked.append((list(groups), against))
         return [{"first": first, "second": second} for first, second in group_pairs(groups, against)]
 
-    monkeypatch.setattr("torchvice.workflow.load_samples", lambda folder, split: None)
+    monkeypatch.setattr("torchvice.commands.tables.load_samples", lambda folder, split: None)
     monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", noted)
     rows = compared(study)
     assert asked == [(["0.05", "0.0", "0.5"], "0.05")] * 2 + [(["false", "true"], "false")] * 3
@@ -167,7 +167,7 @@ def test_in_a_grid_the_other_axes_are_matched(study_file, monkeypatch) -> None:
     study = load_study(study_file(axes={"optimizer.weight_decay": [0.05, 0.0], "transform.flip": [False, True]}))
     for run in study.runs:
         fake(run, study.asked)
-    monkeypatch.setattr("torchvice.workflow.load_samples", lambda folder, split: None)
+    monkeypatch.setattr("torchvice.commands.tables.load_samples", lambda folder, split: None)
     row = {"first": "a", "second": "b", "measure": "vice", "difference": 0.1, "low": 0.0, "high": 0.2, "p": 0.01}
     row |= {"p_holm": 0.02, "seeds_first": 2, "seeds_second": 2}
     monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", lambda *_, **__: [row])

@@ -20,13 +20,13 @@ from safetensors import safe_open
 
 from torchvice.cli.app import main
 from torchvice.config import Settings, dump_settings
+from torchvice.config.sections import TransformSettings
 from torchvice.data.transforms import normalise, warp
 from torchvice.data.unlabelled import UnlabelledImages
 from torchvice.errors import ViceError
 from torchvice.files import sha256
 from torchvice.models.build import build_model
 from torchvice.models.pretraining import Pretrained, load_pretrained
-from torchvice.sections import TransformSettings
 from torchvice.training.progress import EpochLines
 from torchvice.training.recipes import RECIPES, Byol, Dino, Mae, MocoV3, recipe_of
 

@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional
 
 from torchvice.config import Settings
+from torchvice.config.sections import RegularisationSettings
 from torchvice.data.transforms import TrainTransform
 from torchvice.errors import ViceError
 from torchvice.models.build import build_model
 from torchvice.runs import Run
-from torchvice.sections import RegularisationSettings
 from torchvice.training.callback import ViceCallback
 from torchvice.training.mixing import Mixing
 from torchvice.training.module import Classifier

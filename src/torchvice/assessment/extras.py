@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.assessment.asked import CHEAP, CONTROLS, check_names, scale_of
-from torchvice.assessment.faithful import with_faithfulness
-from torchvice.assessment.reading import Read
+from torchvice.assessment.checks import CHEAP, CONTROLS, check_names, scale_of
+from torchvice.assessment.faithfulness import with_faithfulness
+from torchvice.assessment.images import Read
 from torchvice.assessment.region import Region
-from torchvice.assessment.rows import Alone, Rows
+from torchvice.assessment.rows import Rows, SingleMap
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
     import torch
 
+    from torchvice.assessment.views import View, ViewOutput
     from torchvice.explain import FaithfulnessChoices
-    from torchvice.views import Seen, View
 
-__all__ = ["CHEAP", "CONTROLS", "Extra", "extras_of", "fill"]
+__all__ = ["CHEAP", "CONTROLS", "Extra", "count_extras", "extras_of"]
 
 SEED = 0
 
@@ -45,7 +45,7 @@ class Extra:
     role: str
     settings: dict[str, Any]
     view: View | None = None
-    made: Callable[[Read, Seen, list[int]], Iterator[Alone]] | None = None
+    made: Callable[[Read, ViewOutput, list[int]], Iterator[SingleMap]] | None = None
     partners: bool = False
     faithful: FaithfulnessChoices | None = None
 
@@ -96,7 +96,7 @@ def _control(headline: View, name: str) -> Extra:
     if name == "foreground":
         settings["normalisation"] = "none"
 
-    def made(read: Read, seen: Seen, classes: list[int]) -> Iterator[Alone]:
+    def made(read: Read, seen: ViewOutput, classes: list[int]) -> Iterator[SingleMap]:
         return _painted(name, settings["normalisation"], headline, read, seen, classes)
 
     return Extra(explanation, "control", settings, made=made)
@@ -142,17 +142,17 @@ def _explainer(headline: View, method: str, model: Any, eigen_smooth: bool | Non
     )
 
 
-def _onto_partners(read: Read, seen: Seen, classes: list[int]) -> Iterator[Alone]:
+def _onto_partners(read: Read, seen: ViewOutput, classes: list[int]) -> Iterator[SingleMap]:
     """The headline's maps, each against another image's region of the class; the maps are kept with the headline."""
     for row, c in enumerate(seen.classes):
         if c in classes and c in read.partners:
             region = read.partners[c]
-            yield Alone(c + 1, seen.status[row], seen.full(region.size)[row], region, None)
+            yield SingleMap(c + 1, seen.status[row], seen.full(region.size)[row], region, None)
 
 
 def _painted(
-    name: str, normalisation: Any, headline: View, read: Read, seen: Seen, classes: list[int]
-) -> Iterator[Alone]:
+    name: str, normalisation: Any, headline: View, read: Read, seen: ViewOutput, classes: list[int]
+) -> Iterator[SingleMap]:
     """The maps of a method that asks nothing of the network, as fine as the headline's; no pass is made for them.
 
     Random numbers hang on the stored image, the class and the seed.
@@ -165,10 +165,10 @@ def _painted(
     full = headline.finished([low], read.region.size, normalisation)
     status = map_status(low)
     for row, c in enumerate(classes):
-        yield Alone(c + 1, status[row], full[row], read.region, low[row].numpy())
+        yield SingleMap(c + 1, status[row], full[row], read.region, low[row].numpy())
 
 
-def _scene(headline: View, read: Read, seen: Seen, classes: list[int]) -> Any:
+def _scene(headline: View, read: Read, seen: ViewOutput, classes: list[int]) -> Any:
     """A scene that has been looked at already: the logits are known, and of the activations only the size counts."""
     import torch
 
@@ -187,13 +187,13 @@ def _scene(headline: View, read: Read, seen: Seen, classes: list[int]) -> Any:
     return Known(explainer.model, pixels, explainer.site, None, [(0, c) for c in classes], seed=SEED)
 
 
-def fill(
+def count_extras(
     extras: Sequence[Extra],
     rows: Mapping[str, Rows],
     part: Sequence[Read],
     image_ids: Sequence[str],
     targets: np.ndarray,
-    found: dict[int, Seen],
+    found: dict[int, ViewOutput],
     advance: Callable[[int], None],
 ) -> None:
     """Make the maps of the extras and count them.
@@ -223,8 +223,8 @@ def fill(
 
 
 def _looked(
-    extra: Extra, part: Sequence[Read], targets: np.ndarray, masked: list[int], found: dict[int, Seen]
-) -> Iterator[tuple[int, Seen]]:
+    extra: Extra, part: Sequence[Read], targets: np.ndarray, masked: list[int], found: dict[int, ViewOutput]
+) -> Iterator[tuple[int, ViewOutput]]:
     if extra.view is None:
         yield from ((position, found[position]) for position in masked)
     elif masked:
@@ -232,7 +232,7 @@ def _looked(
             yield masked[place], seen
 
 
-def _alone(seen: Seen, region: Region) -> Iterator[Alone]:
+def _alone(seen: ViewOutput, region: Region) -> Iterator[SingleMap]:
     full = seen.full(region.size)
     for row, c in enumerate(seen.classes):
-        yield Alone(c + 1, seen.status[row], full[row], region, seen.maps[row])
+        yield SingleMap(c + 1, seen.status[row], full[row], region, seen.maps[row])

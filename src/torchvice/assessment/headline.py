@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from torchvice.assessment.faithful import with_faithfulness
+from torchvice.assessment.faithfulness import with_faithfulness
+from torchvice.assessment.images import Dataset, Read, kind_of_targets, read_ahead
 from torchvice.assessment.ledger import manifest_of
-from torchvice.assessment.reading import Dataset, Read, kind_of_targets, read_ahead
 from torchvice.assessment.rows import Rows
 from torchvice.errors import ViceError
 from torchvice.samples import Samples
 
 if TYPE_CHECKING:
+    from torchvice.assessment.views import View, ViewOutput
     from torchvice.explain.faithfulness import FaithfulnessChoices
-    from torchvice.views import Seen, View
 
-__all__ = ["headlines", "keys", "samples_of"]
+__all__ = ["count_headlines", "keys", "samples_of"]
 
 
 def keys(dataset: Dataset, part: Sequence[Read]) -> tuple[list[str], np.ndarray]:
@@ -27,7 +27,7 @@ def keys(dataset: Dataset, part: Sequence[Read]) -> tuple[list[str], np.ndarray]
     return [dataset.records[read.index].image_id for read in part], targets
 
 
-def headlines(
+def count_headlines(
     views: Mapping[str, View],
     part: Sequence[Read],
     image_ids: Sequence[str],
@@ -36,7 +36,7 @@ def headlines(
     exclusive: bool,
     advance: Callable[[], None],
     faithful: FaithfulnessChoices | None = None,
-) -> dict[int, Seen]:
+) -> dict[int, ViewOutput]:
     """Add images and headline explanations of every protocol; returns what `strict` saw, by position.
 
     Args:
@@ -48,7 +48,7 @@ def headlines(
         faithful: what is asked of the maps of `strict` beside their overlap; None: nothing.
     """
     images, masked = [read.image for read in part], [read.region is not None for read in part]
-    found: dict[int, Seen] = {}
+    found: dict[int, ViewOutput] = {}
     for protocol, view in views.items():
         competing = protocol == "strict" and exclusive
         asked = faithful if protocol == "strict" else None
@@ -76,7 +76,7 @@ def samples_of(
     """The table of some images, in memory: what `assess` writes of them, without controls and further explanations.
 
     Args:
-        views: from `torchvice.views.views_of`.
+        views: from `torchvice.assessment.views.views_of`.
         dataset: see `Dataset`.
         places: of one or more images in the dataset.
         targets, workers: as for `assess`.
@@ -90,6 +90,6 @@ def samples_of(
     kind, rows = kind_of_targets(dataset, targets), Rows()
     parts = [list(places[start : start + batch]) for start in range(0, len(places), batch)]
     for part in read_ahead(dataset, parts, workers):
-        headlines(views, part, *keys(dataset, part), rows, kind == "exclusive", lambda: None)
+        count_headlines(views, part, *keys(dataset, part), rows, kind == "exclusive", lambda: None)
     manifest = {**manifest_of(dataset, views, (), kind, {}), "finished": True}
     return Samples(manifest, rows.images(), rows.regions(), rows.maps())

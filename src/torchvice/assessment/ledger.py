@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.assessment.faithful import lacks
-from torchvice.assessment.reading import Dataset
+from torchvice.assessment.faithfulness import lacks
+from torchvice.assessment.images import Dataset
 from torchvice.errors import ViceError
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
 from torchvice.samples import HISTOGRAM_BINS, Regions, Samples, ShardFolder
 
 if TYPE_CHECKING:
     from torchvice.assessment.extras import Extra
+    from torchvice.assessment.views import View
     from torchvice.explain import FaithfulnessChoices
-    from torchvice.views import View
 
 __all__ = ["Ledger", "manifest_of"]
 

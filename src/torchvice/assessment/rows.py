@@ -20,9 +20,9 @@ from torchvice.metrics.thresholds import PAPER_THRESHOLDS, SAMPLE_THRESHOLD
 from torchvice.samples import FAITHFULNESS, HISTOGRAM_BINS, Images, Maps, Regions
 
 if TYPE_CHECKING:
-    from torchvice.views import Seen
+    from torchvice.assessment.views import ViewOutput
 
-__all__ = ["Alone", "Rows"]
+__all__ = ["Rows", "SingleMap"]
 
 _NO_HISTOGRAM = np.zeros(HISTOGRAM_BINS, np.int64)
 _NO_BOXES = np.full(len(PAPER_THRESHOLDS), np.nan, np.float32)
@@ -31,7 +31,7 @@ _NOT_ASKED: dict[str, Any] = dict.fromkeys(FAITHFULNESS, np.nan)
 
 
 @dataclass(frozen=True)
-class Alone:
+class SingleMap:
     """A map that is counted on its own: its label, status, full size (H, W), region, and the low-resolution form."""
 
     label: int
@@ -101,7 +101,7 @@ class Rows:
         self,
         image_id: str,
         explanation: str,
-        seen: Seen,
+        seen: ViewOutput,
         region: Region,
         faithful: Mapping[int, Mapping[str, float]] | None = None,
     ) -> float:
@@ -125,7 +125,7 @@ class Rows:
         ji = image_ji_from_counts(overlap.intersection[:, at], overlap.predicted[:, at], overlap.mask_pixels, rows, 1)
         return float(ji[0, 0])
 
-    def count_alone(self, image_id: str, explanation: str, alone: Alone) -> None:
+    def count_alone(self, image_id: str, explanation: str, alone: SingleMap) -> None:
         """Count one map against its own class: no other map takes pixels from it, not even in a tie."""
         overlap, columns = _counted(alone.full[None], [alone.label - 1], alone.region)
         own = {name: column[0] for name, column in columns.items()} | _NOT_ASKED

@@ -9,7 +9,7 @@ import sys
 import typer
 
 from torchvice.cli import data, export, numbers, report, steps, study, weights
-from torchvice.errors import told
+from torchvice.errors import as_vice_error
 
 __all__ = ["app", "main"]
 
@@ -64,7 +64,7 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        sentence = told(error)
+        sentence = as_vice_error(error)
         if sentence is None:
             raise
         print(f"vice: {sentence}", file=sys.stderr)

@@ -65,7 +65,7 @@ def evaluate(
     json: Path | None = JSON,
 ) -> None:
     """Step 3: score maps made by any tool against masks, in one exact pass over the files."""
-    from torchvice.evaluation import evaluate as evaluate_files
+    from torchvice.commands.evaluate import evaluate as evaluate_files
     from torchvice.files import write_json
     from torchvice.metrics.overlap import PAPER_THRESHOLDS
 
@@ -138,7 +138,8 @@ def measure(
     classes: int = typer.Option(20, "--classes", min=1, help="Object classes of a CSV, which does not say."),
 ) -> None:
     """Step 5: ECE-ML, VICE and every other number, with its interval, under both protocols, with the diagrams."""
-    from torchvice.workflow import draw_all, measure_path, read_limits, write_legacy_table, write_measures
+    from torchvice.commands.draw import draw_all
+    from torchvice.commands.measure import measure_path, read_limits, write_legacy_table, write_measures
 
     limits = read_limits(fail_under)
     found = measure_path(
@@ -182,8 +183,9 @@ def compare(
     no_figures: bool = typer.Option(False, "--no-figures", help="Numbers only."),
 ) -> None:
     """Which model is more consistent, on the same images, and whether the difference is real."""
+    from torchvice.commands.compare import compare_paths
+    from torchvice.commands.draw import draw_comparison
     from torchvice.files import write_json
-    from torchvice.workflow import compare_paths, draw_comparison
 
     found = compare_paths(runs, split, groups=group, quality=quality, replicates=replicates, seed=seed)
     print_comparison(found)

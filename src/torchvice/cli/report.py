@@ -28,8 +28,8 @@ def report(
     title: str | None = typer.Option(None, "--title", help="Of the page; else the run's name."),
 ) -> None:
     """The page: numbers, figures and the images where performance and explanation part; or what a study found."""
-    from torchvice.publishing import check_paths, write_report
-    from torchvice.report.recipes import is_study
+    from torchvice.commands.report import check_paths, write_report
+    from torchvice.report.study.recipes import is_study
 
     check_paths(runs, compare)
     with nullcontext() if is_study(runs[0]) else progress_bar("cases") as progress:

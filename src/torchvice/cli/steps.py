@@ -14,7 +14,7 @@ from torchvice.cli.terminal import print_methods, progress_bar, say
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
-    from torchvice.subjects import Subject
+    from torchvice.runs.subject import Subject
 
 __all__ = ["assess", "demo", "explain", "pretrain", "train"]
 
@@ -130,9 +130,10 @@ def explain(
     ),
 ) -> None:
     """Step 2 as files: the maps of every image's true classes, for who wants them."""
+    from torchvice.commands.assess import check_names
+    from torchvice.commands.explain import explain_subject
     from torchvice.runs import Run
-    from torchvice.subjects import run_subject
-    from torchvice.workflow import check_names, explain_subject
+    from torchvice.runs.subject import run_subject
 
     check_names(method, layer, choice, device, (protocol.value,))
     subject = run_subject(Run(run), split, checkpoint)
@@ -205,7 +206,7 @@ def assess(
     """Steps 2 to 4 in one pass: logits, maps and their overlap with the masks, as a table. A killed run goes on."""
     import dataclasses
 
-    from torchvice.workflow import assess_subject, check_names
+    from torchvice.commands.assess import assess_subject, check_names
 
     protocols = ("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,)
     asked: dict[str, Any] = {"method": method, "layer": layer, "choices": choice, "device": device}
@@ -249,7 +250,7 @@ def _part(processes: int, shard: str | None) -> Any:
 
 def _controls(chosen: Controls | None) -> Any:
     """The names that assess takes; None leaves the choice to it."""
-    from torchvice.assessment.asked import NAMED_CONTROLS
+    from torchvice.assessment.checks import NAMED_CONTROLS
 
     return None if chosen is None else NAMED_CONTROLS[chosen.value]
 
@@ -264,7 +265,7 @@ def _subject(
     split: str | None,
     checkpoint: str,
 ) -> Subject:
-    from torchvice.subjects import foreign_subject, run_subject
+    from torchvice.runs.subject import foreign_subject, run_subject
 
     if run is not None:
         given = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
@@ -291,7 +292,7 @@ def demo(
     override: list[str] = typer.Option([], "--override", "-o", help="A setting, such as trainer.epochs=2."),
 ) -> None:
     """All five steps on the embedded dataset: data, training, maps, table, numbers and pictures."""
-    from torchvice.demo import run_demo
+    from torchvice.commands.demo import run_demo
 
     found = run_demo(out, shortcut=shortcut, overrides=override, say=say, progress_bar=progress_bar)
     print_measures(found.measures, found.title)

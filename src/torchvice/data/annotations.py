@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
 
 __all__ = ["VocObject", "class_indices", "object_boxes", "read_annotation"]
@@ -73,7 +73,7 @@ def class_indices(objects: Sequence[VocObject], known: Mapping[str, int], file: 
     unknown = next((found.name for found in objects if found.name not in known), None)
     if unknown is not None:
         message = f"The annotation {file} must name known classes, but has {unknown!r}."
-        raise ViceError(message, nearest(unknown, known))
+        raise ViceError(message, did_you_mean(unknown, known))
     return [known[found.name] for found in objects]
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from torchvice.data.archives import Progress, Source, building, check_space, fetch, reading, safe_name, still_to_fetch
 from torchvice.data.images import VOID, check_same_size, stored_size, voc_palette
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import read_json, write_json, write_npy_dict, write_text
 
 __all__ = ["COCO_SPLITS", "CocoSet", "class_mask", "coco_sources", "write_coco"]
@@ -77,7 +77,7 @@ def write_coco(
     root = Path(root)
     for split in splits:
         if split not in COCO_SPLITS:
-            raise ViceError(f"COCO's splits are train and val, but {split!r} came.", nearest(split, COCO_SPLITS))
+            raise ViceError(f"COCO's splits are train and val, but {split!r} came.", did_you_mean(split, COCO_SPLITS))
     if (root / "coco.json").is_file():
         return _there(root, splits)
     _tools()

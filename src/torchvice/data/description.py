@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from torchvice.data.images import VOID, read_colours, read_mask
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 
 __all__ = ["FILE", "Description", "read_description"]
 
@@ -89,7 +89,7 @@ def read_description(root: Path) -> Description | None:
         raise ViceError(f"{file} must say `names`, the classes, but does not.", f"Its keys: {', '.join(KEYS)}.")
     for key in content:
         if key not in KEYS:
-            raise ViceError(f"{file} has the unknown key {key!r}.", nearest(str(key), KEYS))
+            raise ViceError(f"{file} has the unknown key {key!r}.", did_you_mean(str(key), KEYS))
     names, codes = _codes(file, content)
     folders = {key: _folder(file, key, content.get(key)) for key in ("images", "masks", "boxes")}
     return Description(file, names, codes, splits=_splits(file, content.get("splits")), **folders)

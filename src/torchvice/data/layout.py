@@ -11,7 +11,7 @@ import numpy as np
 
 from torchvice.data.description import Description, read_description
 from torchvice.data.images import read_mask
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
 
 __all__ = ["LAYOUT", "VOC_CLASSES", "Layout", "ListLine", "Located", "Record", "list_lines", "read_list"]
@@ -182,7 +182,7 @@ class Layout:
         known = self.splits()
         raise ViceError(
             f"`split` must name a list in {' or '.join(map(str, folders))}, but is {str(split)!r}.",
-            nearest(str(split), known) if known else LAYOUT,
+            did_you_mean(str(split), known) if known else LAYOUT,
         )
 
     def split_name(self, split: str | os.PathLike[str]) -> str:
@@ -216,7 +216,7 @@ class Layout:
         """
         if masks is not None and not (self.base / masks).is_dir():
             known = [entry.name for entry in self.base.iterdir() if entry.is_dir()]
-            raise ViceError(f"`masks` must name a folder in {self.base}, but is {masks!r}.", nearest(masks, known))
+            raise ViceError(f"`masks` must name a folder in {self.base}, but is {masks!r}.", did_you_mean(masks, known))
         image_of = finder(self.images, IMAGE_SUFFIXES)
         folders = {name: finder(self.base / name, (".png",)) for name in ([masks] if masks else self.masks)}
         records, missing, found = [], [], dict.fromkeys(("the list's paths", *folders), 0)

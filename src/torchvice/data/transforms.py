@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from torchvice.data.voc import VocDataset
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 
 __all__ = ["LabelledImages", "TrainTransform", "ValidationTransform", "center_crop", "normalise", "uncrop", "warp"]
 
@@ -140,7 +140,7 @@ def warp(image: np.ndarray | Image.Image, size: int | tuple[int, int], interpola
         known = ", ".join(INTERPOLATIONS)
         raise ViceError(
             f"`interpolation` must be one of {known}, but is {interpolation!r}.",
-            nearest(interpolation, INTERPOLATIONS),
+            did_you_mean(interpolation, INTERPOLATIONS),
         )
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
@@ -151,7 +151,7 @@ def warp(image: np.ndarray | Image.Image, size: int | tuple[int, int], interpola
 
 def _check_view(view: str, crop: int) -> None:
     if view not in VIEWS:
-        raise ViceError(f"`view` must be `crop` or `warp`, but is {view!r}.", nearest(view, VIEWS))
+        raise ViceError(f"`view` must be `crop` or `warp`, but is {view!r}.", did_you_mean(view, VIEWS))
     if not isinstance(crop, int) or crop < 1:
         raise ViceError(f"`crop` must be at least 1 pixel, but is {crop!r}.")
 

@@ -12,7 +12,7 @@ from torchvice.data.annotations import class_indices, object_boxes, read_annotat
 from torchvice.data.images import VOID, check_mask, check_same_size, read_image, read_mask, stored_size
 from torchvice.data.labels import LABEL_SOURCES, targets_from
 from torchvice.data.layout import LAYOUT, VOC_CLASSES, Layout, Record, list_lines, read_list
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 
 __all__ = [
     "VOC_CLASSES",
@@ -82,7 +82,9 @@ class VocDataset:
     ) -> None:
         if labels != "auto" and labels not in LABEL_SOURCES:
             known = ("auto", *LABEL_SOURCES)
-            raise ViceError(f"`labels` must be one of {', '.join(known)}, but is {labels!r}.", nearest(labels, known))
+            raise ViceError(
+                f"`labels` must be one of {', '.join(known)}, but is {labels!r}.", did_you_mean(labels, known)
+            )
         self._layout = Layout(root, classes)
         self.root, self.classes = self._layout.root, self._layout.classes
         self._list = self._layout.list_file(split)
@@ -175,7 +177,7 @@ class VocDataset:
         if regions not in ("auto", "masks", "boxes"):
             known = ("auto", "masks", "boxes")
             raise ViceError(
-                f"`regions` must be one of {', '.join(known)}, but is {regions!r}.", nearest(regions, known)
+                f"`regions` must be one of {', '.join(known)}, but is {regions!r}.", did_you_mean(regions, known)
             )
         lacking = sum(file is None for file in self._annotations.values())
         boxed = lacking < len(self.records)

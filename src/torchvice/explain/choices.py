@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.explain.maps import Normalisation
 
 __all__ = ["Choices", "paper_choices"]
@@ -86,7 +86,7 @@ class Choices:
             if not equals:
                 raise ViceError(f"A choice must be NAME=VALUE, but is {text!r}.", f"Names: {', '.join(known)}.")
             if name not in known:
-                raise ViceError(f"A choice must have a known name, but is {name!r}.", nearest(name, known))
+                raise ViceError(f"A choice must have a known name, but is {name!r}.", did_you_mean(name, known))
             values[name] = _read(name, value)
         return cls(**values)
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.explain.imputation import impute
 from torchvice.explain.maps import upsample
 from torchvice.explain.memory import halving
 
-__all__ = ["MEASURES", "Asked", "Faithfulness", "FaithfulnessChoices", "faithfulness"]
+__all__ = ["MEASURES", "Faithfulness", "FaithfulnessChoices", "MapRequest", "faithfulness"]
 
 MEASURES = ("insertion", "deletion", "road")
 Baseline = Literal["mean", "blur"]
@@ -57,7 +57,7 @@ class FaithfulnessChoices:
         if unknown is not None or not self.measures:
             asked = "nothing" if unknown is None else repr(unknown)
             said = f"`faithfulness` must be of {', '.join(MEASURES)}, but is {asked}."
-            raise ViceError(said, nearest(unknown or "", MEASURES))
+            raise ViceError(said, did_you_mean(unknown or "", MEASURES))
         for name in ("canvas", "blank"):
             if getattr(self, name) not in get_args(Baseline):
                 raise ViceError(f"`{name}` must be mean or blur, but is {getattr(self, name)!r}.")
@@ -89,7 +89,7 @@ class FaithfulnessChoices:
             name, equals, value = text.partition("=")
             if equals and name not in kinds:
                 raise ViceError(
-                    f"A setting of faithfulness must be a known one, but is {name!r}.", nearest(name, kinds)
+                    f"A setting of faithfulness must be a known one, but is {name!r}.", did_you_mean(name, kinds)
                 )
             try:
                 chosen |= {name: kinds[name](value)} if equals else {}
@@ -103,7 +103,7 @@ class FaithfulnessChoices:
 
 
 @dataclass(frozen=True)
-class Asked:
+class MapRequest:
     """A map to be judged: the place of its `image` in the batch, its class `label`, the `map` (H, W) at the image's
     size, and the `grid` (h, w) of the low-resolution map that it was enlarged from."""
 
@@ -136,7 +136,7 @@ class Faithfulness:
 def faithfulness(
     logits: Callable[[torch.Tensor], torch.Tensor],
     images: torch.Tensor,
-    asked: Sequence[Asked],
+    asked: Sequence[MapRequest],
     choices: FaithfulnessChoices | None = None,
     *,
     exclusive: bool = False,
@@ -169,7 +169,7 @@ def faithfulness(
         >>> left = torch.zeros(1, 3, 8, 8)
         >>> left[..., :4] = 1.0
         >>> sees_left = lambda x: 20 * x[:, 0, :, :4].mean((1, 2))[:, None] - 10
-        >>> right_place = Asked(0, 0, left[0, 0], (2, 2))
+        >>> right_place = MapRequest(0, 0, left[0, 0], (2, 2))
         >>> chosen = FaithfulnessChoices(("deletion",), steps=4)
         >>> found = faithfulness(sees_left, left, [right_place], chosen)
         >>> found.deletion.round(2), found.p_full.round(2), bool(found.deletion < found.deletion_random)
@@ -191,7 +191,7 @@ def faithfulness(
 class _Trial:
     """The orders in which the pixels of a batch come and go, and the images that they make."""
 
-    def __init__(self, images: torch.Tensor, asked: Sequence[Asked], chosen: FaithfulnessChoices) -> None:
+    def __init__(self, images: torch.Tensor, asked: Sequence[MapRequest], chosen: FaithfulnessChoices) -> None:
         self.images, self.chosen = images, chosen
         self.ranks: list[torch.Tensor] = []  # (H, W) each: 0 for the pixel that the map ranks highest
         self.image_of: list[int] = []
@@ -281,7 +281,7 @@ class _Passes:
 
 
 def _gathered(
-    trial: _Trial, asked: Sequence[Asked], found: dict[str, np.ndarray], chosen: FaithfulnessChoices
+    trial: _Trial, asked: Sequence[MapRequest], found: dict[str, np.ndarray], chosen: FaithfulnessChoices
 ) -> Faithfulness:
     """The columns from the probabilities of all images."""
     classes = found["full"].shape[1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.explain.attention import attention_gradient, generic_attention, rollout
 from torchvice.explain.attribution import integrated_gradients, saliency, smoothgrad
 from torchvice.explain.controls import center, foreground, random
@@ -99,7 +99,7 @@ def method_named(name: str) -> Method:
         ViceError: there is none.
     """
     if name not in METHODS:
-        raise ViceError(f"`method` must be a known one, but is {name!r}.", nearest(name, METHODS))
+        raise ViceError(f"`method` must be a known one, but is {name!r}.", did_you_mean(name, METHODS))
     return METHODS[name]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.explain.engine import Explainer, Explanation
 from torchvice.models.build import classifier_names
 from torchvice.models.families import MapSite, input_size
@@ -69,7 +69,7 @@ def sweep(modules: Sequence[str] | None = None, progress: Callable[[Row], None] 
     rows = []
     for module in known if modules is None else modules:
         if module not in known:
-            raise ViceError(f"A module must be one of timm's, but is {module!r}.", nearest(module, known))
+            raise ViceError(f"A module must be one of timm's, but is {module!r}.", did_you_mean(module, known))
         network = small_member(module)
         row = judge(module, network) if network else Row(module, reason="no member is a classifier")
         rows.append(row)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.fiftyone.documents import NUMBERS, classification, number, object_id, unit
 from torchvice.measures import QUADRANTS
 from torchvice.measures.pairs import true_logits
@@ -17,7 +17,7 @@ from torchvice.metrics import pair_log_likelihood
 from torchvice.report import Cases, cases_of
 from torchvice.samples import Samples
 
-__all__ = ["Layer", "Table", "layers_of", "sample_document"]
+__all__ = ["Layer", "SampleTable", "layers_of", "sample_document"]
 
 # Writes the picture of a map, (field, map, row of the image), and says by which path the sample names it.
 Paint = Callable[[str, np.ndarray, int], str]
@@ -34,7 +34,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Table:
+class SampleTable:
     """What every sample needs of a table.
 
     `cases`, the table's images and pairs; `layers`, the explanations shown, the headline's first; `exclusive`, whether
@@ -51,7 +51,7 @@ class Table:
     split: str
 
     @classmethod
-    def of(cls, samples: Samples, explanations: Sequence[str]) -> Table:
+    def of(cls, samples: Samples, explanations: Sequence[str]) -> SampleTable:
         """The table, with its headline's maps and those of further explanations.
 
         Raises:
@@ -94,7 +94,7 @@ def layers_of(samples: Samples, cases: Cases, explanations: Sequence[str]) -> tu
     layers = []
     for name in dict.fromkeys([cases.explanation, *explanations]):
         if name not in known:
-            raise ViceError(f"An explanation must be one of the table's, but is {name!r}.", nearest(name, known))
+            raise ViceError(f"An explanation must be one of the table's, but is {name!r}.", did_you_mean(name, known))
         seen = cases if name == cases.explanation else _through(samples, name)
         prefix = "map" if name == cases.explanation else f"map_{_word(name.removeprefix(f'{cases.protocol}:'))}"
         present = sorted({c for maps in seen.maps.values() for c in maps})
@@ -133,7 +133,7 @@ def _free(field: str, c: int, taken: set[str]) -> str:
     return field
 
 
-def sample_document(table: Table, row: int, paint: Paint) -> dict[str, Any]:
+def sample_document(table: SampleTable, row: int, paint: Paint) -> dict[str, Any]:
     """One entry of samples.json, without its picture and its mask.
 
     Args:
@@ -164,13 +164,13 @@ def sample_document(table: Table, row: int, paint: Paint) -> dict[str, Any]:
     }
 
 
-def _labels(table: Table, labels: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _labels(table: SampleTable, labels: list[dict[str, Any]]) -> dict[str, Any] | None:
     if table.exclusive:
         return labels[0] if labels else None
     return {"_cls": "Classifications", "classifications": labels}
 
 
-def _truth(table: Table, row: int, c: int, entry: int | None) -> dict[str, Any]:
+def _truth(table: SampleTable, row: int, c: int, entry: int | None) -> dict[str, Any]:
     """A label that the image holds; without a pair (no mask, or no pixel of it in the mask) its map is not judged."""
     cases = table.cases
     return classification(
@@ -185,7 +185,7 @@ def _truth(table: Table, row: int, c: int, entry: int | None) -> dict[str, Any]:
     )
 
 
-def _said(table: Table, row: int, c: int) -> dict[str, Any]:
+def _said(table: SampleTable, row: int, c: int) -> dict[str, Any]:
     cases = table.cases
     return classification(
         object_id(table.key, str(cases.image_id[row]), "predictions", str(c)),
@@ -195,7 +195,7 @@ def _said(table: Table, row: int, c: int) -> dict[str, Any]:
     )
 
 
-def _heatmaps(table: Table, row: int, paint: Paint) -> dict[str, Any]:
+def _heatmaps(table: SampleTable, row: int, paint: Paint) -> dict[str, Any]:
     """Every field of maps; those that the image has no map for are None."""
     image_id = str(table.cases.image_id[row])
     found: dict[str, Any] = {}

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, nearest
+from torchvice.commands.tables import dataset_of, load_samples
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.fiftyone.documents import object_id
 from torchvice.fiftyone.pictures import heatmap, write_grey
-from torchvice.fiftyone.sample import Table, sample_document
+from torchvice.fiftyone.sample import SampleTable, sample_document
 from torchvice.fiftyone.views import dataset_document
 from torchvice.files import atomic_folder, write_json
 from torchvice.samples import Samples
-from torchvice.workflow import dataset_of, load_samples
 
 if TYPE_CHECKING:
     from torchvice.data import VocDataset
@@ -68,11 +68,11 @@ def write_fiftyone(
     """
     out = Path(out)
     if media not in MEDIA:
-        raise ViceError(f"`media` must be one of {', '.join(MEDIA)}, but is {media!r}.", nearest(media, MEDIA))
+        raise ViceError(f"`media` must be one of {', '.join(MEDIA)}, but is {media!r}.", did_you_mean(media, MEDIA))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ViceError(f"The folder of a dataset must be new or empty, but {out} is not.", "Name another one.")
     samples = load_samples(path, split)
-    table, dataset = Table.of(samples, explanations), _dataset(samples)
+    table, dataset = SampleTable.of(samples, explanations), _dataset(samples)
     regions = samples.manifest["dataset"].get("regions", "masks") if masks else ""
     with atomic_folder(out) as part:
         writer = _Writer(part, table, dataset, media, regions)
@@ -117,7 +117,7 @@ def _write_samples(path: Path, documents: Iterator[dict[str, Any]]) -> None:
 class _Writer:
     """The samples of a table, and the files that they name."""
 
-    def __init__(self, folder: Path, table: Table, dataset: VocDataset, media: str, regions: str) -> None:
+    def __init__(self, folder: Path, table: SampleTable, dataset: VocDataset, media: str, regions: str) -> None:
         self.folder, self.table, self.dataset = folder, table, dataset
         self.media, self.regions = media, regions
         self.place = {record.image_id: index for index, record in enumerate(dataset.records)}

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.outcomes import strict_loss, strict_probabilities
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
-from torchvice.measures.verdicts import sentences_of
+from torchvice.measures.statements import sentences_of
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
 from torchvice.metrics.weighted import Mean, Spearman
@@ -151,7 +151,7 @@ def group_pairs(groups: Iterable[str], against: str | None = None) -> list[tuple
     if against is None:
         return list(itertools.combinations(names, 2))
     if against not in names:
-        raise ViceError(f"`against` must be one of the groups, but is {against!r}.", nearest(against, names))
+        raise ViceError(f"`against` must be one of the groups, but is {against!r}.", did_you_mean(against, names))
     return [(name, against) for name in names if name != against]
 
 

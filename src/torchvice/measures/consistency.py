@@ -37,7 +37,7 @@ from torchvice.metrics.weighted import (
     WithinSpearman,
 )
 
-__all__ = ["Subject", "put_consistency_of_pairs", "put_paper_interval", "vice_statistic"]
+__all__ = ["ConsistencyData", "put_consistency_of_pairs", "put_paper_interval", "vice_statistic"]
 
 PERMUTATIONS = 1999
 FIXED_THRESHOLD = 0.1  # the paper's
@@ -45,7 +45,7 @@ FEWEST = 10  # pairs; below it a correlation within a class or stratum is not gi
 
 
 @dataclass(frozen=True)
-class Subject:
+class ConsistencyData:
     """What consistency is measured on: the pairs, the quality by name and value, the model's loss of each image.
 
     `quality` (P,) NaN where undefined; `image_id` (N,) and `loss` (N,) nats of the images with a mask; `probabilities`
@@ -76,7 +76,7 @@ def vice_statistic(
     return Spearman(pairs.logit[known], quality[known]), pairs.image_id[known]
 
 
-def put_consistency_of_pairs(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+def put_consistency_of_pairs(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     """VICE and everything that hangs on it, into the sheet."""
     pairs = subject.pairs
     if len(pairs) < 3:
@@ -104,7 +104,7 @@ def _put(sheet: Sheet, path: str, value: Any, statistic: Any, image_id: np.ndarr
         sheet.put_interval(path, inference.interval(number, inference.replicates(statistic(), image_id)))
 
 
-def _put_headline(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+def _put_headline(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     """The intervals of `strict`, VICE with the quality that was asked for, and the tests."""
     pairs, known = subject.pairs, ~np.isnan(subject.quality)
     mean = float(subject.quality[known].mean()) if known.any() else float("nan")
@@ -128,7 +128,7 @@ def _put_headline(sheet: Sheet, subject: Subject, inference: Inference) -> None:
 Named = tuple[str, Any, Any, np.ndarray]
 
 
-def _sensitivities(subject: Subject) -> list[Named]:
+def _sensitivities(subject: ConsistencyData) -> list[Named]:
     """(name, value, statistic, image of each row): each but Kendall's, which is no function of weights."""
     pairs, quality = subject.pairs, subject.quality
     known = ~np.isnan(quality)
@@ -169,7 +169,7 @@ def _log(loss: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(loss, LOSS_FLOOR))
 
 
-def _image_quality(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+def _image_quality(subject: ConsistencyData) -> tuple[np.ndarray, np.ndarray]:
     """The rows of the images that have a pair with a quality, and the mean quality of each."""
     row_of = {name: row for row, name in enumerate(subject.image_id.tolist())}
     known = ~np.isnan(subject.quality)
@@ -180,7 +180,7 @@ def _image_quality(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     return seen, total[seen] / count[seen]
 
 
-def _of_other_qualities(subject: Subject) -> list[Named]:
+def _of_other_qualities(subject: ConsistencyData) -> list[Named]:
     """VICE with every other quality that the table holds, and Pearson with precision and recall."""
     pairs, found = subject.pairs, []
     for name in QUALITIES:
@@ -205,7 +205,7 @@ def _spearman_with(name: str, pairs: Pairs, values: np.ndarray) -> Named:
     return name, partial(spearman, logit, good), partial(Spearman, logit, good), pairs.image_id[known]
 
 
-def _of_other_thresholds(subject: Subject) -> list[Named]:
+def _of_other_thresholds(subject: ConsistencyData) -> list[Named]:
     """VICE at the paper's fixed threshold and at the best one of these very images, which is optimistic."""
     pairs = subject.pairs
     fixed = int(np.abs(subject.thresholds - FIXED_THRESHOLD).argmin())
@@ -216,7 +216,7 @@ def _of_other_thresholds(subject: Subject) -> list[Named]:
     ]
 
 
-def _put_kendall(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+def _put_kendall(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     known = ~np.isnan(subject.quality)
     logit, good = subject.pairs.logit[known], subject.quality[known]
     found = kendall(logit, good)
@@ -226,7 +226,7 @@ def _put_kendall(sheet: Sheet, subject: Subject, inference: Inference) -> None:
         sheet.put_interval("sensitivities.kendall", kendall_interval(logit, good, cluster))
 
 
-def _put_strata(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+def _put_strata(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     """VICE within strata of area, label count and correctness."""
     pairs = subject.pairs
     thirds = np.quantile(pairs.area, [1 / 3, 2 / 3])
@@ -251,7 +251,7 @@ def _put_strata(sheet: Sheet, subject: Subject, inference: Inference) -> None:
     )
 
 
-def _vice_of_rows(subject: Subject, rows: np.ndarray, inference: Inference) -> dict[str, Any]:
+def _vice_of_rows(subject: ConsistencyData, rows: np.ndarray, inference: Inference) -> dict[str, Any]:
     """VICE of some pairs, each at the threshold that it has among all; null with fewer than FEWEST of them."""
     rows = rows & ~np.isnan(subject.quality)
     logit, good = subject.pairs.logit[rows], subject.quality[rows]
@@ -267,7 +267,7 @@ def _vice_of_rows(subject: Subject, rows: np.ndarray, inference: Inference) -> d
     return found | {"vice": value, "low": plain and plain["low"], "high": plain and plain["high"]}
 
 
-def _put_classes(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+def _put_classes(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     """AP, quality and VICE of every class."""
     precision = average_precision(subject.probabilities, subject.targets)
     rows = []
@@ -279,7 +279,7 @@ def _put_classes(sheet: Sheet, subject: Subject, inference: Inference) -> None:
     sheet.parts["classes"] = rows
 
 
-def _threshold_curve(subject: Subject) -> dict[str, list[Any]]:
+def _threshold_curve(subject: ConsistencyData) -> dict[str, list[Any]]:
     """Mean pair IoU and VICE at every threshold."""
     vice: list[float | None] = []
     for values in subject.pairs.iou.T:

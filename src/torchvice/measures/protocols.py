@@ -9,9 +9,9 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures.calibration import put_calibration
-from torchvice.measures.consistency import Subject, put_consistency_of_pairs, put_paper_interval
+from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_paper_interval
+from torchvice.measures.controls import put_other_explanations
 from torchvice.measures.inference import LEVEL, Inference
-from torchvice.measures.others import put_other_explanations
 from torchvice.measures.outcomes import decided, strict_loss, strict_probabilities
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_by
@@ -44,7 +44,7 @@ from torchvice.metrics.weighted import Mean
 from torchvice.metrics.weighted_ap import MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
 
-__all__ = ["measure", "paper_ji", "subject_of", "threshold_index"]
+__all__ = ["consistency_data", "measure", "paper_ji", "threshold_index"]
 
 STRONGEST = 20  # pairs of each quadrant that the measures name
 
@@ -123,7 +123,7 @@ def measure(
 
 def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, inference: Inference) -> None:
     """How far VICE may be trusted: intervals, sensitivities, controls, quadrants."""
-    subject = subject_of(samples, quality, pairs)
+    subject = consistency_data(samples, quality, pairs)
     sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
     sheet.parts["quadrants"] = _quadrants(subject)
     put_consistency_of_pairs(sheet, subject, inference)
@@ -133,7 +133,7 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
     put_other_explanations(sheet, samples, subject, inference)
 
 
-def _quadrants(subject: Subject) -> dict[str, Any]:
+def _quadrants(subject: ConsistencyData) -> dict[str, Any]:
     """Cut-offs, counts, and of each quadrant the pairs that belong there most strongly."""
     pairs = subject.pairs
     found = quadrants_by(pairs, subject.name, subject.quality)
@@ -155,7 +155,7 @@ def _quadrants(subject: Subject) -> dict[str, Any]:
     return {**found.to_json(), "strongest": strongest}
 
 
-def subject_of(samples: Samples, quality: str = "ji", pairs: Pairs | None = None) -> Subject:
+def consistency_data(samples: Samples, quality: str = "ji", pairs: Pairs | None = None) -> ConsistencyData:
     """What consistency is measured on under `strict`; `pairs` are the table's, where they are known already.
 
     Raises:
@@ -164,7 +164,7 @@ def subject_of(samples: Samples, quality: str = "ji", pairs: Pairs | None = None
     pairs = true_pairs(samples) if pairs is None else pairs
     images = samples.of_view(samples.manifest["protocols"]["strict"]["view"])
     masked = images.where(images.has_mask)
-    return Subject(
+    return ConsistencyData(
         pairs=pairs,
         name=quality,
         quality=quality_of(pairs, quality),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.pairs import Pairs, held_out_index
 from torchvice.metrics.faithfulness import normalised_faithfulness
 from torchvice.samples import Regions
@@ -67,7 +67,7 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
 def check_quality(name: str) -> None:
     """Raise a ViceError where no quality has that name."""
     if name not in QUALITIES:
-        raise ViceError(f"`quality` must be a known one, but is {name!r}.", nearest(name, QUALITIES))
+        raise ViceError(f"`quality` must be a known one, but is {name!r}.", did_you_mean(name, QUALITIES))
 
 
 def _regions(pairs: Pairs) -> Regions:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.inference import plain_interval
 from torchvice.metrics import Reliability, js_divergence, kl_divergence, precision_recall, vice
 from torchvice.metrics.bands import NullBand
@@ -58,7 +58,7 @@ def check_path(path: str) -> None:
     if section not in NUMBERS or name not in _FIXED.get(section, [name]) or not name:
         known = [known for part, names in _FIXED.items() for known in paths_of(part, names)]
         known += [*paths_of("localisation", LOCALISATION), *(f"{part}.NAME" for part in NUMBERS if part not in _FIXED)]
-        raise ViceError(f"A measure must have a known path, but is {path!r}.", nearest(path, known))
+        raise ViceError(f"A measure must have a known path, but is {path!r}.", did_you_mean(path, known))
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Measures:
         found = getattr(self, section, None) if section in NUMBERS else None
         if found is None or not isinstance(found.get(name), int | float):
             known = [f"{part}.{key}" for part in NUMBERS for key, v in getattr(self, part).items() if _is_number(v)]
-            raise ViceError(f"A measure must have a known path, but is {path!r}.", nearest(path, known))
+            raise ViceError(f"A measure must have a known path, but is {path!r}.", did_you_mean(path, known))
         return float(found[name])
 
     def to_json(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.consistency import Subject
+from torchvice.measures.consistency import ConsistencyData
 from torchvice.measures.inference import Inference
 from torchvice.measures.pairs import held_out_index
 from torchvice.measures.qualities import QUALITIES, quality_of
@@ -21,7 +21,7 @@ NO_MASK = "No true label has a pixel in a mask."
 GRID = np.arange(100) / 100
 
 
-def put_threshold_free(sheet: Sheet, subject: Subject, inference: Inference) -> None:
+def put_threshold_free(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     """PxAP, the area under the IoU curve, and the mean of every quality that the table holds, into `localisation`."""
     pairs = subject.pairs
     if pairs.regions is None or not len(pairs):
@@ -48,7 +48,7 @@ def put_threshold_free(sheet: Sheet, subject: Subject, inference: Inference) -> 
             sheet.notes[path] = f"Undefined for {int((~known).sum())} of {len(known)} pairs, which are left out."
 
 
-def _put_box_accuracy(sheet: Sheet, subject: Subject) -> None:
+def _put_box_accuracy(sheet: Sheet, subject: ConsistencyData) -> None:
     """MaxBoxAccV2 where there are boxes: at thresholds that other folds chose, and at the best ones of these images."""
     pairs = subject.pairs
     if pairs.regions is None or np.isnan(pairs.regions.box_iou).all():
@@ -62,7 +62,7 @@ def _put_box_accuracy(sheet: Sheet, subject: Subject) -> None:
     sheet.notes["localisation.max_box_accuracy"] = "Its thresholds are the best of these images: optimistic."
 
 
-def put_normalisations(sheet: Sheet, subject: Subject, normalisation: str, inference: Inference) -> None:
+def put_normalisations(sheet: Sheet, subject: ConsistencyData, normalisation: str, inference: Inference) -> None:
     """VICE under each normalisation, the classes scored one by one and each with held-out thresholds of its own.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError, as_array, plain, same_length
+from torchvice.errors import ViceError, as_array, same_length, to_numpy
 
 __all__ = ["equal_count_means", "equal_mass_edges", "equal_mass_index", "equal_width_edges", "equal_width_index"]
 
@@ -42,7 +42,7 @@ def equal_width_index(values: ArrayLike, edges: np.ndarray, first_takes_zero: bo
         >>> equal_width_index([0.0, 0.5, 0.6], equal_width_edges(2), first_takes_zero=False).tolist()
         [-1, 0, 1]
     """
-    array = np.asarray(plain(values), dtype=float)
+    array = np.asarray(to_numpy(values), dtype=float)
     # Right-closed. The first bin also takes 0 under `strict`; `paper` leaves it out, as published.
     index = np.searchsorted(edges, array, side="left") - 1
     if first_takes_zero:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, as_array, nearest, same_length
+from torchvice.errors import ViceError, as_array, did_you_mean, same_length
 from torchvice.metrics.overlap import Overlap, competing_overlap
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_thresholds
 
@@ -322,5 +322,5 @@ def _paper_iou(intersection: np.ndarray, predicted: np.ndarray, mask_pixels: np.
 def _known(protocol: str) -> None:
     if protocol not in PROTOCOLS:
         raise ViceError(
-            f"`protocol` must be `paper` or `strict`, but is {protocol!r}.", nearest(str(protocol), PROTOCOLS)
+            f"`protocol` must be `paper` or `strict`, but is {protocol!r}.", did_you_mean(str(protocol), PROTOCOLS)
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError, as_array, plain
+from torchvice.errors import ViceError, as_array, to_numpy
 
 __all__ = [
     "cross_entropy",
@@ -33,7 +33,7 @@ def sigmoid(logits: ArrayLike) -> np.ndarray:
         >>> float(sigmoid([0.0])[0])
         0.5
     """
-    array = np.asarray(plain(logits))
+    array = np.asarray(to_numpy(logits))
     array = array if array.dtype == np.float32 else array.astype(np.float64)
     # exp(-z) is rounded once, from float64: numpy's and torch's own float32 exponentials differ in the last bit, which
     # decides whether a logit of 1e-7 is above one half. Where exp overflows the probability is 0, as it should be.
@@ -115,7 +115,7 @@ def pair_log_likelihood(logits: ArrayLike) -> np.ndarray:
         >>> pair_log_likelihood([0.0]).round(4).tolist()
         [-0.6931]
     """
-    return -np.logaddexp(0, -np.asarray(plain(logits), dtype=float))
+    return -np.logaddexp(0, -np.asarray(to_numpy(logits), dtype=float))
 
 
 def log_softmax(logits: ArrayLike) -> np.ndarray:

@@ -19,7 +19,7 @@ import torch
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from torchvice.errors import ViceError, as_array, plain, same_length
+from torchvice.errors import ViceError, as_array, same_length, to_numpy
 from torchvice.metrics.binning import equal_width_edges
 from torchvice.metrics.calibration import Reliability, reliability_of_sums
 from torchvice.metrics.consistency import pair_vice
@@ -36,7 +36,7 @@ from torchvice.metrics.overlap import competing_overlap
 from torchvice.metrics.streaming import BinnedCalibration, CoMoments
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_thresholds
 
-__all__ = ["MeanIoUCurve", "MultilabelCalibrationError", "PairVice", "Vice"]
+__all__ = ["ImageVice", "MeanIoUCurve", "MultilabelCalibrationError", "PairVice"]
 
 
 class _OnePass(Metric):
@@ -69,7 +69,7 @@ def _merged(states: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(whole.to_array(), device=states.device)
 
 
-class Vice(_OnePass):
+class ImageVice(_OnePass):
     """VICE of `paper` in one pass: Pearson correlation of -loss with explanation quality over images.
 
     The state is nine numbers however many images there were; processes merge theirs. See `torchvice.metrics.vice` for
@@ -86,7 +86,7 @@ class Vice(_OnePass):
         ViceError: another `nan_policy`; in `update`: lengths that differ, or infinity.
 
     Example:
-        >>> metric = Vice()
+        >>> metric = ImageVice()
         >>> metric.update(torch.tensor([0.1, 0.4]), torch.tensor([0.8, 0.5]))
         >>> metric.update(torch.tensor([0.9]), torch.tensor([0.1]))
         >>> round(metric.compute().item(), 3)
@@ -235,7 +235,7 @@ class MultilabelCalibrationError(_OnePass):
 
     def reliability(self) -> Reliability:
         """The diagram of this process's images; inside `sync_context()`, of all."""
-        count, sure, right = (plain(state) for state in (self.count, self.confidence, self.accuracy))
+        count, sure, right = (to_numpy(state) for state in (self.count, self.confidence, self.accuracy))
         return reliability_of_sums(self.edges, count, sure, right, int(self.n), int(self.outside))
 
     def compute(self) -> torch.Tensor:
@@ -323,7 +323,7 @@ class MeanIoUCurve(_OnePass):
         """The whole curve of this process's images; inside `sync_context()`, of all."""
         counter = CurveCounter(self.num_classes, self.thresholds)
         for name in ("intersection", "predicted", "mask_pixels"):
-            setattr(counter, name, plain(getattr(self, name)))
+            setattr(counter, name, to_numpy(getattr(self, name)))
         return counter.curve(self.protocol)
 
     def compute(self) -> torch.Tensor:

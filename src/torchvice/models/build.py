@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.models.weights import read_weights
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def _with_stem(arguments: dict[str, Any]) -> dict[str, Any]:
     from torchvice.models.stems import STEMS
 
     if named not in STEMS:
-        raise ViceError(f"`embed_layer` must be one of {', '.join(STEMS)}, but is {named!r}.", nearest(named, STEMS))
+        raise ViceError(
+            f"`embed_layer` must be one of {', '.join(STEMS)}, but is {named!r}.", did_you_mean(named, STEMS)
+        )
     return {**arguments, "embed_layer": STEMS[named]}
 
 
@@ -114,7 +116,7 @@ def _check_name(name: str) -> None:
         raise ViceError(f"The network must be a name of timm's, but is {name!r}.", _nearest_model(base))
     tags = [known.partition(".")[2] for known in timm.list_models(f"{base}.*", pretrained=True)]
     if tag and tag not in tags:
-        raise ViceError(f"timm's {base} has no weights called {tag!r}.", nearest(tag, tags) if tags else "")
+        raise ViceError(f"timm's {base} has no weights called {tag!r}.", did_you_mean(tag, tags) if tags else "")
 
 
 def _nearest_model(base: str) -> str:

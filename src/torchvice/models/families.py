@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.models.probe import Layout, Made, Probe, Reading, probe, read
 
 __all__ = ["MapSite", "input_size", "linear_head", "locate", "module_at", "token_grid"]
@@ -100,7 +100,7 @@ def module_at(model: nn.Module, name: str) -> nn.Module:
     modules = dict(model.named_modules())
     if name not in modules or not name:
         raise ViceError(
-            f"`layer` must name a module of the model, but is {name!r}.", nearest(name, [m for m in modules if m])
+            f"`layer` must name a module of the model, but is {name!r}.", did_you_mean(name, [m for m in modules if m])
         )
     return modules[name]
 

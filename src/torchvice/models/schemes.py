@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +140,7 @@ def encoder_of(content: Any, metadata: Mapping[str, str], scheme: str = "auto") 
         ('moco_v2', ['conv1.weight'], ('module.queue',))
     """
     if scheme != "auto" and scheme not in SCHEMES:
-        raise ViceError(f"`scheme` must be `auto` or a known one, but is {scheme!r}.", nearest(scheme, SCHEMES))
+        raise ViceError(f"`scheme` must be `auto` or a known one, but is {scheme!r}.", did_you_mean(scheme, SCHEMES))
     said = metadata.get("scheme", "")
     written = said.removesuffix(OWN)
     if written in SCHEMES:

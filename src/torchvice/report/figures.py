@@ -15,7 +15,7 @@ from torchvice.files import atomic
 from torchvice.metrics.bands import NullBand
 from torchvice.metrics.binning import equal_count_means
 from torchvice.metrics.calibration import Reliability
-from torchvice.report.calibration import consistency_bars, consistency_key
+from torchvice.report.calibration_diagram import consistency_bars, consistency_key
 from torchvice.report.frame import drawn, figure_of, panels
 from torchvice.report.style import (
     COLUMN,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, nearest, not_utf8
+from torchvice.errors import ViceError, did_you_mean, not_utf8_error
 from torchvice.files import atomic, read_json, write_json
 from torchvice.samples.table import Images, Maps, Regions, Samples
 
@@ -146,7 +146,7 @@ class ShardFolder:
         try:
             table = pa.table({name: _arrow(column) for name, column in columns.items()})
         except UnicodeEncodeError as error:
-            raise not_utf8(error) from None
+            raise not_utf8_error(error) from None
         # Opened here: pyarrow takes no folder whose name is not UTF-8, and says of others not which file it means.
         with atomic(self._path(part, number, explanation)) as path, open(path, "wb") as file:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)
@@ -187,7 +187,7 @@ class ShardFolder:
             raise ViceError(f"`part` must be 'images' or 'regions', but is {part!r}.")
         for name in columns:
             if name not in _NAMES[part]:
-                raise ViceError(f"`{name}` is no column of the {part}.", nearest(name, _NAMES[part]))
+                raise ViceError(f"`{name}` is no column of the {part}.", did_you_mean(name, _NAMES[part]))
         for number in self.shards():
             with self._opened(part, number) as file:
                 for batch in file.iter_batches(rows, columns=[*columns, *(["view"] if view is not None else [])]):

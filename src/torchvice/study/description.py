@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from torchvice.files import write_json
-from torchvice.report.recipes import DESCRIPTION
+from torchvice.report.study.recipes import DESCRIPTION
 from torchvice.study.plan import Study
 
 __all__ = ["write_description"]

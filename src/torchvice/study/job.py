@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.config import dump_settings, load_settings
-from torchvice.errors import told
+from torchvice.errors import as_vice_error
 from torchvice.files import read_json, write_json, write_text
 from torchvice.study.lock import locked
 from torchvice.study.plan import Asked, Planned
@@ -91,9 +91,10 @@ def _train(settings: Any, folder: Path) -> dict[str, Any]:
 
 
 def _assess(folder: Path, asked: Asked, state: dict[str, Any]) -> dict[str, Any]:
+    from torchvice.commands.assess import assess_subject
+    from torchvice.commands.measure import measure_path, write_measures
     from torchvice.runs import Run
-    from torchvice.subjects import run_subject
-    from torchvice.workflow import assess_subject, measure_path, write_measures
+    from torchvice.runs.subject import run_subject
 
     start = time.monotonic()
     run = Run(folder)
@@ -167,7 +168,7 @@ def main() -> None:
     try:
         run_job(folder)
     except Exception as error:  # whatever a run raises must not stop the others
-        sentence = told(error)
+        sentence = as_vice_error(error)
         reason = " ".join(str(sentence or f"{type(error).__name__}: {error}").split())
         write_json(folder / FAILED, {"reason": reason[:1000]})
         if sentence is None:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from torchvice.assessment.asked import NAMED_CONTROLS
+from torchvice.assessment.checks import NAMED_CONTROLS
 from torchvice.config import Section, Settings, load_settings, override_settings, parse_yaml
-from torchvice.errors import ViceError, nearest
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
 
 __all__ = ["Asked", "Planned", "Study", "Where", "load_study", "study_names"]
@@ -202,7 +202,7 @@ def _check_base(file: _File, where: str) -> None:
         raise ViceError(f"`{name}` needs a study around a base, but {where} is a grid.", "Add one_at_a_time: true.")
     for axis in file.across:
         if axis not in file.axes:
-            raise ViceError(f"`across` must name axes of {where}, but `{axis}` is none.", nearest(axis, file.axes))
+            raise ViceError(f"`across` must name axes of {where}, but `{axis}` is none.", did_you_mean(axis, file.axes))
 
 
 Changes = dict[str, Any]  # {setting: value}
@@ -215,7 +215,7 @@ def _source(source: str | os.PathLike[str]) -> tuple[str, str, str, Path]:
         return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8"), f"the study {name}", name, Path()
     path = Path(name)
     if not path.suffix and not path.exists():
-        raise ViceError(f"A study must be a YAML file, but is {name!r}.", nearest(name, study_names()))
+        raise ViceError(f"A study must be a YAML file, but is {name!r}.", did_you_mean(name, study_names()))
     path = existing_file(path, "A study", f"Studies that come with torchvice: {', '.join(study_names())}.")
     try:
         return path.read_text(encoding="utf-8"), str(path), path.stem, path.parent
@@ -235,7 +235,7 @@ def _read(text: str, where: str) -> _File:
         for name in part if isinstance(part, Mapping) else ():
             if name not in owner.model_fields:
                 raise ViceError(
-                    f"`{prefix}{name}` is no part of a study, in {where}.", nearest(name, owner.model_fields)
+                    f"`{prefix}{name}` is no part of a study, in {where}.", did_you_mean(name, owner.model_fields)
                 )
     try:
         return _File.model_validate(content)

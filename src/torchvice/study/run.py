@@ -131,7 +131,7 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
     Raises:
         ViceError: the first thing that is wrong.
     """
-    from torchvice.assessment.asked import check_asked
+    from torchvice.assessment.checks import check_asked
     from torchvice.explain import METHODS, FaithfulnessChoices
     from torchvice.explain.attribution import captum_attr
     from torchvice.models.build import build_model
@@ -232,7 +232,7 @@ def study_result(study: Study, failed: dict[str, str] | None = None) -> StudyRes
     """
     from torchvice.files import write_text
     from torchvice.report.figures import save_figure
-    from torchvice.report.study import study_figure
+    from torchvice.report.study.figure import study_figure
 
     failed = failed or {}
     rows = table_rows(study, failed)

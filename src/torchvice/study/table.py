@@ -9,7 +9,7 @@ from typing import Any
 
 from torchvice.errors import ViceError
 from torchvice.files import atomic
-from torchvice.report.study_words import is_established
+from torchvice.report.study.text import is_established
 from torchvice.study.job import finished
 from torchvice.study.plan import Planned, Study
 
@@ -101,8 +101,8 @@ def _contrasts(study: Study, axis: str, done: Sequence[Planned]) -> list[tuple[s
 
 
 def _compared(study: Study, levels: Mapping[str, Sequence[Planned]], against: str | None) -> list[dict[str, Any]]:
+    from torchvice.commands.tables import load_samples
     from torchvice.measures.compare import compare_groups, group_pairs
-    from torchvice.workflow import load_samples
 
     groups = {level: [run.folder.name for run in runs] for level, runs in levels.items()}
     folders = {run.folder.name: run for runs in levels.values() for run in runs}

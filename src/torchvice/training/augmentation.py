@@ -11,15 +11,15 @@ from lightly.transforms.dino_transform import DINOViewTransform
 from lightly.transforms.multi_view_transform import MultiViewTransform
 from PIL import Image
 
-from torchvice.sections import TransformSettings
-from torchvice.training.recipes import Dino, Mae, Recipe
+from torchvice.config.sections import TransformSettings
+from torchvice.training.recipes import Dino, Mae, SchemeSettings
 
 __all__ = ["augmentation", "small_side"]
 
 Views = Callable[[Image.Image], list[torch.Tensor]]
 
 
-def small_side(recipe: Recipe, crop: int, patch: int) -> int:
+def small_side(recipe: SchemeSettings, crop: int, patch: int) -> int:
     """The side of DINO's small views, pixels, a multiple of the network's patches; 0 without small views.
 
     Example:
@@ -32,7 +32,7 @@ def small_side(recipe: Recipe, crop: int, patch: int) -> int:
 
 
 def augmentation(
-    recipe: Recipe, look: TransformSettings, patch: int = 1
+    recipe: SchemeSettings, look: TransformSettings, patch: int = 1
 ) -> Callable[[Image.Image], list[torch.Tensor]]:
     """From an image to its views: two, DINO's small ones besides, or MAE's only one.
 

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed, nn
 
 from torchvice.assessment import Dataset, samples_of
+from torchvice.assessment.views import View, views_of
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
 from torchvice.measures import Measures, measure
@@ -20,8 +21,7 @@ from torchvice.report.diagrams import diagrams_of
 from torchvice.samples import Images, Maps, Regions, Samples
 from torchvice.training.averaging import averaged
 from torchvice.training.loggers import log_figures
-from torchvice.training.trainer import same_chance
-from torchvice.views import View, views_of
+from torchvice.training.trainer import rng_state_kept
 
 __all__ = ["ViceCallback", "gathered", "joined"]
 
@@ -112,7 +112,7 @@ class ViceCallback(Callback):
             raise ViceError("VICE needs images, but the dataset is empty.")
         drawn = np.random.default_rng(self.seed).permutation(count)[: self.images]
         self.rows = np.sort(drawn).tolist()
-        with same_chance():
+        with rng_state_kept():
             self._views(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -121,7 +121,7 @@ class ViceCallback(Callback):
             return
         assert not isinstance(self.dataset, str)
         mine = self.rows[trainer.global_rank :: trainer.world_size]
-        with same_chance(), averaged(trainer, pl_module):
+        with rng_state_kept(), averaged(trainer, pl_module):
             part = samples_of(self._views(pl_module), self.dataset, mine, workers=self.workers) if mine else None
         self.measures = measure(gathered(part), replicates=0)
         for protocol in self.protocols:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from torchvice.sections import RegularisationSettings
+from torchvice.config.sections import RegularisationSettings
 
 __all__ = ["Mixing"]
 

@@ -16,7 +16,7 @@ from torchvice.files import atomic, read_json, sha256, write_json
 from torchvice.models.build import build_model, classifier_names
 from torchvice.models.pretraining import load_pretrained
 from torchvice.models.schemes import OWN
-from torchvice.training.recipes import Dino, Mae, Recipe, recipe_of
+from torchvice.training.recipes import Dino, Mae, SchemeSettings, recipe_of
 from torchvice.training.resuming import check_same, further_process, last_checkpoint, state_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class _Start:
     """The network that is pre-trained, and what it begins with, for the manifest."""
 
     network: nn.Module
-    recipe: Recipe
+    recipe: SchemeSettings
     patch: int
     said: dict[str, Any]
 
@@ -92,12 +92,12 @@ def pretrain(
         raise ViceError("Pre-training needs lightly, which is not installed.", "pip install 'torchvice[pretrain]'")
     from rich.console import Console
 
-    from torchvice.training.trainer import borrowed, fit
+    from torchvice.training.trainer import fit, process_state_kept
 
     folder = folder or Path(settings.work_dir) / f"{settings.session_name}-{scheme}"
     console = Console(stderr=True, quiet=not progress or further_process())
     last = last_checkpoint(folder, MANIFEST, "pre-training", resume)
-    with borrowed():
+    with process_state_kept():
         import lightning.pytorch as lightning
 
         # DINO's last layer in lightly, which torch would like to be written otherwise.
@@ -131,7 +131,7 @@ def pretrain(
     return folder / WEIGHTS
 
 
-def _asked(settings: Settings, scheme: str, recipe: Recipe) -> dict[str, Any]:
+def _asked(settings: Settings, scheme: str, recipe: SchemeSettings) -> dict[str, Any]:
     """What makes this pre-training what it is, as plain values."""
     content = settings.model_dump(mode="json")
     sections = {section: {name: content[section][name] for name in names} for section, names in READ.items()}

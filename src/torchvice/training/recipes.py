@@ -8,13 +8,13 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from torchvice.config import parse_yaml
-from torchvice.errors import ViceError, nearest
-from torchvice.sections import Count, NotNegative, Positive, Probability, Section, Share
+from torchvice.config.sections import Count, NotNegative, Positive, Probability, Section, Share
+from torchvice.errors import ViceError, did_you_mean
 
-__all__ = ["RECIPES", "Byol", "Dino", "Mae", "MocoV3", "Recipe", "recipe_of"]
+__all__ = ["RECIPES", "Byol", "Dino", "Mae", "MocoV3", "SchemeSettings", "recipe_of"]
 
 
-class Recipe(Section):
+class SchemeSettings(Section):
     """What all schemes have. `lr` is that of 256 images a step, and is scaled by how many there are."""
 
     optimizer: Literal["lars", "adamw", "sgd"] = "adamw"
@@ -26,7 +26,7 @@ class Recipe(Section):
     blur: NotNegative = 1.0  # strength of the blur; 1 is up to 2 pixels for views of 224
 
 
-class Byol(Recipe):
+class Byol(SchemeSettings):
     """BYOL: a network predicts what its moving average says of another view.
 
     ResNets as its authors' code has them for 100 epochs; transformers, which it does not treat, with the optimiser of
@@ -41,7 +41,7 @@ class Byol(Recipe):
     outputs: Count = 256
 
 
-class MocoV3(Recipe):
+class MocoV3(SchemeSettings):
     """MoCo v3: of a batch's images, the moving average's view of the same one is told from the others'.
 
     References:
@@ -55,7 +55,7 @@ class MocoV3(Recipe):
     freeze_patches: bool = True  # a transformer's first layer stays as it is, for stability
 
 
-class Dino(Recipe):
+class Dino(SchemeSettings):
     """DINO: small and large views are to be sorted as the moving average sorts the large ones.
 
     References:
@@ -81,7 +81,7 @@ class Dino(Recipe):
     clip: Positive | None = 3.0  # norm of the gradient, where trainer.clip says nothing
 
 
-class Mae(Recipe):
+class Mae(SchemeSettings):
     """MAE: the pixels of the patches that a transformer was not shown.
 
     References:
@@ -100,7 +100,7 @@ class Mae(Recipe):
     blur: NotNegative = 0.0
 
 
-RECIPES: Mapping[str, type[Recipe]] = {"byol": Byol, "moco_v3": MocoV3, "dino": Dino, "mae": Mae}
+RECIPES: Mapping[str, type[SchemeSettings]] = {"byol": Byol, "moco_v3": MocoV3, "dino": Dino, "mae": Mae}
 
 # What the papers say of ResNets where the classes above speak of transformers.
 _RESNETS: Mapping[str, Mapping[str, object]] = {
@@ -118,7 +118,7 @@ _RESNETS: Mapping[str, Mapping[str, object]] = {
 _TRANSFORMERS: Mapping[str, Mapping[str, object]] = {"moco_v3": {"warmup": 0.13}}  # 40 of 300 epochs
 
 
-def recipe_of(scheme: str, batch_norm: bool, choices: Sequence[str] = ()) -> Recipe:
+def recipe_of(scheme: str, batch_norm: bool, choices: Sequence[str] = ()) -> SchemeSettings:
     """The numbers of a scheme, some of them chosen otherwise.
 
     Args:
@@ -135,7 +135,9 @@ def recipe_of(scheme: str, batch_norm: bool, choices: Sequence[str] = ()) -> Rec
         (1.0, 0.2)
     """
     if scheme not in RECIPES:
-        raise ViceError(f"The scheme must be one of {', '.join(RECIPES)}, but is {scheme!r}.", nearest(scheme, RECIPES))
+        raise ViceError(
+            f"The scheme must be one of {', '.join(RECIPES)}, but is {scheme!r}.", did_you_mean(scheme, RECIPES)
+        )
     kind = RECIPES[scheme]
     values = dict(_RESNETS[scheme] if batch_norm else _TRANSFORMERS.get(scheme, {}))
     for choice in choices:
@@ -144,7 +146,7 @@ def recipe_of(scheme: str, batch_norm: bool, choices: Sequence[str] = ()) -> Rec
         if not equals or not name:
             raise ViceError(f"A choice must be `name=value`, but is {choice!r}.")
         if name not in kind.model_fields:
-            raise ViceError(f"`{name}` is nothing that {scheme} can choose.", nearest(name, kind.model_fields))
+            raise ViceError(f"`{name}` is nothing that {scheme} can choose.", did_you_mean(name, kind.model_fields))
         values[name] = parse_yaml(text, f"The value of `{name}`")
     try:
         return kind.model_validate(values)

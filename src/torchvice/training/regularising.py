@@ -8,8 +8,8 @@ from typing import Any
 from lightning.pytorch.callbacks import EarlyStopping
 
 from torchvice.config import Settings
+from torchvice.config.sections import RegularisationSettings
 from torchvice.errors import ViceError
-from torchvice.sections import RegularisationSettings
 from torchvice.training.averaging import AveragedWeights
 
 __all__ = ["dropping", "regularising", "stopped_early"]

@@ -63,11 +63,11 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
     """
     from rich.console import Console
 
-    from torchvice.training.trainer import borrowed, fit, trainer_of
+    from torchvice.training.trainer import fit, process_state_kept, trainer_of
 
     console = Console(stderr=True, quiet=not progress or further_process())
     last = last_checkpoint(settings.folder, "config.yaml", "run", resume)
-    with borrowed():
+    with process_state_kept():
         import lightning.pytorch as lightning
 
         lightning.seed_everything(settings.seed, workers=True, verbose=False)

@@ -30,12 +30,12 @@ from torch.nn import functional
 
 from torchvice.errors import ViceError
 from torchvice.models.build import classifier_names
-from torchvice.training.recipes import Byol, Dino, Mae, MocoV3, Recipe
+from torchvice.training.recipes import Byol, Dino, Mae, MocoV3, SchemeSettings
 from torchvice.training.schedule import learning_rate
 
 __all__ = ["SCHEMES", "SelfSupervised", "is_plain", "pooled"]
 
-_Recipe = TypeVar("_Recipe", bound=Recipe)
+_Recipe = TypeVar("_Recipe", bound=SchemeSettings)
 Views = list[torch.Tensor]
 
 
@@ -330,7 +330,7 @@ class MaeModule(SelfSupervised[Mae]):
         return functional.mse_loss(said, wanted)
 
 
-SCHEMES: Mapping[type[Recipe], Callable[..., SelfSupervised[Any]]] = {
+SCHEMES: Mapping[type[SchemeSettings], Callable[..., SelfSupervised[Any]]] = {
     Byol: ByolModule,
     MocoV3: MocoV3Module,
     Dino: DinoModule,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torchvice.training.checkpoints import EpochSampler
 
-__all__ = ["borrowed", "fit", "same_chance", "trainer_of"]
+__all__ = ["fit", "process_state_kept", "rng_state_kept", "trainer_of"]
 
 
 def trainer_of(
@@ -124,7 +124,7 @@ def fit(
 
 
 @contextlib.contextmanager
-def borrowed() -> Iterator[None]:
+def process_state_kept() -> Iterator[None]:
     """Quiet, and what a training touches given back: chance, environment, signals, torch's switches."""
     import lightning.pytorch  # noqa: F401 (the import sets the level of its loggers, so it comes first)
     import torch
@@ -137,7 +137,7 @@ def borrowed() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     try:
-        with same_chance(), warnings.catch_warnings():
+        with rng_state_kept(), warnings.catch_warnings():
             for logger in loggers:
                 logger.setLevel(logging.ERROR)
             warnings.filterwarnings("ignore", module=r"lightning\..*")
@@ -156,7 +156,7 @@ def borrowed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def same_chance() -> Iterator[None]:
+def rng_state_kept() -> Iterator[None]:
     """Python's, numpy's and torch's random states given back, error or not (Lightning's isolate_rng: not after one)."""
     import numpy as np
     import torch

@@ -1,0 +1,149 @@
+"""The dataset as the river takes it: what is asked of one, and its images read ahead, a shard at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from torchvice.assessment.region import Region, region_of
+from torchvice.errors import ViceError, not_utf8_error
+
+__all__ = ["Dataset", "Partners", "Read", "check_dataset", "kind_of_targets", "read_ahead"]
+
+
+class Dataset(Protocol):
+    """What assess asks of a dataset; `torchvice.data.VocDataset` is one, and any object with these is.
+
+    `classes` (C,) names; `targets` (N, C) of 0 and 1; `records` N objects with an `image_id` of their own; `image(i)`
+    (H, W, 3) uint8; `mask(i)` (H, W) labels with 255 = void, or None. It may have `exclusive`, true where every image
+    has exactly one label; `boxes(i)`, the classes (B,) and boxes (B, 4) of its objects or None, see
+    `torchvice.metrics.boxes`; and `regions`, "boxes" where an object is the union of its boxes in place of a mask.
+    """
+
+    targets: np.ndarray
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    @property
+    def records(self) -> Sequence[Any]: ...
+
+    def image(self, index: int) -> np.ndarray: ...
+
+    def mask(self, index: int) -> np.ndarray | None: ...
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Refuse a dataset that cannot be assessed.
+
+    Raises:
+        ViceError: there is no image, or two of one id, whose rows nobody could tell apart, or an id that no table can
+            hold, because a byte of its file's name is no UTF-8.
+    """
+    if not len(dataset.records):
+        raise ViceError("An assessment needs images, but the dataset is empty.")
+    seen: set[str] = set()
+    for record in dataset.records:
+        if record.image_id in seen:
+            raise ViceError(
+                f"Every image must have an id of its own, but the dataset has `{record.image_id}` more than once.",
+                "Take the second one off the list.",
+            )
+        try:
+            record.image_id.encode()
+        except UnicodeEncodeError as error:
+            raise not_utf8_error(error) from None
+        seen.add(record.image_id)
+
+
+def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
+    """ "multilabel" or "exclusive": as asked, else as the dataset says.
+
+    Raises:
+        ViceError: another word; or exclusive targets where an image has no label or several.
+    """
+    kind = targets or ("exclusive" if getattr(dataset, "exclusive", False) else "multilabel")
+    if kind not in ("multilabel", "exclusive"):
+        raise ViceError(f"`targets` must be 'multilabel' or 'exclusive', but is {targets!r}.")
+    labels = np.asarray(dataset.targets).sum(1)
+    if kind == "exclusive" and (labels != 1).any():
+        wrong = int((labels != 1).argmax())
+        raise ViceError(
+            f"Exclusive targets are one label an image, but `{dataset.records[wrong].image_id}` has "
+            f"{int(labels[wrong])}.",
+            "Assess them as multilabel (--targets multilabel).",
+        )
+    return kind
+
+
+class Partners:
+    """For an image and a class the region of another image that shows the class: a derangement within each class.
+
+    The images of a class are laid in a circle in an order that hangs on the seed and the class alone; the partner is
+    the next one whose region holds the class. So every region serves once, whatever the batches are.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int = 0) -> None:
+        self.dataset, self.seed = dataset, seed
+        self._circles: dict[int, tuple[list[int], dict[int, int]]] = {}
+
+    def regions(self, index: int, region: Region) -> dict[int, Region]:
+        """The partner's region for each of the image's true classes that its own region holds; none where nobody
+        else's holds it."""
+        found = {}
+        for c in np.flatnonzero(self.dataset.targets[index]).tolist():
+            other = self._next(index, c) if region.holds(c) else None
+            if other is not None:
+                found[c] = other
+        return found
+
+    def _next(self, index: int, c: int) -> Region | None:
+        if c not in self._circles:
+            members = np.flatnonzero(np.asarray(self.dataset.targets)[:, c])
+            circle = np.random.default_rng([self.seed, c]).permutation(members).tolist()
+            self._circles[c] = circle, {member: place for place, member in enumerate(circle)}
+        circle, place = self._circles[c]
+        for step in range(1, len(circle)):
+            region = region_of(self.dataset, circle[(place[index] + step) % len(circle)])
+            if region is not None and region.holds(c):
+                return region
+        return None
+
+
+@dataclass(frozen=True)
+class Read:
+    """An image as read from disk, its place in the dataset, and its region; `partners` as of `Partners`, where asked
+    for."""
+
+    index: int
+    image: np.ndarray
+    region: Region | None
+    partners: dict[int, Region] = field(default_factory=dict)
+
+
+def read_ahead(
+    dataset: Dataset, parts: Sequence[Sequence[int]], workers: int, partners: Partners | None = None
+) -> Iterator[list[Read]]:
+    """The images of one part after the other, the next one being read while the last one is at work."""
+
+    def read(index: int) -> Read:
+        image = dataset.image(index)
+        region = region_of(dataset, index, (image.shape[0], image.shape[1]))
+        others = {} if partners is None or region is None else partners.regions(index, region)
+        return Read(index, image, region, others)
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        ahead = [pool.submit(read, i) for i in parts[0]] if parts else []
+        for number in range(len(parts)):
+            current, ahead = ahead, []
+            if number + 1 < len(parts):
+                ahead = [pool.submit(read, i) for i in parts[number + 1]]
+            try:
+                yield [future.result() for future in current]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise

@@ -1,0 +1,1 @@
+"""What each command does: it joins the rooms below. `cli` parses, calls and prints."""

@@ -1,0 +1,132 @@
+"""Cases: an image of the dataset with its map from the table, ready to be drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from torchvice.errors import ViceError, did_you_mean
+from torchvice.interop import bilinear
+from torchvice.metrics import sigmoid, softmax
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from torchvice.assessment import Dataset
+    from torchvice.measures import Pairs
+    from torchvice.report import Case
+    from torchvice.samples import Samples
+
+__all__ = ["case_of", "show_case"]
+
+
+def show_case(
+    samples: Samples, dataset: Dataset, image_id: str, label: str | int, *, axes: Axes | None = None
+) -> Figure:
+    """One image with the map of one label and its mask, and what the model said of it.
+
+    Args:
+        samples: the table; its `strict` is shown.
+        dataset: what it was made from.
+        image_id: an image with a mask.
+        label: a class's name, or its value in the masks, 1..C.
+        axes: draw in the place of these.
+
+    Returns:
+        matplotlib Figure, see `torchvice.report.case_panel`.
+
+    Raises:
+        ViceError: an unknown image or class, a label that the image has no map of, or a table without `strict`.
+    """
+    from torchvice.report.cases import case_panel
+
+    return case_panel(case_of(samples, dataset, image_id, label), axes=axes)
+
+
+def case_of(
+    samples: Samples,
+    dataset: Dataset,
+    image_id: str,
+    label: str | int,
+    *,
+    pairs: Pairs | None = None,
+    kind: str = "",
+) -> Case:
+    """A case with its pixels: image and mask from the dataset, the map from the table.
+
+    Args:
+        samples, dataset, image_id, label: as for `show_case`.
+        pairs: those of the table, where they are known already.
+        kind: what it is an example of; may be empty.
+
+    Raises:
+        ViceError: as `show_case`.
+    """
+    from torchvice.measures.pairs import true_pairs
+    from torchvice.report.cases import Case
+
+    if "strict" not in samples.manifest["protocols"]:
+        raise ViceError("A case shows the map of `strict`, but the table has none.", "Assess it with both protocols.")
+    chosen, names = samples.manifest["protocols"]["strict"], samples.classes
+    value = _value_of(label, names)
+    index = _index_of(dataset, image_id)
+    images = samples.of_view(chosen["view"])
+    low, status = _map_of(samples, chosen["explanation"], image_id, value)
+    row = int(np.flatnonzero(images.image_id == image_id)[0])
+    logits = images.logits[row].astype(float)
+    p = softmax(logits[None])[0] if samples.exclusive else sigmoid(logits)
+    predicted = [int(p.argmax())] if samples.exclusive else np.flatnonzero(p > 0.5)
+    picture = dataset.image(index)
+    full = bilinear(np.nan_to_num(np.maximum(low, 0))[None], picture.shape[:2])[0]
+    pairs = true_pairs(samples) if pairs is None else pairs
+    here = np.flatnonzero((pairs.image_id == image_id) & (pairs.class_index == value - 1))
+    return Case(
+        image=picture,
+        map=full / full.max() if full.max() > 0 else full,
+        mask=dataset.mask(index),
+        class_name=names[value - 1],
+        label=value,
+        ji=None if np.isnan(images.ji[row]) else float(images.ji[row]),
+        iou=float(pairs.quality[here[0]]) if len(here) else None,
+        confidence=float(p[value - 1]),
+        labels=tuple(names[c] for c in np.flatnonzero(images.targets[row])),
+        prediction=tuple(names[c] for c in predicted),
+        image_id=image_id,
+        status=status,
+        kind=kind,
+    )
+
+
+def _value_of(label: str | int, names: tuple[str, ...]) -> int:
+    """The label's value in the masks."""
+    if isinstance(label, str):
+        if label not in names:
+            raise ViceError(f"`label` must be a class of the table, but is {label!r}.", did_you_mean(label, names))
+        return names.index(label) + 1
+    if not 1 <= label <= len(names):
+        raise ViceError(f"`label` must be a class's name or 1 to {len(names)}, but is {label!r}.")
+    return int(label)
+
+
+def _index_of(dataset: Dataset, image_id: str) -> int:
+    ids = [record.image_id for record in dataset.records]
+    if image_id not in ids:
+        raise ViceError(
+            f"`image_id` must be an image of the dataset, but is {image_id!r}.", did_you_mean(image_id, ids)
+        )
+    return ids.index(image_id)
+
+
+def _map_of(samples: Samples, explanation: str, image_id: str, value: int) -> tuple[np.ndarray, str]:
+    """The low-resolution map, (h, w), and its status."""
+    maps, regions = samples.maps, samples.regions
+    mine = (maps.image_id == image_id) & (maps.explanation == explanation)
+    rows = np.flatnonzero(mine & (maps.label == value))
+    if not len(rows):
+        known = ", ".join(samples.classes[v - 1] for v in sorted(maps.label[mine].tolist()))
+        way_out = f"It has maps of: {known}." if known else "It has none: images without a mask are not explained."
+        raise ViceError(f"`{image_id}` must have a map of `{samples.classes[value - 1]}`, but has none.", way_out)
+    at = (regions.image_id == image_id) & (regions.explanation == explanation) & (regions.label == value)
+    return maps.map[rows[0]].astype(np.float32), str(regions.status[np.flatnonzero(at)[0]])

@@ -1,0 +1,105 @@
+"""demo: all five steps on the embedded dataset, and what came of it in three sentences."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchvice.commands.assess import assess_subject
+from torchvice.commands.draw import draw_all
+from torchvice.commands.measure import measure_path, write_measures
+from torchvice.commands.report import write_report
+from torchvice.config import load_settings
+from torchvice.measures import Measures, Pairs, true_pairs
+from torchvice.runs.subject import run_subject
+
+__all__ = ["DemoResult", "run_demo"]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo found: the `measures`, their `title`, and `sentences` that say where and what."""
+
+    measures: Measures
+    title: str
+    sentences: tuple[str, ...]
+
+
+def run_demo(
+    out: str | os.PathLike[str],
+    *,
+    shortcut: int | None = None,
+    overrides: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+    progress_bar: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
+) -> DemoResult:
+    """Write the embedded dataset, train on it, assess, measure and draw. What is done already is not done again.
+
+    Args:
+        out: folder of the RUN.
+        shortcut: a digit whose images carry a tell-tale stripe, see `torchvice.data.digits.write_digits`.
+        overrides: settings of the `demo` preset, such as "trainer.epochs=2".
+        say: told one line before each step.
+        progress_bar: makes a bar for the long step of assessment.
+
+    Raises:
+        ViceError: settings that do not fit, or an `out` that holds another run.
+    """
+    from torchvice.data.digits import write_digits
+    from torchvice.runs import Run
+    from torchvice.training.run import train
+
+    folder = Path(out)
+    names = [f"session_name={folder.name}", f"work_dir={folder.parent}"]
+    if shortcut is not None:
+        names.append(f"data.root=data/digits-shortcut-{shortcut}")
+    settings = load_settings("demo", [*names, *overrides])
+    say(f"data: real handwritten digits on real photographs, to {settings.data.root}")
+    write_digits(settings.data.root, shortcut=shortcut)
+    say(f"1 train: {settings.model.name}, {settings.trainer.epochs} epochs")
+    run = train(settings, resume=(folder / "config.yaml").is_file())
+    say("2-4 assess: logits, class activation maps and their overlap with the masks, in one pass")
+    subject = run_subject(Run(run.folder))
+    with progress_bar("views") as progress:
+        samples = assess_subject(subject, progress=progress)
+    say("5 measure: ECE-ML, VICE and the diagrams")
+    found = measure_path(run.folder)
+    write_measures(found.measures, run.measures_json)
+    draw_all(found, run.figures, "Handwritten digits")
+    say("report: the page of the images where performance and explanation part")
+    page = write_report([run.folder], title="Handwritten digits")
+    return DemoResult(found.measures, "digits", _sentences(run, page, found.measures, true_pairs(samples)))
+
+
+def _sentences(run: Any, page: Path, measures: Measures, pairs: Pairs) -> tuple[str, ...]:
+    counts, cutoff = measures.quadrants["counts"], measures.quadrants["cutoffs"]["iou"]
+    elsewhere = counts["right_elsewhere"]
+    ap, ji = measures.strict["mean_average_precision"], measures.strict["ji"]
+    return (
+        f"The model finds the digits (mAP {ap:.2f}), and its maps cover them with a mean IoU of {ji:.2f}. "
+        f"{_about_vice(measures)}",
+        f"It finds {elsewhere + counts['both_good']} of {len(pairs)} digits; for {elsewhere} of those its map lies "
+        f"elsewhere (IoU below {cutoff:g}).",
+        f"Look at them: {page}   pictures: {run.figures}/   numbers: {run.measures_json}   table: {run.folder}/assess/",
+    )
+
+
+def _about_vice(measures: Measures) -> str:
+    """VICE, its interval, and whether it is above the controls, in words."""
+    vice, limits = measures.strict["vice"], measures.intervals.get("strict.vice")
+    if np.isnan(vice):
+        return "VICE is undefined."
+    span = f" (95 % interval {limits['low']:.2f} to {limits['high']:.2f})" if limits else ""
+    sure = limits is None or limits["low"] > 0 or limits["high"] < 0
+    trend = f"goes with {'better' if vice > 0 else 'worse'}-placed maps" if sure else "does not show in the maps"
+    lost = [name for name, row in measures.controls.items() if row["beaten"] is False]
+    beats = (
+        f"; it is not above {', '.join(lost)}" if lost else "; it is above every control" if measures.controls else ""
+    )
+    return f"Being surer of a digit {trend}: VICE {vice:.2f}{span}{beats}."

@@ -1,0 +1,68 @@
+"""Find the table of a RUN or folder, and the dataset it was made from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchvice.errors import ViceError
+
+if TYPE_CHECKING:
+    from torchvice.data import VocDataset
+    from torchvice.samples import Samples
+
+__all__ = ["dataset_of", "load_samples", "table_folder"]
+
+
+def load_samples(path: str | os.PathLike[str], split: str | None = None) -> Samples:
+    """The table of a RUN (its `split`, or the only one assessed), or that of a folder with a manifest.json.
+
+    Raises:
+        ViceError: neither, or a RUN that was not assessed.
+    """
+    from torchvice.samples import Samples
+
+    return Samples.load(table_folder(Path(path), split))
+
+
+def table_folder(path: Path, split: str | None) -> Path:
+    """The folder of the table at a path: itself, or one of a RUN."""
+    if not path.is_dir():
+        raise ViceError(f"A RUN, a table's folder or a CSV is measured, but there is nothing at {path}.")
+    return path if (path / "manifest.json").is_file() else _assessed(path, split)
+
+
+def _assessed(run: Path, split: str | None) -> Path:
+    """The folder of the RUN's table."""
+    found = sorted(manifest.parent for manifest in run.glob("assess/*/manifest.json"))
+    names = [folder.name for folder in found]
+    if not found:
+        known = (run / "config.yaml").is_file()
+        neither = "A RUN has a config.yaml, a table a manifest.json."
+        way_out = f"Assess it first: vice assess {run}" if known else neither
+        raise ViceError(f"{run} must be a RUN that was assessed, but no table is in it.", way_out)
+    if split is not None:
+        name = split.removesuffix(".txt")
+        if name not in names:
+            raise ViceError(f"{run} was not assessed on `{name}`.", f"Assessed: {', '.join(names)}.")
+        return found[names.index(name)]
+    if len(found) > 1:
+        from torchvice.runs import Run
+
+        name = Run(run).settings.data.eval_split.removesuffix(".txt")
+        if name not in names:
+            raise ViceError(f"{run} was assessed on several splits: {', '.join(names)}.", "Name one: --split NAME.")
+        return found[names.index(name)]
+    return found[0]
+
+
+def dataset_of(samples: Samples) -> VocDataset | None:
+    """The dataset that a table was made from, where it still lies there, else None."""
+    from torchvice.data import VocDataset
+
+    source = samples.manifest["dataset"]
+    try:
+        return VocDataset(source["root"], source["split"], classes=samples.classes)
+    except ViceError:
+        return None

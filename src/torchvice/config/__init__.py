@@ -1,0 +1,27 @@
+"""Settings: YAML presets, overrides, and their sections."""
+
+from torchvice.config.settings import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PRESETS,
+    Section,
+    Settings,
+    dump_settings,
+    load_settings,
+    override_settings,
+    parse_yaml,
+    preset_names,
+)
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "PRESETS",
+    "Section",
+    "Settings",
+    "dump_settings",
+    "load_settings",
+    "override_settings",
+    "parse_yaml",
+    "preset_names",
+]

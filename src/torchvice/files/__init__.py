@@ -1,0 +1,18 @@
+"""Files: written whole or not at all; nothing that is read can run code."""
+
+from torchvice.files.reading import existing_file, read_json, sha256
+from torchvice.files.unpickle import read_npy_dict, read_pickle, write_npy_dict
+from torchvice.files.writing import atomic, atomic_folder, write_json, write_text
+
+__all__ = [
+    "atomic",
+    "atomic_folder",
+    "existing_file",
+    "read_json",
+    "read_npy_dict",
+    "read_pickle",
+    "sha256",
+    "write_json",
+    "write_npy_dict",
+    "write_text",
+]

@@ -1,0 +1,75 @@
+"""Write files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torchvice.errors import not_utf8_error
+
+__all__ = ["atomic", "atomic_folder", "write_json", "write_text"]
+
+
+@contextlib.contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path`, put in its place by a rename when the block ends without an error.
+
+    An OSError of the temporary file, such as a folder that may only be read, names `path`.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: savers such as numpy's and matplotlib's choose the format by it.
+    part = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part{target.suffix}")
+    try:
+        yield part
+        os.replace(part, target)
+    except OSError as error:
+        if error.filename is not None and os.fspath(error.filename) == str(part):
+            error.filename = str(target)
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside `path`, put in its place by a rename when the block ends without an error; else nothing is left.
+
+    `path` must be new or an empty folder.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.absolute().with_name(f".{target.absolute().name}.{uuid.uuid4().hex[:8]}.part")
+    part.mkdir()
+    try:
+        yield part
+        if target.is_dir():
+            target.rmdir()  # elsewhere than on POSIX a rename does not replace an empty folder
+        os.replace(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write `text` as UTF-8, whole or not at all.
+
+    Raises:
+        ViceError: half a character in it, which the name of a file can bring along.
+    """
+    with atomic(path) as part:
+        try:
+            part.write_text(text, encoding="utf-8")
+        except UnicodeEncodeError as error:
+            raise not_utf8_error(error) from None
+    return Path(path)
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
+    """Write strict JSON (no NaN, no infinity), whole or not at all."""
+    return write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

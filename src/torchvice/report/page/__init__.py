@@ -1,0 +1,1 @@
+"""The page of `vice report`: one HTML file of numbers, charts and cases."""

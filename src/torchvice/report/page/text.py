@@ -1,0 +1,253 @@
+"""Words: what the head of the page says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torchvice.measures import QUALITIES, Measures
+from torchvice.measures.quadrants import QUADRANTS
+from torchvice.report.page.definitions import DEFINITIONS
+from torchvice.report.page.rows import Cases
+from torchvice.report.style import number
+
+__all__ = ["DEFINITIONS", "Number", "Sentence", "facts_of", "interval_of", "label_of", "sentences_of"]
+
+
+def label_of(measures: Measures) -> str:
+    """The name in a sentence of the quality that was asked for."""
+    return QUALITIES[measures.quality.get("name", "ji")].label
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in a sentence: its `text`, and the key of its definition."""
+
+    text: str
+    term: str
+
+
+Sentence = Sequence[str | Number]
+
+
+def interval_of(measures: Measures, path: str) -> str:
+    """The interval of a measure in words; empty where there is none."""
+    return _interval(measures.intervals.get(path))
+
+
+def _interval(found: Any) -> str:
+    if not found or any(found.get(end) is None or math.isnan(found[end]) for end in ("low", "high")):
+        return ""
+    level = 100 * found.get("level", 0.95)
+    return f"{level:.0f}\u00a0% interval {number(found['low'])} to {number(found['high'])}"
+
+
+def _with(measures: Measures, path: str, what: str = "") -> list[str | Number]:
+    """A measure, what it is and its interval, as parts of a sentence."""
+    section, name = path.split(".")
+    inside = "; ".join(part for part in (what, interval_of(measures, path)) if part)
+    parts: list[str | Number] = [Number(number(getattr(measures, section)[name]), path)]
+    return [*parts, f" ({inside})"] if inside else parts
+
+
+def _known(measures: Measures, path: str) -> float | None:
+    section, name = path.split(".")
+    value = getattr(measures, section).get(name)
+    return float(value) if _finite(value) else None
+
+
+def _first(measures: Measures, *paths: str) -> str | None:
+    return next((path for path in paths if _known(measures, path) is not None), None)
+
+
+def sentences_of(measures: Measures, cases: Cases | None) -> list[Sentence]:
+    """Three to seven sentences: how accurate, how calibrated, how consistent, zero maps, controls, quadrants, classes.
+
+    A sentence whose numbers are undefined says so; one whose numbers were not asked for is left out.
+    """
+    said = [_accuracy(measures), _calibration(measures), _consistency(measures), _zero_maps(measures)]
+    said += [_controls(measures), _quadrants(cases), _classes(measures)]
+    return [sentence for sentence in said if sentence]
+
+
+def _accuracy(measures: Measures) -> Sentence:
+    path = _first(measures, "strict.ml_accuracy", "paper.ml_accuracy")
+    if path is None:
+        return ["How accurate the model is, is undefined here: see below for the reason."]
+    parts: list[str | Number] = [
+        f"Over {measures.images} images, the predicted labels agree with the true ones to ",
+        *_with(measures, path, "ML-accuracy, where 1 is perfect"),
+    ]
+    ranked = _first(measures, "strict.mean_average_precision", "classification.mean_average_precision")
+    if ranked:
+        parts += ["; ranking images by probability, the mean average precision is ", *_with(measures, ranked)]
+    return [*parts, "."]
+
+
+def _calibration(measures: Measures) -> Sentence:
+    path = _first(measures, "strict.ece_ml", "paper.ece_ml")
+    if path is None:
+        return ["How well its confidence is calibrated, is undefined here: see below for the reason."]
+    off = 100 * (_known(measures, path) or 0)
+    outcome = "share of predictions that are right" if path.startswith("strict") else "Jaccard index of the labels"
+    return [
+        f"Its confidence misses the {outcome} by {off:.1f} percentage points on average: ECE-ML is ",
+        *_with(measures, path),
+        f", where 0 is perfect{_by_chance(measures, path)}.",
+    ]
+
+
+def _by_chance(measures: Measures, path: str) -> str:
+    """What a calibrated model would show, where that was simulated."""
+    band = (measures.calibration.get("null_bands") or {}).get("ece") if path == "strict.ece_ml" else None
+    if not band or not _finite(band.get("low")):
+        return ""
+    return f" and a calibrated model would show {number(band['low'])} to {number(band['high'])} by chance"
+
+
+def _consistency(measures: Measures) -> Sentence:
+    other = measures.quality.get("name", "ji") != "ji"
+    path = "quality.vice" if other else _first(measures, "strict.vice", "paper.vice")
+    if path is None or _known(measures, path) is None:
+        reason = next(
+            (measures.undefined[p] for p in (path, "strict.vice", "paper.vice") if p in measures.undefined), ""
+        )
+        return [f"Consistency is undefined: VICE could not be computed. {reason}".strip()]
+    value = _known(measures, path) or 0.0
+    found = measures.intervals.get(path) or {}
+    low, high = found.get("low"), found.get("high")
+    surer = "the lower its loss on an image" if path == "paper.vice" else "the surer it is of an object"
+    if low is not None and high is not None and low <= 0 <= high:
+        reading = "so that no connection between certainty and map is established"
+    elif abs(value) < 0.1:
+        what = f"the {label_of(measures)} of its map" if other else "where it looks"
+        reading = f"so that certainty has hardly to do with {what}"
+    elif other:
+        how = "is" if abs(value) >= 0.5 else "tends to be" if abs(value) >= 0.3 else "slightly tends to be"
+        reading = f"{surer}, the {'higher' if value > 0 else 'lower'} the {label_of(measures)} of its map {how}"
+    else:
+        well, what = "better" if value > 0 else "worse", "it" if path == "strict.vice" else "the objects"
+        how = "covers" if abs(value) >= 0.5 else "tends to cover" if abs(value) >= 0.3 else "slightly tends to cover"
+        reading = f"{surer}, the {well} its map {how} {what}"
+    named = f"VICE with {label_of(measures)} in the place of the IoU is " if other else "VICE is "
+    headline = ["; with the IoU it is ", *_with(measures, "strict.vice")] if other else []
+    return [named, *_with(measures, path), f": {reading} (1 is perfect consistency, 0 none)", *headline, "."]
+
+
+def _zero_maps(measures: Measures) -> Sentence:
+    """A caution where most of the maps say nothing at all."""
+    note = measures.notes.get("maps")
+    return [note] if note else []
+
+
+def _quadrants(cases: Cases | None) -> Sentence:
+    if cases is None or not cases.pairs:
+        return []
+    counts, total = cases.counts(), cases.pairs
+
+    def share(name: str) -> Number:
+        return Number(f"{counts[name]} ({100 * counts[name] / total:.0f}\u00a0%)", "quadrant")
+
+    label, undefined = QUALITIES[cases.by].label, total - sum(counts.values())
+    left = f"; {undefined} are in no quadrant, their {label} being undefined" if undefined else ""
+    return [
+        f"Of {total} true (image, class) pairs, ",
+        share("right_elsewhere"),
+        f" are {QUADRANTS['right_elsewhere']}, and ",
+        share("wrong_there"),
+        f" are {QUADRANTS['wrong_there']} (at it: {label} of {cases.cutoffs['iou']:g} or more){left}.",
+    ]
+
+
+def _controls(measures: Measures) -> Sentence:
+    controls: Mapping[str, Any] = measures.controls
+    if not controls:
+        return []
+    controls = {name: row for name, row in controls.items() if row.get("beaten") is not None}
+    if not controls:
+        return ["Whether it beats the controls is undefined: none of their differences has an interval."]
+    lost = [name for name, row in controls.items() if not row["beaten"]]
+    count = Number(str(len(controls)), "control")
+    if not lost:
+        return ["It beats all ", count, " controls, maps that know nothing of the image: each difference is above 0."]
+    names = _listed([_plain(name) for name in lost])
+    return [f"It does not beat {len(lost)} of ", count, f" controls ({names}): read its VICE with caution."]
+
+
+def _classes(measures: Measures) -> Sentence:
+    """The classes whose interval leaves the VICE of all out, the farthest three."""
+    rows = measures.classes
+    overall = _known(measures, "strict.vice" if measures.quality.get("name", "ji") == "ji" else "quality.vice")
+    sure = [row for row in rows if all(_finite(row.get(key)) for key in ("vice", "low", "high"))]
+    if overall is None or not sure:
+        return []
+    apart = [row for row in sure if not row["low"] <= overall <= row["high"]]
+    if not apart:
+        return [f"No class stands out: the interval of each of {len(sure)} classes contains the VICE of all."]
+    apart.sort(key=lambda row: -abs(row["vice"] - overall))
+    parts: list[str | Number] = ["Classes that stand out: "]
+    for place, row in enumerate(apart[:3]):
+        parts += [", " if place else "", f"{row['name']} (VICE ", Number(number(row["vice"]), "class_vice"), ")"]
+    more = f", and {len(apart) - 3} more" if len(apart) > 3 else ""
+    return [*parts, f"{more}; about one class in twenty would do so by chance."]
+
+
+def _finite(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def facts_of(measures: Measures, cases: Cases | None) -> list[tuple[str, str]]:
+    """What was measured, as (name, value): model, data, method, n, protocol; what is not known is left out."""
+    source = measures.source.get("table", {})
+    if not isinstance(source, Mapping):
+        return [("Table", str(source)), ("Images", str(measures.images))]
+    model, data = source.get("model", {}), source.get("dataset", {})
+    weights = str(model.get("weights_sha256") or "")[:12]
+    made = cases.made_by if cases is not None else {}
+    named = [made.get("network") or model.get("type"), made.get("checkpoint") and f"checkpoint {made['checkpoint']}"]
+    facts = [
+        ("Model", " · ".join(str(part) for part in named if part)),
+        ("Weights", f"SHA-256 {weights}…" if weights else ""),
+        ("Data", " · ".join(str(data[key]) for key in ("root", "split") if data.get(key))),
+        ("Labels from", str(data.get("labels") or "")),
+        ("Images", str(measures.images)),
+    ]
+    if cases is not None:
+        facts += _facts_of_maps(cases)
+    versions = source.get("versions", {})
+    known = [f"{name} {versions[name]}" for name in ("torchvice", "torch", "timm") if name in versions]
+    facts.append(("Versions", ", ".join(known)))
+    return [(name, value) for name, value in facts if value]
+
+
+def _facts_of_maps(cases: Cases) -> list[tuple[str, str]]:
+    chosen = cases.settings
+    site = chosen.get("site") or {}
+    masks = int(cases.has_mask.sum())
+    threshold = {
+        "strict": "held out: each fifth of the images at the best threshold of the others",
+        "paper": "0.1, fixed",
+    }
+    return [
+        ("With a mask", "all" if masks == len(cases) else f"{masks} of {len(cases)}"),
+        ("True pairs", str(cases.pairs) if cases.protocol == "strict" else ""),
+        ("Protocol", f"{cases.protocol} (shown here); view {chosen.get('view', 'unknown')}"),
+        (
+            "Maps",
+            " · ".join(
+                str(part) for part in (chosen.get("method"), site.get("layer"), chosen.get("normalisation")) if part
+            ),
+        ),
+        ("Threshold", threshold[cases.protocol]),
+        ("Quality", "" if cases.named == "ji" else f"{cases.named}: {QUALITIES[cases.named].meaning}"),
+    ]

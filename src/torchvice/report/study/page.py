@@ -1,0 +1,294 @@
+"""The page of a study: a table of runs and recipes, VICE against mAP and ECE-ML, and what each axis does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from torchvice.files import atomic
+from torchvice.report.page.numbers import shown
+from torchvice.report.page.page import TEMPLATES, embedded, joined
+from torchvice.report.study.recipes import Recipe, RecipeMean, Row, StudyTable, pareto_front
+from torchvice.report.study.text import (
+    STUDY_DEFINITIONS,
+    column_name,
+    column_term,
+    counted,
+    facts_of_study,
+    front_sentence,
+    is_established,
+    lower_is_better,
+    sentences_of_study,
+    why_not_compared,
+)
+from torchvice.report.style import number
+
+__all__ = ["write_study_page"]
+
+STYLES = ("page.css", "study.css")
+FEW = 2  # pairs of a combination that share a figure with other combinations
+SCRIPTS = ("base.js", "figures.js", "table.js", "front.js", "effects.js", "shell.js", "study.js")
+
+
+def write_study_page(path: str | os.PathLike[str], table: StudyTable, *, title: str = "") -> Path:
+    """Write the report of a study as one file that opens from disk and holds no pixel of the data.
+
+    Args:
+        path: the file. The report.html of a run, where there is one, is linked by its relative path from there.
+        table: see `torchvice.report.study.recipes.read_study`.
+        title: of the page; else the study's name.
+    """
+    from jinja2 import Environment, FileSystemLoader
+
+    path = Path(path)
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    environment.filters["shown"] = shown
+    text = environment.get_template("study.html.jinja").render(_context(table, path.parent, title or table.name))
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+    return path
+
+
+def _context(table: StudyTable, home: Path, title: str) -> dict[str, Any]:
+    recipes, effects = table.recipes(), _effects(table)
+    choices = _choices(table, recipes)
+    drawn = {name for choice in choices for name in (choice["y"], *(panel["x"] for panel in choice["panels"]))}
+    study = {
+        "runs": _runs(table, recipes),
+        "recipes": [{"name": recipe.name, "levels": recipe.levels} for recipe in recipes],
+        "columns": {name: _column(table, recipes, name) for name in drawn},
+        "choices": choices,
+        "effects": effects,
+    }
+    data = {"title": title, "definitions": STUDY_DEFINITIONS, "quadrants": [], "models": [], "ids": [], "study": study}
+    return {
+        "title": title,
+        "facts": facts_of_study(table),
+        "sentences": sentences_of_study(table, recipes),
+        "definitions": STUDY_DEFINITIONS,
+        "axes": table.axes,
+        "choices": choices,
+        "effects": effects,
+        "why_not": why_not_compared(table),
+        "tables": [_recipe_table(table, recipes), _run_table(table, recipes, home)],
+        "css": joined(STYLES),
+        "scripts": joined(SCRIPTS),
+        "data": embedded(data),
+    }
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell: its `text`, what stands `below` it, the `key` that it is sorted by (None: last), and where it leads."""
+
+    text: str
+    below: str = ""
+    key: float | str | None = None
+    link: str = ""
+
+
+def _recipe_table(table: StudyTable, recipes: Sequence[Recipe]) -> dict[str, Any]:
+    measured = [name for name in table.measured if name != "images"]
+    heads = [
+        ("Recipe", "recipe", False),
+        ("runs", "", True),
+        *((column_name(n), column_term(n), True) for n in measured),
+    ]
+    rows = []
+    for recipe in recipes:
+        done = sum(table.rows[at]["status"] == "finished" for at in recipe.rows)
+        failed = len(recipe.rows) - done
+        cells = [_Cell(recipe.name, key=recipe.name), _Cell(str(done), f"{failed} failed" if failed else "", done)]
+        cells += [_mean_cell(table.mean(recipe, name), done) for name in measured]
+        rows.append(cells)
+    return {
+        "id": "recipes",
+        "name": "Recipes",
+        "caption": "Recipes: the mean of a recipe's runs, below it the standard deviation over them",
+        "heads": heads,
+        "rows": list(enumerate(rows)),
+    }
+
+
+def _mean_cell(mean: RecipeMean, done: int) -> _Cell:
+    if mean.value is None:
+        return _Cell("–")
+    below = [f"± {number(mean.sd)}"] if mean.sd is not None else []
+    below += [f"of {counted(mean.n, 'run')}"] if mean.n != done else []
+    return _Cell(_number(mean.value), ", ".join(below), mean.value)
+
+
+def _number(value: float) -> str:
+    """Three decimals; of numbers from 10 on, such as seconds, one."""
+    return f"{value:.1f}" if abs(value) >= 10 else number(value)
+
+
+def _run_table(table: StudyTable, recipes: Sequence[Recipe], home: Path) -> dict[str, Any]:
+    texts = [name for name in table.columns if name not in table.measured and _has_text(table.rows, name)]
+    texts += ["reason"] if any(row.get("reason") for row in table.rows) else []
+    heads = [("Run", "", False), *((axis, "", False) for axis in table.axes), ("seed", "", True), ("status", "", False)]
+    heads += [(column_name(name), column_term(name), True) for name in table.measured]
+    heads += [(column_name(name), column_term(name) if name != "reason" else "", False) for name in texts]
+    of_row = {at: place for place, recipe in enumerate(recipes) for at in recipe.rows}
+    rows = []
+    for at, row in enumerate(table.rows):
+        cells = [_Cell(str(row["run"]), key=str(row["run"]), link=_link(table.folder, str(row["run"]), home))]
+        cells += [_Cell(str(row[axis]), key=str(row[axis])) for axis in table.axes]
+        cells += [_Cell(shown(row["seed"]), key=row["seed"]), _status(str(row["status"]))]
+        cells += [_value_cell(row, name) for name in table.measured]
+        cells += [_Cell("–" if row[name] is None else str(row[name]), key=row[name]) for name in texts]
+        rows.append((of_row[at], cells))
+    return {
+        "id": "runs",
+        "name": "Runs",
+        "caption": "Runs: below a number its 95 % interval over images, where there is one",
+        "heads": heads,
+        "rows": rows,
+    }
+
+
+def _has_text(rows: Sequence[Row], name: str) -> bool:
+    return any(isinstance(row[name], str) for row in rows)
+
+
+def _status(status: str) -> _Cell:
+    marks = {"finished": "✓ ", "failed": "✗ "}
+    return _Cell(marks.get(status, "") + status, key=status)
+
+
+def _value_cell(row: Row, name: str) -> _Cell:
+    value = row[name]
+    if value is None:
+        return _Cell("–")
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    below = f"{number(low)} to {number(high)}" if low is not None and high is not None else ""
+    return _Cell(str(value) if isinstance(value, int) else _number(value), below, value)
+
+
+def _link(folder: Path, run: str, home: Path) -> str:
+    """The run's own page, from where this one lies; empty where there is none."""
+    page = folder / "runs" / run / "report.html"
+    if Path(run).name != run or not page.is_file():
+        return ""
+    try:
+        there = os.path.relpath(page.absolute(), home.absolute())
+    except ValueError:  # another drive
+        return ""
+    return quote(Path(there).as_posix())
+
+
+def _runs(table: StudyTable, recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
+    of_row = {at: place for place, recipe in enumerate(recipes) for at in recipe.rows}
+    return [{"name": str(row["run"]), "seed": row["seed"], "recipe": of_row[at]} for at, row in enumerate(table.rows)]
+
+
+def _column(table: StudyTable, recipes: Sequence[Recipe], name: str) -> dict[str, Any]:
+    """A measure as the figures draw it: of every run its value and interval, of every recipe mean, sd and number."""
+    means = [table.mean(recipe, name) for recipe in recipes]
+    return {
+        "label": column_name(name),
+        "lower": lower_is_better(name),
+        "run": [row.get(name) for row in table.rows],
+        "low": [row.get(f"{name}_low") for row in table.rows],
+        "high": [row.get(f"{name}_high") for row in table.rows],
+        "mean": [mean.value for mean in means],
+        "sd": [mean.sd for mean in means],
+        "n": [mean.n for mean in means],
+    }
+
+
+def _choices(table: StudyTable, recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
+    """Every VICE that the table has, the headline first and the paper's last, with its two panels.
+
+    The protocols are not mixed: beside the paper's VICE stands the paper's ECE-ML.
+    """
+    further = [name for name in table.measured if name.startswith("vice_")]
+    found = []
+    for y in (name for name in ("vice", *further, "paper_vice") if name in table.measured):
+        xs = ("mean_average_precision", "paper_ece_ml" if y == "paper_vice" else "ece_ml")
+        panels = [_front(table, recipes, y, x) for x in xs]
+        found.append({"y": y, "name": "VICE (strict)" if y == "vice" else column_name(y), "panels": panels})
+    return found
+
+
+def _front(table: StudyTable, recipes: Sequence[Recipe], y: str, x: str) -> dict[str, Any]:
+    sign = -1 if lower_is_better(x) else 1
+    places, points = [], []
+    for place, recipe in enumerate(recipes):
+        across, up = table.mean(recipe, x).value, table.mean(recipe, y).value
+        if across is not None and up is not None:
+            places.append(place)
+            points.append((sign * across, up))
+    on = [places[at] for at in pareto_front(points)]
+    return {"x": x, "on": on, "said": front_sentence(table, y, x, [recipes[at] for at in on], len(places))}
+
+
+def _effects(table: StudyTable) -> list[dict[str, Any]]:
+    """The comparisons of every axis and combination of the others, by measure.
+
+    Combinations of few pairs each are one figure, in which a pair names its combination.
+    """
+    found = []
+    axes: dict[str, dict[str, list[Row]]] = {}
+    for row in table.comparisons or ():
+        axes.setdefault(str(row["axis"]), {}).setdefault(str(row["others"] or ""), []).append(row)
+    for axis, groups in axes.items():
+        pairs = max(len({(row["first"], row["second"]) for row in rows}) for rows in groups.values())
+        if len(groups) > 1 and pairs <= FEW:
+            together = [row for rows in groups.values() for row in rows]
+            found.append(_effect(table, axis, "every combination of the others", together, named=True))
+        else:
+            found += [_effect(table, axis, others, rows, named=False) for others, rows in groups.items()]
+    return found
+
+
+def _effect(table: StudyTable, axis: str, others: str, rows: Sequence[Row], named: bool) -> dict[str, Any]:
+    by_measure: dict[str, list[Row]] = {}
+    for row in rows:
+        by_measure.setdefault(str(row["measure"]), []).append(row)
+    levels = dict.fromkeys(str(row[side]) for row in rows for side in ("first", "second"))
+    known = table.axes.get(axis, ())
+    return {
+        "axis": axis,
+        "others": others,
+        "named": named,
+        "levels": sorted(levels, key=lambda level: known.index(level) if level in known else len(known)),
+        "said": _counts(rows),
+        "measures": [_measure(table, name, own) for name, own in by_measure.items()],
+    }
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    """How many differences of a group are established, or why there is none."""
+    tested = [row for row in rows if row["p_holm"] is not None]
+    if not tested:
+        reasons = dict.fromkeys(row["reason"] for row in rows if row["reason"])
+        return f"Nothing of {counted(len(rows), 'difference')} can be claimed. {' '.join(reasons)}".strip()
+    sure = sum(map(is_established, tested))
+    left = f"; {len(rows) - len(tested)} could not be tested" if len(rows) > len(tested) else ""
+    return f"{sure} of {counted(len(tested), 'difference')} {'is' if sure == 1 else 'are'} established{left}."
+
+
+def _measure(table: StudyTable, name: str, rows: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "name": column_name(name),
+        "term": column_term(name),
+        "better": "lower is better" if lower_is_better(name) else "higher is better",
+        "rows": [{**_difference(row), "away": _away(table, str(row["others"] or ""))} for row in rows],
+    }
+
+
+def _away(table: StudyTable, others: str) -> str:
+    """A combination by what of it is not the base's; all of it where no base is known."""
+    usual = {f"{axis} {level}" for axis, level in table.base.items()}
+    return others if not usual else ", ".join(part for part in others.split(", ") if part not in usual) or "base"
+
+
+def _difference(row: Row) -> Mapping[str, Any]:
+    wanted = ("difference", "low", "high", "p", "p_holm", "seeds_first", "seeds_second", "reason")
+    text = {name: str(row[name] or "") for name in ("first", "second", "others")}
+    return {**text, **{name: row.get(name) for name in wanted}, "sure": is_established(row)}

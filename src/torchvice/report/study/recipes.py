@@ -1,0 +1,233 @@
+"""Recipes: the files of a study read, its runs by recipe, the means over seeds and the Pareto front of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torchvice.errors import ViceError
+from torchvice.files import read_json
+
+__all__ = ["DESCRIPTION", "Recipe", "RecipeMean", "StudyTable", "is_study", "pareto_front", "read_study", "recipe_name"]
+
+DESCRIPTION = "study.json"
+TABLE = "table.parquet"
+COMPARISONS = "comparisons.parquet"
+# What a row of the comparisons has; more is welcome.
+NEEDED = ("axis", "others", "first", "second", "measure", "difference", "low", "high", "p_holm", "reason")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RecipeMean:
+    """Of a recipe's runs: the `value` of their mean, the standard deviation `sd`, and `n`, how many have a value.
+
+    `value` is None of no run, `sd` of fewer than two.
+    """
+
+    value: float | None
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The runs of the same levels: `name`, `levels` {axis: level}, and `rows`, the places of its runs in the table."""
+
+    name: str
+    levels: dict[str, str]
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """What a study's folder holds: `rows`, one a run; `axes` {name: levels}; `comparisons`, None where not made yet.
+
+    Of a study whose folder describes it, also the `base` {axis: level}, whether it goes `one_at_a_time` (None: not
+    known), the axes `across` which it then goes, and how many runs are `planned`.
+    """
+
+    name: str
+    folder: Path
+    axes: dict[str, tuple[str, ...]]
+    rows: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]] | None = None
+    base: dict[str, str] = field(default_factory=dict)
+    one_at_a_time: bool | None = None
+    planned: int | None = None
+    across: tuple[str, ...] = ()
+
+    @property
+    def seeds(self) -> tuple[Any, ...]:
+        """The seeds of the rows, each once."""
+        return tuple(dict.fromkeys(row["seed"] for row in self.rows))
+
+    @property
+    def finished(self) -> list[dict[str, Any]]:
+        """The rows of the runs that are finished."""
+        return [row for row in self.rows if row["status"] == "finished"]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are neither the run, an axis nor the seed."""
+        said = {"run", *self.axes, "seed", "status", "reason"}
+        return tuple(name for name in (self.rows[0] if self.rows else ()) if name not in said)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The columns that hold numbers of a run, the ends of intervals left out; one without a value is none."""
+        return tuple(name for name in self.columns if name not in self.limits and _numeric(self.rows, name))
+
+    @property
+    def limits(self) -> frozenset[str]:
+        """The columns that are an end of another's interval."""
+        ends = {f"{name}_{end}" for name in self.columns for end in ("low", "high")}
+        return frozenset(ends & set(self.columns))
+
+    def recipes(self) -> list[Recipe]:
+        """The recipes of all runs, in the order of the table; without a base named by the axes that have two levels."""
+        base = self.base if self.one_at_a_time else {}
+        varied = [axis for axis, levels in self.axes.items() if len(levels) > 1]
+        naming = list(self.axes) if base else varied or list(self.axes)
+        found: dict[tuple[str, ...], list[int]] = {}
+        for place, row in enumerate(self.rows):
+            found.setdefault(tuple(str(row[axis]) for axis in self.axes), []).append(place)
+        return [
+            Recipe(
+                recipe_name(self.rows[places[0]], naming, base),
+                dict(zip(self.axes, levels, strict=True)),
+                tuple(places),
+            )
+            for levels, places in found.items()
+        ]
+
+    def mean(self, recipe: Recipe, column: str) -> RecipeMean:
+        """Of a recipe's runs that have a value.
+
+        Example:
+            >>> rows = [
+            ...     {"run": "a", "net": "x", "seed": 1, "status": "finished", "vice": 1.0},
+            ...     {"run": "b", "net": "x", "seed": 2, "status": "finished", "vice": 3.0},
+            ... ]
+            >>> table = StudyTable("s", Path(), {"net": ("x",)}, rows)
+            >>> table.mean(table.recipes()[0], "vice")
+            RecipeMean(value=2.0, sd=1.4142135623730951, n=2)
+        """
+        found = (self.rows[place].get(column) for place in recipe.rows)
+        values = [float(value) for value in found if value is not None and math.isfinite(value)]
+        if not values:
+            return RecipeMean(None, None, 0)
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        return RecipeMean(statistics.fmean(values), spread, len(values))
+
+
+def _numeric(rows: Sequence[Row], name: str) -> bool:
+    known = [row[name] for row in rows if row[name] is not None]
+    return bool(known) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+
+
+def recipe_name(row: Row, axes: Sequence[str], base: Mapping[str, str]) -> str:
+    """What tells a recipe from others: what it changes of the base, or, without one, all its levels.
+
+    Example:
+        >>> recipe_name({"net": "vit", "decay": "0.0"}, ["net", "decay"], {"net": "resnet18", "decay": "0.0"})
+        'net vit'
+        >>> recipe_name({"net": "vit", "decay": "0.0"}, ["net", "decay"], {})
+        'vit, 0.0'
+    """
+    if not base:
+        return ", ".join(str(row[axis]) for axis in axes) or "base"
+    return ", ".join(f"{axis} {row[axis]}" for axis in axes if row[axis] != base.get(axis)) or "base"
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The points that no other beats: as high in both numbers, and higher in one. Higher is better in both.
+
+    Args:
+        points: (N) pairs of finite numbers; give minus the number where lower is better.
+
+    Returns:
+        Their places, by the first number ascending, so that the second descends; equal points are all there.
+
+    Example:
+        >>> pareto_front([(1, 1), (3, 0), (2, 2), (2, 1), (0, 2)])
+        [2, 1]
+    """
+    front: list[int] = []
+    best = -math.inf
+    for place in sorted(range(len(points)), key=lambda at: (-points[at][0], -points[at][1])):
+        if points[place][1] > best or (front and points[place] == points[front[-1]]):
+            front.append(place)
+            best = points[place][1]
+    return front[::-1]
+
+
+def is_study(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a study's: it has its table or its description, and nothing of a RUN or a table of images."""
+    folder = Path(path)
+    other = any((folder / name).is_file() for name in ("config.yaml", "manifest.json"))
+    return not other and any((folder / name).is_file() for name in (TABLE, DESCRIPTION))
+
+
+def read_study(folder: str | os.PathLike[str]) -> StudyTable:
+    """The files of a study: its table, and what is there of its comparisons and its description.
+
+    Without a description the axes are the table's columns between `run` and `seed`, and the base is not known.
+
+    Raises:
+        ViceError: no run has ended yet, or a file is damaged or not a study's.
+    """
+    folder = Path(folder)
+    told = read_json(folder / DESCRIPTION, "The description of a study") if (folder / DESCRIPTION).is_file() else {}
+    if not (folder / TABLE).is_file():
+        raise ViceError(
+            f"The page of a study is made of its runs, but none has ended in {folder}.", "Wait for the first."
+        )
+    rows = _read(folder / TABLE)
+    names = list(rows[0]) if rows else []
+    if names[:1] != ["run"] or "seed" not in names or "status" not in names:
+        raise ViceError(f"A study's table must have a run, its levels, seed and status, but {folder / TABLE} has not.")
+    axes = names[1 : names.index("seed")]
+    known, base = told.get("axes", {}), told.get("base", {})
+    if not isinstance(known, dict) or not isinstance(base, dict):
+        raise ViceError(f"`axes` and `base` of {folder / DESCRIPTION} must be objects, but one is not.")
+    found = (folder / COMPARISONS).is_file()
+    comparisons = _read(folder / COMPARISONS) if found else None
+    lacking = [name for name in NEEDED if comparisons and name not in comparisons[0]]
+    if lacking:
+        raise ViceError(f"The comparisons of a study must have `{lacking[0]}`, but {folder / COMPARISONS} has not.")
+    return StudyTable(
+        name=str(told.get("name") or folder.absolute().name),
+        folder=folder,
+        axes={axis: _levels(axis, known.get(axis, ()), rows) for axis in axes},
+        rows=rows,
+        comparisons=comparisons,
+        base={axis: str(level) for axis, level in base.items() if axis in axes},
+        one_at_a_time=told.get("one_at_a_time"),
+        planned=told.get("planned"),
+        across=tuple(axis for axis in axes if axis in told.get("across", ())),
+    )
+
+
+def _levels(axis: str, known: Sequence[str], rows: Sequence[Row]) -> tuple[str, ...]:
+    """The levels that the study has, in its order, and whatever else the table holds."""
+    return tuple(dict.fromkeys([*map(str, known), *(str(row[axis]) for row in rows)]))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a Parquet file, NaN as None."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise ViceError(f"A table of a study must be Parquet, but {path} cannot be read: {reason}") from None
+    return [{n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in row.items()} for row in rows]

@@ -1,0 +1,94 @@
+"""Views: which network is shown what under `paper`, and mirror images that come back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from torchvice.assessment.views import is_convolutional, paper_view, strict_view
+from torchvice.explain import Choices, Explainer
+
+PIXELS = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "device": torch.device("cpu")}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "layout", "convolutional"),
+    [
+        ("test_resnet", None, "nchw", True),
+        ("test_mambaout", None, "nhwc", True),
+        ("test_convnext", None, "nchw", True),
+        ("resnest14d", None, "nchw", True),  # its split attention weighs channels
+        ("test_vit", None, "tokens", False),
+        ("swinv2_cr_tiny_ns_224", None, "nchw", False),
+        ("maxvit_rmlp_pico_rw_256", None, "nchw", False),
+        ("swin_tiny_patch4_window7_224", None, "nhwc", False),
+        ("mixer_s32_224", None, "tokens", False),
+    ],
+)
+def test_paper_goes_by_the_kind_of_network(name, size, layout, convolutional):
+    model = timm.create_model(name, num_classes=3)
+    explainer = Explainer(model)
+    training = [module.training for module in model.modules()]
+    assert explainer.site.layout == layout
+    assert is_convolutional(explainer) is convolutional
+    view = paper_view(explainer, None, 2, **PIXELS)
+    assert (view.choices.view, view.choices.mirror) == (("whole", True) if convolutional else ("warp", False))
+    assert [module.training for module in model.modules()] == training
+
+
+def test_a_network_of_one_size_is_shown_the_warp():
+    flat = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8), torch.nn.Flatten(), torch.nn.Linear(4 * 28 * 28, 3))
+    explainer = Explainer(flat, "gradcam", layer="0")
+    assert not is_convolutional(explainer)
+
+
+def test_a_flipped_view_mirrors_its_maps_back():
+    torch.manual_seed(0)
+    explainer = Explainer(timm.create_model("test_resnet", num_classes=3))
+    view = strict_view(explainer, 64, 2, **PIXELS)
+    turned = view.variant("strict:mirror", flipped=True)
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
+    targets = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]])
+    back = dict(turned.look(images, targets))
+    there = dict(view.look([image[:, ::-1] for image in images], targets))
+    for i in range(3):
+        np.testing.assert_allclose(back[i].logits, there[i].logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(back[i].maps, np.array(there[i].maps)[..., ::-1], rtol=1e-4, atol=1e-5)
+    assert turned.settings == {**view.settings, "flipped": True}
+    assert (turned.name, turned.explanation, view.explanation) == ("warp64", "strict:mirror", "strict:cam")
+
+
+def test_a_flipped_view_of_both_halves_is_the_same_mean():
+    torch.manual_seed(0)
+    explainer = Explainer(timm.create_model("test_resnet", num_classes=3))
+    view = strict_view(explainer, 64, 2, Choices(mirror=True), **PIXELS)
+    image, targets = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), np.array([[1, 0, 1]])
+    ((_, one),), ((_, other),) = (list(v.look([image], targets)) for v in (view, view.variant("x", flipped=True)))
+    np.testing.assert_allclose(one.maps, other.maps, rtol=1e-4, atol=1e-5)
+
+
+def test_the_predicted_label_of_exclusive_targets_is_the_likeliest():
+    torch.manual_seed(0)
+    explainer = Explainer(timm.create_model("test_resnet", num_classes=3))
+    images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in range(4)]
+    for exclusive in (False, True):
+        view = strict_view(explainer, 64, 4, Choices(labels="predicted"), exclusive=exclusive, **PIXELS)
+        for _, seen in view.look(images, np.zeros((4, 3), int)):
+            expected = [int(seen.logits.argmax())] if exclusive else np.flatnonzero(seen.logits > 0).tolist()
+            assert seen.classes == expected
+
+
+def test_what_is_looked_at_and_how_is_one_line():
+    model = timm.create_model("test_resnet", num_classes=3)
+    explainer = Explainer(model, "gradcam", layers=["layer3", "layer4"], eigen_smooth=True, class_map=[[0], [1, 2]])
+    said = "'gradcam', ResNet, layer 'layer3'+'layer4', eigen_smooth, scaled='minmax', grid='finest'"
+    assert repr(explainer) == f"Explainer({said}, 2 classes of its outputs)"
+    pixels = {"mean": [0.5] * 3, "std": [0.5] * 3, "device": torch.device("cpu")}
+    view = strict_view(Explainer(model), 64, 2, Choices(mirror=True, labels="predicted"), **pixels)
+    said = "strict:cam, logits on warp64, maps on warp64, labels='predicted', mirror=True"
+    assert repr(view) == f"View({said}, Explainer('cam', ResNet, layer 'global_pool'))"
+    said = "paper:cam, logits on crop64, maps on whole, mirror=True, combine='sum', normalisation='paper'"
+    assert repr(paper_view(Explainer(model), 64, 2, **pixels)).startswith(f"View({said}, ")

@@ -1,0 +1,228 @@
+"""The commands that print numbers, on tables drawn at random: measure with its options, and compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from command import vice
+from simulated import simulated
+from torchvice.config import dump_settings, load_settings
+from torchvice.samples import Samples
+
+OTHERS = {
+    "strict:random": {"role": "control", "dependence": 0.0},
+    "strict:gradcam": {"role": "method", "dependence": 0.9},
+    "strict:mirror": {"role": "retest", "dependence": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tables")
+    simulated(80, others=OTHERS).save(folder / "strong")
+    simulated(80, seed=1, dependence=0.0).save(folder / "weak")
+    other = simulated(60, seed=2)
+    names = np.array([f"val{i}" for i in range(60)], dtype=object)
+    place = dict(zip(other.images.image_id.tolist(), names.tolist(), strict=True))
+    images = type(other.images)(**{**vars(other.images), "image_id": names})
+    moved = np.array([place[name] for name in other.regions.image_id.tolist()], dtype=object)
+    regions = type(other.regions)(**{**vars(other.regions), "image_id": moved})
+    Samples(other.manifest, images, regions, other.maps).save(folder / "val")
+    return folder
+
+
+def test_measure_says_interval_controls_and_quadrants(tables: Path, capsys: Any) -> None:
+    status, out, _ = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 100)
+    assert status == 0
+    found = json.loads((tables / "strong" / "measures.json").read_text())
+    limits = found["intervals"]["strict.vice"]
+    assert f"{found['strict']['vice']:.4f} ({limits['low']:.2f} to {limits['high']:.2f})" in out
+    assert "Does it beat maps that know nothing?" in out
+    assert "right, looking elsewhere" in out
+    assert "VICE, asked in other ways" not in out
+
+
+def test_measure_all_prints_everything_that_the_json_has(tables: Path, capsys: Any) -> None:
+    status, out, _ = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 100, "--all")
+    assert status == 0
+    found = json.loads((tables / "strong" / "measures.json").read_text())
+    for name in found["sensitivities"]:
+        assert name in out
+    for title in (
+        "Other methods",
+        "The same method again",
+        "VICE within strata",
+        "Classes",
+        "Localisation",
+        "Calibration",
+    ):
+        assert title in out
+    for row in found["classes"]:
+        assert row["name"] in out
+
+
+def test_fail_under_is_for_continuous_integration(tables: Path, capsys: Any) -> None:
+    common = ("measure", tables / "strong", "--no-figures", "--replicates", 0)
+    assert vice(capsys, *common, "--fail-under", "vice=0.1", "--fail-under", "localisation.pxap=0.0")[0] == 0
+    status, out, _ = vice(capsys, *common, "--fail-under", "vice=0.99")
+    assert status == 1
+    assert "strict.vice must be at least 0.99, but is 0." in out
+    assert (tables / "strong" / "measures.json").is_file()  # nothing that was computed is lost
+    status, out, _ = vice(capsys, *common, "--fail-under", "paper.vice=0.1")
+    assert status == 1
+    assert "but is undefined" in out
+    for wrong, said in (
+        ("vice", "MEASURE=VALUE"),
+        ("vice=high", "MEASURE=VALUE"),
+        ("vice=nan", "MEASURE=VALUE"),
+        ("vise=0.1", "Did you mean"),
+    ):
+        status, _, err = vice(capsys, *common, "--fail-under", wrong)
+        assert (status, "Traceback" in err) == (2, False)
+        assert said in err
+
+
+def test_another_quality_and_a_calibration_split(tables: Path, capsys: Any, tmp_path: Path) -> None:
+    status, out, _ = vice(
+        capsys, "measure", tables / "strong", "--replicates", 0, "--quality", "soft_iou",
+        "--calibrate-on", tables / "val", "--figures", tmp_path, "--json", tmp_path / "m.json",
+    )  # fmt: skip
+    assert status == 0
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert found["quality"]["name"] == "soft_iou"
+    assert found["calibration"]["scaled"]["fitted_on"]["images"] == 60
+    assert (tmp_path / "calibration.png").is_file()
+    assert found["strict"] == json.loads((tables / "strong" / "measures_soft_iou.json").read_text())["strict"]
+    assert "with soft_iou in place of IoU" in out
+    assert f"VICE {found['quality']['vice']:.4f}" in out
+    assert "After scaling, fitted on 60 images" in out
+    status, _, err = vice(capsys, "measure", tables / "strong", "--quality", "road")
+    assert status == 2
+    assert "--faithfulness road" in err
+
+
+def test_compare_says_what_is_established(
+    tables: Path, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("compare", tables / "strong", tables / "weak", "--replicates", 200)
+    status, out, _ = vice(capsys, *arguments, "--json", tmp_path / "c.json", "--figures", tmp_path)
+    assert status == 0
+    assert "strong is more consistent than weak" in " ".join(out.split())
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert [row["name"] for row in found["models"]] == ["strong", "weak"]
+    assert found["sentences"][0].startswith("Established on these 80 images")
+    assert (tmp_path / "comparison.png").is_file()
+    monkeypatch.chdir(tmp_path)
+    assert vice(capsys, *arguments)[0] == 0
+    assert (tmp_path / "comparison" / "comparison.png").is_file()
+
+
+def test_mistakes_of_a_comparison_are_one_sentence(tables: Path, capsys: Any) -> None:
+    strong, weak = tables / "strong", tables / "weak"
+    wrong: dict[str, tuple[list[Any], str]] = {
+        "one model": ([strong], "two models or more"),
+        "one twice": ([strong, strong], "named twice"),
+        "no table": ([strong, tables / "none"], "nothing at"),
+        "no common image": ([strong, tables / "val"], "none in common"),
+        "a group without members": ([strong, weak, "--group", "A"], "NAME=RUN"),
+        "a group of a stranger": ([strong, weak, "--group", "A=elsewhere"], "must name models"),
+        "an unknown quality": ([strong, weak, "--quality", "beauty"], "must be a known one"),
+    }
+    for name, (arguments, said) in wrong.items():
+        status, _, err = vice(capsys, "compare", *arguments, "--replicates", 100)
+        assert (status, "Traceback" in err, said in err) == (2, False, True), f"{name}: {err}"
+
+
+def test_groups_of_seeds(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in range(3):
+        simulated(60, seed=seed, dependence=1.5).save(tmp_path / f"a{seed}")
+        simulated(60, seed=10 + seed, dependence=0.0).save(tmp_path / f"b{seed}")
+    runs = [tmp_path / f"{name}{seed}" for name in "ab" for seed in range(3)]
+    groups = ("--group", "A=a0,a1,a2", "--group", "B=b0,b1,b2")
+    status, out, _ = vice(capsys, "compare", *runs, *groups, "--replicates", 100)
+    assert status == 0
+    assert "Established over seeds: A - B" in " ".join(out.split())
+    status, out, _ = vice(capsys, "compare", *runs[:2], *runs[3:5], "--group", "A=a0,a1", "--group", "B=b0,b1")
+    assert "No claim about A against B" in " ".join(out.split())
+
+
+def test_an_unfinished_table_says_so(tables: Path, capsys: Any, tmp_path: Path) -> None:
+    dataset = {"root": "nowhere", "split": "test", "images": 300}
+    simulated(40, finished=False, dataset=dataset).save(tmp_path / "half")
+    _, out, _ = vice(capsys, "measure", tmp_path / "half", "--no-figures", "--replicates", 0)
+    assert "not finished: these are 40 of 300 images" in " ".join(out.split())
+    _, out, _ = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 0)
+    assert "not finished" not in out
+
+
+def test_a_full_disk_is_one_sentence(tables: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from torchvice.commands import measure
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(measure, "write_measures", full)
+    status, _, err = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 0)
+    assert (status, "Traceback" in err) == (2, False)
+    assert "must have room" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--fail-under", "vise=0.3"], "Did you mean `strict.vice`?"),
+        (["--fail-under", "strct.vice=0.3"], "Did you mean `strict.vice`?"),
+        (["--quality", "soft_iuo"], "Did you mean `soft_iou`?"),
+    ],
+)
+def test_a_wrong_name_is_told_before_anything_is_measured(
+    tables: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    import torchvice.measures.protocols as protocols
+
+    monkeypatch.setattr(protocols, "true_pairs", lambda *_: pytest.fail("it was measured"))
+    status, _, err = vice(capsys, "measure", tables / "strong", "--no-figures", *options)
+    assert (status, said in err) == (2, True), err
+
+
+def test_another_split_leaves_the_files_of_the_runs_own_alone(tables: Path, capsys: Any, tmp_path: Path) -> None:
+    run = tmp_path / "r50"
+    run.mkdir()
+    (run / "config.yaml").write_text(dump_settings(load_settings("demo", ["data.eval_split=val"])))
+    for split, table in (("val", "strong"), ("test", "weak")):
+        shutil.copytree(tables / table, run / "assess" / split)
+        (run / "assess" / split / "measures.json").unlink(missing_ok=True)
+    status, _, _ = vice(capsys, "measure", run, "--no-figures", "--replicates", 0)
+    assert status == 0
+    own = (run / "measures.json").read_bytes()
+    status, out, _ = vice(capsys, "measure", run, "--split", "test.txt", "--replicates", 0)
+    assert (status, f"Written: {run / 'assess/test/measures.json'}, {run / 'assess/test/figures'}" in out) == (0, True)
+    assert (run / "measures.json").read_bytes() == own != (run / "assess/test/measures.json").read_bytes()
+    assert any((run / "assess/test/figures").glob("*.png"))
+    assert not (run / "figures").exists()
+    shutil.rmtree(run / "assess/val")  # the only table is still of another split
+    assert vice(capsys, "measure", run, "--no-figures", "--replicates", 0)[0] == 0
+    assert (run / "measures.json").read_bytes() == own
+
+
+def test_a_folder_whose_name_is_no_utf8(tables: Path, tmp_path: Path) -> None:
+    """Its name is said byte by byte, so that it can be copied, and written into figures as far as it can be read."""
+    folder = tmp_path / os.fsdecode(b"r\xff")
+    shutil.copytree(tables / "weak", folder)
+    command = [sys.executable, "-m", "torchvice.cli", "measure", str(folder), "--replicates", "0"]
+    ended = subprocess.run(command, capture_output=True, check=False)
+    assert (ended.returncode, b"Traceback" in ended.stderr) == (0, False), ended.stderr
+    assert os.fsencode(folder / "figures") in ended.stdout
+    assert list((folder / "figures").glob("*.png"))

@@ -1,0 +1,270 @@
+"""Maps as files against masks: the reference through the disk, every kind of file, every kind of mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from torchvice.commands.evaluate import CHUNK, Evaluation, evaluate
+from torchvice.errors import ViceError
+from torchvice.interop import write_legacy_maps, write_maps
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+
+
+def save_mask(path: Path, mask: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(mask.astype(np.uint8)).convert("P")
+    picture.putpalette(list(range(256)) * 3)
+    picture.save(path)
+
+
+@pytest.fixture
+def main_set(tmp_path: Path) -> tuple[Any, list[str]]:
+    """The reference's images as the original's files, and as .npz in float32."""
+    reference = np.load(REFERENCE / "A_B_curve_main.npz")
+    names = [str(name) for name in reference["names"]]
+    for name in names:
+        keys, maps = reference[f"{name}/keys"], reference[f"{name}/cams"]
+        write_legacy_maps(tmp_path / "npy" / f"{name}.npy", keys, maps)
+        write_maps(tmp_path / "npz" / f"{name}.npz", keys, maps, dtype=np.float32)
+        save_mask(tmp_path / "masks" / f"{name}.png", reference[f"{name}/gt"])
+    (tmp_path / "val.txt").write_text("\n".join(names))
+    return reference, names
+
+
+def small_set(folder: Path, images: int, size: tuple[int, int] = (8, 9)) -> list[str]:
+    rng = np.random.default_rng(0)
+    names = [f"{number:04d}" for number in range(images)]
+    for name in names:
+        write_legacy_maps(folder / "npy" / f"{name}.npy", [1, 19], rng.random((2, *size)))
+        save_mask(folder / "masks" / f"{name}.png", rng.choice([0, 2, 20, 255], size))
+    return names
+
+
+def assert_same(one: Evaluation, other: Evaluation) -> None:
+    assert json.dumps(one.to_json()) == json.dumps(other.to_json())
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_reference_through_the_disk(kind: str, main_set: tuple[Any, list[str]], tmp_path: Path) -> None:
+    reference, names = main_set
+    result = evaluate(tmp_path / "val.txt", tmp_path / kind, tmp_path / "masks", kind=kind, ji_threshold=0.3, workers=1)
+    np.testing.assert_allclose(result.class_iou, reference["class_iou_percent"] / 100, rtol=0, atol=1e-9)
+    assert result.best_threshold == reference["best_threshold"]
+    assert result.images == 24
+    assert result.void_images == 1
+    assert result.nan_images == 0
+    scores = dict(zip(result.image_ids, result.image_ji, strict=True))  # type: ignore[arg-type]
+    for name, expected in zip(reference["perimage_t0.3/names_sorted"], reference["perimage_t0.3/miou"], strict=True):
+        np.testing.assert_allclose(scores[str(name)], expected, rtol=0, atol=1e-9)
+    content = result.to_json()
+    assert len(content["class_iou"]) == 60
+    assert len(content["class_iou"][0]) == 21
+    assert content["best_mean_iou"] == pytest.approx(reference["best_miou_percent"] / 100, abs=1e-9)
+    assert set(content["image_ji"]) == set(names)
+    assert [name for name, score in content["image_ji"].items() if score is None] == ["2099_900011"]
+    json.dumps(content, allow_nan=False)
+
+
+def test_reference_label_maps_through_the_disk(tmp_path: Path) -> None:
+    reference = np.load(REFERENCE / "A_B_png.npz")
+    names = [str(name) for name in reference["names"]]
+    for name in names:
+        save_mask(tmp_path / "labels" / f"{name}.png", reference[f"{name}/pred"])
+        save_mask(tmp_path / "masks" / f"{name}.png", reference[f"{name}/gt"])
+    result = evaluate(names, tmp_path / "labels", tmp_path / "masks", kind="png")
+    np.testing.assert_allclose(result.class_iou[0], reference["class_iou_percent"] / 100, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(result.best_mean_iou, reference["miou_percent"] / 100, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(result.image_ji, reference["perimage/miou"], rtol=0, atol=1e-9)  # type: ignore[arg-type]
+    content = result.to_json()
+    assert content["thresholds"] == [None]
+    assert content["best_threshold"] is None
+    assert len(content["mean_iou"]) == 1
+
+
+def test_nan_images_are_counted(tmp_path: Path) -> None:
+    reference = np.load(REFERENCE / "A_B_curve_nan.npz")
+    names = [str(name) for name in reference["names"]]
+    for name in names:
+        write_legacy_maps(tmp_path / "npy" / f"{name}.npy", reference[f"{name}/keys"], reference[f"{name}/cams"])
+        save_mask(tmp_path / "masks" / f"{name}.png", reference[f"{name}/gt"])
+    result = evaluate(names, tmp_path / "npy", tmp_path / "masks")
+    np.testing.assert_allclose(result.mean_iou, reference["miou_percent"] / 100, rtol=0, atol=1e-9)
+    assert result.to_json()["nan_images"] == 1
+
+
+def test_one_threshold_and_strict(main_set: tuple[Any, list[str]], tmp_path: Path) -> None:
+    reference, names = main_set
+    one = evaluate(names, tmp_path / "npy", tmp_path / "masks", thresholds=0.1)
+    np.testing.assert_allclose(one.mean_iou, reference["miou_percent"][10:11] / 100, rtol=0, atol=1e-9)
+    assert one.best_threshold == 0.1
+    assert one.image_ji is not None
+    strict = evaluate(names, tmp_path / "npy", tmp_path / "masks", protocol="strict", num_classes=25)
+    assert np.isnan(strict.class_iou[:, 21:]).all()
+    assert strict.to_json()["class_iou"][0][-1] is None
+    assert strict.mean_iou == pytest.approx(np.nanmean(strict.class_iou, axis=1))
+
+
+def test_workers_give_the_same_in_the_same_order(tmp_path: Path) -> None:
+    names = small_set(tmp_path, 3 * CHUNK + 5)
+    seen: list[tuple[int, int]] = []
+    alone = evaluate(names, tmp_path / "npy", tmp_path / "masks", ji_threshold=0.2, workers=1)
+    shared = evaluate(
+        names,
+        tmp_path / "npy",
+        tmp_path / "masks",
+        ji_threshold=0.2,
+        workers=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert_same(alone, shared)
+    assert seen == [(16, 53), (32, 53), (48, 53), (53, 53)]
+
+
+def test_workers_can_be_spawned_and_import_no_torch(tmp_path: Path) -> None:
+    names = small_set(tmp_path, 2 * CHUNK)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, sys\n"
+        "from torchvice.commands.evaluate import evaluate\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocessing.set_start_method('spawn')\n"
+        f"    names = {names!r}\n"
+        f"    print(evaluate(names, {str(tmp_path / 'npy')!r}, {str(tmp_path / 'masks')!r}, workers=2).images)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "32", done.stderr
+
+
+def test_an_error_in_a_worker_arrives_whole(tmp_path: Path) -> None:
+    names = small_set(tmp_path, 3 * CHUNK)
+    damaged = tmp_path / "npy" / f"{names[20]}.npy"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    messages = []
+    for workers in (1, 2):
+        with pytest.raises(ViceError, match="cannot be read") as caught:
+            evaluate(names, tmp_path / "npy", tmp_path / "masks", workers=workers)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert str(damaged) in messages[0]
+    assert caught.value.way_out
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    import tracemalloc
+
+    names = small_set(tmp_path, 6 * CHUNK, (60, 80))
+    peaks = []
+    for count in (CHUNK, CHUNK, 6 * CHUNK):  # the first one warms up
+        tracemalloc.start()
+        evaluate(names[:count], tmp_path / "npy", tmp_path / "masks", workers=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # 80 more images cost their names and what waits for the collector; one pair of maps has 38 kB.
+    assert peaks[2] - peaks[1] < 80 * 2000
+
+
+def break_things(folder: Path, what: str, name: str) -> dict[str, Any]:
+    """Break one thing in the folder; the arguments that differ because of it."""
+    match what:
+        case "map missing":
+            (folder / "npy" / f"{name}.npy").unlink()
+        case "mask missing":
+            (folder / "masks" / f"{name}.png").unlink()
+        case "size":
+            save_mask(folder / "masks" / f"{name}.png", np.zeros((9, 8)))
+        case "class outside":
+            write_legacy_maps(folder / "npy" / f"{name}.npy", [20], np.zeros((1, 8, 9)))
+        case "label outside":
+            save_mask(folder / "masks" / f"{name}.png", np.full((8, 9), 21))
+        case "mask damaged":
+            path = folder / "masks" / f"{name}.png"
+            path.write_bytes(path.read_bytes()[:60])
+        case "mask in colour":
+            Image.new("RGB", (9, 8)).save(folder / "masks" / f"{name}.png")
+        case "png outside":
+            save_mask(folder / "npy" / f"{name}.png", np.full((8, 9), 200))
+            save_mask(folder / "npy" / "0000.png", np.zeros((8, 9)))
+            return {"kind": "png", "image_ids": ["0000", name]}
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("map missing", r"prediction of `0001` .*0001.npy, but is not there; 1 of 3"),
+        ("mask missing", r"mask of `0001` .*0001.png, but is not there; 1 of 3"),
+        ("size", r"0001.npy must have the size of its mask .*0001.png, \(9, 8\), but has \(8, 9\)"),
+        ("class outside", r"0001.npy must be of classes 0 to 19, but are of \[20\]"),
+        ("label outside", r"masks/0001.png must be 0 to 20 or 255, but one is 21"),
+        ("mask damaged", "0001.png"),
+        ("mask in colour", "0001.png"),
+        ("png outside", r"npy/0001.png must be 0 to 20 or 255, but one is 200"),
+    ],
+)
+def test_a_wrong_file_is_named(what: str, words: str, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"image_ids": small_set(tmp_path, 3)}
+    given |= break_things(tmp_path, what, "0001")
+    with pytest.raises(ViceError, match=words):
+        evaluate(predictions=tmp_path / "npy", ground_truth=tmp_path / "masks", **given)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_ids": []}, "at least one image"),
+        ({"image_ids": ["0000", "0000"]}, "names `0000` several times"),
+        ({"predictions": "nowhere"}, "folder of the predictions must exist"),
+        ({"ground_truth": "nowhere"}, "folder of the masks must exist"),
+        ({"kind": "jpg"}, "`kind` must be one of npy, npz, png"),
+        ({"protocol": "papr"}, "Did you mean `paper`"),
+        ({"num_classes": 255}, "1 to 254"),
+        ({"workers": 0}, "at least 1"),
+        ({"thresholds": [0.2, 0.1]}, "rise"),
+        ({"thresholds": 7}, r"must be in \[0, 1\], where maps lie, but is 7"),
+        ({"thresholds": [-0.1, 0.1]}, r"but is -0\.1"),
+        ({"ji_threshold": 0.105}, r"one of the 60 thresholds"),
+    ],
+)
+def test_wrong_arguments_are_told(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    names = small_set(tmp_path, 2)
+    given = {"image_ids": names, "predictions": tmp_path / "npy", "ground_truth": tmp_path / "masks", **change}
+    with pytest.raises(ViceError, match=words):
+        evaluate(**given)
+
+
+def test_an_empty_list_file(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("\n")
+    with pytest.raises(ViceError, match="empty"):
+        evaluate(tmp_path / "val.txt", tmp_path, tmp_path)
+
+
+def test_the_ends_of_the_range_are_thresholds(tmp_path: Path) -> None:
+    names = small_set(tmp_path, 2)
+    assert evaluate(names, tmp_path / "npy", tmp_path / "masks", thresholds=[0, 1]).thresholds.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("beside", ["VOC2012", "."])
+def test_classes_are_those_that_the_data_names(beside: str, tmp_path: Path) -> None:
+    """classes.txt lies in the VOC2012 folder or beside it; without one there are VOC's twenty."""
+    base = tmp_path / "VOC2012"
+    names = small_set(base, 3)
+    (base / "JPEGImages").mkdir()
+    found = evaluate(names, base / "npy", base / "masks")
+    assert (found.class_iou.shape[1], found.classes[0], len(found.classes)) == (21, "aeroplane", 20)
+    given = [f"thing {c}" for c in range(23)]
+    (tmp_path / beside / "classes.txt").write_text("\n".join(given))
+    found = evaluate(names, base / "npy", base / "masks")
+    assert (found.class_iou.shape[1], list(found.classes)) == (24, given)
+    assert found.to_json()["classes"] == given
+    one = evaluate(names, base / "npy", base / "masks", num_classes=20)
+    assert (one.class_iou.shape[1], one.classes, "classes" in one.to_json()) == (21, (), False)
