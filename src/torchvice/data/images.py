@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
+from torchvice.metrics.overlap import VOID
 
 __all__ = [
     "VOID",
@@ -24,7 +25,6 @@ __all__ = [
     "voc_palette",
 ]
 
-VOID = 255  # the mask value of pixels that belong to no label; they are never counted
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 

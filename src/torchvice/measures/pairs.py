@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from torchvice.errors import ViceError
 from torchvice.metrics.iou import pair_iou
+from torchvice.metrics.losses import sigmoid
 from torchvice.metrics.weighted import ROUNDING
 from torchvice.samples import Regions, Samples
 
@@ -49,6 +49,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.logit)
 
+    @property
+    def probability(self) -> np.ndarray:
+        """(P,) float64 in [0, 1], of each pair's class."""
+        return sigmoid(self.logit.astype(float))
+
     def where(self, rows: np.ndarray) -> Pairs:
         """The pairs of a boolean mask or an index array, each at the threshold that it had."""
         picked = {
@@ -75,11 +80,9 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
     Raises:
         ViceError: the table was not assessed under `strict`, or has no such explanation.
     """
-    chosen = samples.manifest["protocols"].get("strict")
-    if chosen is None:
-        raise ViceError("Pairs are measured under `strict`, but the table was not assessed for it.")
-    images = samples.of_view(chosen["view"])
-    regions = samples.of_explanation(explanation or chosen["explanation"])
+    strict = samples.of_protocol("strict")
+    images = strict.images
+    regions = samples.of_explanation(explanation or strict.explanation)
     row_of = {image_id: row for row, image_id in enumerate(images.image_id.tolist())}
     rows = np.array([row_of[image_id] for image_id in regions.image_id.tolist()], dtype=np.int64)
     classes = regions.label - 1
@@ -93,7 +96,7 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
     return Pairs(
         image_id=regions.image_id,
         class_index=classes,
-        logit=true_logits(images.logits, rows, classes, samples.exclusive),
+        logit=true_logits(images.logits, rows, classes, strict.exclusive),
         iou=iou,
         chosen=samples.thresholds[index],
         quality=iou[np.arange(len(index)), index],
