@@ -17,9 +17,7 @@ from torchvice.measures.qualities import quality_of
 from torchvice.measures.statements import sentences_of
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
-from torchvice.metrics.weighted import Mean, Spearman
-from torchvice.metrics.weighted_ap import MeanAveragePrecision
-from torchvice.metrics.weighted_ece import MultilabelEce
+from torchvice.metrics.weighted import Mean, MeanAveragePrecision, MultilabelEce, Spearman
 from torchvice.samples import Samples
 
 __all__ = ["COMPARED", "COMPARED_OF_SEEDS", "Comparison", "compare", "compare_groups", "group_pairs"]

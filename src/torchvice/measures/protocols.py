@@ -38,8 +38,7 @@ from torchvice.metrics import (
 )
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
-from torchvice.metrics.weighted import Mean
-from torchvice.metrics.weighted_ap import MeanAveragePrecision
+from torchvice.metrics.weighted import Mean, MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
 
 __all__ = ["consistency_data", "measure", "paper_ji", "threshold_index"]

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError, as_array, same_length
-from torchvice.metrics.counting import blocks, cumulative, smallest
-from torchvice.metrics.thresholds import PAPER_THRESHOLDS, Cuts, as_cuts, count_below
+from torchvice.metrics.thresholds import PAPER_THRESHOLDS, Cuts, as_cuts, blocks, count_below, cumulative, smallest
 
 __all__ = ["PAPER_THRESHOLDS", "VOID", "Overlap", "competing_overlap", "label_overlap", "own_histograms"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.metrics.counting import cumulative
 from torchvice.metrics.overlap import VOID, as_mask, as_planes, plane_of, void_plane
+from torchvice.metrics.thresholds import cumulative
 
 __all__ = ["OwnMaps", "otsu_threshold", "own_maps"]
 
