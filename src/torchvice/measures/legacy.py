@@ -17,15 +17,9 @@ from torchvice.measures.sheet import (
     put_consistency,
     put_precision_recall,
 )
-from torchvice.metrics import (
-    confidence,
-    multilabel_accuracy,
-    multilabel_f1,
-    reliability,
-    sample_accuracy,
-    sample_f1,
-)
+from torchvice.metrics import confidence, multilabel_accuracy, multilabel_f1, reliability, sample_accuracy
 from torchvice.metrics.iou import PAPER_EPSILON
+from torchvice.metrics.multilabel import sample_f1
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
 from torchvice.samples import Samples
 

@@ -33,10 +33,10 @@ from torchvice.metrics import (
     multilabel_reliability,
     pair_vice,
     sample_accuracy,
-    sample_f1,
     sigmoid,
 )
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
+from torchvice.metrics.multilabel import sample_f1
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
 from torchvice.metrics.weighted import Mean, MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
