@@ -27,7 +27,7 @@ from torchvice.report.study.figure import study_figure
 from torchvice.report.study.text import is_established
 from torchvice.samples import Samples
 from torchvice.study import Study, StudyResult, load_study, run_study, study_result
-from torchvice.study.plan import Planned
+from torchvice.study.plan import PlannedRun
 
 DOCS = Path("docs/study.md")
 DIGIT = 7  # whose images carry the stripe
@@ -211,7 +211,7 @@ def over_all(comparisons: Sequence[Row]) -> str:
     return table(["measure", "differences", "established in their families", "by Holm over all of them"], lines)
 
 
-def more_of(run: Planned) -> dict[str, Any]:
+def more_of(run: PlannedRun) -> dict[str, Any]:
     """What the table of the study does not hold: of the 7, and VICE given size and number of labels."""
     measures = read_json(run.folder / "measures.json")
     pairs = true_pairs(Samples.load(run.folder / "assess/test"))

@@ -23,7 +23,7 @@ def test_two_processes_at_once_one_is_told_who_holds_it_and_a_kill_frees_it(tmp_
     try:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(ViceError, match=rf"The study is at work already: process {holder.pid} on "):
+        with pytest.raises(ViceError, match=rf"The study is already running: process {holder.pid} on "):
             locked(path, "The study").__enter__()
     finally:
         os.kill(holder.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Settings: YAML presets, overrides, and their sections."""
+"""Settings: YAML presets, overrides and sections."""
 
 from torchvice.config.settings import (
     IMAGENET_MEAN,
@@ -11,6 +11,9 @@ from torchvice.config.settings import (
     override_settings,
     parse_yaml,
     preset_names,
+    problem_of,
+    read_source,
+    yaml_names,
 )
 
 __all__ = [
@@ -24,4 +27,7 @@ __all__ = [
     "override_settings",
     "parse_yaml",
     "preset_names",
+    "problem_of",
+    "read_source",
+    "yaml_names",
 ]

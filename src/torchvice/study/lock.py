@@ -1,4 +1,4 @@
-"""Locks: one process at a time in a folder, also after a kill, also over several machines."""
+"""Lock files: one process at a time in a folder, on one or several machines; a kill releases the lock."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from torchvice.errors import ViceError
 
 __all__ = ["locked"]
 
-BEAT = 15.0  # seconds between two signs of life
-STALE = 90.0  # seconds without one after which a holder on another machine is taken for dead
+BEAT = 15.0  # seconds between two heartbeats
+STALE = 90.0  # seconds without a heartbeat after which a holder on another machine counts as dead
 
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str], what: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock file inside the block.
 
-    The kernel holds the lock and drops it with the process, so that a kill leaves nothing behind. Where a file system
-    does not pass it on to other machines, the file names its holder, and its age tells whether the holder lives.
+    The kernel releases the lock with the process, also after a kill. On file systems that do not share locks between
+    machines, the file names its holder, and its modification time is the holder's heartbeat.
 
     Args:
-        path: the lock file; made with its folder, and left there.
-        what: what is locked, as the message names it.
-        wait: for the holder to end; else it is refused.
+        path: the lock file; created with its folder, and not removed.
+        what: word for what is locked in messages, such as "The study runs/x".
+        wait: wait for the holder to end instead of raising.
 
     Raises:
-        ViceError: another process holds it, and `wait` is false.
+        ViceError: another process holds the lock, and `wait` is false.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
-        while not _taken(file):
+        while not _acquire(file):
             if not wait:
-                raise _held(path, what)
+                raise _held_error(path, what)
             time.sleep(0.2)
         stop = threading.Event()
-        _sign(file)
-        beating = threading.Thread(target=_beat, args=(path, stop), daemon=True)
-        beating.start()
+        _write_holder(file)
+        heartbeat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
+        heartbeat.start()
         try:
             yield
         finally:
             stop.set()
-            beating.join()
+            heartbeat.join()
             file.truncate(0)
 
 
-def _taken(file: Any) -> bool:
-    """Take the lock if it is free."""
+def _acquire(file: Any) -> bool:
+    """Take the lock if it is free; returns whether it was."""
     import fcntl
 
     try:
@@ -70,7 +70,7 @@ def _taken(file: Any) -> bool:
     return True
 
 
-def _sign(file: Any) -> None:
+def _write_holder(file: Any) -> None:
     file.truncate(0)
     file.write(json.dumps({"host": platform.node(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
     file.flush()
@@ -90,9 +90,11 @@ def _holder(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _held(path: Path, what: str) -> ViceError:
+def _held_error(path: Path, what: str) -> ViceError:
     holder = _holder(path)
     who = (
-        f"process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}" if holder else "another one"
+        f"process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}"
+        if holder
+        else "another process"
     )
-    return ViceError(f"{what} is at work already: {who}.", "Wait for it, or end it: a second start goes on from there.")
+    return ViceError(f"{what} is already running: {who}.", "Wait for it, or stop it and start again: it resumes.")
