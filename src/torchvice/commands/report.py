@@ -13,8 +13,8 @@ from torchvice.commands.measure import Measured, measure_path
 from torchvice.commands.tables import dataset_of
 from torchvice.errors import ViceError
 from torchvice.measures import compare
+from torchvice.report.page.cases import cases_of
 from torchvice.report.page.page import MOST_CASES, Shown, write_page
-from torchvice.report.page.rows import cases_of
 from torchvice.report.study.page import write_study_page
 from torchvice.report.study.recipes import is_study, read_study
 from torchvice.samples import Samples
