@@ -103,13 +103,12 @@ def cases_of(samples: Samples, quality: str = "ji") -> Cases:
         raise ViceError(
             f"The quality {quality!r} needs the pairs of `strict`, but the table was assessed under `paper` only."
         )
-    chosen = protocols[protocol]
-    images = samples.of_view(chosen["view"])
+    explanation, images = protocols[protocol]["explanation"], samples.of_view(protocols[protocol]["view"])
     targets, exclusive = images.targets == 1, samples.exclusive
     probability, predicted = _predictions(images.logits.astype(float), exclusive)
     row_of = {image_id: row for row, image_id in enumerate(images.image_id.tolist())}
-    regions, maps = _maps_of(samples, chosen["explanation"], row_of, len(samples.classes))
-    entries = _entries(samples, protocol, quality, row_of, regions, images.height * images.width)
+    mask_pixels, maps = _maps_of(samples, explanation, row_of, len(samples.classes))
+    entries = _entries(samples, protocol, quality, row_of, mask_pixels, images.height * images.width)
     return Cases(
         classes=samples.classes,
         image_id=images.image_id,
@@ -125,16 +124,16 @@ def cases_of(samples: Samples, quality: str = "ji") -> Cases:
         accuracy=sample_accuracy(predicted, targets),
         quality_name=quality,
         protocol=protocol,
-        explanation=chosen["explanation"],
+        explanation=explanation,
         made_by=dict(samples.manifest.get("made_by") or {}),
-        settings=dict(samples.manifest["explanations"][chosen["explanation"]]),
+        settings=dict(samples.manifest["explanations"][explanation]),
         maps=maps,
         **entries,
     )
 
 
 def _predictions(logits: np.ndarray, exclusive: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (N, C) and predicted labels (N, C); exclusive labels have one prediction, the first of equal ones."""
+    """Probabilities and predicted labels, (N, C) each; exclusive: one prediction, the first of equal ones."""
     if exclusive:
         return softmax(logits), np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None]
     probability = sigmoid(logits)
