@@ -9,6 +9,7 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures.calibration import put_calibration
+from torchvice.measures.catalogue import paths
 from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_paper_interval
 from torchvice.measures.controls import put_other_explanations
 from torchvice.measures.inference import LEVEL, Inference
@@ -16,12 +17,9 @@ from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_by
 from torchvice.measures.qualities import QUALITIES, check_quality, quality_of
 from torchvice.measures.sheet import (
-    PAPER,
-    STRICT,
     DiagramParts,
     Measures,
     Sheet,
-    paths_of,
     put_consistency,
     put_precision_recall,
 )
@@ -96,7 +94,7 @@ def measure(
             shares |= _excluded(samples, protocol, pairs)
         else:
             reason = f"The table was not assessed under `{protocol}`."
-            sheet.leave_out(paths_of(protocol, PAPER if protocol == "paper" else STRICT), reason)
+            sheet.leave_out(paths(protocol), reason)
             prefix = "" if protocol == "paper" else "strict_"
             sheet.leave_out([f"localisation.{prefix}best_threshold", f"localisation.{prefix}best_mean_iou"], reason)
     if samples.manifest.get("finished") is False:

@@ -147,7 +147,8 @@ def _put_reasons(found: dict[str, Any]) -> None:
         "ece_l2": "Fewer than two images share a bin.",
         "ece_l2_squared": "Fewer than two images share a bin.",
     }
-    found["undefined"] = {name: reasons[name] if found["n"] else "There is no image." for name in undefined}
+    unknown = "The measure is not defined for these images."
+    found["undefined"] = {name: reasons.get(name, unknown) if found["n"] else "No image." for name in undefined}
     if found["n"]:
         for name in {"ece_l2", "ece_l2_squared"} - set(found["intervals"]) - set(undefined):
             found["undefined"][f"intervals.{name}"] = "The gaps of the images do not vary inside any bin."
