@@ -252,7 +252,7 @@ def test_own_histograms_equal_numpy(bins: int) -> None:
     [
         ({"maps": np.zeros((2, 9, 10))}, "mask's size"),
         ({"classes": [3]}, "one length"),
-        ({"classes": [3, 3]}, "none twice"),
+        ({"classes": [3, 3]}, "without duplicates"),
         ({"classes": [3, -1]}, "0 or more"),
         ({"mask": np.zeros((9, 11))}, "integers"),
         ({"mask": np.full((9, 11), -1)}, "void=-1"),
