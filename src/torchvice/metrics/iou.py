@@ -135,7 +135,7 @@ def curve_from_counts(
         >>> curve_from_counts([[8, 1, 0]], [[9, 1, 0]], [8, 2, 0], [0.5], "strict").class_iou.round(3)
         array([[0.889, 0.5  ,   nan]])
     """
-    _known(protocol)
+    _checked(protocol)
     shared = as_array("intersection", intersection, 2)
     predicted = as_array("predicted", predicted, 2)
     pixels = as_array("mask_pixels", mask_pixels, 1)
@@ -187,7 +187,7 @@ def iou_curve(
         >>> iou_curve([[[[0.9, 0.2]]]], [[3]], [np.array([[4, 0]])], 4, [0.1, 0.5], "strict").best_threshold
         0.5
     """
-    _known(protocol)
+    _checked(protocol)
     counter = CurveCounter(num_classes, as_thresholds(thresholds))
     rows = [iter(maps), iter(classes), iter(masks)]
     end = object()
@@ -254,12 +254,11 @@ def image_ji_from_counts(
     """JI score of many images from a table with one row per image and label, see `image_ji`.
 
     Args:
-        intersection: (R,) or (R, T) pixels predicted as the label and inside its mask.
-        predicted: (R,) or (R, T) pixels predicted as the label.
+        intersection, predicted: (R,) or (R, T) pixels predicted as the label, inside its mask and in total.
         mask_pixels: (R,) pixels of the label in the mask.
         image_index: (R,) index of the row's image, 0..n_images - 1, in any order.
         n_images: N.
-        labels: (R,) label of the row, 0 for background; required by `strict`.
+        labels: (R,) label of the row, 0 for background; required by the protocol `strict`.
         protocol: `paper` or `strict`.
 
     Returns:
@@ -272,7 +271,6 @@ def image_ji_from_counts(
         >>> image_ji_from_counts([1, 1, 0], [2, 1, 0], [1, 2, 5], [0, 0, 1], 2).round(3)
         array([0.5, nan])
     """
-    _known(protocol)
     index = as_array("image_index", image_index, 1, np.int64)
     pixels = as_array("mask_pixels", mask_pixels, 1)
     flat = np.ndim(intersection) < 2
@@ -281,9 +279,8 @@ def image_ji_from_counts(
     same_length(intersection=shared, predicted=predicted, mask_pixels=pixels, image_index=index)
     if len(index) and not (index.min() >= 0 and index.max() < n_images):
         raise ViceError(f"`image_index` must be 0 to {n_images - 1}, but runs from {index.min()} to {index.max()}.")
-    if flat:
-        shared, predicted = shared[:, None], predicted[:, None]
-    if protocol == "paper":
+    shared, predicted = (shared[:, None], predicted[:, None]) if flat else (shared, predicted)
+    if _checked(protocol) == "paper":
         iou = _paper_iou(shared, predicted, pixels[:, None])
         counts = iou != 0
     elif labels is None:
@@ -324,8 +321,9 @@ def _paper_iou(intersection: np.ndarray, predicted: np.ndarray, mask_pixels: np.
     return intersection / (predicted + mask_pixels - intersection + PAPER_EPSILON)
 
 
-def _known(protocol: str) -> None:
+def _checked(protocol: str) -> str:
     if protocol not in PROTOCOLS:
         raise ViceError(
             f"`protocol` must be `paper` or `strict`, but is {protocol!r}.", did_you_mean(str(protocol), PROTOCOLS)
         )
+    return protocol
