@@ -198,10 +198,10 @@ def skewness_and_kurtosis(values: ArrayLike) -> tuple[float, float]:
     array = array[~np.isnan(array)]
     if not len(array) or not np.isfinite(array).all() or array.min() == array.max():
         return float("nan"), float("nan")
-    apart = array - array.mean()
-    apart = apart / np.abs(apart).max()
-    variance = float((apart**2).mean())
-    return float((apart**3).mean()) / variance**1.5, float((apart**4).mean()) / variance**2 - 3
+    centred = array - array.mean()
+    centred = centred / np.abs(centred).max()
+    variance = float((centred**2).mean())
+    return float((centred**3).mean()) / variance**1.5, float((centred**4).mean()) / variance**2 - 3
 
 
 def pearson_is_reliable(loss: ArrayLike) -> bool:

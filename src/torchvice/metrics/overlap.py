@@ -224,9 +224,9 @@ def _winners(planes: Sequence[np.ndarray], pixels: int) -> tuple[np.ndarray, np.
         score = np.maximum(score, plane)
     if not np.isnan(score.max()):  # np.maximum passes NaN on, the comparison above ignores it
         return winner, score, 0
-    lost = np.isnan(score)
+    nan = np.isnan(score)
     winner = np.argmax(np.stack(planes), axis=0).astype(small)
-    return winner, np.where(lost, np.float32(np.inf), score), int(lost.sum())
+    return winner, np.where(nan, np.float32(np.inf), score), int(nan.sum())
 
 
 def _count_above(
@@ -249,13 +249,13 @@ def _count_above(
     nan_pixels = 0
     for part in blocks(pixels):
         block = index[part]
-        winner, score, lost = _winners([plane[part] for plane in planes], len(block))
+        winner, score, nan = _winners([plane[part] for plane in planes], len(block))
         # Combine code, winner and score of a pixel into one integer. Its histogram holds every count of the image.
         count_below(score, cuts, block)
         pair = np.multiply(code_of(part, winner), shape[1], dtype=narrow, casting="unsafe")
         np.add(pair, winner, out=pair, casting="unsafe")
         block += np.multiply(pair, shape[2], dtype=block.dtype)
-        nan_pixels += lost
+        nan_pixels += nan
     below = cumulative(index, math.prod(shape))
     ends = below[shape[2] :: shape[2]].reshape(shape[:2])  # for each code and map: where the next one begins
     total = np.diff(ends[:, -1], prepend=0)
