@@ -69,6 +69,19 @@ def why_undefined(named: dict[str, np.ndarray]) -> str:
     return ""
 
 
+def rows_by_image(cluster: ArrayLike | None, **columns: ArrayLike) -> list[np.ndarray] | None:
+    """Return the rows without NaN, sorted by image, the image as last column; None if a and b have no correlation.
+
+    `cluster` is the (P,) image of each row; None: every row is an image. Fewer than three images also give None.
+    """
+    images = np.arange(len(as_array("a", columns["a"], 1))) if cluster is None else cluster
+    rows, _ = complete_rows(**columns, cluster=as_array("cluster", images, 1, np.int64))
+    if why_undefined({"a": rows[0], "b": rows[1]}) or len(np.unique(rows[-1])) < 3:
+        return None
+    order = np.argsort(rows[-1], kind="stable")
+    return [column[order] for column in rows]
+
+
 def _associate(
     make: type[WeightedStatistic], first: dict[str, ArrayLike], further: dict[str, ArrayLike]
 ) -> Association:

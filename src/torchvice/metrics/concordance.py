@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError, as_array
-from torchvice.metrics.association import Association, complete_rows, why_undefined
+from torchvice.errors import ViceError
+from torchvice.metrics.association import Association, complete_rows, rows_by_image, why_undefined
 from torchvice.metrics.resampling import Interval
 
 __all__ = ["kendall", "kendall_interval"]
@@ -74,12 +74,12 @@ def kendall_interval(a: ArrayLike, b: ArrayLike, cluster: ArrayLike | None = Non
 
     if not 0 < level < 1:
         raise ViceError(f"`level` must be between 0 and 1, but is {level:g}.", "95 % is 0.95.")
-    images = np.arange(len(as_array("a", a, 1))) if cluster is None else as_array("cluster", cluster, 1, np.int64)
-    (first, second, image), _ = complete_rows(a=a, b=b, cluster=images)
-    left_out, number = np.unique(image, return_inverse=True)
-    n = len(left_out)
-    if n < 3 or why_undefined({"a": first, "b": second}):
+    complete = rows_by_image(cluster, a=a, b=b)
+    if complete is None:
         return Interval(np.nan, np.nan, level, "jackknife")
+    first, second, image = complete
+    number = np.unique(image, return_inverse=True)[1]
+    n = int(number[-1]) + 1
     rows = _by_row(first, second)
     tau = _tau(*(part.sum() / 2 for part in rows))
     inner = _inside(first, second, number)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, as_array, did_you_mean, same_length
+from torchvice.errors import ViceError, as_array, same_length
+from torchvice.metrics.multilabel import checked_protocol
 from torchvice.metrics.overlap import Overlap, competing_overlap
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_thresholds
 
@@ -23,7 +24,6 @@ __all__ = [
     "pair_iou",
 ]
 
-PROTOCOLS = ("paper", "strict")
 # Makes 0/0 equal 0 in the published scripts. Only `paper` uses it.
 PAPER_EPSILON = 1e-10
 
@@ -135,7 +135,7 @@ def curve_from_counts(
         >>> curve_from_counts([[8, 1, 0]], [[9, 1, 0]], [8, 2, 0], [0.5], "strict").class_iou.round(3)
         array([[0.889, 0.5  ,   nan]])
     """
-    _checked(protocol)
+    checked_protocol(protocol)
     shared = as_array("intersection", intersection, 2)
     predicted = as_array("predicted", predicted, 2)
     pixels = as_array("mask_pixels", mask_pixels, 1)
@@ -187,7 +187,7 @@ def iou_curve(
         >>> iou_curve([[[[0.9, 0.2]]]], [[3]], [np.array([[4, 0]])], 4, [0.1, 0.5], "strict").best_threshold
         0.5
     """
-    _checked(protocol)
+    checked_protocol(protocol)
     counter = CurveCounter(num_classes, as_thresholds(thresholds))
     rows = [iter(maps), iter(classes), iter(masks)]
     end = object()
@@ -280,7 +280,7 @@ def image_ji_from_counts(
     if len(index) and not (index.min() >= 0 and index.max() < n_images):
         raise ViceError(f"`image_index` must be 0 to {n_images - 1}, but runs from {index.min()} to {index.max()}.")
     shared, predicted = (shared[:, None], predicted[:, None]) if flat else (shared, predicted)
-    if _checked(protocol) == "paper":
+    if checked_protocol(protocol) == "paper":
         iou = _paper_iou(shared, predicted, pixels[:, None])
         counts = iou != 0
     elif labels is None:
@@ -319,11 +319,3 @@ def pair_iou(intersection: Any, predicted: Any, mask_pixels: Any) -> np.ndarray:
 
 def _paper_iou(intersection: np.ndarray, predicted: np.ndarray, mask_pixels: np.ndarray) -> np.ndarray:
     return intersection / (predicted + mask_pixels - intersection + PAPER_EPSILON)
-
-
-def _checked(protocol: str) -> str:
-    if protocol not in PROTOCOLS:
-        raise ViceError(
-            f"`protocol` must be `paper` or `strict`, but is {protocol!r}.", did_you_mean(str(protocol), PROTOCOLS)
-        )
-    return protocol

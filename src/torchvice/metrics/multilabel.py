@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError, as_array
+from torchvice.errors import ViceError, as_array, did_you_mean
 from torchvice.metrics.losses import logits_and_targets, one_label, zero_one
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 Protocol = Literal["paper", "strict"]
+PROTOCOLS = ("paper", "strict")
 
 
 def checked_protocol(protocol: str) -> str:
@@ -41,8 +42,10 @@ def checked_protocol(protocol: str) -> str:
     Raises:
         ViceError: it is neither `paper` nor `strict`.
     """
-    if protocol not in ("paper", "strict"):
-        raise ViceError(f"`protocol` must be 'paper' or 'strict', but is {protocol!r}.")
+    if protocol not in PROTOCOLS:
+        raise ViceError(
+            f"`protocol` must be 'paper' or 'strict', but is {protocol!r}.", did_you_mean(str(protocol), PROTOCOLS)
+        )
     return protocol
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError, as_array
-from torchvice.metrics.association import complete_rows, why_undefined
+from torchvice.errors import ViceError
+from torchvice.metrics.association import rows_by_image
 from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.ranks import WeightedRanks, midranks
 from torchvice.metrics.weighted import weighted_sums
@@ -57,7 +57,7 @@ def permutation_p(
         >>> permutation_p(x, x**2, permutations=999), permutation_p(x, np.cos(3 * x), permutations=999) > 0.05
         (0.001, True)
     """
-    rows = _rows_by_image(cluster, a=a, b=b)
+    rows = rows_by_image(cluster, a=a, b=b)
     if rows is None:
         return float("nan")
     studentised = _rank_test(*rows) if ranks else _moment_test(*rows)
@@ -101,7 +101,7 @@ def freedman_lane_p(
         >>> permutation_p(a, b, permutations=99), freedman_lane_p(a, b, size, np.ones(200), permutations=99) > 0.05
         (0.01, True)
     """
-    rows = _rows_by_image(cluster, a=a, b=b, area=area, labels=labels)
+    rows = rows_by_image(cluster, a=a, b=b, area=area, labels=labels)
     studentised = None if rows is None else _partial_test(*rows)
     if rows is None or studentised is None:
         return float("nan")
@@ -109,16 +109,6 @@ def freedman_lane_p(
 
 
 Studentised = Callable[[np.ndarray], np.ndarray]
-
-
-def _rows_by_image(cluster: ArrayLike | None, **columns: ArrayLike) -> list[np.ndarray] | None:
-    """The rows without NaN, sorted by image, with the image as the last column; None if there is no correlation."""
-    images = np.arange(len(as_array("a", columns["a"], 1))) if cluster is None else cluster
-    rows, _ = complete_rows(**columns, cluster=as_array("cluster", images, 1, np.int64))
-    if why_undefined({"a": rows[0], "b": rows[1]}) or len(np.unique(rows[-1])) < 3:
-        return None
-    order = np.argsort(rows[-1], kind="stable")
-    return [column[order] for column in rows]
 
 
 def _partial_test(
