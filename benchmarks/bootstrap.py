@@ -44,7 +44,7 @@ class Table:
 
 
 def made_up(seed: int = 0) -> Table:
-    """Pairs whose IoU hangs on logit and size."""
+    """Pairs whose IoU depends on logit and size."""
     rng = np.random.default_rng(seed)
     image = np.sort(np.r_[np.arange(IMAGES), rng.integers(0, IMAGES, 660)])
     logit, area = 2 + 2 * rng.normal(size=len(image)), rng.lognormal(9, 1.5, len(image))

@@ -46,7 +46,7 @@ def trained(name: str, runs: Path) -> Run:
 
 
 def panels(run: Run, image_id: str | None) -> tuple[np.ndarray, list[tuple[str, np.ndarray | str]]]:
-    """The image as the network saw it, and for each method and true class the map, or why there is none."""
+    """The input image, and for each method and true class the map, or the reason for its absence."""
     dataset, model = run.dataset(), run.model()
     index = _chosen(dataset, image_id)
     pixels = warp(dataset.image(index), 96)
