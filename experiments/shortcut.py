@@ -1,9 +1,9 @@
-"""Does the measure see a wrong reason to be right? The embedded set with and without a tell-tale stripe beside the 7.
+"""Does VICE detect a shortcut? The embedded set with and without a stripe that gives the digit 7 away.
 
 Two models are trained by the `demo` preset, one on plain digits, one on digits where a small stripe stands in the
-corner of almost every image that holds a 7. The stripe predicts the 7 perfectly and is not the 7: a measure of
-consistency must see it, and accuracy cannot. Run with `make shortcut`; results go to runs/shortcut-*/ and the table to
-docs/shortcut.md.
+corner of almost every image that holds a 7. The stripe predicts the 7 but is not the 7: a measure of
+consistency must detect it, and accuracy cannot. Run with `make shortcut`; results go to runs/shortcut-*/ and the table
+to docs/shortcut.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DIGIT = 7
 
 
 def rows(samples: Samples, measures: Measures) -> dict[str, str]:
-    """What one model scored, on the view of `strict`, with intervals."""
+    """The numbers of one model, on the view of `strict`, with intervals."""
     pairs = true_pairs(samples)
     seven = pairs.class_index == DIGIT
     others = np.array([row["average_precision"] for c, row in enumerate(measures.classes) if c != DIGIT])
@@ -52,7 +52,7 @@ def rows(samples: Samples, measures: Measures) -> dict[str, str]:
 
 
 def span(limits: dict[str, float]) -> str:
-    """An interval in words."""
+    """An interval as text."""
     return f"{limits['low']:.2f} to {limits['high']:.2f}"
 
 
