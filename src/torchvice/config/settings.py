@@ -16,8 +16,6 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from torchvice.config.sections import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     AssessSettings,
     DataSettings,
     ModelSettings,
@@ -32,9 +30,7 @@ from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
 
 __all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Section",
+    "PRESETS",
     "Settings",
     "dump_settings",
     "load_settings",
