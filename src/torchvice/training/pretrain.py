@@ -6,6 +6,7 @@ import importlib.util
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,8 @@ def _train(
     manifest: dict[str, Any] = {"schema": 1, "asked": _identity(settings, start), "images": len(images)}
     if before is not None:
         check_same(before["asked"], manifest["asked"], RESUMABLE, "pre-training")
-    manifest |= {"start": before["start"] if before and last else start.origin, "versions": _versions()}
+    versions = {name: version(name) for name in ("torchvice", "torch", "timm", "lightning", "lightly")}
+    manifest |= {"start": before["start"] if before and last else start.origin, "versions": versions}
     state = load_state(last, settings.trainer.epochs, console)
     finished = state["epoch"] + 1 if state else 0
     loader, sampler = _loader(settings, images, start, finished)
@@ -295,9 +297,3 @@ def _write(folder: Path, result: str, start: _Start, manifest: dict[str, Any]) -
         save_file(tensors, part, metadata={"scheme": start.scheme + WRITTEN_HERE})
     written = {"file": WEIGHTS, "tensors": len(tensors), "sha256": sha256(folder / WEIGHTS)}
     write_json(folder / MANIFEST, manifest | {"finished": state["epoch"] + 1, "weights": written})
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torchvice", "torch", "timm", "lightning", "lightly")}
