@@ -75,8 +75,8 @@ def write_digits(
     The digits are scikit-learn's 8 x 8 scans of handwriting, enlarged and thickened so that a map of 6 x 6 can match
     them, in various sizes and colours, pasted on crops of scikit-learn's two photographs. The splits use disjoint
     handwriting samples. The long side of an image has `size` to 1.4 `size` pixels, its aspect ratio is at most 4:3.
-    JPEG has quality 90. The same arguments give the same bytes (with the same version of Pillow). The dataset is written
-    completely or not at all; an existing one is left unchanged.
+    JPEG has quality 90. The same arguments give the same bytes (with the same version of Pillow). The dataset is
+    written completely or not at all; an existing one is left unchanged.
 
     Args:
         out: a folder that is new, empty, or holds the same dataset.

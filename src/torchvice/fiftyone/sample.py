@@ -74,6 +74,12 @@ class SampleTable:
             split=str(manifest["dataset"].get("split", "")),
         )
 
+    @property
+    def heatmaps(self) -> dict[str, str]:
+        """{field: description} of every heatmap."""
+        text = "map of {} after ReLU, divided by its maximum"
+        return {field: text.format(one.explanation) for one in self.layers for field in one.fields.values()}
+
 
 def _entries(cases: Cases) -> dict[tuple[int, int], int]:
     keys = zip(cases.entry_image.tolist(), cases.entry_class.tolist(), strict=True)

@@ -61,9 +61,6 @@ def write_fiftyone(
     Raises:
         ViceError: a folder that is not empty, missing images, an unknown medium or explanation; see also
             `torchvice.commands.tables.load_samples`.
-
-    References:
-        FiftyOne's documentation, FiftyOneDataset.
     """
     out = Path(out)
     if media not in MEDIA:
@@ -77,13 +74,8 @@ def write_fiftyone(
         writer = _Writer(part, table, dataset, media, regions)
         _write_samples(part / "samples.json", writer.samples(progress))
         name = str((samples.manifest.get("made_by") or {}).get("run") or Path(path).resolve().name)
-        maps = {
-            field: f"map of {layer.explanation} after ReLU, divided by its maximum"
-            for layer in table.layers
-            for field in layer.fields.values()
-        }
-        settings: dict[str, Any] = {"exclusive": table.exclusive, "regions": regions, "maps": maps}
-        write_json(part / "metadata.json", dataset_document(name, table.cases, manifest=samples.manifest, **settings))
+        kind: dict[str, Any] = {"exclusive": table.exclusive, "regions": regions, "maps": table.heatmaps}
+        write_json(part / "metadata.json", dataset_document(name, table.cases, manifest=samples.manifest, **kind))
     return len(table.cases)
 
 

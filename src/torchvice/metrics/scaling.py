@@ -99,8 +99,8 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike, exclusive: bool = Fal
     def decline(log_slope: float) -> float:
         # Of the likelihood: from below 0 to above it, as the loss is convex in the slope.
         scaled = np.exp(log_slope) * values
-        said = np.exp(log_softmax(scaled)) if exclusive else sigmoid(scaled)
-        return float((values * (said - truth)).sum())
+        p = np.exp(log_softmax(scaled)) if exclusive else sigmoid(scaled)
+        return float((values * (p - truth)).sum())
 
     from scipy.optimize import brentq
 
@@ -174,7 +174,7 @@ def _parted(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
         np.where(truth == 1, values, np.inf).min(0),
         np.where(truth == 0, values, -np.inf).max(0),
     )
-    # Of one logit for all the bias alone can be fitted.
+    # If all logits are equal, only the bias can be fitted.
     varies = (values != values[0]).any(axis=0) | ~np.isfinite(least_true - greatest_false)
     return varies & (greatest_false <= least_true)
 

@@ -268,7 +268,7 @@ class MeanAveragePrecision(WeightedStatistic):
         targets: (N, C), 0 or 1.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, or NaN among the scores.
+        ViceError: shapes differ, targets other than 0 and 1, or NaN among the scores.
 
     Example:
         >>> ap = MeanAveragePrecision([[0.9], [0.8], [0.1]], [[1], [0], [1]])
