@@ -174,7 +174,7 @@ def _parted(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
         np.where(truth == 1, values, np.inf).min(0),
         np.where(truth == 0, values, -np.inf).max(0),
     )
-    # If all logits are equal, only the bias can be fitted.
+    # Where all images have the same logit, only the bias can be fitted.
     varies = (values != values[0]).any(axis=0) | ~np.isfinite(least_true - greatest_false)
     return varies & (greatest_false <= least_true)
 
