@@ -199,7 +199,7 @@ REFUSED = [
     ("byol", (), ("momentun=0.9",), "`momentun` is not a setting of byol"),
     ("byol", (), ("momentum=2",), "`momentum` of byol must be less than or equal to 1, but is 2"),
     ("byol", (), ("momentum",), "must be `name=value`"),
-    ("byol", ("model.weights=nowhere.pth",), (), r"none at nowhere\.pth"),
+    ("byol", ("model.weights=nowhere.pth",), (), r"nowhere\.pth does not exist"),
 ]
 
 

@@ -190,7 +190,7 @@ def test_one_cycle_cannot_grow(settings: Make) -> None:
         (("model.name=test_resnot",), "must be a timm name"),
         (("trainer.accelerator=abacus",), "Lightning cannot train with accelerator=abacus"),
         (("data.train_split=nothing",), "nothing"),
-        (("model.weights=nowhere.pth",), "none at nowhere.pth"),
+        (("model.weights=nowhere.pth",), "nowhere.pth does not exist"),
     ],
 )
 def test_mistakes_raise_before_anything_is_written(settings: Make, overrides: tuple[str, ...], said: str) -> None:
