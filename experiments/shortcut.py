@@ -23,7 +23,7 @@ DIGIT = 7
 
 
 def rows(samples: Samples, measures: Measures) -> dict[str, str]:
-    """Scores of one model on the view of `strict`, with intervals."""
+    """The numbers of one model, on the view of `strict`, with intervals."""
     pairs = true_pairs(samples)
     seven = pairs.class_index == DIGIT
     others = np.array([row["average_precision"] for c, row in enumerate(measures.classes) if c != DIGIT])
@@ -52,7 +52,7 @@ def rows(samples: Samples, measures: Measures) -> dict[str, str]:
 
 
 def span(limits: dict[str, float]) -> str:
-    """An interval in words."""
+    """An interval as text."""
     return f"{limits['low']:.2f} to {limits['high']:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""The lock: one at a time, free after a kill, and a holder on another machine is taken for dead when it is silent."""
+"""Lock files: one holder at a time, free after a kill, and stale without a heartbeat from another machine."""
 
 from __future__ import annotations
 

@@ -16,8 +16,6 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from torchvice.config.sections import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     AssessSettings,
     DataSettings,
     ModelSettings,
@@ -32,9 +30,7 @@ from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
 
 __all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Section",
+    "PRESETS",
     "Settings",
     "dump_settings",
     "load_settings",
@@ -348,5 +344,5 @@ def _as_vice_error(error: ValidationError) -> ViceError:
         return ViceError(f"`{path}` must be given, but is missing.", f"For example -o {path}=VALUE.")
     problem = " or ".join(dict.fromkeys(messages)).replace(" or must be ", " or ")
     problem = problem if problem.startswith("must") else f"is wrong ({problem[:1].lower()}{problem[1:]})"
-    more = f" {len(problems) - 1} more settings are wrong." if len(problems) > 1 else ""
-    return ViceError(f"`{path}` {problem}, but is {value!r}.{more}")
+    more = ", ".join(f"`{other}`" for other in list(problems)[1:])
+    return ViceError(f"`{path}` {problem}, but is {value!r}.{f' Also wrong: {more}.' if more else ''}")

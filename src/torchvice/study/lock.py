@@ -43,7 +43,10 @@ def locked(path: str | os.PathLike[str], what: str, wait: bool = False) -> Itera
                 raise _held_error(path, what)
             time.sleep(0.2)
         stop = threading.Event()
-        _write_holder(file)
+        holder = {"host": platform.node(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        file.truncate(0)
+        file.write(json.dumps(holder))
+        file.flush()
         heartbeat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
         heartbeat.start()
         try:
@@ -68,12 +71,6 @@ def _acquire(file: Any) -> bool:
         fcntl.flock(file, fcntl.LOCK_UN)
         return False
     return True
-
-
-def _write_holder(file: Any) -> None:
-    file.truncate(0)
-    file.write(json.dumps({"host": platform.node(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
-    file.flush()
 
 
 def _beat(path: Path, stop: threading.Event) -> None:

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from torchvice.assessment.checks import NAMED_CONTROLS
 from torchvice.config import (
@@ -85,6 +85,13 @@ class _File(Section):
     where: LaunchSettings = LaunchSettings()
     needs: tuple[str, ...] = ()
 
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("must differ")
+        return value
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -148,7 +155,7 @@ def load_study(
     """Load a study and plan its runs.
 
     Args:
-        source: name of a study that comes with torchvice, or a YAML file; docs/studies.md has its format.
+        source: name of a study that comes with torchvice, or a YAML file (format: docs/studies.md).
         overrides: `section.name=value`, overrides of the base.
         folder: folder of the study; None: that of the file, otherwise work_dir/name.
         where: launch settings that take precedence over the file's.
@@ -168,8 +175,6 @@ def load_study(
     axes = {axis: _levels(axis, value, content.where) for axis, value in file.axes.items()}
     _check_axes(file, axes, content.where)
     seeds = file.seeds or (base.seed,)
-    if len(set(seeds)) < len(seeds):
-        raise ViceError(f"The seeds of {content.where} must differ, but are {list(seeds)}.")
     name = file.name or content.stem
     home = Path(folder or file.folder or Path(base.work_dir) / name)
     origin = {axis: _base_level(axis, levels, base) for axis, levels in axes.items()}
