@@ -91,22 +91,16 @@ def _train(settings: Any, folder: Path) -> dict[str, Any]:
 
 
 def _assess(folder: Path, asked: Asked, state: dict[str, Any]) -> dict[str, Any]:
+    from torchvice.assessment import MapSettings
     from torchvice.commands.assess import assess_subject
     from torchvice.commands.measure import measure_path, write_measures
     from torchvice.runs import Run
-    from torchvice.runs.subject import run_subject
+    from torchvice.runs.subject import subject_from_run
 
     start = time.monotonic()
     run = Run(folder)
-    subject = run_subject(run)
-    samples = assess_subject(
-        subject,
-        protocols=asked.protocols,
-        method=asked.method,
-        also=asked.also,
-        controls=asked.controls_of_strict,
-        faithfulness=asked.faithfulness,
-    )
+    subject = subject_from_run(run, settings=MapSettings(method=asked.method))
+    samples = assess_subject(subject, protocols=asked.protocols, extras=asked.extras)
     found = measure_path(folder, quality=asked.quality, replicates=asked.replicates)
     write_measures(found.measures, run.measures_json)
     seconds = {"train": state["train_seconds"], "assess": time.monotonic() - start}

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from torchvice.assessment.checks import NAMED_CONTROLS
+from torchvice.assessment import Extras
+from torchvice.assessment.controls import CONTROL_SETS
 from torchvice.config import Section, Settings, load_settings, override_settings, parse_yaml
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
@@ -44,9 +45,10 @@ class Asked(Section):
     replicates: int = Field(default=2000, ge=100)
 
     @property
-    def controls_of_strict(self) -> bool | tuple[str, ...]:
-        """`controls` as `torchvice.assess` takes them; none where `strict` is not assessed."""
-        return NAMED_CONTROLS[self.controls] if "strict" in self.protocols else False
+    def extras(self) -> Extras:
+        """What is requested in addition to the maps, as `torchvice.assess` takes it; no controls without `strict`."""
+        controls = CONTROL_SETS[self.controls] if "strict" in self.protocols else ()
+        return Extras.of(controls, self.also, self.faithfulness)
 
 
 class Where(Section):

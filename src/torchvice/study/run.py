@@ -131,20 +131,15 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
     Raises:
         ViceError: the first thing that is wrong.
     """
-    from torchvice.assessment.checks import check_asked
-    from torchvice.explain import METHODS, FaithfulnessChoices
+    from torchvice.assessment.map_settings import MapSettings, check_request
+    from torchvice.explain import METHODS
     from torchvice.explain.attribution import captum_attr
     from torchvice.models.build import build_model
     from torchvice.models.pretraining import check_weights
 
     asked = study.asked
-    check_asked(
-        asked.protocols,
-        method=asked.method,
-        controls=asked.controls_of_strict,
-        also=asked.also,
-        faithful=FaithfulnessChoices.parse(asked.faithfulness) if asked.faithfulness else None,
-    )
+    MapSettings(method=asked.method)
+    check_request(asked.protocols, asked.extras)
     parameters = {}
     for key, runs in itertools.groupby(sorted(study.runs, key=_network), key=_network):
         alike = [run.settings.model for run in runs]
