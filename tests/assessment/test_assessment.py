@@ -10,6 +10,7 @@ import yaml
 
 import torchvice
 from torchvice import Explainer, Samples, ViceError
+from torchvice.assessment import MapSettings
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.data.transforms import center_crop, normalise, warp
@@ -18,6 +19,7 @@ from torchvice.explain import normalise as normalise_maps
 from torchvice.metrics import sample_loss
 from torchvice.metrics.overlap import competing_overlap
 from torchvice.metrics.own_map import own_maps
+from torchvice.models.families import MapSite
 from torchvice.runs.subject import read_class_map, subject_from_weights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -283,6 +285,31 @@ def test_a_wrong_class_map_is_told(tmp_path, content, said):
     path.write_text(json.dumps(content))
     with pytest.raises(ViceError, match=said):
         read_class_map(path, ["zero", "one"], 12)
+
+
+def test_a_site_is_that_of_the_explainer(model, digits, tmp_path):
+    """The same tensor by its site, by its layer, and in a record; the manifest holds the settings, complete."""
+    given = {"site": MapSite("layer4")}, {"layer": "layer4"}, {"settings": MapSettings(layer="layer4", device="cpu")}
+    tables = [assess(model, digits, tmp_path / str(i), method="gradcam", **how) for i, how in enumerate(given)]
+    for table in tables:
+        np.testing.assert_array_equal(table.regions.predicted, tables[0].regions.predicted)
+        settings = table.manifest["map_settings"]
+        assert (settings["layer"], settings["site"]["layer"], settings["view_size"]) == ("layer4", "layer4", 64)
+        assert (settings["mean"], settings["choices"]["normalisation"]) == (list(MEAN), "max")
+    with pytest.raises(ViceError, match=r"`layer` is 'layer4' in the table, but 'layer3' now\."):
+        assess(model, digits, tmp_path / "0", method="gradcam", layer="layer3")
+
+
+def test_a_table_of_before_the_map_settings_is_read_and_added_to(model, digits, tmp_path):
+    assess(model, digits, tmp_path, protocols=("strict",))
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["map_settings"]
+    path.write_text(json.dumps(manifest))
+    assert torchvice.measure(Samples.load(tmp_path)).images == 9
+    found = assess(model, digits, tmp_path, protocols=("strict",), controls=["center"])
+    assert "strict:center" in found.manifest["explanations"]
+    assert found.manifest["map_settings"]["view_size"] == 64
 
 
 def test_wrong_arguments(model, digits, tmp_path):

@@ -101,7 +101,7 @@ def count_extras(
                 classes = np.flatnonzero(batch.targets[position]).tolist()
                 maps = extra.made(read, output, classes) if extra.made else _single_maps(output, read.region)
                 for single in maps:
-                    rows[extra.explanation].count_alone(image_id, extra.explanation, single)
+                    rows[extra.explanation].count_single(image_id, extra.explanation, single)
             advance(1)
         advance(len(images) - len(masked))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -89,28 +90,28 @@ class Ledger:
     """
 
     folder: ShardFolder
-    asked: dict[str, Any]
+    requested: dict[str, Any]
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: ShardFolder, asked: dict[str, Any]) -> Ledger:
+    def open(cls, folder: ShardFolder, requested: dict[str, Any]) -> Ledger:
         """Start a table, or resume one.
 
         Raises:
             ViceError: the folder holds the table of another assessment.
         """
-        asked = json.loads(json.dumps(asked))  # as it comes back from the manifest: tuples are lists there
+        requested = json.loads(json.dumps(requested))  # as it comes back from the manifest: tuples are lists there
         if not folder.manifest_path.is_file() or not folder.shards():  # nothing is lost where nothing was finished
-            ledger = cls(folder, asked, {**asked, "added": [], "adding": {}})
+            ledger = cls(folder, requested, {**requested, "added": [], "adding": {}})
         else:
             before = folder.manifest()
             known = before["explanations"] | before["adding"]
-            _refuse_another(folder, asked, before, known)
-            new = {name: settings for name, settings in asked["explanations"].items() if name not in known}
+            _refuse_another(folder, requested, before, known)
+            new = {name: settings for name, settings in requested["explanations"].items() if name not in known}
             kept = {name: before[name] for name in ("added", "finished")}
-            kept["explanations"] = _joined(before["explanations"], asked["explanations"])
-            kept["adding"] = _joined(before["adding"], asked["explanations"]) | new
-            ledger = cls(folder, asked, {**before, **asked, **kept})
+            kept["explanations"] = _joined(before["explanations"], requested["explanations"])
+            kept["adding"] = _joined(before["adding"], requested["explanations"]) | new
+            ledger = cls(folder, requested, {**before, **requested, **kept})
         folder.start(ledger.manifest)
         return ledger
 
@@ -138,8 +139,8 @@ class Ledger:
 
     def need_faithfulness(self, names: Iterable[str]) -> None:
         """Refuse to resume if maps need a faithfulness that this request lacks."""
-        asked = self.asked["explanations"]
-        lacking = sorted(name for name in names if "faithfulness" not in asked.get(name, {}))
+        requested = self.requested["explanations"]
+        lacking = sorted(name for name in names if "faithfulness" not in requested.get(name, {}))
         if lacking:
             raise ViceError(
                 f"The table in {self.folder.folder} needs the faithfulness of "
@@ -191,23 +192,23 @@ class Ledger:
         return Samples(self.folder.manifest(), samples.images, samples.regions, samples.maps)
 
     def _wanted(self) -> set[str]:
-        return set(self.asked["explanations"])
+        return set(self.requested["explanations"])
 
 
-def _joined(held: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+def _joined(held: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:
     """The explanations of a table, with the faithfulness of the present request."""
-    return {name: settings | asked.get(name, {}) for name, settings in held.items()}
+    return {name: settings | requested.get(name, {}) for name, settings in held.items()}
 
 
 def _refuse_another(
-    folder: ShardFolder, asked: Mapping[str, Any], before: Mapping[str, Any], known: Mapping[str, Any]
+    folder: ShardFolder, requested: Mapping[str, Any], before: Mapping[str, Any], known: Mapping[str, Any]
 ) -> None:
     """Refuse a request that differs from the table's; every difference is named with both values."""
-    wrong = _differences(_comparable(before), _comparable(asked)) if "map_settings" in before else []
+    wrong = _differences(_comparable(before), _comparable(requested)) if "map_settings" in before else []
     if not wrong:  # else the views and explanations below differ as well, and say it less clearly
-        names = [name for name in asked if name not in _LOOSE]
-        wrong = _differences({name: before.get(name) for name in names}, {name: asked[name] for name in names})
-        for name, settings in asked["explanations"].items():
+        names = [name for name in requested if name not in _LOOSE]
+        wrong = _differences({name: before.get(name) for name in names}, {name: requested[name] for name in names})
+        for name, settings in requested["explanations"].items():
             held = known.get(name, settings)
             if not ("faithfulness" in settings and "faithfulness" in held):  # it can be requested now, earlier or later
                 held, settings = ({k: v for k, v in each.items() if k != "faithfulness"} for each in (held, settings))
@@ -238,13 +239,8 @@ def _differences(held: Mapping[str, Any], now: Mapping[str, Any], where: str = "
         if isinstance(a, dict) and isinstance(b, dict):
             phrases += _differences(a, b, f" of `{name}`{where}")
         elif a != b:
-            phrases.append(f"`{name}`{where} is {_short(a)} in the table, but {_short(b)} now")
+            phrases.append(f"`{name}`{where} is {reprlib.repr(a)} in the table, but {reprlib.repr(b)} now")
     return phrases
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _without_row(samples: Samples) -> dict[str, int]:

@@ -155,9 +155,7 @@ def check_request(protocols: Sequence[str], extras: Extras | None = None) -> Non
     if not protocols or set(protocols) - {"paper", "strict"}:
         raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
     if extras and "strict" not in protocols and (extras.controls or extras.also or extras.faithfulness):
-        raise ViceError(
-            "Controls, further explanations and faithfulness need the view of `strict`, but `strict` is not assessed."
-        )
+        raise ViceError("Controls, `also` and `faithfulness` need the view of `strict`, but `strict` is not assessed.")
 
 
 def resolve_device(device: str) -> torch.device:

@@ -118,7 +118,7 @@ class _Pipeline:
         left = sum(map(len, new)) * len(in_shards | beside)
         shards = [*absent.items(), *unmeasured.items()]
         left += sum(len(self.folder.image_ids(number)) * len(names) for number, names in shards)
-        total = max(left, total * len(ledger.asked["explanations"]))
+        total = max(left, total * len(ledger.requested["explanations"]))
         self.steps = _Steps(total - left, total, progress)
         self._append(new, in_shards)
         self._add(self._lacking(ledger.absent))  # new shards lack what lies beside the others
@@ -146,13 +146,9 @@ class _Pipeline:
         extras = self._extras(names)
         for batch in self._read(new, extras):
             rows = Rows()
-            headline = self._count_headlines(batch, rows)
+            headline = count_headlines(self.views, batch, rows, self.exclusive, self.steps.advance, self.faithfulness)
             count_extras(extras, dict.fromkeys(names, rows), batch, headline, self.steps.advance)
             self.folder.append(rows.images(), rows.regions(), rows.maps(), self.part.shards)
-
-    def _count_headlines(self, batch: Batch, rows: Rows) -> dict[int, ViewOutput]:
-        """Fill the rows of images and headlines; returns the output of `strict`, by position."""
-        return count_headlines(self.views, batch, rows, self.exclusive, self.steps.advance, self.faithfulness)
 
     def _add(self, lacking: dict[int, set[str]]) -> None:
         """Write the explanations that finished shards lack next to them."""

@@ -306,13 +306,8 @@ def views_of(
     check_request(protocols)
     model.to(resolve_device(settings.device))
     choices = settings.choices
-    common: dict[str, Any] = {
-        "class_map": settings.class_map,
-        "eigen_smooth": choices.eigen_smooth,
-        "progress": passes,
-        "site": settings.site,
-        "layer": settings.layer,
-    }
+    common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": settings.class_map}
+    common |= {"eigen_smooth": choices.eigen_smooth, "progress": passes}
     of_strict = explainer = Explainer(model, settings.method, **common)
     if choices.layers or choices.aug_smooth:  # of `strict` only: `paper` is as published
         common |= {"layers": choices.layers or None, "aug_smooth": choices.aug_smooth}

@@ -122,7 +122,7 @@ def _map_of(samples: Samples, explanation: str, image_id: str, value: int) -> tu
     rows = np.flatnonzero(mine & (maps.label == value))
     if not len(rows):
         known = ", ".join(samples.classes[v - 1] for v in sorted(maps.label[mine].tolist()))
-        way_out = f"It has maps of: {known}." if known else "Images without a mask are not explained."
+        way_out = f"It has maps of: {known}." if known else "No maps: images without a mask are not explained."
         raise ViceError(f"`{image_id}` has no map of `{samples.classes[value - 1]}`.", way_out)
     at = (regions.image_id == image_id) & (regions.explanation == explanation) & (regions.label == value)
     return maps.map[rows[0]].astype(np.float32), str(regions.status[np.flatnonzero(at)[0]])

@@ -52,15 +52,11 @@ def subject_from_run(
 
     chosen, pixels = run.settings.assess, run.settings.transform
     settings = (settings or MapSettings()).completed(
-        view_size=chosen.view_size,
-        crop=pixels.crop,
-        mean=pixels.mean,
-        std=pixels.std,
-        batch_size=chosen.batch_size,
+        view_size=chosen.view_size, crop=pixels.crop, mean=pixels.mean, std=pixels.std, batch_size=chosen.batch_size
     )
     dataset = run.dataset(split)
-    made_by = {"run": run.settings.session_name, "network": run.settings.model.name}
-    made_by["checkpoint"] = Path(checkpoint).name
+    network, which = run.settings.model.name, Path(checkpoint).name
+    made_by = {"run": run.settings.session_name, "network": network, "checkpoint": which}
     return Subject(run.model(checkpoint), dataset, run.assess_dir(dataset.split), settings, made_by)
 
 
