@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchvice.cli.explain import CHECKPOINT, CHOICE, DEVICE, LAYER, METHOD, SPLIT, maps_option
+from torchvice.cli.explain import CHECKPOINT, CHOICE, DEVICE, LAYER, METHOD, SPLIT, maps_option, performance_option
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
@@ -47,14 +47,13 @@ class Controls(StrEnum):
 
 
 extras_option = functools.partial(typer.Option, rich_help_panel="Explanations in addition")
-performance_option = functools.partial(typer.Option, rich_help_panel="Performance")
 
 RUN = typer.Argument(None, help="Run folder. Without it, give --model, --weights and --data.")
 MODEL = typer.Option(None, "--model", help="Name in timm of a network that torchvice did not train.")
 WEIGHTS = typer.Option(None, "--weights", help="Local file with the weights of --model.")
 DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of VOC 2012.")
 CLASS_MAP = typer.Option(None, "--class-map", help="JSON or YAML file: for each class of --data, outputs of --model.")
-TARGETS = typer.Option(None, "--targets", help="exclusive: one label per image; strict then applies a softmax.")
+TARGETS = typer.Option(None, "--targets", help="Labels per image: several, or one (exclusive; softmax in strict).")
 PROTOCOL = typer.Option(ProtocolChoice.both, "--protocol", help="Protocols to assess.")
 VIEW_SIZE = maps_option(None, "--view-size", min=1, help="Side of strict's square view, in pixels.")
 CROP = maps_option(None, "--crop", min=1, help="Side of paper's centre crop, in pixels.")

@@ -10,11 +10,12 @@ import typer
 
 from torchvice.cli.terminal import print_methods, progress_bar, say
 
-__all__ = ["CHECKPOINT", "CHOICE", "DEVICE", "LAYER", "METHOD", "SPLIT", "explain", "maps_option"]
+__all__ = ["CHECKPOINT", "CHOICE", "DEVICE", "LAYER", "METHOD", "SPLIT", "explain", "maps_option", "performance_option"]
 
 maps_option = functools.partial(typer.Option, rich_help_panel="Maps")
+performance_option = functools.partial(typer.Option, rich_help_panel="Performance")
 
-METHOD = maps_option("auto", "--method", help="auto, or a method that vice explain --list-methods lists.")
+METHOD = maps_option("auto", "--method", help="Explanation method; vice explain --list-methods lists them.")
 LAYER = maps_option(None, "--layer", help="Name of the module to explain. Default: by the network's family.")
 CHOICE = maps_option(
     [],
@@ -23,10 +24,8 @@ CHOICE = maps_option(
     "order=normalise-first, combine=sum, eigen_smooth=true, layers=layer3,layer4, aug_smooth=true. Repeatable.",
 )
 CHECKPOINT = typer.Option("best", "--checkpoint", help="Checkpoint of the run: best, last or a file.")
-SPLIT = typer.Option(None, "--split", help="List of images. Default: the run's; val with --data.")
-DEVICE = typer.Option(
-    "auto", "--device", rich_help_panel="Performance", help="auto (CUDA if available), cpu, cuda, cuda:1 or mps."
-)
+SPLIT = typer.Option(None, "--split", help="Split, or file with a list of images. Default: the run's, else val.")
+DEVICE = performance_option("auto", "--device", help="Device: auto (CUDA if available), cpu, cuda, cuda:1 or mps.")
 
 
 class MapFormat(StrEnum):
@@ -54,8 +53,8 @@ def _list_methods(wanted: bool) -> None:
 def explain(
     run: Path = typer.Argument(..., help="Run folder, as vice train makes it."),
     maps: Path = typer.Option(..., "--maps", help="Folder to write the maps to."),
-    file_format: MapFormat = typer.Option(MapFormat.npz, "--format", help="npz, or the original's .npy: legacy."),
-    protocol: OneProtocol = typer.Option(OneProtocol.paper, "--protocol", help="View and normalisation."),
+    file_format: MapFormat = typer.Option(MapFormat.npz, "--format", help="Format; legacy is the original's .npy."),
+    protocol: OneProtocol = typer.Option(OneProtocol.paper, "--protocol", help="Protocol of the maps."),
     split: str | None = SPLIT,
     checkpoint: str = CHECKPOINT,
     method: str = METHOD,
