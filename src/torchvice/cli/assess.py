@@ -16,7 +16,7 @@ from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
-    from torchvice.assessment import MapSettings, Part
+    from torchvice.assessment import MapKeywords, MapSettings, Part
     from torchvice.data import VocDataset
     from torchvice.runs.subject import Subject
 
@@ -114,8 +114,8 @@ def assess(
     from torchvice.commands.assess import assess_subject
     from torchvice.explain import Choices
 
-    sizes: Any = {"view_size": view_size, "crop": crop, "batch_size": batch_size}
-    settings = MapSettings(method=method, layer=layer, choices=Choices.parse(choice), device=device, **sizes)
+    sizes: MapKeywords = {"view_size": view_size, "crop": crop, "batch_size": batch_size}
+    settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device).completed(**sizes)
     names = None if controls is None else CONTROL_SETS[controls.value]
     extras = Extras.of(names, also, [text.strip() for text in faithfulness.split(",") if text.strip()])
     protocols: Any = ("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,)
@@ -124,9 +124,10 @@ def assess(
     given = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
     subject = _subject(run, given, split, checkpoint, settings, out)
     _say_data(subject.dataset)
-    how: Any = {"targets": targets and targets.value, "workers": workers, "part": part}
+    kind: Any = targets and targets.value
+    call = functools.partial(assess_subject, protocols=protocols, extras=extras, targets=kind)
     with progress_bar("views") as bar:
-        assess_subject(subject, protocols=protocols, extras=extras, progress=bar, passes=bar.passes, **how)
+        call(subject, workers=workers, part=part, progress=bar, passes=bar.passes)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
 
 
