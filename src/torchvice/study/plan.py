@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from torchvice.assessment.checks import NAMED_CONTROLS
+from torchvice.assessment import Extras
+from torchvice.assessment.controls import CONTROL_SETS
 from torchvice.config import (
     Section,
     Settings,
@@ -54,9 +55,10 @@ class AssessmentRequest(Section):
     replicates: int = Field(default=2000, ge=100)
 
     @property
-    def controls_of_strict(self) -> bool | tuple[str, ...]:
-        """`controls` as an argument of `torchvice.assess`; False if `strict` is not assessed."""
-        return NAMED_CONTROLS[self.controls] if "strict" in self.protocols else False
+    def extras(self) -> Extras:
+        """What is requested in addition to the maps, as `torchvice.assess` takes it; no controls without `strict`."""
+        controls = CONTROL_SETS[self.controls] if "strict" in self.protocols else ()
+        return Extras.of(controls, self.also, self.faithfulness)
 
 
 class LaunchSettings(Section):
