@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from torchvice.cli.tables import print_comparison, print_measures, print_trust
+from torchvice.cli.tables import print_all, print_comparison, print_measures
 from torchvice.cli.terminal import number, progress_bar, say
 from torchvice.errors import ViceError
 
@@ -113,6 +113,16 @@ def _print_curve(content: dict[str, Any], protocol: str) -> None:
     say(f"{content['images']} images, {protocol}: mIoU {number(nan if best is None else best)}{where}.")
 
 
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        import json
+
+        from torchvice.measures.json_schema import json_schema
+
+        typer.echo(json.dumps(json_schema(), indent=1))
+        raise typer.Exit
+
+
 def measure(
     path: Path = typer.Argument(..., help="A RUN, a table's folder, or a .csv of the original implementation."),
     split: str | None = typer.Option(None, "--split", help="Of a RUN that was assessed on several."),
@@ -122,7 +132,14 @@ def measure(
     calibrate_on: str | None = typer.Option(
         None, "--calibrate-on", help="A split of the RUN, or a table's folder, on which temperatures are fitted."
     ),
-    everything: bool = typer.Option(False, "--all", help="Also sensitivities, strata, classes and calibration."),
+    everything: bool = typer.Option(False, "--all", help="Print all numbers."),
+    _: bool = typer.Option(
+        False,
+        "--schema",
+        callback=_print_schema,
+        is_eager=True,
+        help="Print the JSON Schema of measures.json and exit.",
+    ),
     fail_under: list[str] = typer.Option(
         [],
         "--fail-under",
@@ -147,7 +164,7 @@ def measure(
     )
     print_measures(found.measures, title or found.title)
     if everything:
-        print_trust(found.measures)
+        print_all(found.measures)
     written = []
     targets = [json] if json else []
     if found.samples is not None and not (json and not os.access(found.home, os.W_OK)):

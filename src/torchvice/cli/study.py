@@ -92,8 +92,10 @@ def _print_rows(rows: list[dict[str, Any]], axes: list[str]) -> None:
     from rich.table import Table
 
     table = Table(title="Runs", title_justify="left")
-    columns = {"vice": "VICE", "mean_average_precision": "mAP", "ece_ml": "ECE-ML", "ji": "map quality"}
-    for column in (*axes, "seed", *columns.values(), "controls"):
+    from torchvice.measures.catalogue import compared_label
+
+    columns = ("vice", "mean_average_precision", "ece_ml", "ji")
+    for column in (*axes, "seed", *map(compared_label, columns), "controls"):
         table.add_column(column, overflow="fold")
     for row in rows:
         said = ["–" if row.get(name) is None else f"{row[name]:.3f}" for name in columns]

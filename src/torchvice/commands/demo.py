@@ -98,7 +98,7 @@ def _about_vice(measures: Measures) -> str:
     span = f" (95 % interval {limits['low']:.2f} to {limits['high']:.2f})" if limits else ""
     sure = limits is None or limits["low"] > 0 or limits["high"] < 0
     trend = f"goes with {'better' if vice > 0 else 'worse'}-placed maps" if sure else "does not show in the maps"
-    lost = [name for name, row in measures.controls.items() if row["beaten"] is False]
+    lost = [name for name, row in measures.controls.items() if row.beaten is False]
     beats = (
         f"; it is not above {', '.join(lost)}" if lost else "; it is above every control" if measures.controls else ""
     )

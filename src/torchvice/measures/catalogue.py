@@ -1,14 +1,25 @@
-"""The catalogue: one record for each number. What it is called, what it means and where it is shown stands here alone."""
+"""The catalogue: one record for each number, with its name, its meaning and the places where it is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.qualities import QUALITIES
 
-__all__ = ["CATALOGUE", "SECTIONS", "Measure", "compared_label", "measure_of", "overview", "paths", "shown_in"]
+__all__ = [
+    "CATALOGUE",
+    "COMPARED",
+    "SECTIONS",
+    "Measure",
+    "compared_label",
+    "measure_of",
+    "overview",
+    "paths",
+    "quality_label",
+    "shown_in",
+]
 
 PAPER = "More than Accuracy: an Empirical Study of Consistency between Performance and Interpretability (2022)"
 # The sections that hold numbers by name.
@@ -23,7 +34,8 @@ class Measure:
         path: `section.name`, its place in `Measures` and in measures.json.
         label: its name, the same wherever it is shown.
         definition: one or two sentences; docs/definitions.md has the formula.
-        unit: "fraction" in [0, 1], "correlation" in [-1, 1], "error" in [0, 1], "nats", "bits" or "count".
+        unit: "fraction" in [0, 1], "correlation" in [-1, 1], "error" in [0, 1], "squared error", "nats", "bits" or
+            "count".
         better: "higher", "lower" or None.
         perfect: the value of a perfect model, where there is one.
         source: who defined it.
@@ -68,8 +80,8 @@ _MEASURES = (
     Measure(
         "paper.vice",
         "VICE",
-        "Pearson's correlation, over images with a mask, of minus the loss with the JI score, as published. In [-1, 1], "
-        "higher is more consistent. With skewed losses it depends on a few images.",
+        "Pearson's correlation, over images with a mask, of minus the loss with the JI score, as published. In "
+        "[-1, 1], higher is more consistent. With skewed losses it depends on a few images.",
         "correlation",
         source=PAPER,
         shown=("overview", "page", "headline"),
@@ -234,7 +246,7 @@ _MEASURES = (
     Measure(
         "localisation.pxap",
         "PxAP",
-        "Area under the pixel precision and recall curve of all pairs, over all thresholds.",
+        "Average precision of all pixels of all true pairs, taken as one list.",
         source="Choe et al., CVPR 2020",
     ),
     Measure(
@@ -320,7 +332,8 @@ def _families() -> Iterator[Measure]:
     for name, label, definition in _CORRELATIONS:
         yield Measure(f"sensitivities.{name}", label, definition, "correlation")
     for name, label, definition in _ERRORS:
-        yield Measure(f"calibration.{name}", label, definition, "error", "lower", 0.0)
+        unit = "squared error" if name in ("ece_l2_squared", "brier") else "error"
+        yield Measure(f"calibration.{name}", label, definition, unit, "lower", 0.0)
     likelihood = "Mean negative log-likelihood of the true labels."
     yield Measure("calibration.nll", "NLL", likelihood, "nats", "lower", 0.0)
     top = "Share of images whose likeliest class is the true one; of exclusive classes alone."
@@ -334,7 +347,7 @@ def _families() -> Iterator[Measure]:
 
 CATALOGUE: dict[str, Measure] = {measure.path: measure for measure in (*_MEASURES, *_families())}
 # Columns of comparisons and studies, and the measure behind each.
-_COMPARED = {
+COMPARED = {
     "vice": "strict.vice",
     "mean_average_precision": "strict.mean_average_precision",
     "ece_ml": "strict.ece_ml",
@@ -383,15 +396,10 @@ def compared_label(name: str, quality: str = "ji") -> str:
     """
     if name == "quality":
         return quality_label(quality)
-    return "Loss" if name == "loss" else measure_of(_COMPARED[name]).label
+    return "Loss" if name == "loss" else measure_of(COMPARED[name]).label
 
 
 def quality_label(quality: str) -> str:
     """What the mean of a quality is called: the JI score, or the quality's own name."""
     label = CATALOGUE["strict.ji"].label if quality == "ji" else QUALITIES[quality].label
     return label[:1].upper() + label[1:]
-
-
-def unknown_paths(found: Iterable[str]) -> list[str]:
-    """Those of some paths that the catalogue lacks."""
-    return [path for path in found if path not in CATALOGUE]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.measures.catalogue import compared_label
 from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.pairs import true_pairs
@@ -26,7 +27,6 @@ __all__ = ["COMPARED", "COMPARED_OF_SEEDS", "Comparison", "compare", "compare_gr
 COMPARED = ("vice", "quality", "mean_average_precision", "loss")
 # Of seeds ECE-ML too: of two models alone its resampled values, which are all too high, would not say enough.
 COMPARED_OF_SEEDS = (*COMPARED, "ece_ml")
-_NAMES = {"vice": "VICE", "mean_average_precision": "mAP", "ece_ml": "ECE-ML"}
 
 
 @dataclass(frozen=True)
@@ -348,9 +348,7 @@ def _seeds(
         row |= {"seeds_first": len(values[0]), "seeds_second": len(values[1])}
         nothing = dict.fromkeys(("difference", "low", "high", "p"))
         if not np.isfinite(values[0] + values[1]).all():
-            rows.append(
-                row | nothing | {"reason": f"{_NAMES.get(measure, measure)} is undefined for one of the seeds."}
-            )
+            rows.append(row | nothing | {"reason": f"{compared_label(measure)} is undefined for one of the seeds."})
             continue
         try:
             result = seed_difference(values[0], values[1], _image_variance(members, measure))

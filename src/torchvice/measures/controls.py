@@ -112,14 +112,15 @@ def _keys(pairs: Pairs) -> list[tuple[str, int]]:
 
 def _mark(sheet: Sheet, controls: dict[str, Control]) -> None:
     """Note which controls VICE does not clearly exceed, and which clearly exceed it."""
-    open_, above = [], []
+    unclear: list[str] = []
+    above: list[str] = []
     for name, row in controls.items():
         if row.beaten is False and row.difference_low is not None and row.difference_high is not None:
             interval = f"`{name}` (95 % interval {row.difference_low:.2f} to {row.difference_high:.2f})"
-            (above if row.difference_high < 0 else open_).append(interval)
+            (above if row.difference_high < 0 else unclear).append(interval)
     sentences = []
-    if open_:
-        sentences.append(f"VICE is not clearly higher than the control{'s' * (len(open_) > 1)} {', '.join(open_)}.")
+    if unclear:
+        sentences.append(f"VICE is not clearly higher than the control{'s' * (len(unclear) > 1)} {', '.join(unclear)}.")
     if above:
         sentences.append(f"VICE is clearly lower than the control{'s' * (len(above) > 1)} {', '.join(above)}.")
     if sentences:

@@ -55,8 +55,8 @@ def measure_table(table: LegacyTable, num_classes: int = 20) -> Measures:
     else:
         _put_decisions(sheet, diagrams, table, targets, predicted)
     more = "The CSV carries neither probabilities nor masks: assess the model with vice assess."
-    absent = [path for path in paths("strict") if path not in ("strict.ml_accuracy", "strict.f1")]
-    sheet.leave_out([*absent, "classification.mean_average_precision", *paths("localisation", "overview")], more)
+    unknown = [path for path in paths("strict") if path not in ("strict.ml_accuracy", "strict.f1")]
+    sheet.leave_out([*unknown, "classification.mean_average_precision", *paths("localisation", "overview")], more)
     return sheet.measures(count, {}, {"table": "csv"}, diagrams.whole())
 
 

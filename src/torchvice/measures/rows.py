@@ -50,7 +50,7 @@ class Control(_Scored):
 
 @dataclass(frozen=True)
 class Method(_Scored):
-    """Another explanation of the same images; `agreement`: Spearman's correlation of its quality with the headline's."""
+    """Another explanation of the same images; `agreement`: Spearman's correlation of both qualities."""
 
     agreement: float | None
 

@@ -53,13 +53,13 @@ class Measures:
     """Every number of an assessment. Fractions at full precision; NaN where undefined, the reason in `undefined`.
 
     Numbers, {name: value}, every one described in `torchvice.measures.catalogue`: `paper`, `strict`, `classification`,
-    `localisation`, `sensitivities`, `calibration`, and `quality`, which also has the `name` and `meaning` of the quality
-    that was chosen. About them: `undefined` {path: reason}; `intervals` {path: {low, high, level, method}}; `tests`
-    {path: {p, method}}; `notes` {path: a caveat that belongs to the number}.
+    `localisation`, `sensitivities`, `calibration`, and `quality`, which also has the `name` and `meaning` of the
+    quality that was chosen. About them: `undefined` {path: reason}; `intervals` {path: {low, high, level, method}};
+    `tests` {path: {p, method}}; `notes` {path: a caveat that belongs to the number}.
 
     Rows, see `torchvice.measures.rows`: `controls`, `methods` and `retests` {explanation: row}; `strata`, `classes`,
     `folds`. Further: `threshold_curve` {thresholds, pair_iou, vice}; `quadrants` {by, cutoffs, counts, undefined,
-    strongest}; `null_bands` {name of a calibration error: what a calibrated model shows}; `ece_by_class` (C,); `scaling`,
+    strongest}; `null_bands` {calibration error: what a calibrated model shows}; `ece_by_class` (C,); `scaling`,
     calibration after scaling that was fitted on another split. `images`, how many; `excluded` {reason: count} and
     `out_of` {the same reason: of how many}; `source`, what was measured; `diagrams`, what the figures draw.
     """

@@ -1,90 +1,14 @@
-"""Meanings: the definition behind every number of a page."""
+"""The definition behind every number and term of a page: the numbers of the catalogue, and the terms around them."""
 
 from __future__ import annotations
 
 from torchvice.measures import QUALITIES
+from torchvice.measures.catalogue import CATALOGUE
 
 __all__ = ["DEFINITIONS", "definitions_of"]
 
-# One place for all; the words of docs/definitions.md, shortened.
-DEFINITIONS: dict[str, tuple[str, str]] = {
-    "strict.vice": (
-        "VICE (strict)",
-        "Spearman's rank correlation, over true (image, class) pairs, of the pair's log-likelihood with the IoU of its "
-        "map at a threshold that other images chose. In [-1, 1]: 1 means that the surer the model is of an object, the "
-        "better its map covers it; 0 no connection. The same under any temperature.",
-    ),
-    "paper.vice": (
-        "VICE (paper)",
-        "Pearson's correlation, over images with a mask, of minus the loss with the JI score, as published. In "
-        "[-1, 1], higher is more consistent. It hangs on few images where losses are skewed.",
-    ),
-    "strict.ece_ml": (
-        "ECE-ML (strict)",
-        "Multi-label expected calibration error: over 20 bins of the confidence, the count-weighted mean gap between "
-        "mean confidence and mean precision of the predicted labels. In [0, 1], 0 is perfect; binning alone makes it "
-        "0.02 to 0.03 with some 1500 images.",
-    ),
-    "paper.ece_ml": (
-        "ECE-ML (paper)",
-        "As published: the gap between mean confidence and mean Jaccard index of the label sets, over 20 bins. A "
-        "perfectly calibrated model does not reach 0.",
-    ),
-    "strict.ml_accuracy": (
-        "ML-accuracy (strict)",
-        "Mean over images of the Jaccard index of predicted and true label sets; images with neither are left out. In "
-        "[0, 1], 1 is perfect.",
-    ),
-    "paper.ml_accuracy": (
-        "ML-accuracy (paper)",
-        "Mean over images of the Jaccard index of predicted and true label sets; undefined if an image has neither.",
-    ),
-    "strict.f1": ("F1 (strict)", "Mean over images of 2 |P and Y| / (|P| + |Y|); images with neither are left out."),
-    "paper.f1": ("F1 (paper)", "Mean over images of 2 |P and Y| / (|P| + |Y|); an image with neither counts 0."),
-    "strict.ji": (
-        "Mean pair IoU (strict)",
-        "Mean IoU of map and mask over true (image, class) pairs, each at a threshold chosen on the other folds' "
-        "images; a missed object counts 0. In [0, 1].",
-    ),
-    "paper.ji": (
-        "JI score (paper)",
-        "Mean over images of the image's JI at threshold 0.1: the mean IoU of the labels whose IoU is not 0, "
-        "background included. An object missed altogether leaves the mean instead of lowering it.",
-    ),
-    "strict.mean_average_precision": (
-        "mAP (strict)",
-        "Mean over classes of the average precision of ranking images by probability; a class that no image shows is "
-        "left out. In [0, 1]; blind to temperature.",
-    ),
-    "classification.mean_average_precision": (
-        "mAP (paper)",
-        "Mean over classes of the average precision; a class that no image shows counts 0.",
-    ),
-    "classification.cp": ("CP", "Mean over classes of precision: hits of the class over its predictions."),
-    "classification.cr": ("CR", "Mean over classes of recall: hits of the class over its true labels."),
-    "classification.cf1": ("CF1", "Harmonic mean of CP and CR."),
-    "classification.op": ("OP", "Precision over all labels: all hits over all predictions."),
-    "classification.or": ("OR", "Recall over all labels: all hits over all true labels."),
-    "classification.of1": ("OF1", "Harmonic mean of OP and OR."),
-    "paper.kl": ("KL (paper)", "Relative entropy of loss and JI scaled to sums of 1, nats. Measures no consistency."),
-    "paper.js": ("JS (paper)", "The published variant of the Jensen-Shannon divergence of loss and JI, bits."),
-    "localisation.best_threshold": (
-        "Best threshold (paper)",
-        "The first threshold of the highest mIoU. Chosen and reported on the same images: optimistic.",
-    ),
-    "localisation.best_mean_iou": (
-        "Best mIoU (paper)",
-        "Mean IoU over labels and background at the best threshold, pixels summed over images; a class that never "
-        "occurs counts 0.",
-    ),
-    "localisation.strict_best_threshold": (
-        "Best threshold (strict)",
-        "The first threshold of the highest mIoU. Chosen and reported on the same images: optimistic.",
-    ),
-    "localisation.strict_best_mean_iou": (
-        "Best mIoU (strict)",
-        "Mean IoU over the labels that occur and background at the best threshold, pixels summed over images.",
-    ),
+# Terms that are no numbers of the catalogue.
+TERMS: dict[str, tuple[str, str]] = {
     "loss": (
         "Loss",
         "Of an image, the mean over classes of the binary cross-entropy, nats. Of a pair, -ln p of its true class: "
@@ -155,11 +79,18 @@ DEFINITIONS: dict[str, tuple[str, str]] = {
         "Further measures of calibration; docs/definitions.md has each formula. By chance, if calibrated: where the "
         "middle 95 % of models lie whose labels are drawn from their own probabilities, independently.",
     ),
+    "localisation": (
+        "Localisation",
+        "How well the maps cover the objects, in other senses than the IoU at a threshold.",
+    ),
     "disagreement": (
         "Disagreement",
         "Of models on a pair: the range of their probabilities plus the range of their IoUs, in [0, 2].",
     ),
 }
+
+
+DEFINITIONS = {path: (measure.full_label, measure.definition) for path, measure in CATALOGUE.items()} | TERMS
 
 
 def definitions_of(quality: str) -> dict[str, tuple[str, str]]:

@@ -196,7 +196,7 @@ function dots(row, key, low, high) {
   drawing.append(svg("line", { x1: 4, x2: 196, y1: 9, y2: 9, stroke: "var(--rule)", "vector-effect": "non-scaling-stroke" }));
   if (low < 0) drawing.append(svg("line", { x1: px(0), x2: px(0), y1: 2, y2: 16, stroke: "var(--strong)", "vector-effect": "non-scaling-stroke" }));
   const line = (x1, x2, width) => svg("line", { x1, x2, y1: 9, y2: 9, stroke: "var(--blue)", "stroke-width": width, "stroke-linecap": "round", "vector-effect": "non-scaling-stroke" });
-  if (key === "vice" && row.low !== null && row.high !== null) drawing.append(line(px(row.low), px(row.high), 2));
+  if (key === "vice" && row.vice_low !== null && row.vice_high !== null) drawing.append(line(px(row.vice_low), px(row.vice_high), 2));
   if (row[key] !== null) drawing.append(line(px(row[key]), px(row[key]) + 0.01, 9));
   return drawing;
 }
@@ -204,16 +204,16 @@ function dots(row, key, low, high) {
 function drawClasses() {
   const box = byId("classes"), rows = [...currentModel().charts.classes];
   if (!rows.length) { box.replaceChildren(el("p", { class: "note" }, "No numbers by class: the measures of this table do not have them.")); return; }
-  const heads = [["name", "Class"], ["pairs", "True pairs"], ["average_precision", "AP"], ["iou", QUALITY], ["vice", OTHER_QUALITY ? `VICE with ${QUALITY}` : "VICE (strict)"]];
+  const heads = [["name", "Class"], ["pairs", "True pairs"], ["average_precision", "AP"], ["quality", QUALITY], ["vice", OTHER_QUALITY ? `VICE with ${QUALITY}` : "VICE (strict)"]];
   const value = (row) => row[classSort.key] ?? -Infinity;
   rows.sort((a, b) => (classSort.key === "name" ? String(a.name).localeCompare(String(b.name)) : value(a) - value(b)) * (classSort.down ? -1 : 1));
-  const low = Math.min(0, ...rows.map((row) => row.low ?? row.vice ?? 0));
+  const low = Math.min(0, ...rows.map((row) => row.vice_low ?? row.vice ?? 0));
   const cell = (row, key, from, to) => el("td", {}, el("div", { class: "dots" },
-    el("span", { class: "num" }, decimals(row[key], 2), key === "vice" && row.low !== null && row.low !== undefined ? el("small", {}, `${decimals(row.low, 2)} to ${decimals(row.high, 2)}`) : null), dots(row, key, from, to)));
+    el("span", { class: "num" }, decimals(row[key], 2), key === "vice" && row.vice_low !== null && row.vice_low !== undefined ? el("small", {}, `${decimals(row.vice_low, 2)} to ${decimals(row.vice_high, 2)}`) : null), dots(row, key, from, to)));
   box.replaceChildren(el("table", {},
     el("thead", {}, el("tr", {}, ...heads.map(([key, name]) => el("th", { scope: "col", class: key === "pairs" ? "num" : null, "aria-sort": classSort.key === key ? (classSort.down ? "descending" : "ascending") : "none" },
       el("button", { type: "button", onclick: () => { classSort.down = classSort.key === key ? !classSort.down : key !== "name"; classSort.key = key; drawClasses(); } }, `${name} ${classSort.key === key ? (classSort.down ? "▼" : "▲") : "↕"}`))))),
     el("tbody", {}, ...rows.map((row) => el("tr", {},
       el("th", { scope: "row" }, el("button", { type: "button", title: "Show the cases of this class", onclick: () => showClass(row.name) }, row.name)),
-      el("td", { class: "num" }, String(row.pairs ?? "–")), cell(row, "average_precision", 0, 1), cell(row, "iou", 0, 1), cell(row, "vice", low < 0 ? Math.max(-1, low) : 0, 1))))));
+      el("td", { class: "num" }, String(row.pairs ?? "–")), cell(row, "average_precision", 0, 1), cell(row, "quality", 0, 1), cell(row, "vice", low < 0 ? Math.max(-1, low) : 0, 1))))));
 }
