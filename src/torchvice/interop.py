@@ -18,17 +18,6 @@ import numpy as np
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.files import atomic, existing_file, read_npy_dict, write_npy_dict, write_text
 
-__all__ = [
-    "LegacyTable",
-    "bilinear",
-    "counts_entropy",
-    "read_maps",
-    "read_table",
-    "write_legacy_maps",
-    "write_maps",
-    "write_table",
-]
-
 
 @dataclass(frozen=True)
 class LegacyTable:

@@ -32,7 +32,7 @@ def test_records_are_whole() -> None:
         assert record.definition.endswith(".")
         assert record.unit in ("fraction", "correlation", "error", "squared error", "nats", "bits", "count")
         assert record.better in ("higher", "lower", None)
-        assert set(record.shown) <= {"overview", "page", "headline", "compare", "study"}
+        assert set(record.shown) <= {"overview", "page", "headline"}
         if record.unit == "error":
             assert (record.better, record.perfect) == ("lower", 0.0)
 

@@ -29,19 +29,6 @@ from torchvice.config.sections import (
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
 
-__all__ = [
-    "PRESETS",
-    "Settings",
-    "dump_settings",
-    "load_settings",
-    "override_settings",
-    "parse_yaml",
-    "preset_names",
-    "problem_of",
-    "read_source",
-    "yaml_names",
-]
-
 PRESETS = resources.files("torchvice") / "presets"
 
 # Options of the original implementation, and the settings that replace them.

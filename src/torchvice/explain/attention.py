@@ -16,21 +16,6 @@ from torchvice.explain.methods import SHORT_BACKWARD, register
 from torchvice.explain.scene import OutputsAndMaps, Scene
 from torchvice.models.families import token_grid
 
-__all__ = [
-    "Attentions",
-    "attention_gradient",
-    "attention_gradients",
-    "attention_layers",
-    "capture_attention",
-    "disable_fused_attention",
-    "empty_maps",
-    "generic_attention",
-    "pooling_weights",
-    "rollout",
-    "rollout_row",
-    "token_layout",
-]
-
 _WAY_OUT = "Use method='gradcam', which works with every network."
 
 

@@ -16,22 +16,6 @@ from torchvice.explain.methods import SHORT_BACKWARD, Run, register
 from torchvice.explain.scene import OutputsAndMaps, Scene
 from torchvice.models.families import MapSite
 
-__all__ = [
-    "cam",
-    "eigen_smooth",
-    "eigencam",
-    "eigengradcam",
-    "gradcam",
-    "gradcampp",
-    "hirescam",
-    "layercam",
-    "method_from_weights",
-    "no_linear_head",
-    "register_weights",
-    "weighted_map",
-    "xgradcam",
-]
-
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 _PLUSPLUS_EPS = 1e-6

@@ -167,7 +167,7 @@ def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | 
         for name in names:
             if name not in models:
                 raise ViceError(
-                    f"The group {group} must name models, but {name!r} is none.", f"Models: {', '.join(models)}."
+                    f"The group {group} must name models, but has {name!r}.", f"Models: {', '.join(models)}."
                 )
 
 
@@ -270,7 +270,7 @@ def _differences(measure: str, pairs: Sequence[tuple[_Model, _Model]], inference
 
 
 def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of one measure with Holm's correction of their p; None where there is none."""
+    """The rows of one measure with p after Holm's correction; None where p is undefined."""
     defined = [row for row in rows if row["p"] is not None]
     for row in rows:
         row["p_holm"] = None

@@ -78,7 +78,7 @@ def vice_statistic(
 
 
 def put_consistency_of_pairs(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
-    """VICE and everything that hangs on it, into the sheet."""
+    """Put VICE, its sensitivities, strata, classes and folds into the sheet."""
     pairs = subject.pairs
     if len(pairs) < 3:
         sheet.notes["strict.vice"] = "There are fewer than three true pairs: nothing is correlated."

@@ -20,16 +20,6 @@ from torchvice.metrics.calibration import Reliability
 from torchvice.metrics.iou import IouCurve
 from torchvice.metrics.resampling import Interval
 
-__all__ = [
-    "JSON_SCHEMA",
-    "DiagramParts",
-    "Diagrams",
-    "Measures",
-    "Sheet",
-    "put_consistency",
-    "put_precision_recall",
-]
-
 JSON_SCHEMA = 2  # docs/measures-json.md lists what each number changed
 
 
@@ -190,7 +180,7 @@ class Sheet:
         return self.sections[section][name]
 
     def put_interval(self, path: str, found: Interval | None) -> None:
-        """Set the interval of a value; nothing where there is none."""
+        """Set the interval of a value, if it has one."""
         plain = None if found is None else plain_interval(found)
         if plain is not None:
             self.intervals[path] = plain

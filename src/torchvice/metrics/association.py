@@ -11,18 +11,6 @@ from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.weighted import Pearson, Spearman, WeightedStatistic, WithinSpearman
 
-__all__ = [
-    "LOSS_FLOOR",
-    "Association",
-    "log_loss_pearson",
-    "partial_spearman",
-    "pearson",
-    "pearson_is_reliable",
-    "skewness_and_kurtosis",
-    "spearman",
-    "within_spearman",
-]
-
 LOSS_FLOOR = 1e-6  # nats; a smaller loss is the rounding error of a saturated float32 logit
 MOST_SKEWNESS, MOST_KURTOSIS = 1.0, 2.0
 

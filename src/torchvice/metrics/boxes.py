@@ -15,16 +15,6 @@ import numpy as np
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, HeldOut, as_cuts, count_below, smallest
 
-__all__ = [
-    "BoxAccuracy",
-    "best_box_iou",
-    "box_iou",
-    "box_planes",
-    "held_out_box_accuracy",
-    "map_boxes",
-    "max_box_accuracy",
-]
-
 DELTAS = (0.3, 0.5, 0.7)
 
 

@@ -18,15 +18,6 @@ from torchvice.metrics.multilabel import (
     sample_precision,
 )
 
-__all__ = [
-    "Reliability",
-    "multilabel_ece",
-    "multilabel_reliability",
-    "reliability",
-    "reliability_in_bins",
-    "reliability_of_sums",
-]
-
 
 @dataclass(frozen=True)
 class Reliability:

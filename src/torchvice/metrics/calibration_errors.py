@@ -13,16 +13,6 @@ from torchvice.metrics.binning import equal_mass_edges, equal_mass_index, equal_
 from torchvice.metrics.calibration import Reliability, reliability_in_bins
 from torchvice.metrics.multilabel import confidence, probabilities_and_targets, sample_precision
 
-__all__ = [
-    "ClasswiseEce",
-    "Unit",
-    "calibration_events",
-    "classwise_ece",
-    "event_reliability",
-    "maximum_calibration_error",
-    "unit_confidence",
-]
-
 Unit = Literal["image", "cell", "top"]
 
 

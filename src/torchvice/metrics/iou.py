@@ -13,17 +13,6 @@ from torchvice.metrics.multilabel import checked_protocol
 from torchvice.metrics.overlap import VOID, Overlap, competing_overlap
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_thresholds
 
-__all__ = [
-    "CurveCounter",
-    "IouCurve",
-    "curve_from_counts",
-    "image_ji",
-    "image_ji_from_counts",
-    "iou_curve",
-    "overlap_ji",
-    "pair_iou",
-]
-
 # Makes 0/0 equal 0 in the published scripts. Only `paper` uses it.
 PAPER_EPSILON = 1e-10
 

@@ -7,18 +7,6 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, to_numpy
 
-__all__ = [
-    "cross_entropy",
-    "log_softmax",
-    "logits_and_targets",
-    "one_label",
-    "pair_log_likelihood",
-    "sample_loss",
-    "sigmoid",
-    "softmax",
-    "zero_one",
-]
-
 
 def sigmoid(logits: ArrayLike) -> np.ndarray:
     """Sigmoid of logits, elementwise, in the precision of the logits (float64 unless they are float32).

@@ -15,23 +15,6 @@ from numpy.typing import ArrayLike
 from torchvice.errors import ViceError, as_array, did_you_mean
 from torchvice.metrics.losses import logits_and_targets, one_label, zero_one
 
-__all__ = [
-    "PrecisionRecall",
-    "Protocol",
-    "average_precision",
-    "checked_protocol",
-    "confidence",
-    "mean_average_precision",
-    "multilabel_accuracy",
-    "multilabel_f1",
-    "precision_recall",
-    "probabilities_and_targets",
-    "sample_accuracy",
-    "sample_f1",
-    "sample_precision",
-    "top_one_accuracy",
-]
-
 Protocol = Literal["paper", "strict"]
 PROTOCOLS = ("paper", "strict")
 

@@ -15,19 +15,6 @@ from numpy.typing import ArrayLike
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.ranks import weighted_sums
 
-__all__ = [
-    "PAPER_THRESHOLDS",
-    "SAMPLE_THRESHOLD",
-    "Cuts",
-    "HeldOut",
-    "as_cuts",
-    "as_thresholds",
-    "blocks",
-    "count_below",
-    "cumulative",
-    "smallest",
-]
-
 PAPER_THRESHOLDS = np.arange(60) / 100
 PAPER_THRESHOLDS.setflags(write=False)
 # The published per-image JI uses this threshold, whatever the best one of the curve is.

@@ -18,18 +18,6 @@ from torchvice.metrics.multilabel import confidence, probabilities_and_targets, 
 from torchvice.metrics.ranks import WeightedRanks, weighted_sums
 from torchvice.metrics.thresholds import HeldOut
 
-__all__ = [
-    "HeldOutSpearman",
-    "Mean",
-    "MeanAveragePrecision",
-    "MultilabelEce",
-    "Pearson",
-    "Ratio",
-    "Spearman",
-    "WeightedStatistic",
-    "WithinSpearman",
-]
-
 
 def finite_column(name: str, values: ArrayLike, ndim: int = 1) -> np.ndarray:
     """`values` as float64.

@@ -15,17 +15,6 @@ from torchvice.measures.rows import COLUMNS
 from torchvice.report.page.text import interval_of, label_of
 from torchvice.report.style import number
 
-__all__ = [
-    "NumberTable",
-    "named",
-    "number_rows",
-    "numbers_of_models",
-    "shown",
-    "shown_path",
-    "tables_of",
-    "undefined_by_reason",
-]
-
 # Rows by name or in a list: the section, the caption, the key of its definition.
 _SECTIONS = (
     ("controls", "Controls: maps that know nothing, with the model's own losses", "control"),

@@ -39,7 +39,7 @@ from torchvice.report.style import HEAT
 
 __all__ = ["TEMPLATES", "Reader", "Shown", "embedded", "joined", "write_page"]
 
-# Image id -> image (H, W, 3) uint8 and mask (H, W) or None; None where the image is not to be had.
+# Image id -> image (H, W, 3) uint8 and mask (H, W) or None; None if the image is missing.
 Reader = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SCRIPTS = ("base.js", "maps.js", "figures.js", "scatter.js", "browser.js", "address.js", "shell.js", "start.js")

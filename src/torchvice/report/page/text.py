@@ -32,7 +32,7 @@ Sentence = Sequence[str | Number]
 
 
 def interval_of(measures: Measures, path: str) -> str:
-    """The interval of a measure in words; empty where there is none."""
+    """The interval of a measure in words; empty without one."""
     return _interval(measures.intervals.get(path))
 
 

@@ -11,21 +11,6 @@ from torchvice.report.page.text import Number, Sentence
 from torchvice.report.study.recipes import Recipe, Row, StudyTable
 from torchvice.report.style import number
 
-__all__ = [
-    "ALPHA",
-    "STUDY_DEFINITIONS",
-    "column_name",
-    "column_term",
-    "counted",
-    "facts_of_study",
-    "front_sentence",
-    "is_established",
-    "listed",
-    "lower_is_better",
-    "sentences_of_study",
-    "why_not_compared",
-]
-
 ALPHA = 0.05
 NAMED = 3  # differences or recipes that a sentence names before it counts the rest
 
