@@ -17,7 +17,7 @@ from torchvice.assessment.request import ExtrasKeywords
 from torchvice.cli.assess import Controls
 from torchvice.explain import METHODS, Choices
 from torchvice.models.families import MapSite
-from torchvice.study.plan import Asked
+from torchvice.study.plan import AssessmentRequest
 
 
 def test_the_keywords_are_the_fields() -> None:
@@ -28,7 +28,7 @@ def test_the_keywords_are_the_fields() -> None:
 
 def test_every_set_of_controls_has_its_name_everywhere() -> None:
     assert [choice.value for choice in Controls] == list(CONTROL_SETS)
-    assert list(get_args(get_type_hints(Asked)["controls"])) == list(CONTROL_SETS)
+    assert list(get_args(get_type_hints(AssessmentRequest)["controls"])) == list(CONTROL_SETS)
     assert CONTROL_SETS == {
         "all": ("random", "center", "foreground", "shuffled", "random_weights"),
         "cheap": ("random", "center", "foreground", "shuffled"),

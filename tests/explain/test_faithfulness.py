@@ -257,7 +257,7 @@ def test_the_edges(explainer: Explainer, images: torch.Tensor) -> None:
     ("wrong", "said"),
     [
         ({"measures": ("insertoin",)}, "Did you mean `insertion`"),
-        ({"measures": ()}, "but is nothing"),
+        ({"measures": ()}, "but is empty"),
         ({"canvas": "grey"}, "`canvas` must be mean or blur"),
         ({"steps": 1}, "`steps` must be at least 2"),
         ({"orders": 0}, "`orders` at least 1"),

@@ -560,5 +560,5 @@ def test_arrays_and_tuples_as_jax_and_dill_write_them(tmp_path: Path, monkeypatc
     tensors = read_byol(tmp_path / "good.pkl").tensors
     assert torch.equal(tensors["conv1.weight"], torch.from_numpy(array).permute(3, 2, 0, 1))
     assert torch.equal(tensors["layer1.0.conv1.weight"], tensors["conv1.weight"])
-    with pytest.raises(ViceError, match="an array in it is not made of numpy's"):
+    with pytest.raises(ViceError, match="an array in it is not a numpy array"):
         read_byol(tmp_path / "bad.pkl")

@@ -76,7 +76,6 @@ def print_measures(measures: Measures, title: str) -> None:
         if path in measures.notes:
             label = "VICE (paper): " if path == "paper.vice" else ""
             _paragraph(f"{label}{measures.notes[path]}")
-    say("More numbers: --all.")
 
 
 def _sentences(measures: Measures) -> list[str]:

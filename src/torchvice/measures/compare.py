@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
+from torchvice.measures.rows import Comparison
 from torchvice.measures.statements import sentences_of
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
@@ -27,33 +28,6 @@ __all__ = ["COMPARED", "COMPARED_OF_SEEDS", "Comparison", "compare", "compare_gr
 COMPARED = ("vice", "quality", "mean_average_precision", "loss")
 # Of seeds ECE-ML too: of two models alone its resampled values, which are all too high, would not say enough.
 COMPARED_OF_SEEDS = (*COMPARED, "ece_ml")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a comparison found; plain rows, NaN nowhere (None where undefined).
-
-    `images` how many all models have; `excluded` {reason: count}; `quality` its name; `models`, a row each with `name`,
-    the measures of COMPARED and `ece_ml`, and limits such as `vice_low`; `differences`, a row for each pair of models
-    and measure: `first`, `second`, `measure`, `difference` (first - second), `low`, `high`, `p` and
-    `p_holm`; `matched`, VICE of two models whose pairs were given the same distribution of log-likelihood; `seeds`, the
-    differences of groups; `agreement` of the models' order across explanations; `sentences`, what is established and
-    what is not.
-    """
-
-    images: int
-    quality: str
-    excluded: dict[str, int]
-    models: list[dict[str, Any]]
-    differences: list[dict[str, Any]]
-    matched: list[dict[str, Any]]
-    seeds: list[dict[str, Any]] = field(default_factory=list)
-    agreement: dict[str, Any] = field(default_factory=dict)
-    sentences: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields of `vice compare --json`."""
-        return {"schema": 1, **{f.name: getattr(self, f.name) for f in fields(self)}}
 
 
 def compare(

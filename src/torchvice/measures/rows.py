@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-__all__ = ["COLUMNS", "ClassRow", "Control", "Fold", "Method", "Stratum"]
+__all__ = ["COLUMNS", "ClassRow", "Comparison", "Control", "Fold", "Method", "Stratum"]
 
 # The name of every column, wherever rows are shown as a table; `quality` has the name of the quality that was chosen.
 COLUMNS = {
@@ -88,3 +89,30 @@ class Fold:
     fold: int
     threshold: float
     pairs: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of a comparison; plain rows, NaN nowhere (None where undefined).
+
+    `images`, how many all models have; `excluded` {reason: count}; `quality`, its name; `models`, a row each with
+    `name`, the compared measures, `ece_ml`, and limits such as `vice_low`; `differences`, a row for each pair of
+    models and measure: `first`, `second`, `measure`, `difference` (first - second), `low`, `high`, `p` and
+    `p_holm`; `matched`, VICE of two models whose pairs were given the same distribution of log-likelihood; `seeds`,
+    the differences of groups; `agreement` of the models' order across explanations; `sentences`, what is
+    established and what is not.
+    """
+
+    images: int
+    quality: str
+    excluded: dict[str, int]
+    models: list[dict[str, Any]]
+    differences: list[dict[str, Any]]
+    matched: list[dict[str, Any]]
+    seeds: list[dict[str, Any]] = field(default_factory=list)
+    agreement: dict[str, Any] = field(default_factory=dict)
+    sentences: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of `vice compare --json`."""
+        return {"schema": 1, **{f.name: getattr(self, f.name) for f in fields(self)}}

@@ -15,7 +15,8 @@ TERMS: dict[str, tuple[str, str]] = {
     key: (term["name"], term["meaning"])
     for key, term in yaml.safe_load(Path(__file__).with_name("terms.yaml").read_text(encoding="utf-8")).items()
 }
-DEFINITIONS = {path: (measure.full_label, measure.definition) for path, measure in CATALOGUE.items()} | TERMS
+DEFINITIONS = {m.path: (m.full_label, m.definition) for m in CATALOGUE.values() if m.shown or m.section == "quality"}
+DEFINITIONS |= TERMS
 
 
 def definitions_of(quality: str) -> dict[str, tuple[str, str]]:
