@@ -12,8 +12,8 @@ import torchvice
 from torchvice import ViceError
 from torchvice.assessment import Extras, MapSettings
 from torchvice.assessment.controls import CONTROL_SETS, CONTROLS
-from torchvice.assessment.map_settings import AssessKeywords, MapKeywords, packed
-from torchvice.assessment.request import ExtrasKeywords
+from torchvice.assessment.map_settings import MapKeywords, packed
+from torchvice.assessment.request import AssessKeywords, ExtrasKeywords
 from torchvice.cli.assess import Controls
 from torchvice.explain import METHODS, Choices
 from torchvice.models.families import MapSite

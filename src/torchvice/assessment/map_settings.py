@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from torchvice.assessment.request import Extras, ExtrasKeywords
 from torchvice.errors import ViceError, did_you_mean
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from torchvice.explain import Choices
     from torchvice.models.families import MapSite
 
-__all__ = ["AssessKeywords", "MapKeywords", "MapSettings", "check_request", "packed", "resolve_device"]
+__all__ = ["MapKeywords", "MapSettings", "check_protocols", "packed", "resolve_device"]
 
 BATCH_SIZE = 32
 
@@ -35,10 +34,6 @@ class MapKeywords(TypedDict, total=False):
     std: Sequence[float] | None
     batch_size: int | None
     device: str
-
-
-class AssessKeywords(MapKeywords, ExtrasKeywords):
-    """The keyword arguments of `torchvice.assess` that become `MapSettings` and `Extras`."""
 
 
 def _default_choices() -> Choices:
@@ -132,30 +127,14 @@ def packed(keywords: Mapping[str, Any], settings: MapSettings | None = None, oth
     return replace(settings or MapSettings(), **given)
 
 
-def packed_with_extras(
-    keywords: Mapping[str, Any], settings: MapSettings | None = None, extras: Extras | None = None
-) -> tuple[MapSettings, Extras]:
-    """Both records with the fields that keyword arguments name.
+def check_protocols(protocols: Sequence[str]) -> None:
+    """Check that there are protocols, and no unknown one.
 
     Raises:
-        ViceError: as `packed` and `Extras`.
-    """
-    names = [f.name for f in fields(Extras)]
-    of_maps = {name: value for name, value in keywords.items() if name not in names}
-    of_extras = {name: value for name, value in keywords.items() if name in names}
-    return packed(of_maps, settings, names), Extras.of(**{**vars(extras or Extras()), **of_extras})
-
-
-def check_request(protocols: Sequence[str], extras: Extras | None = None) -> None:
-    """Check that the protocols are known, and that `strict` is assessed where extras of its view are requested.
-
-    Raises:
-        ViceError: an unknown protocol, or extras without `strict`.
+        ViceError: an unknown protocol, or none at all.
     """
     if not protocols or set(protocols) - {"paper", "strict"}:
         raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
-    if extras and "strict" not in protocols and (extras.controls or extras.also or extras.faithfulness):
-        raise ViceError("Controls, `also` and `faithfulness` need the view of `strict`, but `strict` is not assessed.")
 
 
 def resolve_device(device: str) -> torch.device:

@@ -12,9 +12,9 @@ from torchvice.assessment.faithfulness import faithfulness_of, with_columns
 from torchvice.assessment.headline import count_headlines
 from torchvice.assessment.images import Batch, Dataset, Partners, check_dataset, kind_of_targets, read_ahead
 from torchvice.assessment.ledger import Ledger, manifest_of
-from torchvice.assessment.map_settings import AssessKeywords, MapSettings, check_request, packed_with_extras
+from torchvice.assessment.map_settings import MapSettings
 from torchvice.assessment.parts import WHOLE, Part
-from torchvice.assessment.request import Extras, extras_of
+from torchvice.assessment.request import AssessKeywords, Extras, check_request, extras_of, packed_with_extras
 from torchvice.assessment.rows import Rows
 from torchvice.samples import Samples, ShardFolder
 

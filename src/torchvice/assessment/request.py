@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from torchvice.assessment.controls import CONTROLS
 from torchvice.assessment.extras import Extra, explainer_like
+from torchvice.assessment.map_settings import MapKeywords, MapSettings, check_protocols, packed
 from torchvice.errors import ViceError, did_you_mean
 
 if TYPE_CHECKING:
     from torchvice.assessment.views import View
     from torchvice.explain import FaithfulnessChoices
 
-__all__ = ["Extras", "ExtrasKeywords", "extras_of", "scale_of"]
+__all__ = ["AssessKeywords", "Extras", "ExtrasKeywords", "check_request", "extras_of", "packed_with_extras", "scale_of"]
 
 
 class ExtrasKeywords(TypedDict, total=False):
@@ -25,6 +26,10 @@ class ExtrasKeywords(TypedDict, total=False):
     controls: bool | Sequence[str] | None
     also: Sequence[str]
     faithfulness: str | Sequence[str] | FaithfulnessChoices
+
+
+class AssessKeywords(MapKeywords, ExtrasKeywords):
+    """The keyword arguments of `torchvice.assess` that become `MapSettings` and `Extras`."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,31 @@ class Extras:
         known = manifest["explanations"] | manifest["adding"]
         names = (name.partition(":")[2] for name, settings in known.items() if settings["role"] == "control")
         return replace(self, controls=tuple(names))
+
+
+def packed_with_extras(
+    keywords: Mapping[str, Any], settings: MapSettings | None = None, extras: Extras | None = None
+) -> tuple[MapSettings, Extras]:
+    """Both records with the fields that keyword arguments name.
+
+    Raises:
+        ViceError: as `packed` and `Extras`.
+    """
+    names = [f.name for f in fields(Extras)]
+    of_maps = {name: value for name, value in keywords.items() if name not in names}
+    of_extras = {name: value for name, value in keywords.items() if name in names}
+    return packed(of_maps, settings, names), Extras.of(**{**vars(extras or Extras()), **of_extras})
+
+
+def check_request(protocols: Sequence[str], extras: Extras) -> None:
+    """Check that the protocols are known, and that `strict` is assessed where extras of its view are requested.
+
+    Raises:
+        ViceError: an unknown protocol, or extras without `strict`.
+    """
+    check_protocols(protocols)
+    if "strict" not in protocols and (extras.controls or extras.also or extras.faithfulness):
+        raise ViceError("Controls, `also` and `faithfulness` need the view of `strict`, but `strict` is not assessed.")
 
 
 def extras_of(headline: View, request: Extras) -> list[Extra]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from torchvice.assessment.map_settings import MapSettings, check_request, resolve_device
+from torchvice.assessment.map_settings import MapSettings, check_protocols, resolve_device
 from torchvice.data.transforms import center_crop, normalise, uncrop, warp
 from torchvice.explain import Choices, Explainer, map_status, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
@@ -301,9 +301,9 @@ def views_of(
         exclusive: as for `View`.
 
     Raises:
-        ViceError: a layer or method that does not fit the network, or as `check_request`.
+        ViceError: a layer or method that does not fit the network, or as `check_protocols`.
     """
-    check_request(protocols)
+    check_protocols(protocols)
     model.to(resolve_device(settings.device))
     choices = settings.choices
     common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": settings.class_map}

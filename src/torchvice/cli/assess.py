@@ -110,7 +110,7 @@ def assess(
     """Steps 2 to 4: logits, maps and their overlap with the masks, as a table. A killed run resumes."""
     from torchvice.assessment import Extras, MapSettings
     from torchvice.assessment.controls import CONTROL_SETS
-    from torchvice.assessment.map_settings import check_request
+    from torchvice.assessment.request import check_request
     from torchvice.commands.assess import assess_subject
     from torchvice.explain import Choices
 

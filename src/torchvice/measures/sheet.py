@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.measures.catalogue import SECTIONS, measure_of, paths
+from torchvice.measures.catalogue import SECTIONS, measure_of, overview, paths, quality_label
 from torchvice.measures.inference import plain_interval
 from torchvice.measures.rows import ClassRow, Control, Fold, Method, Stratum
 from torchvice.metrics import js_divergence, kl_divergence, precision_recall, vice
@@ -119,7 +119,9 @@ class Measures:
     def _repr_html_(self) -> str:
         """A notebook shows the numbers of both protocols, with their intervals, and the VICE diagram."""
         # By name, and only when a notebook asks: the report stands above this room.
-        html: str = import_module("torchvice.report.notebook").measures_html(self)
+        html: str = import_module("torchvice.report.notebook").measures_html(
+            self, overview("page"), quality_label(self.quality.get("name", "ji"))
+        )
         return html
 
 

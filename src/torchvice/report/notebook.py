@@ -21,23 +21,23 @@ MOST_CLASSES = 12
 FAINT = "opacity:.7;font-size:90%"  # no colour: notebooks are light or dark
 
 
-def measures_html(measures: Any) -> str:
+def measures_html(measures: Any, rows: Sequence[tuple[str, str, str]], quality: str) -> str:
     """The measures of both protocols side by side, the controls, and the VICE diagram.
 
     Args:
         measures: a `torchvice.Measures`.
+        rows: a label and the paths of both columns, see `torchvice.measures.catalogue.overview`.
+        quality: what the quality of a map is called.
 
     Returns:
         HTML. An undefined number is a dash whose title is the reason; a number that must be read with care has a
         question mark whose title says why.
     """
-    from torchvice.measures.catalogue import overview
-
-    body = [[escape(label), *(_cell(measures, path) for path in cells)] for label, *cells in overview("page")]
+    body = [[escape(label), *(_cell(measures, path) for path in cells)] for label, *cells in rows]
     parts = [
         f"<p><b>Measures</b> of {measures.images} images</p>",
         _table(["", "paper", "strict"], [row for row in body if any(row[1:])]),
-        _controls(measures),
+        _controls(measures, quality),
         _sentences([measures.notes["maps"]] if "maps" in measures.notes else []),
         _sentences(f"{share} {reason}" for reason, share in measures.shares().items()),
         _diagram(measures),
@@ -67,9 +67,7 @@ def _span(limits: Mapping[str, Any]) -> str:
     return f' <span style="{FAINT}" title="{level} interval">({low:.2f} to {high:.2f})</span>'
 
 
-def _controls(measures: Any) -> str:
-    from torchvice.measures.catalogue import quality_label
-
+def _controls(measures: Any, quality: str) -> str:
     rows = [
         [
             escape(name),
@@ -83,7 +81,7 @@ def _controls(measures: Any) -> str:
     ]
     if not rows:
         return ""
-    heads = ["control", "VICE", quality_label(measures.quality.get("name", "ji")), "difference of VICE", ""]
+    heads = ["control", "VICE", quality, "difference of VICE", ""]
     note = [measures.notes["controls"]] if "controls" in measures.notes else []
     return "<p>Does it beat maps that know nothing?</p>" + _table(heads, rows) + _sentences(note)
 

@@ -130,7 +130,8 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
     Raises:
         ViceError: the first mistake.
     """
-    from torchvice.assessment.map_settings import MapSettings, check_request
+    from torchvice.assessment import MapSettings
+    from torchvice.assessment.request import check_request
     from torchvice.explain import METHODS
     from torchvice.explain.attribution import captum_attr
     from torchvice.models.build import build_model

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed, nn
 
 from torchvice.assessment import Dataset, MapKeywords, MapSettings, packed, samples_of
-from torchvice.assessment.map_settings import check_request
+from torchvice.assessment.map_settings import check_protocols
 from torchvice.assessment.views import View, views_of
 from torchvice.data import FolderDataset, open_dataset
 from torchvice.errors import ViceError
@@ -86,7 +86,7 @@ class ViceCallback(Callback):
         for name, value, least in (("every_n_epochs", every_n_epochs, 1), ("images", images, 3)):
             if value < least:
                 raise ViceError(f"`{name}` must be at least {least}, but is {value}.")
-        check_request(protocols)
+        check_protocols(protocols)
         self.dataset, self.every_n_epochs, self.images, self.seed = dataset, every_n_epochs, images, seed
         self.protocols = [name for name in ("paper", "strict") if name in protocols]
         self.figures, self.network, self.workers = figures, network, workers
