@@ -30,6 +30,9 @@ class Measure:
         source: who defined it.
         shown: "overview" (the table of both protocols on the terminal), "page" (that table on the page and in a
             notebook), "headline" (several models next to each other). Comparisons and studies: see COMPARED.
+        of: of a score of the predicted labels, the function of `torchvice.metrics.multilabel` that computes it from
+            predictions (N, C), targets (N, C) and the protocol. Other measures are put on the sheet where they are
+            computed.
     """
 
     path: str
@@ -40,6 +43,7 @@ class Measure:
     perfect: float | None = 1.0
     source: str = ""
     shown: tuple[str, ...] = ()
+    of: str = ""
 
     @property
     def section(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures.calibration import put_calibration
-from torchvice.measures.catalogue import paths
+from torchvice.measures.catalogue import measure_of, paths
 from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_paper_interval
 from torchvice.measures.controls import put_other_explanations
 from torchvice.measures.inference import LEVEL, Inference
@@ -26,6 +26,7 @@ from torchvice.measures.sheet import (
 from torchvice.measures.threshold_free import put_normalisations, put_threshold_free
 from torchvice.metrics import (
     mean_average_precision,
+    multilabel,
     multilabel_accuracy,
     multilabel_f1,
     multilabel_reliability,
@@ -34,7 +35,6 @@ from torchvice.metrics import (
     sigmoid,
 )
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
-from torchvice.metrics.multilabel import sample_f1
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
 from torchvice.metrics.weighted import Mean, MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
@@ -275,7 +275,10 @@ def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: Diag
     if known.any():
         replicates = inference.replicates(Mean(accuracy[known]), images.image_id[known])
         sheet.put_interval("strict.ml_accuracy", inference.interval(sheet.value("strict.ml_accuracy"), replicates))
-    sheet.put("strict.f1", _mean(sample_f1(strict.predicted, images.targets)), empty)
+    for measure in (measure_of(path) for path in paths("strict")):
+        if measure.of:
+            score = getattr(multilabel, measure.of)
+            sheet.put(measure.path, score(strict.predicted, images.targets, "strict"), empty)
     ap = mean_average_precision(probabilities, images.targets, "strict")
     sheet.put("strict.mean_average_precision", ap, "No image shows any class.")
     if np.isfinite(ap):
