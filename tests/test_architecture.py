@@ -99,3 +99,11 @@ def test_the_metrics_with_torch_are_nobodys() -> None:
 def test_a_room_that_is_a_file_is_listed_as_one() -> None:
     on_disk = {path.relative_to(SOURCE).parts[0] for path in MODULES}
     assert on_disk == {room for room, _ in ROWS}
+
+
+def test_the_files_that_the_page_names_are_there() -> None:
+    section = PAGE.split("## To add or change something")[1].split("\n## ")[0]
+    named = {name for name in re.findall(r"`([\w./]+\.(?:py|yaml))`", section) if "COMMAND" not in name}
+    assert len(named) > 15
+    beside = {path.name for path in (SOURCE / "explain").iterdir()}  # named after their room
+    assert {name for name in named if not (SOURCE / name).is_file() and name not in beside} == set()
