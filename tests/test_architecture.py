@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,11 @@ def test_the_files_that_the_page_names_are_there() -> None:
     assert len(named) > 15
     beside = {path.name for path in (SOURCE / "explain").iterdir()}  # named after their room
     assert {name for name in named if not (SOURCE / name).is_file() and name not in beside} == set()
+
+
+def test_help_loads_no_numpy() -> None:
+    program = (
+        "import sys, torchvice.cli.app; print(sorted({'numpy', 'torch', 'pyarrow', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

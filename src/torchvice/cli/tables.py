@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torchvice.cli.terminal import console, number, say
-from torchvice.measures.catalogue import compared_label
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -171,6 +170,8 @@ def _cell(value: float | None, digits: int = 3) -> str:
 
 def print_comparison(found: Comparison) -> None:
     """The models side by side, their differences, and in words what is established and what is not."""
+    from torchvice.measures.catalogue import compared_label
+
     short = {row["name"]: _letter(place) for place, row in enumerate(found.models)}
     measures = ("vice", "quality", "mean_average_precision", "loss")
     title = f"{len(found.models)} models · {found.images} images · quality: {found.quality}"
@@ -198,6 +199,8 @@ def print_comparison(found: Comparison) -> None:
 
 def _print_pairs(found: Comparison, short: Mapping[str, str]) -> None:
     """The differences of every pair of models, as they are and at equal likelihood."""
+    from torchvice.measures.catalogue import compared_label
+
     table = _table("Differences, paired over images", "", "measure", "difference", "95 %", "p (Holm)")
     for row in found.differences:
         pair = f"{short[row['first']]} - {short[row['second']]}"
