@@ -1,4 +1,4 @@
-"""Calibration of `strict`: every error beside ECE-ML, what a calibrated model would show, what scaling would mend."""
+"""Calibration of `strict`: all errors, their null bands, and the errors after temperature and vector scaling."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ AFTER = ("ece", "ece_pooled", "ece_classwise", "smooth_ece", "ece_l2", "brier", 
 def put_calibration(
     sheet: Sheet, diagrams: DiagramParts, samples: Samples, fitted_on: Samples | None, seed: int, simulate: bool
 ) -> None:
-    """The calibration errors on the view of `strict`, and, where another split is given, what scaling makes of them.
+    """Put the calibration errors on the view of `strict`, and those after scaling that is fitted on another split.
 
     Args:
-        sheet, diagrams: what is written on.
+        sheet, diagrams: where the results go.
         samples: the table.
         fitted_on: the same model's table of another split, on which the scalings are fitted.
         seed: of the null bands.

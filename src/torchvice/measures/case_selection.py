@@ -16,14 +16,14 @@ ORDER = ("both_good", "right_elsewhere", "wrong_there", "both_bad")
 
 @dataclass(frozen=True)
 class Choice:
-    """A pair to show: `row` in the Pairs, and the `kind` of agreement that it is an example of."""
+    """A pair to show: its `row` in the Pairs, and the `kind` of agreement it is an example of."""
 
     row: int
     kind: str
 
 
 def chosen_cases(pairs: Pairs, each: int = 2) -> list[Choice]:
-    """The strongest pairs of every quadrant, one of an image at most; a quadrant without pairs is left out.
+    """Return the strongest pairs of every quadrant, at most one per image; empty quadrants are left out.
 
     Args:
         pairs: from `true_pairs`.

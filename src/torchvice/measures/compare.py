@@ -47,7 +47,7 @@ def compare(
         models: tables by name, two or more, of the same classes.
         quality: in what sense a map is good, one of `torchvice.measures.QUALITIES`.
         groups: {name: names of models that are seeds of one recipe}; differences between groups then count the seeds
-            too, by Welch's t. A group of fewer than three supports no claim, which is said.
+            too, by Welch's t. A group of fewer than three supports no claim.
         replicates: of the bootstrap, at least 100.
         seed: of the bootstrap.
 

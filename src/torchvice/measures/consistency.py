@@ -47,7 +47,7 @@ FEWEST = 10  # pairs; below it a correlation within a class or stratum is not gi
 
 @dataclass(frozen=True)
 class ConsistencyData:
-    """What consistency is measured on: the pairs, the quality by name and value, the model's loss of each image.
+    """Input of the consistency measures: the pairs, the quality of their maps, and the loss of each image.
 
     `quality` (P,) NaN where undefined; `image_id` (N,) and `loss` (N,) nats of the images with a mask; `probabilities`
     and `targets` (N', C) of all images.
@@ -67,7 +67,7 @@ class ConsistencyData:
 def vice_statistic(
     pairs: Pairs, name: str, quality: np.ndarray
 ) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
-    """VICE as a function of weights, and the image of each row that it knows.
+    """Return VICE as a function of weights, and the image of each of its rows.
 
     Of the IoU the thresholds are chosen again in every resampling; of another quality the undefined pairs are left out.
     """
@@ -94,7 +94,7 @@ def put_consistency_of_pairs(sheet: Sheet, subject: ConsistencyData, inference: 
 
 
 def _put(sheet: Sheet, path: str, value: Any, statistic: Any, image_id: np.ndarray, inference: Inference) -> None:
-    """A value and its interval; `value` may be made by a function, `statistic` is made where the value is defined."""
+    """Put a value and its interval; `statistic` is only built if the value is defined."""
     found = value() if isinstance(value, partial) else value
     if isinstance(found, Association):
         sheet.put(path, found.value, f"Undefined: {found.reason}.")
@@ -106,7 +106,7 @@ def _put(sheet: Sheet, path: str, value: Any, statistic: Any, image_id: np.ndarr
 
 
 def _put_headline(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
-    """The intervals of `strict`, VICE with the quality that was asked for, and the tests."""
+    """Put the intervals of `strict`, VICE with the chosen quality, and the tests."""
     pairs, known = subject.pairs, ~np.isnan(subject.quality)
     mean = float(subject.quality[known].mean()) if known.any() else float("nan")
     statistic, rows = vice_statistic(pairs, subject.name, subject.quality)
@@ -130,7 +130,7 @@ Named = tuple[str, Any, Any, np.ndarray]
 
 
 def _sensitivities(subject: ConsistencyData) -> list[Named]:
-    """(name, value, statistic, image of each row): each but Kendall's, which is no function of weights."""
+    """List (name, value, statistic, image of each row) of all but Kendall's, which is no function of weights."""
     pairs, quality = subject.pairs, subject.quality
     known = ~np.isnan(quality)
     logit, good, image_id = pairs.logit[known], quality[known], pairs.image_id[known]
@@ -171,14 +171,14 @@ def _log(loss: np.ndarray) -> np.ndarray:
 
 
 def _image_quality(subject: ConsistencyData) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of the images that have a pair with a quality, and the mean quality of each."""
+    """Rows of the images that have a pair with a quality, and the mean quality of each."""
     row_of = {name: row for row, name in enumerate(subject.image_id.tolist())}
     known = ~np.isnan(subject.quality)
     rows = np.array([row_of[name] for name in subject.pairs.image_id[known].tolist()], dtype=np.int64)
     total = np.bincount(rows, subject.quality[known], minlength=len(row_of))
     count = np.bincount(rows, minlength=len(row_of))
-    seen = np.flatnonzero(count)
-    return seen, total[seen] / count[seen]
+    rows_with_pair = np.flatnonzero(count)
+    return rows_with_pair, total[rows_with_pair] / count[rows_with_pair]
 
 
 def _of_other_qualities(subject: ConsistencyData) -> list[Named]:
@@ -207,7 +207,7 @@ def _spearman_with(name: str, pairs: Pairs, values: np.ndarray) -> Named:
 
 
 def _of_other_thresholds(subject: ConsistencyData) -> list[Named]:
-    """VICE at the paper's fixed threshold and at the best one of these very images, which is optimistic."""
+    """VICE at the paper's fixed threshold, and at the best threshold of the same images, which is optimistic."""
     pairs = subject.pairs
     fixed = int(np.abs(subject.thresholds - FIXED_THRESHOLD).argmin())
     best = int(pairs.iou.mean(axis=0).argmax())
@@ -234,24 +234,24 @@ def _put_strata(sheet: Sheet, subject: ConsistencyData, inference: Inference) ->
     size = np.searchsorted(thirds, pairs.area, side="left")
     right = pairs.logit > 0
     strata = [
-        ("area", f"{said} (up to {top:.3f} of the image)", size == i)
-        for i, (said, top) in enumerate(
+        ("area", f"{name} (up to {top:.3f} of the image)", size == i)
+        for i, (name, top) in enumerate(
             zip(("small", "medium", "large"), (*thirds, float(pairs.area.max())), strict=True)
         )
     ]
     for count in (1, 2, 3):
-        said = f"{count}{' or more' if count == 3 else ''} label{'s' if count > 1 else ''}"
-        strata.append(("labels", said, pairs.labels >= 3 if count == 3 else pairs.labels == count))
+        name = f"{count}{' or more' if count == 3 else ''} label{'s' if count > 1 else ''}"
+        strata.append(("labels", name, pairs.labels >= 3 if count == 3 else pairs.labels == count))
     strata += [("correctness", "predicted", right), ("correctness", "not predicted", ~right)]
-    sheet.parts["strata"] = [Stratum(by, said, **_vice_of_rows(subject, rows, inference)) for by, said, rows in strata]
+    sheet.parts["strata"] = [Stratum(by, name, **_vice_of_rows(subject, rows, inference)) for by, name, rows in strata]
     sheet.notes["strata.correctness"] = (
-        "Within predicted or not predicted pairs the logit varies less than over all: a lower correlation there is "
-        "what any restriction of range brings, and no sign of less consistency."
+        "Within predicted or not predicted pairs the logit varies less than over all pairs. The restriction of range "
+        "lowers the correlation there; this is no sign of less consistency."
     )
 
 
 def _vice_of_rows(subject: ConsistencyData, rows: np.ndarray, inference: Inference) -> dict[str, Any]:
-    """VICE of some pairs, each at the threshold that it has among all; null with fewer than FEWEST of them."""
+    """VICE of some pairs, each at the threshold that it has among all pairs; None with fewer than FEWEST."""
     rows = rows & ~np.isnan(subject.quality)
     logit, good = subject.pairs.logit[rows], subject.quality[rows]
     row: dict[str, Any] = {"pairs": int(rows.sum()), "quality": float(good.mean()) if len(good) else None}
@@ -293,7 +293,7 @@ def _threshold_curve(subject: ConsistencyData) -> dict[str, list[Any]]:
 
 
 def _folds(pairs: Pairs) -> list[Fold]:
-    """The threshold of every fold, chosen on the others, and how many pairs are measured at it."""
+    """The threshold of every fold, chosen on the other folds, and the number of its pairs."""
     folds = []
     for fold in np.unique(pairs.fold).tolist():
         here = pairs.fold == fold
@@ -304,7 +304,7 @@ def _folds(pairs: Pairs) -> list[Fold]:
 def put_paper_interval(
     sheet: Sheet, loss: np.ndarray, ji: np.ndarray, image_id: np.ndarray, inference: Inference
 ) -> None:
-    """The interval of the published VICE, and whether it can be relied on."""
+    """Put the interval of the published VICE, and a note if it is not reliable."""
     value = sheet.value("paper.vice")
     if inference.resampling is None or not np.isfinite(value):
         return

@@ -1,4 +1,4 @@
-"""The other explanations of a table: controls that a result must beat, further methods, and the same one again."""
+"""VICE of the other explanations of a table: controls, further methods, and retests of the same method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECTIONS = {"control": "controls", "method": "methods", "retest": "retests"}
 
 
 def put_other_explanations(sheet: Sheet, samples: Samples, subject: ConsistencyData, inference: Inference) -> None:
-    """VICE of every other explanation with the same logits, and how far the result lies above it, into the sheet.
+    """Put VICE of every other explanation with the same logits, and how far the headline lies above it.
 
     Controls are scored class by class: with identical maps every tie would go to the lowest class.
     """
@@ -85,7 +85,7 @@ class _Scored:
         }
 
     def above(self, other: _Scored, inference: Inference) -> dict[str, Any]:
-        """The paired difference from another, with its interval: both are resampled together."""
+        """Paired difference from another explanation, with its interval: both are resampled together."""
         difference = self.value - other.value
         if not np.isfinite(difference):
             return {"difference": None, "difference_low": None, "difference_high": None}

@@ -1,4 +1,4 @@
-"""Inference: the intervals of a table, all from the same resamplings of its images, so that differences are paired."""
+"""Intervals from resampled images. All use the same resamplings, so that differences are paired."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 class Inference:
-    """Resamples the images of a table, or of several tables of the same images.
+    """Resample the images of a table, or of several tables of the same images.
 
     Args:
         image_ids: (N,) the images that are resampled, each once.
@@ -29,7 +29,7 @@ class Inference:
         self.resampling = Resampling(len(self.row_of), replicates, seed) if replicates and self.row_of else None
 
     def clusters(self, image_id: np.ndarray) -> np.ndarray:
-        """(P,) the image's place of every row."""
+        """Return the index of the image of every row, (P,)."""
         return np.array([self.row_of[name] for name in image_id.tolist()], dtype=np.int64)
 
     def replicates(self, statistic: Statistic, image_id: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ class Inference:
 
 
 def plain_interval(found: Interval, **more: Any) -> dict[str, Any] | None:
-    """An interval for JSON: {low, high, level, method}, and what else is said of it; None where it has no limits."""
+    """Return an interval for JSON, {low, high, level, method} and `more`; None if it has no limits."""
     if not (np.isfinite(found.low) and np.isfinite(found.high)):
         return None
     plain: dict[str, Any] = {"low": found.low, "high": found.high, "level": found.level, "method": found.method}

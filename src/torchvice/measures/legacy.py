@@ -1,4 +1,4 @@
-"""The original's table of samples: what can be measured from it, and how to write one."""
+"""The original's table of samples: measure one, and write one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["legacy_table", "measure_table"]
 
 
 def measure_table(table: LegacyTable, num_classes: int = 20) -> Measures:
-    """What the original's table carries: the numbers of `paper` that need no probabilities and no masks.
+    """Measure the original's table: the numbers of `paper` that need no probabilities and no masks.
 
     Args:
         table: `name_image, loss, confidence, entropy, label, prediction` and, after step 3, `miou, miou_exist`.
@@ -79,7 +79,7 @@ def _indicator(table: LegacyTable, name: str, num_classes: int) -> np.ndarray | 
 def _put_decisions(
     sheet: Sheet, diagrams: DiagramParts, table: LegacyTable, targets: np.ndarray, predicted: np.ndarray
 ) -> None:
-    """What follows from label and prediction sets, and from the confidence beside them."""
+    """Put the measures of label sets, predicted sets and confidence."""
     accuracy = sample_accuracy(predicted, targets)
     nothing = "An image with neither label nor prediction has no accuracy (0/0)."
     sheet.put("paper.ml_accuracy", float(accuracy.mean()), nothing)
@@ -108,8 +108,8 @@ def legacy_table(samples: Samples) -> LegacyTable:
     paper = samples.of_protocol("paper")
     images, regions, probabilities = paper.images, paper.regions, paper.probabilities
     at = threshold_index(samples.thresholds, SAMPLE_THRESHOLD)
-    shared, said = regions.intersection[:, at], regions.predicted[:, at]
-    iou = shared / (said + regions.mask_pixels - shared + PAPER_EPSILON)
+    shared, predicted = regions.intersection[:, at], regions.predicted[:, at]
+    iou = shared / (predicted + regions.mask_pixels - shared + PAPER_EPSILON)
     first = np.searchsorted(regions.image_id.astype(str), images.image_id.astype(str))
     last = np.searchsorted(regions.image_id.astype(str), images.image_id.astype(str), side="right")
     exist = [iou[a:b][iou[a:b] != 0] for a, b in zip(first, last, strict=True)]

@@ -1,4 +1,4 @@
-"""Samples -> Measures: every number of step 5 under both protocols, derived from the table and none from the images."""
+"""Samples to Measures: every number of step 5 under both protocols, from the table alone."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _source(samples: Samples) -> dict[str, Any]:
 
 
 def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, inference: Inference) -> None:
-    """How far VICE may be trusted: intervals, sensitivities, controls, quadrants."""
+    """Put what tells how far VICE can be trusted: intervals, sensitivities, controls, quadrants."""
     subject = consistency_data(samples, quality, pairs)
     sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
     sheet.parts["quadrants"] = _quadrants(subject)
@@ -138,7 +138,7 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
 
 
 def _quadrants(subject: ConsistencyData) -> dict[str, Any]:
-    """Cut-offs, counts, and of each quadrant the pairs that belong there most strongly."""
+    """Cut-offs, counts, and the strongest pairs of each quadrant."""
     pairs = subject.pairs
     found = quadrants_by(pairs, subject.name, subject.quality)
     quality = subject.quality if found.by == subject.name else pairs.quality
@@ -160,7 +160,7 @@ def _quadrants(subject: ConsistencyData) -> dict[str, Any]:
 
 
 def consistency_data(samples: Samples, quality: str = "ji", pairs: Pairs | None = None) -> ConsistencyData:
-    """What consistency is measured on under `strict`; `pairs` are the table's, where they are known already.
+    """Collect the input of the consistency measures; `pairs` are the table's, if known already.
 
     Raises:
         ViceError: as `true_pairs` and `quality_of`.
@@ -182,7 +182,7 @@ def consistency_data(samples: Samples, quality: str = "ji", pairs: Pairs | None 
 
 
 def _excluded(samples: Samples, protocol: str, pairs: Pairs | None) -> dict[str, tuple[int, int]]:
-    """What did not enter the measures of a protocol: {reason: (count, of how many)}; only what happened is listed."""
+    """What was left out or needs a warning under a protocol: {reason: (count, total)}, without zero counts."""
     part = samples.of_protocol(protocol)
     images, regions = part.images, part.regions
     without_mask = int((~images.has_mask).sum())
@@ -193,12 +193,12 @@ def _excluded(samples: Samples, protocol: str, pairs: Pairs | None) -> dict[str,
     if protocol == "strict" and pairs is not None:
         labels = pairs.without_pixels + len(pairs)
         found["strict: true labels without a pixel in the mask (left out)"] = (pairs.without_pixels, labels)
-        said = part.predicted
+        predicted = part.predicted
         found["strict: predicted labels that are not true (counted apart: no pair, their IoU is 0 by definition)"] = (
-            int((said & (images.targets == 0)).sum()),
-            int(said.sum()),
+            int((predicted & (images.targets == 0)).sum()),
+            int(predicted.sum()),
         )
-        empty = (images.targets.sum(1) == 0) & ~said.any(1)
+        empty = (images.targets.sum(1) == 0) & ~predicted.any(1)
         neither = "strict: images with neither label nor prediction (left out of ML-accuracy and F1)"
         found[neither] = (int(empty.sum()), len(images))
     return {reason: share for reason, share in found.items() if share[0]}
@@ -238,7 +238,7 @@ def paper_ji(samples: Samples, images: Images, regions: Regions) -> np.ndarray:
 
 
 def threshold_index(thresholds: np.ndarray, wanted: float) -> int:
-    """Where a threshold stands among those of the table.
+    """Return the index of a threshold of the table.
 
     Raises:
         ViceError: the table has no counts there.
@@ -253,11 +253,11 @@ def _curve(samples: Samples, regions: Regions, protocol: str) -> IouCurve:
     """The mIoU curve of an explanation, from the sums of the table."""
     labels = len(samples.classes) + 1
     shape = (labels, len(samples.thresholds))
-    shared, said, pixels = np.zeros(shape), np.zeros(shape), np.zeros(labels)
+    shared, predicted, pixels = np.zeros(shape), np.zeros(shape), np.zeros(labels)
     np.add.at(shared, regions.label, regions.intersection)
-    np.add.at(said, regions.label, regions.predicted)
+    np.add.at(predicted, regions.label, regions.predicted)
     np.add.at(pixels, regions.label, regions.mask_pixels)
-    return curve_from_counts(shared.T, said.T, pixels, samples.thresholds, protocol)
+    return curve_from_counts(shared.T, predicted.T, pixels, samples.thresholds, protocol)
 
 
 def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: DiagramParts, inference: Inference) -> None:
@@ -291,7 +291,7 @@ def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: Diag
 
 
 def _mean(rows: np.ndarray) -> float:
-    """The mean of what is defined; NaN of nothing."""
+    """The mean of the values that are not NaN; NaN if there are none."""
     return float(np.nanmean(rows)) if (~np.isnan(rows)).any() else math.nan
 
 

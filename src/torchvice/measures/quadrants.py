@@ -1,4 +1,4 @@
-"""Quadrants: is the label found, and does the map lie on the object? Four answers, with cut-offs that are fixed."""
+"""Quadrants: whether the label is found, and whether the map lies on the object, by fixed cut-offs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROBABILITY_CUTOFF = 0.5  # from where on a label is predicted
 
 @dataclass(frozen=True)
 class Quadrants:
-    """Where each pair belongs.
+    """The quadrant of each pair.
 
     `name` (P,) a key of QUADRANTS, empty where the quality is undefined; `strength` (P,) in [0, 1], how far inside: the
     smaller of the distances of probability and quality from their cut-offs, each as a share of the way to its end (0 or
@@ -50,7 +50,7 @@ class Quadrants:
         return rows[np.argsort(-self.strength[rows], kind="stable")]
 
     def to_json(self) -> dict[str, Any]:
-        """The cut-offs, how many pairs each quadrant holds, and how many are in none, their quality being undefined."""
+        """Cut-offs, number of pairs per quadrant, and number of pairs in none, whose quality is undefined."""
         counts = {quadrant: int((self.name == quadrant).sum()) for quadrant in QUADRANTS}
         cutoffs = {"probability": self.probability, "iou": self.iou}
         return {"by": self.by, "cutoffs": cutoffs, "counts": counts, "undefined": int((self.name == "").sum())}

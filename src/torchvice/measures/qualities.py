@@ -1,4 +1,4 @@
-"""Qualities: in what sense a map is good. VICE can be read with any of them in IoU's place."""
+"""Qualities of a map. VICE can be computed with any of them in place of the IoU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IOU_CUTOFF = 0.3
 
 @dataclass(frozen=True)
 class Quality:
-    """A quality of a pair's map: `meaning` in a few words, and `of`, from pairs to (P,) numbers, higher is better.
+    """A quality of a pair's map: its `meaning`, and `of`, a function from pairs to (P,) numbers, higher is better.
 
     `label` is its name in a sentence. `says_where`: it is a share in [0, 1] that rises as the map comes to lie on the
     object, and from `cutoff` on the map lies there; faithfulness knows no object: it is in [-1, 1], and 0 is chance.
@@ -35,7 +35,7 @@ class Quality:
 
 
 def quality_of(pairs: Pairs, name: str) -> np.ndarray:
-    """(P,) the named quality of each pair, higher is better; NaN where it is undefined.
+    """Return the named quality of each pair (P,), higher is better; NaN where it is undefined.
 
     Args:
         pairs: from `true_pairs`.
@@ -49,8 +49,8 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
         return pairs.quality
     values = QUALITIES[name].of(pairs)
     if len(values) and np.isnan(values).all():
-        asked = name in ("insertion", "deletion", "road") and not np.isnan(getattr(_regions(pairs), name)).all()
-        if asked:
+        computed = name in ("insertion", "deletion", "road") and not np.isnan(getattr(_regions(pairs), name)).all()
+        if computed:
             raise ViceError(
                 f"`{name}` is undefined for all {len(pairs)} pairs: blanking an image moves no probability by 0.05.",
                 "The model says the same of anything: another canvas may help (--faithfulness insertion,canvas=mean).",
@@ -66,7 +66,7 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
 
 
 def check_quality(name: str) -> None:
-    """Raise a ViceError where no quality has that name."""
+    """Raise a ViceError for an unknown quality."""
     if name not in QUALITIES:
         raise ViceError(f"`quality` must be a known one, but is {name!r}.", did_you_mean(name, QUALITIES))
 
@@ -123,7 +123,7 @@ def _box_iou(pairs: Pairs) -> np.ndarray:
 
 
 def _faithfulness(name: str, blank: str, sign: int) -> Callable[[Pairs], np.ndarray]:
-    """Against the random orders, as a share of what the pixels make of the probability at all.
+    """Faithfulness relative to random orders, as a share of the whole change of the probability.
 
     Args:
         name: the column of the areas.

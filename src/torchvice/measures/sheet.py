@@ -1,4 +1,4 @@
-"""The sheet that measures are written on: values by path, and the reason where one is undefined."""
+"""Measures, the result, and Sheet, which collects values by path and the reason where one is undefined."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Measures:
     out_of: dict[str, int] = field(default_factory=dict)
 
     def shares(self) -> dict[str, str]:
-        """{reason: how many of how many} of what did not enter, or entered with a warning."""
+        """{reason: "count of total"} of images, labels and maps that were left out or need a warning."""
         return {
             reason: f"{count} of {self.out_of[reason]}" if reason in self.out_of else str(count)
             for reason, count in self.excluded.items()
@@ -113,8 +113,8 @@ class Measures:
         return content | {name: _plain(getattr(self, name)) for name in names}
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{part}.vice={getattr(self, part)['vice']:.4f}" for part in ("paper", "strict"))
-        return f"Measures({self.images} images, {said}, {len(self.undefined)} undefined)"
+        vice = ", ".join(f"{part}.vice={getattr(self, part)['vice']:.4f}" for part in ("paper", "strict"))
+        return f"Measures({self.images} images, {vice}, {len(self.undefined)} undefined)"
 
     def _repr_html_(self) -> str:
         """A notebook shows the numbers of both protocols, with their intervals, and the VICE diagram."""
@@ -151,9 +151,9 @@ class DiagramParts:
 
 
 class Sheet:
-    """Collects values by path, their intervals and tests, and the reason where one is undefined.
+    """Collect values by path, their intervals and tests, and the reason where one is undefined.
 
-    `parts` are the rest of the Measures, by name; `notes` what must be said beside a number.
+    `parts` are the other fields of Measures, by name; `notes` are caveats by path.
     """
 
     def __init__(self) -> None:
@@ -177,7 +177,7 @@ class Sheet:
         self.sections[section][name] = number
 
     def value(self, path: str) -> float:
-        """What was put there."""
+        """Return the value of a path."""
         section, name = path.split(".")
         return self.sections[section][name]
 
@@ -223,7 +223,7 @@ def _names(section: str) -> list[str]:
 
 
 def put_consistency(sheet: Sheet, loss: np.ndarray, ji: np.ndarray) -> None:
-    """VICE, mean JI, KL and JS of the published table's two columns."""
+    """Put VICE, mean JI, KL and JS of the published table's two columns."""
     undefined = int(np.isnan(ji).sum())
     reason = ""
     if undefined:
@@ -242,7 +242,7 @@ def put_consistency(sheet: Sheet, loss: np.ndarray, ji: np.ndarray) -> None:
 
 
 def put_precision_recall(sheet: Sheet, probabilities: np.ndarray, targets: np.ndarray) -> None:
-    """CP, CR, CF1, OP, OR and OF1, into `classification`."""
+    """Put CP, CR, CF1, OP, OR and OF1 into `classification`."""
     found = precision_recall(probabilities, targets)
     for name, value in (("cp", found.cp), ("cr", found.cr), ("cf1", found.cf1)):
         sheet.put(f"classification.{name}", value)

@@ -1,4 +1,4 @@
-"""Verdicts: what a comparison establishes and what it does not, in words."""
+"""Sentences about a comparison: what it establishes and what it does not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHOICES = ("method", "view", "normalisation", "order", "labels", "eigen_smooth",
 
 
 def sentences_of(found: Comparison, made: Mapping[str, Mapping[str, Any]], replicates: int) -> list[str]:
-    """What is established about VICE and what is not, in words; of groups of seeds, about the groups alone.
+    """Say what is established about VICE and what is not; with groups of seeds, about the groups only.
 
     Args:
         found: the rows of the comparison.
@@ -31,7 +31,7 @@ def sentences_of(found: Comparison, made: Mapping[str, Mapping[str, Any]], repli
 
 
 def _about_choices(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A caution where the models' maps were not made in the same way: the difference is then one of methods, too."""
+    """Warn if the models' maps were not made in the same way: then the difference is also one of methods."""
     said = []
     for name in CHOICES:
         values = {model: settings.get(name) for model, settings in made.items()}

@@ -1,4 +1,4 @@
-"""Measures of `paper` from the table's columns as they come off the disk: millions of rows without loading them."""
+"""Measures of `paper` in one pass over the shards, without loading the table: for millions of rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = ("has_mask", "loss", "ji", "confidence", "accuracy")
 
 @dataclass(frozen=True)
 class StreamMeasures:
-    """Three numbers of `paper`, from the table's derived columns.
+    """Three numbers of `paper`, computed from the table's columns.
 
     `images` rows of the view; `masked` those with a mask; `vice` Pearson and `spearman` Spearman correlation of -loss
     with JI over the latter, in [-1, 1]; `ece_ml` in [0, 1]; NaN where undefined, the reason in `undefined` by name.
@@ -47,7 +47,7 @@ def stream_measures(folder: str | os.PathLike[str], *, bins: int = 20, spearman:
     Args:
         folder: of a table that was assessed under `paper`.
         bins: of ECE-ML.
-        spearman: whether the rank correlation is asked for; NaN if not.
+        spearman: whether to compute the rank correlation; NaN if not.
 
     Raises:
         ViceError: no table, one that was not assessed under `paper`, no finished shard, or a damaged one.
@@ -70,7 +70,7 @@ def stream_measures(folder: str | os.PathLike[str], *, bins: int = 20, spearman:
     masked = moments.n + moments.undefined
     nothing = f"The JI of {moments.undefined} of {masked} images is undefined." if moments.undefined else ""
     value = _put(undefined, "vice", moments.correlation, nothing)
-    ranked = _put(undefined, "spearman", lambda: _ranked(kept), nothing if spearman else "It was not asked for.")
+    ranked = _put(undefined, "spearman", lambda: _ranked(kept), nothing if spearman else "It was not requested.")
     ece = binned.reliability().ece
     if math.isnan(ece):
         undefined["ece_ml"] = "An image with neither label nor prediction has no accuracy (0/0)."
@@ -78,7 +78,7 @@ def stream_measures(folder: str | os.PathLike[str], *, bins: int = 20, spearman:
 
 
 def _put(undefined: dict[str, str], name: str, value: Callable[[], float], reason: str) -> float:
-    """The value, or NaN and the reason."""
+    """Return the value, or NaN and note the reason."""
     if not reason:
         try:
             return value()
@@ -89,7 +89,7 @@ def _put(undefined: dict[str, str], name: str, value: Callable[[], float], reaso
 
 
 def _ranked(kept: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Spearman's correlation of what was kept, which is given back piece by piece as it is joined."""
+    """Spearman's correlation of the kept columns, whose memory is freed piece by piece."""
     columns = [np.concatenate([part[side] for part in kept]) for side in (0, 1)] if kept else [np.zeros(0)] * 2
     kept.clear()
     return pair_vice(*columns).value

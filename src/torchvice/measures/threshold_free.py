@@ -1,4 +1,4 @@
-"""What needs no chosen threshold, and what another normalisation would have given: from the table's histograms."""
+"""Measures that need no chosen threshold, and VICE under other normalisations, from the table's histograms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRID = np.arange(100) / 100
 
 
 def put_threshold_free(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
-    """PxAP, the area under the IoU curve, and the mean of every quality that the table holds, into `localisation`."""
+    """Put PxAP, the area under the IoU curve and the mean of every quality of the table into `localisation`."""
     pairs = subject.pairs
     if pairs.regions is None or not len(pairs):
         sheet.leave_out(["localisation.pxap", "localisation.iou_area"], NO_MASK)
@@ -49,7 +49,7 @@ def put_threshold_free(sheet: Sheet, subject: ConsistencyData, inference: Infere
 
 
 def _put_box_accuracy(sheet: Sheet, subject: ConsistencyData) -> None:
-    """MaxBoxAccV2 where there are boxes: at thresholds that other folds chose, and at the best ones of these images."""
+    """Put box accuracy, if there are boxes: at held-out thresholds, and at the best thresholds of the same images."""
     pairs = subject.pairs
     if pairs.regions is None or np.isnan(pairs.regions.box_iou).all():
         return
@@ -63,7 +63,7 @@ def _put_box_accuracy(sheet: Sheet, subject: ConsistencyData) -> None:
 
 
 def put_normalisations(sheet: Sheet, subject: ConsistencyData, normalisation: str, inference: Inference) -> None:
-    """VICE under each normalisation, the classes scored one by one and each with held-out thresholds of its own.
+    """Put VICE under each normalisation, with held-out thresholds of its own; classes do not compete.
 
     Args:
         sheet, subject, inference: as elsewhere.
