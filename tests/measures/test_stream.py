@@ -96,7 +96,7 @@ def test_a_probability_of_one_half_is_the_known_difference(tmp_path: Path) -> No
 def test_without_ranks(tmp_path: Path) -> None:
     found = stream_measures(written(defined(), tmp_path, 2), spearman=False)
     assert np.isnan(found.spearman)
-    assert found.undefined == {"spearman": "It was not asked for."}
+    assert found.undefined == {"spearman": "It was not requested."}
 
 
 def test_undefined_is_counted_and_reasoned(tmp_path: Path) -> None:
