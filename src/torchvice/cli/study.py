@@ -98,6 +98,8 @@ def _print_rows(rows: list[dict[str, Any]], axes: list[str]) -> None:
     for column in (*axes, "seed", *map(compared_label, columns), "controls"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        said = ["–" if row.get(name) is None else f"{row[name]:.3f}" for name in columns]
-        table.add_row(*(str(row[a]) for a in axes), str(row["seed"]), *said, str(row.get("controls") or row["status"]))
+        numbers = ["–" if row.get(name) is None else f"{row[name]:.3f}" for name in columns]
+        table.add_row(
+            *(str(row[a]) for a in axes), str(row["seed"]), *numbers, str(row.get("controls") or row["status"])
+        )
     console().print(table)

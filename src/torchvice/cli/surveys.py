@@ -1,4 +1,4 @@
-"""What `vice data check` found, on the terminal."""
+"""The survey of `vice data check` on the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KINDS = {"list": "lists", "image": "images", "mask": "masks", "annotation": "an
 
 
 def print_survey(found: SplitSurvey, most: int) -> None:
-    """Counts and sizes of a split, then its problems, at most `most` of each kind."""
+    """Print counts and sizes of a split, then its problems, at most `most` of each kind."""
     from rich.table import Table
 
     say(f"{found.split} ({found.list_file}): {found.images} images")
@@ -39,21 +39,25 @@ def print_survey(found: SplitSurvey, most: int) -> None:
             table.add_row(f"  {name}", str(images), str(count))
         console().print(table)
     if found.masks_missing:
-        _name(f"{len(found.masks_missing)} images have no mask", [f"`{i}`" for i in found.masks_missing], most)
+        _print_problems(
+            f"{len(found.masks_missing)} images have no mask", [f"`{i}`" for i in found.masks_missing], most
+        )
     if found.disagreements:
-        said = [problem.sentence for problem in found.disagreements]
-        _name(f"{len(said)} images have labels that disagree with their masks", said, most)
+        sentences = [problem.sentence for problem in found.disagreements]
+        _print_problems(f"{len(sentences)} images have labels that disagree with their masks", sentences, most)
     for kind, title in _KINDS.items():
-        said = [problem.sentence for problem in found.broken if problem.kind == kind]
-        if said:
-            _name(f"{len(said)} broken {title}" if len(said) > 1 else f"Broken {title}", said, most)
+        sentences = [problem.sentence for problem in found.broken if problem.kind == kind]
+        if sentences:
+            _print_problems(
+                f"{len(sentences)} broken {title}" if len(sentences) > 1 else f"Broken {title}", sentences, most
+            )
     if not found.broken:
         say("  Nothing is broken.")
 
 
-def _name(title: str, said: list[str], most: int) -> None:
+def _print_problems(title: str, sentences: list[str], most: int) -> None:
     say(f"  {title}:")
-    for sentence in said[:most]:
+    for sentence in sentences[:most]:
         say(f"    {sentence}")
-    if len(said) > most:
-        say(f"    and {len(said) - most} more")
+    if len(sentences) > most:
+        say(f"    and {len(sentences) - most} more")

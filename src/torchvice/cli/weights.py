@@ -42,8 +42,8 @@ def inspect(
     name = model or chosen.name or None
     if chosen.arguments and name is None:
         raise ViceError("Arguments need a network.", "Name it: --model resnet18.")
-    asked = chosen.scheme if scheme == "auto" else scheme
-    say(str(inspect_weights(file, name, chosen.arguments, asked)))
+    scheme = chosen.scheme if scheme == "auto" else scheme
+    say(str(inspect_weights(file, name, chosen.arguments, scheme)))
 
 
 @app.command("convert")

@@ -88,10 +88,10 @@ def write_page(
     models = [models] if isinstance(models, Shown) else list(models)
     if not models:
         raise ViceError("A page needs a model, but none is given.")
-    asked = {model.measures.quality.get("name", "ji") for model in models}
-    asked |= {model.cases.quality_name for model in models if model.cases is not None}
-    if len(asked) > 1:
-        raise ViceError(f"A page is of one quality, but measures and cases are of {' and '.join(sorted(asked))}.")
+    qualities = {model.measures.quality.get("name", "ji") for model in models}
+    qualities |= {model.cases.quality_name for model in models if model.cases is not None}
+    if len(qualities) > 1:
+        raise ViceError(f"A page is of one quality, but measures and cases are of {' and '.join(sorted(qualities))}.")
     tables = [model.cases for model in models if model.cases is not None]
     if len(models) > 1:
         if len(tables) < len(models):
@@ -99,7 +99,7 @@ def write_page(
         tables = common_cases(tables)
         models = [Shown(model.name, model.measures, table) for model, table in zip(models, tables, strict=True)]
     path = Path(path)
-    page = _Page(models, tables, reader, folder, most_cases, progress, title, comparison, asked.pop())
+    page = _Page(models, tables, reader, folder, most_cases, progress, title, comparison, qualities.pop())
     target = path / "index.html" if folder else path
     with atomic(target) as part, open(part, "w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.writelines(page.pieces(path))
@@ -254,8 +254,8 @@ def _case(
             height, width, content = map_bytes(plane)
             maps[c] = [height, width, base64.b64encode(content).decode(), status]
         case["m"].append(maps)
-        asked = np.flatnonzero(first.targets[row] | table.predicted[row])
-        case["q"].append([[int(c), round(float(table.probability[row, c]), 4)] for c in asked])
+        classes = np.flatnonzero(first.targets[row] | table.predicted[row])
+        case["q"].append([[int(c), round(float(table.probability[row, c]), 4)] for c in classes])
     found = reader(str(first.image_id[row])) if reader is not None else None
     if found is None:
         return case, None
