@@ -15,6 +15,7 @@ import pytest
 
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
+from torchvice.files.lock import locked
 from torchvice.measures import compare
 from torchvice.measures.compare import COMPARED_OF_SEEDS, compare_groups, group_pairs
 from torchvice.metrics.comparison import holm
@@ -24,7 +25,6 @@ from torchvice.samples import Samples
 from torchvice.study import check_study, estimate, load_study, run_study
 from torchvice.study.description import write_description
 from torchvice.study.job import STATE, failure, finished, prepare, run_job
-from torchvice.study.lock import locked
 from torchvice.study.table import compared, sentences_of, table_rows, write_table
 
 TIMES = {"train_seconds", "assess_seconds"}
@@ -197,7 +197,7 @@ def test_a_study_that_the_disk_cannot_hold_does_not_start(study_file, monkeypatc
 
 def test_a_second_study_in_the_same_folder_is_refused(study_file) -> None:
     study = load_study(study_file())
-    with locked(study.folder / "lock", "x"), pytest.raises(ViceError, match="is at work already"):
+    with locked(study.folder / "lock", "x"), pytest.raises(ViceError, match="is in use"):
         run_study(study)
 
 
