@@ -113,7 +113,7 @@ def test_wrong_overrides_are_told_in_one_sentence(override: str, said: list[str]
     ("text", "said"),
     [
         ("seed: 1\ndata:\n  root: [a\nb: c\n", "line 4, must be YAML"),
-        ("seed: 1\nmodel: {name: resnet18}\nseed: 2\n", "line 3, must be YAML, but is not: `seed` stands twice"),
+        ("seed: 1\nmodel: {name: resnet18}\nseed: 2\n", "line 3, must be YAML, but is not: `seed` is given twice"),
         ("model: {nam: resnet18}\n", "`model.nam` is not a setting in"),
         ("- 1\n", "must hold settings"),
         ("seed: 1\n", "`model.name` must be given"),

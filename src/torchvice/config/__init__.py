@@ -9,7 +9,6 @@ from torchvice.config.settings import (
     dump_settings,
     load_settings,
     override_settings,
-    parse_yaml,
     preset_names,
 )
 
@@ -22,6 +21,5 @@ __all__ = [
     "dump_settings",
     "load_settings",
     "override_settings",
-    "parse_yaml",
     "preset_names",
 ]

@@ -26,8 +26,9 @@ from torchvice.config.sections import (
     TrainerSettings,
     TransformSettings,
 )
-from torchvice.errors import ViceError, did_you_mean
-from torchvice.files import existing_file
+from torchvice.errors import ViceError, brief, did_you_mean
+from torchvice.files import existing_file, parse_yaml
+from torchvice.files.yaml_text import FLOAT, whole_match
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -37,7 +38,6 @@ __all__ = [
     "dump_settings",
     "load_settings",
     "override_settings",
-    "parse_yaml",
     "preset_names",
 ]
 
@@ -86,40 +86,12 @@ class Settings(Section):
         return Path(self.work_dir) / self.session_name
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain values as YAML 1.2 has them: 1e-2 is a number, `on`, `no` and 12:30 are text; no name twice."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (as PyYAML has it)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                mark = node.value[i][0].start_mark
-                raise yaml.MarkedYAMLError(problem=f"`{name}` stands twice", problem_mark=mark)
-        return super().construct_mapping(node, deep)
-
-
-def _whole(pattern: str) -> re.Pattern[str]:
-    return re.compile(f"(?:{pattern})$")
-
-
-_FLOAT = r"[-+]?([0-9]*\.[0-9]+|[0-9]+\.)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan"
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),  # no leading zeros: 0010 is a name, not eight or ten
-    ("float", _FLOAT, "-+.0123456789"),
-    ("null", r"~|null|Null|NULL|", "~nN"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole(_pattern), [*_first, ""])
-
-
 class _Dumper(yaml.SafeDumper):
     """Quotes what either generation of YAML would take for something else than text."""
 
 
 # PyYAML copies the resolvers to the subclass before it adds one.
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _whole(_FLOAT), list("-+.0123456789"))
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", whole_match(FLOAT), list("-+.0123456789"))
 
 
 def preset_names() -> list[str]:
@@ -198,22 +170,6 @@ def _source_text(source: str | os.PathLike[str]) -> tuple[str, str, str]:
         raise ViceError(f"{path} must be YAML in UTF-8, but is not: {error}.") from None
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """Plain values of YAML text; `where` names it in a message.
-
-    Raises:
-        ViceError: not YAML, or a name twice, said with the line.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where += f", line {mark.line + 1}," if mark else ""
-        raise ViceError(f"{where} must be YAML, but is not: {error.problem or error.context}.") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ViceError(f"{where} must be YAML, but is not: {' '.join(str(error).split())}.") from None
-
-
 def _section(owner: type[BaseModel], name: str) -> type[Section] | None:
     kind = owner.model_fields[name].annotation
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
@@ -259,7 +215,7 @@ def _check_names(content: dict[Any, Any], owner: type[BaseModel], prefix: str, w
             content[name] = {}
         elif section and not isinstance(value, Mapping):
             way_out = f"It has: {', '.join(section.model_fields)}."
-            raise ViceError(f"`{prefix}{name}` must be a section{where}, but is {value!r}.", way_out)
+            raise ViceError(f"`{prefix}{name}` must be a section{where}, but is {brief(value)}.", way_out)
         elif section:
             _check_names(value, section, f"{prefix}{name}.", where)
 
@@ -315,4 +271,4 @@ def _told(error: ValidationError) -> ViceError:
     said = " or ".join(dict.fromkeys(messages)).replace(" or must be ", " or ")
     said = said if said.startswith("must") else f"is wrong ({said[:1].lower()}{said[1:]})"
     more = f" {len(found) - 1} more are wrong." if len(found) > 1 else ""
-    return ViceError(f"`{path}` {said}, but is {value!r}.{more}")
+    return ViceError(f"`{path}` {said}, but is {brief(value)}.{more}")

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from torchvice.assessment.checks import NAMED_CONTROLS
-from torchvice.config import Section, Settings, load_settings, override_settings, parse_yaml
-from torchvice.errors import ViceError, did_you_mean
-from torchvice.files import existing_file
+from torchvice.config import Section, Settings, load_settings, override_settings
+from torchvice.errors import ViceError, brief, did_you_mean
+from torchvice.files import existing_file, parse_yaml
 
 __all__ = ["Asked", "Planned", "Study", "Where", "load_study", "study_names"]
 
@@ -245,7 +245,7 @@ def _read(text: str, where: str) -> _File:
         said = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
         if item["type"] == "missing":
             raise ViceError(f"`{path}` must be given in {where}, but is missing.", "Such as base: demo.") from None
-        raise ViceError(f"`{path}` of {where} {said}, but is {item['input']!r}.") from None
+        raise ViceError(f"`{path}` of {where} {said}, but is {brief(item['input'])}.") from None
 
 
 def _base_of(file: _File, home: Path, overrides: Sequence[str]) -> Settings:
@@ -272,12 +272,13 @@ def _levels(axis: str, value: Any, where: str) -> dict[str, Changes]:
         if wrong is not None:
             raise ViceError(
                 f"The level `{wrong}` of the axis `{axis}` must be settings, {{setting: value}}, but is "
-                f"{value[wrong]!r} in {where}.",
+                f"{brief(value[wrong])} in {where}.",
                 f"An axis of one setting is written {axis}: [value, value].",
             )
     else:
         raise ViceError(
-            f"The axis `{axis}` must be a list of values or levels with their settings, but is {value!r} in {where}."
+            f"The axis `{axis}` must be a list of values or levels with their settings, but is {brief(value)} in "
+            f"{where}."
         )
     if not levels:
         raise ViceError(f"The axis `{axis}` must have a level, but has none in {where}.")
