@@ -15,6 +15,7 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean, not_utf8_error
 from torchvice.files import atomic, read_json, write_json
+from torchvice.samples.checks import check_columns, check_manifest, check_rows
 from torchvice.samples.table import Images, Maps, Regions, Samples
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class ShardFolder:
                 f"The table must be of schema {SCHEMA}, but {self.folder} is of schema {manifest.get('schema')}.",
                 "Assess the model again with this version of torchvice.",
             )
+        check_manifest(manifest, str(self.manifest_path))
         return manifest
 
     def shards(self) -> list[int]:
@@ -133,6 +135,7 @@ class ShardFolder:
         images = Images.join([Images(**_columns(table)) for table in tables["images"]])
         regions = Regions.join([Regions(**_columns(table)) for table in tables["regions"]])
         maps = Maps.join([_maps(table) for table in tables["maps"]])
+        check_rows(manifest, images, regions, str(self.folder))
         return Samples(manifest, images, regions, maps)
 
     def _path(self, part: str, number: int, explanation: str | None) -> Path:
@@ -161,6 +164,7 @@ class ShardFolder:
             absent = set(columns or _NAMES[part]) ^ set(table.column_names)
             if absent:
                 raise pa.ArrowInvalid(f"its columns differ in {', '.join(sorted(absent))}")
+            check_columns(table)
             return table
 
     def stream(
@@ -206,7 +210,7 @@ class ShardFolder:
             # Without the checksums a flipped bit would be another number, and nobody would know.
             with open(path, "rb") as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
                 yield file
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             counts = self._path("images" if explanation is None else "regions", number, explanation).name
             again = "" if explanation is None else f", asking for {explanation.partition(':')[2]}"
             raise ViceError(
