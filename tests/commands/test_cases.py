@@ -111,5 +111,5 @@ def test_a_label_without_a_map_names_those_that_have_one() -> None:
 
 
 def test_a_table_without_strict_has_no_cases() -> None:
-    with pytest.raises(ViceError, match="the table has none"):
+    with pytest.raises(ViceError, match="not assessed under `strict`, only under `paper`"):
         case_of(table_of(SCENES, ("paper",)), DATASET, SCENES[0].image_id, 1)

@@ -128,5 +128,5 @@ def test_wrong_tables_are_refused() -> None:
     with pytest.raises(ViceError, match=r"`label` of .* must be below 3, but is 1") as error:
         measure_table(CHAIN, num_classes=3)
     assert error.value.way_out == "Say how many classes there are: --classes N."
-    with pytest.raises(ViceError, match="of the `paper` protocol"):
+    with pytest.raises(ViceError, match="not assessed under `paper`, only under `strict`"):
         legacy_table(table_of(SCENES, ("strict",)))

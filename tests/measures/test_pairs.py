@@ -98,7 +98,7 @@ def test_no_pair_at_all() -> None:
 
 
 def test_a_table_without_strict_is_refused() -> None:
-    with pytest.raises(ViceError, match="not assessed for it"):
+    with pytest.raises(ViceError, match="not assessed under `strict`, only under `paper`"):
         true_pairs(table_of(SCENES, ("paper",)))
 
 

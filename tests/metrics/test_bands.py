@@ -10,7 +10,8 @@ from scipy.stats import binom
 
 import predictions
 from torchvice.errors import ViceError
-from torchvice.metrics import classwise_ece, event_reliability, null_band, sigmoid, softmax
+from torchvice.metrics import classwise_ece, null_band, sigmoid, softmax
+from torchvice.metrics.calibration_errors import event_reliability
 
 UNITS = ["image", "cell", "class", "top"]
 TAILS = [0.025, 0.5, 0.975]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import reference
 from torchvice.errors import ViceError
-from torchvice.metrics import (
+from torchvice.metrics.binning import (
     equal_count_means,
     equal_mass_edges,
     equal_mass_index,

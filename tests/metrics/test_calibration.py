@@ -16,15 +16,8 @@ from hypothesis.extra import numpy as hnp
 import reference
 from torchvice.errors import ViceError
 from torchvice.interop import read_table
-from torchvice.metrics import (
-    confidence,
-    multilabel_ece,
-    multilabel_reliability,
-    reliability,
-    sample_accuracy,
-    sample_precision,
-    sigmoid,
-)
+from torchvice.metrics import confidence, multilabel_ece, multilabel_reliability, reliability, sample_accuracy, sigmoid
+from torchvice.metrics.multilabel import sample_precision
 
 ORIGINAL = np.load(reference.FILES / "D_metrics.npz")
 with open(reference.FILES / "D_metrics.csv", newline="") as file:

@@ -17,15 +17,14 @@ import reference
 from torchvice.errors import ViceError
 from torchvice.metrics import (
     brier_score,
-    calibration_events,
     classwise_ece,
-    event_reliability,
     maximum_calibration_error,
     multilabel_ece,
     negative_log_likelihood,
     sigmoid,
     softmax,
 )
+from torchvice.metrics.calibration_errors import calibration_events, event_reliability
 
 # Two images of two classes, for the hand.
 P, Y = [[0.9, 0.2], [0.6, 0.1]], [[1, 0], [0, 0]]

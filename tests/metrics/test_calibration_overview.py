@@ -14,11 +14,9 @@ import predictions
 from torchvice.errors import ViceError
 from torchvice.metrics import (
     brier_score,
-    calibration_events,
     calibration_summary,
     classwise_ece,
     debiased_error,
-    event_reliability,
     maximum_calibration_error,
     multilabel_ece,
     negative_log_likelihood,
@@ -28,6 +26,7 @@ from torchvice.metrics import (
     softmax,
     top_one_accuracy,
 )
+from torchvice.metrics.calibration_errors import calibration_events, event_reliability
 
 
 def numbers(found: dict[str, Any]) -> dict[str, float]:

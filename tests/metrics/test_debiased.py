@@ -12,14 +12,9 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 import predictions
 from torchvice.errors import ViceError
-from torchvice.metrics import (
-    calibration_events,
-    debiased_error,
-    equal_mass_edges,
-    equal_mass_index,
-    event_reliability,
-    sigmoid,
-)
+from torchvice.metrics import debiased_error, sigmoid
+from torchvice.metrics.binning import equal_mass_edges, equal_mass_index
+from torchvice.metrics.calibration_errors import calibration_events, event_reliability
 from torchvice.metrics.debiased import DebiasedError
 
 

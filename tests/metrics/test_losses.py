@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 import reference
 from torchvice.errors import ViceError
-from torchvice.metrics import cross_entropy, log_softmax, pair_log_likelihood, sample_loss, sigmoid, softmax
-from torchvice.metrics.losses import logits_and_targets, zero_one
+from torchvice.metrics import cross_entropy, pair_log_likelihood, sample_loss, sigmoid, softmax
+from torchvice.metrics.losses import log_softmax, logits_and_targets, zero_one
 
 ORIGINAL = np.load(reference.FILES / "C_each_loss.npz")
 LOGITS = hnp.arrays(np.float64, (4, 3), elements=st.floats(-15, 15))

@@ -24,10 +24,9 @@ from torchvice.metrics import (
     multilabel_f1,
     precision_recall,
     sample_accuracy,
-    sample_f1,
-    sample_precision,
     top_one_accuracy,
 )
+from torchvice.metrics.multilabel import sample_f1, sample_precision
 
 ORIGINAL = np.load(reference.FILES / "D_metrics.npz")
 with open(reference.FILES / "D_metrics.csv", newline="") as file:

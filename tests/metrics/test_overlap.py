@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from torchvice.errors import ViceError
-from torchvice.metrics import counting
+from torchvice.metrics import thresholds
 from torchvice.metrics.iou import (
     CurveCounter,
     curve_from_counts,
@@ -118,18 +118,18 @@ def test_sorting_and_counting_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     index = rng.integers(0, 300, 150_000).astype(np.uint16)
     expected = [(index < value).sum() for value in range(401)]
     for fast in (True, False):
-        monkeypatch.setattr(counting, "_sorting_is_fast", lambda fast=fast: fast)
-        assert counting.cumulative(index.copy(), 400).tolist() == expected
+        monkeypatch.setattr(thresholds, "_sorting_is_fast", lambda fast=fast: fast)
+        assert thresholds.cumulative(index.copy(), 400).tolist() == expected
     most = (1 << 16) - 1
-    monkeypatch.setattr(counting, "_sorting_is_fast", lambda: True)
-    assert counting.cumulative(np.arange(most).astype(np.uint16), most).tolist() == list(range(most + 1))
-    assert counting.smallest(most) is np.uint16
-    assert counting.smallest(most + 1) is np.int32
+    monkeypatch.setattr(thresholds, "_sorting_is_fast", lambda: True)
+    assert thresholds.cumulative(np.arange(most).astype(np.uint16), most).tolist() == list(range(most + 1))
+    assert thresholds.smallest(most) is np.uint16
+    assert thresholds.smallest(most + 1) is np.int32
 
 
 def test_an_image_of_several_blocks() -> None:
     values, classes, mask = scene(2, 3, (400, 500))
-    assert len(counting.blocks(mask.size)) == 2
+    assert len(thresholds.blocks(mask.size)) == 2
     whole = competing_overlap(values, classes, mask)
     halves = [competing_overlap(values[:, rows], classes, mask[rows]) for rows in (slice(0, 7), slice(7, 400))]
     for name in ("mask_pixels", "predicted", "intersection"):

@@ -1,4 +1,4 @@
-"""resampling: the draws, the jackknife and the intervals, against plain loops and scipy."""
+"""resampling: the draws and the intervals, against plain loops and scipy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_replicate_draws_n_images_and_each_as_often_as_chance_says() -> No
     assert abs(np.corrcoef(counts[:-1, 0], counts[1:, 0])[0, 1]) < 0.05
 
 
-def test_draws_hang_on_seed_and_number_of_images_alone() -> None:
+def test_draws_depend_on_seed_and_number_of_images_only() -> None:
     whole = Resampling(30, replicates=10).counts(0, 200)
     other = Resampling(30, replicates=9999)
     np.testing.assert_array_equal(other.counts(60, 130), whole[60:130])
@@ -77,22 +77,6 @@ def test_differences_are_paired() -> None:
     np.testing.assert_allclose(difference, 0.25, atol=1e-12)
 
 
-def test_jackknife_leaves_out_each_image_with_all_its_rows() -> None:
-    cluster = np.array([0, 0, 1, 2, 3, 3, 4])
-    values = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
-    found = Resampling(5).jackknife_of(Mean(values), cluster)
-    np.testing.assert_allclose(found, [124 / 5, 123 / 6, 119 / 6, 79 / 5, 63 / 6])
-
-
-def test_jackknife_of_groups_has_the_acceleration_of_single_images() -> None:
-    values = RNG.exponential(size=20_000)
-    groups = Resampling(20_000).jackknife_of(Mean(values))
-    assert groups.shape == (200,)
-    # Deleting 100 of 20,000 images moves the mean by their mean deviation times 100 / 19,900.
-    variance = (200 - 1) / 200 * ((groups - groups.mean()) ** 2).sum()
-    assert variance == pytest.approx(values.var() / 20_000, rel=0.25)
-
-
 def test_percentile_by_hand() -> None:
     # 0 .. 100: the 2.5 % quantile lies at 2.5, the 97.5 % at 97.5.
     found = interval(50.0, np.arange(101.0))
@@ -100,18 +84,11 @@ def test_percentile_by_hand() -> None:
     assert (found.level, found.method, found.undefined) == (0.95, "percentile", 0)
 
 
-@pytest.mark.parametrize("method", ["percentile", "bca"])
 @pytest.mark.parametrize("level", [0.8, 0.95])
-def test_limits_are_those_of_scipy(method: str, level: float) -> None:
+def test_limits_are_those_of_scipy(level: float) -> None:
     x = RNG.exponential(size=60)
-    theirs = scipy.stats.bootstrap((x,), np.mean, n_resamples=999, method=method, confidence_level=level, rng=3)
-    ours = interval(
-        x.mean(),
-        theirs.bootstrap_distribution,
-        level,
-        method,
-        Resampling(60).jackknife_of(Mean(x)),  # type: ignore[arg-type]
-    )
+    theirs = scipy.stats.bootstrap((x,), np.mean, n_resamples=999, method="percentile", confidence_level=level, rng=3)
+    ours = interval(x.mean(), theirs.bootstrap_distribution, level)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval), abs=1e-9)
 
 
@@ -130,25 +107,17 @@ def test_undefined_replicates_are_counted_and_too_many_leave_no_interval() -> No
 
 
 def test_edges_of_the_interval() -> None:
-    same = interval(1.0, np.ones(50), method="bca", jackknife=np.ones(10))
+    same = interval(1.0, np.ones(50))
     assert (same.low, same.high) == (1.0, 1.0)
-    # All replicates below the value: a finite, one-sided interval rather than NaN.
-    beyond = interval(2.0, np.linspace(0, 1, 200), method="bca", jackknife=RNG.normal(size=30))
-    assert 0.9 < beyond.low <= beyond.high <= 1
     assert math.isnan(interval(math.nan, np.ones(50)).low)
     assert math.isnan(interval(1.0, []).low)
-    assert math.isnan(interval(1.0, np.ones(9), method="bca", jackknife=[1.0, math.nan]).low)
     assert Interval(0.1, 0.2, 0.95, "jackknife").to_json()["low"] == 0.1
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ViceError, match="must be 'percentile' or 'bca', but is 'BCa'"):
-        interval(0.0, [0.0], method="BCa")  # type: ignore[arg-type]
     with pytest.raises(ViceError, match="between 0 and 1, but is 95"):
         interval(0.0, [0.0], level=95)
-    with pytest.raises(ViceError, match="needs the `jackknife`"):
-        interval(0.0, [0.0], method="bca")
     with pytest.raises(ViceError, match="from 0 to 2, but runs from 0 to 3"):
         Resampling(3).replicates_of(Mean([1.0, 2.0]), [0, 3])
-    with pytest.raises(ViceError, match="needs images and replicates"):
+    with pytest.raises(ViceError, match="`images` and `replicates` must be at least 1, but are 0 and 2000"):
         Resampling(0)

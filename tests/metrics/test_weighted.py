@@ -9,11 +9,26 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
 
 import reference
+from tables import scenes, table_of
 from torchvice.errors import ViceError
+from torchvice.measures.pairs import true_pairs
+from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
+from torchvice.metrics.boxes import held_out_box_accuracy
 from torchvice.metrics.ranks import WeightedRanks, midranks
-from torchvice.metrics.weighted import HeldOutSpearman, Mean, Pearson, Ratio, Spearman, WithinSpearman
+from torchvice.metrics.thresholds import HeldOut
+from torchvice.metrics.weighted import (
+    HeldOutSpearman,
+    Mean,
+    MeanAveragePrecision,
+    MultilabelEce,
+    Pearson,
+    Ratio,
+    Spearman,
+    WithinSpearman,
+)
 
 LEVELS = st.integers(-3, 3).map(float)
 TABLES = st.lists(st.tuples(LEVELS, LEVELS, st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=20)
@@ -152,10 +167,86 @@ def test_held_out_thresholds_are_chosen_anew_in_every_replicate(seed: int, rows:
 def test_thresholds_are_those_of_strict() -> None:
     rng = np.random.default_rng(5)
     iou, fold = rng.random((200, 60)), rng.integers(0, 5, 200)
-    chosen = HeldOutSpearman(rng.normal(size=200), iou, fold).chosen()
+    chosen = HeldOut(iou, fold).chosen()
     assert chosen.tolist() == [int(iou[fold != f].mean(axis=0).argmax()) for f in range(5)]
     # Columns that are equal: the first of them, whatever the rounding of the sums.
-    assert HeldOutSpearman(np.arange(200.0), np.repeat(iou[:, :1], 60, axis=1), fold).chosen().tolist() == [0] * 5
+    assert HeldOut(np.repeat(iou[:, :1], 60, axis=1), fold).chosen().tolist() == [0] * 5
+
+
+def test_the_point_estimate_and_the_replicates_share_one_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    logit, iou, fold, samples = rng.normal(size=80), rng.random((80, 12)), rng.integers(0, 5, 80), table_of(scenes(12))
+
+    def numbers() -> tuple[float, float, float, list[float]]:
+        ones = np.ones((1, len(logit)))
+        point, replicate = pair_vice(logit, HeldOut(iou, fold).quality).value, HeldOutSpearman(logit, iou, fold)(ones)
+        return point, float(replicate[0]), held_out_box_accuracy(iou, fold).mean, true_pairs(samples).quality.tolist()
+
+    before = numbers()
+    assert before[0] == pytest.approx(before[1], abs=1e-12)
+    quality = true_pairs(samples)
+    assert HeldOutSpearman(quality.logit, quality.iou, quality.fold).value == pytest.approx(
+        pair_vice(quality.logit, quality.quality).value, abs=1e-12
+    )
+
+    def first(rule: HeldOut, weights: np.ndarray | None = None) -> np.ndarray:
+        return np.zeros((len(rule.folds),) if weights is None else (len(weights), len(rule.folds)), np.int64)
+
+    monkeypatch.setattr(HeldOut, "chosen", first)
+    after = numbers()
+    assert after[:2] == pytest.approx([pair_vice(logit, iou[:, 0]).value] * 2, abs=1e-12)
+    assert after[2] == pytest.approx(np.mean([(iou[:, 0] >= delta).mean() for delta in (0.3, 0.5, 0.7)]))
+    assert after[3] == quality.iou[:, 0].tolist()
+    assert all(new != old for new, old in zip(after, before, strict=True))
+
+
+def test_a_fold_without_others_chooses_on_its_own_rows() -> None:
+    # Fold 0 alone has weight in the second row, so that all rows choose there: 0.2 + 0.2 against 0.1 + 0.4.
+    rule = HeldOut([[0.2, 0.1], [0.2, 0.4], [0.9, 0.1]], [0, 0, 1])
+    assert rule.chosen().tolist() == [0, 1]
+    assert rule.chosen(np.array([[1, 1, 1], [1, 1, 0]])).tolist() == [[0, 1], [1, 1]]
+    assert HeldOut([[0.2, 0.1], [0.2, 0.4]], [3, 3]).index.tolist() == [1, 1]
+    assert HeldOut(np.zeros((0, 2)), []).quality.tolist() == []
+    with pytest.raises(ViceError, match="at least one threshold"):
+        HeldOut(np.zeros((2, 0)), [0, 1])
+
+
+def test_average_precision_of_weights_is_that_of_repeated_rows() -> None:
+    rng = np.random.default_rng(0)
+    scores, targets = rng.integers(0, 12, (40, 5)) / 12, (rng.random((40, 5)) < 0.3).astype(int)
+    weights = rng.multinomial(40, np.full(40, 1 / 40), size=30)
+    found = MeanAveragePrecision(scores, targets)(weights)
+    for value, weight in zip(found, weights, strict=True):
+        rows = np.repeat(np.arange(40), weight)
+        expected = np.mean(
+            [average_precision_score(targets[rows, c], scores[rows, c]) for c in range(5) if targets[rows, c].any()]
+        )
+        assert abs(value - expected) < 1e-12
+        assert abs(value - mean_average_precision(scores[rows], targets[rows], "strict")) < 1e-12
+
+
+def test_average_precision_of_a_resampling_without_any_label_is_undefined() -> None:
+    found = MeanAveragePrecision([[0.5], [0.2]], [[1], [0]])(np.array([[0, 2], [1, 1]]))
+    assert np.isnan(found[0])
+    assert found[1] == 1
+    assert np.isnan(MeanAveragePrecision([[0.5]], [[0]])(np.array([[1]]))).all()
+
+
+def test_ece_ml_of_weights_is_that_of_repeated_rows() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = np.round(rng.random((60, 4)), 1)  # on the bins' edges, 0 and 1 among them
+    targets = (rng.random((60, 4)) < 0.4).astype(int)
+    weights = rng.multinomial(60, np.full(60, 1 / 60), size=30)
+    statistic = MultilabelEce(probabilities, targets, bins=10)
+    for value, weight in zip(statistic(weights), weights, strict=True):
+        rows = np.repeat(np.arange(60), weight)
+        assert abs(value - multilabel_ece(probabilities[rows], targets[rows], 10, "strict")) < 1e-12
+    assert abs(statistic.value - multilabel_ece(probabilities, targets, 10, "strict")) < 1e-12
+
+
+def test_ece_ml_without_images_is_undefined() -> None:
+    assert np.isnan(MultilabelEce([[0.5]], [[0]])(np.array([[0]]))).all()
+    assert np.isnan(MultilabelEce(np.zeros((0, 2)), np.zeros((0, 2)))(np.zeros((1, 0)))).all()
 
 
 @pytest.mark.parametrize("statistic", [Pearson, Spearman])

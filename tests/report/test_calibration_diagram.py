@@ -8,7 +8,10 @@ from matplotlib.figure import Figure
 
 import predictions
 from torchvice.errors import ViceError
-from torchvice.metrics import NullBand, Reliability, event_reliability, null_band, reliability, sigmoid
+from torchvice.metrics import null_band, reliability, sigmoid
+from torchvice.metrics.bands import NullBand
+from torchvice.metrics.calibration import Reliability
+from torchvice.metrics.calibration_errors import event_reliability
 from torchvice.report import calibration_diagram, reliability_diagram
 from torchvice.report.calibration_diagram import reliability_points
 from torchvice.report.style import PALETTE, paper_style

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from torchvice.errors import ViceError
-from torchvice.metrics import equal_count_means, reliability
+from torchvice.metrics import reliability
+from torchvice.metrics.binning import equal_count_means
 from torchvice.report import reliability_diagram, save_figure, threshold_curve, vice_diagram
 from torchvice.report.style import paper_style
 

@@ -75,7 +75,7 @@ def test_a_shard_without_a_row_has_the_schema_of_the_others(tmp_path: Path) -> N
     for part in ("images", "regions", "maps"):
         schemas = [pq.read_schema(tmp_path / f"{part}-0000{number}.parquet") for number in (0, 1)]
         assert schemas[0].equals(schemas[1]), part
-    same(folder.read(), TABLE)
+    same(Samples(*folder.read()), TABLE)
 
 
 def test_shards_lie_side_by_side(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_shards_lie_side_by_side(tmp_path: Path) -> None:
         folder.append(part.images, part.regions, part.maps)
     assert folder.shards() == [0, 1, 2]
     assert folder.finished_images() == {scene.image_id for scene in made}
-    same(folder.read(), TABLE)
+    same(Samples(*folder.read()), TABLE)
 
 
 @pytest.mark.parametrize("killed_at", ["regions", "maps", "images"])
@@ -111,11 +111,11 @@ def test_a_kill_between_the_files_leaves_no_half_shard(tmp_path: Path, monkeypat
     assert folder.shards() == [0]
     assert folder.finished_images() == {scene.image_id for scene in made[:3]}
     assert not list(tmp_path.glob(".*"))
-    same(folder.read(), first)
+    same(Samples(*folder.read()), first)
     # The next run writes the same shard again, over what was left of it.
     folder.append(second.images, second.regions, second.maps)
     assert folder.shards() == [0, 1]
-    same(folder.read(), TABLE)
+    same(Samples(*folder.read()), TABLE)
 
 
 def test_files_of_other_names_are_no_shards(tmp_path: Path) -> None:

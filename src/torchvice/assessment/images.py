@@ -5,36 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
 
 from torchvice.assessment.region import Region, region_of
+from torchvice.data.dataset import Dataset
 from torchvice.errors import ViceError, not_utf8_error
 
 __all__ = ["Dataset", "Partners", "Read", "check_dataset", "kind_of_targets", "read_ahead"]
-
-
-class Dataset(Protocol):
-    """What assess asks of a dataset; `torchvice.data.VocDataset` is one, and any object with these is.
-
-    `classes` (C,) names; `targets` (N, C) of 0 and 1; `records` N objects with an `image_id` of their own; `image(i)`
-    (H, W, 3) uint8; `mask(i)` (H, W) labels with 255 = void, or None. It may have `exclusive`, true where every image
-    has exactly one label; `boxes(i)`, the classes (B,) and boxes (B, 4) of its objects or None, see
-    `torchvice.metrics.boxes`; and `regions`, "boxes" where an object is the union of its boxes in place of a mask.
-    """
-
-    targets: np.ndarray
-
-    @property
-    def classes(self) -> Sequence[str]: ...
-
-    @property
-    def records(self) -> Sequence[Any]: ...
-
-    def image(self, index: int) -> np.ndarray: ...
-
-    def mask(self, index: int) -> np.ndarray | None: ...
 
 
 def check_dataset(dataset: Dataset) -> None:

@@ -180,7 +180,7 @@ class Ledger:
             "adding": {name: settings for name, settings in adding.items() if name not in done},
         }
         self.folder.start(self.manifest)
-        samples = self.folder.read()
+        samples = Samples.load(self.folder.folder)
         self.manifest |= {"without_row": _without_row(samples), "finished": True}
         self.folder.start(self.manifest)
         return Samples(self.folder.manifest(), samples.images, samples.regions, samples.maps)
@@ -217,10 +217,9 @@ def _without_row(samples: Samples) -> dict[str, int]:
 
     Of `shuffled`, whose class no other image's mask holds.
     """
-    if "strict" not in samples.manifest["protocols"]:
+    if "strict" not in samples.protocols:
         return {}
-    chosen = samples.manifest["protocols"]["strict"]
-    images, headline = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
+    images, headline = samples.of_protocol("strict").images, samples.of_protocol("strict").regions
     truth = dict(zip(images.image_id.tolist(), images.targets, strict=True))
     rows = zip(headline.image_id.tolist(), headline.label.tolist(), headline.mask_pixels.tolist(), strict=True)
     pairs = {(image, label) for image, label, pixels in rows if label and pixels and truth[image][label - 1]}

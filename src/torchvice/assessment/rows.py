@@ -10,14 +10,14 @@ import numpy as np
 
 from torchvice.assessment.region import Region
 from torchvice.errors import ViceError
-from torchvice.metrics import confidence, sample_accuracy, sample_loss, sigmoid
+from torchvice.metrics import sample_accuracy
 from torchvice.metrics.boxes import best_box_iou
 from torchvice.metrics.iou import image_ji_from_counts
-from torchvice.metrics.losses import cross_entropy, softmax
 from torchvice.metrics.overlap import Overlap, competing_overlap, own_histograms
 from torchvice.metrics.own_map import OwnMaps, own_maps
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, SAMPLE_THRESHOLD
 from torchvice.samples import FAITHFULNESS, HISTOGRAM_BINS, Images, Maps, Regions
+from torchvice.samples.predictions import confidences, losses, predicted, probabilities
 
 if TYPE_CHECKING:
     from torchvice.assessment.views import ViewOutput
@@ -206,16 +206,9 @@ def _counted(full: np.ndarray, classes: Sequence[int], region: Region) -> tuple[
 
 def _derived(logits: np.ndarray, targets: np.ndarray, exclusive: bool) -> dict[str, float]:
     """Loss, confidence and accuracy of an image (1, C), for readers."""
-    if exclusive:
-        p = softmax(logits)
-        return {
-            "loss": float(cross_entropy(logits, targets)[0]),
-            "confidence": float(p.max()),
-            "accuracy": float(targets[0, p[0].argmax()]),
-        }
-    p = sigmoid(logits)
+    p = probabilities(logits, exclusive)
     return {
-        "loss": float(sample_loss(logits, targets)[0]),
-        "confidence": float(confidence(p)[0]),
-        "accuracy": float(sample_accuracy(p > 0.5, targets)[0]),
+        "loss": float(losses(logits, targets, exclusive)[0]),
+        "confidence": float(confidences(p, exclusive)[0]),
+        "accuracy": float(sample_accuracy(predicted(p, exclusive), targets)[0]),
     }

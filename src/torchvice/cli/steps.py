@@ -279,9 +279,9 @@ def _subject(
         raise ViceError(
             "A RUN is assessed, or --model, --weights and --data together, but one of the three is missing."
         )
-    from torchvice.data import VocDataset
+    from torchvice.data import open_dataset
 
-    dataset = VocDataset(data, split or "val")
+    dataset = open_dataset(data, split or "val")
     folder = out or Path("runs") / f"{model}_{weights.stem}" / "assess" / dataset.split
     return foreign_subject(model, weights, dataset, folder, class_map)
 

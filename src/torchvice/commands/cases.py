@@ -8,7 +8,6 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.interop import bilinear
-from torchvice.metrics import sigmoid, softmax
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,17 +66,12 @@ def case_of(
     from torchvice.measures.pairs import true_pairs
     from torchvice.report.cases import Case
 
-    if "strict" not in samples.manifest["protocols"]:
-        raise ViceError("A case shows the map of `strict`, but the table has none.", "Assess it with both protocols.")
-    chosen, names = samples.manifest["protocols"]["strict"], samples.classes
+    strict, names = samples.of_protocol("strict"), samples.classes
     value = _value_of(label, names)
     index = _index_of(dataset, image_id)
-    images = samples.of_view(chosen["view"])
-    low, status = _map_of(samples, chosen["explanation"], image_id, value)
+    images = strict.images
+    low, status = _map_of(samples, strict.explanation, image_id, value)
     row = int(np.flatnonzero(images.image_id == image_id)[0])
-    logits = images.logits[row].astype(float)
-    p = softmax(logits[None])[0] if samples.exclusive else sigmoid(logits)
-    predicted = [int(p.argmax())] if samples.exclusive else np.flatnonzero(p > 0.5)
     picture = dataset.image(index)
     full = bilinear(np.nan_to_num(np.maximum(low, 0))[None], picture.shape[:2])[0]
     pairs = true_pairs(samples) if pairs is None else pairs
@@ -90,9 +84,9 @@ def case_of(
         label=value,
         ji=None if np.isnan(images.ji[row]) else float(images.ji[row]),
         iou=float(pairs.quality[here[0]]) if len(here) else None,
-        confidence=float(p[value - 1]),
+        confidence=float(strict.probabilities[row, value - 1]),
         labels=tuple(names[c] for c in np.flatnonzero(images.targets[row])),
-        prediction=tuple(names[c] for c in predicted),
+        prediction=tuple(names[c] for c in np.flatnonzero(strict.predicted[row])),
         image_id=image_id,
         status=status,
         kind=kind,

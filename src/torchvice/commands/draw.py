@@ -10,7 +10,7 @@ from torchvice.commands.measure import Measured
 from torchvice.commands.tables import dataset_of
 
 if TYPE_CHECKING:
-    from torchvice.data import VocDataset
+    from torchvice.data import Dataset
     from torchvice.measures import Comparison, Measures
     from torchvice.samples import Samples
 
@@ -34,7 +34,7 @@ def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str
     return [file for name, figure in made.items() for file in save_figure(figure, Path(folder) / name)]
 
 
-def draw_cases(samples: Samples, dataset: VocDataset, folder: str | os.PathLike[str], each: int = 2) -> list[Path]:
+def draw_cases(samples: Samples, dataset: Dataset, folder: str | os.PathLike[str], each: int = 2) -> list[Path]:
     """A sheet of cases of `strict`: the clearest agreements and disagreements of prediction and explanation."""
     from torchvice.commands.cases import case_of
     from torchvice.measures.case_selection import chosen_cases
@@ -63,7 +63,7 @@ def draw_cases(samples: Samples, dataset: VocDataset, folder: str | os.PathLike[
 def draw_all(found: Measured, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
     """The diagrams and, where the table's images still lie where they were, the cases; returns the files."""
     files = draw_measures(found.measures, folder, title)
-    if found.samples is not None and "strict" in found.samples.manifest["protocols"]:
+    if found.samples is not None and "strict" in found.samples.protocols:
         dataset = dataset_of(found.samples)
         if dataset is not None:
             files += draw_cases(found.samples, dataset, folder)

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.data.layout import VOC_CLASSES, Layout
+from torchvice.data.layout import VOC_CLASSES
+from torchvice.data.open import open_layout
 from torchvice.data.voc import VOID, read_list, read_mask
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.interop import read_maps
@@ -179,9 +180,9 @@ def evaluate(
 
 
 def _class_names(ground_truth: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The classes of the dataset that a folder of masks belongs to, as `VocDataset` reads them."""
+    """The classes of the dataset that a folder of masks belongs to, as `open_dataset` reads them."""
     home = Path(ground_truth).absolute().parent
-    return Layout(home).classes if home.is_dir() else VOC_CLASSES
+    return open_layout(home).classes if home.is_dir() else VOC_CLASSES
 
 
 def _known_ids(image_ids: Sequence[str] | str | os.PathLike[str]) -> list[str]:

@@ -132,7 +132,7 @@ def _comparison(
     names: Sequence[str], found: Sequence[Measured], quality: str, replicates: int
 ) -> dict[str, Any] | None:
     """The paired differences of several models that were all assessed under `strict`."""
-    tables = [one.samples for one in found if one.samples is not None and "strict" in one.samples.manifest["protocols"]]
+    tables = [one.samples for one in found if one.samples is not None and "strict" in one.samples.protocols]
     if len(found) < 2 or len(tables) < len(found) or not replicates:
         return None
     return compare(dict(zip(names, tables, strict=True)), quality=quality, replicates=replicates).to_json()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
-    from torchvice.data import VocDataset
+    from torchvice.data import FolderDataset
     from torchvice.samples import Samples
 
 __all__ = ["dataset_of", "load_samples", "table_folder"]
@@ -57,12 +57,12 @@ def _assessed(run: Path, split: str | None) -> Path:
     return found[0]
 
 
-def dataset_of(samples: Samples) -> VocDataset | None:
+def dataset_of(samples: Samples) -> FolderDataset | None:
     """The dataset that a table was made from, where it still lies there, else None."""
-    from torchvice.data import VocDataset
+    from torchvice.data import open_dataset
 
     source = samples.manifest["dataset"]
     try:
-        return VocDataset(source["root"], source["split"], classes=samples.classes)
+        return open_dataset(source["root"], source["split"], classes=samples.classes)
     except ViceError:
         return None

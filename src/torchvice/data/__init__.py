@@ -4,6 +4,8 @@
 """
 
 from torchvice.data.check import Problem, SplitSurvey, check_files, survey
+from torchvice.data.dataset import Dataset, FolderDataset
+from torchvice.data.open import open_dataset
 from torchvice.data.voc import (
     VOC_CLASSES,
     VOID,
@@ -18,12 +20,15 @@ from torchvice.data.voc import (
 __all__ = [
     "VOC_CLASSES",
     "VOID",
+    "Dataset",
+    "FolderDataset",
     "Problem",
     "Record",
     "SplitSurvey",
     "VocDataset",
     "check_files",
     "check_mask",
+    "open_dataset",
     "read_image",
     "read_list",
     "read_mask",

@@ -15,10 +15,11 @@ from torchvice.data.annotations import class_indices, object_boxes, read_annotat
 from torchvice.data.images import VOID, check_mask, check_same_size, read_image, stored_size
 from torchvice.data.labels import targets_from
 from torchvice.data.layout import Layout, Record, list_lines
-from torchvice.data.voc import VocDataset
+from torchvice.data.open import open_layout
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
+    from torchvice.data.dataset import FolderDataset
     from torchvice.data.unlabelled import UnlabelledImages  # with torch
 
 __all__ = ["Problem", "SplitSurvey", "check_files", "survey"]
@@ -121,7 +122,7 @@ def survey(
     Raises:
         ViceError: no such folder or list, or class names that are wrong. All else is told in the result.
     """
-    layout = Layout(root)
+    layout = open_layout(root)
     splits = layout.splits() if split is None else [split]
     if not splits:
         layout.list_file("val")  # says what was expected
@@ -262,7 +263,7 @@ def _disagreements(
             yield Problem("labels", record.image_id, f"`{record.image_id}` has {'; '.join(parts)}.")
 
 
-def check_files(dataset: VocDataset | UnlabelledImages) -> None:
+def check_files(dataset: FolderDataset | UnlabelledImages) -> None:
     """The fast form of the survey: the header of every image and mask, and that their sizes are equal.
 
     Lists, labels and the presence of images are checked when the dataset is built; pixels are when they are read.

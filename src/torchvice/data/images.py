@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
+from torchvice.metrics.overlap import VOID
 
 __all__ = [
     "VOID",
@@ -24,7 +25,6 @@ __all__ = [
     "voc_palette",
 ]
 
-VOID = 255  # the mask value of pixels that belong to no label; they are never counted
 # Named at every opening: Pillow would otherwise try all it knows, and start Ghostscript on a PostScript file.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.

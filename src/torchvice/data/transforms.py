@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from torchvice.data.voc import VocDataset
+from torchvice.data.dataset import Dataset as ImageDataset
 from torchvice.errors import ViceError, did_you_mean
 
 __all__ = ["LabelledImages", "TrainTransform", "ValidationTransform", "center_crop", "normalise", "uncrop", "warp"]
@@ -305,7 +305,7 @@ class ValidationTransform:
 
 
 class LabelledImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """A VocDataset as torch's loaders want it: (input, targets) by index.
+    """A dataset as torch's loaders want it: (input, targets) by index.
 
     Args:
         dataset: images and targets.
@@ -318,13 +318,13 @@ class LabelledImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         ViceError: a damaged image, when it is read.
     """
 
-    def __init__(self, dataset: VocDataset, transform: Callable[[np.ndarray], torch.Tensor]) -> None:
+    def __init__(self, dataset: ImageDataset, transform: Callable[[np.ndarray], torch.Tensor]) -> None:
         self.dataset = dataset
         self.transform = transform
         self.targets = torch.from_numpy(dataset.targets.astype(np.float32))
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if not 0 <= index < len(self):

@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from torchvice.data.images import read_image
-from torchvice.data.layout import Layout, Record, list_lines
+from torchvice.data.layout import Record, list_lines
+from torchvice.data.open import open_layout
 from torchvice.errors import ViceError
 
 __all__ = ["UnlabelledImages"]
@@ -37,7 +38,7 @@ class UnlabelledImages(Dataset[list[torch.Tensor]]):
     def __init__(
         self, root: str | os.PathLike[str], split: str | os.PathLike[str] = "train", views: Views | None = None
     ) -> None:
-        layout = Layout(root)
+        layout = open_layout(root)
         lines = list_lines(layout.list_file(split))
         found = layout.located(lines)
         if found.missing:

@@ -30,7 +30,7 @@ class VocDataset:
     """A split in the layout of VOC 2012: images, class labels, and masks where there are any.
 
     Args:
-        root: the folder that holds VOC2012 and the flat lists; or the VOC2012 folder; or a VOCdevkit.
+        root: the folder that holds VOC2012 and the flat lists; the VOC2012 folder; a VOCdevkit; or a `Layout`.
         split: a name (`val`, `train_aug`), looked up beside and in the VOC folder and in
             ImageSets/Segmentation; or the path of a list.
         classes: C names in the order of the labels; else those of dataset.yaml, else the lines of classes.txt, else
@@ -71,7 +71,7 @@ class VocDataset:
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | Layout,
         split: str | os.PathLike[str] = "val",
         *,
         classes: Sequence[str] | None = None,
@@ -85,7 +85,7 @@ class VocDataset:
             raise ViceError(
                 f"`labels` must be one of {', '.join(known)}, but is {labels!r}.", did_you_mean(labels, known)
             )
-        self._layout = Layout(root, classes)
+        self._layout = root if isinstance(root, Layout) else Layout(root, classes)
         self.root, self.classes = self._layout.root, self._layout.classes
         self._list = self._layout.list_file(split)
         self.split = self._layout.split_name(split)

@@ -59,15 +59,15 @@ class SampleTable:
         """
         cases = cases_of(samples)
         rows, classes = np.nonzero(cases.targets)
-        logits = samples.of_view(samples.manifest["protocols"][cases.protocol]["view"]).logits
+        part = samples.of_protocol(cases.protocol)
         loss = np.full(cases.targets.shape, np.nan)
-        loss[rows, classes] = -pair_log_likelihood(true_logits(logits, rows, classes, samples.exclusive))
+        loss[rows, classes] = -pair_log_likelihood(true_logits(part.images.logits, rows, classes, part.exclusive))
         manifest = samples.manifest
         told = [manifest.get("made_by"), manifest.get("model"), manifest.get("dataset"), cases.explanation]
         return cls(
             cases=cases,
             layers=layers_of(samples, cases, explanations),
-            exclusive=samples.exclusive,
+            exclusive=part.exclusive,
             entries=_entries(cases),
             loss=loss,
             key=repr(told),

@@ -10,6 +10,7 @@ from typing import Any
 
 from torchvice.fiftyone.documents import NUMBERS, object_id, sample_fields, storable
 from torchvice.measures import QUADRANTS
+from torchvice.metrics.overlap import VOID
 from torchvice.report import Cases
 
 __all__ = ["dataset_document"]
@@ -17,7 +18,6 @@ __all__ = ["dataset_document"]
 # The format's, not the program's: the oldest that has all that is used here. FiftyOne brings a dataset of an older
 # version up to its own when it opens it, and may refuse one that is newer than itself.
 VERSION = "1.0.0"
-VOID = 255
 _STAGES = "fiftyone.core.stages."
 
 

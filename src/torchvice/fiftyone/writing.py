@@ -22,7 +22,7 @@ from torchvice.files import atomic_folder, write_json
 from torchvice.samples import Samples
 
 if TYPE_CHECKING:
-    from torchvice.data import VocDataset
+    from torchvice.data import FolderDataset
 
 __all__ = ["MEDIA", "write_fiftyone"]
 
@@ -94,7 +94,7 @@ def _words(explanation: str) -> str:
     return f"the map of {explanation}, after ReLU, as a share of its maximum"
 
 
-def _dataset(samples: Samples) -> VocDataset:
+def _dataset(samples: Samples) -> FolderDataset:
     dataset = dataset_of(samples)
     if dataset is None:
         raise ViceError(
@@ -117,7 +117,7 @@ def _write_samples(path: Path, documents: Iterator[dict[str, Any]]) -> None:
 class _Writer:
     """The samples of a table, and the files that they name."""
 
-    def __init__(self, folder: Path, table: SampleTable, dataset: VocDataset, media: str, regions: str) -> None:
+    def __init__(self, folder: Path, table: SampleTable, dataset: FolderDataset, media: str, regions: str) -> None:
         self.folder, self.table, self.dataset = folder, table, dataset
         self.media, self.regions = media, regions
         self.place = {record.image_id: index for index, record in enumerate(dataset.records)}

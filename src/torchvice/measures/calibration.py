@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.outcomes import strict_probabilities
 from torchvice.measures.sheet import DiagramParts, Sheet
 from torchvice.metrics import multilabel_reliability
 from torchvice.metrics.bands import NullBand, null_band
 from torchvice.metrics.calibration_overview import calibration_summary
 from torchvice.metrics.scaling import fit_temperature, fit_vector
-from torchvice.samples import Images, Samples
+from torchvice.samples import Images, Samples, probabilities
 
 __all__ = ["put_calibration"]
 
@@ -52,13 +51,13 @@ def put_calibration(
         found["scaled"] = _scaled(samples, fitted_on, diagrams, seed if simulate else None)
     sheet.parts["calibration"] = found
     if simulate:
-        diagrams.bands["strict"] = _band(strict_probabilities(images.logits, one), one, seed)
+        diagrams.bands["strict"] = _band(samples.of_protocol("strict").probabilities, one, seed)
 
 
 def _images(samples: Samples) -> Images:
-    if "strict" not in samples.manifest["protocols"]:
+    if "strict" not in samples.protocols:
         raise ViceError("Calibration is measured on the view of `strict`, but the table was not assessed for it.")
-    return samples.of_view(samples.manifest["protocols"]["strict"]["view"])
+    return samples.of_protocol("strict").images
 
 
 def _band(probabilities: np.ndarray, exclusive: bool, seed: int) -> NullBand:
@@ -87,10 +86,8 @@ def _scaled(samples: Samples, fitted_on: Samples, diagrams: DiagramParts, seed: 
         after = calibration_summary(logits, images.targets, exclusive=samples.exclusive, simulations=0)
         found[name] = {"scaling": scaling.to_json(), **{measure: after[measure] for measure in AFTER}}
         if name == "temperature":
-            probabilities = strict_probabilities(logits, samples.exclusive)
-            diagrams.reliability["temperature"] = multilabel_reliability(
-                probabilities, images.targets, protocol="strict"
-            )
+            scaled = probabilities(logits, samples.exclusive)
+            diagrams.reliability["temperature"] = multilabel_reliability(scaled, images.targets, protocol="strict")
             if seed is not None:
-                diagrams.bands["temperature"] = _band(probabilities, samples.exclusive, seed)
+                diagrams.bands["temperature"] = _band(scaled, samples.exclusive, seed)
     return found

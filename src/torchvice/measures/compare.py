@@ -12,15 +12,12 @@ import numpy as np
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.inference import Inference, plain_interval
-from torchvice.measures.outcomes import strict_loss, strict_probabilities
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
 from torchvice.measures.statements import sentences_of
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
-from torchvice.metrics.weighted import Mean, Spearman
-from torchvice.metrics.weighted_ap import MeanAveragePrecision
-from torchvice.metrics.weighted_ece import MultilabelEce
+from torchvice.metrics.weighted import Mean, MeanAveragePrecision, MultilabelEce, Spearman
 from torchvice.samples import Samples
 
 __all__ = ["COMPARED", "COMPARED_OF_SEEDS", "Comparison", "compare", "compare_groups", "group_pairs"]
@@ -164,7 +161,7 @@ def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | 
     for name, samples in models.items():
         if samples.classes != models[first].classes:
             raise ViceError(f"Models must have the same classes, but {first} and {name} differ in them.")
-        if "strict" not in samples.manifest["protocols"]:
+        if "strict" not in samples.protocols:
             raise ViceError(f"Models are compared under `strict`, but {name} was not assessed for it.")
     for group, names in (groups or {}).items():
         for name in names:
@@ -184,12 +181,12 @@ def _common(models: Mapping[str, Samples]) -> list[str]:
 
 def _headline(samples: Samples) -> Mapping[str, Any]:
     """How the maps of a table's headline were made."""
-    return samples.manifest["explanations"][samples.manifest["protocols"]["strict"]["explanation"]]
+    return samples.of_protocol("strict").settings
 
 
 def _assessed(samples: Samples) -> set[str]:
     """The images that have a mask."""
-    images = samples.of_view(samples.manifest["protocols"]["strict"]["view"])
+    images = samples.of_protocol("strict").images
     return set(images.image_id[images.has_mask].tolist())
 
 
@@ -214,9 +211,8 @@ class _Model:
 
     def __init__(self, name: str, samples: Samples, quality: str, inference: Inference) -> None:
         self.name = name
-        images = samples.of_view(samples.manifest["protocols"]["strict"]["view"])
-        one = samples.exclusive
-        probabilities, loss = strict_probabilities(images.logits, one), strict_loss(images, one)
+        strict = samples.of_protocol("strict")
+        images, probabilities, loss = strict.images, strict.probabilities, strict.losses
         self.pairs = true_pairs(samples)
         self.quality = quality_of(self.pairs, quality)
         known = ~np.isnan(self.quality)

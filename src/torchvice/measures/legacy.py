@@ -17,17 +17,9 @@ from torchvice.measures.sheet import (
     put_consistency,
     put_precision_recall,
 )
-from torchvice.metrics import (
-    confidence,
-    multilabel_accuracy,
-    multilabel_f1,
-    reliability,
-    sample_accuracy,
-    sample_f1,
-    sample_loss,
-    sigmoid,
-)
+from torchvice.metrics import confidence, multilabel_accuracy, multilabel_f1, reliability, sample_accuracy
 from torchvice.metrics.iou import PAPER_EPSILON
+from torchvice.metrics.multilabel import sample_f1
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
 from torchvice.samples import Samples
 
@@ -115,11 +107,8 @@ def legacy_table(samples: Samples) -> LegacyTable:
     Raises:
         ViceError: the table was not assessed under `paper`.
     """
-    chosen = samples.manifest["protocols"].get("paper")
-    if chosen is None:
-        raise ViceError("The original's table is of the `paper` protocol, but this one was not assessed under it.")
-    images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
-    probabilities = sigmoid(images.logits)
+    paper = samples.of_protocol("paper")
+    images, regions, probabilities = paper.images, paper.regions, paper.probabilities
     at = threshold_index(samples.thresholds, SAMPLE_THRESHOLD)
     shared, said = regions.intersection[:, at], regions.predicted[:, at]
     iou = shared / (said + regions.mask_pixels - shared + PAPER_EPSILON)
@@ -128,11 +117,11 @@ def legacy_table(samples: Samples) -> LegacyTable:
     exist = [iou[a:b][iou[a:b] != 0] for a, b in zip(first, last, strict=True)]
     return LegacyTable(
         name_image=images.image_id,
-        loss=sample_loss(images.logits, images.targets),
+        loss=paper.losses,
         confidence=confidence(probabilities),
         entropy=counts_entropy(probabilities),
         label=[np.flatnonzero(row) for row in images.targets],
-        prediction=[np.flatnonzero(row) for row in probabilities > 0.5],
+        prediction=[np.flatnonzero(row) for row in paper.predicted],
         miou=paper_ji(samples, images, regions),
         miou_exist=exist,
     )

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from torchvice.errors import ViceError
 from torchvice.metrics.iou import pair_iou
-from torchvice.metrics.weighted import ROUNDING
+from torchvice.metrics.losses import sigmoid
+from torchvice.metrics.thresholds import HeldOut
 from torchvice.samples import Regions, Samples
 
-__all__ = ["Pairs", "fold_of", "held_out_index", "true_logits", "true_pairs"]
+__all__ = ["Pairs", "fold_of", "true_logits", "true_pairs"]
 
 FOLDS = 5
 
@@ -49,6 +49,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.logit)
 
+    @property
+    def probability(self) -> np.ndarray:
+        """(P,) float64 in [0, 1], of each pair's class."""
+        return sigmoid(self.logit.astype(float))
+
     def where(self, rows: np.ndarray) -> Pairs:
         """The pairs of a boolean mask or an index array, each at the threshold that it had."""
         picked = {
@@ -75,11 +80,9 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
     Raises:
         ViceError: the table was not assessed under `strict`, or has no such explanation.
     """
-    chosen = samples.manifest["protocols"].get("strict")
-    if chosen is None:
-        raise ViceError("Pairs are measured under `strict`, but the table was not assessed for it.")
-    images = samples.of_view(chosen["view"])
-    regions = samples.of_explanation(explanation or chosen["explanation"])
+    strict = samples.of_protocol("strict")
+    images = strict.images
+    regions = samples.of_explanation(explanation or strict.explanation)
     row_of = {image_id: row for row, image_id in enumerate(images.image_id.tolist())}
     rows = np.array([row_of[image_id] for image_id in regions.image_id.tolist()], dtype=np.int64)
     classes = regions.label - 1
@@ -89,16 +92,16 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
     rows, classes, regions = rows[seen], classes[seen], regions.where(seen)
     iou = pair_iou(regions.intersection, regions.predicted, regions.mask_pixels[:, None])
     fold = np.array([fold_of(name) for name in regions.image_id.tolist()], dtype=np.int64)
-    index = held_out_index(iou, fold)
+    held_out = HeldOut(iou, fold)
     return Pairs(
         image_id=regions.image_id,
         class_index=classes,
-        logit=true_logits(images.logits, rows, classes, samples.exclusive),
+        logit=true_logits(images.logits, rows, classes, strict.exclusive),
         iou=iou,
-        chosen=samples.thresholds[index],
-        quality=iou[np.arange(len(index)), index],
+        chosen=samples.thresholds[held_out.index],
+        quality=held_out.quality,
         without_pixels=labels_with_mask - int(seen.sum()),
-        at=index,
+        at=held_out.index,
         fold=fold,
         area=regions.mask_pixels / np.maximum(1, images.height[rows].astype(float) * images.width[rows]),
         labels=images.targets[rows].sum(axis=1).astype(np.int64),
@@ -125,22 +128,3 @@ def true_logits(logits: np.ndarray, rows: np.ndarray, classes: np.ndarray, exclu
     if others.shape[1] == 1:
         return np.full(len(rows), np.inf)  # the only class there is
     return own.astype(float) - np.logaddexp.reduce(others, axis=1)
-
-
-def first_best(mean: np.ndarray) -> int:
-    """The first threshold of the highest mean, where means that differ by rounding alone are equal."""
-    return int((mean >= mean.max() * (1 - ROUNDING)).argmax())
-
-
-def held_out_index(iou: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """(P,) for every pair the place of the threshold that the other folds choose.
-
-    Args:
-        iou: (P, T). fold: (P,).
-    """
-    index = np.zeros(len(fold), dtype=np.int64)
-    for number in np.unique(fold):
-        others = fold != number
-        others = others if others.any() else ~others
-        index[fold == number] = first_best(iou[others].mean(axis=0))
-    return index

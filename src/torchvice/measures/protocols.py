@@ -12,7 +12,6 @@ from torchvice.measures.calibration import put_calibration
 from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_paper_interval
 from torchvice.measures.controls import put_other_explanations
 from torchvice.measures.inference import LEVEL, Inference
-from torchvice.measures.outcomes import decided, strict_loss, strict_probabilities
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_by
 from torchvice.measures.qualities import QUALITIES, check_quality, quality_of
@@ -34,14 +33,12 @@ from torchvice.metrics import (
     multilabel_reliability,
     pair_vice,
     sample_accuracy,
-    sample_f1,
-    sample_loss,
     sigmoid,
 )
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
+from torchvice.metrics.multilabel import sample_f1
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
-from torchvice.metrics.weighted import Mean
-from torchvice.metrics.weighted_ap import MeanAveragePrecision
+from torchvice.metrics.weighted import Mean, MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
 
 __all__ = ["consistency_data", "measure", "paper_ji", "threshold_index"]
@@ -128,7 +125,7 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
     sheet.parts["quadrants"] = _quadrants(subject)
     put_consistency_of_pairs(sheet, subject, inference)
     put_threshold_free(sheet, subject, inference)
-    settings = samples.manifest["explanations"][samples.manifest["protocols"]["strict"]["explanation"]]
+    settings = samples.of_protocol("strict").settings
     put_normalisations(sheet, subject, settings.get("normalisation", ""), inference)
     put_other_explanations(sheet, samples, subject, inference)
 
@@ -138,7 +135,7 @@ def _quadrants(subject: ConsistencyData) -> dict[str, Any]:
     pairs = subject.pairs
     found = quadrants_by(pairs, subject.name, subject.quality)
     quality = subject.quality if found.by == subject.name else pairs.quality
-    p = sigmoid(pairs.logit.astype(float))
+    p = pairs.probability
     strongest = {
         quadrant: [
             {
@@ -162,15 +159,15 @@ def consistency_data(samples: Samples, quality: str = "ji", pairs: Pairs | None 
         ViceError: as `true_pairs` and `quality_of`.
     """
     pairs = true_pairs(samples) if pairs is None else pairs
-    images = samples.of_view(samples.manifest["protocols"]["strict"]["view"])
-    masked = images.where(images.has_mask)
+    strict = samples.of_protocol("strict")
+    images, masked = strict.images, strict.images.where(strict.images.has_mask)
     return ConsistencyData(
         pairs=pairs,
         name=quality,
         quality=quality_of(pairs, quality),
         image_id=masked.image_id,
-        loss=strict_loss(masked, samples.exclusive),
-        probabilities=strict_probabilities(images.logits, samples.exclusive),
+        loss=strict.losses[images.has_mask],
+        probabilities=strict.probabilities,
         targets=images.targets,
         classes=samples.classes,
         thresholds=samples.thresholds,
@@ -179,8 +176,8 @@ def consistency_data(samples: Samples, quality: str = "ji", pairs: Pairs | None 
 
 def _excluded(samples: Samples, protocol: str, pairs: Pairs | None) -> dict[str, tuple[int, int]]:
     """What did not enter the measures of a protocol: {reason: (count, of how many)}; only what happened is listed."""
-    chosen = samples.manifest["protocols"][protocol]
-    images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
+    part = samples.of_protocol(protocol)
+    images, regions = part.images, part.regions
     without_mask = int((~images.has_mask).sum())
     found = {"images without a mask (left out of VICE, JI and mIoU)": (without_mask, len(images))}
     maps = int((regions.status != "none").sum())
@@ -189,7 +186,7 @@ def _excluded(samples: Samples, protocol: str, pairs: Pairs | None) -> dict[str,
     if protocol == "strict" and pairs is not None:
         labels = pairs.without_pixels + len(pairs)
         found["strict: true labels without a pixel in the mask (left out)"] = (pairs.without_pixels, labels)
-        said = decided(strict_probabilities(images.logits, samples.exclusive), samples.exclusive)
+        said = part.predicted
         found["strict: predicted labels that are not true (counted apart: no pair, their IoU is 0 by definition)"] = (
             int((said & (images.targets == 0)).sum()),
             int(said.sum()),
@@ -216,11 +213,10 @@ def _warn_of_zero_maps(sheet: Sheet, shares: dict[str, tuple[int, int]]) -> None
 
 
 def _measure_paper(samples: Samples, sheet: Sheet, diagrams: DiagramParts, inference: Inference) -> None:
-    chosen = samples.manifest["protocols"]["paper"]
-    images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
-    probabilities = sigmoid(images.logits)  # in float32, as published
+    paper = samples.of_protocol("paper")
+    images, regions, probabilities = paper.images, paper.regions, paper.probabilities
     masked = images.where(images.has_mask)
-    loss, ji = sample_loss(masked.logits, masked.targets), paper_ji(samples, masked, regions)
+    loss, ji = paper.losses[images.has_mask], paper_ji(samples, masked, regions)
     put_consistency(sheet, loss, ji)
     put_paper_interval(sheet, loss, ji, masked.image_id, inference)
     diagram = multilabel_reliability(probabilities, images.targets)
@@ -269,22 +265,21 @@ def _curve(samples: Samples, regions: Regions, protocol: str) -> IouCurve:
 
 
 def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: DiagramParts, inference: Inference) -> None:
-    chosen = samples.manifest["protocols"]["strict"]
-    images, regions = samples.of_view(chosen["view"]), samples.of_explanation(chosen["explanation"])
-    probabilities = strict_probabilities(images.logits, samples.exclusive)
+    strict = samples.of_protocol("strict")
+    images, regions, probabilities = strict.images, strict.regions, strict.probabilities
     sheet.put("strict.vice", lambda: pair_vice(pairs.logit, pairs.quality).value)
     none = "No image has a true label with a mask."
     sheet.put("strict.ji", pairs.quality.mean() if len(pairs.quality) else math.nan, none)
     diagram = multilabel_reliability(probabilities, images.targets, protocol="strict")
     sheet.put("strict.ece_ml", diagram.ece)
     empty = "No image has a label or a prediction."
-    accuracy = sample_accuracy(decided(probabilities, samples.exclusive), images.targets)
+    accuracy = sample_accuracy(strict.predicted, images.targets)
     sheet.put("strict.ml_accuracy", _mean(accuracy), empty)
     known = ~np.isnan(accuracy)
     if known.any():
         replicates = inference.replicates(Mean(accuracy[known]), images.image_id[known])
         sheet.put_interval("strict.ml_accuracy", inference.interval(sheet.value("strict.ml_accuracy"), replicates))
-    sheet.put("strict.f1", _mean(sample_f1(decided(probabilities, samples.exclusive), images.targets)), empty)
+    sheet.put("strict.f1", _mean(sample_f1(strict.predicted, images.targets)), empty)
     ap = mean_average_precision(probabilities, images.targets, "strict")
     sheet.put("strict.mean_average_precision", ap, "No image shows any class.")
     if np.isfinite(ap):

@@ -10,7 +10,6 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import IOU_CUTOFF, QUALITIES
-from torchvice.metrics import sigmoid
 
 __all__ = ["PROBABILITY_CUTOFF", "QUADRANTS", "Quadrants", "quadrants_by", "quadrants_of"]
 
@@ -79,7 +78,7 @@ def quadrants_of(pairs: Pairs, probability: float = PROBABILITY_CUTOFF, iou: flo
     for name, value in (("probability", probability), ("iou", iou)):
         if not 0 < value < 1:
             raise ViceError(f"`{name}` must be above 0 and below 1, but is {value}.")
-    p = sigmoid(pairs.logit.astype(float))
+    p = pairs.probability
     right, there = p > probability, pairs.quality >= iou
     name = np.array(["both_bad", "wrong_there", "right_elsewhere", "both_good"], dtype=object)[2 * right + there]
     strength = np.minimum(_margin(p, probability), _margin(pairs.quality, iou))

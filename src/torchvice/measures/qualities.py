@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.measures.pairs import Pairs, held_out_index
+from torchvice.measures.pairs import Pairs
 from torchvice.metrics.faithfulness import normalised_faithfulness
+from torchvice.metrics.thresholds import HeldOut
 from torchvice.samples import Regions
 
 __all__ = ["IOU_CUTOFF", "QUALITIES", "Quality", "check_quality", "quality_of"]
@@ -117,8 +118,7 @@ def _box_iou(pairs: Pairs) -> np.ndarray:
     known = ~np.isnan(best).any(axis=1)
     result = np.full(len(pairs), np.nan)
     if known.any():
-        index = held_out_index(best[known], pairs.fold[known])
-        result[known] = best[known][np.arange(len(index)), index]
+        result[known] = HeldOut(best[known], pairs.fold[known]).quality
     return result
 
 

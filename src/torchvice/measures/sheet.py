@@ -12,8 +12,9 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.inference import plain_interval
-from torchvice.metrics import Reliability, js_divergence, kl_divergence, precision_recall, vice
+from torchvice.metrics import js_divergence, kl_divergence, precision_recall, vice
 from torchvice.metrics.bands import NullBand
+from torchvice.metrics.calibration import Reliability
 from torchvice.metrics.iou import IouCurve
 from torchvice.metrics.resampling import Interval
 

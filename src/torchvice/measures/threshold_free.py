@@ -7,12 +7,12 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.measures.consistency import ConsistencyData
 from torchvice.measures.inference import Inference
-from torchvice.measures.pairs import held_out_index
 from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.sheet import Sheet
 from torchvice.metrics import pair_vice
 from torchvice.metrics.boxes import held_out_box_accuracy, max_box_accuracy
 from torchvice.metrics.localisation import RESCALINGS, iou_area, pixel_average_precision, renormalised_iou
+from torchvice.metrics.thresholds import HeldOut
 from torchvice.metrics.weighted import HeldOutSpearman, Mean
 
 __all__ = ["put_normalisations", "put_threshold_free"]
@@ -77,8 +77,7 @@ def put_normalisations(sheet: Sheet, subject: ConsistencyData, normalisation: st
         path = f"sensitivities.normalisation_{how}"
         known = ~np.isnan(iou).any(axis=1)
         logit, own, fold = pairs.logit[known], iou[known], pairs.fold[known]
-        at = held_out_index(own, fold)
-        quality = own[np.arange(len(at)), at]
+        quality = HeldOut(own, fold).quality
         sheet.put(path, lambda logit=logit, quality=quality: pair_vice(logit, quality).value)
         if np.isfinite(sheet.value(path)) and inference.resampling is not None:
             replicates = inference.replicates(HeldOutSpearman(logit, own, fold), pairs.image_id[known])

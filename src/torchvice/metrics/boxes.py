@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError, as_array, same_length
-from torchvice.metrics.counting import smallest
-from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_cuts, count_below
+from torchvice.metrics.thresholds import PAPER_THRESHOLDS, HeldOut, as_cuts, count_below, smallest
 
 __all__ = [
     "BoxAccuracy",
@@ -207,13 +206,10 @@ def held_out_box_accuracy(best: Any, folds: Any, deltas: Sequence[float] = DELTA
     fold = as_array("folds", folds, 1, np.int64)
     reached, defined = _reached(best, deltas)
     same_length(best=defined, folds=fold)
+    rules = [HeldOut(hits[defined], fold[defined]) for hits in reached]
     chosen = np.zeros(reached.shape[:2], np.int64)
-    for number in np.unique(fold[defined]):
-        here = (fold == number) & defined
-        others = defined & ~here if (defined & ~here).any() else here
-        chosen[:, here] = reached[:, others].mean(axis=1).argmax(axis=1)[:, None]
-    hits = np.take_along_axis(reached, chosen[..., None], axis=2)[:, defined, 0]
-    accuracy = hits.mean(axis=1) if defined.any() else np.full(len(deltas), np.nan)
+    chosen[:, defined] = [rule.index for rule in rules]
+    accuracy = np.array([rule.quality.mean() if defined.any() else np.nan for rule in rules])
     return _accuracy(deltas, accuracy, chosen, defined)
 
 

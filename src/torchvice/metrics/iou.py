@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError, as_array, did_you_mean, same_length
-from torchvice.metrics.overlap import Overlap, competing_overlap
+from torchvice.metrics.overlap import VOID, Overlap, competing_overlap
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_thresholds
 
 __all__ = [
@@ -167,7 +167,7 @@ def iou_curve(
     thresholds: Any = PAPER_THRESHOLDS,
     protocol: str = "paper",
     *,
-    void: Any = 255,
+    void: Any = VOID,
 ) -> IouCurve:
     """The curve of a dataset: class and mean IoU at every threshold, each image read once.
 
@@ -206,7 +206,7 @@ def iou_curve(
 
 
 def image_ji(
-    maps: Any, classes: Any, mask: Any, threshold: float = 0.1, protocol: str = "paper", *, void: Any = 255
+    maps: Any, classes: Any, mask: Any, threshold: float = 0.1, protocol: str = "paper", *, void: Any = VOID
 ) -> float:
     """JI score of one image: how well its maps cover its objects, in [0, 1].
 

@@ -32,7 +32,7 @@ from torchvice.metrics.multilabel import (
     sample_accuracy,
     sample_precision,
 )
-from torchvice.metrics.overlap import competing_overlap
+from torchvice.metrics.overlap import VOID, competing_overlap
 from torchvice.metrics.streaming import BinnedCalibration, CoMoments
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_thresholds
 
@@ -286,7 +286,7 @@ class MeanIoUCurve(_OnePass):
         num_classes: int,
         thresholds: Any = PAPER_THRESHOLDS,
         protocol: Protocol = "paper",
-        void: int = 255,
+        void: int = VOID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError, as_array, same_length
-from torchvice.metrics.counting import blocks, cumulative, smallest
-from torchvice.metrics.thresholds import PAPER_THRESHOLDS, Cuts, as_cuts, count_below
+from torchvice.metrics.thresholds import PAPER_THRESHOLDS, Cuts, as_cuts, blocks, count_below, cumulative, smallest
 
-__all__ = ["PAPER_THRESHOLDS", "Overlap", "competing_overlap", "label_overlap", "own_histograms"]
+__all__ = ["PAPER_THRESHOLDS", "VOID", "Overlap", "competing_overlap", "label_overlap", "own_histograms"]
+
+VOID = 255  # the mask value of pixels that belong to no label; they are never counted
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def competing_overlap(
     mask: Any,
     thresholds: Any = PAPER_THRESHOLDS,
     *,
-    void: Any = 255,
+    void: Any = VOID,
 ) -> Overlap:
     """Counts of one image at all thresholds, where classes and background compete for each pixel.
 
@@ -82,7 +83,7 @@ def competing_overlap(
     return _against_index(planes, cuts, ordered, mask, void)
 
 
-def label_overlap(prediction: Any, mask: Any, *, void: Any = 255) -> Overlap:
+def label_overlap(prediction: Any, mask: Any, *, void: Any = VOID) -> Overlap:
     """Counts of one image whose prediction is a label map, such as a PNG: an Overlap with T = 1.
 
     What the prediction says on void pixels of the mask is ignored. Elsewhere a prediction that is void itself
@@ -124,7 +125,7 @@ def label_overlap(prediction: Any, mask: Any, *, void: Any = 255) -> Overlap:
 
 
 def own_histograms(
-    maps: Any, classes: Any, mask: Any, bins: int = 256, *, void: Any = 255
+    maps: Any, classes: Any, mask: Any, bins: int = 256, *, void: Any = VOID
 ) -> tuple[np.ndarray, np.ndarray]:
     """Histograms of each map inside and outside its own class, whatever the other classes do.
 
@@ -268,7 +269,7 @@ def _against_index(
     planes: Sequence[np.ndarray], cuts: Cuts, classes: Sequence[int], mask: np.ndarray, void: Any
 ) -> Overlap:
     if mask.dtype == np.uint8:
-        # 255, void as a rule, becomes 0: so few codes are left that their histogram stays small.
+        # In uint8, 255 (void, as a rule) becomes 0: so few codes are left that their histogram stays small.
         code: np.ndarray = mask.reshape(-1) + np.uint8(1)
         values: Sequence[int] = [255, *range(int(code.max(initial=0)))]
     else:

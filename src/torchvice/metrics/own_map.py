@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.metrics.counting import cumulative
-from torchvice.metrics.overlap import as_mask, as_planes, plane_of, void_plane
+from torchvice.metrics.overlap import VOID, as_mask, as_planes, plane_of, void_plane
+from torchvice.metrics.thresholds import cumulative
 
 __all__ = ["OwnMaps", "otsu_threshold", "own_maps"]
 
@@ -37,7 +37,7 @@ class OwnMaps:
     otsu_intersection: np.ndarray
 
 
-def own_maps(maps: Any, classes: Any, mask: Any, *, void: Any = 255) -> OwnMaps:
+def own_maps(maps: Any, classes: Any, mask: Any, *, void: Any = VOID) -> OwnMaps:
     """Energy, pointing game and Otsu's counts of each map against its own class; all NaN where a value is not finite.
 
     Args:

@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from torchvice.errors import ViceError, as_array
 from torchvice.metrics.association import complete_rows, why_undefined
 from torchvice.metrics.partial import PartialSpearman
-from torchvice.metrics.ranks import WeightedRanks, midranks
-from torchvice.metrics.weighted import weighted_sums
+from torchvice.metrics.ranks import WeightedRanks, midranks, weighted_sums
 
 __all__ = ["freedman_lane_p", "permutation_p"]
 

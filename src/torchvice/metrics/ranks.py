@@ -1,10 +1,10 @@
-"""Ranks with ties on the middle rank: of a column, and of many weightings of one column at once."""
+"""Ranks with ties on the middle rank, and sums: of a column, and of many weightings of one column at once."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["WeightedRanks", "midranks"]
+__all__ = ["WeightedRanks", "midranks", "weighted_sums"]
 
 
 def midranks(values: np.ndarray) -> np.ndarray:
@@ -22,6 +22,16 @@ def midranks(values: np.ndarray) -> np.ndarray:
     ranks = np.empty(len(values))
     ranks[order] = np.repeat(first + (count + 1) / 2, count)
     return ranks
+
+
+def weighted_sums(weights: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(b, P) weights and (k, P) columns: (b, k) weighted sums.
+
+    einsum rather than a matrix product: a sum does not depend on the other rows and columns of the block, so that equal
+    columns have equal sums, and no thread waits for another one on a busy machine (where a product of matrices took ten
+    times as long).
+    """
+    return np.einsum("bp,kp->bk", weights, columns)
 
 
 class WeightedRanks:

@@ -1,10 +1,9 @@
-"""Uncertainty by resampling images: bootstrap replicates, the jackknife, and the intervals made of them."""
+"""Uncertainty by resampling images: bootstrap replicates, and the intervals made of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,13 +13,10 @@ from torchvice.errors import ViceError, as_array
 __all__ = ["Interval", "Resampling", "Statistic", "interval"]
 
 Statistic = Callable[[np.ndarray], np.ndarray]
-Method = Literal["percentile", "bca"]
 
-DRAWS = 2**22  # images drawn from one random stream: the numbers hang on it, so it never changes
+DRAWS = 2**22  # images drawn from one random stream: the numbers depend on it, so it never changes
 MEMORY = 2**26  # bytes that a block of replicates may take
-BLOCK = 2**17  # rows times replicates of a block where memory is no matter: what stays in the cache
-GROUPS = 200  # of the jackknife that deletes groups of images
-LEAVE_ONE_OUT = 2000  # images up to which the jackknife deletes single ones
+BLOCK = 2**17  # rows times replicates of a block where memory is no limit: what stays in the cache
 MOST_UNDEFINED = 0.05  # share of replicates without a value beyond which there is no interval
 
 
@@ -32,7 +28,7 @@ class Interval:
         low: the lower limit, NaN where it is undefined.
         high: the upper limit, likewise.
         level: the probability with which such intervals cover the true value.
-        method: how it was made: "percentile", "bca", "jackknife" ...
+        method: how it was made: "percentile" or "jackknife".
         undefined: replicates in which the measure had no value; beyond 5 % of them the limits are NaN.
     """
 
@@ -49,7 +45,7 @@ class Interval:
 
 
 class Resampling:
-    """The same resamplings of N images for every statistic that is asked, so that differences are paired.
+    """The same resamplings of N images for every statistic, so that differences are paired.
 
     Images are drawn with replacement, and all rows of an image come with it: pairs of one image are not independent.
     Two statistics, or two models on the same images, see the same draws; the difference of their replicates is the
@@ -58,10 +54,10 @@ class Resampling:
     Args:
         images: N, at least one.
         replicates: B.
-        seed: the draws hang on it and on N alone; the first B of them are the same for a larger B.
+        seed: the draws depend on it and on N only; the first B of them are the same for a larger B.
 
     Raises:
-        ViceError: no image, or no replicate.
+        ViceError: no images, or no replicates.
 
     References:
         Efron, Tibshirani: An introduction to the bootstrap, 1993. Field, Welsh: Bootstrapping clustered data, JRSS B
@@ -76,19 +72,21 @@ class Resampling:
 
     def __init__(self, images: int, replicates: int = 2000, seed: int = 0) -> None:
         if images < 1 or replicates < 1:
-            raise ViceError(f"Resampling needs images and replicates, but has {images} and {replicates}.")
+            raise ViceError(
+                f"Resampling needs at least one image and one replicate, but has {images} and {replicates}."
+            )
         self.images, self.replicates, self.seed = int(images), int(replicates), int(seed)
         self._chunk = max(1, min(50, DRAWS // self.images))
         self._kept: dict[int, np.ndarray] = {}
 
     def counts(self, first: int, last: int) -> np.ndarray:
-        """How often each image is drawn in the replicates from `first` to `last`: (last - first, N) uint8."""
+        """Count how often each image is drawn in the replicates from `first` to `last`: (last - first, N) uint8."""
         chunks = [self._drawn(index) for index in range(first // self._chunk, -(-last // self._chunk))]
         start = first % self._chunk
         return np.concatenate(chunks)[start : start + last - first]
 
     def _drawn(self, index: int) -> np.ndarray:
-        """The replicates of one random stream: all are kept where they are small, else the latest."""
+        """The replicates of one random stream. All streams are kept where they are small, else the latest."""
         if index not in self._kept:
             rng = np.random.default_rng([self.seed, index])
             drawn = rng.integers(self.images, size=(self._chunk, self.images), dtype=np.uint32).astype(np.int64)
@@ -101,48 +99,27 @@ class Resampling:
         return self._kept[index]
 
     def replicates_of(self, statistic: Statistic, cluster: ArrayLike | None = None) -> np.ndarray:
-        """The statistic in every replicate.
+        """Compute the statistic in every replicate.
 
         Args:
-            statistic: from weights (b, P), how often each row counts, to (b,) values; NaN where it has none. Its
-                attribute `width`, if it has one, is the number of floats it needs for a row and replicate.
+            statistic: maps weights (b, P), how often each row counts, to (b,) values; NaN where it has none. Its
+                optional attribute `width` is the number of floats that it needs for a row and replicate.
             cluster: (P,) the image, 0 to N - 1, that each row belongs to; None: row i is image i.
 
         Returns:
             (B,) float64, the same for any size of the blocks.
 
         Raises:
-            ViceError: `cluster` names an image that there is not.
+            ViceError: `cluster` holds a number outside 0 to N - 1.
         """
         rows = self._rows(cluster)
         step = self._step(statistic, self.images if rows is None else len(rows))
-        found = np.empty(self.replicates)
+        values = np.empty(self.replicates)
         for first in range(0, self.replicates, step):
             last = min(first + step, self.replicates)
             counts = self.counts(first, last)
-            found[first:last] = statistic(counts if rows is None else np.take(counts, rows, axis=1))
-        return found
-
-    def jackknife_of(self, statistic: Statistic, cluster: ArrayLike | None = None) -> np.ndarray:
-        """The statistic without each image in turn; beyond 2000 images, without each of 200 random groups of them.
-
-        Arguments as in `replicates_of`. The acceleration of `interval` has the same expectation from groups as from
-        single images.
-
-        Returns:
-            (N,) or (200,) float64.
-        """
-        rows = self._rows(cluster)
-        group = np.arange(self.images)
-        if self.images > LEAVE_ONE_OUT:
-            group = np.random.default_rng(self.seed).permutation(group) % GROUPS
-        deleted = group if rows is None else group[rows]
-        groups = int(group.max()) + 1
-        found, step = np.empty(groups), self._step(statistic, len(deleted))
-        for first in range(0, groups, step):
-            left_out = np.arange(first, min(first + step, groups))
-            found[left_out] = statistic((deleted != left_out[:, None]).astype(np.uint8))
-        return found
+            values[first:last] = statistic(counts if rows is None else np.take(counts, rows, axis=1))
+        return values
 
     def _rows(self, cluster: ArrayLike | None) -> np.ndarray | None:
         if cluster is None:
@@ -156,42 +133,29 @@ class Resampling:
         return rows
 
     def _step(self, statistic: Statistic, rows: int) -> int:
-        """Replicates a block: as many as stay in the cache and, however long the rows, in memory."""
+        """The replicates of a block: as many as fit into the cache, and in any case into memory."""
         width = getattr(statistic, "width", 8)
         most = MEMORY // (8 * width * max(rows, 1))
         whole_chunks = BLOCK // max(rows, 1) // self._chunk * self._chunk
         return max(1, min(most, max(self._chunk, whole_chunks)))
 
 
-def interval(
-    value: float,
-    replicates: ArrayLike,
-    level: float = 0.95,
-    method: Method = "percentile",
-    jackknife: ArrayLike | None = None,
-) -> Interval:
-    """A confidence interval from bootstrap replicates.
-
-    "percentile" takes the quantiles (1 - level) / 2 and (1 + level) / 2 of the replicates; "bca" moves them by the
-    share of replicates below `value` (half of those equal to it) and by the skewness of the jackknife. Where all
-    replicates are on one side of `value` that share is taken half a replicate from the end.
+def interval(value: float, replicates: ArrayLike, level: float = 0.95) -> Interval:
+    """The percentile interval: the quantiles (1 - level) / 2 and (1 + level) / 2 of bootstrap replicates.
 
     Args:
         value: the measure on the data as they are.
         replicates: (B,) the measure in the replicates; NaN where it has no value, left out and counted.
         level: in (0, 1).
-        method: "percentile" or "bca".
-        jackknife: the measure without each image or group of images, for "bca".
 
     Returns:
-        Interval; its limits are NaN where `value` is, where more than 5 % of the replicates have no value, and under
-        "bca" where the jackknife has none somewhere.
+        Interval; its limits are NaN where `value` is, or where more than 5 % of the replicates have no value.
 
     Raises:
-        ViceError: an unknown method, a level outside (0, 1), or "bca" without a jackknife.
+        ViceError: a level outside (0, 1).
 
     References:
-        Efron: Better bootstrap confidence intervals, JASA 1987. scipy.stats.bootstrap gives the same limits from the
+        Efron, Tibshirani: An introduction to the bootstrap, 1993. scipy.stats.bootstrap gives the same limits from the
         same replicates.
 
     Example:
@@ -199,35 +163,10 @@ def interval(
         Interval(low=0.25, high=0.75, level=0.5, method='percentile', undefined=0)
     """
     drawn = as_array("replicates", replicates, 1)
-    if method not in ("percentile", "bca"):
-        raise ViceError(f"`method` must be 'percentile' or 'bca', but is {method!r}.")
     if not 0 < level < 1:
         raise ViceError(f"`level` must be between 0 and 1, but is {level:g}.", "95 % is 0.95.")
-    if method == "bca" and jackknife is None:
-        raise ViceError("A BCa interval needs the `jackknife`.", "Resampling.jackknife_of gives it.")
     undefined = int(np.isnan(drawn).sum())
-    shares = np.array([(1 - level) / 2, (1 + level) / 2])
     if np.isnan(value) or not len(drawn) or undefined > MOST_UNDEFINED * len(drawn):
-        return Interval(np.nan, np.nan, level, method, undefined)
-    drawn = drawn[~np.isnan(drawn)]
-    if method == "bca":
-        shares = _accelerated(value, drawn, shares, as_array("jackknife", jackknife, 1))
-        if np.isnan(shares).any():
-            return Interval(np.nan, np.nan, level, method, undefined)
-    low, high = np.quantile(drawn, shares)
-    return Interval(float(low), float(high), level, method, undefined)
-
-
-def _accelerated(value: float, replicates: np.ndarray, shares: np.ndarray, jackknife: np.ndarray) -> np.ndarray:
-    """The quantiles that BCa takes in place of `shares`."""
-    from scipy.special import ndtr, ndtri
-
-    below = ((replicates < value).mean() + (replicates <= value).mean()) / 2
-    end = 0.5 / len(replicates)
-    bias = ndtri(np.clip(below, end, 1 - end))
-    apart = jackknife.mean() - jackknife
-    squares = float((apart**2).sum())
-    acceleration = float((apart**3).sum()) / (6 * squares**1.5) if squares != 0 else 0.0
-    shifted = bias + ndtri(shares)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return ndtr(bias + shifted / (1 - acceleration * shifted))
+        return Interval(np.nan, np.nan, level, "percentile", undefined)
+    low, high = np.quantile(drawn[~np.isnan(drawn)], np.array([(1 - level) / 2, (1 + level) / 2]))
+    return Interval(float(low), float(high), level, "percentile", undefined)

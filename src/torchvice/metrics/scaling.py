@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,22 +63,9 @@ class LogitScaling:
         return np.asarray(self.slope) * values + np.asarray(self.bias)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers and lists; `from_json` reads them."""
+        """Numbers and lists for JSON."""
         lists = {name: list(getattr(self, name)) for name in ("slope", "bias", "bounded", "unfitted")}
         return {**lists, "exclusive": self.exclusive, "n": self.n}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> LogitScaling:
-        """The scaling that `to_json` wrote.
-
-        Raises:
-            ViceError: a name is missing or there is one too many.
-        """
-        try:
-            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-            return cls(**plain)
-        except TypeError as error:
-            raise ViceError(f"This is no scaling of logits: {error}.") from None
 
 
 def fit_temperature(logits: ArrayLike, targets: ArrayLike, exclusive: bool = False) -> LogitScaling:

@@ -12,11 +12,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
-from torchvice.metrics.ranks import WeightedRanks
+from torchvice.metrics.binning import equal_width_edges, equal_width_index
+from torchvice.metrics.losses import logits_and_targets
+from torchvice.metrics.multilabel import confidence, probabilities_and_targets, sample_precision
+from torchvice.metrics.ranks import WeightedRanks, weighted_sums
+from torchvice.metrics.thresholds import HeldOut
 
-__all__ = ["HeldOutSpearman", "Mean", "Pearson", "Ratio", "Spearman", "WeightedStatistic", "WithinSpearman"]
-
-ROUNDING = 1e-12  # relative: thresholds whose mean IoU lies no farther below the best are as good as the best
+__all__ = [
+    "HeldOutSpearman",
+    "Mean",
+    "MeanAveragePrecision",
+    "MultilabelEce",
+    "Pearson",
+    "Ratio",
+    "Spearman",
+    "WeightedStatistic",
+    "WithinSpearman",
+]
 
 
 def finite_column(name: str, values: ArrayLike, ndim: int = 1) -> np.ndarray:
@@ -39,16 +51,6 @@ def correlation(products: np.ndarray, squares_a: np.ndarray, squares_b: np.ndarr
     together = np.where((squares_a > 0) & (squares_b > 0), squares_a * squares_b, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(together > 0, np.clip(products / np.sqrt(together), -1, 1), np.nan)
-
-
-def weighted_sums(weights: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(b, P) weights and (k, P) columns: (b, k) weighted sums.
-
-    einsum rather than a matrix product: the sums hang on no other row or column of the block, so that equal columns
-    have equal sums, and no thread waits for another one on a busy machine (where a product of matrices took ten times
-    as long).
-    """
-    return np.einsum("bp,kp->bk", weights, columns)
 
 
 class WeightedStatistic(ABC):
@@ -225,10 +227,7 @@ class Spearman(WithinSpearman):
 
 
 class HeldOutSpearman(WeightedStatistic):
-    """VICE under `strict` with its thresholds chosen anew: Spearman of logits with IoU at the held-out threshold.
-
-    Under every weighting a fold's rows are measured at the first threshold of highest mean IoU over the rows of the
-    other folds (means within 1e-12 of the highest count as equal to it); where no other fold has weight, over all rows.
+    """VICE under `strict`: Spearman of logits with IoU at thresholds that `HeldOut` chooses again for every weighting.
 
     Args:
         logit: (P,) logits of true pairs.
@@ -236,48 +235,96 @@ class HeldOutSpearman(WeightedStatistic):
         fold: (P,) whole numbers; pairs of one image share it.
 
     Example:
-        >>> held_out = HeldOutSpearman([1.0, 2.0, 3.0], [[0.1, 0.1], [0.2, 0.3], [0.4, 0.6]], [0, 0, 1])
-        >>> held_out.value, held_out.chosen().tolist()
-        (1.0, [1, 1])
+        >>> HeldOutSpearman([1.0, 2.0, 3.0], [[0.1, 0.1], [0.2, 0.3], [0.4, 0.6]], [0, 0, 1]).value
+        1.0
     """
 
     def __init__(self, logit: ArrayLike, iou: ArrayLike, fold: ArrayLike) -> None:
-        self._logit, self._iou = finite_column("logit", logit), finite_column("iou", iou, 2)
-        folds = as_array("fold", fold, 1, np.int64)
-        self.rows = same_length(logit=self._logit, iou=self._iou, fold=folds)
-        if not self._iou.shape[1]:
-            raise ViceError("`iou` must be (P, T) with at least one threshold, but has none.")
-        self.folds, self._fold = np.unique(folds, return_inverse=True)
-        self._members = [np.flatnonzero(self._fold == fold) for fold in range(len(self.folds))]
-        self._columns = [np.ascontiguousarray(self._iou[rows].T) for rows in self._members]
+        self._logit = finite_column("logit", logit)
+        self._rule = HeldOut(finite_column("iou", iou, 2), fold)
+        self.rows = same_length(logit=self._logit, iou=self._rule.values)
         if self.rows:
             self._ranks = WeightedRanks(self._logit)
 
-    def chosen(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """The index of each fold's threshold: (F,) on the data as they are, (b, F) under weights; folds in order."""
-        if weights is None:
-            return self.chosen(np.ones((1, self.rows)))[0]
-        own, size = [], []
-        for rows, columns in zip(self._members, self._columns, strict=True):
-            drawn = np.take(weights, rows, axis=1).astype(np.float64, copy=False)
-            own.append(weighted_sums(drawn, columns))
-            size.append(drawn.sum(axis=1))
-        sums, sizes, best = np.stack(own, axis=1), np.stack(size, axis=1), []
-        for fold in range(len(self.folds)):
-            others = np.arange(len(self.folds)) != fold
-            there = np.where((sizes[:, others].sum(axis=1) > 0)[:, None], sums[:, others].sum(axis=1), sums.sum(axis=1))
-            best.append((there >= there.max(axis=1, keepdims=True) * (1 - ROUNDING)).argmax(axis=1))
-        return np.stack(best, axis=1) if best else np.zeros((len(weights), 0), np.int64)
-
     def _values(self, weights: np.ndarray) -> np.ndarray:
         # Replicates that choose the same thresholds share one sorting of the IoUs.
-        choices, which = np.unique(self.chosen(weights), axis=0, return_inverse=True)
+        choices, which = np.unique(self._rule.chosen(weights), axis=0, return_inverse=True)
         ranks_a, spread_a = self._ranks(weights)
-        found = np.empty(len(weights))
+        result = np.empty(len(weights))
         for index, choice in enumerate(choices):
-            those = np.flatnonzero(which.reshape(-1) == index)
-            drawn = weights[those]
-            ranks_b, spread_b = WeightedRanks(self._iou[np.arange(self.rows), choice[self._fold]])(drawn)
-            products = np.einsum("bp,bp,bp->b", drawn, ranks_a[those], ranks_b)
-            found[those] = correlation(3 * products, spread_a[those, 0], spread_b[:, 0])
-        return found
+            replicates = np.flatnonzero(which.reshape(-1) == index)
+            drawn = weights[replicates]
+            ranks_b, spread_b = WeightedRanks(self._rule.at(choice))(drawn)
+            products = np.einsum("bp,bp,bp->b", drawn, ranks_a[replicates], ranks_b)
+            result[replicates] = correlation(3 * products, spread_a[replicates, 0], spread_b[:, 0])
+        return result
+
+
+class MeanAveragePrecision(WeightedStatistic):
+    """mAP under `strict` of weighted images, over the classes that have a positive weight; each class is sorted once.
+
+    Args:
+        probabilities: (N, C) scores; any monotone score serves.
+        targets: (N, C), 0 or 1.
+
+    Raises:
+        ViceError: shapes differ, targets beside 0 and 1, or NaN among the scores.
+
+    Example:
+        >>> ap = MeanAveragePrecision([[0.9], [0.8], [0.1]], [[1], [0], [1]])
+        >>> ap(np.array([[1, 1, 1], [1, 0, 2]])).round(4).tolist()
+        [0.8333, 1.0]
+    """
+
+    def __init__(self, probabilities: ArrayLike, targets: ArrayLike) -> None:
+        values, truth = logits_and_targets(probabilities, targets, "probabilities")
+        self.rows = len(values)
+        self._classes = []
+        for c in np.flatnonzero(truth.sum(axis=0) > 0):
+            order = np.argsort(-values[:, c], kind="stable")
+            score = values[order, c]
+            last_of_tie = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
+            self._classes.append((order, truth[order, c], last_of_tie))
+
+    def _values(self, weights: np.ndarray) -> np.ndarray:
+        total, classes = np.zeros(len(weights)), np.zeros(len(weights))
+        for order, truth, last in self._classes:
+            count = weights[:, order]
+            images = np.cumsum(count, axis=1)[:, last]
+            hits = np.cumsum(count * truth, axis=1)[:, last]
+            gain = np.diff(hits, axis=1, prepend=0) * hits
+            precision = np.divide(gain, images, out=np.zeros_like(gain), where=images > 0).sum(axis=1)
+            drawn = hits[:, -1] > 0
+            total[drawn] += precision[drawn] / hits[drawn, -1]
+            classes += drawn
+        return np.divide(total, classes, out=np.full(len(weights), np.nan), where=classes > 0)
+
+
+class MultilabelEce(WeightedStatistic):
+    """`multilabel_ece` under `strict` of images that count as often as weights say; each stays in its bin.
+
+    Args:
+        probabilities: (N, C) in [0, 1].
+        targets: (N, C), 0 or 1.
+        bins: equal bins of the confidence.
+
+    Raises:
+        ViceError: as `multilabel_ece`.
+
+    Example:
+        >>> ece = MultilabelEce([[0.9, 0.7], [0.8, 0.1]], [[1, 0], [1, 0]], bins=2)
+        >>> ece(np.array([[1, 1], [1, 0], [0, 3]])).round(3).tolist()
+        [0.05, 0.3, 0.2]
+    """
+
+    def __init__(self, probabilities: ArrayLike, targets: ArrayLike, bins: int = 20) -> None:
+        values, truth = probabilities_and_targets(probabilities, targets)
+        sure, right = confidence(values), sample_precision(values, truth)
+        self.rows = len(sure)
+        index = equal_width_index(sure, equal_width_edges(bins), first_takes_zero=True)
+        self._gaps = np.zeros((bins, self.rows))
+        self._gaps[index, np.arange(self.rows)] = sure - right
+
+    def _values(self, weights: np.ndarray) -> np.ndarray:
+        gap, total = np.abs(weights @ self._gaps.T).sum(axis=1), weights.sum(axis=1)
+        return np.divide(gap, total, out=np.full(len(weights), np.nan), where=total > 0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.metrics.overlap import VOID
 from torchvice.report.frame import drawn, figure_of
 from torchvice.report.style import (
     COLUMN,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Case", "case_panel", "case_sheet"]
 
-VOID = 255
 GUTTER = 0.08  # inches between the two pictures
 ACROSS = (COLUMN - 2 * MARGIN - GUTTER) / 2  # inches that a picture may be wide
 TALLEST = 2.0  # inches; a taller picture becomes narrower

@@ -14,7 +14,7 @@ from torchvice.files import existing_file
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchvice.data.voc import VocDataset
+    from torchvice.data import FolderDataset
 
 __all__ = ["Run"]
 
@@ -93,7 +93,7 @@ class Run:
 
     def dataset(
         self, split: str | os.PathLike[str] | None = None, root: str | os.PathLike[str] | None = None
-    ) -> VocDataset:
+    ) -> FolderDataset:
         """A split of the run's dataset, or of another one with the same classes.
 
         Args:
@@ -103,11 +103,11 @@ class Run:
         Raises:
             ViceError: see VocDataset.
         """
-        from torchvice.data.voc import VocDataset
+        from torchvice.data import open_dataset
 
         data = self.settings.data
         split = data.eval_split if split is None else split
-        return VocDataset(
+        return open_dataset(
             data.root if root is None else root,
             split,
             classes=self.classes,

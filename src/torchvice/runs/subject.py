@@ -14,7 +14,7 @@ from torchvice.files import read_yaml
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchvice.data import VocDataset
+    from torchvice.data import FolderDataset
     from torchvice.runs import Run
 
 __all__ = ["Subject", "foreign_subject", "read_class_map", "run_subject"]
@@ -25,7 +25,7 @@ class Subject:
     """A model, the data it is asked about, and how both meet: what steps 2 to 4 need."""
 
     model: nn.Module
-    dataset: VocDataset
+    dataset: FolderDataset
     out: Path
     mean: Sequence[float]
     std: Sequence[float]
@@ -56,7 +56,7 @@ def run_subject(run: Run, split: str | None = None, checkpoint: str = "best") ->
 def foreign_subject(
     name: str,
     weights: str | os.PathLike[str],
-    dataset: VocDataset,
+    dataset: FolderDataset,
     out: str | os.PathLike[str],
     class_map: str | os.PathLike[str] | None = None,
     batch_size: int = 16,

@@ -3,8 +3,10 @@
 It holds what the model said and what needed pixels; every measure is derived from it.
 """
 
+from torchvice.samples.columns import FAITHFULNESS, HISTOGRAM_BINS, STATUSES, Images, Maps, Regions
+from torchvice.samples.predictions import confidences, losses, predicted, probabilities
 from torchvice.samples.shards import SCHEMA, ShardFolder
-from torchvice.samples.table import FAITHFULNESS, HISTOGRAM_BINS, STATUSES, Images, Maps, Regions, Samples
+from torchvice.samples.table import ProtocolSamples, Samples
 
 __all__ = [
     "FAITHFULNESS",
@@ -13,7 +15,12 @@ __all__ = [
     "STATUSES",
     "Images",
     "Maps",
+    "ProtocolSamples",
     "Regions",
     "Samples",
     "ShardFolder",
+    "confidences",
+    "losses",
+    "predicted",
+    "probabilities",
 ]

@@ -12,7 +12,7 @@ from torchvice.errors import ViceError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from torchvice.samples.table import Images, Regions
+    from torchvice.samples.columns import Images, Regions
 
 __all__ = ["check_columns", "check_manifest", "check_rows"]
 

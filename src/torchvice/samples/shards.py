@@ -16,7 +16,7 @@ import numpy as np
 from torchvice.errors import ViceError, did_you_mean, not_utf8_error
 from torchvice.files import atomic, read_json, write_json
 from torchvice.samples.checks import check_columns, check_manifest, check_rows
-from torchvice.samples.table import Images, Maps, Regions, Samples
+from torchvice.samples.columns import Images, Maps, Regions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,8 +117,8 @@ class ShardFolder:
         """Put rows of regions in the place of those of a shard, or of an explanation that was added to it."""
         self._write("regions", number, vars(regions), explanation)
 
-    def read(self) -> Samples:
-        """The whole table.
+    def read(self) -> tuple[dict[str, Any], Images, Regions, Maps]:
+        """Read the whole table: the manifest and the three parts.
 
         Raises:
             ViceError: as `manifest`, or no shard is finished, or one is damaged.
@@ -136,7 +136,7 @@ class ShardFolder:
         regions = Regions.join([Regions(**_columns(table)) for table in tables["regions"]])
         maps = Maps.join([_maps(table) for table in tables["maps"]])
         check_rows(manifest, images, regions, str(self.folder))
-        return Samples(manifest, images, regions, maps)
+        return manifest, images, regions, maps
 
     def _path(self, part: str, number: int, explanation: str | None) -> Path:
         beside = "" if explanation is None else f"-{_slug(explanation)}"

@@ -1,10 +1,11 @@
-"""The table in memory: numpy columns of images, regions and maps, beside a manifest that says what made them."""
+"""The table in memory: images, regions and maps, and a manifest that says how they were made."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,131 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.samples.columns import Images, Maps, Regions
+from torchvice.samples.predictions import losses, predicted, probabilities
+from torchvice.samples.shards import ShardFolder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FAITHFULNESS", "HISTOGRAM_BINS", "STATUSES", "Images", "Maps", "Regions", "Samples"]
-
-HISTOGRAM_BINS = 256
-# `none`: a label that was not explained (the background, or an object beyond the asked labels).
-STATUSES = ("ok", "zero", "constant", "nan", "none")
-
-
-class _Columns:
-    """What the three parts have in common: equal-length columns, picked by row and joined end to end."""
-
-    def __len__(self) -> int:
-        return len(self.image_id)  # type: ignore[attr-defined]
-
-    def where(self, rows: np.ndarray) -> Any:
-        """The rows of a boolean mask or an index array."""
-        return type(self)(**{name: column[rows] for name, column in vars(self).items()})
-
-    @classmethod
-    def join(cls, parts: Sequence[Any]) -> Any:
-        """The parts end to end."""
-        names = cls.__dataclass_fields__  # type: ignore[attr-defined]
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-
-
-@dataclass(frozen=True)
-class Images(_Columns):
-    """One row per image and view: what the model said.
-
-    `image_id`, `view` (R,) str; `height`, `width` (R,) pixels of the stored image; `has_mask` (R,) bool; `targets`
-    (R, C) uint8; `logits` (R, C) float32. For readers, derived: `loss` (nats), `confidence`, `accuracy`, and `ji` (the
-    published per-image JI at threshold 0.1 of the explanation that belongs to the view), NaN where undefined. On the
-    view of `strict` of exclusive targets the first three are cross-entropy, top probability and top-1.
-    """
-
-    image_id: np.ndarray
-    view: np.ndarray
-    height: np.ndarray
-    width: np.ndarray
-    has_mask: np.ndarray
-    targets: np.ndarray
-    logits: np.ndarray
-    loss: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    ji: np.ndarray
-
-
-# What insertion, deletion and ROAD leave of a map; see `torchvice.explain.Faithfulness`.
-FAITHFULNESS = (
-    *("insertion", "deletion", "road", "insertion_random", "deletion_random", "road_random"),
-    *("p_full", "p_canvas", "p_blank"),
-)
-_COUNTED = (
-    *("image_id", "explanation", "label", "status", "mask_pixels"),
-    *("predicted", "intersection", "inside", "outside", "box_iou"),
-)
-
-
-@dataclass(frozen=True)
-class Regions(_Columns):
-    """One row per image, explanation and label: what needed pixels.
-
-    `image_id`, `explanation`, `status` (R,) str; `label` (R,) 0 for the background, c + 1 for class c; `mask_pixels`
-    (R,); `predicted` and `intersection` (R, T) pixels under the competing label set, void left out (of a control, whose
-    maps do not compete, those of the class's own map); `inside` and `outside` (R, 256) histograms on [0, 1] of the
-    class's own normalised map inside and outside its mask (zeros without a map).
-
-    The rest is float, NaN where there is no map or nobody asked. Of the class's own map, see
-    `torchvice.metrics.own_map.OwnMaps`: `energy_inside`, `energy_outside`, `pointing`, `otsu_predicted`,
-    `otsu_intersection`. `box_iou` (R, T) float32, with boxes. Faithfulness: `insertion`, `deletion`, `road` and, in a
-    random order of the pixels, `insertion_random`, `deletion_random`, `road_random`; `p_full`, `p_canvas`, `p_blank`,
-    the probability of the class on the image, on what insertion begins with and on what deletion ends with.
-    """
-
-    image_id: np.ndarray
-    explanation: np.ndarray
-    label: np.ndarray
-    status: np.ndarray
-    mask_pixels: np.ndarray
-    predicted: np.ndarray
-    intersection: np.ndarray
-    inside: np.ndarray
-    outside: np.ndarray
-    energy_inside: np.ndarray
-    energy_outside: np.ndarray
-    pointing: np.ndarray
-    otsu_predicted: np.ndarray
-    otsu_intersection: np.ndarray
-    box_iou: np.ndarray
-    insertion: np.ndarray
-    deletion: np.ndarray
-    insertion_random: np.ndarray
-    deletion_random: np.ndarray
-    p_full: np.ndarray
-    p_canvas: np.ndarray
-    p_blank: np.ndarray
-    road: np.ndarray
-    road_random: np.ndarray
-
-    @classmethod
-    def of(cls, **columns: np.ndarray) -> Regions:
-        """The rows of these columns; the float columns that are left out are NaN."""
-        rows = len(columns["image_id"])
-        absent = {name: np.full(rows, np.nan) for name in _MEASURED if name not in columns}
-        if "box_iou" not in columns:
-            absent["box_iou"] = np.full(columns["predicted"].shape, np.nan, np.float32)
-        return cls(**columns, **absent)
-
-
-# The float columns of Regions, one number a row.
-_MEASURED = [column.name for column in fields(Regions) if column.name not in _COUNTED]
-
-
-@dataclass(frozen=True)
-class Maps(_Columns):
-    """The low-resolution maps before ReLU and normalisation: `map` (R,) of (h, w) float16 arrays, and their keys."""
-
-    image_id: np.ndarray
-    explanation: np.ndarray
-    label: np.ndarray
-    map: np.ndarray
+__all__ = ["ProtocolSamples", "Samples"]
 
 
 @dataclass(frozen=True)
@@ -166,9 +50,27 @@ class Samples:
         return bool(self.manifest["targets"] == "exclusive")
 
     @property
+    def protocols(self) -> tuple[str, ...]:
+        """The protocols that the table was assessed under: "paper", "strict" or both."""
+        return tuple(self.manifest["protocols"])
+
+    @property
     def thresholds(self) -> np.ndarray:
         """(T,) the thresholds of the counts."""
         return np.asarray(self.manifest["thresholds"], dtype=float)
+
+    def of_protocol(self, protocol: str) -> ProtocolSamples:
+        """The images and regions that a protocol measures.
+
+        Raises:
+            ViceError: the table was not assessed under it.
+        """
+        if protocol not in self.protocols:
+            known = " and ".join(f"`{name}`" for name in self.protocols) or "no protocol"
+            raise ViceError(
+                f"The table was not assessed under `{protocol}`, only under {known}.", "Assess it with --protocol both."
+            )
+        return ProtocolSamples(self, protocol)
 
     def of_view(self, view: str) -> Images:
         """The image rows of one view, ordered by image id.
@@ -224,17 +126,72 @@ class Samples:
         Raises:
             ViceError: no manifest, another schema, a damaged shard, or no shard yet.
         """
-        from torchvice.samples.shards import ShardFolder
-
-        return ShardFolder(folder).read()
+        return Samples(*ShardFolder(folder).read())
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the table as one shard and its manifest; the folder must not hold a table yet."""
-        from torchvice.samples.shards import ShardFolder
-
         shards = ShardFolder(folder)
         if shards.manifest_path.exists():
             raise ViceError(f"The folder must be free for a new table, but {folder} holds one.")
         shards.start(self.manifest)
         shards.append(self.images, self.regions, self.maps)
         return shards.folder
+
+
+@dataclass(frozen=True)
+class ProtocolSamples:
+    """The part of a table that one protocol measures: `images` of its view and `regions` of its headline explanation.
+
+    Under `strict`, probabilities are float64, and images of exclusive targets have a softmax, one prediction and the
+    cross-entropy. `paper` stays as published: a sigmoid in float32 and the multi-label loss, whatever the targets are.
+    """
+
+    samples: Samples
+    protocol: str
+
+    @property
+    def view(self) -> str:
+        """The view of the images."""
+        return str(self.samples.manifest["protocols"][self.protocol]["view"])
+
+    @property
+    def explanation(self) -> str:
+        """The id of the headline explanation."""
+        return str(self.samples.manifest["protocols"][self.protocol]["explanation"])
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How the maps of the headline explanation were made."""
+        settings: Mapping[str, Any] = self.samples.manifest["explanations"][self.explanation]
+        return settings
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether the classes exclude each other: exclusive targets, measured under `strict`."""
+        return self.samples.exclusive and self.protocol == "strict"
+
+    @cached_property
+    def images(self) -> Images:
+        """The image rows, ordered by image id."""
+        return self.samples.of_view(self.view)
+
+    @cached_property
+    def regions(self) -> Regions:
+        """The region rows, ordered by image id and label."""
+        return self.samples.of_explanation(self.explanation)
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        """(N,) nats: the loss of every image."""
+        return losses(self.images.logits, self.images.targets, self.exclusive)
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """(N, C) in [0, 1]: the probability of every class."""
+        logits = self.images.logits
+        return probabilities(logits.astype(float) if self.protocol == "strict" else logits, self.exclusive)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """(N, C) bool: the predicted classes."""
+        return predicted(self.probabilities, self.exclusive)

@@ -146,11 +146,7 @@ def _number(value: float | None) -> float | None:
 
 def _loss(samples: Samples) -> float:
     """The mean loss, nats, on the view of `strict`, or of `paper` where that is all there is."""
-    from torchvice.measures.outcomes import strict_loss
-
-    protocols = samples.manifest["protocols"]
-    images = samples.of_view(protocols["strict" if "strict" in protocols else "paper"]["view"])
-    return float(strict_loss(images, samples.exclusive).mean())
+    return float(samples.of_protocol("strict" if "strict" in samples.protocols else "paper").losses.mean())
 
 
 def _end_with_parent() -> None:

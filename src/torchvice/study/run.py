@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torchvice.data import VocDataset
+from torchvice.data import open_dataset
 from torchvice.errors import ViceError
 from torchvice.files.lock import locked
 from torchvice.study.description import write_description
@@ -156,7 +156,7 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
         if any("captum" in METHODS[name].needs for name in (asked.method, *asked.also) if name in METHODS):
             captum_attr()
         for wanted in {(run.settings.data.root, split) for run in study.runs for split in _splits(run)}:
-            VocDataset(*wanted, classes=_classes(study, wanted[0]))
+            open_dataset(*wanted, classes=_classes(study, wanted[0]))
     return parameters
 
 

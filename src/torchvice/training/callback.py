@@ -14,7 +14,7 @@ from torch import distributed, nn
 
 from torchvice.assessment import Dataset, samples_of
 from torchvice.assessment.views import View, views_of
-from torchvice.data.voc import VocDataset
+from torchvice.data import FolderDataset, open_dataset
 from torchvice.errors import ViceError
 from torchvice.measures import Measures, measure
 from torchvice.report.diagrams import diagrams_of
@@ -148,7 +148,7 @@ class ViceCallback(Callback):
         return views_of(network, self.protocols, layer=None, class_map=None, choices=None, **how)
 
 
-def _split_of(pl_module: LightningModule, split: str) -> VocDataset:
+def _split_of(pl_module: LightningModule, split: str) -> FolderDataset:
     """A split of the data that a Classifier's settings name."""
     settings: Any = getattr(pl_module, "settings", None)
     if settings is None:
@@ -159,7 +159,7 @@ def _split_of(pl_module: LightningModule, split: str) -> VocDataset:
     data = settings.data
     classes: Any = pl_module.classes
     how: dict[str, Any] = {"labels": data.labels, "masks": data.masks, "exclusive": data.exclusive}
-    return VocDataset(data.root, split, classes=classes, **how)
+    return open_dataset(data.root, split, classes=classes, **how)
 
 
 def gathered(part: Samples | None) -> Samples:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.config import Settings, dump_settings
 from torchvice.data.check import check_files
-from torchvice.data.voc import VocDataset
+from torchvice.data.open import open_dataset
 from torchvice.errors import ViceError
 from torchvice.files import write_text
 from torchvice.models.build import build_model, linear_probe
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import DataLoader
 
+    from torchvice.data import FolderDataset
     from torchvice.training.checkpoints import EpochSampler
 
 __all__ = ["train"]
@@ -98,12 +99,12 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
     return Run(settings.folder)
 
 
-def _datasets(settings: Settings, console: Console) -> tuple[VocDataset, VocDataset]:
+def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, FolderDataset]:
     data = settings.data
 
-    def split(name: str, classes: tuple[str, ...] | None) -> VocDataset:
+    def split(name: str, classes: tuple[str, ...] | None) -> FolderDataset:
         how: dict[str, Any] = {"labels": data.labels, "masks": data.masks, "exclusive": data.exclusive}
-        dataset = VocDataset(data.root, name, classes=classes, **how)
+        dataset = open_dataset(data.root, name, classes=classes, **how)
         said = f"{name}: {len(dataset)} images, {len(dataset.classes)} classes, labels from {dataset.label_source}"
         console.print(said, highlight=False, soft_wrap=True, markup=False)
         return dataset
@@ -179,7 +180,7 @@ def _check_forward(model: nn.Module, crop: int, num_classes: int, name: str) -> 
 
 
 def _loaders(
-    settings: Settings, training: VocDataset, selection: VocDataset, sampler: EpochSampler, devices: int
+    settings: Settings, training: FolderDataset, selection: FolderDataset, sampler: EpochSampler, devices: int
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
     import torch
     from torch.utils.data import DataLoader
@@ -210,7 +211,7 @@ def _loaders(
     return learn, choose
 
 
-def _looking(settings: Settings, selection: VocDataset) -> list[Any]:
+def _looking(settings: Settings, selection: FolderDataset) -> list[Any]:
     """The callback that measures VICE as the training goes on, if it is asked for."""
     chosen, look = settings.trainer, settings.transform
     if not chosen.vice_every_n_epochs:

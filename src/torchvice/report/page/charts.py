@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.measures import Measures
-from torchvice.metrics import equal_count_means
+from torchvice.metrics.binning import equal_count_means
 from torchvice.report.figures import IMAGES_PER_BIN
 from torchvice.report.page.rows import Cases
 

@@ -21,10 +21,11 @@ from torchvice.errors import ViceError
 from torchvice.files import atomic
 from torchvice.measures import QUALITIES, Measures
 from torchvice.measures.quadrants import QUADRANTS
+from torchvice.metrics.overlap import VOID
 from torchvice.report.page.charts import charts_of
 from torchvice.report.page.definitions import definitions_of
 from torchvice.report.page.numbers import number_rows, numbers_beside, shown, shown_path, tables_of, undefined_by_reason
-from torchvice.report.page.pixels import VOID, map_bytes, outlines, thumbnail
+from torchvice.report.page.pixels import map_bytes, outlines, thumbnail
 from torchvice.report.page.rows import Cases, common_cases, disagreement, strongest_first
 from torchvice.report.page.text import facts_of, sentences_of
 from torchvice.report.style import HEAT

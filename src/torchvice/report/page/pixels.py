@@ -6,9 +6,10 @@ import io
 
 import numpy as np
 
-__all__ = ["VOID", "map_bytes", "outlines", "thumbnail"]
+from torchvice.metrics.overlap import VOID
 
-VOID = 255
+__all__ = ["map_bytes", "outlines", "thumbnail"]
+
 OUTLINE_SIDE = 128  # the grid of outlines; a thumbnail is hardly larger
 MAP_SIDE = 32  # a finer map (a perturbation's) is averaged down; class activation maps are 7 to 28
 # From the best picture to the smallest, until one fits: longer side in pixels, quality.

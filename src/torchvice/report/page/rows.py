@@ -12,9 +12,8 @@ from torchvice.errors import ViceError
 from torchvice.measures import quality_of, true_pairs
 from torchvice.measures.quadrants import PROBABILITY_CUTOFF, QUADRANTS, quadrants_by
 from torchvice.measures.qualities import IOU_CUTOFF
-from torchvice.metrics import confidence, pair_log_likelihood, sample_accuracy, sample_loss, sigmoid
-from torchvice.metrics.losses import cross_entropy, softmax
-from torchvice.samples import Samples
+from torchvice.metrics import pair_log_likelihood, sample_accuracy, sigmoid
+from torchvice.samples import Samples, confidences
 
 __all__ = ["NO_QUADRANT", "Cases", "cases_of", "common_cases", "disagreement", "strongest_first"]
 
@@ -93,7 +92,7 @@ def cases_of(samples: Samples, quality: str = "ji") -> Cases:
         ViceError: a table that was assessed under no protocol, a quality that it does not hold, or one other than `ji`
             without `strict`.
     """
-    protocols = samples.manifest["protocols"]
+    protocols = samples.protocols
     if not protocols:
         raise ViceError("A page needs a table that was assessed under `paper` or `strict`, but it names neither.")
     protocol = "strict" if "strict" in protocols else "paper"
@@ -101,15 +100,10 @@ def cases_of(samples: Samples, quality: str = "ji") -> Cases:
         raise ViceError(
             f"The pairs of `strict` have other qualities than the IoU, but {quality!r} is asked of a table of `paper`."
         )
-    chosen = protocols[protocol]
-    images = samples.of_view(chosen["view"])
-    logits, targets, exclusive = images.logits.astype(float), images.targets == 1, samples.exclusive
-    probability = softmax(logits) if exclusive else sigmoid(logits)
-    predicted = probability > 0.5
-    if exclusive:  # one label an image, and one prediction: the likeliest class, of equal ones the first
-        predicted = np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None]
+    part = samples.of_protocol(protocol)
+    images, targets = part.images, part.images.targets == 1
     row_of = {image_id: row for row, image_id in enumerate(images.image_id.tolist())}
-    regions, maps = _maps_of(samples, chosen["explanation"], row_of, len(samples.classes))
+    regions, maps = _maps_of(samples, part.explanation, row_of, len(samples.classes))
     entries = _entries(samples, protocol, quality, row_of, regions, images.height * images.width)
     return Cases(
         classes=samples.classes,
@@ -118,17 +112,17 @@ def cases_of(samples: Samples, quality: str = "ji") -> Cases:
         width=images.width,
         has_mask=images.has_mask,
         targets=targets,
-        predicted=predicted,
-        probability=probability,
-        loss=(cross_entropy if exclusive else sample_loss)(images.logits, images.targets),
+        predicted=part.predicted,
+        probability=part.probabilities,
+        loss=part.losses,
         ji=images.ji,
-        confidence=probability.max(axis=1) if exclusive else confidence(probability),
-        accuracy=sample_accuracy(predicted, targets),
+        confidence=confidences(part.probabilities, part.exclusive),
+        accuracy=sample_accuracy(part.predicted, targets),
         named=quality,
         protocol=protocol,
-        explanation=chosen["explanation"],
+        explanation=part.explanation,
         made_by=dict(samples.manifest.get("made_by") or {}),
-        settings=dict(samples.manifest["explanations"][chosen["explanation"]]),
+        settings=dict(part.settings),
         maps=maps,
         **entries,
     )

@@ -1,0 +1,60 @@
+"""What a dataset must offer: for an assessment, and, as a split on disk, for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from torchvice.data.layout import Record
+
+__all__ = ["Dataset", "FolderDataset"]
+
+
+class Dataset(Protocol):
+    """What `torchvice.assess` needs of a dataset. Any object with these attributes and methods will do.
+
+    `classes` (C,) names; `targets` (N, C) of 0 and 1; `records` N objects, each with a unique `image_id`; `image(i)`
+    (H, W, 3) uint8; `mask(i)` (H, W) labels with 255 = void, or None.
+
+    Optional: `exclusive`, true where every image has exactly one label; `boxes(i)`, the classes (B,) and boxes (B, 4)
+    of the objects, or None, see `torchvice.metrics.boxes`; `regions`, "boxes" where the union of an object's boxes
+    takes the place of its mask.
+    """
+
+    targets: np.ndarray
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    @property
+    def records(self) -> Sequence[Any]: ...
+
+    def image(self, index: int) -> np.ndarray: ...
+
+    def mask(self, index: int) -> np.ndarray | None: ...
+
+
+class FolderDataset(Dataset, Protocol):
+    """A split on disk, as `open_dataset` returns it; see `torchvice.data.VocDataset` for the attributes."""
+
+    root: Path
+    split: str
+    label_source: str
+    mask_source: str
+    masks_missing: int
+    regions: str
+    regions_missing: int
+    exclusive: bool
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def records(self) -> Sequence[Record]: ...
+
+    def __len__(self) -> int: ...
+
+    def boxes(self, index: int) -> tuple[np.ndarray, np.ndarray] | None: ...

@@ -1,0 +1,131 @@
+"""The three parts of the table as numpy columns: images, regions and maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+__all__ = ["FAITHFULNESS", "HISTOGRAM_BINS", "STATUSES", "Images", "Maps", "Regions"]
+
+HISTOGRAM_BINS = 256
+# `none`: a label that was not explained (the background, or an object beyond the asked labels).
+STATUSES = ("ok", "zero", "constant", "nan", "none")
+
+
+class _Columns:
+    """What the three parts have in common: equal-length columns, picked by row and joined end to end."""
+
+    def __len__(self) -> int:
+        return len(self.image_id)  # type: ignore[attr-defined]
+
+    def where(self, rows: np.ndarray) -> Any:
+        """The rows of a boolean mask or an index array."""
+        return type(self)(**{name: column[rows] for name, column in vars(self).items()})
+
+    @classmethod
+    def join(cls, parts: Sequence[Any]) -> Any:
+        """The parts end to end."""
+        names = cls.__dataclass_fields__  # type: ignore[attr-defined]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+@dataclass(frozen=True)
+class Images(_Columns):
+    """One row per image and view: what the model said.
+
+    `image_id`, `view` (R,) str; `height`, `width` (R,) pixels of the stored image; `has_mask` (R,) bool; `targets`
+    (R, C) uint8; `logits` (R, C) float32. For readers, derived: `loss` (nats), `confidence`, `accuracy`, and `ji` (the
+    published per-image JI at threshold 0.1 of the explanation that belongs to the view), NaN where undefined. On the
+    view of `strict` of exclusive targets the first three are cross-entropy, top probability and top-1.
+    """
+
+    image_id: np.ndarray
+    view: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+    has_mask: np.ndarray
+    targets: np.ndarray
+    logits: np.ndarray
+    loss: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    ji: np.ndarray
+
+
+# What insertion, deletion and ROAD leave of a map; see `torchvice.explain.Faithfulness`.
+FAITHFULNESS = (
+    *("insertion", "deletion", "road", "insertion_random", "deletion_random", "road_random"),
+    *("p_full", "p_canvas", "p_blank"),
+)
+_COUNTED = (
+    *("image_id", "explanation", "label", "status", "mask_pixels"),
+    *("predicted", "intersection", "inside", "outside", "box_iou"),
+)
+
+
+@dataclass(frozen=True)
+class Regions(_Columns):
+    """One row per image, explanation and label: what needed pixels.
+
+    `image_id`, `explanation`, `status` (R,) str; `label` (R,) 0 for the background, c + 1 for class c; `mask_pixels`
+    (R,); `predicted` and `intersection` (R, T) pixels under the competing label set, void left out (of a control, whose
+    maps do not compete, those of the class's own map); `inside` and `outside` (R, 256) histograms on [0, 1] of the
+    class's own normalised map inside and outside its mask (zeros without a map).
+
+    The rest is float, NaN where there is no map or nobody asked. Of the class's own map, see
+    `torchvice.metrics.own_map.OwnMaps`: `energy_inside`, `energy_outside`, `pointing`, `otsu_predicted`,
+    `otsu_intersection`. `box_iou` (R, T) float32, with boxes. Faithfulness: `insertion`, `deletion`, `road` and, in a
+    random order of the pixels, `insertion_random`, `deletion_random`, `road_random`; `p_full`, `p_canvas`, `p_blank`,
+    the probability of the class on the image, on what insertion begins with and on what deletion ends with.
+    """
+
+    image_id: np.ndarray
+    explanation: np.ndarray
+    label: np.ndarray
+    status: np.ndarray
+    mask_pixels: np.ndarray
+    predicted: np.ndarray
+    intersection: np.ndarray
+    inside: np.ndarray
+    outside: np.ndarray
+    energy_inside: np.ndarray
+    energy_outside: np.ndarray
+    pointing: np.ndarray
+    otsu_predicted: np.ndarray
+    otsu_intersection: np.ndarray
+    box_iou: np.ndarray
+    insertion: np.ndarray
+    deletion: np.ndarray
+    insertion_random: np.ndarray
+    deletion_random: np.ndarray
+    p_full: np.ndarray
+    p_canvas: np.ndarray
+    p_blank: np.ndarray
+    road: np.ndarray
+    road_random: np.ndarray
+
+    @classmethod
+    def of(cls, **columns: np.ndarray) -> Regions:
+        """The rows of these columns; the float columns that are left out are NaN."""
+        rows = len(columns["image_id"])
+        absent = {name: np.full(rows, np.nan) for name in _MEASURED if name not in columns}
+        if "box_iou" not in columns:
+            absent["box_iou"] = np.full(columns["predicted"].shape, np.nan, np.float32)
+        return cls(**columns, **absent)
+
+
+# The float columns of Regions, one number a row.
+_MEASURED = [column.name for column in fields(Regions) if column.name not in _COUNTED]
+
+
+@dataclass(frozen=True)
+class Maps(_Columns):
+    """The low-resolution maps before ReLU and normalisation: `map` (R,) of (h, w) float16 arrays, and their keys."""
+
+    image_id: np.ndarray
+    explanation: np.ndarray
+    label: np.ndarray
+    map: np.ndarray
