@@ -63,6 +63,7 @@ def test_fewer_thresholds_than_counts(folder: Path) -> None:
 
 
 def test_an_image_in_two_shards_is_refused(folder: Path) -> None:
+    edited(folder, lambda m: m.pop("files"))
     for part in ("images", "regions", "maps"):
         shutil.copy(folder / f"{part}-00000.parquet", folder / f"{part}-00001.parquet")
     with pytest.raises(ViceError, match=r"must hold each image once, but holds `.*` 2 times .* and 12 rows too many"):
@@ -71,6 +72,7 @@ def test_an_image_in_two_shards_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("part", ["images", "regions"])
 def test_a_column_of_another_type(folder: Path, part: str) -> None:
+    edited(folder, lambda m: m.pop("files"))
     file = folder / f"{part}-00000.parquet"
     table = pq.read_table(file)
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -82,6 +84,7 @@ def test_a_column_of_another_type(folder: Path, part: str) -> None:
 
 
 def test_a_null_is_no_number(folder: Path) -> None:
+    edited(folder, lambda m: m.pop("files"))
     file = folder / "images-00000.parquet"
     table = pq.read_table(file)
     changed = table.set_column(0, "image_id", pa.array([None, *table["image_id"].to_pylist()[1:]], pa.string()))
@@ -94,4 +97,23 @@ def test_a_null_is_no_number(folder: Path) -> None:
 def test_json_that_is_none(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(ViceError, match=r"The manifest .* must "):
+        Samples.load(folder)
+
+
+def test_every_flipped_bit_of_a_finished_table_is_found(folder: Path) -> None:
+    for file in sorted(folder.glob("*.parquet")):
+        content = file.read_bytes()
+        for at in range(0, len(content), max(1, len(content) // 60)):
+            file.write_bytes(content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :])
+            with pytest.raises(
+                ViceError, match=rf"The shard .*{file.name} must be readable, but is not: it is not the fi"
+            ):
+                Samples.load(folder)
+        file.write_bytes(content)
+    assert len(Samples.load(folder).images) == 12
+
+
+def test_a_file_that_is_gone_is_missed(folder: Path) -> None:
+    (folder / "images-00000.parquet").rename(folder / "images-00001.parquet")
+    with pytest.raises(ViceError, match=r"must hold images-00000\.parquet, which its manifest lists, but does not"):
         Samples.load(folder)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Ledger", "manifest_of"]
 
 # What may differ when a run goes on; explanations are compared one by one.
-_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row")
+_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "files")
 
 
 def manifest_of(
@@ -95,7 +95,12 @@ class Ledger:
             ViceError: the folder holds the table of another assessment.
         """
         asked = json.loads(json.dumps(asked))  # as it comes back from the manifest: tuples are lists there
-        if not folder.manifest_path.is_file() or not folder.shards():  # nothing is lost where nothing was finished
+        if folder.shards() and not folder.manifest_path.is_file():
+            raise ViceError(
+                f"{folder.folder} holds shards of a table, but no manifest.json that says which model made them.",
+                "Restore the manifest, or delete that folder to begin again.",
+            )
+        if not folder.shards():  # nothing is lost where nothing was finished
             ledger = cls(folder, asked, {**asked, "added": [], "adding": {}})
         else:
             before = folder.manifest()
@@ -106,6 +111,7 @@ class Ledger:
             kept["explanations"] = _joined(before["explanations"], asked["explanations"])
             kept["adding"] = _joined(before["adding"], asked["explanations"]) | new
             ledger = cls(folder, asked, {**before, **asked, **kept})
+            ledger.manifest.pop("files", None)  # until the table is finished again
         folder.start(ledger.manifest)
         return ledger
 
@@ -181,7 +187,7 @@ class Ledger:
         }
         self.folder.start(self.manifest)
         samples = Samples.load(self.folder.folder)
-        self.manifest |= {"without_row": _without_row(samples), "finished": True}
+        self.manifest |= {"without_row": _without_row(samples), "finished": True, "files": self.folder.digests()}
         self.folder.start(self.manifest)
         return Samples(self.folder.manifest(), samples.images, samples.regions, samples.maps)
 

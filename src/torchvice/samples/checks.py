@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchvice.errors import ViceError
@@ -37,6 +37,7 @@ class _Manifest:
     model: dict[str, Any]
     dataset: dict[str, Any]
     versions: dict[str, Any]
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
@@ -47,7 +48,7 @@ def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    known = {field.name: manifest[field.name] for field in fields(_Manifest) if field.name in manifest}
+    known = {entry.name: manifest[entry.name] for entry in fields(_Manifest) if entry.name in manifest}
     try:
         checked = TypeAdapter(_Manifest).validate_python(known, strict=False)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import re
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean, not_utf8_error
-from torchvice.files import atomic, read_json, write_json
+from torchvice.files import atomic, read_json, sha256, write_json
 from torchvice.samples.checks import check_columns, check_manifest, check_rows
 from torchvice.samples.columns import Images, Maps, Regions
 
@@ -45,10 +46,26 @@ class ShardFolder:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.manifest_path = self.folder / "manifest.json"
+        self._known: Mapping[str, str] | None = None
 
     def start(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, before the first shard and again when the counts are known."""
         write_json(self.manifest_path, {"schema": SCHEMA, **manifest})
+        self._known = manifest.get("files", {})
+
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of every file of the table, by name: a manifest's `files`.
+
+        A reader holds the files against them, because the checksums of Parquet's pages do not cover its footer.
+        """
+        return {path.name: sha256(path) for path in sorted(self.folder.glob("*.parquet"))}
+
+    def _digest(self, path: Path) -> str | None:
+        """What the manifest says of a file; None where it says nothing: of a table that is not finished."""
+        if self._known is None:
+            known = read_json(self.manifest_path, "The manifest").get("files") if self.manifest_path.is_file() else {}
+            self._known = known if isinstance(known, dict) else {}
+        return self._known.get(path.name)
 
     def manifest(self) -> dict[str, Any]:
         """The manifest.
@@ -128,6 +145,10 @@ class ShardFolder:
             raise ViceError(
                 f"{self.folder} must hold a table, but no shard of it is finished.", "Run vice assess again."
             )
+        gone = sorted(name for name in manifest.get("files", ()) if not (self.folder / name).is_file())
+        if gone:
+            again = "Run vice assess again: only what is missing is computed."
+            raise ViceError(f"{self.folder} must hold {gone[0]}, which its manifest lists, but does not.", again)
         tables = {part: [self._read(part, shard) for shard in shards] for part in ("images", "regions", "maps")}
         for explanation in manifest.get("added", ()):
             for part in ("regions", "maps"):
@@ -207,8 +228,11 @@ class ShardFolder:
 
         path = self._path(part, number, explanation)
         try:
-            # Without the checksums a flipped bit would be another number, and nobody would know.
-            with open(path, "rb") as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+            content, expected = path.read_bytes(), self._digest(path)
+            if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+                raise ValueError("it is not the file that the manifest was written for")
+            # Without the checksums a flipped bit in a table that is not finished would be another number.
+            with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
                 yield file
         except (pa.ArrowException, OSError, ValueError) as error:
             counts = self._path("images" if explanation is None else "regions", number, explanation).name
