@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Each does its own set-up.
+# Two commands on a fresh machine: `make demo` and `make test`. Every target sets up .venv first if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,11 +23,12 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
+# What CI runs: format, lint, types, then the tests.
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS)
+	$(MAKE) test
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -42,7 +43,7 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/relevance.py
 	$(BIN)/python benchmarks/scale.py
 
-# Warnings are errors (`strict` in mkdocs.yml); nothing is fetched once the packages are there.
+# Warnings are errors (`strict` in mkdocs.yml). Needs no network once the packages are installed.
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build

@@ -1,8 +1,8 @@
-"""Does the measure see a wrong reason to be right? The embedded set with and without a tell-tale stripe beside the 7.
+"""Does VICE detect a wrong reason to be right? The embedded dataset with and without a stripe that gives the 7 away.
 
-Two models are trained by the `demo` preset, one on plain digits, one on digits where a small stripe stands in the
-corner of almost every image that holds a 7. The stripe predicts the 7 perfectly and is not the 7: a measure of
-consistency must see it, and accuracy cannot. Run with `make shortcut`; results go to runs/shortcut-*/ and the table to
+The `demo` preset trains two models: one on plain digits, one on digits with a small stripe in the corner of almost
+every image that holds a 7. The stripe predicts the 7 perfectly and is not the 7. A measure of consistency must detect
+this; accuracy cannot. Run with `make shortcut`; results go to runs/shortcut-*/ and the table to
 docs/shortcut.md.
 """
 
@@ -23,7 +23,7 @@ DIGIT = 7
 
 
 def rows(samples: Samples, measures: Measures) -> dict[str, str]:
-    """What one model scored, on the view of `strict`, with intervals."""
+    """Scores of one model on the view of `strict`, with intervals."""
     pairs = true_pairs(samples)
     seven = pairs.class_index == DIGIT
     others = np.array([row["average_precision"] for c, row in enumerate(measures.classes) if c != DIGIT])
@@ -33,16 +33,16 @@ def rows(samples: Samples, measures: Measures) -> dict[str, str]:
     elsewhere = sevens_right & (pairs.quality < measures.quadrants["cutoffs"]["iou"])
     return {
         "average precision of the 7": f"{own['average_precision']:.3f}",
-        "average precision of the others, mean": f"{others.mean():.3f}",
-        "pair IoU of the 7": f"{pairs.quality[seven].mean():.3f}",
-        "pair IoU of the others": f"{pairs.quality[~seven].mean():.3f}",
+        "mean average precision of the other digits": f"{others.mean():.3f}",
+        "JI score of the 7 (mean over pairs)": f"{pairs.quality[seven].mean():.3f}",
+        "JI score of the other digits (mean over pairs)": f"{pairs.quality[~seven].mean():.3f}",
         "VICE": spanned(measures, "strict.vice"),
         "VICE, ranked within each class": spanned(measures, "sensitivities.within_class"),
         "VICE given size and number of labels": spanned(measures, "sensitivities.partial_spearman"),
-        "VICE of the 7 alone": "undefined" if own["vice"] is None else f"{own['vice']:.3f} ({span(own)})",
-        "VICE (paper), with its doubts": spanned(measures, "paper.vice"),
-        "labels found, and the map elsewhere": f"{counts['right_elsewhere']} of {right}",
-        "the same of the 7": f"{elsewhere.sum()} of {sevens_right.sum()}",
+        "VICE of the 7 only": "undefined" if own["vice"] is None else f"{own['vice']:.3f} ({span(own)})",
+        "VICE (paper); ?: interval not reliable": spanned(measures, "paper.vice"),
+        "right, looking elsewhere": f"{counts['right_elsewhere']} of {right}",
+        "right, looking elsewhere: the 7": f"{elsewhere.sum()} of {sevens_right.sum()}",
         **{
             f"control `{name}`": f"{row['vice']:.3f}"
             for name, row in measures.controls.items()
@@ -57,7 +57,7 @@ def span(limits: dict[str, float]) -> str:
 
 
 def spanned(measures: Measures, path: str) -> str:
-    """A measure with its interval; a question mark where that cannot be relied on."""
+    """A measure with its interval; a question mark if the interval is not reliable."""
     limits = measures.intervals[path]
     return f"{measures.value(path):.3f} ({span(limits)}){' ?' if limits.get('reliable') is False else ''}"
 
@@ -88,23 +88,23 @@ def compared(comparison: Comparison) -> str:
 
 TEXT = """# The shortcut experiment
 
-Can a model be right for a wrong reason, and does the measure see it? `make shortcut` trains the `demo` preset twice on
-the embedded set: on plain digits, and on the same images with a small stripe in the corner of 95 % of those that hold a
-7 (`vice data digits --shortcut 7`). The stripe gives the 7 away and is background in the masks. Both models are
-measured on the same 600 images each, in the view of `strict`; in brackets 95 % intervals over images.
+Can a model be right for a wrong reason, and does VICE detect it? `make shortcut` trains the `demo` preset twice on the
+embedded dataset: on the plain digits, and on the same images with a small stripe in the corner of 95 % of those that
+hold a 7 (`vice data digits --shortcut 7`). The stripe gives the 7 away and is background in the masks. Each model is
+measured on the same 600 images, in the view of `strict`. Brackets hold 95 % intervals over images.
 
 {table}
 
-`vice compare` says of the two:
+`vice compare` prints:
 
 {compared}
 
-Accuracy rewards the shortcut: the 7 becomes the easiest digit. Its maps lie on the stripe: their IoU with the digit
-collapses while that of the other digits stays. Ranked within each class, VICE changes less: the other digits are as
-consistent as before, and the fall of the pooled number is the 7's, whose high certainty no longer goes with good maps.
-One seed each: the intervals say what other images would give, not what another training would.
+Accuracy rewards the shortcut: the 7 becomes the easiest digit. Its maps lie on the stripe, so their IoU with the digit
+collapses; the IoU of the other digits stays about the same. VICE ranked within each class changes less: the other
+digits are as consistent as before. The pooled VICE falls because of the 7, whose high confidence no longer goes with
+good maps. Each model was trained once: the intervals cover other images, not other trainings.
 
-This page is written by experiments/shortcut.py; the numbers are those of its last run.
+experiments/shortcut.py writes this page; the numbers are those of its last run.
 """
 
 

@@ -1,8 +1,8 @@
 """Does VICE move with architecture and regularisation? The study `digits`, and its tables in docs/study.md.
 
-Run with `make study`: 54 runs that go on where they were left, then the tables between the marks of docs/study.md and
-the figures are written anew. `--only-tables` does so of the runs that are finished. The words of the page are
-written by hand and are to be read again after a new run.
+Run with `make study`. It resumes the study's 54 runs, then writes the tables between the marks of docs/study.md and the
+figures again. `--only-tables` uses the finished runs only. The text of the page is written by hand: read it again after
+a new run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torchvice.report.study.figure import study_figure
 from torchvice.report.study.text import is_established
 from torchvice.samples import Samples
 from torchvice.study import Study, StudyResult, load_study, run_study, study_result
-from torchvice.study.plan import Planned
+from torchvice.study.plan import PlannedRun
 
 DOCS = Path("docs/study.md")
 DIGIT = 7  # whose images carry the stripe
@@ -36,13 +36,13 @@ COLUMNS = {
     "partial": "given size, labels",
     "vice_layercam": "LayerCAM's VICE",
     "vice_saliency": "saliency's VICE",
-    "ji": "map quality",
+    "ji": "JI score",
     "mean_average_precision": "mAP",
     "ece_ml": "ECE-ML",
 }
 MEASURES = {
     "vice": "VICE",
-    "quality": "map quality",
+    "quality": "JI score",
     "mean_average_precision": "mAP",
     "loss": "loss",
     "ece_ml": "ECE-ML",
@@ -52,7 +52,7 @@ Row = Mapping[str, Any]
 
 
 def recipe(row: Row) -> str:
-    """What a run changes of the base."""
+    """What a run changes from the base."""
     changed = [row["architecture"]] if row["architecture"] != "resnet18" else []
     changed += [row["regularisation"].replace("_", " ")] if row["regularisation"] != "none" else []
     return ", ".join(changed) or "base"
@@ -67,7 +67,7 @@ def by_recipe(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def mean_and_spread(values: Sequence[float | None], sign: str = "") -> str:
-    """The mean over seeds and their standard deviation; how many, where not all have a value."""
+    """Mean over seeds and their standard deviation; the number of missing values if there are any."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return f"undefined for {len(values) - len(known)} of {len(values)}"
@@ -92,7 +92,7 @@ def recipes_of(rows: Sequence[Row]) -> str:
 
 
 def lost(runs: Sequence[Row]) -> str:
-    """Which controls how many of the seeds are not above."""
+    """The controls that VICE is not above, and for how many seeds."""
     names = [
         name for row in runs if (said := row["controls"]).startswith("not above ") for name in said[10:].split(", ")
     ]
@@ -100,7 +100,7 @@ def lost(runs: Sequence[Row]) -> str:
 
 
 def differences(rows: Iterable[Row], axis: str, data: str) -> str:
-    """The levels of an axis against the base's, on one kind of data."""
+    """The levels of an axis against the base, on one kind of data."""
     mine = [row for row in rows if row["axis"] == axis and f"data {data}" in row["others"].split(", ")]
     levels = dict.fromkeys(row["first"] for row in mine)
     found = {(row["first"], row["measure"]): row for row in mine}
@@ -137,12 +137,13 @@ def shortcut(rows: Sequence[Row], comparisons: Sequence[Row]) -> str:
         ]
         vice = " to ".join(f"{np.mean([row['vice'] for row in kinds[data]]):.3f}" for data in kinds)
         lines.append([name, *sevens, vice, difference(mine["vice"]), difference(mine["mean_average_precision"])])
-    head = ["recipe", "AP of the 7", "pair IoU of the 7", "of the others", "VICE", "its difference", "that of mAP"]
+    head = ["recipe", "AP of the 7", "JI score of the 7", "JI score of the other digits", "VICE", "difference of VICE"]
+    head.append("difference of mAP")
     return table(head, lines)
 
 
 def agreement(rows: Sequence[Row]) -> str:
-    """Whether explanations, and VICE and accuracy, put the recipes in one order: Spearman's rho of means over seeds."""
+    """Whether two measures rank the recipes alike: Spearman's rho of means over seeds."""
     pairs = [
         *itertools.combinations(("vice", "vice_layercam", "vice_saliency"), 2),
         ("vice", "partial"),
@@ -162,7 +163,7 @@ def agreement(rows: Sequence[Row]) -> str:
             )
             cells.append(f"{stats.spearmanr(means[:, 0], means[:, 1]).statistic:+.2f}" if len(means) > 2 else "–")
         lines.append([f"{names[first]} and {names[second]}", *cells])
-    return table(["the order of the recipes by", "clean", "with the stripe"], lines)
+    return table(["order of the recipes by", "clean", "with the stripe"], lines)
 
 
 def matched(study: Study, rows: Sequence[Row]) -> str:
@@ -186,7 +187,7 @@ def matched(study: Study, rows: Sequence[Row]) -> str:
 
 
 def spread(rows: Sequence[Row]) -> str:
-    """How much of VICE's noise is the training's and how much that of the images."""
+    """How much of VICE's noise comes from the training and how much from the images."""
     seeds = [
         np.std([row["vice"] for row in runs], ddof=1)
         for data in ("clean", "shortcut")
@@ -196,23 +197,23 @@ def spread(rows: Sequence[Row]) -> str:
     images = [(row["vice_high"] - row["vice_low"]) / (2 * 1.96) for row in rows]
     return (
         f"The standard deviation of VICE over seeds is {np.median(seeds):.3f} (the median recipe; {min(seeds):.3f} to "
-        f"{max(seeds):.3f}), the standard error that the choice of 600 images brings {np.median(images):.3f}."
+        f"{max(seeds):.3f}), the standard error from the choice of 600 images is {np.median(images):.3f}."
     )
 
 
 def over_all(comparisons: Sequence[Row]) -> str:
-    """How many of all differences of VICE remain when all of them are corrected together."""
+    """How many differences remain established when all of them are corrected together."""
     lines = []
     for measure, name in MEASURES.items():
         mine = [row for row in comparisons if row["measure"] == measure and row["p"] is not None]
         together = np.array(holm([row["p"] for row in mine])) if mine else np.zeros(0)
         apart = sum(row["p_holm"] < 0.05 for row in mine)
         lines.append([name, str(len(mine)), str(apart), str(int((together < 0.05).sum()))])
-    return table(["measure", "differences", "established in their families", "by Holm over all of them"], lines)
+    return table(["measure", "differences", "established within their family", "established by Holm over all"], lines)
 
 
-def more_of(run: Planned) -> dict[str, Any]:
-    """What the table of the study does not hold: of the 7, and VICE given size and number of labels."""
+def more_of(run: PlannedRun) -> dict[str, Any]:
+    """Measures that the study's table lacks: those of the 7, and VICE given size and number of labels."""
     measures = read_json(run.folder / "measures.json")
     pairs = true_pairs(Samples.load(run.folder / "assess/test"))
     seven = pairs.class_index == DIGIT
@@ -225,7 +226,7 @@ def more_of(run: Planned) -> dict[str, Any]:
 
 
 def tables(study: Study, found: StudyResult) -> dict[str, Callable[[], str]]:
-    """The tables of the page by their marks."""
+    """The tables of the page, by mark."""
     runs = {run.folder.name: run for run in study.runs}
     done = [row for row in found.rows if row["status"] == "finished"]
     rows = [{**row, **more_of(runs[row["run"]])} for row in done]
@@ -244,11 +245,11 @@ def tables(study: Study, found: StudyResult) -> dict[str, Callable[[], str]]:
 
 
 def main() -> None:
-    """Run what is missing of the study, and write its tables into the page."""
+    """Run the unfinished part of the study, and write its tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, help="of the study")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only-tables", action="store_true", help="of what is finished, without a further run")
+    parser.add_argument("--folder", type=Path, help="folder of the study")
+    parser.add_argument("--jobs", type=int, default=2, help="number of runs at a time")
+    parser.add_argument("--only-tables", action="store_true", help="use the finished runs only")
     options = parser.parse_args()
     study = load_study("digits", folder=options.folder, where={"jobs": options.jobs})
     if options.only_tables:

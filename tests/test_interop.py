@@ -116,7 +116,7 @@ def test_binary_and_missing_tables(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(bytes(range(256)))
     with pytest.raises(ViceError, match="cannot be read"):
         read_table(tmp_path / "t.csv")
-    with pytest.raises(ViceError, match="there is none"):
+    with pytest.raises(ViceError, match="does not exist"):
         read_table(tmp_path / "no.csv")
     with pytest.raises(ViceError, match="one length"):
         write_table(tmp_path / "w.csv", LegacyTable(np.array(["a"]), loss=np.zeros(2)))

@@ -23,11 +23,11 @@ __all__ = [
 
 
 class ViceError(ValueError):
-    """A mistake of the caller's, told in one sentence and a way out.
+    """A mistake of the user: one sentence that says what is wrong, and a way out.
 
     Args:
-        message: what was expected and what came, one sentence.
-        way_out: what to do about it, one sentence; may be empty.
+        message: what was expected and what came instead, one sentence.
+        way_out: how to fix it, one sentence; may be empty.
 
     Example:
         >>> print(ViceError("`targets` must be (N, 20), but has shape (8, 21).", "Drop the background."))
@@ -45,7 +45,7 @@ class ViceError(ValueError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The way out for an unknown name: the nearest known one, else the list of all.
+    """Suggest the closest known name for an unknown one, or list all known names.
 
     Example:
         >>> did_you_mean("optimiser", ["model", "optimizer"])
@@ -74,15 +74,15 @@ def brief(value: Any) -> str:
 
 
 def as_vice_error(error: Exception) -> ViceError | None:
-    """An error that is nobody's bug as a sentence: a full disk, a file that cannot be used, a name that is no UTF-8.
+    """Turn an error of the environment (full disk, unusable file, file name that is not UTF-8) into a ViceError.
 
     Returns:
-        ViceError, which stays what it is; None for every other error.
+        ViceError, unchanged if `error` is one already; None for every other error.
 
     Example:
         >>> print(as_vice_error(OSError(28, "No space left on device")))
-        The disk must have room for what is written, but is full.
-            Make room and run the same command again: what was finished is kept.
+        The disk is full.
+            Free some space and run the same command again; finished work is kept.
         >>> as_vice_error(ZeroDivisionError())
     """
     if isinstance(error, ViceError):
@@ -91,35 +91,35 @@ def as_vice_error(error: Exception) -> ViceError | None:
         return not_utf8_error(error)
     if isinstance(error, OSError) and error.filename is not None:
         return ViceError(f"{error.filename} cannot be used: {error.strerror}.")
-    # torch and pyarrow say so in errors of other kinds.
+    # torch and pyarrow raise errors of other types for a full disk.
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
         return ViceError(
-            "The disk must have room for what is written, but is full.",
-            "Make room and run the same command again: what was finished is kept.",
+            "The disk is full.",
+            "Free some space and run the same command again; finished work is kept.",
         )
     return None
 
 
 def not_utf8_error(error: UnicodeEncodeError) -> ViceError:
-    """What to say of a text that cannot be written: the name of a file, as a rule, one byte of which is no UTF-8.
+    """Turn the error of a text that cannot be written, usually a file name that is not UTF-8, into a ViceError.
 
     Example:
         >>> try:
         ...     "a\\udcff.jpg".encode()
         ... except UnicodeEncodeError as error:
         ...     print(not_utf8_error(error))
-        What is written must be UTF-8, but 'a\\udcff.jpg' is not.
-            Rename the file or folder that is called so.
+        Text to be written must be UTF-8, but 'a\\udcff.jpg' is not.
+            Rename the file or folder of this name.
     """
     line = next(line for line in error.object.splitlines() if any("\ud800" <= letter <= "\udfff" for letter in line))
-    said = f"What is written must be UTF-8, but {line[:200]!a} is not."
-    return ViceError(said, "Rename the file or folder that is called so.")
+    message = f"Text to be written must be UTF-8, but {line[:200]!a} is not."
+    return ViceError(message, "Rename the file or folder of this name.")
 
 
 def to_numpy(value: Any) -> Any:
-    """A torch tensor as a numpy array, on the CPU and without its graph; anything else as it is.
+    """Convert a torch tensor to a numpy array on the CPU, detached from its graph; return anything else unchanged.
 
-    torch is not imported for it. numpy has no bfloat16, so that half precisions become float32.
+    torch is not imported. numpy has no bfloat16, so half precisions become float32.
     """
     if not hasattr(value, "detach"):
         return value
@@ -128,16 +128,20 @@ def to_numpy(value: Any) -> Any:
 
 
 def as_array(name: str, value: Any, ndim: int, dtype: Any = float) -> np.ndarray:
-    """`value` (numpy, torch or nested lists) as an array of `ndim` dimensions; the input is never written to.
+    """Convert `value` (numpy, torch or nested lists) to an array of `ndim` dimensions; the input is not modified.
 
     Raises:
-        ViceError: not numbers, or another number of dimensions.
+        ViceError: `value` does not hold numbers, or has another number of dimensions.
     """
     import numpy as np
 
     try:
         array = np.asarray(to_numpy(value), dtype=dtype)
-    except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's, for a list of tensors with a graph
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # RuntimeError: tensors with a graph
         raise ViceError(f"`{name}` must be an array of numbers with {ndim} dimensions: {error}.") from None
     if array.ndim != ndim:
         raise ViceError(f"`{name}` must have {ndim} dimensions, but has shape {array.shape}.")
@@ -145,13 +149,13 @@ def as_array(name: str, value: Any, ndim: int, dtype: Any = float) -> np.ndarray
 
 
 def same_length(**arrays: Any) -> int:
-    """The common first length of the arrays.
+    """Return the common length of the arrays, along their first dimension.
 
     Raises:
-        ViceError: they differ.
+        ViceError: the lengths differ.
     """
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"`{name}` {length}" for name, length in lengths.items())
-        raise ViceError(f"The arguments must have one length, but have {said} rows.")
+        rows = ", ".join(f"`{name}` {length}" for name, length in lengths.items())
+        raise ViceError(f"The arguments must have one length, but have {rows} rows.")
     return next(iter(lengths.values()))

@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_sentence(tables: Path, capsys: Any, monkeypatch: pyt
     monkeypatch.setattr(measure, "write_measures", full)
     status, _, err = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 0)
     assert (status, "Traceback" in err) == (2, False)
-    assert "must have room" in err
+    assert "The disk is full" in err
 
 
 @pytest.mark.parametrize(

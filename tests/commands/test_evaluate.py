@@ -201,8 +201,8 @@ def break_things(folder: Path, what: str, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("map missing", r"prediction of `0001` .*0001.npy, but is not there; 1 of 3"),
-        ("mask missing", r"mask of `0001` .*0001.png, but is not there; 1 of 3"),
+        ("map missing", r"1 of 3 predictions are missing: `0001` has no file .*0001.npy"),
+        ("mask missing", r"1 of 3 masks are missing: `0001` has no file .*0001.png"),
         ("size", r"0001.npy must have the size of its mask .*0001.png, \(9, 8\), but has \(8, 9\)"),
         ("class outside", r"0001.npy must be of classes 0 to 19, but are of \[20\]"),
         ("label outside", r"masks/0001.png must be 0 to 20 or 255, but one is 21"),
@@ -230,7 +230,7 @@ def test_a_wrong_file_is_named(what: str, words: str, tmp_path: Path) -> None:
         ({"num_classes": 255}, "1 to 254"),
         ({"workers": 0}, "at least 1"),
         ({"thresholds": [0.2, 0.1]}, "rise"),
-        ({"thresholds": 7}, r"must be in \[0, 1\], where maps lie, but is 7"),
+        ({"thresholds": 7}, r"must be in \[0, 1\], like the maps, but is 7"),
         ({"thresholds": [-0.1, 0.1]}, r"but is -0\.1"),
         ({"ji_threshold": 0.105}, r"one of the 60 thresholds"),
     ],

@@ -102,7 +102,7 @@ def test_another_quality_has_a_page_of_its_own(home: Path, capsys: pytest.Captur
     assert "energy of the maps" in text
     vice("measure", "run", "--write-csv", "table.csv", "--no-figures")
     assert vice("report", "table.csv", "--quality", "energy") == 2
-    assert "asked of a CSV" in capsys.readouterr().err
+    assert "but a CSV came" in capsys.readouterr().err
 
 
 def test_a_csv_becomes_a_page_of_numbers(home: Path) -> None:
@@ -115,8 +115,8 @@ def test_a_csv_becomes_a_page_of_numbers(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "other"], "compares several with --compare"),
-        (["run", "--compare"], "Name two or more RUNs"),
+        (["run", "other"], "Add --compare"),
+        (["run", "--compare"], "Give two or more RUNs"),
         (["nowhere"], "there is nothing at nowhere"),
     ],
 )
@@ -130,6 +130,12 @@ def test_a_mistake_is_a_sentence(
 def test_images_that_are_gone_are_said_with_the_way_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home / "run")
     with pytest.raises(ViceError, match="--no-images"):
+        write_report([home / "run"], replicates=0)
+    manifest = home / "run" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["dataset"]["root"] = ""
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(ViceError, match=r"(?s)does not name a folder of its dataset.*--no-images"):
         write_report([home / "run"], replicates=0)
     assert write_report([home / "run"], replicates=0, pictures=False) == home / "run" / "report.html"
     with pytest.raises(ViceError, match="none is given"):
@@ -164,20 +170,20 @@ def test_a_study_becomes_a_page_in_its_folder(study: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["study", "--compare"], "study is a study, whose report compares its own runs and nothing else"),
-        (["study", "study"], "study is a study, whose report compares its own runs and nothing else"),
-        (["run", "study", "--compare"], "study is a study, whose report compares its own runs and nothing else"),
+        (["study", "--compare"], "study is a study: its report compares its own runs, not other paths"),
+        (["study", "study"], "study is a study: its report compares its own runs, not other paths"),
+        (["run", "study", "--compare"], "study is a study: its report compares its own runs, not other paths"),
         (
             ["study", "--folder"],
-            "The page of the study study is made of its tables alone, so that --folder says nothing",
+            "--folder has no effect on the page of a study, and study is a study",
         ),
         (
             ["study", "--cases", 0],
-            "The page of the study study is made of its tables alone, so that --cases says nothing",
+            "--cases has no effect on the page of a study, and study is a study",
         ),
         (
             ["study", "--split", "val"],
-            "The page of the study study is made of its tables alone, so that --split says nothing",
+            "--split has no effect on the page of a study, and study is a study",
         ),
     ],
 )

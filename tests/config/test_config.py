@@ -83,7 +83,7 @@ def test_later_overrides_win_and_sections_are_merged() -> None:
         ("lr=1", ["`lr`", "Did you mean `optimizer.lr`?"]),
         ("epoch=1", ["Did you mean `trainer.epochs`?"]),
         ("seed.x=1", ["`seed.x` is not a setting"]),
-        ("network=resnet50", ["What the original calls so is `model.name` here."]),
+        ("network=resnet50", ["The original's `network` is `model.name` here."]),
         ("optimizer.lr=fast", ["`optimizer.lr` must be a valid number, but is 'fast'."]),
         ("optimizer.lr=-1", ["`optimizer.lr` must be greater than 0, but is -1."]),
         ("optimizer.lr=.nan", ["`optimizer.lr` must be a finite number"]),
@@ -113,7 +113,7 @@ def test_wrong_overrides_are_told_in_one_sentence(override: str, said: list[str]
     ("text", "said"),
     [
         ("seed: 1\ndata:\n  root: [a\nb: c\n", "line 4, must be YAML"),
-        ("seed: 1\nmodel: {name: resnet18}\nseed: 2\n", "line 3, must be YAML, but is not: `seed` is given twice"),
+        ("seed: 1\nmodel: {name: resnet18}\nseed: 2\n", "line 3, must be YAML, but is not: `seed` occurs twice"),
         ("model: {nam: resnet18}\n", "`model.nam` is not a setting in"),
         ("- 1\n", "must hold settings"),
         ("seed: 1\n", "`model.name` must be given"),
@@ -140,7 +140,7 @@ def test_a_file_may_be_short(tmp_path: Path) -> None:
 def test_unknown_presets_and_files() -> None:
     with pytest.raises(ViceError, match="Did you mean `resnet50`"):
         load_settings("resnet5O")
-    with pytest.raises(ViceError, match=r"none at nowhere\.yaml"):
+    with pytest.raises(ViceError, match=r"The settings must be a file, but nowhere\.yaml does not exist"):
         load_settings("nowhere.yaml")
 
 

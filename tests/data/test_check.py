@@ -73,7 +73,12 @@ def test_everything_that_is_broken_is_named(voc: Voc) -> None:
         ("mask", NAMES[1]),
     ]
     said = " ".join(problem.sentence for problem in found.broken)
-    for word in (f"{NAMES[2]}.jpg (or .jpeg, .png)", "cannot be decoded", "must be 6 x 4 (H x W)", "but is 3 x 3"):
+    for word in (
+        f"{NAMES[2]}.jpg (or .jpeg, .png)",
+        "is damaged or truncated",
+        "must be 6 x 4 (H x W)",
+        "but is 3 x 3",
+    ):
         assert word in said
     assert found.images_per_class is None  # no image is whole
 

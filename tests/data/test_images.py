@@ -88,7 +88,7 @@ def test_an_image_is_rgb_whatever_it_was(tmp_path: Path) -> None:
 
 def test_an_image_of_16_bits_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((2, 3), dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(ViceError, match=r"deep\.png must have 8 bits a channel"):
+    with pytest.raises(ViceError, match=r"deep\.png must have 8 bits per channel"):
         read_image(tmp_path / "deep.png")
 
 
@@ -106,9 +106,9 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, kept: float) -> 
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    with pytest.raises(ViceError, match=rf"cut\.{suffix} must be a whole image file") as caught:
+    with pytest.raises(ViceError, match=rf"cut\.{suffix} is damaged or truncated") as caught:
         read_image(path)
-    assert "truncated" in caught.value.way_out
+    assert "download it again" in caught.value.way_out
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all"])
@@ -120,7 +120,7 @@ def test_no_image_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ViceError, match=r"none at .*gone\.png"):
+    with pytest.raises(ViceError, match=r"gone\.png does not exist"):
         read_mask(tmp_path / "gone.png")
 
 

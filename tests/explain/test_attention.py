@@ -12,12 +12,12 @@ from torchvice import Explainer, ViceError
 from torchvice.data.transforms import normalise
 from torchvice.explain import Scene
 from torchvice.explain.attention import (
-    attending,
     attention_gradient,
+    capture_attention,
     generic_attention,
-    read_out,
+    pooling_weights,
     rollout,
-    tokens_read,
+    rollout_row,
 )
 from torchvice.models.families import MapSite
 
@@ -99,7 +99,7 @@ def test_the_last_layer_equals_the_published_attention():
     model = timm.create_model("vit_tiny_patch16_224", num_classes=20, embed_dim=48, depth=3, num_heads=4).eval()
     model.load_state_dict({key[3:]: torch.tensor(found[key]) for key in found if key.startswith("sd/")})
     image = normalise(found["resized_rgb"][0], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    with torch.no_grad(), attending(model) as kept:
+    with torch.no_grad(), capture_attention(model) as kept:
         model(image[None])
     np.testing.assert_allclose(kept.weights[-1].mean(1)[0, 0, 1:], published["method/last_layer_attn"], atol=1e-6)
     every = np.stack([weights.mean(1)[0, ::7, ::7] for weights in kept.weights])
@@ -109,8 +109,8 @@ def test_the_last_layer_equals_the_published_attention():
 def test_read_out_by_hand():
     # (1, 0) (I + B) (I + A) with A = [[0, 1], [0, 0]], B = [[1, 0], [2, 0]]: (2, 0) (I + A) = (2, 2).
     a, b = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]), torch.tensor([[[1.0, 0.0], [2.0, 0.0]]])
-    assert read_out([b, a], torch.tensor([1.0, 0.0])).tolist() == [[2.0, 2.0]]
-    assert read_out([a, b], torch.tensor([1.0, 0.0])).tolist() == [[4.0, 1.0]]
+    assert rollout_row([b, a], torch.tensor([1.0, 0.0])).tolist() == [[2.0, 2.0]]
+    assert rollout_row([a, b], torch.tensor([1.0, 0.0])).tolist() == [[4.0, 1.0]]
 
 
 def test_rollout_spreads_one_over_the_tokens():
@@ -179,9 +179,9 @@ def test_networks_without_global_attention_are_refused(name, settings, reason, m
 
 def test_the_share_of_tokens():
     model, _ = small()
-    assert tokens_read(model, 17, 1).tolist() == [1.0] + [0.0] * 16
+    assert pooling_weights(model, 17, 1).tolist() == [1.0] + [0.0] * 16
     pooled, _ = small(global_pool="avg", pool_include_prefix=True)
-    torch.testing.assert_close(tokens_read(pooled, 17, 1), torch.full((17,), 1 / 17))
+    torch.testing.assert_close(pooling_weights(pooled, 17, 1), torch.full((17,), 1 / 17))
 
 
 def flags(model):
@@ -219,20 +219,20 @@ def test_an_exception_inside_the_pass_gives_everything_back():
         raise RuntimeError("stop")
 
     handle = model.norm.register_forward_hook(stop)
-    with torch.no_grad(), pytest.raises(RuntimeError, match="stop"), attending(model, 0):
+    with torch.no_grad(), pytest.raises(RuntimeError, match="stop"), capture_attention(model, 0):
         model(images)
     handle.remove()
     assert flags(model) == before
     assert torch.is_grad_enabled()
     with torch.no_grad():
-        with attending(model, 0):
+        with capture_attention(model, 0):
             assert model(images).requires_grad
         assert not torch.is_grad_enabled()
 
 
 def test_a_model_is_captured_once_at_a_time():
     model, _ = small()
-    with attending(model), pytest.raises(ViceError, match="once at a time"), attending(model):
+    with capture_attention(model), pytest.raises(ViceError, match="once at a time"), capture_attention(model):
         pass
 
 
@@ -282,7 +282,7 @@ def test_a_token_that_alone_is_attended_to_is_where_the_map_is():
 
 def test_a_pass_that_reaches_no_attention_is_told():
     model, _ = small()
-    with attending(model) as kept:
+    with capture_attention(model) as kept:
         pass
     with pytest.raises(ViceError, match="compiled"):
         _ = kept.last

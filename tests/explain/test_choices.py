@@ -194,7 +194,7 @@ def of_views(model, choices, **more):
 def test_several_layers_and_looks_are_those_of_the_explainer_and_of_strict_alone(explainer, images):
     chosen = Choices(layers=("layer3", "layer4"), aug_smooth=True, normalisation="none")
     views = of_views(explainer.model, chosen)
-    assert views["paper"].explainer.several is None
+    assert views["paper"].explainer.average is None
     settings = views["strict"].settings
     assert (settings["layers"], settings["aug_smooth"], settings["grid"]) == (["layer3", "layer4"], True, "finest")
     pixels = normalise(warp(images[1], 64), PIXELS["mean"], PIXELS["std"])[None]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from torchvice.explain import dense as module
-from torchvice.explain.dense import dense, full_precision, recalled
+from torchvice.explain.dense import cached_outputs, dense, full_precision
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -49,11 +49,11 @@ def test_a_recalled_layer_gives_its_output_and_its_gradient():
     outputs = {"0": model[0](value).detach(), "2.0": model(value).detach()}
     before, weights = dict(model.named_modules()), copy.deepcopy(model.state_dict())
     expected = torch.autograd.grad(model(value)[:, 1].sum(), value)
-    with recalled(model, outputs):
+    with cached_outputs(model, outputs):
         assert torch.equal(model(value), outputs["2.0"])
         found = torch.autograd.grad(model(value)[:, 1].sum(), value)
     torch.testing.assert_close(found, expected)
-    with pytest.raises(ZeroDivisionError), recalled(model, outputs):
+    with pytest.raises(ZeroDivisionError), cached_outputs(model, outputs):
         raise ZeroDivisionError
     assert dict(model.named_modules()) == before
     assert all(torch.equal(weights[name], now) for name, now in model.state_dict().items())

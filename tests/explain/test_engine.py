@@ -310,7 +310,7 @@ def test_refusals():
     if vit.global_pool == "token":
         with pytest.raises(ViceError, match="must not vanish"):
             Explainer(vit, layer=last)(images, [[0]])
-    with pytest.raises(ViceError, match="once"):
+    with pytest.raises(ViceError, match="Only one of"):
         Explainer(resnet, layer="layer1", site=MapSite("layer1"))
 
 
@@ -361,7 +361,7 @@ def test_memory_that_grows_is_seen():
     kept = []
 
     def leaking(scene):
-        seen = scene.look(gradients=True)
+        seen = scene.run_network(gradients=True)
         with torch.enable_grad():
             kept.append(seen.leaf.square().sum())  # its graph keeps the leaf, where Python does not see it
         image, _ = scene.targets_of(seen.outputs)

@@ -15,8 +15,8 @@ from torchvice import Explainer, ViceError
 from torchvice.data.transforms import normalise
 from torchvice.explain import Scene, upsample
 from torchvice.explain import normalise as normalise_maps
-from torchvice.explain.attention import read_out
-from torchvice.explain.relevance import _parts, attention_relevances, by_relevance, tracing
+from torchvice.explain.attention import rollout_row
+from torchvice.explain.relevance import _split_by_memory, attention_relevances, record_trace, relevance_method
 from torchvice.explain.rules import add_rule, copy_rule, linear_rule, product_rule, safe_divide
 from torchvice.models.families import MapSite
 
@@ -159,10 +159,10 @@ def test_equals_the_published_maps(tiny, published):
     expected = torch.tensor(published["lrp_raw"]).flatten(0, 1)
     asked = [(image, int(c)) for image, row in enumerate(published["classes"]) for c in row]
     with torch.no_grad():
-        _, double = by_relevance(torch.float64)(scene_of(model, images, list(asked)))
-        outputs, single = by_relevance()(scene_of(model, images, list(asked)))
+        _, double = relevance_method(torch.float64)(scene_of(model, images, list(asked)))
+        outputs, single = relevance_method()(scene_of(model, images, list(asked)))
         with last_norm(model, 1e-6):
-            _, timms = by_relevance()(scene_of(model, images, list(asked)))
+            _, timms = relevance_method()(scene_of(model, images, list(asked)))
     torch.testing.assert_close(double, expected, rtol=0, atol=1e-11)
     torch.testing.assert_close(single.double(), expected, rtol=0, atol=1e-7)
     torch.testing.assert_close(timms.double(), expected, rtol=0, atol=1e-7)
@@ -188,7 +188,7 @@ def relevances(model, images, pairs):
     image, output = torch.tensor(pairs).T
     assert image.tolist() == list(range(len(images)))
     model = doubled(model)
-    with torch.no_grad(), tracing(model, torch.float64) as trace:
+    with torch.no_grad(), record_trace(model, torch.float64) as trace:
         model(images.double())
     found = [r.flatten(0, 1) for r in attention_relevances(model, trace, output[:, None])][::-1]
     return [trace.outputs[f"blocks.{i}.attn.attn_drop"] for i in range(len(found))], found
@@ -204,7 +204,7 @@ def test_the_published_variants_of_relevance(tiny, published):
     means = [r.clamp(min=0).mean(1) for r in found]
     read = torch.eye(197)[0]
     close = {"rtol": 1e-3, "atol": 1e-6}
-    np.testing.assert_allclose(read_out(means[::-1], read)[:, 1:], published["method/rollout"], **close)
+    np.testing.assert_allclose(rollout_row(means[::-1], read)[:, 1:], published["method/rollout"], **close)
     np.testing.assert_allclose(means[-1][0, 0, 1:], published["method/last_layer"], **close)
     np.testing.assert_allclose(means[1][0, 0, 1:], published["method/second_layer"], **close)
     np.testing.assert_allclose(attentions[-1].mean(1)[0, 0, 1:], published["method/last_layer_attn"], **close)
@@ -216,8 +216,8 @@ def test_equals_the_plain_way():
         exact = doubled(model)
         expected = [plain_attribution(exact, images[i : i + 1].double(), c).reshape(4, 4) for i, c in ((0, 1), (2, 4))]
         with torch.no_grad():
-            _, double = by_relevance(torch.float64)(scene_of(model, images, [(0, 1), (2, 4)]))
-            _, single = by_relevance()(scene_of(model, images, [(0, 1), (2, 4)]))
+            _, double = relevance_method(torch.float64)(scene_of(model, images, [(0, 1), (2, 4)]))
+            _, single = relevance_method()(scene_of(model, images, [(0, 1), (2, 4)]))
         torch.testing.assert_close(double, torch.stack(expected), rtol=1e-7, atol=1e-12)
         torch.testing.assert_close(scaled(single), scaled(double), rtol=0, atol=1e-4)
 
@@ -343,9 +343,9 @@ def test_labels_and_images_are_a_batch(monkeypatch):
     torch.testing.assert_close(scaled(apart.maps), scaled(whole.maps), rtol=0, atol=1e-4)
     torch.testing.assert_close(apart.logits, whole.logits)
     pairs = [tuple(pair) for pair in whole.pairs.tolist()]
-    parts = list(_parts(scene_of(model, images, pairs), torch.float32))
+    parts = list(_split_by_memory(scene_of(model, images, pairs), torch.float32))
     assert parts == [([0], [[0]]), ([0], [[1]]), ([0], [[2]]), ([2], [[3]]), ([1], [[]])]
-    alone = list(_parts(scene_of(model, images, [(2, 3)]), torch.float32))
+    alone = list(_split_by_memory(scene_of(model, images, [(2, 3)]), torch.float32))
     assert alone == [([0], [[]]), ([1], [[]]), ([2], [[0]])]
 
 
@@ -372,7 +372,9 @@ def test_registers_distillation_and_layer_scale():
         assert found.maps.shape == (6, 4, 4)
         assert set(found.status) == {"ok"}
         with torch.no_grad():
-            exact = by_relevance(torch.float64)(scene_of(model, images, [tuple(p) for p in found.pairs.tolist()]))[1]
+            exact = relevance_method(torch.float64)(scene_of(model, images, [tuple(p) for p in found.pairs.tolist()]))[
+                1
+            ]
         torch.testing.assert_close(scaled(found.maps), scaled(exact), rtol=0, atol=1e-3)
 
 
@@ -430,4 +432,4 @@ def test_networks_without_rules_are_refused(name, settings, reason):
     model = timm.create_model(name, **settings).eval()
     images = torch.zeros(1, 3, 64, 64)
     with torch.no_grad(), pytest.raises(ViceError, match=reason):
-        by_relevance()(scene_of(model, images, [(0, 0)]))
+        relevance_method()(scene_of(model, images, [(0, 0)]))

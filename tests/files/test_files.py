@@ -124,11 +124,11 @@ def test_other_json_is_refused(tmp_path: Path, written: str, said: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ViceError, match=r"The list must be a file, but there is none at .*absent\.txt"):
+    with pytest.raises(ViceError, match=r"The list must be a file, but .*absent\.txt does not exist"):
         existing_file(tmp_path / "absent.txt", "The list")
-    with pytest.raises(ViceError, match="The list must be a file"):
-        existing_file(tmp_path, "The list")  # a folder is none
-    with pytest.raises(ViceError, match="there is none"):
+    with pytest.raises(ViceError, match=r"The list must be a file, but .* is a folder"):
+        existing_file(tmp_path, "The list")
+    with pytest.raises(ViceError, match="does not exist"):
         read_npy_dict(tmp_path / "absent.npy")
 
 

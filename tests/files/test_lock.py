@@ -27,7 +27,7 @@ def test_two_processes_at_once_one_is_told_who_holds_it_and_a_kill_frees_it(tmp_
     try:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(ViceError, match=rf"The study is in use: process {holder.pid} on "):
+        with pytest.raises(ViceError, match=rf"The study is already running: process {holder.pid} on "):
             locked(path, "The study").__enter__()
     finally:
         os.kill(holder.pid, signal.SIGKILL)
@@ -74,7 +74,7 @@ def test_without_locks_of_the_kernel_one_process_alone_holds_it(tmp_path, no_loc
     path = tmp_path / "lock"
     with locked(path, "The table"):
         assert is_locked(path)
-        with pytest.raises(ViceError, match=f"The table is in use: process {os.getpid()} on "):
+        with pytest.raises(ViceError, match=f"The table is already running: process {os.getpid()} on "):
             locked(path, "The table").__enter__()
     assert not is_locked(path)
     with locked(path, "The table"):
@@ -91,7 +91,7 @@ def test_without_locks_of_the_kernel_a_dead_holder_loses_it(tmp_path, no_locks) 
     with locked(path, "The table"):
         assert json.loads(claim.read_text())["pid"] == os.getpid()
     claim.write_text(json.dumps({"host": "elsewhere", "pid": 5, "since": "today"}))
-    with pytest.raises(ViceError, match="The table is in use"):
+    with pytest.raises(ViceError, match="The table is already running"):
         locked(path, "The table").__enter__()
     old = time.time() - STALE - 1
     os.utime(claim, (old, old))

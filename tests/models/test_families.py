@@ -169,11 +169,11 @@ class Shown(nn.Sequential):
 
 
 def test_what_is_no_map_is_refused_with_the_reason():
-    with pytest.raises(ViceError, match="from `0` on its maps have a single place"):
+    with pytest.raises(ViceError, match="from `0` on its maps have a single position"):
         locate(Shown(nn.Conv2d(3, 4, 32), nn.Flatten(), nn.Linear(4, 2)))
-    with pytest.raises(ViceError, match="none of its modules gives one"):
+    with pytest.raises(ViceError, match="none of its modules returns one"):
         locate(Shown(nn.Flatten(), nn.Linear(3 * 32 * 32, 2)))
-    with pytest.raises(ViceError, match=r"must give logits \(N, C\), but gives shape \(1, 4, 32, 32\)"):
+    with pytest.raises(ViceError, match=r"must return logits \(N, C\), but returns shape \(1, 4, 32, 32\)"):
         locate(Shown(nn.Conv2d(3, 4, 1)))
     with pytest.raises(ViceError, match="must accept a"):
         locate(Shown(nn.Linear(5, 2)))
@@ -192,7 +192,7 @@ class Blind(nn.Module):
 
 
 def test_logits_that_do_not_look_at_the_map():
-    with pytest.raises(ViceError, match="at `features` the gradient of a logit is zero at 99% of the places"):
+    with pytest.raises(ViceError, match="at `features` the gradient of a logit is zero at 99% of the positions"):
         locate(Blind())
 
 
@@ -384,5 +384,5 @@ def test_a_hand_made_token_network_by_its_site():
     site = MapSite("order", layout="tokens", prefix_tokens=1, stride=(8, 16))
     found = Explainer(model, "gradcam", site=site)(image, [[1]])
     torch.testing.assert_close(found.maps, Explainer(model, "gradcam", layer="tokens.embed")(image, [[1]]).maps)
-    with pytest.raises(ViceError, match="Say how they are laid out"):
+    with pytest.raises(ViceError, match="Give their layout"):
         Explainer(model, "gradcam", site=MapSite("order", layout="tokens", prefix_tokens=1))(image, [[1]])

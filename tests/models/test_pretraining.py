@@ -298,7 +298,7 @@ def test_moco_v3s_small_transformer_has_twelve_heads(tmp_path: Path) -> None:
     short = {"depth": 1}
     encoder = full_size("vit_small_patch16_224", **short)
     torch.save({"state_dict": under("module.base_encoder.", encoder)}, tmp_path / "w.pth")
-    with pytest.raises(ViceError, match=r"12 heads of attention.*has 6[\s\S]*num_heads=12"):
+    with pytest.raises(ViceError, match=r"12 attention heads.*has 6[\s\S]*num_heads=12"):
         load_pretrained(build_model("vit_small_patch16_224", 2, arguments=short), tmp_path / "w.pth")
     right = build_model("vit_small_patch16_224", 2, arguments={**short, "num_heads": 12})
     assert load_pretrained(right, tmp_path / "w.pth").matched == 1.0
@@ -321,7 +321,7 @@ def test_moco_v3s_transformer_may_begin_with_convolutions(tmp_path: Path) -> Non
     assert all(torch.equal(model.state_dict()[name], value) for name, value in encoder.items())
     assert model.eval()(torch.rand(2, 3, 64, 64)).shape == (2, 5)
     patches = {name: value for name, value in conv_vit().items() if name != "embed_layer"}
-    with pytest.raises(ViceError, match="begin with convolutions in place of its patches") as refused:
+    with pytest.raises(ViceError, match="have a convolutional stem instead of its patch embedding") as refused:
         load_pretrained(build_model("vit_base_patch16_224", 5, arguments=patches), tmp_path / "w.pth")
     assert "model.arguments.embed_layer=conv_stem" in str(refused.value)
     with pytest.raises(ViceError, match="must be one of conv_stem"):
@@ -345,7 +345,7 @@ def test_a_file_of_ones_own_has_timms_layers(tmp_path: Path) -> None:
         if note:
             assert note in load_pretrained(model, tmp_path / "theirs.safetensors").note
         else:
-            with pytest.raises(ViceError, match="12 heads"):
+            with pytest.raises(ViceError, match="12 attention heads"):
                 load_pretrained(model, tmp_path / "theirs.safetensors")
 
 
@@ -373,7 +373,7 @@ def test_a_namespace_is_refused_and_comes_out_by_conversion(tmp_path: Path) -> N
     report = load_pretrained(model, tmp_path / "d.safetensors")
     assert (report.scheme, report.matched) == ("dino", 1.0)
     assert torch.equal(model.state_dict()["cls_token"], encoder["cls_token"])
-    with pytest.raises(ViceError, match="say that they are of dino"):
+    with pytest.raises(ViceError, match="their metadata says dino"):
         load_pretrained(model, tmp_path / "d.safetensors", "mae")
     with pytest.raises(ViceError, match=r"must be a \.safetensors file"):
         convert_weights(tmp_path / "d.pth", tmp_path / "d.pth")

@@ -1,4 +1,4 @@
-"""The probe: how a tensor's shape is read as places, and a model that comes back as it was."""
+"""The probe: how a tensor's shape is read as positions, and that the model is restored."""
 
 import pytest
 import timm
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from torchvice import ViceError
-from torchvice.models.probe import Reading, probe, read
+from torchvice.models.probe import SpatialLayout, probe, spatial_layout
 
 SQUARE, WIDE = (64, 64), (64, 96)
 
@@ -14,46 +14,46 @@ SQUARE, WIDE = (64, 64), (64, 96)
 @pytest.mark.parametrize(
     ("shape", "size", "expected"),
     [
-        ((1, 8, 4, 4), SQUARE, Reading("nchw", 0, (4, 4))),
-        ((1, 4, 4, 8), SQUARE, Reading("nhwc", 0, (4, 4))),
-        ((1, 4, 4, 6), WIDE, Reading("nchw", 0, (4, 6))),  # 4 x 4 has not the aspect, 4 x 6 has
-        ((1, 4, 6, 4), WIDE, Reading("nhwc", 0, (4, 6))),
-        ((1, 8, 2, 3), (60, 90), Reading("nchw", 0, (2, 3))),
-        ((1, 8, 8, 12), (250, 375), Reading("nchw", 0, (8, 12))),  # 250 / 32 and 375 / 32 rounded up
+        ((1, 8, 4, 4), SQUARE, SpatialLayout("nchw", 0, (4, 4))),
+        ((1, 4, 4, 8), SQUARE, SpatialLayout("nhwc", 0, (4, 4))),
+        ((1, 4, 4, 6), WIDE, SpatialLayout("nchw", 0, (4, 6))),  # 4 x 4 has not the aspect, 4 x 6 has
+        ((1, 4, 6, 4), WIDE, SpatialLayout("nhwc", 0, (4, 6))),
+        ((1, 8, 2, 3), (60, 90), SpatialLayout("nchw", 0, (2, 3))),
+        ((1, 8, 8, 12), (250, 375), SpatialLayout("nchw", 0, (8, 12))),  # 250 / 32 and 375 / 32 rounded up
         ((1, 8, 3, 5), SQUARE, None),
         ((1, 8, 65, 65), SQUARE, None),  # more places than pixels
         ((2, 8, 4, 4), SQUARE, None),  # windows in the place of the batch
-        ((1, 16, 8), SQUARE, Reading("tokens", 0, (4, 4))),
-        ((1, 17, 8), SQUARE, Reading("tokens", 1, (4, 4))),
-        ((1, 18, 8), SQUARE, Reading("tokens", 2, (4, 4))),
-        ((1, 24, 8), WIDE, Reading("tokens", 0, (4, 6))),
+        ((1, 16, 8), SQUARE, SpatialLayout("tokens", 0, (4, 4))),
+        ((1, 17, 8), SQUARE, SpatialLayout("tokens", 1, (4, 4))),
+        ((1, 18, 8), SQUARE, SpatialLayout("tokens", 2, (4, 4))),
+        ((1, 24, 8), WIDE, SpatialLayout("tokens", 0, (4, 6))),
         ((1, 22, 8), SQUARE, None),  # 16 places and six more of a network that names none
         ((1, 8), SQUARE, None),
-        ((1, 8, 1, 1), SQUARE, Reading("nchw", 0, (1, 1))),
+        ((1, 8, 1, 1), SQUARE, SpatialLayout("nchw", 0, (1, 1))),
     ],
 )
 def test_shapes_are_read_by_the_aspect(shape, size, expected):
-    assert read(torch.zeros(shape), size) == expected
+    assert spatial_layout(torch.zeros(shape), size) == expected
 
 
 def test_where_the_aspect_leaves_a_choice_the_network_decides():
     cube = torch.zeros(1, 8, 8, 8)
-    assert read(cube, SQUARE).layout == "nchw"
-    assert read(cube, SQUARE, channels=8, channels_last=True).layout == "nhwc"
+    assert spatial_layout(cube, SQUARE).layout == "nchw"
+    assert spatial_layout(cube, SQUARE, channels=8, channels_last=True).layout == "nhwc"
     both = torch.zeros(1, 4, 6, 9)  # 4 x 6 and 6 x 9 have the aspect of 64 x 96
-    assert read(both, WIDE, channels=4, channels_last=True) == Reading("nchw", 0, (6, 9))
-    assert read(both, WIDE, channels=9) == Reading("nhwc", 0, (4, 6))
-    assert read(both, WIDE, channels=5, channels_last=True) == Reading("nhwc", 0, (4, 6))
+    assert spatial_layout(both, WIDE, channels=4, channels_last=True) == SpatialLayout("nchw", 0, (6, 9))
+    assert spatial_layout(both, WIDE, channels=9) == SpatialLayout("nhwc", 0, (4, 6))
+    assert spatial_layout(both, WIDE, channels=5, channels_last=True) == SpatialLayout("nhwc", 0, (4, 6))
     # A shape that fits one way only is not argued with.
-    assert read(torch.zeros(1, 9, 8, 8), SQUARE, channels=8, channels_last=True).layout == "nchw"
+    assert spatial_layout(torch.zeros(1, 9, 8, 8), SQUARE, channels=8, channels_last=True).layout == "nchw"
 
 
 def test_tokens_that_the_network_tells():
-    assert read(torch.zeros(1, 21, 8), SQUARE, prefix_tokens=5) == Reading("tokens", 5, (4, 4))
+    assert spatial_layout(torch.zeros(1, 21, 8), SQUARE, prefix_tokens=5) == SpatialLayout("tokens", 5, (4, 4))
     # 17 tokens: of a network without prefix they are no square; of patches 4 x 4 one is left.
-    assert read(torch.zeros(1, 22, 8), SQUARE, patches=(4, 4)) == Reading("tokens", 6, (4, 4))
+    assert spatial_layout(torch.zeros(1, 22, 8), SQUARE, patches=(4, 4)) == SpatialLayout("tokens", 6, (4, 4))
     # Behind a merging of patches the embedding's grid no longer fits, and the aspect decides.
-    assert read(torch.zeros(1, 4, 8), SQUARE, patches=(4, 4)) == Reading("tokens", 0, (2, 2))
+    assert spatial_layout(torch.zeros(1, 4, 8), SQUARE, patches=(4, 4)) == SpatialLayout("tokens", 0, (2, 2))
 
 
 def _state(model):
@@ -89,7 +89,9 @@ def test_the_model_comes_back_as_it_was(size):
             probe(model, size)
     else:
         seen = probe(model, size)
-        assert [(made.layer, made.where) for made in seen.made] == [  # the image, which the first takes, is no map
+        assert [
+            (record.layer, record.where) for record in seen.records
+        ] == [  # the image, which the first takes, is no map
             ("conv", "output"),
             ("norm", "input"),
             ("norm", "output"),
@@ -109,7 +111,7 @@ def test_works_under_the_modes_of_the_caller():
 
 def test_a_tensor_that_was_written_to_is_known():
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    intact = {(made.layer, made.where): made.intact for made in probe(model, (8, 8)).made}
+    intact = {(record.layer, record.where): record.intact for record in probe(model, (8, 8)).records}
     assert not intact["0", "output"]
     assert intact["1", "output"]
 

@@ -16,12 +16,12 @@ from torchvice.errors import ViceError
 from torchvice.measures import QUALITIES, measure, quadrants_of, quality_of, true_pairs
 from torchvice.metrics import sample_loss, sigmoid
 from torchvice.report import Shown, cases_of, write_page
-from torchvice.report.page.charts import charts_of, plain_list
+from torchvice.report.page.cases import NO_QUADRANT, common_cases, model_disagreement, order_by_strength
+from torchvice.report.page.charts import charts_of, json_list
 from torchvice.report.page.definitions import DEFINITIONS, definitions_of
 from torchvice.report.page.numbers import number_rows, tables_of, undefined_by_reason
 from torchvice.report.page.page import embedded
 from torchvice.report.page.pixels import MAP_SIDE, OUTLINE_SIDE, map_bytes, outlines, thumbnail
-from torchvice.report.page.rows import NO_QUADRANT, common_cases, disagreement, strongest_first
 from torchvice.report.page.text import Number, facts_of, sentences_of
 from torchvice.report.style import HEAT
 
@@ -85,8 +85,8 @@ def test_rows_are_the_pairs_of_strict_and_one_for_every_image_without() -> None:
     assert table.image_id[table.entry_image[pair]].tolist() == pairs.image_id.tolist()
     np.testing.assert_array_equal(table.entry_class[pair], pairs.class_index)
     np.testing.assert_array_equal(table.quality[pair], pairs.quality)
-    np.testing.assert_allclose(table.likely[pair], sigmoid(pairs.logit.astype(float)))
-    np.testing.assert_allclose(table.pair_loss[pair], -np.log(table.likely[pair]))
+    np.testing.assert_allclose(table.pair_probability[pair], sigmoid(pairs.logit.astype(float)))
+    np.testing.assert_allclose(table.pair_loss[pair], -np.log(table.pair_probability[pair]))
     np.testing.assert_array_equal(table.strength[pair], quadrants.strength)
     without = set(samples.images.image_id) - set(pairs.image_id)
     assert without
@@ -122,7 +122,7 @@ def test_exclusive_targets_have_one_prediction_and_cross_entropy() -> None:
 
 def test_the_strongest_of_every_quadrant_come_in_turn_and_no_image_twice() -> None:
     table = cases_of(table_of(scenes(12)))
-    order = list(strongest_first([table]))
+    order = list(order_by_strength([table]))
     assert sorted(order) == list(range(12))
     present = [q for q in range(NO_QUADRANT) if (table.quadrant == q).any()]
     tops = [
@@ -138,7 +138,7 @@ def test_models_are_laid_on_the_images_that_they_share() -> None:
     assert [len(table) for table in kept] == [9, 9]
     assert kept[0].image_id.tolist() == kept[1].image_id.tolist()
     np.testing.assert_array_equal(kept[0].entry_class, kept[1].entry_class)
-    np.testing.assert_allclose(disagreement(kept)[kept[0].entry_class >= 0] >= 0, True)
+    np.testing.assert_allclose(model_disagreement(kept)[kept[0].entry_class >= 0] >= 0, True)
     whole = cases_of(table_of(first))
     row = whole.image_id.tolist().index(kept[0].image_id[4])
     assert kept[0].maps[4].keys() == whole.maps[row].keys()
@@ -164,16 +164,20 @@ def test_models_that_cannot_be_laid_side_by_side_are_refused() -> None:
 
 def test_disagreement_by_hand() -> None:
     table = cases_of(table_of(scenes(6)))
-    other = dataclasses.replace(table, likely=table.likely * 0 + 0.25, quality=table.quality * 0 + 0.5)
-    third = dataclasses.replace(table, likely=table.likely * 0 + 0.75, quality=table.quality * 0 + 0.1)
-    np.testing.assert_allclose(disagreement([other, third]), np.where(table.entry_class >= 0, 0.5 + 0.4, 0))
+    other = dataclasses.replace(
+        table, pair_probability=table.pair_probability * 0 + 0.25, quality=table.quality * 0 + 0.5
+    )
+    third = dataclasses.replace(
+        table, pair_probability=table.pair_probability * 0 + 0.75, quality=table.quality * 0 + 0.1
+    )
+    np.testing.assert_allclose(model_disagreement([other, third]), np.where(table.entry_class >= 0, 0.5 + 0.4, 0))
 
 
 def test_charts_hold_no_nan() -> None:
     samples = table_of(scenes(12))
     content = charts_of(measure(samples), cases_of(samples))
     json.dumps(content, allow_nan=False)
-    assert plain_list([0.1234567891, np.nan, np.inf]) == [0.123457, None, None]
+    assert json_list([0.1234567891, np.nan, np.inf]) == [0.123457, None, None]
     assert content["vice"]["n"] == 10
     assert set(content["reliability"]) == {"paper", "strict"}
     assert len(content["classes"]) == 3
@@ -301,7 +305,7 @@ def test_a_pair_of_undefined_quality_is_in_no_quadrant_and_the_sentence_says_so(
 
 def test_what_has_no_other_quality_is_refused(tmp_path: Path) -> None:
     samples = table_of(scenes(12))
-    with pytest.raises(ViceError, match="asked of a table of `paper`"):
+    with pytest.raises(ViceError, match="needs the pairs of `strict`"):
         cases_of(table_of(scenes(6), protocols=("paper",)), "recall")
     with pytest.raises(ViceError, match="A page is of one quality"):
         write_page(tmp_path / "x.html", Shown("a", measure(samples), cases_of(samples, "recall")))
@@ -329,7 +333,7 @@ def test_images_are_read_one_by_one_strongest_first_while_the_page_is_written(tm
         return noise, None
 
     write_page(tmp_path / "report.html", model, reader, most_cases=9)
-    expected = [model.cases.image_id[row] for row in strongest_first([model.cases])][:9]
+    expected = [model.cases.image_id[row] for row in order_by_strength([model.cases])][:9]
     assert order == expected
     assert sizes == sorted(sizes)
     assert sizes[-1] > sizes[0] > 0  # what is read is written before the next is asked for

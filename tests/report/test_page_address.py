@@ -10,7 +10,7 @@ import pytest
 from pages import CHROMIUM, Watched, current, found
 
 from torchvice.measures.quadrants import QUADRANTS
-from torchvice.report.page.rows import cases_of
+from torchvice.report.page.cases import cases_of
 from torchvice.samples import Samples
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium, which is absent")

@@ -16,7 +16,7 @@ from tables import scenes, table_of
 from torchvice.interop import LegacyTable, bilinear
 from torchvice.measures import QUADRANTS, measure, measure_table, quadrants_of, true_pairs
 from torchvice.report import Shown, write_page
-from torchvice.report.page.rows import cases_of, common_cases, disagreement, strongest_first
+from torchvice.report.page.cases import cases_of, common_cases, model_disagreement, order_by_strength
 from torchvice.report.style import HEAT
 from torchvice.samples import Samples
 
@@ -68,8 +68,8 @@ def test_every_filter_keeps_what_it_says(opened: Watched, twelve: tuple[Path, Sa
             ("f-size", "2"): size == 2,
             ("f-right", "all"): right,
             ("f-right", "some"): ~right,
-            ("f-right", "found"): table.likely > 0.5,
-            ("f-right", "missed"): table.likely <= 0.5,
+            ("f-right", "found"): table.pair_probability > 0.5,
+            ("f-right", "missed"): table.pair_probability <= 0.5,
         }
     for (control, value), kept in wanted.items():
         page.locator(f"#{control}").select_option(value)
@@ -352,14 +352,14 @@ def test_models_stand_side_by_side_and_the_most_different_first(watched: Watched
     assert page.locator("#case .views h4").all_inner_texts() == ["one <b>", "two"]
     assert page.locator("#case .views img").count() == 2
     cases = common_cases([cases_of(samples) for samples in tables])
-    apart = disagreement(cases)
+    apart = model_disagreement(cases)
     first = int(np.argmax(apart))
     assert found(page)[0] == (
         cases[0].image_id[cases[0].entry_image[first]],
         tables[0].classes[cases[0].entry_class[first]],
     )
     assert page.locator("#case .measured").count() == 2
-    assert f"{cases[1].likely[first]:.3f}" in page.locator("#case .measured").nth(1).inner_text()
+    assert f"{cases[1].pair_probability[first]:.3f}" in page.locator("#case .measured").nth(1).inner_text()
     assert "Not established: one against two." in page.locator("#summary").inner_text()
     assert "0.250" in page.get_by_role("table", name="Paired differences").inner_text()
     before = page.evaluate("Array.from(plot.points.px)")
@@ -590,7 +590,7 @@ def test_fifteen_hundred_images_with_all_their_cases(watched: Watched, tmp_path:
     noise = rng.integers(0, 255, (4, 256, 192, 3)).astype(np.uint8)  # the worst that a photograph can be
     file = write_page(tmp_path / "report.html", model, lambda name: (noise[hash(name) % 4], None))
     assert file.stat().st_size < 25e6
-    order = list(strongest_first([model.cases]))
+    order = list(order_by_strength([model.cases]))
     last = str(model.cases.image_id[order[-1]])
     page = watched.open(file, f"#case={last}")  # its picture is the last of the file
     watched.settled()

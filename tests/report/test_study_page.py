@@ -53,8 +53,8 @@ def test_both_fronts_and_their_sentences(tmp_path: Path) -> None:
     names = list(MEANS)
     assert [[names[at] for at in panel["on"]] for panel in first["panels"]] == [["b", "a"], ["b", "c"]]
     assert (
-        "On the Pareto front, higher VICE and lower ECE-ML, are 2 of 4 recipes: b (VICE 0.500, ECE-ML 0.060) and "
-        "c (VICE 0.400, ECE-ML 0.030). It is a front of means and ignores their noise." in text
+        "On the Pareto front (higher VICE, lower ECE-ML) are 2 of 4 recipes: b (VICE 0.500, ECE-ML 0.060) and "
+        "c (VICE 0.400, ECE-ML 0.030). The front compares means and ignores their noise." in text
     )
 
 
@@ -83,7 +83,7 @@ def test_means_and_deviations_are_those_of_the_finished_runs(tmp_path: Path) -> 
     assert "✗ failed" in text
     assert "its loss is not finite" in text
     assert "<small>1 failed</small>" in text
-    assert "1 recipe has fewer than three finished seeds, which support no claim: a." in text
+    assert "1 recipe has fewer than three finished seeds, the minimum for a claim: a." in text
 
 
 def test_the_head_says_what_is_established_and_what_not(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_the_head_says_what_is_established_and_what_not(tmp_path: Path) -> None:
         "deviation 0.010 over 3 seeds).",
         "Of 3 differences of VICE 2 are established, the strongest: network a \N{MINUS SIGN} b -0.300 (-0.350 to "
         "-0.250, p 0.001); network a \N{MINUS SIGN} c -0.200 (-0.250 to -0.150, p 0.049). The other 1 is not, which "
-        "does not show that nothing differs.",
+        "does not show that the levels are equal.",
         "Established of the other measures: ECE-ML 1 of 3.",
     ]
     assert ("Runs", "12 finished of 12 planned") in facts_of_study(table)
@@ -112,8 +112,8 @@ def test_nothing_established_says_the_least_p(tmp_path: Path) -> None:
     rows = [difference("a", "b", "vice", 0.1, 0.7), difference("a", "c", "vice", -0.02, 0.3)]
     table = read_study(study_folder(tmp_path, rows_of(), rows, **TOLD))
     assert (
-        "Of 2 differences of VICE none is established; the least p after Holm is 0.300, of network a \N{MINUS SIGN} c "
-        "(-0.020, -0.070 to +0.030)." in said(table)
+        "None of 2 differences of VICE is established; the smallest p after Holm is 0.300, for network a "
+        "\N{MINUS SIGN} c (-0.020, -0.070 to +0.030)." in said(table)
     )
 
 
@@ -123,22 +123,22 @@ def test_one_seed_supports_no_claim_and_says_why(tmp_path: Path) -> None:
     folder = study_folder(tmp_path, rows_of(seeds=1), rows, **TOLD)
     text = page(folder)
     assert (
-        "No recipe has three finished seeds, and fewer support no claim about a recipe. "
+        "No recipe has three finished seeds, the minimum for a claim about a recipe. "
         f"2 comparisons have no result: {reason}" in said(read_study(folder))
     )
-    assert f"Nothing of 2 differences can be claimed. {reason}" in text
+    assert f"None of 2 differences supports a claim. {reason}" in text
     assert said(read_study(folder))[1] == "VICE is highest for b (0.500, one run) and lowest for d (0.100, one run)."
 
 
 @pytest.mark.parametrize(
     ("rows", "comparisons", "words"),
     [
-        ([run_row("a", 1, 0.2, 0.9, 0.1)], None, "VICE is that of one recipe alone, a"),
+        ([run_row("a", 1, 0.2, 0.9, 0.1)], None, "Only one recipe has a VICE: a"),
         ([run_row("a", 1, None, 0.9, 0.1)], None, "VICE (strict) is undefined for every run"),
         ([run_row("a", 1, None, None, None)], None, "There is nothing to draw: no run has a VICE."),
-        ([run_row("a", 1, 0.2, None, None)], None, "There is no front: no recipe has both VICE and mAP."),
-        (rows_of(), None, "There are no differences in this folder"),
-        (rows_of({"a": MEANS["a"]}), None, "Nothing is compared: no axis has two levels that are finished."),
+        ([run_row("a", 1, 0.2, None, None)], None, "There is no Pareto front: no recipe has both VICE and mAP."),
+        (rows_of(), None, "No comparison yet"),
+        (rows_of({"a": MEANS["a"]}), None, "No comparison: no axis has finished runs at two levels."),
     ],
 )
 def test_what_is_empty_is_a_sentence(tmp_path: Path, rows: Any, comparisons: Any, words: str) -> None:
@@ -176,7 +176,7 @@ def test_any_axis_combination_and_measure_of_the_rows_is_shown(tmp_path: Path) -
     groups = data_of(page(study_folder(tmp_path, rows_of(), rows, **TOLD)))["effects"]
     # Few pairs share a figure, in which each names its combination; more have one each.
     assert [(group["axis"], group["others"], group["named"]) for group in groups] == [
-        ("network", "every combination of the others", True),
+        ("network", "every combination of the other axes", True),
         ("other", "data x", False),
         ("other", "data y", False),
     ]
@@ -236,7 +236,7 @@ def test_files_that_are_no_study_are_told(tmp_path: Path) -> None:
     with pytest.raises(ViceError, match="cannot be read"):
         read_study(tmp_path)
     study_folder(tmp_path, [{"name": "x", "vice": 0.1}])
-    with pytest.raises(ViceError, match="must have a run, its levels, seed and status"):
+    with pytest.raises(ViceError, match="must have the columns run, seed and status"):
         read_study(tmp_path)
     study_folder(tmp_path, rows_of(), [{"axis": "network", "first": "a"}])
     with pytest.raises(ViceError, match="must have `others`"):

@@ -91,11 +91,11 @@ TWO = {"trainer.epochs": 2}
 MISTAKES = {
     "an axis that is no setting": ({"axes": {"optimizer.weight_decai": [0, 1]}}, "optimizer.weight_decay"),
     "a value of another type": ({"axes": {"trainer.epochs": [1, "many"]}}, "trainer.epochs"),
-    "a value twice": ({"axes": {"trainer.epochs": [1, 1]}}, "comes twice"),
+    "a value twice": ({"axes": {"trainer.epochs": [1, 1]}}, "occurs twice"),
     "two levels that are one": ({"axes": {"trainer.epochs": {"a": TWO, "b": TWO}}}, "a and b"),
     "1 and 1.0": ({"axes": {"optimizer.lr": [1, 1.0]}}, "must differ"),
     "a level without settings": ({"axes": {"x": {"a": 3}}}, "must be settings"),
-    "an axis without levels": ({"axes": {"x": []}}, "has none"),
+    "an axis without levels": ({"axes": {"x": []}}, "has no levels"),
     "no list": ({"axes": {"trainer.epochs": 3}}, "list of values"),
     "a seed twice": ({"seeds": [1, 1]}, "seeds"),
     "a seed as an axis": ({"axes": {"seed": [1, 2]}}, "seeds: [1, 2, 3]"),
@@ -104,7 +104,7 @@ MISTAKES = {
     "an unknown part of measure": ({"measure": {"alsoo": []}}, "also"),
     "an unknown launcher": ({"where": {"launcher": "moon"}}, "launcher"),
     "an unknown base": ({"base": "demoo"}, "demo"),
-    "across an axis that is none": ({"one_at_a_time": True, "across": ["flip"]}, "`flip` is none"),
+    "across an axis that is none": ({"one_at_a_time": True, "across": ["flip"]}, "`flip` is not an axis"),
     "across in a grid": ({"across": ["optimizer.weight_decay"]}, "one_at_a_time"),
     "compared with the base of a grid": ({"compare": "base"}, "one_at_a_time"),
     "across and around by one setting": (
@@ -131,7 +131,7 @@ def test_what_could_not_run_is_told_before_anything_runs(study_file, tmp_path, m
     for changes, word in (
         ({"axes": {"model.name": ["test_resnet", "test_resnett"]}}, "test_resnett"),
         ({"settings": {"model.arguments": {"colour": 3}}}, "colour"),
-        ({"settings": {"data.root": str(tmp_path / "none")}}, "must be a folder"),
+        ({"settings": {"data.root": str(tmp_path / "none")}}, "No dataset folder at .*none"),
         ({"measure": {"also": ["gradcamm"]}}, "gradcam"),
         ({"measure": {"faithfulness": ["rode"]}}, "road"),
     ):

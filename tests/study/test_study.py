@@ -25,7 +25,7 @@ from torchvice.samples import Samples
 from torchvice.study import check_study, estimate, load_study, run_study
 from torchvice.study.description import write_description
 from torchvice.study.job import STATE, failure, finished, prepare, run_job
-from torchvice.study.table import compared, sentences_of, table_rows, write_table
+from torchvice.study.table import compare_levels, sentences_of, table_rows, write_table
 
 TIMES = {"train_seconds", "assess_seconds"}
 
@@ -40,11 +40,11 @@ def test_a_run_from_training_to_its_row_is_made_once(study_file) -> None:
     assert table_rows(study) == []
     assert (estimate(study).missing, estimate(study).seconds) == (study.runs, None)
     least = estimate(study, check_study(study))
-    row = run_job(prepare(run, study.asked))
+    row = run_job(prepare(run, study.request))
     checkpoints = sum(path.stat().st_size for path in run.folder.glob("checkpoints/*.ckpt"))
     assert least.least
     assert 0.9 * checkpoints < least.bytes <= checkpoints
-    assert finished(run, study.asked) == row
+    assert finished(run, study.request) == row
     measures = read_json(run.folder / "measures.json")
     assert row["vice"] == measures["strict"]["vice"]
     assert row["vice_low"] == measures["intervals"]["strict.vice"]["low"]
@@ -58,25 +58,28 @@ def test_a_run_from_training_to_its_row_is_made_once(study_file) -> None:
     made = {
         path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file() and "job" not in path.parts
     }
-    assert run_job(prepare(run, study.asked)) == row
+    assert run_job(prepare(run, study.request)) == row
     assert made == {path: path.stat().st_mtime_ns for path in made}
     found = estimate(study)
     assert (found.finished, found.missing, found.seconds) == (study.runs, (), 0)
     # Another question of the same run is not answered by the row that is there.
-    assert finished(run, study.asked.model_copy(update={"replicates": 200})) is None
+    assert finished(run, study.request.model_copy(update={"replicates": 200})) is None
 
 
-def fake(run, asked, **row):
+def fake(run, request, **row):
     """The state of a finished run, as `run_job` leaves it."""
     measured = {"vice": 0.1, "mean_average_precision": 0.5, "ece_ml": 0.1, **row}
-    state = {"asked": asked.model_dump(mode="json"), "row": measured | {"train_seconds": 30.0, "assess_seconds": 10.0}}
+    state = {
+        "asked": request.model_dump(mode="json"),
+        "row": measured | {"train_seconds": 30.0, "assess_seconds": 10.0},
+    }
     write_json(run.folder / STATE, state)
 
 
 def test_the_table_has_every_run_once_with_the_same_columns(study_file, tmp_path) -> None:
     study = load_study(study_file())
-    fake(study.runs[0], study.asked, vice=0.25, controls="above all", vice_gradcam=0.5)
-    fake(study.runs[2], study.asked, vice=None, controls="none")
+    fake(study.runs[0], study.request, vice=0.25, controls="above all", vice_gradcam=0.5)
+    fake(study.runs[2], study.request, vice=None, controls="none")
     rows = table_rows(study, {study.runs[3].folder.name: "no luck"})
     assert [row["status"] for row in rows] == ["finished", "finished", "failed"]
     assert rows[2]["reason"] == "no luck"
@@ -97,7 +100,7 @@ def test_a_study_describes_itself_for_whoever_has_its_folder_alone(study_file) -
     axes = {"optimizer.weight_decay": [0.05, 0.0, 0.5], "transform.flip": [True]}
     study = load_study(study_file(axes=axes, one_at_a_time=True, across=["transform.flip"], seeds=[1, 2, 3]))
     for run in study.runs[3:8]:  # none of the base's
-        fake(run, study.asked)
+        fake(run, study.request)
     write_table(table_rows(study), study.folder / "table")
     path = write_description(study)
     assert path == study.folder / "study.json"
@@ -114,7 +117,7 @@ def test_differences_are_of_levels_with_the_others_at_the_base(study_file, monke
     axes = {"optimizer.weight_decay": [0.05, 0.0, 0.5], "transform.flip": [False, True]}
     study = load_study(study_file(axes=axes, one_at_a_time=True, seeds=[1, 2, 3]))
     for run in study.runs[:-1]:
-        fake(run, study.asked)
+        fake(run, study.request)
     asked = []
 
     def noted(models, groups, **_):
@@ -123,7 +126,7 @@ def test_differences_are_of_levels_with_the_others_at_the_base(study_file, monke
 
     monkeypatch.setattr("torchvice.commands.tables.load_samples", lambda folder, split: None)
     monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", noted)
-    compared(study)
+    compare_levels(study)
     runs = {(run.levels["optimizer.weight_decay"], run.levels["transform.flip"], run.seed): run for run in study.runs}
 
     def names(decay, flip, seeds=(1, 2, 3)):
@@ -141,7 +144,7 @@ def test_across_axes_are_matched_and_levels_are_held_against_the_base(study_file
     study = load_study(study_file(axes=axes, **around))
     assert len(study.runs) == 2 * 6
     for run in study.runs:
-        fake(run, study.asked)
+        fake(run, study.request)
     asked = []
 
     def noted(models, groups, *, against, **_):
@@ -150,7 +153,7 @@ def test_across_axes_are_matched_and_levels_are_held_against_the_base(study_file
 
     monkeypatch.setattr("torchvice.commands.tables.load_samples", lambda folder, split: None)
     monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", noted)
-    rows = compared(study)
+    rows = compare_levels(study)
     assert asked == [(["0.05", "0.0", "0.5"], "0.05")] * 2 + [(["false", "true"], "false")] * 3
     assert [(r["others"], r["first"], r["second"]) for r in rows] == [
         ("transform.flip false", "0.0", "0.05"),
@@ -166,12 +169,12 @@ def test_across_axes_are_matched_and_levels_are_held_against_the_base(study_file
 def test_in_a_grid_the_other_axes_are_matched(study_file, monkeypatch) -> None:
     study = load_study(study_file(axes={"optimizer.weight_decay": [0.05, 0.0], "transform.flip": [False, True]}))
     for run in study.runs:
-        fake(run, study.asked)
+        fake(run, study.request)
     monkeypatch.setattr("torchvice.commands.tables.load_samples", lambda folder, split: None)
     row = {"first": "a", "second": "b", "measure": "vice", "difference": 0.1, "low": 0.0, "high": 0.2, "p": 0.01}
     row |= {"p_holm": 0.02, "seeds_first": 2, "seeds_second": 2}
     monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", lambda *_, **__: [row])
-    rows = compared(study)
+    rows = compare_levels(study)
     assert [(r["axis"], r["others"]) for r in rows] == [
         ("optimizer.weight_decay", "transform.flip false"),
         ("optimizer.weight_decay", "transform.flip true"),
@@ -197,7 +200,7 @@ def test_a_study_that_the_disk_cannot_hold_does_not_start(study_file, monkeypatc
 
 def test_a_second_study_in_the_same_folder_is_refused(study_file) -> None:
     study = load_study(study_file())
-    with locked(study.folder / "lock", "x"), pytest.raises(ViceError, match="is in use"):
+    with locked(study.folder / "lock", "x"), pytest.raises(ViceError, match="is already running"):
         run_study(study)
 
 

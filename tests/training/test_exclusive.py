@@ -91,7 +91,7 @@ def test_the_gradient_is_that_of_the_cross_entropy(settings: Make) -> None:
 def test_what_is_refused(settings: Make, colours: Path) -> None:
     with pytest.raises(ViceError, match=r"of the 41 images of train have none or several, such as `train_0"):
         train(settings("data.exclusive=true"), progress=False)
-    with pytest.raises(ViceError, match=r"needs one label an image, but `data\.exclusive` is false"):
+    with pytest.raises(ViceError, match=r"needs one label per image, but `data\.exclusive` is false"):
         train(settings("loss=cross_entropy"), progress=False)
     with pytest.raises(ViceError, match="`loss` must be"):
         settings("loss=hinge")

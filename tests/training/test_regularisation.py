@@ -133,14 +133,14 @@ def test_dropout_and_stochastic_depth_reach_timm_and_change_a_batch(settings: Ma
 def test_norms_and_biases_can_be_spared_from_decay(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = settings("regularisation.decay_norms=false", "optimizer.weight_decay=0.1", "optimizer.name=sgd")
     module = Classifier(network(chosen), chosen, CLASSES)
-    groups = {group["weight_decay"]: group["params"] for group in module._trained(0.1)}
+    groups = {group["weight_decay"]: group["params"] for group in module._parameter_groups(0.1)}
     assert set(groups) == {0.0, 0.1}
     assert all(p.ndim == 1 for p in groups[0.0])
     assert all(p.ndim > 1 for p in groups[0.1])
     assert sum(map(len, groups.values())) == len(list(module.model.parameters()))
     # One step without a gradient: what decays shrinks by rate times decay, the rest stays.
     before = {n: p.detach().clone() for n, p in module.model.named_parameters()}
-    optimizer = torch.optim.SGD(module._trained(0.1), lr=0.5, weight_decay=0.1)
+    optimizer = torch.optim.SGD(module._parameter_groups(0.1), lr=0.5, weight_decay=0.1)
     for parameter in module.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -152,7 +152,7 @@ def test_norms_and_biases_can_be_spared_from_decay(settings: Make, monkeypatch: 
 def test_a_transformers_position_embedding_is_spared_as_timm_says(settings: Make) -> None:
     chosen = settings("model={name: test_vit, arguments: {img_size: 32}}", "regularisation.decay_norms=false")
     module = Classifier(network(chosen), chosen, CLASSES)
-    spared = {id(p) for group in module._trained(0.1) if not group["weight_decay"] for p in group["params"]}
+    spared = {id(p) for group in module._parameter_groups(0.1) if not group["weight_decay"] for p in group["params"]}
     assert id(module.model.get_parameter("pos_embed")) in spared
 
 
@@ -234,7 +234,7 @@ def test_patience_ends_a_training_and_a_resume_leaves_it_ended(
     assert checkpoint(run)["epoch"] == 2  # the first, and two that are no better
     assert torch.load(run.checkpoint("best"), weights_only=True)["epoch"] == 0
     train(settings(*still, *frozen), resume=True)
-    assert "Stopped early after epoch 3" in capsys.readouterr().err
+    assert "it stopped early after epoch 3" in capsys.readouterr().err
     assert checkpoint(run)["epoch"] == 2
 
 

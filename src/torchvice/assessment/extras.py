@@ -178,7 +178,7 @@ def _scene(headline: View, read: Read, seen: ViewOutput, classes: list[int]) -> 
     size = seen.maps[0].shape if seen.maps else (max(1, headline.side // 32),) * 2
 
     class Known(Scene):
-        def look(self, gradients: bool) -> Pass:
+        def run_network(self, gradients: bool) -> Pass:
             nothing = torch.zeros(1, 1, *size)
             return Pass(torch.as_tensor(seen.logits)[None], nothing, nothing)
 

@@ -21,7 +21,7 @@ from torchvice.explain import Choices, Explainer, map_status, paper_choices, ups
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.maps import Normalisation
-from torchvice.explain.memory import halving
+from torchvice.explain.memory import halve_on_oom
 from torchvice.models.build import preprocessing
 from torchvice.models.families import input_size
 
@@ -154,7 +154,7 @@ class View:
             yield i, ViewOutput(logits[i], [], [], [], _nothing)
 
     def _halving(self, part: Sequence[int], work: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
-        return halving(part, work, self._shrink)
+        return halve_on_oom(part, work, self._shrink)
 
     def _shrink(self, size: int) -> None:
         self.batch_size = min(self.batch_size, size)

@@ -25,24 +25,24 @@ def compare_paths(
     replicates: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare RUNs or tables' folders, see `torchvice.measures.compare`.
+    """Compare RUNs or folders of tables with `torchvice.measures.compare`.
 
     Args:
-        paths: each is named by its folder, or, where two have one name, by its path.
-        split: of RUNs.
-        groups: "NAME=RUN,RUN,RUN" texts: seeds of one recipe.
+        paths: RUNs or folders. A model is called like its folder, or its path if two folders have the same name.
+        split: split of the RUNs.
+        groups: texts "NAME=RUN,RUN,RUN", each the seeds of one recipe.
         quality, replicates, seed: see `torchvice.measures.compare`.
 
     Raises:
-        ViceError: the same folder twice, or a group of another form.
+        ViceError: a repeated folder, or a group of another form.
     """
     from torchvice.measures import compare
 
     folders = [Path(path) for path in paths]
-    short = [folder.resolve().name for folder in folders]
-    names = [str(f) if short.count(name) > 1 else name for f, name in zip(folders, short, strict=True)]
+    folder_names = [folder.resolve().name for folder in folders]
+    names = [str(f) if folder_names.count(name) > 1 else name for f, name in zip(folders, folder_names, strict=True)]
     if len(set(names)) < len(names):
-        raise ViceError("Models that are compared must be different, but one folder is named twice.")
+        raise ViceError("Compared models must be different, but one folder is named twice.")
     members = {}
     for text in groups:
         name, equals, runs = text.partition("=")

@@ -1,4 +1,4 @@
-"""Draw the figures of measures, cases and comparisons into a folder."""
+"""Draw the figures of measures, cases and comparisons, and save them in a folder."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 __all__ = ["draw_all", "draw_cases", "draw_comparison", "draw_measures"]
 
 
-def draw_comparison(found: Comparison, folder: str | os.PathLike[str]) -> list[Path]:
-    """VICE of the models with their intervals, and the paired differences; returns the files."""
+def draw_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> list[Path]:
+    """Draw VICE of the models with its intervals, and the paired differences; returns the files."""
     from torchvice.report.comparison import comparison_figure
     from torchvice.report.figures import save_figure
 
-    return save_figure(comparison_figure(found.models, found.differences), Path(folder) / "comparison")
+    return save_figure(comparison_figure(comparison.models, comparison.differences), Path(folder) / "comparison")
 
 
 def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
-    """The diagrams that the measures have numbers for, each as PNG and PDF; returns the files."""
+    """Draw the diagrams that have numbers, each as PNG and PDF; returns the files."""
     from torchvice.report.diagrams import diagrams_of
     from torchvice.report.figures import save_figure
 
-    made = diagrams_of(measures, title)
-    return [file for name, figure in made.items() for file in save_figure(figure, Path(folder) / name)]
+    figures = diagrams_of(measures, title)
+    return [file for name, figure in figures.items() for file in save_figure(figure, Path(folder) / name)]
 
 
 def draw_cases(samples: Samples, dataset: Dataset, folder: str | os.PathLike[str], each: int = 2) -> list[Path]:
-    """A sheet of cases of `strict`: the clearest agreements and disagreements of prediction and explanation."""
+    """Draw `each` cases of every kind under `strict`, from clear agreement to clear disagreement; returns the files."""
     from torchvice.commands.cases import case_of
     from torchvice.measures.case_selection import chosen_cases
     from torchvice.measures.pairs import true_pairs
@@ -46,25 +46,18 @@ def draw_cases(samples: Samples, dataset: Dataset, folder: str | os.PathLike[str
     choices = chosen_cases(pairs, each)
     if not choices:
         return []
-    cases = [
-        case_of(
-            samples,
-            dataset,
-            str(pairs.image_id[choice.row]),
-            int(pairs.class_index[choice.row]) + 1,
-            pairs=pairs,
-            kind=choice.kind,
-        )
-        for choice in choices
-    ]
+    cases = []
+    for choice in choices:
+        image_id, label = str(pairs.image_id[choice.row]), int(pairs.class_index[choice.row]) + 1
+        cases.append(case_of(samples, dataset, image_id, label, pairs=pairs, kind=choice.kind))
     return save_figure(case_sheet(cases, columns=2), Path(folder) / "cases")
 
 
-def draw_all(found: Measured, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
-    """The diagrams and, where the table's images still lie where they were, the cases; returns the files."""
-    files = draw_measures(found.measures, folder, title)
-    if found.samples is not None and "strict" in found.samples.protocols:
-        dataset = dataset_of(found.samples)
+def draw_all(measured: Measured, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
+    """Draw the diagrams and, if the dataset of the table is still there, the cases; returns the files."""
+    files = draw_measures(measured.measures, folder, title)
+    if measured.samples is not None and "strict" in measured.samples.protocols:
+        dataset = dataset_of(measured.samples)
         if dataset is not None:
-            files += draw_cases(found.samples, dataset, folder)
+            files += draw_cases(measured.samples, dataset, folder)
     return files

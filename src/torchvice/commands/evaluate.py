@@ -1,4 +1,4 @@
-"""Maps of any tool, as files, scored against masks: one pass over the files, on several cores."""
+"""`vice evaluate`: score the maps of any tool, as files, against masks in one pass over the files."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ __all__ = ["Evaluation", "evaluate"]
 
 SCHEMA = 1
 KINDS = ("npy", "npz", "png")
-# Images that a worker takes at a time: few enough for a progress bar, enough to forget the cost of handing over.
+# Images per task of a worker: few enough for a progress bar, enough to make the cost of a task negligible.
 CHUNK = 16
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found; IoUs are fractions.
+    """The result of `evaluate`; IoUs are fractions.
 
     Attributes:
-        images: N, all of which were counted.
+        images: N, the number of images.
         protocol: `paper` or `strict`, see `torchvice.metrics.iou.curve_from_counts`.
-        thresholds: (T,); NaN for label maps, which have none.
+        thresholds: (T,); NaN for label maps, which have no threshold.
         mean_iou: (T,).
         class_iou: (T, K), background first; NaN for a class that is left out.
-        best_threshold: the first one of the highest mean IoU; NaN if there is none.
-        best_mean_iou: the mean IoU there.
+        best_threshold: the first threshold with the highest mean IoU; NaN if undefined.
+        best_mean_iou: the mean IoU at the best threshold.
         image_ids: N names.
-        image_ji: (N,) JI score of each image, or None where it was not asked for.
-        nan_images: images with NaN in a map; such pixels bear that class at every threshold.
-        void_images: images whose mask is void everywhere, so that they add nothing.
-        classes: (C,) names, where the data were asked for them.
+        image_ji: (N,) JI score of each image, or None without `ji_threshold`.
+        nan_images: number of images with NaN in a map; such pixels count as that class at every threshold.
+        void_images: number of images whose mask is void everywhere; they add nothing.
+        classes: (C,) names of the dataset; empty if `num_classes` was given.
     """
 
     images: int
@@ -64,7 +64,7 @@ class Evaluation:
     classes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain numbers and lists, null for NaN; `image_ji` {id: score} and `classes`, if there."""
+        """The fields as numbers and lists, None for NaN; `image_ji` as {id: score} and `classes`, if known."""
         content: dict[str, Any] = {
             "schema": SCHEMA,
             "protocol": self.protocol,
@@ -73,25 +73,25 @@ class Evaluation:
             "void_images": self.void_images,
         }
         for name in ("thresholds", "mean_iou", "class_iou", "best_threshold", "best_mean_iou"):
-            content[name] = _plain(getattr(self, name))
+            content[name] = _to_json(getattr(self, name))
         if self.classes:
             content["classes"] = list(self.classes)
         if self.image_ji is not None:
-            content["image_ji"] = dict(zip(self.image_ids, _plain(self.image_ji), strict=True))
+            content["image_ji"] = dict(zip(self.image_ids, _to_json(self.image_ji), strict=True))
         return content
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, list):
-        return [_plain(entry) for entry in value]
+        return [_to_json(entry) for entry in value]
     return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What every worker needs to know."""
+    """The arguments of every worker; `ji_place` is the index of the threshold of the JI score, or None."""
 
     predictions: Path
     ground_truth: Path
@@ -103,12 +103,19 @@ class _Job:
 
 @dataclass
 class _Part:
-    """What a worker hands back: sums, and a number an image only if that was asked for."""
+    """The result of a worker: sums, and the JI score of each image if `ji_place` is set."""
 
     counter: CurveCounter
     ji: list[float]
     nan_images: int = 0
     void_images: int = 0
+
+    def add(self, part: _Part) -> None:
+        """Add the sums of further images."""
+        self.counter.merge(part.counter)
+        self.ji += part.ji
+        self.nan_images += part.nan_images
+        self.void_images += part.void_images
 
 
 def evaluate(
@@ -124,47 +131,46 @@ def evaluate(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """IoU of maps or label maps on disk against masks, at every threshold, from one pass over the files.
+    """Compute the IoU of maps or label maps on disk against masks, at every threshold, in one pass over the files.
 
-    Every pixel's winning score is counted once into a histogram by winning class and true class, from which all
-    thresholds follow exactly. Only sums are kept: memory does not grow with the number of images.
+    Every pixel's winning score is counted once in a histogram by winning class and true class, which gives the exact
+    counts at every threshold. Only sums are kept: memory does not grow with the number of images.
 
     Args:
-        image_ids: names, or the path of a list file with one a line.
+        image_ids: names, or the path of a list file with one name per line.
         predictions: folder of ID.npy ({class: (H, W) map}), ID.npz (`keys`, `maps`), or ID.png (labels).
-        ground_truth: folder of ID.png, masks: 0 background, c + 1 class c, 255 void.
+        ground_truth: folder of masks ID.png: 0 background, c + 1 class c, 255 void.
         kind: `npy`, `npz` or `png`.
-        num_classes: C, without background, at most 254; None: as many as dataset.yaml or classes.txt beside the
-            folder of masks name, else VOC's twenty.
-        thresholds: (T,) rising numbers in [0, 1], where maps lie, or one number; label maps have none.
+        num_classes: C without background, at most 254; None: as in the dataset.yaml or classes.txt next to the folder
+            of masks, else the 20 of VOC.
+        thresholds: (T,) increasing numbers in [0, 1], or one number; ignored for label maps.
         protocol: `paper` or `strict`, see `torchvice.metrics.iou.curve_from_counts`.
-        ji_threshold: one of the thresholds at which every image gets a JI score. With a single threshold, and with
-            label maps, the scores are always there.
-        workers: processes; by default as many as there are cores and work for. 1 stays in this process.
-        progress: called with the images done and all images, now and then.
+        ji_threshold: the threshold, one of `thresholds`, of the JI score of every image. With one threshold, and with
+            label maps, the scores are always computed.
+        workers: number of processes; None: at most one per core; 1: this process.
+        progress: called from time to time with the number of images done and of all images.
 
     Raises:
-        ViceError: an empty list or a name twice, a missing folder, map or mask, a damaged file, a map of another
-            size than its mask, a class or label that does not exist; the file is named.
+        ViceError: an empty list or a repeated name, a missing folder, map or mask, a damaged file, a map of another
+            size than its mask, a class or label that does not exist; the message names the file.
     """
     ids = _known_ids(image_ids)
     classes = _class_names(ground_truth) if num_classes is None else ()
-    num_classes = len(classes) if num_classes is None else num_classes
-    job = _job(predictions, ground_truth, kind, num_classes, thresholds, ji_threshold)
-    _all_there(ids, job)
-    counter, ji, nan_images, void_images = CurveCounter(num_classes, job.thresholds), [], 0, 0
-    counter.curve(protocol)  # a wrong protocol is told before the work, not after it
+    job = _job(predictions, ground_truth, kind, num_classes or len(classes), thresholds, ji_threshold)
+    _check_files(ids, job)
+    total = _Part(CurveCounter(job.num_classes, job.thresholds), [])
+    total.counter.curve(protocol)  # raises for a wrong protocol before the work
     for part in _parts(ids, job, workers):
-        counter.merge(part.counter)
-        ji += part.ji
-        nan_images += part.nan_images
-        void_images += part.void_images
+        total.add(part)
         if progress is not None:
-            progress(counter.images, len(ids))
-    curve = counter.curve(protocol)
-    scores = None if job.ji_place is None else np.array(ji)
+            progress(total.counter.images, len(ids))
+    return _evaluation(total, job, protocol, ids, classes)
+
+
+def _evaluation(total: _Part, job: _Job, protocol: str, ids: list[str], classes: tuple[str, ...]) -> Evaluation:
+    curve = total.counter.curve(protocol)
     return Evaluation(
-        images=counter.images,
+        images=total.counter.images,
         protocol=protocol,
         thresholds=curve.thresholds,
         mean_iou=curve.mean_iou,
@@ -172,9 +178,9 @@ def evaluate(
         best_threshold=curve.best_threshold,
         best_mean_iou=curve.best_mean_iou,
         image_ids=tuple(ids),
-        image_ji=scores,
-        nan_images=nan_images,
-        void_images=void_images,
+        image_ji=None if job.ji_place is None else np.array(total.ji),
+        nan_images=total.nan_images,
+        void_images=total.void_images,
         classes=classes,
     )
 
@@ -192,8 +198,8 @@ def _known_ids(image_ids: Sequence[str] | str | os.PathLike[str]) -> list[str]:
     if not ids:
         raise ViceError("`image_ids` must name at least one image, but is empty.")
     if len(set(ids)) < len(ids):
-        twice = next(image_id for image_id in ids if ids.count(image_id) > 1)
-        raise ViceError(f"`image_ids` must name every image once, but names `{twice}` several times.")
+        repeated = next(image_id for image_id in ids if ids.count(image_id) > 1)
+        raise ViceError(f"`image_ids` must name every image once, but names `{repeated}` several times.")
     return ids
 
 
@@ -211,44 +217,41 @@ def _job(
         raise ViceError(f"`num_classes` must be 1 to {VOID - 1} (in masks {VOID} is void), but is {num_classes}.")
     if kind == "png":
         return _Job(Path(predictions), Path(ground_truth), kind, num_classes, np.array([np.nan]), 0)
-    cuts = as_thresholds([thresholds] if np.ndim(thresholds) == 0 else thresholds)
-    beyond = cuts[(cuts < 0) | (cuts > 1)]
-    if len(beyond):
+    values = as_thresholds([thresholds] if np.ndim(thresholds) == 0 else thresholds)
+    outside = values[(values < 0) | (values > 1)]
+    if len(outside):
         raise ViceError(
-            f"A threshold must be in [0, 1], where maps lie, but is {beyond[0]:g}.", "Scale other maps to [0, 1] first."
+            f"A threshold must be in [0, 1], like the maps, but is {outside[0]:g}.", "Scale the maps to [0, 1] first."
         )
-    place = 0 if len(cuts) == 1 else None
+    place = 0 if len(values) == 1 else None
     if ji_threshold is not None:
-        place = int(np.argmin(np.abs(cuts - ji_threshold)))
-        if not math.isclose(cuts[place], ji_threshold, abs_tol=1e-9):
+        place = int(np.argmin(np.abs(values - ji_threshold)))
+        if not math.isclose(values[place], ji_threshold, abs_tol=1e-9):
             raise ViceError(
-                f"`ji_threshold` must be one of the {len(cuts)} thresholds, but is {ji_threshold}.",
-                f"The nearest one is {cuts[place]:g}.",
+                f"`ji_threshold` must be one of the {len(values)} thresholds, but is {ji_threshold}.",
+                f"The nearest one is {values[place]:g}.",
             )
-    return _Job(Path(predictions), Path(ground_truth), kind, num_classes, cuts, place)
+    return _Job(Path(predictions), Path(ground_truth), kind, num_classes, values, place)
 
 
-def _all_there(ids: Sequence[str], job: _Job) -> None:
-    """Missing files are told at once and with their number, not after an hour."""
-    for what, folder, suffix in (
-        ("prediction", job.predictions, job.kind),
-        ("mask", job.ground_truth, "png"),
-    ):
+def _check_files(ids: Sequence[str], job: _Job) -> None:
+    """Check that every file exists, so that a missing one does not stop a long run."""
+    for what, folder, suffix in (("prediction", job.predictions, job.kind), ("mask", job.ground_truth, "png")):
         if not folder.is_dir():
-            raise ViceError(f"The folder of the {what}s must exist, but there is none at {folder}.")
+            raise ViceError(f"The folder of the {what}s must exist, but {folder} does not.")
         missing = [image_id for image_id in ids if not os.path.isfile(f"{folder}/{image_id}.{suffix}")]
         if missing:
             raise ViceError(
-                f"The {what} of `{missing[0]}` must be {folder / missing[0]}.{suffix}, but is not there; "
-                f"{len(missing)} of {len(ids)} are missing.",
-                "Name the kind of the files (npy, npz, png), or take these images off the list."
+                f"{len(missing)} of {len(ids)} {what}s are missing: `{missing[0]}` has no file "
+                f"{folder / missing[0]}.{suffix}.",
+                "Give the kind of the files (npy, npz, png), or remove these images from the list."
                 if what == "prediction"
-                else "Take these images off the list, or give the folder that holds their masks.",
+                else "Remove these images from the list, or give the folder that holds their masks.",
             )
 
 
 def _parts(ids: Sequence[str], job: _Job, workers: int | None) -> Iterator[_Part]:
-    """The counts of the images, in their order, CHUNK at a time."""
+    """Count the images in their order, CHUNK at a time."""
     chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -264,9 +267,8 @@ def _parts(ids: Sequence[str], job: _Job, workers: int | None) -> Iterator[_Part
             yield from pool.map(_count, repeat(job), chunks)
     except BrokenProcessPool:
         raise ViceError(
-            f"{workers} worker processes must run, but one died: out of memory, or started by a script without "
-            "`if __name__ == '__main__':`.",
-            "Use workers=1, which stays in this process.",
+            f"A worker process of {workers} died: out of memory, or the script has no `if __name__ == '__main__':`.",
+            "Use workers=1, which runs in this process.",
         ) from None
 
 
@@ -301,7 +303,7 @@ def _image(job: _Job, image_id: str) -> Overlap:
         if len(classes) and not (classes.min() >= 0 and classes.max() < job.num_classes):
             raise ViceError(
                 f"The maps in {source} must be of classes 0 to {job.num_classes - 1}, but are of {classes.tolist()}.",
-                "Class c is label c + 1 of the masks; background has no map.",
+                "Number the classes from 0, without background: class c is label c + 1 of the masks.",
             )
         for plane in maps:
             _same_size(source, plane, truth, mask)
@@ -314,7 +316,7 @@ def _same_size(source: Path, plane: np.ndarray, truth: Path, mask: np.ndarray) -
     if plane.shape != mask.shape:
         raise ViceError(
             f"{source} must have the size of its mask {truth}, {mask.shape}, but has {plane.shape}.",
-            "Save predictions at the size of the image, as (H, W).",
+            "Save every prediction in the size of its image, as (H, W).",
         )
 
 
@@ -322,5 +324,5 @@ def _labels_exist(labels: np.ndarray, job: _Job, path: Path) -> None:
     if len(labels) and labels[-1] > job.num_classes:
         raise ViceError(
             f"The labels in {path} must be 0 to {job.num_classes} or {VOID}, but one is {labels[-1]}.",
-            "Give the number of classes that the files were made with, background not counted.",
+            "Give the number of classes of the files, without background.",
         )

@@ -23,10 +23,10 @@ __all__ = ["Measured", "measure_path", "read_limits", "write_legacy_table", "wri
 
 @dataclass(frozen=True)
 class Measured:
-    """What `vice measure` found: `measures`; the table or CSV; a `title`; the folder where results belong.
+    """The result of `vice measure`: `measures`; the table `samples` or the `csv`; a `title`; the `path` measured.
 
-    `home` is the RUN for the split that it measures, so that measures.json in it is always of that one; the table's own
-    folder, assess/SPLIT, for any other split; of a CSV its path without the ending. `path` is what was measured.
+    Results are written to `home`: the RUN for the split that its settings measure, so that its measures.json is always
+    of that split; the folder of the table, assess/SPLIT, for another split; the path without suffix for a CSV.
     """
 
     measures: Measures
@@ -51,13 +51,13 @@ def measure_path(
 
     Args:
         path: a RUN (its `split`, or the only one assessed), a folder with a manifest.json, or a .csv file.
-        split: of a RUN.
-        num_classes: of a CSV, which does not say.
+        split: split of a RUN.
+        num_classes: number of classes of a CSV, which does not contain it.
         quality, replicates, seed: see `torchvice.measure`.
-        calibrate_on: a split of the RUN or a table's folder, see `torchvice.measure`.
+        calibrate_on: a split of the RUN or the folder of a table, see `torchvice.measure`.
 
     Raises:
-        ViceError: none of these, or a RUN that was not assessed.
+        ViceError: another file or folder, or a RUN that was not assessed.
     """
     from torchvice.interop import read_table
     from torchvice.measures import measure, measure_table
@@ -66,8 +66,7 @@ def measure_path(
     path = Path(path)
     if path.is_file():
         if path.suffix.lower() != ".csv":
-            way_out = "Name a RUN or a table's folder."
-            raise ViceError(f"A file that is measured must be a .csv table, but is {path}.", way_out)
+            raise ViceError(f"A measured file must be a .csv table, but is {path}.", "Give a RUN or a table's folder.")
         table = read_table(path)
         return Measured(
             measure_table(table, num_classes), None, _readable(path.stem), path.with_suffix(""), path, table
@@ -80,35 +79,35 @@ def measure_path(
 
 
 def _readable(name: str) -> str:
-    """A file's name for titles, with a question mark for what is no UTF-8: no font has half a character."""
+    """A file name for titles, with question marks for what is not valid UTF-8, because no font can show it."""
     return name.encode(errors="replace").decode()
 
 
 def _home(path: Path, table: Path) -> Path:
-    """Where results belong: in what was named, but those of another split than a RUN measures beside their table."""
+    """The folder of the results: `path`, or the folder of the table if the RUN's settings measure another split."""
     from torchvice.runs import Run
 
     try:
         measured = Run(path).assess_dir()
-    except ViceError:  # a table's folder, or settings that cannot be read, which are not asked for
+    except ViceError:  # the folder of a table, or unreadable settings, which are not needed here
         return path
     return path if table.name == measured.name else table
 
 
-def _other_samples(path: Path, named: str | os.PathLike[str]) -> Samples:
-    """The table that another one is calibrated on: a folder, or a split of the same RUN."""
-    if Path(named).is_dir():
-        return load_samples(named)
-    return load_samples(path, str(named))
+def _other_samples(path: Path, folder_or_split: str | os.PathLike[str]) -> Samples:
+    """The table to calibrate on: a folder, or a split of the same RUN."""
+    if Path(folder_or_split).is_dir():
+        return load_samples(folder_or_split)
+    return load_samples(path, str(folder_or_split))
 
 
 def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
-    """`--fail-under`: from "vice=0.3" texts a check that gives a sentence for every measure that is lower.
+    """Parse `--fail-under` texts such as "vice=0.3" into a check that returns a sentence for every lower measure.
 
-    A name without a section is one of `strict`.
+    A name without a section belongs to `strict`.
 
     Raises:
-        ViceError: a text of another form, or a name that is no measure; when checked, one that the table does not hold.
+        ViceError: a text of another form, or an unknown measure; when called, a measure that the table does not have.
     """
     from torchvice.measures.sheet import check_path
 
@@ -120,28 +119,28 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
         except ValueError:
             equals = ""
         if not equals or not name or np.isnan(limits[-1][1]):
-            raise ViceError(f"--fail-under must be MEASURE=VALUE, but is {text!r}.", "Such as --fail-under vice=0.3.")
+            raise ViceError(f"--fail-under must be MEASURE=VALUE, but is {text!r}.", "Example: --fail-under vice=0.3.")
         check_path(limits[-1][0])
 
-    def missed(measures: Measures) -> list[str]:
-        found = [(path, measures.value(path), limit) for path, limit in limits]
+    def lower_measures(measures: Measures) -> list[str]:
+        values = [(path, measures.value(path), limit) for path, limit in limits]
         return [
             f"{path} must be at least {limit:g}, but is {'undefined' if np.isnan(value) else f'{value:.4f}'}."
-            for path, value, limit in found
+            for path, value, limit in values
             if not value >= limit
         ]
 
-    return missed
+    return lower_measures
 
 
 def write_measures(measures: Measures, path: str | os.PathLike[str]) -> Path:
-    """`vice measure --json`."""
+    """Write the JSON of `vice measure --json`."""
     return write_json(path, measures.to_json())
 
 
-def write_legacy_table(found: Measured, path: str | os.PathLike[str]) -> Path:
-    """`vice measure --write-csv`: the original's table, from the table's `paper` rows or from the CSV that was read."""
+def write_legacy_table(measured: Measured, path: str | os.PathLike[str]) -> Path:
+    """Write the original's table for `vice measure --write-csv`: the `paper` rows, or the CSV that was read."""
     from torchvice.interop import write_table
     from torchvice.measures.legacy import legacy_table
 
-    return write_table(path, found.csv if found.samples is None else legacy_table(found.samples))
+    return write_table(path, measured.csv if measured.samples is None else legacy_table(measured.samples))

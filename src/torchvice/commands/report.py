@@ -1,4 +1,4 @@
-"""Publishing: what `vice report` does with RUNs, tables, CSVs and studies: what they hold, on one page."""
+"""`vice report`: the page of RUNs, tables, CSVs and studies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torchvice.commands.measure import Measured, measure_path
 from torchvice.commands.tables import dataset_of
 from torchvice.errors import ViceError
 from torchvice.measures import compare
+from torchvice.report.page.cases import cases_of
 from torchvice.report.page.page import MOST_CASES, Shown, write_page
-from torchvice.report.page.rows import cases_of
 from torchvice.report.study.page import write_study_page
 from torchvice.report.study.recipes import is_study, read_study
 from torchvice.samples import Samples
@@ -23,20 +23,23 @@ __all__ = ["check_paths", "write_report"]
 
 
 def check_paths(paths: Sequence[str | os.PathLike[str]], compare: bool) -> None:
-    """Refuse what is no report: a study beside another, several paths that are not compared, one that is.
+    """Check that the paths make one report: one study, one RUN, or several RUNs with `compare`.
 
     Raises:
-        ViceError: as said.
+        ViceError: no path, a study together with other paths, several paths without `compare`, or one path with it.
     """
+    if not paths:
+        raise ViceError("A report needs a RUN, but none is given.")
     studies = [path for path in paths if is_study(path)]
     if studies and (compare or len(paths) > 1):
         raise ViceError(
-            f"{studies[0]} is a study, whose report compares its own runs and nothing else.",
-            f"vice report {studies[0]}",
+            f"{studies[0]} is a study: its report compares its own runs, not other paths.",
+            f"Run: vice report {studies[0]}",
         )
     if compare != (len(paths) > 1):
-        way_out = "Add --compare." if not compare else "Name two or more RUNs."
-        raise ViceError(f"A report is of one RUN, or compares several with --compare, but {len(paths)} came.", way_out)
+        way_out = "Give two or more RUNs." if compare else "Add --compare."
+        expected = "at least two RUNs with --compare" if compare else "one RUN without --compare"
+        raise ViceError(f"A report takes {expected}, but {len(paths)} came.", way_out)
 
 
 def write_report(
@@ -52,116 +55,116 @@ def write_report(
     title: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """The page of a RUN, a table's folder, a CSV or a study; of several, but no study, the page that compares them.
+    """Write the page of a RUN, a table's folder, a CSV or a study, or of several compared; return the file to open.
 
     Args:
-        paths: one, or several to compare.
-        out: the file; with `folder` the folder. None: report.html, or report/, where `Measured.home` is; for
-            several comparison.html, or comparison/, in the working directory. Of another quality than the IoU, the
-            name ends on it: report_recall.html.
-        split: of the RUNs.
-        pictures: whether images and masks may be shown; else not a pixel of the data is on the page.
-        folder: images as files.
-        most_cases: how many images have their case embedded; None: see `torchvice.report.write_page`.
-        quality: in what sense a map is good, one of `torchvice.measures.QUALITIES`; the pairs, their quadrants and all
-            that hangs on VICE are shown with it. `paper` and `strict` stay what they are.
-        replicates: of the bootstrap over images; 0: no intervals, and no paired differences.
-        title: of the page; else the name of the run.
-        progress: called with the images done and their number.
-
-    Returns:
-        The file to open.
+        paths: one path, or several to compare.
+        out: file of the page, or with `folder` its folder. None: report.html or report/ in `Measured.home`, for several
+            paths comparison.html or comparison/ here; another quality is added to the name: report_recall.html.
+        split: split of the RUNs.
+        pictures: show images and masks; if False, the page holds no pixel of the data.
+        folder: write images as files.
+        most_cases: number of images with a case; None: the default of `torchvice.report.write_page`.
+        quality: quality of a map, one of `torchvice.measures.QUALITIES`; `paper` and `strict` keep their numbers.
+        replicates: replicates of the bootstrap over images; 0: no intervals and no paired differences.
+        title: title of the page; default: the name of the run.
+        progress: called with the number of images done and of all images.
 
     Raises:
-        ViceError: the images are not where they were, or a CSV was asked for another quality; see also `measure_path`
-            and `torchvice.report.write_page`.
+        ViceError: the images are missing, or a CSV with another quality; see also `measure_path` and `write_page`.
     """
-    if not paths:
-        raise ViceError("A report needs a RUN, but none is given.")
     check_paths(paths, len(paths) > 1)
     if is_study(paths[0]):
-        other = None if quality == "ji" else quality
-        _refuse_of_study(paths[0], split=split, folder=folder, cases=most_cases, quality=other)
-        return write_study_page(
-            Path(paths[0]) / "report.html" if out is None else out, read_study(paths[0]), title=title
-        )
-    found = [measure_path(path, split, quality=quality, replicates=replicates) for path in paths]
-    if quality != "ji" and any(one.samples is None for one in found):
-        raise ViceError(f"Another quality needs the table of an assessment, but {quality!r} is asked of a CSV.")
-    names = _different_names(found)
-    models = [
-        Shown(name, one.measures, None if one.samples is None else cases_of(one.samples, quality))
-        for name, one in zip(names, found, strict=True)
-    ]
+        _refuse_for_study(paths[0], split=split, folder=folder, cases=most_cases, quality=quality != "ji")
+        return write_study_page(out or Path(paths[0]) / "report.html", read_study(paths[0]), title=title)
+    runs = [measure_path(path, split, quality=quality, replicates=replicates) for path in paths]
+    names, tables = _different_names(runs), _tables(runs, quality)
+    cases = [None if table is None else cases_of(table, quality) for table in tables]
     return write_page(
-        _place(found, folder, quality) if out is None else out,
-        models,
-        _reader_of(found[0].samples) if pictures and found[0].samples is not None else None,
-        title=title or (found[0].title if len(found) == 1 else ""),
+        out or _default_path(runs, folder, quality),
+        [Shown(name, run.measures, its_cases) for name, run, its_cases in zip(names, runs, cases, strict=True)],
+        _reader_of(tables[0]) if pictures and tables[0] is not None else None,
+        title=title or (runs[0].title if len(runs) == 1 else ""),
         folder=folder,
         most_cases=MOST_CASES if most_cases is None else most_cases,
-        comparison=_comparison(names, found, quality, replicates),
+        comparison=_comparison(names, tables, quality, replicates),
         progress=progress,
     )
 
 
-def _refuse_of_study(path: str | os.PathLike[str], **given: Any) -> None:
-    """A study's page is made of its tables, so that what chooses among images or measures is a mistake."""
-    name = next((name for name, value in given.items() if value is not None and value is not False), None)
+def _tables(runs: Sequence[Measured], quality: str) -> list[Samples | None]:
+    """The table of each run, None for a CSV."""
+    tables = [run.samples for run in runs]
+    if quality != "ji" and None in tables:
+        raise ViceError(f"The quality {quality!r} needs the table of an assessment, but a CSV came.")
+    return tables
+
+
+def _refuse_for_study(path: str | os.PathLike[str], **options: Any) -> None:
+    """Refuse the first option that is set: the page of a study shows its tables, and chooses no images or measures."""
+    name = next((name for name, value in options.items() if value is not None and value is not False), None)
     if name is not None:
-        raise ViceError(
-            f"The page of the study {path} is made of its tables alone, so that --{name} says nothing.", "Leave it out."
-        )
+        raise ViceError(f"--{name} has no effect on the page of a study, and {path} is a study.", "Leave it out.")
 
 
-def _place(found: Sequence[Measured], folder: bool, quality: str) -> Path:
-    """Where the page goes when nobody says."""
-    first = found[0]
-    if len(found) > 1:
+def _default_path(runs: Sequence[Measured], folder: bool, quality: str) -> Path:
+    """Path of the page without `out`."""
+    first = runs[0]
+    if len(runs) > 1:
         stem = Path("comparison")
     elif first.samples is None:
         stem = Path(f"{first.home}_report")
     else:
         stem = first.home / "report"
-    if quality != "ji":  # the headline's page stays what it was
+    if quality != "ji":  # the headline's page is not overwritten
         stem = stem.with_name(f"{stem.name}_{quality}")
     return stem if folder else stem.with_name(f"{stem.name}.html")
 
 
 def _comparison(
-    names: Sequence[str], found: Sequence[Measured], quality: str, replicates: int
+    names: Sequence[str], tables: Sequence[Samples | None], quality: str, replicates: int
 ) -> dict[str, Any] | None:
-    """The paired differences of several models that were all assessed under `strict`."""
-    tables = [one.samples for one in found if one.samples is not None and "strict" in one.samples.protocols]
-    if len(found) < 2 or len(tables) < len(found) or not replicates:
+    """The paired differences of several models, if all were assessed under `strict`."""
+    strict = {
+        name: table
+        for name, table in zip(names, tables, strict=True)
+        if table is not None and "strict" in table.protocols
+    }
+    if len(tables) < 2 or len(strict) < len(tables) or not replicates:
         return None
-    return compare(dict(zip(names, tables, strict=True)), quality=quality, replicates=replicates).to_json()
+    return compare(strict, quality=quality, replicates=replicates).to_json()
 
 
-def _different_names(found: Sequence[Measured]) -> list[str]:
-    """The runs' names; equal ones are told apart by the folder above, or by their place."""
-    names = [one.title for one in found]
+def _different_names(runs: Sequence[Measured]) -> list[str]:
+    """The names of the runs; equal names get their parent folder, or else a number, in front."""
+    names = [run.title for run in runs]
     if len(set(names)) < len(names):
-        names = [f"{one.path.absolute().parent.name}/{one.title}" for one in found]
-    return names if len(set(names)) == len(names) else [f"{at + 1}: {name}" for at, name in enumerate(names)]
+        names = [f"{run.path.absolute().parent.name}/{run.title}" for run in runs]
+    return names if len(set(names)) == len(names) else [f"{place}: {name}" for place, name in enumerate(names, 1)]
 
 
 def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]:
-    """Image id -> image and mask, from where the table's dataset lies.
+    """A function from image id to image and mask of the table's dataset.
 
     Raises:
-        ViceError: it does not lie there any more.
+        ViceError: the dataset is not found.
     """
     dataset = dataset_of(samples)
     if dataset is None:
+        root = samples.manifest["dataset"].get("root")
+        if not root:
+            raise ViceError(
+                "The page cannot show images: the table does not name a folder of its dataset.",
+                "Write the page without images: --no-images.",
+            )
         raise ViceError(
-            f"The page shows the images of {samples.manifest['dataset'].get('root')}, but they are not there.",
-            "Go to the folder that the assessment was started in, or make the page without them: --no-images.",
+            f"The page needs the images in {root}, but they are not there.",
+            "Change to the folder in which the assessment was started, or write the page without images: --no-images.",
         )
-    place = {record.image_id: index for index, record in enumerate(dataset.records)}
+    index_of = {record.image_id: index for index, record in enumerate(dataset.records)}
 
     def read(image_id: str) -> tuple[np.ndarray, np.ndarray | None] | None:
-        index = place.get(image_id)
+        index = index_of.get(image_id)
         return None if index is None else (dataset.image(index), dataset.mask(index))
 
     return read

@@ -1,4 +1,4 @@
-"""Settings: YAML presets, overrides, and their sections."""
+"""Settings: YAML presets, overrides and sections."""
 
 from torchvice.config.settings import (
     IMAGENET_MEAN,
@@ -10,6 +10,9 @@ from torchvice.config.settings import (
     load_settings,
     override_settings,
     preset_names,
+    problem_of,
+    read_source,
+    yaml_names,
 )
 
 __all__ = [
@@ -22,4 +25,7 @@ __all__ = [
     "load_settings",
     "override_settings",
     "preset_names",
+    "problem_of",
+    "read_source",
+    "yaml_names",
 ]

@@ -1,4 +1,4 @@
-"""The sections of the settings: what each value may be, and what it is when nothing is said."""
+"""Sections of the settings: type, range and default of every value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
     "TransformSettings",
 ]
 
-# Of the pixels in [0, 1], red, green, blue; the constants that ImageNet training made customary.
+# Per channel (red, green, blue), for pixels in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -42,8 +42,8 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        # pydantic would read `epochs: true` as one epoch.
+    def _refuse_bool_for_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic would accept `epochs: true` as one epoch.
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and kind in (int, float, int | None, float | None):
             raise ValueError("must be a number")
@@ -51,26 +51,26 @@ class Section(BaseModel):
 
 
 class DataSettings(Section):
-    """Where the images, labels and masks are, and which split serves what."""
+    """Location of images, labels and masks, and the split for each purpose."""
 
     root: str = "voc12"
     train_split: str = "train_aug"
-    selection_split: str = "val"  # its loss chooses the checkpoint `best`
-    eval_split: str = "val"  # what is measured
-    classes: tuple[str, ...] | None = None  # None: classes.txt of the root, else VOC's twenty
+    selection_split: str = "val"  # the checkpoint with the least loss on it is `best`
+    eval_split: str = "val"  # the split to assess and measure
+    classes: tuple[str, ...] | None = None  # None: classes.txt in `root`, otherwise the 20 of VOC
     labels: Literal["auto", "cls_labels", "annotations", "masks"] = "auto"
-    masks: str | None = None  # the folder's name; None: SegmentationClassAug where it is, else SegmentationClass
-    exclusive: bool = False  # one label an image: the classes are alternatives; checked, never guessed
+    masks: str | None = None  # name of the folder; None: SegmentationClassAug if it exists, otherwise SegmentationClass
+    exclusive: bool = False  # one label per image, the classes exclude each other; checked, never guessed
     workers: int = Field(default=4, ge=0)
 
 
 class ModelSettings(Section):
-    """The network: a timm name and what it starts from."""
+    """The network: timm's name and the weights to start from."""
 
     name: str
     pretrained: bool = True
-    weights: str | None = None  # a file to start from; it goes before `pretrained`
-    # How that file was pre-trained; auto: told by its keys (models/schemes.py).
+    weights: str | None = None  # a file to start from; takes precedence over `pretrained`
+    # Pre-training scheme of that file; auto: recognised by its keys (models/schemes.py).
     scheme: Literal[
         "auto",
         "supervised",
@@ -85,7 +85,7 @@ class ModelSettings(Section):
         "mae",
         "beit",
     ] = "auto"
-    arguments: dict[str, Any] = {}  # passed on to timm.create_model
+    arguments: dict[str, Any] = {}  # passed to timm.create_model
     linear_probe: bool = False
 
     @field_validator("arguments", mode="before")
@@ -95,7 +95,7 @@ class ModelSettings(Section):
 
 
 class TransformSettings(Section):
-    """From image to network input. Lengths in pixels; jitter is brightness, contrast, saturation, hue."""
+    """Transform from image to network input. Lengths in pixels; jitter is (brightness, contrast, saturation, hue)."""
 
     crop: int = Field(default=224, ge=1)
     view: Literal["crop", "warp"] = "crop"
@@ -114,7 +114,7 @@ class TransformSettings(Section):
 
 
 class OptimizerSettings(Section):
-    """The optimiser; `lr` is the full rate that the schedule multiplies. `momentum` is SGD's alone."""
+    """The optimiser. The schedule multiplies `lr`; `momentum` is for SGD only."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(default=0.01, gt=0)
@@ -123,34 +123,34 @@ class OptimizerSettings(Section):
 
 
 class ScheduleSettings(Section):
-    """How the rate goes over the training (training/schedule.py). `warmup` is warmup_cosine's alone."""
+    """Learning rate schedule (training/schedule.py). `warmup` is for warmup_cosine only."""
 
     name: Literal["warmup_cosine", "paper", "one_cycle", "constant"] = "warmup_cosine"
-    warmup: float = Field(default=0.05, ge=0, lt=1)  # of all steps
+    warmup: float = Field(default=0.05, ge=0, lt=1)  # share of all steps
 
 
 class RegularisationSettings(Section):
-    """What keeps a network from learning its images by heart, beside optimizer.weight_decay; nothing of it is on.
+    """Regularisation in addition to optimizer.weight_decay; everything is off by default.
 
-    `ema` averages the weights over the steps, and the average is what is validated, saved and measured; `patience` ends
-    the training after so many epochs without a lower val/loss.
+    `ema` averages the weights over the steps; the average is validated, saved and measured. `patience` stops training
+    after so many epochs without a lower val/loss.
     """
 
-    decay_norms: bool = True  # false: no weight decay on norms and biases, nor where timm says that it harms
+    decay_norms: bool = True  # false: no weight decay on norms, biases and timm's no_weight_decay list
     dropout: Share = 0.0  # timm's drop_rate
     drop_path: Share = 0.0  # stochastic depth, timm's drop_path_rate
-    label_smoothing: Share = 0.0  # several labels: towards one half; exclusive ones: towards 1/C
-    mixup: NotNegative = 0.0  # alpha of the Beta that weighs two images; 0: none
-    cutmix: NotNegative = 0.0  # alpha of the Beta that sizes the pasted box; with mixup, one of both for each batch
-    mix_probability: Probability = 1.0  # of a batch to be mixed at all
-    erase: Probability = 0.0  # of an image to lose a random box
-    randaugment: tuple[Count, Magnitude] | None = None  # operations, magnitude of 30
-    ema: Share = 0.0  # decay by step, such as 0.999
+    label_smoothing: Share = 0.0  # towards 1/2 for multi-label targets, towards 1/C for exclusive ones
+    mixup: NotNegative = 0.0  # alpha of the Beta distribution of the mixing weight; 0: off
+    cutmix: NotNegative = 0.0  # alpha of the Beta distribution of the box size; with mixup, each batch gets one of both
+    mix_probability: Probability = 1.0  # probability that a batch is mixed
+    erase: Probability = 0.0  # probability that a random box of an image is erased
+    randaugment: tuple[Count, Magnitude] | None = None  # number of operations, magnitude out of 30
+    ema: Share = 0.0  # decay per step, such as 0.999
     patience: int | None = Field(default=None, ge=1)  # epochs
 
 
 class TrainerSettings(Section):
-    """How long and on what; the names are those of Lightning's Trainer."""
+    """Length of the training and its devices; named as in Lightning's Trainer."""
 
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=16, ge=1)  # per device
@@ -158,13 +158,13 @@ class TrainerSettings(Section):
         "32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true", "32", "16", "bf16", "64"
     ] = "32-true"
     accelerator: str = "auto"
-    devices: Literal["auto"] | int | tuple[int, ...] = 1  # more of them: the batch grows with their number
+    devices: Literal["auto"] | int | tuple[int, ...] = 1  # the effective batch grows with their number
     strategy: str = "auto"
     num_nodes: int = Field(default=1, ge=1)
-    accumulate: int = Field(default=1, ge=1)  # batches per step of the optimiser
-    clip: float | None = Field(default=None, gt=0)  # norm of the gradient
+    accumulate: int = Field(default=1, ge=1)  # batches per optimiser step
+    clip: float | None = Field(default=None, gt=0)  # greatest norm of the gradient
     deterministic: bool = False
-    # VICE and ECE-ML of some images of the selection split, logged after every n-th epoch; 0: never.
+    # Log VICE and ECE-ML of `vice_images` images of the selection split after every n-th epoch; 0: never.
     vice_every_n_epochs: int = Field(default=0, ge=0)
     vice_images: int = Field(default=200, ge=3)
     vice_figures: bool = False
@@ -176,15 +176,15 @@ class TrainerSettings(Section):
 
     @field_validator("devices", mode="before")
     @classmethod
-    def _some_devices(cls, value: Any) -> Any:
+    def _at_least_one_device(cls, value: Any) -> Any:
         if isinstance(value, bool) or value == 0:
             raise ValueError("must be `auto`, a number of devices or a list of their indices")
         return value
 
 
 class AssessSettings(Section):
-    """How the trained model is looked at."""
+    """Input of the model when it is assessed."""
 
-    # The side of the square view, pixels; None: the network's input size.
+    # Side of the square view in pixels; None: the network's input size.
     view_size: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=16, ge=1)

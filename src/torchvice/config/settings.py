@@ -1,4 +1,4 @@
-"""Settings: what a run is made of, from a preset or a YAML file, overridden by `section.name=value`."""
+"""Settings of a run: read a preset or a YAML file, override by `section.name=value`, check, and write."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,11 +41,14 @@ __all__ = [
     "load_settings",
     "override_settings",
     "preset_names",
+    "problem_of",
+    "read_source",
+    "yaml_names",
 ]
 
 PRESETS = resources.files("torchvice") / "presets"
 
-# What the original's command lines call it, and where it is here.
+# Options of the original implementation, and the settings that replace them.
 ORIGINAL_NAMES = {
     "crop_size": "transform.crop",
     "eval_list": "data.eval_split",
@@ -53,12 +58,12 @@ ORIGINAL_NAMES = {
 
 
 class Settings(Section):
-    """All settings of a run; `folder` is where it lives."""
+    """All settings of a run."""
 
     session_name: str
     work_dir: str = "runs"
     seed: int = Field(default=2022, ge=0, lt=2**32)
-    loss: Literal["auto", "multilabel", "cross_entropy"] = "auto"  # auto: cross_entropy where data.exclusive
+    loss: Literal["auto", "multilabel", "cross_entropy"] = "auto"  # auto: cross_entropy if data.exclusive
     data: DataSettings = DataSettings()
     model: ModelSettings
     transform: TransformSettings = TransformSettings()
@@ -77,17 +82,17 @@ class Settings(Section):
 
     @property
     def training_loss(self) -> str:
-        """`loss` with its `auto` decided: "multilabel" or "cross_entropy"."""
+        """Loss to train with, "multilabel" or "cross_entropy"; resolves `auto`."""
         return ("cross_entropy" if self.data.exclusive else "multilabel") if self.loss == "auto" else self.loss
 
     @property
     def folder(self) -> Path:
-        """The run's folder, work_dir/session_name."""
+        """Folder of the run, work_dir/session_name."""
         return Path(self.work_dir) / self.session_name
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either generation of YAML would take for something else than text."""
+    """Quote text that YAML 1.1 or 1.2 would read as another type."""
 
 
 # PyYAML copies the resolvers to the subclass before it adds one.
@@ -95,42 +100,47 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", whole_match(FLOAT), lis
 
 
 def preset_names() -> list[str]:
-    """The names of the presets that come with torchvice, sorted."""
-    return sorted(p.name[: -len(".yaml")] for p in PRESETS.iterdir() if p.name.endswith(".yaml"))
+    """Return the names of the presets that come with torchvice, sorted."""
+    return yaml_names(PRESETS)
+
+
+def yaml_names(folder: Traversable) -> list[str]:
+    """Return the names of the YAML files in a folder, sorted, without suffix."""
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
 
 
 def load_settings(source: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Settings:
-    """The settings of a preset or YAML file, overridden.
+    """Load the settings of a preset or YAML file.
 
     Args:
-        source: the name of a preset, or the path of a YAML file. What a file leaves out has the default,
-            `session_name` the file's own name.
-        overrides: `section.name=value` each, the value written as in YAML: `optimizer.lr=1e-2`,
-            `transform.jitter=null`, `model.arguments.channels=[16,32,64,128]`. Later ones win.
+        source: name of a preset, or path of a YAML file. Settings that a file leaves out have their defaults;
+            `session_name` has the file's name.
+        overrides: `section.name=value`, with YAML values: `optimizer.lr=1e-2`, `transform.jitter=null`,
+            `model.arguments.channels=[16,32,64,128]`. Later overrides take precedence.
 
     Raises:
-        ViceError: no such preset or file, not YAML (said with the line), an unknown name (with the nearest
-            right one), or a value of the wrong type or range.
+        ViceError: no such preset or file, invalid YAML (the message has the line), an unknown name (the message
+            suggests the closest), or a value of the wrong type or range.
 
     Example:
         >>> load_settings("resnet50", ["optimizer.lr=1e-3"]).optimizer.lr
         0.001
     """
-    text, where, name = _source_text(source)
-    content = parse_yaml(text, where) or {}
+    file = read_source(source, PRESETS, "preset", "The settings")
+    content = parse_yaml(file.text, file.where) or {}
     if not isinstance(content, dict):
-        raise ViceError(f"{where} must hold settings, `name: value`, but holds a {type(content).__name__}.")
-    content.setdefault("session_name", name)
+        raise ViceError(f"{file.where} must hold settings, `name: value`, but holds a {type(content).__name__}.")
+    content.setdefault("session_name", file.stem)
     content.setdefault("model", {})
-    _check_names(content, Settings, "", f" in {where}")
+    _check_names(content, Settings, "", f" in {file.where}")
     return _settings(content, overrides)
 
 
 def override_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
-    """Settings with some of them overridden, as for `load_settings`.
+    """Return the settings with some of them overridden, see `load_settings`.
 
     Raises:
-        ViceError: as for `load_settings`.
+        ViceError: see `load_settings`.
 
     Example:
         >>> override_settings(load_settings("demo"), ["trainer.epochs=2"]).trainer.epochs
@@ -145,38 +155,58 @@ def _settings(content: dict[str, Any], overrides: Sequence[str]) -> Settings:
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        raise _told(error) from None
+        raise _as_vice_error(error) from None
 
 
 def dump_settings(settings: Settings) -> str:
-    """The settings as YAML text that `load_settings` reads back to the same."""
+    """Return the settings as YAML text, which `load_settings` reads back unchanged."""
     content = settings.model_dump(mode="json")
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110)
 
 
-def _source_text(source: str | os.PathLike[str]) -> tuple[str, str, str]:
-    """Text, what to call it in a message, and the default session name."""
-    name = os.fspath(source)
-    if isinstance(source, str) and name in preset_names():
-        return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8"), f"the preset {name}", name
+@dataclass(frozen=True)
+class Source:
+    """Text of a YAML file, its name in messages, its stem, and the folder that relative paths in it start from."""
+
+    text: str
+    where: str
+    stem: str
+    folder: Path
+
+
+def read_source(source: str | os.PathLike[str], shipped: Traversable, kind: str, what: str) -> Source:
+    """Read a YAML file by its path, or by its name if it comes with torchvice.
+
+    Args:
+        source: path or name.
+        shipped: folder of the YAML files that come with torchvice.
+        kind: word for a shipped file in messages: "preset" or "study".
+        what: word for the content in messages: "The settings" or "The study".
+
+    Raises:
+        ViceError: no such file or name, or not UTF-8.
+    """
+    name, names = os.fspath(source), yaml_names(shipped)
+    if isinstance(source, str) and name in names:
+        return Source((shipped / f"{name}.yaml").read_text(encoding="utf-8"), f"the {kind} {name}", name, Path())
     path = Path(name)
     if isinstance(source, str) and not path.suffix and not path.exists():
-        message = f"The settings must be a preset or a YAML file, but are {name!r}."
-        raise ViceError(message, did_you_mean(name, preset_names()))
-    path = existing_file(path, "The settings", f"Presets: {', '.join(preset_names())}.")
+        raise ViceError(f"No {kind} or YAML file called {name!r} found.", did_you_mean(name, names))
+    path = existing_file(path, what, f"Included with torchvice: {', '.join(names)}.")
     try:
-        return path.read_text(encoding="utf-8"), str(path), path.stem
+        return Source(path.read_text(encoding="utf-8"), str(path), path.stem, path.parent)
     except UnicodeDecodeError as error:
         raise ViceError(f"{path} must be YAML in UTF-8, but is not: {error}.") from None
 
 
 def _section(owner: type[BaseModel], name: str) -> type[Section] | None:
+    """Return the class of a setting that is a section, else None."""
     kind = owner.model_fields[name].annotation
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def _paths(owner: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
-    """The dotted names of all settings."""
+    """Yield the dotted names of all settings."""
     for name in owner.model_fields:
         section = _section(owner, name)
         if section:
@@ -186,27 +216,29 @@ def _paths(owner: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]
 
 
 def _unknown(path: str, where: str) -> ViceError:
+    """Build the error for an unknown setting, with the closest names."""
     section, _, leaf = path.rpartition(".")
     leaves: dict[str, list[str]] = {}
     for known in _paths():
         leaves.setdefault(known.rpartition(".")[2], []).append(known)
     inside = {name: f"{section}.{name}" for name in leaves if f"{section}.{name}" in leaves[name]}
-    # The last word alone, in its own section first: `optimizer.rate` is not to become `optimizer.name`.
-    found = [inside[name] for name in difflib.get_close_matches(leaf, inside, n=1)]
-    if not found and not inside:
-        found = leaves.get(leaf, [])
-        found = difflib.get_close_matches(path, found, n=1, cutoff=0.5) or found
-        found = found or [p for name in difflib.get_close_matches(leaf, leaves, 1, 0.75) for p in leaves[name]]
+    # Compare the last part only, in its own section first, so that `optimizer.rate` does not suggest `optimizer.name`.
+    close = [inside[name] for name in difflib.get_close_matches(leaf, inside, n=1)]
+    if not close and not inside:
+        close = leaves.get(leaf, [])
+        close = difflib.get_close_matches(path, close, n=1, cutoff=0.5) or close
+        close = close or [p for name in difflib.get_close_matches(leaf, leaves, 1, 0.75) for p in leaves[name]]
     if path in ORIGINAL_NAMES:
-        way_out = f"What the original calls so is `{ORIGINAL_NAMES[path]}` here."
-    elif found:
-        way_out = f"Did you mean {' or '.join(f'`{p}`' for p in found)}?"
+        way_out = f"The original's `{path}` is `{ORIGINAL_NAMES[path]}` here."
+    elif close:
+        way_out = f"Did you mean {' or '.join(f'`{p}`' for p in close)}?"
     else:
         way_out = did_you_mean(leaf, inside.values() or Settings.model_fields)
     return ViceError(f"`{path}` is not a setting{where}.", way_out)
 
 
 def _check_names(content: dict[Any, Any], owner: type[BaseModel], prefix: str, where: str) -> None:
+    """Check that all names are settings and all sections mappings; an empty section becomes {}, in place."""
     for name, value in list(content.items()):
         if name not in owner.model_fields:
             raise _unknown(f"{prefix}{name}", where)
@@ -221,54 +253,56 @@ def _check_names(content: dict[Any, Any], owner: type[BaseModel], prefix: str, w
 
 
 def _override(content: dict[str, Any], override: str) -> None:
+    """Apply one `section.name=value` to the content, in place."""
     path, equals, text = override.partition("=")
     path = path.strip()
     if not equals or not path:
         raise ViceError(f"An override must be `section.name=value`, but is {override!r}.")
     value = parse_yaml(text, f"The value of `{path}`")
-    *above, leaf = path.split(".")
-    owner: type[BaseModel] | None = Settings
-    place = content
-    for name in above:
+    *sections, leaf = path.split(".")
+    owner: type[BaseModel] | None = Settings  # None: below `model.arguments`, where any name is allowed
+    target = content
+    for name in sections:
         if owner is not None and name not in owner.model_fields:
             raise _unknown(path, "")
         free = owner is None or owner.model_fields[name].annotation == dict[str, Any]
         section = None if owner is None or free else _section(owner, name)
-        if not free and section is None:  # a name below a plain value, like seed.x
+        if not free and section is None:  # a name below a single value, like seed.x
             raise _unknown(path, "")
-        below = place.get(name)
-        place[name] = place = dict(below) if isinstance(below, Mapping) else {}
+        inner = target.get(name)
+        target[name] = target = dict(inner) if isinstance(inner, Mapping) else {}
         owner = section
     if owner is not None:
-        _check_names({leaf: value}, owner, "".join(f"{name}." for name in above), "")
-        if _section(owner, leaf):  # merged: data={root: x} leaves the lists as they are
-            value = {**(place.get(leaf) or {}), **(value or {})}
-        place[leaf] = value
-    else:
-        place[leaf] = value
+        _check_names({leaf: value}, owner, "".join(f"{name}." for name in sections), "")
+        if _section(owner, leaf):  # data={root: x} is merged into the section
+            value = {**(target.get(leaf) or {}), **(value or {})}
+    target[leaf] = value
 
 
-_FLUFF = re.compile(r", (unable to parse|got a number with).*")
+def problem_of(message: str) -> str:
+    """Shorten a message of pydantic to the part that follows the name of the setting, such as "must be a number"."""
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    return re.sub(r", (unable to parse|got a number with).*", "", message)
 
 
-def _told(error: ValidationError) -> ViceError:
-    """pydantic's findings as one sentence about the first wrong setting."""
-    found: dict[str, tuple[Any, list[str]]] = {}
+def _as_vice_error(error: ValidationError) -> ViceError:
+    """Turn pydantic's errors into one sentence about the first wrong setting."""
+    problems: dict[str, tuple[Any, list[str]]] = {}
     for item in error.errors():
         loc = [str(part) for part in item["loc"]]
         depth = 2 if len(loc) > 1 and _section(Settings, loc[0]) else 1
         section = _section(Settings, loc[0]) if depth == 2 else Settings
         default = section.model_fields[loc[depth - 1]].default if section else None
-        message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+        message = problem_of(item["msg"])
         if item["type"] in ("missing", "too_long") and isinstance(default, tuple):
             message = f"must be {len(default)} values, like {list(default)}"
         elif item["type"] == "missing":
             message = "must be given"
-        found.setdefault(".".join(loc[:depth]), (item["input"], []))[1].append(_FLUFF.sub("", message))
-    path, (value, messages) = next(iter(found.items()))
+        problems.setdefault(".".join(loc[:depth]), (item["input"], []))[1].append(message)
+    path, (value, messages) = next(iter(problems.items()))
     if messages == ["must be given"]:
         return ViceError(f"`{path}` must be given, but is missing.", f"For example -o {path}=VALUE.")
-    said = " or ".join(dict.fromkeys(messages)).replace(" or must be ", " or ")
-    said = said if said.startswith("must") else f"is wrong ({said[:1].lower()}{said[1:]})"
-    more = f" {len(found) - 1} more are wrong." if len(found) > 1 else ""
-    return ViceError(f"`{path}` {said}, but is {brief(value)}.{more}")
+    problem = " or ".join(dict.fromkeys(messages)).replace(" or must be ", " or ")
+    problem = problem if problem.startswith("must") else f"is wrong ({problem[:1].lower()}{problem[1:]})"
+    more = f" {len(problems) - 1} more settings are wrong." if len(problems) > 1 else ""
+    return ViceError(f"`{path}` {problem}, but is {brief(value)}.{more}")

@@ -1,4 +1,4 @@
-"""Annotations in VOC's XML: the names of the objects and the boxes around them."""
+"""Read annotations in VOC's XML: the names of the objects and the boxes around them."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True)
 class VocObject:
-    """An object of an annotation: `name`; `difficult`; `box`, as the file has it, or None without one."""
+    """An object of an annotation: `name`; `difficult`; `box` as in the file, or None."""
 
     name: str
     difficult: bool
     box: tuple[float, float, float, float] | None
 
 
-class _Plain(ElementTree.TreeBuilder):
-    """Builds a tree of a file without a document type, which is where entities are declared."""
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Builds a tree, and refuses a document type, which is where entities are declared."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError("it declares a document type, which an annotation has no use for")
+        raise ValueError("it declares a document type, which an annotation does not need")
 
 
 def read_annotation(file: str | os.PathLike[str]) -> list[VocObject]:
-    """The objects in a VOC annotation, in its order; those marked `difficult` count, parts of objects do not.
+    """Read the objects of a VOC annotation in their order, `difficult` ones included, parts of objects left out.
 
-    Nothing in the file is expanded or fetched: a document type, and with it every entity, is refused.
+    Nothing in the file is expanded or downloaded: a document type, and with it every entity, is refused.
 
     Raises:
-        ViceError: no such file, broken XML, a document type, or a box without four numbers.
+        ViceError: the file is missing or not XML, has a document type, or a box without four numbers.
     """
     file = existing_file(file, "The annotation")
     try:
-        root = ElementTree.parse(file, ElementTree.XMLParser(target=_Plain())).getroot()
+        root = ElementTree.parse(file, ElementTree.XMLParser(target=_NoDoctype())).getroot()
         return [_object(entry) for entry in root.findall("object")]
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last is an unknown encoding
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise ViceError(f"The annotation {file} must be XML as VOC writes it, but cannot be read: {error}.") from None
 
 
@@ -65,48 +65,47 @@ def _object(entry: ElementTree.Element) -> VocObject:
 
 
 def class_indices(objects: Sequence[VocObject], known: Mapping[str, int], file: Path) -> list[int]:
-    """The class of every object.
+    """Return the class index of every object.
 
     Raises:
-        ViceError: a name that is none of the known ones.
+        ViceError: an unknown class name.
     """
-    unknown = next((found.name for found in objects if found.name not in known), None)
+    unknown = next((one.name for one in objects if one.name not in known), None)
     if unknown is not None:
         message = f"The annotation {file} must name known classes, but has {unknown!r}."
         raise ViceError(message, did_you_mean(unknown, known))
-    return [known[found.name] for found in objects]
+    return [known[one.name] for one in objects]
 
 
 def object_boxes(objects: Sequence[VocObject], size: tuple[int, int], file: Path) -> np.ndarray | None:
-    """The boxes of the objects, (B, 4) float64: left, top, right and bottom, from 0, right and bottom exclusive.
+    """Return the boxes of the objects, (B, 4) float64: left, top, right, bottom, from 0, right and bottom exclusive.
 
-    This is where VOC's corners, which count pixels from 1 and include the last one, are converted: xmin - 1, ymin - 1,
-    xmax, ymax.
+    VOC's corners count pixels from 1 and include the last one; they become xmin - 1, ymin - 1, xmax, ymax.
 
     Args:
         objects: those of one annotation.
         size: (H, W) of the image as stored.
-        file: the annotation that a sentence names.
+        file: the annotation, for the message.
 
     Returns:
-        None, where no object has a box: an annotation of class labels alone.
+        None if no object has a box: the annotation gives class labels only.
 
     Raises:
-        ViceError: only some objects have a box, or one is empty or reaches beyond the image.
+        ViceError: only some objects have a box, or a box is empty or exceeds the image.
     """
-    lacking = [found.name for found in objects if found.box is None]
+    lacking = [one.name for one in objects if one.box is None]
     if len(lacking) == len(objects):
         return None
     if lacking:
         raise ViceError(f"The annotation {file} must give every object a box, but `{lacking[0]}` has none.")
     height, width = size
-    for found in objects:
-        assert found.box is not None
-        left, top, right, bottom = found.box
+    for one in objects:
+        assert one.box is not None
+        left, top, right, bottom = one.box
         if not (1 <= left <= right <= width and 1 <= top <= bottom <= height):
             raise ViceError(
-                f"The boxes in {file} must lie in the image of {height} x {width} (H x W), but that of `{found.name}` "
+                f"The boxes in {file} must lie in the image of {height} x {width} (H x W), but that of `{one.name}` "
                 f"is xmin {left:g}, ymin {top:g}, xmax {right:g}, ymax {bottom:g}.",
                 "VOC counts pixels from 1 and includes the last one; boxes are drawn before any EXIF rotation.",
             )
-    return np.array([found.box for found in objects]) - (1, 1, 0, 0)
+    return np.array([one.box for one in objects]) - (1, 1, 0, 0)

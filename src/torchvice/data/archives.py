@@ -1,4 +1,4 @@
-"""Archives of published datasets: fetched with their checksum, gone on with, unpacked whole or not at all."""
+"""Archives of published datasets: downloaded, verified, and unpacked completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from torchvice.errors import ViceError
 
-__all__ = ["Room", "Source", "building", "check_space", "fetch", "reading", "safe_name", "still_to_fetch", "unpack_tar"]
+__all__ = ["Room", "Source", "building", "check_space", "fetch", "fetch_all", "reading", "safe_name", "unpack_tar"]
 
 Progress = Callable[[int, int], None]
 CHUNK = 1 << 20
 PART = ".vice-data.part"
-SECONDS = 60  # without an answer
+SECONDS = 60  # timeout of a request
 MEBIBYTE = 1 << 20
-KEPT_NOTHING = "Nothing of it was kept."
+KEPT_NOTHING = "Nothing was unpacked."
 Member = TypeVar("Member", tarfile.TarInfo, zipfile.ZipInfo)
 
 
 @dataclass(frozen=True)
 class Source:
-    """An archive as it is published: where (None: nobody says), its file's name, its MD5 (None: not checked)."""
+    """A published archive: its address (None: unknown), its file name, its MD5 (None: not checked)."""
 
     url: str | None
     filename: str
@@ -42,27 +42,27 @@ class Source:
 
 
 def fetch(source: Source, folder: Path, progress: Progress | None = None) -> Path:
-    """The archive's file in `folder`: the one that is there, if its checksum is right, else downloaded.
+    """Return the archive's file in `folder`; download it if it is missing, and verify its checksum.
 
-    A download that broke off goes on where it stopped, if the server can do that, and begins anew if not. The file has
-    its name only when it is whole.
+    An interrupted download resumes if the server supports that, and restarts otherwise. The file gets its name only
+    when it is complete.
 
     Args:
-        source: what is fetched.
-        folder: where it lies or will lie.
-        progress: called with the MiB that are there and all of them.
+        source: the archive.
+        folder: the folder of the file.
+        progress: called with the MiB so far and their total.
 
     Raises:
-        ViceError: a wrong checksum, no address, no answer, a connection that broke off, a full disk.
+        ViceError: wrong checksum, unknown address, no answer, lost connection, or full disk.
     """
     file, part = folder / source.filename, folder / f".{source.filename}.part"
     if file.is_file():
-        _check_md5(file, source, "Remove it to have it fetched anew, or give the archive as it is published.")
+        _check_md5(file, source, "Remove it to download it again, or give the archive as published.")
         return file
     if source.url is None:
         raise ViceError(
-            f"The archive {source.filename} must lie in {folder}, but does not, and nobody says where to fetch it.",
-            "Put it there, or say where it can be fetched: --from URL.",
+            f"{source.filename} is not in {folder}, and its address is unknown.",
+            "Put it there, or give the address to download it from: --from URL.",
         )
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -70,13 +70,13 @@ def fetch(source: Source, folder: Path, progress: Progress | None = None) -> Pat
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ViceError(
-                f"The disk is full: {part} cannot grow.", "Make room and start again: it goes on."
+                f"The disk is full: {part} is incomplete.", "Free some space and start again; the download resumes."
             ) from None
         raise _no_answer(source, folder, str(getattr(error, "reason", error))) from None
     except http.client.HTTPException as error:
         raise _no_answer(source, folder, repr(error)) from None
     try:
-        _check_md5(part, source, "What came is removed. Start again to fetch it whole.")
+        _check_md5(part, source, "The download is removed. Start again to repeat it.")
     except ViceError:
         part.unlink()
         raise
@@ -86,58 +86,58 @@ def fetch(source: Source, folder: Path, progress: Progress | None = None) -> Pat
 
 def _no_answer(source: Source, folder: Path, reason: str) -> ViceError:
     return ViceError(
-        f"{source.filename} cannot be fetched from {source.url}: {reason.rstrip('.')}.",
-        f"Start again, which goes on with what has come; or put the file into {folder} by other means.",
+        f"{source.filename} cannot be downloaded from {source.url}: {reason.rstrip('.')}.",
+        f"Start again to resume the download, or put the file into {folder} yourself.",
     )
 
 
 def _request(url: str, **headers: str) -> urllib.request.Request:
     if not url.startswith(("http://", "https://")):
-        raise ViceError(f"An archive's address must begin with http:// or https://, but is {url!r}.")
+        raise ViceError(f"The address of an archive must begin with http:// or https://, but is {url!r}.")
     return urllib.request.Request(url, headers={"User-Agent": "torchvice", **headers})
 
 
 def _download(url: str, part: Path, progress: Progress | None) -> None:
-    """Write what `url` serves to `part`, from where that ends."""
-    there = part.stat().st_size if part.is_file() else 0
-    request = _request(url, **({"Range": f"bytes={there}-"} if there else {}))
+    """Download `url` to `part`, resuming from the end of what `part` holds."""
+    size = part.stat().st_size if part.is_file() else 0
+    request = _request(url, **({"Range": f"bytes={size}-"} if size else {}))
     try:
         response = urllib.request.urlopen(request, timeout=SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code != 416 or not there:
+        if error.code != 416 or not size:
             raise
-        if error.headers.get("Content-Range") == f"bytes */{there}":  # all of it was here
+        if error.headers.get("Content-Range") == f"bytes */{size}":  # the download was complete
             return
-        response = urllib.request.urlopen(_request(url), timeout=SECONDS)  # what is there is no beginning of it
+        response = urllib.request.urlopen(_request(url), timeout=SECONDS)  # `part` is longer than the archive
     with response:
         begins = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        goes_on = response.status == 206 and begins is not None and int(begins[1]) == there
-        if response.status == 206 and not goes_on:
-            raise ConnectionError(f"it was asked to go on from byte {there}, and sent {begins and begins[0]}")
+        resumes = response.status == 206 and begins is not None and int(begins[1]) == size
+        if response.status == 206 and not resumes:
+            raise ConnectionError(f"asked to resume from byte {size}, the server sent {begins and begins[0]}")
         length = response.headers.get("Content-Length")
-        done = there if goes_on else 0
+        done = size if resumes else 0
         total = done + int(length) if length else 0
-        with part.open("ab" if goes_on else "wb") as file:
+        with part.open("ab" if resumes else "wb") as file:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 if progress:
                     progress(done // MEBIBYTE, max(total, done) // MEBIBYTE)
     if total and done < total:
-        raise ConnectionError(f"it broke off after {done} of {total} bytes")
+        raise ConnectionError(f"the connection was lost after {done} of {total} bytes")
 
 
 def _check_md5(file: Path, source: Source, way_out: str) -> None:
     if source.md5 is None:
         return
     with file.open("rb") as opened:
-        found = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != source.md5:
-        raise ViceError(f"{source.filename} must have the MD5 {source.md5}, but {file} has {found}.", way_out)
+        md5 = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if md5 != source.md5:
+        raise ViceError(f"{source.filename} must have the MD5 {source.md5}, but {file} has {md5}.", way_out)
 
 
 def still_to_fetch(source: Source, folder: Path) -> tuple[int, int]:
-    """How many bytes of an archive are still to come, and how many it has; 0 where the server does not say."""
+    """Return how many bytes of an archive are still to download, and its size; 0 where the server does not say."""
     file, part = folder / source.filename, folder / f".{source.filename}.part"
     if file.is_file():
         return 0, file.stat().st_size
@@ -149,7 +149,7 @@ def still_to_fetch(source: Source, folder: Path) -> tuple[int, int]:
         with urllib.request.urlopen(request, timeout=SECONDS) as response:
             size = int(response.headers.get("Content-Length") or 0)
     except urllib.error.HTTPError as error:
-        if error.code in (403, 405, 501):  # servers that do not answer this kind of question
+        if error.code in (403, 405, 501):  # servers that do not support HEAD
             return 0, 0
         raise _no_answer(source, folder, str(error)) from None
     except (OSError, http.client.HTTPException) as error:
@@ -158,10 +158,10 @@ def still_to_fetch(source: Source, folder: Path) -> tuple[int, int]:
 
 
 def check_space(needed: Sequence[tuple[Path, int]]) -> None:
-    """That the disks have room: (folder, bytes) pairs, of which those on one disk are added up.
+    """Check that the disks have room for (folder, bytes) pairs; those on the same disk are added up.
 
     Raises:
-        ViceError: a disk has less.
+        ViceError: a disk has less room.
     """
     disks: dict[int, tuple[Path, int]] = {}
     for folder, size in needed:
@@ -173,32 +173,63 @@ def check_space(needed: Sequence[tuple[Path, int]]) -> None:
         if free < size:
             raise ViceError(
                 f"The disk of {there} must have {size / 1e9:.1f} GB free, but has {free / 1e9:.1f} GB.",
-                "Make room, or give a folder on another disk.",
+                "Free some space, or give a folder on another disk.",
             )
+
+
+def fetch_all(
+    sources: Mapping[str, Source],
+    folder: Path,
+    root: Path,
+    unpacked: Mapping[str, float],
+    progress: Progress | None,
+    say: Callable[[str], None],
+) -> dict[str, Path]:
+    """Fetch every archive after a check of the disk space; return their files by name.
+
+    Args:
+        sources: the archives by name.
+        folder: the folder of the archives.
+        root: the folder of the dataset.
+        unpacked: the space that an archive takes in `root`, as a multiple of its size.
+        progress: see `fetch`.
+        say: called with name and size of each archive.
+
+    Raises:
+        ViceError: see `check_space` and `fetch`.
+    """
+    sizes = {name: still_to_fetch(source, folder) for name, source in sources.items()}
+    written = sum(share * sizes[name][1] for name, share in unpacked.items())
+    check_space([(folder, sum(missing for missing, _ in sizes.values())), (root, int(written))])
+    files = {}
+    for name, source in sources.items():
+        say(f"{source.filename} ({sizes[name][1] / 1e6:.0f} MB)")
+        files[name] = fetch(source, folder, progress)
+    return files
 
 
 @contextlib.contextmanager
 def reading(archive: Path) -> Iterator[None]:
-    """What goes wrong while an archive is unpacked, in one sentence.
+    """Turn errors of unpacking into a ViceError.
 
     Raises:
-        ViceError: the archive is damaged or truncated or has a member outside its folder.
+        ViceError: the archive is damaged or truncated, or has a member outside its folder.
     """
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise ViceError(
-            f"The archive {archive} must be whole, but is truncated or damaged: {error}.",
-            "Copy or download it again. Nothing of it was kept.",
+            f"The archive {archive} is truncated or damaged: {error}.",
+            "Copy or download it again. Nothing was unpacked.",
         ) from None
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ViceError(f"The archive {archive} must be whole, but is damaged: {error}.") from None  # gzip's checksum
+        raise ViceError(f"The archive {archive} is damaged: {error}.") from None  # gzip's checksum
 
 
 def safe_name(name: str, archive: Path) -> PurePosixPath:
-    """A member's name, if it stays in the folder that the archive is unpacked to.
+    """Return the name of a member if it stays in the folder that the archive is unpacked to.
 
     Raises:
         ViceError: it does not.
@@ -264,13 +295,13 @@ class Room:
 
 @contextlib.contextmanager
 def building(root: Path, names: Sequence[str]) -> Iterator[Path]:
-    """A folder whose entries `names` are moved to `root`, in this order, when the block ends without an error.
+    """Yield a folder whose entries `names` are moved to `root`, in this order, if the block ends without an error.
 
-    The last of them says that the dataset is whole. What a killed build left is cleared away by the next one; an error
-    leaves nothing.
+    The last entry marks the dataset as complete. The next build removes what a killed one left; an error leaves
+    nothing.
 
     Raises:
-        ViceError: `root` holds one of the names, or is being built by another process; the disk is full.
+        ViceError: `root` holds one of the names, another process builds it, or the disk is full.
     """
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".vice-data.lock").open("w") as lock:
@@ -281,7 +312,9 @@ def building(root: Path, names: Sequence[str]) -> Iterator[Path]:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise ViceError(f"The disk is full, and nothing of the dataset is left in {root}.", "Make room.") from None
+            raise ViceError(
+                f"The disk is full; nothing of the dataset was kept in {root}.", "Free some space."
+            ) from None
         finally:
             (root / ".vice-data.lock").unlink(missing_ok=True)
 
@@ -292,7 +325,7 @@ def _parts(root: Path, names: Sequence[str]) -> Iterator[Path]:
     taken = [name for name in names if (root / name).exists()]
     if taken and not part.is_dir():
         raise ViceError(
-            f"{root} must be free for the dataset, but holds {', '.join(taken)}.",
+            f"{root} already holds {', '.join(taken)}.",
             "Give another folder, or remove them.",
         )
     part.mkdir(exist_ok=True)
@@ -305,7 +338,7 @@ def _parts(root: Path, names: Sequence[str]) -> Iterator[Path]:
         taken = []
     finally:
         _clear(part)
-        # Beside what a killed build had moved, the empty folder says that it may be replaced.
+        # Next to what a killed build had moved, the empty folder marks that it may be replaced.
         if not taken:
             part.rmdir()
 
@@ -318,7 +351,7 @@ def _lock(file: IO[str], root: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise ViceError(f"Another process is making the dataset in {root}.", "Wait until it is done.") from None
+        raise ViceError(f"Another process is building the dataset in {root}.", "Wait until it has finished.") from None
 
 
 def _remove(path: Path) -> None:

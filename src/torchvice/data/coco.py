@@ -1,4 +1,4 @@
-"""COCO 2017 in the layout of VOC 2012: instances merged to masks of 80 classes."""
+"""Write COCO 2017 in the layout of VOC 2012, its instances merged into masks of 80 classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from torchvice.data.archives import Progress, Source, building, check_space, fetch, reading, safe_name, still_to_fetch
+from torchvice.data.archives import Progress, Source, building, fetch_all, reading, safe_name
 from torchvice.data.images import VOID, check_same_size, stored_size, voc_palette
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import read_json, write_json, write_npy_dict, write_text
@@ -26,7 +26,7 @@ COCO_SPLITS = ("train", "val")
 
 @dataclass(frozen=True)
 class CocoSet:
-    """How many classes there are, how many images each list has, and how many annotations are crowds."""
+    """The number of classes, of images of each list, and of annotations that are crowds."""
 
     classes: int
     images: dict[str, int]
@@ -34,9 +34,9 @@ class CocoSet:
 
 
 def coco_sources(address: str | None = None, splits: Sequence[str] = COCO_SPLITS) -> dict[str, Source]:
-    """The archives of COCO 2017 by name, below `address`, if they are to be fetched.
+    """Return the archives of COCO 2017 by name, with addresses below `address` if it is given.
 
-    torchvision knows neither address nor checksum of theirs; each member of a zip has its own, which is checked.
+    torchvision has neither their addresses nor checksums; a zip has a checksum of each member, which is checked.
     """
     names = {split: f"{split}2017.zip" for split in splits} | {"annotations": "annotations_trainval2017.zip"}
     below = None if address is None else address.rstrip("/")
@@ -54,22 +54,21 @@ def write_coco(
 ) -> CocoSet:
     """Write COCO 2017 into `root`: JPEGImages/, SegmentationClass/, classes.txt, train.txt, val.txt, cls_labels.npy.
 
-    A mask's label c + 1 is the category in place c, by ascending id. Crowds are void; where objects overlap, the
-    smaller one is on top. An image has the label of each category that is annotated in it, crowds too. Images without
-    any object stay in the lists. The dataset appears whole or not at all; where it is already, it is left as it is.
+    Label c + 1 of a mask is the category at place c, by ascending id. Crowds are void; where objects overlap, the
+    smaller one is on top. An image has the label of every category annotated in it, crowds included. Images without
+    objects stay in the lists. The dataset is written completely or not at all; an existing one is left unchanged.
 
     Args:
         root: the dataset's folder.
-        archives: where train2017.zip, val2017.zip and annotations_trainval2017.zip lie, or are fetched to; None:
-            archives/ in `root`.
-        address: below which they are fetched, if they do not lie there.
+        archives: the folder of train2017.zip, val2017.zip and annotations_trainval2017.zip; None: archives/ in `root`.
+        address: where missing archives are downloaded from.
         splits: `train`, `val`, or both.
-        progress: called with what is done and all of it, for each step.
-        tell: called with a sentence when a step begins.
+        progress: called in each step with the work so far and its total.
+        tell: called with a sentence at the start of each step.
 
     Raises:
-        ViceError: pycocotools is not installed; an archive that is not there, damaged or of another structure; too
-            little room; a folder that holds something else.
+        ViceError: pycocotools is not installed; an archive that is missing, damaged or has another structure; too
+            little disk space; a folder that holds something else.
 
     References:
         Microsoft COCO: Common Objects in Context (2014).
@@ -77,38 +76,31 @@ def write_coco(
     root = Path(root)
     for split in splits:
         if split not in COCO_SPLITS:
-            raise ViceError(f"COCO's splits are train and val, but {split!r} came.", did_you_mean(split, COCO_SPLITS))
+            raise ViceError(f"`splits` must be train and val, but has {split!r}.", did_you_mean(split, COCO_SPLITS))
     if (root / "coco.json").is_file():
-        return _there(root, splits)
+        return _existing(root, splits)
     _tools()
     folder = root / "archives" if archives is None else Path(archives)
-    sources = coco_sources(address, splits)
-    sizes = {name: still_to_fetch(source, folder) for name, source in sources.items()}
-    pictures = sum(size for name, (_, size) in sizes.items() if name != "annotations")
-    check_space([(folder, sum(missing for missing, _ in sizes.values())), (root, int(1.1 * pictures))])
-    said = tell or (lambda sentence: None)
-    files = {}
-    for name, source in sources.items():
-        said(f"{source.filename} ({sizes[name][1] / 1e6:.0f} MB)")
-        files[name] = fetch(source, folder, progress)
+    say = tell or (lambda sentence: None)
+    files = fetch_all(coco_sources(address, splits), folder, root, dict.fromkeys(splits, 1.1), progress, say)
     lists = tuple(f"{split}.txt" for split in splits)
     names = ("JPEGImages", "SegmentationClass", "classes.txt", *lists, "cls_labels.npy", "coco.json")
     with building(root, names) as part:
         for name in names[:2]:
             (part / name).mkdir()
-        made = _write_set(part, files, splits, progress, said)
-        write_json(part / "coco.json", asdict(made))
-    return made
+        written = _write_set(part, files, splits, progress, say)
+        write_json(part / "coco.json", asdict(written))
+    return written
 
 
-def _there(root: Path, splits: Sequence[str]) -> CocoSet:
-    found = CocoSet(**read_json(root / "coco.json"))
-    if set(found.images) != set(splits):
+def _existing(root: Path, splits: Sequence[str]) -> CocoSet:
+    existing = CocoSet(**read_json(root / "coco.json"))
+    if set(existing.images) != set(splits):
         raise ViceError(
-            f"{root} must be free for COCO's {' and '.join(splits)}, but holds its {' and '.join(found.images)}.",
+            f"{root} already holds COCO's {' and '.join(existing.images)}, not {' and '.join(splits)}.",
             "Give another folder, or remove this one.",
         )
-    return found
+    return existing
 
 
 def _tools() -> Any:
@@ -122,21 +114,21 @@ def _tools() -> Any:
 
 
 def _write_set(
-    part: Path, files: Mapping[str, Path], splits: Sequence[str], progress: Progress | None, said: Callable[[str], None]
+    part: Path, files: Mapping[str, Path], splits: Sequence[str], progress: Progress | None, say: Callable[[str], None]
 ) -> CocoSet:
     categories: list[tuple[int, str]] = []
     labels: dict[str, np.ndarray] = {}
     images, crowds = {}, 0
     for split in splits:
-        said(f"Reading the annotations of {split}2017")
+        say(f"Reading the annotations of {split}2017")
         content = _annotations(files["annotations"], f"annotations/instances_{split}2017.json")
-        found = sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"])
-        if categories and found != categories:
+        own = sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"])
+        if categories and own != categories:
             raise ViceError(
                 f"The categories of {split}2017 in {files['annotations']} must be those of {splits[0]}2017."
             )
-        categories = found
-        said(f"Writing the images and masks of {split}2017")
+        categories = own
+        say(f"Writing the images and masks of {split}2017")
         label_of = {category: place + 1 for place, (category, _) in enumerate(categories)}
         vectors = _write_split(part, files[split], content, label_of, progress)
         labels |= vectors
@@ -159,7 +151,7 @@ def _annotations(archive: Path, member: str) -> dict[str, Any]:
             raise ViceError(f"{member} in {archive} must be JSON, but is not: {error}.") from None
     lacking = [name for name in ("images", "annotations", "categories") if name not in content]
     if lacking:
-        raise ViceError(f"{member} in {archive} must have `{lacking[0]}`, as COCO's instances do, but has not.")
+        raise ViceError(f"{member} in {archive} must have `{lacking[0]}`, like COCO's instances, but does not.")
     return content
 
 
@@ -170,7 +162,7 @@ def _write_split(
     label_of: Mapping[int, int],
     progress: Progress | None,
 ) -> dict[str, np.ndarray]:
-    """Images and masks of a split, and its labels: {image id: (C,) float32} in the order of the ids."""
+    """Write images and masks of a split; return its labels, {image id: (C,) float32} in the order of the ids."""
     by_image: dict[int, list[dict[str, Any]]] = {}
     for entry in content["annotations"]:
         by_image.setdefault(entry["image_id"], []).append(entry)
@@ -181,7 +173,7 @@ def _write_split(
         for entry in entries:
             name = Path(entry["file_name"]).name
             if name not in members:
-                raise ViceError(f"The archive {archive} must hold {name}, which the annotations name, but does not.")
+                raise ViceError(f"The archive {archive} must hold {name}, which is in the annotations, but does not.")
             image, stem = part / "JPEGImages" / name, Path(name).stem
             with opened.open(members[name]) as source, image.open("wb") as file:
                 shutil.copyfileobj(source, file)
@@ -202,10 +194,10 @@ def _write_split(
 def class_mask(
     annotations: Sequence[Mapping[str, Any]], size: tuple[int, int], label_of: Mapping[int, int]
 ) -> np.ndarray:
-    """The instances of an image as one mask: crowds void, then the objects, the larger before the smaller.
+    """Draw the instances of an image into one mask: first crowds as void, then objects, large before small.
 
     Args:
-        annotations: COCO's, each with `segmentation` (polygons, or RLE, compressed or not), `category_id`, `iscrowd`.
+        annotations: each with `segmentation` (polygons, or RLE, compressed or not), `category_id`, `iscrowd`.
         size: (H, W).
         label_of: the mask's value for each category id.
 
@@ -213,7 +205,7 @@ def class_mask(
         (H, W) uint8: 0 background, 255 void.
 
     Raises:
-        ViceError: a category that is not known, or a segmentation that cannot be read.
+        ViceError: an unknown category, or a segmentation that cannot be read.
 
     Example:
         >>> square = {"segmentation": [[0, 0, 2, 0, 2, 2, 0, 2]], "category_id": 9, "iscrowd": 0, "id": 1}
@@ -236,7 +228,7 @@ def class_mask(
 
 
 def _region(tools: Any, entry: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool of an instance."""
+    """Decode an instance to (H, W) bool."""
     shape = entry["segmentation"]
     try:
         if isinstance(shape, list):
@@ -248,7 +240,7 @@ def _region(tools: Any, entry: Mapping[str, Any], size: tuple[int, int]) -> np.n
         region = np.asarray(tools.decode(encoded), dtype=bool)
         if region.shape != size:
             raise ValueError(f"it is {region.shape[0]} x {region.shape[1]}")
-    except Exception as error:  # whatever pycocotools raises on what is no segmentation
+    except Exception as error:  # pycocotools may raise anything on a wrong segmentation
         raise ViceError(
             f"The annotation {entry.get('id')} must be polygons or RLE in an image of {size[0]} x {size[1]} (H x W): "
             f"{error}."

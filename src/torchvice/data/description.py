@@ -1,4 +1,4 @@
-"""dataset.yaml: what a folder's own classes, mask values or colours, folders and lists are."""
+"""dataset.yaml: the classes, mask values or colours, folders and lists of a dataset in its own layout."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from torchvice.files import read_yaml
 __all__ = ["FILE", "Description", "read_description"]
 
 FILE = "dataset.yaml"
-OTHERS = {"background": 0, "void": VOID}  # what is no class, and its label
+NOT_CLASSES = {"background": 0, "void": VOID}
 KEYS = ("names", "background", "void", "images", "masks", "boxes", "splits")
 Code = int | tuple[int, int, int]  # a mask's value, or its colour
 
 
 @dataclass(frozen=True)
 class Description:
-    """A dataset.yaml.
+    """The content of dataset.yaml.
 
     Attributes:
-        file: where it is.
+        file: its path.
         names: (C,) classes, in the order of their labels.
         codes: the label of each value or colour that a mask may hold: 0, c + 1 or 255.
-        images, masks, boxes: folders beside it; None where it does not say.
+        images, masks, boxes: folders next to it, or None.
         splits: the list of each split.
     """
 
@@ -42,10 +42,10 @@ class Description:
     splits: Mapping[str, Path]
 
     def read_mask(self, path: Path) -> np.ndarray:
-        """The labels in a mask, (H, W) uint8 (int32 for more than 254 classes): its values or colours translated.
+        """Read a mask and translate its values or colours to labels, (H, W) uint8 (int32 for more than 254 classes).
 
         Raises:
-            ViceError: see `torchvice.data.read_mask`; or a value or colour that dataset.yaml does not name.
+            ViceError: see `torchvice.data.read_mask`; or a value or colour that is not in dataset.yaml.
         """
         coloured = isinstance(next(iter(self.codes)), tuple)
         pixels = read_colours(path) if coloured else read_mask(path)
@@ -58,10 +58,10 @@ class Description:
         strange = packed[keys[places] != packed]
         if strange.size:
             first = int(strange[0])
-            came = f"#{first:06x}" if coloured else str(first)
+            unknown = f"#{first:06x}" if coloured else str(first)
             what = "colours" if coloured else "values"
             raise ViceError(
-                f"The mask {path} must hold the {what} that {self.file} names, but holds {came}.",
+                f"The mask {path} must hold the {what} that {self.file} names, but holds {unknown}.",
                 "Add it to a class, to `background` or to `void`.",
             )
         labels = np.array([known[key] for key in keys.tolist()], dtype=np.int32)[places]
@@ -73,17 +73,17 @@ def _packed(red: Any, green: Any, blue: Any) -> Any:
 
 
 def read_description(root: Path) -> Description | None:
-    """The dataset.yaml in `root`, or None without one.
+    """Read dataset.yaml in `root`; None without it.
 
     Raises:
-        ViceError: no YAML, an unknown key, a value of another kind, a folder or list that is not there.
+        ViceError: not YAML, an unknown key, a value of a wrong type, or a missing folder or list.
     """
     file = root / FILE
     if not file.is_file():
         return None
     content = read_yaml(file, "The description of the dataset")
     if not isinstance(content, dict) or "names" not in content:
-        raise ViceError(f"{file} must say `names`, the classes, but does not.", f"Its keys: {', '.join(KEYS)}.")
+        raise ViceError(f"{file} has no `names`, which lists the classes.", f"Known keys: {', '.join(KEYS)}.")
     for key in content:
         if key not in KEYS:
             raise ViceError(f"{file} has the unknown key {brief(key)}.", did_you_mean(str(key), KEYS))
@@ -93,7 +93,7 @@ def read_description(root: Path) -> Description | None:
 
 
 def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[Code, int]]:
-    """The classes, and the label of each value or colour."""
+    """Return the classes, and the label of each value or colour."""
     named = content["names"]
     names = tuple(named if isinstance(named, list | dict) else ())
     if not names or len(set(map(str, names))) < len(names) or not all(isinstance(n, str) and n for n in names):
@@ -104,33 +104,33 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
         )
     if names[0] in ("background", "__background__"):
         raise ViceError(
-            f"`names` in {file} must be objects only, but begins with {brief(names[0])}.", "It has its own key."
+            f"`names` in {file} must be objects only, but begins with {brief(names[0])}.", "Use the key `background`."
         )
     classes = list(named.items()) if isinstance(named, dict) else [(name, c + 1) for c, name in enumerate(names)]
     coloured = not isinstance(classes[0][1], int)
     given = [(f"names: {name}", code, c + 1) for c, (name, code) in enumerate(classes)]
-    given += [(key, code, label) for key, label in OTHERS.items() for code in _several(content.get(key))]
+    given += [(key, code, label) for key, label in NOT_CLASSES.items() for code in _several(content.get(key))]
     owners: dict[Code, str] = {}
     codes: dict[Code, int] = {}
     for where, value, label in given:
         code = _code(file, where, value)
         if isinstance(code, tuple) != coloured:
-            raise ViceError(f"{file} must name values or colours throughout, but `{where}` is {brief(value)}.")
+            raise ViceError(f"{file} must not mix values and colours, but `{where}` is {brief(value)}.")
         if codes.get(code, label) != label:
             raise ViceError(
                 f"{file} must give {brief(value)} one meaning, but has it at `{owners[code]}` and `{where}`."
             )
         owners[code], codes[code] = where, label
-    # The usual ones, unless they are said or a class has taken them.
-    usual: dict[str, Code | None] = {"background": (0, 0, 0) if coloured else 0, "void": None if coloured else VOID}
-    for key, code_or_none in usual.items():
+    # Defaults, unless the file sets them or a class uses the code.
+    defaults: dict[str, Code | None] = {"background": (0, 0, 0) if coloured else 0, "void": None if coloured else VOID}
+    for key, code_or_none in defaults.items():
         if key not in content and code_or_none is not None:
-            codes.setdefault(code_or_none, OTHERS[key])
+            codes.setdefault(code_or_none, NOT_CLASSES[key])
     return names, codes
 
 
 def _several(value: Any) -> Sequence[Any]:
-    """One value or colour, or a list of them; [0, 64, 128] is one colour."""
+    """Return a list of values or colours from one or several; [0, 64, 128] is one colour."""
     if not isinstance(value, list):
         return [] if value is None else [value]
     return [value] if _is_colour(value) else value
@@ -162,7 +162,7 @@ def _folder(file: Path, key: str, value: Any) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str) or not (file.parent / value).is_dir():
-        raise ViceError(f"`{key}` in {file} must name a folder beside it, but is {brief(value)}.")
+        raise ViceError(f"`{key}` in {file} must be a folder next to it, but is {brief(value)}.")
     return file.parent / value
 
 
@@ -170,8 +170,8 @@ def _splits(file: Path, value: Any) -> dict[str, Path]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
-        raise ViceError(f"`splits` in {file} must give each split's name a list's file, but is {brief(value)}.")
+        raise ViceError(f"`splits` in {file} must map names of splits to files of lists, but is {brief(value)}.")
     for name, place in value.items():
         if not (file.parent / place).is_file():
-            raise ViceError(f"The split `{name}` in {file} must be a file beside it, but there is no {place}.")
+            raise ViceError(f"The split `{name}` in {file} must be a file next to it, but {place} does not exist.")
     return {name: file.parent / place for name, place in value.items()}

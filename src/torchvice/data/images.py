@@ -1,4 +1,4 @@
-"""Images and masks as files: read fully, checked, or refused in one sentence."""
+"""Read and check the files of images and masks."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, 
 
 
 def _decoded(path: str | os.PathLike[str], what: str) -> tuple[Image.Image, str]:
-    """The image in a file and how its pixels are stored (Pillow's raw mode).
+    """Read an image and how its pixels are stored (Pillow's raw mode).
 
-    Every pixel is decoded here, so that a truncated file is found now and not later.
+    All pixels are decoded here, so that a truncated file is noticed now.
     """
     path = existing_file(path, what)
     try:
@@ -46,39 +46,39 @@ def _decoded(path: str | os.PathLike[str], what: str) -> tuple[Image.Image, str]
         raise ViceError(f"{what} {path} must be an image ({', '.join(FORMATS)}), but is not.") from None
     except DAMAGE as error:
         raise ViceError(
-            f"{what} {path} must be a whole image file, but cannot be decoded: {error}.",
-            "It is damaged or truncated: copy or download it again, or take its name off the list.",
+            f"{what} {path} is damaged or truncated: {error}.",
+            "Copy or download it again, or remove its name from the list.",
         ) from None
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """The image in a file as (H, W, 3) uint8, RGB, decoded fully.
+    """Read an image file as (H, W, 3) uint8, RGB.
 
-    The EXIF orientation is not applied: masks are drawn on the pixels as they are stored, and a turned image
-    would no longer lie under its mask. Grey and palette images become RGB; transparency is dropped.
+    The EXIF orientation is not applied: masks are drawn on the pixels as stored, and a rotated image would no longer
+    match its mask. Grey and palette images become RGB; transparency is dropped.
 
     Raises:
-        ViceError: no such file, no image, truncated, or more than 8 bits a channel.
+        ViceError: the file is missing, not an image, truncated, or has more than 8 bits per channel.
     """
     picture, _ = _decoded(path, "The image")
     if picture.mode.startswith(("I", "F")):
         raise ViceError(
-            f"The image {path} must have 8 bits a channel, but its mode is {picture.mode}.",
+            f"The image {path} must have 8 bits per channel, but its mode is {picture.mode}.",
             "Save it as an 8-bit JPEG or PNG.",
         )
     return np.array(picture.convert("RGB"))
 
 
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
-    """The labels in a palette or grey image: (H, W) uint8, or int32 for grey with 16 bits.
+    """Read the labels of a mask: (H, W) uint8 of a palette or grey image, or int32 of 16-bit grey.
 
-    Of a palette image the indices are read, never the colours: 0 background, c + 1 class c, 255 void.
+    The indices of a palette image are the labels, not its colours: 0 background, c + 1 class c, 255 void.
 
     Raises:
-        ViceError: no such file, no image, truncated, or an image of colours or of fewer than 8 bits of grey.
+        ViceError: the file is missing, not an image, truncated, in colour, or has fewer than 8 bits of grey.
     """
     picture, stored = _decoded(path, "The mask")
-    # Pillow stretches grey of 1, 2 and 4 bits to 0..255: the labels would come out multiplied.
+    # Pillow scales grey of 1, 2 and 4 bits to 0..255, which would multiply the labels.
     if picture.mode == "P" or (picture.mode == "L" and stored not in ("L;2", "L;4")):
         return np.array(picture)
     if picture.mode.startswith("I"):
@@ -110,15 +110,15 @@ def _present(mask: np.ndarray) -> np.ndarray:
 
 
 def check_mask(mask: np.ndarray, num_classes: int, path: str | os.PathLike[str]) -> np.ndarray:
-    """The labels that occur in `mask`, ascending, without background and void.
+    """Check the labels of `mask`, and return those that occur, ascending, without background and void.
 
     Args:
         mask: (H, W) integers.
         num_classes: C, without background.
-        path: the file that the sentence names.
+        path: its file, for the message.
 
     Raises:
-        ViceError: a value that is none of 0..C and 255.
+        ViceError: a value other than 0..C and 255.
     """
     values = _present(mask)
     values = values[values != VOID]
@@ -132,15 +132,15 @@ def check_mask(mask: np.ndarray, num_classes: int, path: str | os.PathLike[str])
 
 
 def check_same_size(mask: np.ndarray, size: tuple[int, int], path: str | os.PathLike[str]) -> None:
-    """That a mask fits its image.
+    """Check that a mask has the size of its image.
 
     Args:
         mask: (H, W).
         size: (H, W) of the image.
-        path: the mask's file, which the sentence names.
+        path: the mask's file, for the message.
 
     Raises:
-        ViceError: another size.
+        ViceError: the sizes differ.
     """
     if mask.shape != size:
         raise ViceError(
@@ -151,7 +151,7 @@ def check_same_size(mask: np.ndarray, size: tuple[int, int], path: str | os.Path
 
 
 def stored_size(path: Path, what: str = "The image") -> tuple[int, int]:
-    """(H, W) of an image file, from its header alone."""
+    """Read (H, W) of an image file from its header."""
     try:
         with Image.open(path, formats=FORMATS) as picture:
             return picture.height, picture.width

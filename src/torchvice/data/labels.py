@@ -1,4 +1,4 @@
-"""The class labels of images: from cls_labels.npy, from Annotations, or from the masks."""
+"""The class labels of images: read from cls_labels.npy, from Annotations, or from the masks."""
 
 from __future__ import annotations
 
@@ -42,41 +42,43 @@ def targets_from(
     masks: str,
     read_mask: Callable[[Path], np.ndarray],
 ) -> tuple[np.ndarray, str]:
-    """The targets of a split, from `source` or, for `auto`, from the first source that covers every image.
+    """Read the targets of a split from `source`, or for `auto` from the first source that covers every image.
 
     Args:
         source: `auto`, `cls_labels`, `annotations` or `masks`.
         records: N images.
         classes: C names.
-        npy: the file {image id: (C,) zeros and ones}, if there is one.
-        annotations: the folder of the XML files, which need not exist.
-        masks: where the masks come from, in words.
-        read_mask: what reads a mask's labels.
+        npy: the file {image id: (C,) zeros and ones}, or None.
+        annotations: the folder of the XML files; it may be missing.
+        masks: a text that says where the masks come from.
+        read_mask: reads the labels of a mask.
 
     Returns:
-        (N, C) uint8, and the source in words, with what was passed over.
+        (N, C) uint8, and a text that names the source, and those that cover only some of the images.
 
     Raises:
-        ViceError: an image without labels, an unknown class, labels of another length or other than 0 and 1.
+        ViceError: an image without labels, an unknown class, or labels of another length or not of 0 and 1.
     """
     makers = {
         "cls_labels": lambda: _from_npy(npy, classes),
         "annotations": lambda: _from_annotations(annotations, classes),
         "masks": lambda: _from_masks(masks, classes, read_mask),
     }
-    passed_over: list[str] = []
+    partial: list[str] = []  # sources that cover some of the images
+    absent: list[str] = []
     for name in LABEL_SOURCES if source == "auto" else (source,):
-        found = makers[name]()
-        lacking = [record.image_id for record in records if not found.covers(record)]
+        candidate = makers[name]()
+        lacking = [record.image_id for record in records if not candidate.covers(record)]
         if not lacking:
             targets = np.zeros((len(records), len(classes)), dtype=np.uint8)
             for row, record in zip(targets, records, strict=True):
-                row[found.labels_of(record)] = 1
-            return targets, "; ".join([found.name, *passed_over])
-        passed_over.append(f"{found.name} lacks {len(lacking)} of {len(records)} images, such as `{lacking[0]}`")
+                row[candidate.labels_of(record)] = 1
+            return targets, "; ".join([candidate.name, *partial])
+        gap = f"{candidate.name} lacks {len(lacking)} of {len(records)} images, such as `{lacking[0]}`"
+        (absent if len(lacking) == len(records) else partial).append(gap)
     raise ViceError(
-        f"Every image must have class labels, but {'; '.join(passed_over)}.",
-        "Give cls_labels.npy beside the lists, an Annotations folder of XML files, or masks.",
+        f"Every image must have class labels, but {'; '.join([*partial, *absent])}.",
+        "Give cls_labels.npy next to the lists, an Annotations folder of XML files, or masks.",
     )
 
 
@@ -88,8 +90,8 @@ def _from_npy(file: Path | None, classes: Sequence[str]) -> _Source:
         if vector.shape != (len(classes),):
             raise ViceError(
                 f"The labels of `{record.image_id}` in {file} must have shape ({len(classes)},), one "
-                f"number a class, but have {vector.shape}.",
-                "Give the classes that the labels were made with, one name a line in classes.txt.",
+                f"number per class, but have {vector.shape}.",
+                "Give the classes of the labels in classes.txt, one name per line.",
             )
         if not ((vector == 0) | (vector == 1)).all():
             raise ViceError(f"The labels of `{record.image_id}` in {file} must be 0 or 1, but are {vector}.")
@@ -111,7 +113,7 @@ def _from_annotations(folder: Path, classes: Sequence[str]) -> _Source:
 
 def _from_masks(where: str, classes: Sequence[str], read_mask: Callable[[Path], np.ndarray]) -> _Source:
     def labels_of(record: Record) -> np.ndarray:
-        assert record.mask is not None  # asked of covered images only
+        assert record.mask is not None  # only called for covered images
         return check_mask(read_mask(record.mask), len(classes), record.mask) - 1
 
     return _Source(f"masks ({where})", lambda record: record.mask is not None, labels_of)

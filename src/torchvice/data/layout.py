@@ -1,4 +1,4 @@
-"""Where the files of a dataset lie: lists, images, masks and annotations in the layout of VOC 2012."""
+"""Find the files of a dataset in the layout of VOC 2012: lists, images, masks and annotations."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ VOC_CLASSES: tuple[str, ...] = (
 # fmt: on
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
-NO_LISTS = ("classes", "readme", "license")  # texts that often lie beside lists
+NO_LISTS = ("classes", "readme", "license")  # text files that are often next to lists
 LAYOUT = (
-    "Give the folder that holds VOC2012/JPEGImages (or the VOC2012 folder itself), with the lists beside it "
+    "Give the folder that holds VOC2012/JPEGImages (or the VOC2012 folder itself), with the lists next to it "
     "or in VOC2012/ImageSets/Segmentation."
 )
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image of a split: its id (the image's name without suffix), its image and, if any, its mask."""
+    """One image of a split: its id (the file name without suffix), its image, and its mask or None."""
 
     image_id: str
     image: Path
@@ -42,7 +42,7 @@ class Record:
 
 @dataclass(frozen=True)
 class ListLine:
-    """One line of a list: the id, and the paths that the line spells out."""
+    """One line of a list: the id, and the paths given in the line."""
 
     image_id: str
     image: str | None = None
@@ -59,12 +59,12 @@ def _parsed(line: str, where: str) -> ListLine:
         return ListLine(paths[0].stem, words[0] if "/" in words[0] else None, words[1] if len(words) == 2 else None)
     raise ViceError(
         f"{where} must be a name or an image path and a mask path, but is {line!r}.",
-        "Write one image a line, such as `2007_000033` or `/JPEGImages/x.jpg /SegmentationClassAug/x.png`.",
+        "Write one image per line, such as `2007_000033` or `/JPEGImages/x.jpg /SegmentationClassAug/x.png`.",
     )
 
 
 def _text_lines(path: str | os.PathLike[str], what: str) -> list[str]:
-    path = existing_file(path, what, "Write one name a line.")
+    path = existing_file(path, what, "Write one name per line.")
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
@@ -72,10 +72,10 @@ def _text_lines(path: str | os.PathLike[str], what: str) -> list[str]:
 
 
 def list_lines(path: str | os.PathLike[str]) -> list[ListLine]:
-    """The lines of a list of images, empty ones left out.
+    """Read the lines of a list of images, without empty ones.
 
     Raises:
-        ViceError: a line that is no image, or an image that is named twice.
+        ViceError: a line that does not name an image, or an image that is named twice.
     """
     lines: list[ListLine] = []
     seen: dict[str, int] = {}
@@ -92,25 +92,25 @@ def list_lines(path: str | os.PathLike[str]) -> list[ListLine]:
         seen[line.image_id] = number
         lines.append(line)
     if not lines:
-        raise ViceError(f"The list {path} must name at least one image, but is empty.", "Write one name a line.")
+        raise ViceError(f"The list {path} must name at least one image, but is empty.", "Write one name per line.")
     return lines
 
 
 def read_list(path: str | os.PathLike[str]) -> list[str]:
-    """The image ids in a list file, in its order.
+    """Read the image ids of a list, in its order.
 
-    A line is a plain name, or an image path with or without a mask path, of which the image's stem is the id.
-    Blank lines are skipped.
+    A line is a name, or an image path with or without a mask path; the stem of the image path is then the id. Empty
+    lines are skipped.
 
     Raises:
-        ViceError: no such file, an empty list, a name twice, or a line that is neither.
+        ViceError: the list is missing or empty, names an image twice, or has another kind of line.
     """
     return [line.image_id for line in list_lines(path)]
 
 
 @dataclass(frozen=True)
 class Located:
-    """The files of a list: a record for each line whose image is there, the lines without one, where masks lie."""
+    """The files of a list: records of lines whose image exists, the other lines, and a text on where the masks are."""
 
     records: list[Record]
     missing: list[ListLine]
@@ -118,7 +118,7 @@ class Located:
 
 
 class Layout:
-    """A dataset's folder and where its parts are.
+    """The folder of a dataset and the places of its parts.
 
     Args:
         root: see `VocDataset`.
@@ -127,20 +127,20 @@ class Layout:
     Attributes:
         root: as given, a Path.
         base: the folder that holds the images' folder.
-        homes: where flat lists, classes.txt and cls_labels.npy may lie.
+        homes: the folders where lists, classes.txt and cls_labels.npy may be.
         classes: (C,) names.
-        images, annotations: folders, which need not exist.
-        masks: the names of the folders of masks in `base`, the first goes first.
-        described: its dataset.yaml, if it has one.
+        images, annotations: folders; they may be missing.
+        masks: the names of the folders of masks in `base`, in the order of precedence.
+        described: the content of dataset.yaml, or None.
 
     Raises:
-        ViceError: no such folder, class names that are wrong, or a dataset.yaml that is.
+        ViceError: the folder is missing, or class names or dataset.yaml are wrong.
     """
 
     def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
-            raise ViceError(f"The dataset must be a folder, but there is none at {self.root}.", LAYOUT)
+            raise ViceError(f"No dataset folder at {self.root}.", LAYOUT)
         self.described = read_description(self.root)
         self.base = _voc_folder(self.root) if self.described is None else self.root
         self.homes = _homes(self.root, self.base)
@@ -161,15 +161,15 @@ class Layout:
 
     @property
     def label_file(self) -> Path | None:
-        """cls_labels.npy, where there is one."""
+        """The path of cls_labels.npy, or None."""
         files = (home / "cls_labels.npy" for home in self.homes)
         return next((file for file in files if file.is_file()), None)
 
     def list_file(self, split: str | os.PathLike[str]) -> Path:
-        """The list of a split, by its name or its path.
+        """Find the list of a split by its name or path.
 
         Raises:
-            ViceError: there is none.
+            ViceError: the list is missing.
         """
         declared = {} if self.described is None else self.described.splits
         if str(split).removesuffix(".txt") in declared:
@@ -186,14 +186,14 @@ class Layout:
         )
 
     def split_name(self, split: str | os.PathLike[str]) -> str:
-        """What a split is called: as dataset.yaml calls it, else its list's name without suffix."""
+        """Return the name of a split: that in dataset.yaml, else the name of its list without suffix."""
         name = str(split).removesuffix(".txt")
         if self.described is not None and name in self.described.splits:
             return name
         return self.list_file(split).name.removesuffix(".txt")
 
     def splits(self) -> list[str]:
-        """The names of the lists that are there, in alphabetical order; those of dataset.yaml alone, if it has any."""
+        """Return the names of all lists, sorted; if dataset.yaml has splits, only these."""
         if self.described is not None and self.described.splits:
             return sorted(self.described.splits)
         folders = [folder for folder in self._list_folders if folder.is_dir()]
@@ -201,18 +201,18 @@ class Layout:
         return sorted(name for name in names if not name.lower().startswith(NO_LISTS))
 
     def read_mask(self, path: Path) -> np.ndarray:
-        """The labels in a mask, (H, W) integers, see `torchvice.data.read_mask`; translated by dataset.yaml, if any."""
+        """Read the labels of a mask, (H, W) integers, see `torchvice.data.read_mask`, as dataset.yaml maps them."""
         return read_mask(path) if self.described is None else self.described.read_mask(path)
 
     def annotation_of(self) -> Callable[[str], Path | None]:
-        """What finds the annotation of an image id."""
+        """Return a function that finds the annotation of an image id."""
         return finder(self.annotations, (".xml",))
 
     def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:
-        """The files of every line; `masks` is the one folder to look into.
+        """Find the files of every line; `masks` is the only folder of masks, if given.
 
         Raises:
-            ViceError: no such folder.
+            ViceError: that folder is missing.
         """
         if masks is not None and not (self.base / masks).is_dir():
             known = [entry.name for entry in self.base.iterdir() if entry.is_dir()]
@@ -221,11 +221,11 @@ class Layout:
         folders = {name: finder(self.base / name, (".png",)) for name in ([masks] if masks else self.masks)}
         records, missing, found = [], [], dict.fromkeys(("the list's paths", *folders), 0)
         for line in lines:
-            image = self._spelt_out(line.image) if line.image else image_of(line.image_id)
+            image = self._named_file(line.image) if line.image else image_of(line.image_id)
             if image is None:
                 missing.append(line)
                 continue
-            mask, source = (None if masks else self._spelt_out(line.mask)), "the list's paths"
+            mask, source = (None if masks else self._named_file(line.mask)), "the list's paths"
             for name, mask_of in folders.items():
                 if mask is None:
                     mask, source = mask_of(line.image_id), name
@@ -234,13 +234,13 @@ class Layout:
         return Located(records, missing, _mask_source(found, len(lines)))
 
     def expected_image(self, line: ListLine) -> str:
-        """Where the image of a line should be, in words."""
+        """Return a text that says where the image of a line should be."""
         if line.image:
             return str(self.base / line.image.lstrip("/"))
         return f"{self.images / line.image_id}.jpg (or .jpeg, .png)"
 
-    def _spelt_out(self, path: str | None) -> Path | None:
-        """The file that a list's line names: within the VOC folder, beside it, or anywhere."""
+    def _named_file(self, path: str | None) -> Path | None:
+        """Find a file that a line names: in the VOC folder, next to it, or anywhere."""
         if path is None:
             return None
         inside = [home / path.lstrip("/") for home in (self.base, *self.homes)]
@@ -251,20 +251,20 @@ def _mask_source(found: dict[str, int], lines: int) -> str:
     used = {name: count for name, count in found.items() if count}
     if len(used) == 1 and sum(used.values()) == lines:
         return next(iter(used))
-    said = [f"{count} of {lines} from {name}" for name, count in used.items()]
-    return ", ".join([*said, f"{lines - sum(used.values())} missing"])
+    parts = [f"{count} of {lines} from {name}" for name, count in used.items()]
+    return ", ".join([*parts, f"{lines - sum(used.values())} missing"])
 
 
 def _voc_folder(root: Path) -> Path:
-    """The folder that holds JPEGImages: `root` itself, or VOC2012 in it; `root` where there is none."""
+    """Find the folder that holds JPEGImages, `root` or VOC2012 in it; without one, return `root`."""
     folders = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
     return next((folder for folder in folders if (folder / "JPEGImages").is_dir()), root)
 
 
 def _homes(root: Path, base: Path) -> list[Path]:
-    """Where flat lists and cls_labels.npy may lie: `root`, the VOC folder, beside a folder named VOC2012."""
-    beside = [base.absolute().parent] if base.absolute().name == "VOC2012" else []
-    return list(dict.fromkeys([root, base, *beside]))
+    """Folders where lists and cls_labels.npy may be: `root`, the VOC folder, and the parent of a folder VOC2012."""
+    parent = [base.absolute().parent] if base.absolute().name == "VOC2012" else []
+    return list(dict.fromkeys([root, base, *parent]))
 
 
 def _class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, ...]:
@@ -295,7 +295,7 @@ def _described_names(classes: Sequence[str] | None, described: Description) -> t
 
 
 def finder(folder: Path, suffixes: tuple[str, ...]) -> Callable[[str], Path | None]:
-    """Looks up files of `folder` by stem; one listing is much faster than asking for thousands of files."""
+    """Return a function that finds files of `folder` by stem; one listing is faster than thousands of checks."""
     names = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
 
     def find(stem: str) -> Path | None:

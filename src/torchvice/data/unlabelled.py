@@ -1,4 +1,4 @@
-"""The images of a split without labels or masks, each under several views: what self-supervision is fed."""
+"""The images of a split without labels or masks, each in several views: the input of self-supervision."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ class UnlabelledImages(Dataset[list[torch.Tensor]]):
     Args:
         root: see `VocDataset`.
         split: see `VocDataset`.
-        views: from a PIL image, RGB, to tensors (3, S, S), the same number and sizes for every image; may be set later.
+        views: maps a PIL image, RGB, to tensors (3, S, S), as many and of the same sizes for every image; may be set
+            later.
 
     Attributes:
-        records: one Record an image, in the order of the list; none has a mask.
+        records: one Record per image, in the order of the list, without masks.
         root, split: see `VocDataset`.
 
     Raises:
-        ViceError: no such folder or list, a missing image; a damaged one, when it is read.
+        ViceError: the folder, the list or an image is missing; or an image is damaged, when it is read.
     """
 
     def __init__(
@@ -40,15 +41,16 @@ class UnlabelledImages(Dataset[list[torch.Tensor]]):
     ) -> None:
         layout = open_layout(root)
         lines = list_lines(layout.list_file(split))
-        found = layout.located(lines)
-        if found.missing:
+        located = layout.located(lines)
+        if located.missing:
+            first = located.missing[0]
             raise ViceError(
-                f"The image of `{found.missing[0].image_id}` must be {layout.expected_image(found.missing[0])}, but "
-                f"there is none ({len(found.missing)} of the {len(lines)} images of {split} are missing).",
-                f"See them all: vice data check {layout.root} --split {split}",
+                f"The image of `{first.image_id}` must be {layout.expected_image(first)}, but does not exist "
+                f"({len(located.missing)} of the {len(lines)} images of {split} are missing).",
+                f"List them all: vice data check {layout.root} --split {split}",
             )
         self.root, self.split, self.views = layout.root, layout.split_name(split), views
-        self.records = [Record(record.image_id, record.image, None) for record in found.records]
+        self.records = [Record(record.image_id, record.image, None) for record in located.records]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -57,5 +59,5 @@ class UnlabelledImages(Dataset[list[torch.Tensor]]):
         if not 0 <= index < len(self):
             raise IndexError(f"The index must be 0 to {len(self) - 1}, but is {index}.")
         if self.views is None:
-            raise ViceError("The images need views to be shown, but have none.", "Give UnlabelledImages(views=...).")
+            raise ViceError("`views` is not set.", "Set it: UnlabelledImages(views=...).")
         return self.views(Image.fromarray(read_image(self.records[index].image)))

@@ -1,4 +1,4 @@
-"""The layout of VOC 2012: lists of images, their class labels and their masks."""
+"""A dataset in the layout of VOC 2012: lists of images, their class labels and their masks."""
 
 from __future__ import annotations
 
@@ -31,38 +31,38 @@ class VocDataset:
 
     Args:
         root: the folder that holds VOC2012 and the flat lists; the VOC2012 folder; a VOCdevkit; or a `Layout`.
-        split: a name (`val`, `train_aug`), looked up beside and in the VOC folder and in
-            ImageSets/Segmentation; or the path of a list.
-        classes: C names in the order of the labels; else those of dataset.yaml, else the lines of classes.txt, else
+        split: the name of a list (`val`, `train_aug`) next to or in the VOC folder or in ImageSets/Segmentation; or
+            the path of a list.
+        classes: C names in the order of the labels; None: those of dataset.yaml, else the lines of classes.txt, else
             VOC's twenty.
-        labels: where the class labels come from: `cls_labels` (cls_labels.npy), `annotations` (XML), `masks`;
-            `auto` takes the first of these that covers every image of the split.
-        masks: the folder of the masks; else what the list's own paths say, SegmentationClassAug, and
-            SegmentationClass, in this order for each image.
-        regions: where an object lies: `masks`, or `boxes`, the union of its boxes in Annotations; `auto` takes the
-            masks where the split has any, so that a table never mixes the two.
-        exclusive: whether an image can have one label only, so that classes are alternatives. It is said, never
-            guessed: a multi-label split may happen to hold one label an image.
+        labels: the source of the class labels: `cls_labels` (cls_labels.npy), `annotations` (XML), `masks`; `auto`
+            takes the first of these that covers every image of the split.
+        masks: the folder of the masks; None: for each image the path in the list, SegmentationClassAug, and
+            SegmentationClass, in this order.
+        regions: the region of an object: `masks`, or `boxes`, the union of its boxes in Annotations; `auto` takes the
+            masks if the split has any, so that a table never mixes the two.
+        exclusive: whether every image has exactly one label. It is never guessed: a multi-label split may happen to
+            have one label per image.
 
     Attributes:
         root: as given, a Path.
-        split: the list's name without suffix.
+        split: the name of the list without suffix.
         classes: (C,) names.
-        records: one Record an image, in the order of the list.
-        targets: (N, C) uint8, 1 where the image holds the class.
-        label_source: where the targets come from, in words.
-        mask_source: where the masks come from, in words.
-        masks_missing: how many images have no mask.
+        records: one Record per image, in the order of the list.
+        targets: (N, C) uint8, 1 where the image shows the class.
+        label_source: a text that says where the targets come from.
+        mask_source: a text that says where the masks come from.
+        masks_missing: the number of images without a mask.
         regions: `masks` or `boxes`.
-        regions_missing: how many images have none of these.
+        regions_missing: the number of images without these.
         exclusive: as given.
 
-    Files must exist when the dataset is built; what is in them is checked when they are read.
+    All files must exist when the dataset is created; their content is checked when they are read.
 
     Raises:
-        ViceError: no such folder or list, an empty list or a name twice, a missing image, an unlabelled one,
-            an unknown class, labels of another length, or regions from boxes without any annotation; with `exclusive`,
-            an image of no label or of several.
+        ViceError: the folder or list is missing, the list is empty or names an image twice, an image is missing or has
+            no labels, a class is unknown, labels have another length, or `regions` is "boxes" and no image has an
+            annotation; with `exclusive`, an image without a label or with several.
 
     References:
         The PASCAL Visual Object Classes Challenge 2012, development kit; for the augmented masks: Semantic
@@ -93,8 +93,8 @@ class VocDataset:
         self.masks_missing = sum(record.mask is None for record in self.records)
         if len(self.classes) >= VOID and self.masks_missing < len(self.records):
             raise ViceError(
-                f"Masks can tell at most 254 classes apart (255 is void), but there are {len(self.classes)}.",
-                "Measure these classes without masks: move the mask folders away.",
+                f"Masks can have at most 254 classes (255 is void), but the dataset has {len(self.classes)}.",
+                "Measure these classes without masks: move the mask folders elsewhere.",
             )
         annotation_of = self._layout.annotation_of()
         self._annotations = {record.image_id: annotation_of(record.image_id) for record in self.records}
@@ -114,32 +114,32 @@ class VocDataset:
 
     def _check_exclusive(self) -> None:
         labels = self.targets.sum(1)
-        others = np.flatnonzero(labels != 1)
-        if len(others):
-            first = int(others[0])
+        wrong = np.flatnonzero(labels != 1)
+        if len(wrong):
+            first = int(wrong[0])
             raise ViceError(
-                f"Exclusive targets are one label an image, but {len(others)} of the {len(self)} images of "
+                f"Exclusive targets are one label an image, but {len(wrong)} of the {len(self)} images of "
                 f"{self.split} have none or several, such as `{self.records[first].image_id}` with "
                 f"{int(labels[first])}.",
-                "Leave data.exclusive false: these classes are no alternatives.",
+                "Set data.exclusive to false: these classes do not exclude each other.",
             )
 
     def __len__(self) -> int:
         return len(self.records)
 
     def image(self, index: int) -> np.ndarray:
-        """Image `index` as (H, W, 3) uint8, RGB, as stored: see `read_image`.
+        """Read image `index` as (H, W, 3) uint8, RGB, see `read_image`.
 
         Raises:
-            ViceError: no such index, or a file that is damaged.
+            ViceError: an index out of range, or a damaged file.
         """
         return read_image(self._record(index).image)
 
     def mask(self, index: int) -> np.ndarray | None:
-        """The mask of image `index`, (H, W) uint8: 0 background, c + 1 class c, 255 void; None without one.
+        """Read the mask of image `index`, (H, W) uint8: 0 background, c + 1 class c, 255 void; None without a mask.
 
         Raises:
-            ViceError: no such index, a damaged file, another size than the image, a value beyond the classes.
+            ViceError: an index out of range, a damaged file, another size than the image, or an unknown label.
         """
         record = self._record(index)
         if record.mask is None:
@@ -150,16 +150,16 @@ class VocDataset:
         return mask.astype(np.uint8, copy=False)
 
     def boxes(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The boxes of the objects in image `index`, from its XML file in Annotations; None without file or boxes.
+        """Read the boxes of the objects in image `index` from its annotation; None without annotation or boxes.
 
-        Objects marked `difficult` have theirs too, as they count for the class labels.
+        Objects marked `difficult` are included, as in the class labels.
 
         Returns:
             classes (B,) int64, 0..C-1, and boxes (B, 4) float64 in pixels: left, top, right and bottom, from 0, right
             and bottom exclusive.
 
         Raises:
-            ViceError: no such index, a damaged file, an unknown class, or a box that is empty or outside the image.
+            ViceError: an index out of range, a damaged file, an unknown class, or a box that is empty or too large.
         """
         record = self._record(index)
         file = self._annotations[record.image_id]
@@ -173,7 +173,7 @@ class VocDataset:
         return np.array(class_indices(objects, known, file), dtype=np.int64), boxes
 
     def _regions(self, regions: str) -> tuple[str, int]:
-        """Where objects lie, and how many images do not have that."""
+        """The kind of regions, and the number of images without them."""
         if regions not in ("auto", "masks", "boxes"):
             known = ("auto", "masks", "boxes")
             raise ViceError(
@@ -183,8 +183,8 @@ class VocDataset:
         boxed = lacking < len(self.records)
         if regions == "boxes" and not boxed:
             raise ViceError(
-                f"Regions from boxes need XML files in {self._layout.annotations}, but no image of {self.split} has "
-                "one."
+                f"`regions` is 'boxes', but no image of {self.split} has one: no XML files in "
+                f"{self._layout.annotations}."
             )
         if regions == "boxes" or (regions == "auto" and boxed and self.masks_missing == len(self.records)):
             return "boxes", lacking
@@ -197,17 +197,18 @@ class VocDataset:
         return self.records[index]
 
     def _located(self, masks: str | None) -> tuple[list[Record], str]:
-        """The files of every line, and where the masks were found."""
+        """The files of every line, and a text that says where the masks are."""
         lines = list_lines(self._list)
-        found = self._layout.located(lines, masks)
-        if found.missing:
-            some = ", ".join(f"`{line.image_id}`" for line in found.missing[:3])
+        located = self._layout.located(lines, masks)
+        if located.missing:
+            first = located.missing[0]
+            some = ", ".join(f"`{line.image_id}`" for line in located.missing[:3])
             raise ViceError(
-                f"The image of `{found.missing[0].image_id}` must be {self._layout.expected_image(found.missing[0])}, "
-                f"but there is none ({len(found.missing)} of the {len(lines)} images of {self._list} are missing: "
-                f"{some}{', ...' if len(found.missing) > 3 else ''}).",
-                f"See them all: vice data check {self.root} --split {self.split}"
+                f"The image of `{first.image_id}` must be {self._layout.expected_image(first)}, but does not exist "
+                f"({len(located.missing)} of the {len(lines)} images of {self._list} are missing: "
+                f"{some}{', ...' if len(located.missing) > 3 else ''}).",
+                f"List them all: vice data check {self.root} --split {self.split}"
                 if self._layout.images.is_dir()
                 else LAYOUT,
             )
-        return found.records, found.mask_source
+        return located.records, located.mask_source

@@ -20,11 +20,9 @@ from torchvice.data.archives import (
     Room,
     Source,
     building,
-    check_space,
-    fetch,
+    fetch_all,
     reading,
     safe_name,
-    still_to_fetch,
     unpack_tar,
 )
 from torchvice.data.images import check_mask, check_same_size, read_mask, stored_size, voc_palette
@@ -40,7 +38,7 @@ NAMES = ("train.txt", "val.txt", "train_aug.txt", "cls_labels.npy", "VOC2012", "
 
 @dataclass(frozen=True)
 class VocSet:
-    """How many images each list has, how many masks are SBD's, and whether the archives had the published checksums."""
+    """The number of images of each list and of masks from SBD; `verified`: the archives had the published checksums."""
 
     train: int
     val: int
@@ -50,7 +48,7 @@ class VocSet:
 
 
 def voc_sources() -> dict[str, Source]:
-    """The archives `voc` and `sbd` as torchvision's loaders know them: address, name, MD5."""
+    """Return address, name and MD5 of the archives `voc` and `sbd`, from torchvision."""
     from torchvision.datasets import SBDataset  # type: ignore[import-untyped]
     from torchvision.datasets.voc import DATASET_YEAR_DICT  # type: ignore[import-untyped]
 
@@ -72,21 +70,21 @@ def write_voc(
 ) -> VocSet:
     """Write VOC 2012 with SBD's masks into `root`: VOC2012/, train.txt, val.txt, train_aug.txt, cls_labels.npy.
 
-    SegmentationClassAug holds VOC's own masks, and SBD's for images that have none. train_aug.txt is VOC's train list,
+    SegmentationClassAug holds VOC's own masks, and SBD's for images without one. train_aug.txt is VOC's train list,
     then SBD's train and val lists without the images of VOC's val. The labels are those of the annotations, difficult
-    objects too. The dataset appears whole or not at all; where it is already, it is left as it is.
+    objects included. The dataset is written completely or not at all; an existing one is left unchanged.
 
     Args:
         root: the dataset's folder.
-        archives: where the archives lie, or are fetched to if they do not; None: archives/ in `root`.
+        archives: the folder of the archives, which are downloaded to it if missing; None: archives/ in `root`.
         sources: the archives `voc` and `sbd`; None: `voc_sources()`.
-        verify: refuse archives that have not the checksums of `sources`.
-        progress: called with the MiB that are done and all of them, for each step.
-        tell: called with a sentence when a step begins.
+        verify: refuse archives that do not have the checksums of `sources`.
+        progress: called in each step with the MiB so far and their total.
+        tell: called with a sentence at the start of each step.
 
     Raises:
-        ViceError: an archive that cannot be fetched, has another checksum, is damaged or of another structure; too
-            little room; a folder that holds something else.
+        ViceError: an archive that cannot be downloaded, has another checksum, is damaged or has another structure; too
+            little disk space; a folder that holds something else.
 
     References:
         The PASCAL Visual Object Classes Challenge 2012; Semantic Contours from Inverse Detectors (2011).
@@ -99,27 +97,18 @@ def write_voc(
     known = dict(voc_sources() if sources is None else sources)
     if not verify:
         known = {name: replace(source, md5=None) for name, source in known.items()}
-    said = tell or (lambda sentence: None)
-    sizes = {name: still_to_fetch(source, folder) for name, source in known.items()}
-    check_space(
-        [
-            (folder, sum(missing for missing, _ in sizes.values())),
-            (root, int(1.05 * sizes["voc"][1] + 0.1 * sizes["sbd"][1])),  # the tar is not compressed; SBD: masks alone
-        ]
-    )
-    files = {}
-    for name, source in known.items():
-        said(f"{source.filename} ({sizes[name][1] / 1e6:.0f} MB)")
-        files[name] = fetch(source, folder, progress)
+    say = tell or (lambda sentence: None)
+    # The tar is not compressed; of SBD only the masks are kept.
+    files = fetch_all(known, folder, root, {"voc": 1.05, "sbd": 0.1}, progress, say)
     with building(root, NAMES) as part:
-        said(f"Unpacking {files['voc'].name}")
+        say(f"Unpacking {files['voc'].name}")
         _unpack_voc(files["voc"], part, progress)
-        said(f"Taking the masks of {files['sbd'].name}")
+        say(f"Reading the masks of {files['sbd'].name}")
         lists, count = _take_sbd(files["sbd"], part / "VOC2012", progress)
-        found = _write_lists(part, lists)
-        made = VocSet(**found, masks_of_sbd=count, verified=all(source.md5 for source in known.values()))
-        write_json(part / "voc.json", asdict(made))
-    return made
+        images = _write_lists(part, lists)
+        written = VocSet(**images, masks_of_sbd=count, verified=all(source.md5 for source in known.values()))
+        write_json(part / "voc.json", asdict(written))
+    return written
 
 
 def _unpack_voc(archive: Path, part: Path, progress: Progress | None) -> None:
@@ -139,7 +128,7 @@ def _unpack_voc(archive: Path, part: Path, progress: Progress | None) -> None:
 
 
 def _take_sbd(archive: Path, voc: Path, progress: Progress | None) -> tuple[dict[str, list[str]], int]:
-    """Write SBD's masks of the images without one; returns its lists, and how many masks were written.
+    """Write SBD's masks of the images without one; return SBD's lists and the number of masks written.
 
     The archive is read as a stream: of its 1.4 GB only the masks are kept.
     """
@@ -176,12 +165,12 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _sbd_mask(content: bytes, name: str) -> np.ndarray:
-    """GTcls.Segmentation of one of SBD's files."""
+    """Read GTcls.Segmentation of a file of SBD."""
     from scipy.io import loadmat
 
     try:
         mask = np.asarray(loadmat(io.BytesIO(content))["GTcls"][0]["Segmentation"][0])
-    except Exception as error:  # whatever scipy raises on a file that is damaged
+    except Exception as error:  # scipy may raise anything on a damaged file
         raise ViceError(f"SBD's mask {name} must be a MATLAB file with GTcls.Segmentation: {error!r}.") from None
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise ViceError(f"SBD's mask {name} must be (H, W) uint8, but is {mask.shape} {mask.dtype}.")
@@ -211,14 +200,14 @@ def _write_lists(part: Path, sbd: Mapping[str, list[str]]) -> dict[str, int]:
 
 
 def _labels(voc: Path, image_ids: Iterable[str]) -> dict[str, Any]:
-    """{image id: (20,) float32} from the annotations, or the mask where there is none; image and mask must be there."""
+    """Read {image id: (20,) float32} from the annotations, or from masks of images without one; check every file."""
     known = {name: index for index, name in enumerate(VOC_CLASSES)}
     labels = {}
     for image_id in image_ids:
         image, mask = voc / f"JPEGImages/{image_id}.jpg", voc / f"SegmentationClassAug/{image_id}.png"
         for file, what in ((image, "image"), (mask, "mask")):
             if not file.is_file():
-                raise ViceError(f"The archives must hold the {what} of `{image_id}`, which a list names, but do not.")
+                raise ViceError(f"The archives must hold the {what} of `{image_id}`, which is in a list, but do not.")
         labels[image_id] = np.zeros(len(VOC_CLASSES), dtype=np.float32)
         pixels = read_mask(mask)
         check_same_size(pixels, stored_size(image), mask)

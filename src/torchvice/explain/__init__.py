@@ -1,5 +1,10 @@
 """Explanations: images -> class activation maps."""
 
+# isort: off
+# Each of these modules registers its methods; METHODS keeps this order.
+from torchvice.explain import gradient, perturbation, attention, relevance, attribution, controls  # noqa: F401
+# isort: on
+
 from torchvice.explain.choices import Choices, paper_choices
 from torchvice.explain.engine import Explainer, Explanation
 from torchvice.explain.faithfulness import Faithfulness, FaithfulnessChoices, MapRequest, faithfulness

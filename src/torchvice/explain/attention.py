@@ -1,4 +1,4 @@
-"""Maps from attention: every block's softmaxed weights, borrowed from one forward pass, and what is made of them."""
+"""Maps from attention: capture every block's softmaxed weights in one forward pass, and combine them."""
 
 from __future__ import annotations
 
@@ -11,55 +11,56 @@ import torch
 from torch import nn
 
 from torchvice.errors import ViceError
-from torchvice.explain.capture import exclusive
+from torchvice.explain.capture import single_capture
+from torchvice.explain.methods import SHORT_BACKWARD, register
 from torchvice.explain.scene import Scene
 from torchvice.models.families import token_grid
 
 __all__ = [
     "Attentions",
-    "attending",
     "attention_gradient",
+    "attention_gradients",
     "attention_layers",
+    "capture_attention",
+    "disable_fused_attention",
+    "empty_maps",
     "generic_attention",
-    "no_maps",
-    "patches",
-    "read_out",
+    "pooling_weights",
     "rollout",
-    "slopes",
-    "tokens_read",
-    "unfused",
+    "rollout_row",
+    "token_layout",
 ]
 
 Maps = tuple[torch.Tensor, torch.Tensor]
-_WAY_OUT = "Use method='gradcam', which fits every network."
+_WAY_OUT = "Use method='gradcam', which works with every network."
 
 
 @dataclass
 class Attentions:
-    """What a pass left: `weights`, one (N, heads, L, L) for each block that is kept, in their order; rows sum to 1."""
+    """Captured attention: `weights`, one (N, heads, L, L) per captured block, first block first; rows sum to 1."""
 
     weights: list[torch.Tensor] = field(default_factory=list)
 
     @property
     def last(self) -> torch.Tensor:
-        """The last block's.
+        """The last block's attention.
 
         Raises:
-            ViceError: the pass reached no attention, as that of a compiled model may.
+            ViceError: the pass reached no attention module, for example in a compiled model.
         """
         if not self.weights:
             raise ViceError(
-                "The pass must go through the blocks' attention, but no module of it was reached.",
-                "Give the model itself, not its compiled or scripted form.",
+                "The pass must go through the blocks' attention, but reaches no attention module.",
+                "Give the original model, not its compiled or scripted form.",
             )
         return self.weights[-1]
 
 
 def attention_layers(model: nn.Module) -> list[nn.Module]:
-    """For every block of a ViT-like network the module that its softmaxed attention goes through.
+    """The module of every block of a ViT-like network that outputs its softmaxed attention.
 
-    timm's VisionTransformer (DeiT, registers, parallel blocks), BEiT, EVA and their relatives have one in each block:
-    the dropout of the attention, which does nothing under eval mode.
+    In timm's VisionTransformer (DeiT, registers, parallel blocks), BEiT, EVA and relatives it is the dropout of the
+    attention, which does nothing in eval mode.
 
     Raises:
         ViceError: a network without global attention between tokens, or with several attentions a block.
@@ -73,27 +74,28 @@ def attention_layers(model: nn.Module) -> list[nn.Module]:
     layers = []
     for number, block in enumerate(blocks):
         modules = dict(block.named_modules())
-        found = [modules[path] for path in ("attn.attn_drop", "attn_drop") if path in modules]
-        if len(found) != 1:
-            raise ViceError(f"Every block must have one attention, but block {number} of {name} has not.", _WAY_OUT)
+        drops = [modules[path] for path in ("attn.attn_drop", "attn_drop") if path in modules]
+        if len(drops) != 1:
+            raise ViceError(
+                f"Every block must have one attention, but block {number} of {name} has {len(drops)}.", _WAY_OUT
+            )
         if any("Diff" in type(module).__name__ for module in (block, modules.get("attn"))):
-            raise ViceError(f"A block must use the attention it has, but {name} subtracts two of them.", _WAY_OUT)
-        layers.append(found[0])
+            raise ViceError(f"A block must use its attention directly, but {name} subtracts two attentions.", _WAY_OUT)
+        layers.append(drops[0])
     return layers
 
 
 @contextlib.contextmanager
-def unfused(model: nn.Module) -> Iterator[None]:
-    """Without fused attention, which never shows its weights, nor checkpointing, which runs blocks a second time."""
-    borrowed = [
-        (module, name)
+def disable_fused_attention(model: nn.Module) -> Iterator[None]:
+    """Disable fused attention, which hides its weights, and checkpointing, which runs blocks a second time."""
+    before = [
+        (module, name, getattr(module, name))
         for module in model.modules()
         for name in ("fused_attn", "grad_checkpointing")
         if name in vars(module)
     ]
-    before = [(module, name, getattr(module, name)) for module, name in borrowed]
     try:
-        for module, name in borrowed:
+        for module, name, _ in before:
             setattr(module, name, False)
         yield
     finally:
@@ -102,46 +104,46 @@ def unfused(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def attending(model: nn.Module, since: int | None = None) -> Iterator[Attentions]:
-    """Keep the softmaxed attention of the network's blocks in the pass that follows; all comes back as it was.
+def capture_attention(model: nn.Module, first_block: int | None = None) -> Iterator[Attentions]:
+    """Capture the softmaxed attention of the network's blocks in the pass inside the block; restore the model after it.
 
     Args:
         model: in eval mode.
-        since: the first block that is kept, and whose attention is the leaf of a graph, so that gradients with respect
-            to it and the ones behind it exist; negative counts from the last. None: all blocks, without gradients.
+        first_block: the first captured block; negative counts from the last. Its attention is the leaf of the autograd
+            graph, so that it and later attentions have gradients. None: all blocks, without gradients.
 
     Raises:
-        ViceError: a network without global attention, or one whose capture is under way already.
+        ViceError: a network without global attention, or another capture of it is active.
     """
-    layers, kept = attention_layers(model), Attentions()
-    first = layers[0 if since is None else since % len(layers)]
+    layers, captured = attention_layers(model), Attentions()
+    first = layers[0 if first_block is None else first_block % len(layers)]
     grad = torch.is_grad_enabled()
 
     def keep(layer: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        if layer is first and since is not None:
+        if layer is first and first_block is not None:
             torch.set_grad_enabled(True)
             output = output.detach().requires_grad_(True)
-        kept.weights.append(output)
+        captured.weights.append(output)
         return output
 
-    with exclusive(model), unfused(model):
+    with single_capture(model), disable_fused_attention(model):
         handles = [layer.register_forward_hook(keep) for layer in layers[layers.index(first) :]]
         try:
-            yield kept
+            yield captured
         finally:
             torch.set_grad_enabled(grad)
             for handle in handles:
                 handle.remove()
 
 
-def tokens_read(model: nn.Module, tokens: int, prefix: int) -> torch.Tensor:
-    """How much of each token the classifier reads, (L,) summing to 1.
+def pooling_weights(model: nn.Module, tokens: int, prefix: int) -> torch.Tensor:
+    """Weight of each token in the classifier's pooling, (L,) summing to 1.
 
-    The class token where there is token pooling (the class and the distillation token, half each, where each has its
-    classifier), the mean of the patches where the pool is their mean.
+    Token pooling reads the class token (or half the class and half the distillation token, if each has a classifier),
+    average pooling the mean of the patches.
 
     Raises:
-        ViceError: another pool, whose own weights this says nothing of.
+        ViceError: another pooling, such as attention pooling.
     """
     share = torch.zeros(tokens)
     pool = getattr(model, "global_pool", None)
@@ -161,165 +163,176 @@ def tokens_read(model: nn.Module, tokens: int, prefix: int) -> torch.Tensor:
     return share
 
 
-def read_out(matrices: Iterable[torch.Tensor], read: torch.Tensor) -> torch.Tensor:
-    """read (I + A_b) ... (I + A_1): what the tokens that are read owe to each input token.
+def rollout_row(matrices: Iterable[torch.Tensor], pooling: torch.Tensor) -> torch.Tensor:
+    """Compute pooling (I + A_b) ... (I + A_1): the share of each input token in the pooled tokens.
 
-    One row goes through the matrices, from the last to the first: L^2 steps a block, where their product takes L^3.
+    One row is multiplied by the matrices, last block first: L^2 steps per block instead of L^3 for their product.
 
     Args:
-        matrices: (P, L, L) of every block, the last block's first.
-        read: (L,), how much of each token is read.
+        matrices: (P, L, L) of every block, last block first.
+        pooling: (L,), the weight of each token in the pooling.
 
     Returns:
         (P, L).
+
+    Raises:
+        ViceError: no matrix.
     """
     row: torch.Tensor | None = None
     for matrix in matrices:
         if row is None:
-            row = read.to(matrix).expand(len(matrix), -1)
+            row = pooling.to(matrix).expand(len(matrix), -1)
         row = row + torch.einsum("pl,plm->pm", row, matrix)
     if row is None:
-        raise ViceError("There must be a block to read out, but there is none.")
+        raise ViceError("No attention block found.")
     return row
 
 
-def patches(scene: Scene, attention: torch.Tensor) -> tuple[int, tuple[int, int]]:
-    """The number of prefix tokens before the patches, and their grid (h, w).
+def token_layout(scene: Scene, attention: torch.Tensor) -> tuple[int, tuple[int, int]]:
+    """Number of prefix tokens before the patches, and the patches' grid (h, w).
 
     Raises:
         ViceError: the attention (N, heads, L, L) is not between all tokens, or its rows do not sum to 1.
     """
     name, shape = type(scene.model).__name__, tuple(attention.shape)
     prefix = int(getattr(scene.model, "num_prefix_tokens", 0))
-    # The site knows the grid of hybrids, whose patches are not pixels; where it is no site of tokens, the patches do.
+    # The site gives the grid of hybrids, whose patches are not pixels; a site without tokens gives no grid.
     grids = [grid for grid in (scene.grid, token_grid(scene.model, scene.images)) if grid]
     fitting = [(h, w) for h, w in grids if shape[1:] == (shape[1], prefix + h * w, prefix + h * w)]
     if not fitting:
-        said = f"{prefix} + {grids[0]}" if grids else "patch"
-        raise ViceError(f"{name} must attend between {said} tokens, but attends in shape {shape}.", _WAY_OUT)
+        expected = f"{prefix} + {grids[0]}" if grids else "patch"
+        raise ViceError(f"{name} must attend between {expected} tokens, but attends in shape {shape}.", _WAY_OUT)
     sums = attention[:1].detach().float().sum(-1)
-    if not torch.allclose(sums, torch.ones_like(sums), atol=0.05):  # half precisions keep to 1 within some 1e-2
+    if not torch.allclose(sums, torch.ones_like(sums), atol=0.05):  # in half precision sums differ from 1 by some 1e-2
         raise ViceError(f"The attention of a token must sum to 1, but that of {name} does not.", _WAY_OUT)
     return prefix, fitting[0]
 
 
 def _maps(row: torch.Tensor, prefix: int, grid: tuple[int, int]) -> torch.Tensor:
-    """(P, L) as maps (P, h, w), without the prefix tokens."""
+    """Reshape (P, L) to maps (P, h, w), without the prefix tokens."""
     return row[:, prefix:].unflatten(1, grid)
 
 
-def no_maps(scene: Scene) -> torch.Tensor:
-    """Maps (0, h, w), for a batch of which none is asked for."""
+def empty_maps(scene: Scene) -> torch.Tensor:
+    """Maps (0, h, w), for a batch without pairs."""
     return scene.images.new_zeros((0, *(scene.grid or (1, 1))), dtype=torch.float32)
 
 
-def slopes(
-    scores: torch.Tensor, turns: Sequence[Sequence[int]], weights: Sequence[torch.Tensor]
+def attention_gradients(
+    scores: torch.Tensor, groups: Sequence[Sequence[int]], weights: Sequence[torch.Tensor]
 ) -> Iterator[tuple[torch.Tensor, Sequence[torch.Tensor]]]:
-    """For every turn the rows of its pairs, and the gradients (N, heads, L, L) of their scores at every attention.
+    """Yield for every group its rows, and the gradients (N, heads, L, L) of their scores at every attention.
 
     One backward pass serves all blocks, and one label of every image.
 
     Args:
-        scores: (P,), the outputs that are explained, with their graph.
-        turns: rows of pairs, each turn of one label an image.
+        scores: (P,), the explained outputs, with their graph.
+        groups: rows of pairs, see `Scene.backward_groups`.
         weights: the attentions.
     """
-    for number, turn in enumerate(turns):
-        rows = torch.tensor(turn, device=scores.device)
-        more = number + 1 < len(turns)
+    for number, group in enumerate(groups):
+        rows = torch.tensor(group, device=scores.device)
+        more = number + 1 < len(groups)
         with torch.enable_grad():
             yield rows, torch.autograd.grad(scores[rows].sum(), list(weights), retain_graph=more)
 
 
+@register("rollout", needs="global attention", cost="1 forward", paper="Abnar and Zuidema, ACL 2020")
 def rollout(scene: Scene) -> Maps:
     """Attention rollout: the heads' mean attention, identity added and rows normalised, multiplied over the blocks.
 
-    What the tokens that the classifier reads owe to each patch; the class token's row, or the mean of the patches' rows
-    where the classifier reads their mean. It knows no class: every label of an image gets the same map.
+    The map is the class token's row of the product, or the mean of the patches' rows if the classifier pools their
+    mean. It does not depend on the class: all labels of an image have the same map.
 
     Returns:
         outputs (N, M) and maps (P, h, w), not negative.
 
     Raises:
-        ViceError: a network without global attention, or one that pools by something else.
+        ViceError: a network without global attention, or with another pooling.
 
     References:
         Abnar and Zuidema, Quantifying attention flow in transformers, ACL 2020.
     """
-    with attending(scene.model) as kept:
+    with capture_attention(scene.model) as attention:
         outputs = scene.forward(scene.images)
     image, _ = scene.targets_of(outputs)
-    prefix, grid = patches(scene, kept.last)
-    read = tokens_read(scene.model, kept.last.shape[-1], prefix)
+    prefix, grid = token_layout(scene, attention.last)
+    pooling = pooling_weights(scene.model, attention.last.shape[-1], prefix)
     with torch.autocast(scene.images.device.type, enabled=False):
         # (A + I) / 2 has rows that sum to 1: halving the row after each block is the normalisation.
-        means = (weights.float().mean(1) for weights in reversed(kept.weights))
-        row = read_out(means, read) * 0.5 ** len(kept.weights)
+        means = (weights.float().mean(1) for weights in reversed(attention.weights))
+        row = rollout_row(means, pooling) * 0.5 ** len(attention.weights)
         return outputs, _maps(row, prefix, grid)[image]
 
 
-def _by_gradient(
-    scene: Scene, since: int, combine: Callable[[Iterable[torch.Tensor], torch.Tensor], torch.Tensor]
+def _gradient_weighted(
+    scene: Scene, first_block: int, combine: Callable[[Iterable[torch.Tensor], torch.Tensor], torch.Tensor]
 ) -> Maps:
-    """Maps from attention times its gradient, positive part, averaged over heads, of the blocks from `since` on."""
-    if not scene.asks:
-        return scene.forward(scene.images), no_maps(scene)
-    with attending(scene.model, since) as kept:
+    """Combine attention times its gradient, positive part, averaged over heads, of the blocks from the first on."""
+    if not scene.needs_maps:
+        return scene.forward(scene.images), empty_maps(scene)
+    with capture_attention(scene.model, first_block) as attention:
         outputs = scene.forward(scene.images)
-    weights = kept.weights
-    prefix, grid = patches(scene, kept.last)
-    read = tokens_read(scene.model, kept.last.shape[-1], prefix)
+    weights = attention.weights
+    prefix, grid = token_layout(scene, attention.last)
+    pooling = pooling_weights(scene.model, attention.last.shape[-1], prefix)
     image, output = scene.targets_of(outputs)
     maps = torch.empty((len(image), *grid), device=outputs.device)
     with torch.enable_grad():
         scores = outputs[image, output]
-    for rows, gradients in slopes(scores, scene.turns(), weights):
+    for rows, gradients in attention_gradients(scores, scene.backward_groups(), weights):
         with torch.no_grad(), torch.autocast(scene.images.device.type, enabled=False):
             weighted = (
                 (weight.detach().float() * gradient.float()).clamp_(min=0).mean(1)[image[rows]]
                 for weight, gradient in zip(reversed(weights), reversed(gradients), strict=True)
             )
-            maps[rows] = _maps(combine(weighted, read), prefix, grid)
+            maps[rows] = _maps(combine(weighted, pooling), prefix, grid)
     return outputs.detach(), maps
 
 
+@register(
+    "attention_gradient",
+    needs="global attention",
+    cost=SHORT_BACKWARD,
+    paper="baseline in Chefer et al., CVPR 2021",
+)
 def attention_gradient(scene: Scene) -> Maps:
     """The last block's attention times its gradient, positive part, averaged over heads.
 
-    The class token's row, or the mean of the patches' rows where the classifier reads their mean.
+    The class token's row, or the mean of the patches' rows if the classifier pools their mean.
 
     Returns:
         outputs (N, M) and maps (P, h, w), not negative.
 
     Raises:
-        ViceError: a network without global attention, or one that pools by something else.
+        ViceError: a network without global attention, or with another pooling.
 
     References:
-        The "raw attention" and "Grad-CAM" baselines of Chefer et al., CVPR 2021, in one: the gradient enters before the
-        mean over heads.
+        The "raw attention" and "Grad-CAM" baselines of Chefer et al., CVPR 2021, combined: the gradient is multiplied
+        before the mean over heads.
     """
 
-    def read_once(matrices: Iterable[torch.Tensor], read: torch.Tensor) -> torch.Tensor:
+    def pooled(matrices: Iterable[torch.Tensor], pooling: torch.Tensor) -> torch.Tensor:
         (last,) = matrices
-        return torch.einsum("l,plm->pm", read.to(last), last)
+        return torch.einsum("l,plm->pm", pooling.to(last), last)
 
-    return _by_gradient(scene, -1, read_once)
+    return _gradient_weighted(scene, -1, pooled)
 
 
+@register("generic_attention", needs="global attention", cost="1 forward, L backward", paper="Chefer et al., ICCV 2021")
 def generic_attention(scene: Scene) -> Maps:
     """Generic attention explanation: R <- R + A R over the blocks, A each block's attention times its gradient.
 
     A = mean over heads of max(0, dy/dA * A), R = I at first. The map is the class token's row of R without the prefix
-    tokens, or the mean of the patches' rows where the classifier reads their mean.
+    tokens, or the mean of the patches' rows if the classifier pools their mean.
 
     Returns:
         outputs (N, M) and maps (P, h, w), not negative.
 
     Raises:
-        ViceError: a network without global attention, or one that pools by something else.
+        ViceError: a network without global attention, or with another pooling.
 
     References:
         Chefer et al., Generic attention-model explainability, ICCV 2021 (equations 5 and 6).
     """
-    return _by_gradient(scene, 0, read_out)
+    return _gradient_weighted(scene, 0, rollout_row)

@@ -1,7 +1,7 @@
-"""Maps of input pixels by captum, behind the same interface: saliency, SmoothGrad, integrated gradients.
+"""Maps of input pixels by captum: saliency, SmoothGrad, integrated gradients.
 
-Their maps have the resolution of the image that the network saw, and are of its pixels, not of a layer: a table keeps
-them as they are, which takes two bytes a pixel. captum is an extra: pip install torchvice[captum].
+Their maps are of the network's input pixels, not of a layer. A table stores them at this resolution, two bytes a
+pixel. captum is an extra: pip install torchvice[captum].
 """
 
 from __future__ import annotations
@@ -12,19 +12,24 @@ from typing import Any
 import torch
 
 from torchvice.errors import ViceError
+from torchvice.explain.methods import register
 from torchvice.explain.scene import Scene
 
 __all__ = ["captum_attr", "integrated_gradients", "saliency", "smoothgrad"]
 
 Maps = tuple[torch.Tensor, torch.Tensor]
 SMOOTHGRAD_SAMPLES = 25
-# Of the image's own range, as the paper recommends (10 to 20 %).
+# Relative to the image's range; the paper recommends 10 to 20 %.
 SMOOTHGRAD_NOISE = 0.15
 INTEGRATION_STEPS = 50
 
 
 def captum_attr() -> Any:
-    """captum.attr, or how to get it."""
+    """Import captum.attr.
+
+    Raises:
+        ViceError: captum is not installed.
+    """
     try:
         import captum.attr
     except ImportError:
@@ -34,8 +39,8 @@ def captum_attr() -> Any:
     return captum.attr
 
 
-def _attributed(scene: Scene, attribute: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor], size: int) -> Maps:
-    """Maps of batches of pairs: the mean over colours of what `attribute(images, outputs, first row)` gives."""
+def _pixel_maps(scene: Scene, attribute: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor], size: int) -> Maps:
+    """Compute maps in batches of pairs: the mean over colours of `attribute(images, outputs, first row)`."""
     with torch.no_grad():
         outputs = scene.forward(scene.images)
     image, output = scene.targets_of(outputs)
@@ -48,6 +53,9 @@ def _attributed(scene: Scene, attribute: Callable[[torch.Tensor, torch.Tensor, i
     return outputs, torch.cat(maps) if maps else scene.images.new_zeros((0, *scene.images.shape[2:]))
 
 
+@register(
+    "saliency", needs="gradients, captum", cost="1 forward, L passes", paper="Simonyan et al., ICLR Workshops 2014"
+)
 def saliency(scene: Scene) -> Maps:
     """The absolute gradient of the logit with respect to each pixel, averaged over colours.
 
@@ -58,16 +66,19 @@ def saliency(scene: Scene) -> Maps:
         ViceError: captum is not installed.
 
     References:
-        Simonyan et al., Deep inside convolutional networks, ICLR Workshops 2014 (which takes the largest colour).
+        Simonyan et al., Deep inside convolutional networks, ICLR Workshops 2014 (which takes the maximum over colours).
     """
     method = captum_attr().Saliency(scene.model)
-    return _attributed(scene, lambda images, outputs, _: method.attribute(images, outputs), scene.batch_size)
+    return _pixel_maps(scene, lambda images, outputs, _: method.attribute(images, outputs), scene.batch_size)
 
 
+@register(
+    "smoothgrad", needs="gradients, captum", cost="1 forward, 25 L passes", paper="Smilkov et al., arXiv 1706.03825"
+)
 def smoothgrad(scene: Scene) -> Maps:
     """Saliency averaged over 25 noisy copies; the noise is 15 % of the image's range.
 
-    One pair at a time, each with a random stream of its own, see `Scene.seed_of`; the global random state comes back.
+    Pairs are processed one by one, each with its own seed, see `Scene.seed_of`; the global RNG state is restored.
 
     Returns:
         outputs (N, M) and maps (P, H, W), 0 or more.
@@ -86,20 +97,26 @@ def smoothgrad(scene: Scene) -> Maps:
         devices = [images.device] if images.is_cuda else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(scene.seed_of(row))
-            found: torch.Tensor = method.attribute(
+            result: torch.Tensor = method.attribute(
                 images,
                 target=outputs,
                 nt_samples=SMOOTHGRAD_SAMPLES,
                 nt_samples_batch_size=scene.batch_size,
                 stdevs=SMOOTHGRAD_NOISE * spread,
             )
-        return found
+        return result
 
-    return _attributed(scene, attribute, 1)
+    return _pixel_maps(scene, attribute, 1)
 
 
+@register(
+    "integrated_gradients",
+    needs="gradients, captum",
+    cost="1 forward, 50 L passes",
+    paper="Sundararajan et al., ICML 2017",
+)
 def integrated_gradients(scene: Scene) -> Maps:
-    """Gradients along the straight way from a grey image (0 after normalisation), times the way; signed.
+    """Integrated gradients along the straight path from a grey image (0 after normalisation); signed.
 
     The sum over pixels and colours is the difference of the logits at both ends, up to the error of 50 steps.
 
@@ -115,9 +132,9 @@ def integrated_gradients(scene: Scene) -> Maps:
     method = captum_attr().IntegratedGradients(scene.model)
 
     def attribute(images: torch.Tensor, outputs: torch.Tensor, _: int) -> torch.Tensor:
-        found: torch.Tensor = method.attribute(
+        result: torch.Tensor = method.attribute(
             images, target=outputs, n_steps=INTEGRATION_STEPS, internal_batch_size=max(len(images), scene.batch_size)
         )
-        return found
+        return result
 
-    return _attributed(scene, attribute, scene.batch_size)
+    return _pixel_maps(scene, attribute, scene.batch_size)

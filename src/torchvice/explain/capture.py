@@ -1,4 +1,4 @@
-"""Capture: one forward pass that keeps the map of one layer as the leaf of a gradient, and gives everything back."""
+"""Capture: keep or edit the tensor of one layer during a forward pass; the model is restored afterwards."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch import nn
 from torchvice.errors import ViceError
 from torchvice.models.families import MapSite, module_at
 
-__all__ = ["Captured", "as_written", "capture", "editing", "evaluating", "exclusive"]
+__all__ = ["Captured", "capture", "edit_site", "eval_mode", "single_capture", "uncompiled"]
 
 _BUSY = "_torchvice_capture"
-_COMPILED = "_compiled_call_impl"  # where nn.Module.compile keeps what is called in place of the module
+_COMPILED = "_compiled_call_impl"  # where nn.Module.compile stores the compiled call
 
 
 @dataclass
 class Captured:
-    """What a pass left: `leaf`, the tensor at the site, from which on a graph exists where gradients were asked for."""
+    """The tensor at the site, filled by the pass. With gradients it is the leaf of the autograd graph."""
 
     leaf: torch.Tensor | None = None
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, every module run as it is written, and all back as they were afterwards, error or not.
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model in eval mode; restore the mode of every module afterwards, also after an error.
 
-    A module that was compiled in place passes hooks by: it is run uncompiled.
+    Modules that were compiled in place run uncompiled inside the block, since compiled code skips hooks.
     """
     modes = [(module, module.training, vars(module).get(_COMPILED)) for module in model.modules()]
     model.eval()
@@ -46,29 +46,27 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                 setattr(module, _COMPILED, compiled)
 
 
-def as_written(model: nn.Module) -> nn.Module:
-    """The module that `torch.compile` was given, which shares all with its compiled form; else the model itself.
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The original module of a `torch.compile` wrapper, which shares its parameters; any other model as it is.
 
     Raises:
-        ViceError: a scripted model, whose modules take no hooks.
+        ViceError: a scripted model, whose modules do not support hooks.
     """
     if isinstance(model, torch.jit.ScriptModule):
-        raise ViceError(
-            "The model must be one that takes hooks, but a scripted one does not.", "Give the model itself."
-        )
+        raise ViceError("The model must support hooks, but a scripted model does not.", "Give the unscripted model.")
     original = getattr(model, "_orig_mod", None)
     return original if isinstance(original, nn.Module) else model
 
 
 @contextlib.contextmanager
-def exclusive(model: nn.Module) -> Iterator[None]:
-    """One capture of a model at a time: hooks of two would see each other's passes.
+def single_capture(model: nn.Module) -> Iterator[None]:
+    """Allow one capture of a model at a time: the hooks of two captures would mix up their passes.
 
     Raises:
-        ViceError: a capture of this model is under way already.
+        ViceError: another capture of this model is active.
     """
     if getattr(model, _BUSY, False):
-        raise ViceError("A model can be captured once at a time, but a capture of this one is under way.")
+        raise ViceError("A model can be captured once at a time, but another capture of this model is active.")
     object.__setattr__(model, _BUSY, True)
     try:
         yield
@@ -77,11 +75,11 @@ def exclusive(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def editing(model: nn.Module, site: MapSite, edit: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """In the passes inside the block, what `edit` makes of the site's tensor goes on in its place.
+def edit_site(model: nn.Module, site: MapSite, edit: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Replace the site's tensor by `edit(tensor)` in the passes inside the block.
 
     Raises:
-        ViceError: a capture of this model is under way already; in the pass: the layer gives no single tensor.
+        ViceError: another capture of this model is active; in the pass: the layer does not give a single tensor.
     """
     layer = module_at(model, site.layer)
 
@@ -96,7 +94,7 @@ def editing(model: nn.Module, site: MapSite, edit: Callable[[torch.Tensor], torc
     def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> torch.Tensor:
         return edited(output)
 
-    with exclusive(model):
+    with single_capture(model):
         if site.where == "input":
             handle = layer.register_forward_pre_hook(before)
         else:
@@ -109,13 +107,13 @@ def editing(model: nn.Module, site: MapSite, edit: Callable[[torch.Tensor], torc
 
 @contextlib.contextmanager
 def capture(model: nn.Module, site: MapSite, gradients: bool) -> Iterator[Captured]:
-    """Hook the site for the passes inside the block, which begins without gradients.
+    """Keep the site's tensor in the passes inside the block, which must begin without gradients.
 
-    Below the site nothing is recorded for a gradient, whatever `requires_grad` the parameters have; from the site on it
-    is, if `gradients`. The grad mode comes back at the end.
+    The autograd graph begins at the site, if `gradients`; nothing before the site is recorded, even if its parameters
+    require gradients. The grad mode is restored at the end.
 
     Raises:
-        ViceError: as `editing`.
+        ViceError: as `edit_site`.
     """
     captured, before_grad = Captured(), torch.is_grad_enabled()
 
@@ -123,11 +121,11 @@ def capture(model: nn.Module, site: MapSite, gradients: bool) -> Iterator[Captur
         if gradients:
             torch.set_grad_enabled(True)
         captured.leaf = tensor.detach().requires_grad_(gradients)
-        # A copy goes on: an in-place ReLU at or behind the site may not write to a leaf, nor to the map that is kept.
+        # Pass on a copy: an in-place ReLU at or behind the site must not write to a leaf, nor to the kept map.
         return captured.leaf.clone()
 
     try:
-        with editing(model, site, take):
+        with edit_site(model, site, take):
             yield captured
     finally:
         torch.set_grad_enabled(before_grad)

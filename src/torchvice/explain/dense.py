@@ -1,4 +1,4 @@
-"""Dense products of linear layers: the fastest there is for them, and passes that recall them instead of repeating."""
+"""Fast dense products of linear layers, and passes that reuse known outputs of linear layers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["dense", "full_precision", "recalled"]
+__all__ = ["cached_outputs", "dense", "full_precision"]
 
 
 def dense(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """left @ right^T, (..., i) and (o, i) to (..., o).
+    """Compute left @ right^T, (..., i) and (o, i) to (..., o), without gradients.
 
-    In single precision on a CPU oneDNN is asked, where torch has it: on AMD's processors it is more than twice as fast
-    as the library behind `@`, which does without their widest vectors. It has no gradient.
+    In single precision on a CPU it uses oneDNN where torch has it: on AMD's processors oneDNN is more than twice as
+    fast as the library behind `@`, which does not use their widest vectors.
     """
     if left.dtype == torch.float32 and left.device.type == "cpu" and _onednn():
         return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
@@ -24,13 +24,13 @@ def dense(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def _onednn() -> bool:
-    # The operator is torch's own, made for its compiler; a torch without it is only slower.
+    # An operator of torch's compiler; a torch without it is only slower.
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Products of single precision in that precision, whatever the caller allows; his setting comes back."""
+    """Compute float32 products in full precision; restore the caller's setting (such as TF32) afterwards."""
     backends: list[Any] = [getattr(backend, "matmul", None) for backend in (torch.backends.mkldnn, torch.backends.cuda)]
     owners = [owner for owner in backends if hasattr(owner, "fp32_precision")]
     if not owners:  # torch before 2.9
@@ -51,8 +51,8 @@ def full_precision() -> Iterator[None]:
             owner.fp32_precision = setting
 
 
-class _Recalled(torch.autograd.Function):
-    """A linear layer whose output is known: only its gradient is computed, and only that of what went in."""
+class _CachedLinear(torch.autograd.Function):
+    """A linear layer with a known output: only the gradient with respect to its input is computed."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor, weight: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
@@ -66,15 +66,15 @@ class _Recalled(torch.autograd.Function):
 
 
 @contextlib.contextmanager
-def recalled(model: nn.Module, outputs: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """In passes inside the block the linear layers of these names give these outputs, and gradients as ever.
+def cached_outputs(model: nn.Module, outputs: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Reuse the outputs of linear layers, by name, in the passes inside the block; gradients are unchanged.
 
-    The passes must be of the images that the outputs come from. The model's layers come back at the end.
+    The passes must be of the images that the outputs come from. The model's layers are restored at the end.
     """
     layers = {name: model.get_submodule(name) for name in outputs}
     try:
         for name, layer in layers.items():
-            _replace(model, name, _Known(layer.weight, outputs[name]))  # type: ignore[arg-type]
+            _replace(model, name, _CachedLinearLayer(layer.weight, outputs[name]))  # type: ignore[arg-type]
         yield
     finally:
         for name, layer in layers.items():
@@ -86,10 +86,10 @@ def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), own, layer)
 
 
-class _Known(nn.Module):
+class _CachedLinearLayer(nn.Module):
     def __init__(self, weight: torch.Tensor, output: torch.Tensor) -> None:
         super().__init__()
         self.weight, self.output = weight, output
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
-        return _Recalled.apply(value, self.weight, self.output)
+        return _CachedLinear.apply(value, self.weight, self.output)

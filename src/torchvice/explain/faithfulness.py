@@ -1,4 +1,4 @@
-"""Faithfulness: what becomes of a class's probability when the pixels that its map ranks highest come or go."""
+"""Faithfulness: how a class's probability changes when the pixels that its map ranks highest are added or removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.explain.imputation import impute
 from torchvice.explain.maps import upsample
-from torchvice.explain.memory import halving
+from torchvice.explain.memory import halve_on_oom
 
 __all__ = ["MEASURES", "Faithfulness", "FaithfulnessChoices", "MapRequest", "faithfulness"]
 
@@ -104,8 +104,8 @@ class FaithfulnessChoices:
 
 @dataclass(frozen=True)
 class MapRequest:
-    """A map to be judged: the place of its `image` in the batch, its class `label`, the `map` (H, W) at the image's
-    size, and the `grid` (h, w) of the low-resolution map that it was enlarged from."""
+    """A map to evaluate: the index of its `image` in the batch, its class `label`, the `map` (H, W) at the image's
+    size, and the `grid` (h, w) of the low-resolution map before resizing."""
 
     image: int
     label: int
@@ -115,11 +115,11 @@ class MapRequest:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """One value for each of P maps, (P,) float64, NaN where it was not asked.
+    """One value for each of P maps, (P,) float64, NaN where it was not requested.
 
     `insertion`, `deletion`: the area under the curve of p, in [0, 1]; `road`: the mean of p(least first) - p(most
-    first), in [-1, 1]. `..._random`: the mean of the same over random orders. `p_full`, `p_canvas`, `p_blank`: p on the
-    image, on what insertion begins with and on what deletion ends with.
+    first), in [-1, 1]. `..._random`: their mean over random orders. `p_full`, `p_canvas`, `p_blank`: p of the image,
+    of the first image of insertion and of the last image of deletion.
     """
 
     insertion: np.ndarray
@@ -136,74 +136,72 @@ class Faithfulness:
 def faithfulness(
     logits: Callable[[torch.Tensor], torch.Tensor],
     images: torch.Tensor,
-    asked: Sequence[MapRequest],
+    requests: Sequence[MapRequest],
     choices: FaithfulnessChoices | None = None,
     *,
     exclusive: bool = False,
     batch_size: int = 32,
 ) -> Faithfulness:
-    """Insertion, deletion and ROAD of maps, each beside the same of random orders.
+    """Insertion, deletion and ROAD of maps, each together with its level for random orders.
 
-    A random order is that of noise on the map's own grid, enlarged as the map is: noise pixel by pixel would differ
-    from a map not in the place alone, but also in the grain of what is left of the image. Where the map's values are
-    equal, a further order of this kind decides, so that an empty map is one more random
-    order. The orders of an image hang on the seed and its pixels alone, and serve all its maps of one grid.
+    A random order ranks noise on the map's grid, resized like the map: noise per pixel would also leave finer patterns
+    of the image than a map does. A further random order breaks ties, so that an empty map is one more random order. The
+    orders of an image depend only on the seed and its pixels, and serve all its maps of one grid.
 
     Args:
         logits: from images (B, 3, H, W) to the data's logits (B, C), such as `Explainer.logits`.
-        images: (N, 3, H, W), normalised, on the model's device: what the maps explain.
-        asked: P maps.
-        choices: None: the default ones.
+        images: (N, 3, H, W), normalised, on the model's device; the maps explain them.
+        requests: P maps.
+        choices: None: the defaults.
         exclusive: whether p is a softmax over the classes instead of a sigmoid.
-        batch_size: images a pass; all maps and steps share full batches, halved where the memory does not hold them.
+        batch_size: images per pass; all maps and steps share full batches, halved when memory runs out.
 
     Raises:
-        ViceError: a map of another size than the images, a label beyond the logits, or an image that memory does not
-            hold.
+        ViceError: a map of another size than the images, a label beyond the logits, or too little memory for one image.
 
     References:
         Petsiuk et al., RISE, BMVC 2018. Rong et al., A consistent and efficient evaluation strategy for attribution
         methods, ICML 2022.
 
     Example:
-        >>> left = torch.zeros(1, 3, 8, 8)
-        >>> left[..., :4] = 1.0
-        >>> sees_left = lambda x: 20 * x[:, 0, :, :4].mean((1, 2))[:, None] - 10
-        >>> right_place = MapRequest(0, 0, left[0, 0], (2, 2))
-        >>> chosen = FaithfulnessChoices(("deletion",), steps=4)
-        >>> found = faithfulness(sees_left, left, [right_place], chosen)
-        >>> found.deletion.round(2), found.p_full.round(2), bool(found.deletion < found.deletion_random)
+        >>> image = torch.zeros(1, 3, 8, 8)
+        >>> image[..., :4] = 1.0
+        >>> logits = lambda x: 20 * x[:, 0, :, :4].mean((1, 2))[:, None] - 10
+        >>> choices = FaithfulnessChoices(("deletion",), steps=4)
+        >>> result = faithfulness(logits, image, [MapRequest(0, 0, image[0, 0], (2, 2))], choices)
+        >>> result.deletion.round(2), result.p_full.round(2), bool(result.deletion < result.deletion_random)
         (array([0.25]), array([1.]), True)
     """
-    chosen = choices or FaithfulnessChoices()
-    for one in asked:
+    choices = choices or FaithfulnessChoices()
+    for one in requests:
         if one.map.shape != images.shape[2:]:
             expected, came = tuple(images.shape[2:]), tuple(one.map.shape)
             raise ViceError(f"A map must have the size of the images, {expected}, but has {came}.")
-    if not asked:
+    if not requests:
         return Faithfulness(*np.full((len(Faithfulness.__dataclass_fields__), 0), np.nan))
     with torch.no_grad():
-        trial = _Trial(images, asked, chosen)
-        chance = _Passes(logits, exclusive, batch_size)
-        return _gathered(trial, asked, {name: chance(chunks) for name, chunks in trial.parts().items()}, chosen)
+        orders, probabilities = _PixelOrders(images, requests, choices), _Probabilities(logits, exclusive, batch_size)
+        by_part = {name: probabilities(chunks) for name, chunks in orders.edited_images().items()}
+    return _columns(orders, requests, by_part)
 
 
-class _Trial:
-    """The orders in which the pixels of a batch come and go, and the images that they make."""
+class _PixelOrders:
+    """The orders in which pixels are added or removed, and the edited images."""
 
-    def __init__(self, images: torch.Tensor, asked: Sequence[MapRequest], chosen: FaithfulnessChoices) -> None:
-        self.images, self.chosen = images, chosen
+    def __init__(self, images: torch.Tensor, requests: Sequence[MapRequest], choices: FaithfulnessChoices) -> None:
+        self.images, self.choices = images, choices
         self.ranks: list[torch.Tensor] = []  # (H, W) each: 0 for the pixel that the map ranks highest
         self.image_of: list[int] = []
         self.random_of: dict[tuple[int, tuple[int, int]], list[int]] = {}
-        self.seeds = [_seed(chosen.seed, image) for image in images]
+        self.seeds = [_seed(choices.seed, image) for image in images]
         ties = {}
-        for key in dict.fromkeys((one.image, one.grid) for one in asked):
-            *noises, ties[key] = _noise(self.seeds[key[0]], chosen.orders + 1, key[1], images)
+        for key in dict.fromkeys((one.image, one.grid) for one in requests):
+            *noises, ties[key] = _noise(self.seeds[key[0]], choices.orders + 1, key[1], images)
             self.random_of[key] = [self._add(key[0], noise, noise) for noise in noises]
-        self.order_of = [self._add(one.image, one.map, ties[one.image, one.grid]) for one in asked]
+        self.order_of = [self._add(one.image, one.map, ties[one.image, one.grid]) for one in requests]
 
     def _add(self, image: int, values: torch.Tensor, ties: torch.Tensor) -> int:
+        """Append the order of an image's pixels by descending value, then by `ties`; return its index."""
         first = ties.flatten().argsort(descending=True, stable=True)
         order = first[values.to(ties.device).flatten()[first].argsort(descending=True, stable=True)]
         ranks = torch.empty_like(order)
@@ -212,117 +210,117 @@ class _Trial:
         self.image_of.append(image)
         return len(self.ranks) - 1
 
-    def parts(self) -> dict[str, Iterator[torch.Tensor]]:
-        """The images of each measure and of the ends of the curves, in chunks."""
-        asked: dict[str, Iterator[torch.Tensor]] = {"full": iter([self.images])}
-        if "insertion" in self.chosen.measures:
-            asked["canvas"] = iter([self._baseline(self.chosen.canvas)])
-            asked["insertion"] = self._curves(self._baseline(self.chosen.canvas), arrives=True)
-        if "deletion" in self.chosen.measures:
-            asked["blank"] = iter([self._baseline(self.chosen.blank)])
-            asked["deletion"] = self._curves(self._baseline(self.chosen.blank), arrives=False)
-        if "road" in self.chosen.measures:
-            asked["road"] = self._imputed()
-        return asked
+    def edited_images(self) -> dict[str, Iterator[torch.Tensor]]:
+        """Images of each measure and of the ends of the curves, in chunks."""
+        parts: dict[str, Iterator[torch.Tensor]] = {"full": iter([self.images])}
+        if "insertion" in self.choices.measures:
+            parts["canvas"] = iter([self._baseline(self.choices.canvas)])
+            parts["insertion"] = self._curves(self._baseline(self.choices.canvas), insert=True)
+        if "deletion" in self.choices.measures:
+            parts["blank"] = iter([self._baseline(self.choices.blank)])
+            parts["deletion"] = self._curves(self._baseline(self.choices.blank), insert=False)
+        if "road" in self.choices.measures:
+            parts["road"] = self._imputed()
+        return parts
 
     def _baseline(self, name: str) -> torch.Tensor:
         return _blurred(self.images) if name == "blur" else torch.zeros_like(self.images)
 
-    def _curves(self, baseline: torch.Tensor, arrives: bool) -> Iterator[torch.Tensor]:
-        """For every order the images (steps - 1, 3, H, W) between the two ends of its curve."""
-        pixels, steps = self.ranks[0].numel(), self.chosen.steps
+    def _curves(self, baseline: torch.Tensor, insert: bool) -> Iterator[torch.Tensor]:
+        """Yield for every order the images (steps - 1, 3, H, W) between the two ends of its curve."""
+        pixels, steps = self.ranks[0].numel(), self.choices.steps
         counts = torch.tensor([round(pixels * step / steps) for step in range(1, steps)], device=self.images.device)
         for rank, image in zip(self.ranks, self.image_of, strict=True):
             first = (rank < counts[:, None, None])[:, None]
-            yield torch.where(first == arrives, self.images[image], baseline[image])
+            yield torch.where(first == insert, self.images[image], baseline[image])
 
     def _imputed(self) -> Iterator[torch.Tensor]:
-        """For every order and share two images (2, 3, H, W): without the lowest pixels, and without the highest."""
+        """Yield per order and share two images (2, 3, H, W): without the lowest and without the highest pixels."""
         pixels = self.ranks[0].numel()
         for rank, image in zip(self.ranks, self.image_of, strict=True):
             generator = np.random.default_rng(self.seeds[image])
-            original, place = self.images[image].float().cpu().numpy(), rank.cpu().numpy()
-            for share in self.chosen.shares:
+            original, ranks = self.images[image].float().cpu().numpy(), rank.cpu().numpy()
+            for share in self.choices.shares:
                 count = min(max(1, round(pixels * share)), pixels - 1)
-                noise = self.chosen.noise * generator.standard_normal(original.shape)
-                pair = [impute(original, missing, noise) for missing in (place >= pixels - count, place < count)]
+                noise = self.choices.noise * generator.standard_normal(original.shape)
+                pair = [impute(original, missing, noise) for missing in (ranks >= pixels - count, ranks < count)]
                 yield torch.from_numpy(np.stack(pair)).to(self.images)
 
 
-class _Passes:
-    """Probabilities (B, C) of images that come in chunks, in full batches."""
+class _Probabilities:
+    """Probabilities (B, C) of images in chunks of any size, computed in full batches."""
 
     def __init__(self, logits: Callable[[torch.Tensor], torch.Tensor], exclusive: bool, batch_size: int) -> None:
         self.logits, self.exclusive, self.batch_size = logits, exclusive, batch_size
 
     def __call__(self, chunks: Iterator[torch.Tensor]) -> np.ndarray:
-        """(all images, C) float64."""
-        found: list[np.ndarray] = []
+        """Compute (all images, C) float64."""
+        rows: list[np.ndarray] = []
         waiting = torch.empty(0)
         for chunk in chunks:
             waiting = torch.cat([waiting, chunk]) if len(waiting) else chunk
             while len(waiting) >= self.batch_size:
                 size = self.batch_size
-                found += self._pass(waiting[:size])
+                rows += self._pass(waiting[:size])
                 waiting = waiting[size:]
         if len(waiting):
-            found += self._pass(waiting)
-        return np.stack(found)
+            rows += self._pass(waiting)
+        return np.stack(rows)
 
     def _pass(self, batch: torch.Tensor) -> list[np.ndarray]:
         def work(part: Sequence[int]) -> list[np.ndarray]:
             logits = self.logits(batch[part[0] : part[-1] + 1]).double()
             return list((logits.softmax(1) if self.exclusive else logits.sigmoid()).cpu().numpy())
 
-        return halving(range(len(batch)), work, self._shrink)
+        return halve_on_oom(range(len(batch)), work, self._shrink)
 
     def _shrink(self, size: int) -> None:
         self.batch_size = min(self.batch_size, size)
 
 
-def _gathered(
-    trial: _Trial, asked: Sequence[MapRequest], found: dict[str, np.ndarray], chosen: FaithfulnessChoices
-) -> Faithfulness:
-    """The columns from the probabilities of all images."""
-    classes = found["full"].shape[1]
-    labels = np.array([one.label for one in asked])
+def _columns(orders: _PixelOrders, requests: Sequence[MapRequest], by_part: dict[str, np.ndarray]) -> Faithfulness:
+    """Compute the columns from the probabilities of all images, by part."""
+    choices, classes = orders.choices, by_part["full"].shape[1]
+    labels = np.array([one.label for one in requests])
     if labels.min() < 0 or labels.max() >= classes:
-        raise ViceError(f"A label must be 0 to {classes - 1}, but they are {sorted(set(labels.tolist()))}.")
-    rows, image_of = np.array([one.image for one in asked]), np.array(trial.image_of)
+        raise ViceError(f"Labels must be 0 to {classes - 1}, but are {sorted(set(labels.tolist()))}.")
+    rows, image_of = np.array([one.image for one in requests]), np.array(orders.image_of)
     values: dict[str, np.ndarray] = {}  # of each measure, for every order and class
     for name, start, end in (("insertion", "canvas", "full"), ("deletion", "full", "blank")):
-        if name in found:
-            between = found[name].reshape(len(image_of), chosen.steps - 1, classes)
-            ends = (found[start][image_of] + found[end][image_of]) / 2
-            values[name] = (between.sum(axis=1) + ends) / chosen.steps
-    if "road" in found:
-        least, most = found["road"].reshape(len(image_of), len(chosen.shares), 2, classes).mean(axis=1).swapaxes(0, 1)
+        if name in by_part:
+            between = by_part[name].reshape(len(image_of), choices.steps - 1, classes)
+            ends = (by_part[start][image_of] + by_part[end][image_of]) / 2
+            values[name] = (between.sum(axis=1) + ends) / choices.steps
+    if "road" in by_part:
+        least, most = (
+            by_part["road"].reshape(len(image_of), len(choices.shares), 2, classes).mean(axis=1).swapaxes(0, 1)
+        )
         values["road"] = least - most
-    columns = {name: np.full(len(asked), np.nan) for name in Faithfulness.__dataclass_fields__}
+    columns = {name: np.full(len(requests), np.nan) for name in Faithfulness.__dataclass_fields__}
     for name, value in values.items():
-        columns[name] = value[trial.order_of, labels]
-        randoms = [trial.random_of[one.image, one.grid] for one in asked]
+        columns[name] = value[orders.order_of, labels]
+        randoms = [orders.random_of[one.image, one.grid] for one in requests]
         columns[f"{name}_random"] = value[np.array(randoms), labels[:, None]].mean(axis=1)
     for name in ("full", "canvas", "blank"):
-        if name in found:
-            columns[f"p_{name}"] = found[name][rows, labels]
+        if name in by_part:
+            columns[f"p_{name}"] = by_part[name][rows, labels]
     return Faithfulness(**columns)
 
 
 def _seed(seed: int, image: torch.Tensor) -> int:
-    """The seed of an image's random stream: of the choices' seed and its pixels, whatever batch it is in."""
+    """Seed of an image's random stream. It depends on the given seed and the pixels, not on the batch."""
     pixels = image.detach().float().cpu().contiguous().numpy().tobytes()
     return int.from_bytes(hashlib.sha256(f"{seed} ".encode() + pixels).digest()[:8], "big") >> 1
 
 
 def _noise(seed: int, count: int, grid: tuple[int, int], images: torch.Tensor) -> torch.Tensor:
-    """(count, H, W) noise on the grid, enlarged to the images' size."""
+    """Draw noise (count, H, W) on the grid, resized to the images' size."""
     noise = torch.rand((count, *grid), generator=torch.Generator().manual_seed(seed))
     return upsample(noise, (images.shape[2], images.shape[3])).to(images.device)
 
 
 def _blurred(images: torch.Tensor) -> torch.Tensor:
-    """Images behind RISE's Gaussian, the border's pixels repeated beyond it."""
+    """Blur images with RISE's Gaussian; border pixels are repeated outside."""
     sigma = _SIGMA * max(1.0, float(np.sqrt(images.shape[2] * images.shape[3])) / _SIDE)
     reach = round(sigma)
     weight = torch.exp(-(torch.arange(-reach, reach + 1, device=images.device) ** 2) / (2 * sigma**2)).to(images)

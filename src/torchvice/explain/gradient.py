@@ -1,6 +1,6 @@
-"""Maps from activations and gradients: one forward pass, and one small backward pass for each label of an image.
+"""Maps from activations and gradients: one forward pass, and one short backward pass for each label of an image.
 
-A method is the weights W that it gives to the channels A, either one a channel, (P, D, 1, 1), or one a place,
+A method is defined by its weights W of the channels A: one per channel, (P, D, 1, 1), or one per channel and place,
 (P, D, h, w). Its map is sum_d W_d A_d, before any ReLU or normalisation.
 """
 
@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from torchvice.errors import ViceError
+from torchvice.explain.methods import SHORT_BACKWARD, Run, register
 from torchvice.explain.scene import Scene
 from torchvice.models.families import MapSite
 
 __all__ = [
-    "by_gradient",
     "cam",
     "eigen_smooth",
     "eigencam",
@@ -25,22 +25,30 @@ __all__ = [
     "gradcampp",
     "hirescam",
     "layercam",
-    "no_head",
+    "method_from_weights",
+    "no_linear_head",
+    "register_weights",
     "weighted_map",
     "xgradcam",
 ]
 
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Run = Callable[[Scene], tuple[torch.Tensor, torch.Tensor]]
 
 _PLUSPLUS_EPS = 1e-6
 _XGRAD_EPS = 1e-7
-# Sums of some hundred float32 numbers that ought to cancel stay below this share of the sum of their magnitudes.
+# Rounding error of a float32 sum of some hundred numbers that cancel, relative to the sum of their magnitudes.
 _NOISE = 1e-5
 
 
+@register(
+    "cam",
+    needs="mean pooling and a linear layer",
+    cost="1 forward",
+    paper="Zhou et al., CVPR 2016",
+    sums_channels=True,
+)
 def cam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
-    """Class activation mapping: the weights of the class in a pooled linear head weigh the channels; no backward pass.
+    """Class activation mapping: the classifier's weights of the class weigh the channels; no backward pass.
 
     The classifier's bias is not used.
 
@@ -54,70 +62,90 @@ def cam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
         Zhou et al., Learning deep features for discriminative localization, CVPR 2016.
     """
     if scene.head is None:
-        raise no_head(scene.model, scene.site)
-    seen = scene.look(gradients=False)
-    image, output = scene.targets_of(seen.outputs)
+        raise no_linear_head(scene.model, scene.site)
+    result = scene.run_network(gradients=False)
+    image, output = scene.targets_of(result.outputs)
     with torch.autocast(scene.images.device.type, enabled=False):
         weights = scene.head.weight.detach().float()[output]
-        return seen.outputs, weighted_map(weights[..., None, None], seen.activations[image], scene.eigen_smooth)
+        return result.outputs, weighted_map(weights[..., None, None], result.activations[image], scene.eigen_smooth)
 
 
-def no_head(model: nn.Module, site: MapSite) -> ViceError:
-    """The refusal of 'cam' for a network that it does not fit."""
+def no_linear_head(model: nn.Module, site: MapSite) -> ViceError:
+    """Error of 'cam' for a network without a pooled linear head."""
     return ViceError(
-        f"'cam' must have a network that ends in mean pooling and one linear layer, but "
+        f"'cam' needs a network that ends in mean pooling and one linear layer, but "
         f"{type(model).__name__} does not at `{site.layer}`.",
-        "Use method='gradcam', which fits every network.",
+        "Use method='gradcam', which works with every network.",
     )
 
 
-def by_gradient(weigh: Weigh, sign_of: Weigh | None = None) -> Run:
-    """A method from a function of activations (P, D, h, w) and gradients (P, D, h, w) that gives the channels' weights.
+def method_from_weights(weigh: Weigh, sign_from: Weigh | None = None) -> Run:
+    """Make a method of a function from activations (P, D, h, w) and gradients (P, D, h, w) to channel weights.
 
-    The k-th label of every image is served by the k-th backward pass, which runs from the logits to the site and no
-    further, over the whole batch. Under eval mode an image's gradient does not depend on its neighbours.
+    The k-th backward pass serves the k-th label of every image. It runs over the whole batch, from the logits back to
+    the site. In eval mode an image's gradient does not depend on the rest of the batch.
 
     Args:
-        weigh: gives (P, D, 1, 1) or (P, D, h, w).
-        sign_of: makes it an eigen method: the first principal component of the weighted channels, with the sign of the
+        weigh: computes the weights, (P, D, 1, 1) or (P, D, h, w).
+        sign_from: makes an eigen method: the first principal component of the weighted channels, with the sign of the
             map that these other weights give.
     """
 
     def run(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
-        seen = scene.look(gradients=scene.asks)
-        image, output = scene.targets_of(seen.outputs)
-        maps = seen.activations.new_zeros((len(image), *seen.activations.shape[2:]))
-        groups = scene.turns()
+        result = scene.run_network(gradients=scene.needs_maps)
+        image, output = scene.targets_of(result.outputs)
+        maps = result.activations.new_zeros((len(image), *result.activations.shape[2:]))
+        groups = scene.backward_groups()
         for number, group in enumerate(groups):
             rows = torch.tensor(group, device=image.device)
             with torch.enable_grad():
-                score = seen.outputs[image[rows], output[rows]].sum()
-                (slope,) = torch.autograd.grad(score, seen.leaf, retain_graph=number + 1 < len(groups))
-            # The model runs in the caller's precision, maps are made in float32, whatever autocast says.
+                score = result.outputs[image[rows], output[rows]].sum()
+                (gradient,) = torch.autograd.grad(score, result.leaf, retain_graph=number + 1 < len(groups))
+            # The model runs in the caller's precision; maps are always computed in float32, also under autocast.
             with torch.autocast(scene.images.device.type, enabled=False):
-                activations = seen.activations[image[rows]]
-                gradients = scene.site.to_maps(slope, scene.grid).float()[image[rows]]
-                _refuse_nothing(scene, seen.activations, gradients)
+                activations = result.activations[image[rows]]
+                gradients = scene.site.to_maps(gradient, scene.grid).float()[image[rows]]
+                _check_gradients(scene, result.activations, gradients)
                 weights = weigh(activations, gradients)
-                if sign_of is None:
+                if sign_from is None:
                     maps[rows] = weighted_map(weights, activations, scene.eigen_smooth)
                 else:
-                    reference = weighted_map(sign_of(activations, gradients), activations)
+                    reference = weighted_map(sign_from(activations, gradients), activations)
                     maps[rows] = eigen_smooth(weights * activations, reference)
-        return seen.outputs, maps
+        return result.outputs, maps
 
     return run
 
 
-def _refuse_nothing(scene: Scene, activations: torch.Tensor, gradients: torch.Tensor) -> None:
-    """A gradient that vanishes everywhere explains nothing, whatever the map of it looks like."""
+def register_weights(name: str, *, paper: str) -> Callable[[Weigh], Weigh]:
+    """Register the method of the decorated weight function, see `method_from_weights`.
+
+    Args:
+        name: what users type.
+        paper: its source.
+
+    Raises:
+        ViceError: the name is taken.
+    """
+
+    def decorate(weigh: Weigh) -> Weigh:
+        add = register(name, needs="gradients", cost=SHORT_BACKWARD, paper=paper, sums_channels=True, any_layer=True)
+        add(method_from_weights(weigh))
+        return weigh
+
+    return decorate
+
+
+def _check_gradients(scene: Scene, activations: torch.Tensor, gradients: torch.Tensor) -> None:
+    """Refuse gradients that are zero everywhere: they explain nothing."""
     if not bool(gradients.any()) and bool(activations.any()):
         raise ViceError(
-            f"The gradient at `{scene.site.layer}` must not vanish, but is zero for every place.",
-            "Name an earlier layer: behind this one the head does not look at the map.",
+            f"The gradient at `{scene.site.layer}` must not vanish, but is zero at every place.",
+            "Name an earlier layer: the classifier does not use the output of this one.",
         )
 
 
+@register_weights("gradcam", paper="Selvaraju et al., ICCV 2017")
 def gradcam(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
     """Grad-CAM: W_d = mean over places of G_d.
 
@@ -134,20 +162,21 @@ def gradcam(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
     return gradients.mean((2, 3), keepdim=True)
 
 
+@register_weights("gradcampp", paper="Chattopadhay et al., WACV 2018")
 def gradcampp(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
     """Grad-CAM++: W_d = sum over places of a max(G_d, 0), with a = G_d^2 / (2 G_d^2 + G_d^3 sum over places of A_d).
 
-    The paper's class score passes through an exponential, whose derivatives are powers of G; the factor exp(score) that
-    all weights share is left out. The paper adds nothing to the divisor; pytorch-grad-cam adds 1e-6, which damps
-    gradients below 1e-3, so that its maps do not scale with the logits. The same is done here, for the sake of equal
-    maps.
+    The paper's class score passes through an exponential, whose derivatives are powers of G; the factor exp(score),
+    common to all weights, is left out. The paper adds nothing to the divisor; pytorch-grad-cam adds 1e-6, which damps
+    gradients below 1e-3, so that maps do not scale with the logits. This function does the same, so that the maps are
+    equal.
 
     Args:
         activations: A, (P, D, h, w).
         gradients: G, (P, D, h, w), of one class score each.
 
     Returns:
-        (P, D, 1, 1), none below 0 where no channel's sum is.
+        (P, D, 1, 1), not negative where no channel's sum is negative.
 
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, equations 10 and 19.
@@ -158,11 +187,12 @@ def gradcampp(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tenso
     return torch.where(gradients > 0, gradients * share, 0).sum((2, 3), keepdim=True)
 
 
+@register_weights("xgradcam", paper="Fu et al., BMVC 2020")
 def xgradcam(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
     """XGrad-CAM: W_d = sum over places of G_d A_d / (sum over places of A_d).
 
-    The divisor has 1e-7 added, so that a dead channel weighs 0. It is made for activations behind a ReLU: where a
-    channel's sum passes near 0, as a transformer's may, its weight is large.
+    1e-7 is added to the divisor, so that a dead channel weighs 0. The method is meant for activations behind a ReLU:
+    where a channel's sum is near 0, as in transformers, its weight is large.
 
     Args:
         activations: A, (P, D, h, w).
@@ -178,6 +208,7 @@ def xgradcam(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor
     return (gradients * activations / (total + _XGRAD_EPS)).sum((2, 3), keepdim=True)
 
 
+@register_weights("hirescam", paper="Draelos and Carin, arXiv 2011.08891")
 def hirescam(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
     """HiResCAM: W = G, place by place.
 
@@ -196,8 +227,9 @@ def hirescam(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor
     return gradients
 
 
+@register_weights("layercam", paper="Jiang et al., IEEE TIP 2021")
 def layercam(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
-    """LayerCAM: W = max(G, 0), place by place; it suits earlier layers, too.
+    """LayerCAM: W = max(G, 0), place by place; it also suits earlier layers.
 
     Args:
         activations: A, (P, D, h, w).
@@ -212,23 +244,13 @@ def layercam(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor
     return gradients.clamp(min=0)
 
 
-def eigengradcam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
-    """EigenGrad-CAM: the first principal component of G A, of the sign that correlates with the pair's Grad-CAM.
-
-    It has no paper: it comes from pytorch-grad-cam, which leaves the sign open.
-
-    Returns:
-        outputs (N, M) and maps (P, h, w), signed, with mean 0 over places.
-    """
-    return by_gradient(hirescam, sign_of=gradcam)(scene)
-
-
+@register("eigencam", needs="activations", cost="1 forward", paper="Muhammad and Yeasin, IJCNN 2020", any_layer=True)
 def eigencam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
     """Eigen-CAM: the first principal component of the activations; it needs no gradient and no class.
 
-    All labels of an image have the same map. Its sign is that of the mean activation over channels, with which it
-    correlates; behind a layer norm without bias that mean is 0, and `eigen_smooth` decides. The channels are centred
-    over places first, as in pytorch-grad-cam; the paper's are not.
+    All labels of an image have the same map. Its sign makes it correlate with the mean activation over channels; behind
+    a layer norm without bias that mean is 0, and `eigen_smooth` picks the sign. The channels are centred over places
+    first, as in pytorch-grad-cam but not in the paper.
 
     Returns:
         outputs (N, M) and maps (P, h, w), signed, with mean 0 over places.
@@ -236,21 +258,33 @@ def eigencam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
     References:
         Muhammad and Yeasin, Eigen-CAM, IJCNN 2020.
     """
-    seen = scene.look(gradients=False)
-    image, _ = scene.targets_of(seen.outputs)
-    explained, place = image.unique(return_inverse=True)
+    result = scene.run_network(gradients=False)
+    image, _ = scene.targets_of(result.outputs)
+    explained, row = image.unique(return_inverse=True)
     with torch.autocast(scene.images.device.type, enabled=False):
-        activations = seen.activations[explained]
-        return seen.outputs, eigen_smooth(activations, activations.sum(1))[place]
+        activations = result.activations[explained]
+        return result.outputs, eigen_smooth(activations, activations.sum(1))[row]
+
+
+@register("eigengradcam", needs="gradients", cost=SHORT_BACKWARD, paper="none; from pytorch-grad-cam", any_layer=True)
+def eigengradcam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+    """EigenGrad-CAM: the first principal component of G A, with the sign that correlates with the pair's Grad-CAM.
+
+    It has no paper: it comes from pytorch-grad-cam, which does not fix the sign.
+
+    Returns:
+        outputs (N, M) and maps (P, h, w), signed, with mean 0 over places.
+    """
+    return method_from_weights(hirescam, sign_from=gradcam)(scene)
 
 
 def weighted_map(weights: torch.Tensor, activations: torch.Tensor, smooth: bool = False) -> torch.Tensor:
-    """sum_d W_d A_d, or the first principal component of the W_d A_d.
+    """Compute sum_d W_d A_d, or the first principal component of the W_d A_d.
 
     Args:
         weights: W, (P, D, 1, 1) or (P, D, h, w).
         activations: A, (P, D, h, w).
-        smooth: take the component, with the sign of the sum.
+        smooth: whether to take the component, with the sign of the sum.
 
     Returns:
         (P, h, w), signed.
@@ -264,20 +298,20 @@ def weighted_map(weights: torch.Tensor, activations: torch.Tensor, smooth: bool 
 
 
 def eigen_smooth(weighted: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """The projection of every place's channels on their first right singular vector, with a fixed sign.
+    """Project the channels of every place on their first right singular vector, with a fixed sign.
 
-    The channels are centred over places, so that the map has mean 0. A singular vector has no sign of its own: the map
-    gets the one with which it correlates with `reference`. Where that correlation is rounding error, the value of
-    largest magnitude is positive.
+    The channels are centred over places, so that the map has mean 0. The sign of a singular vector is arbitrary: here
+    the map correlates positively with `reference`. Where that correlation is rounding error, the value of largest
+    magnitude is positive.
 
     Args:
         weighted: (P, D, h, w).
         reference: (P, h, w), a map that is known to be positive on the object.
 
     Returns:
-        (P, h, w) in the precision of `weighted`; NaN everywhere where a value of `weighted` is not finite.
+        (P, h, w) in the precision of `weighted`; a map is all NaN if one of its values of `weighted` is not finite.
     """
-    # The products below square the condition number: in float64 that costs nothing. Apple's GPUs have none.
+    # The products below square the condition number, hence float64. Apple's GPUs do not support it.
     work = weighted.cpu() if weighted.device.type == "mps" else weighted
     places = work.flatten(2).transpose(1, 2).double()
     finite = places.isfinite().all(2).all(1)

@@ -1,6 +1,8 @@
-"""Imputation: removed pixels filled in from those around them, so that their absence leaves no shape behind."""
+"""Imputation: fill removed pixels in from their neighbours, so that the removed region has no visible shape."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -8,23 +10,23 @@ from torchvice.errors import ViceError
 
 __all__ = ["impute"]
 
-# Of the eight neighbours those by a side weigh 1/6, those by a corner 1/12.
+# Of the eight neighbours, those that share a side weigh 1/6, those that share a corner 1/12.
 WEIGHTS = {(dy, dx): (1 / 6 if 0 in (dy, dx) else 1 / 12) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx}
 
 
 def impute(image: np.ndarray, missing: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
-    """Noisy linear imputation: every missing pixel becomes the weighted mean of its neighbours, plus noise.
+    """Noisy linear imputation: replace every missing pixel by the weighted mean of its neighbours, plus noise.
 
-    The neighbours may be missing themselves: a sparse linear system, solved exactly. Beyond the border there is no
-    neighbour; the weights of the others are then scaled to sum to 1.
+    Neighbours may be missing too, so that this is a sparse linear system; it is solved exactly. At the border, the
+    weights of the existing neighbours are scaled to sum to 1.
 
     Args:
-        image: (D, H, W) floats; its values at the missing pixels are not used.
-        missing: (H, W) booleans; at least one pixel must be there.
-        noise: added at the missing pixels, (D, H, W) or one number.
+        image: (D, H, W) floats; values at missing pixels are not used.
+        missing: (H, W) booleans; at least one pixel must be False.
+        noise: added at missing pixels, (D, H, W) or one number.
 
     Returns:
-        (D, H, W), of the image's type.
+        (D, H, W), in the image's dtype.
 
     Raises:
         ViceError: every pixel is missing.
@@ -36,33 +38,39 @@ def impute(image: np.ndarray, missing: np.ndarray, noise: np.ndarray | float = 0
         >>> impute(np.array([[[1.0, 9.0, 2.0]]]), np.array([[False, True, False]]))
         array([[[1. , 1.5, 2. ]]])
     """
-    from scipy.sparse import csc_array
     from scipy.sparse.linalg import splu
 
     if missing.all():
-        raise ViceError("Pixels are filled in from those that are left, but none is left.")
+        raise ViceError("At least one pixel must be present to fill in the missing ones, but none is left.")
     filled = np.array(image)
     y, x = np.nonzero(missing)
     if not len(y):
         return filled
-    # Unknowns are numbered from 0; a pixel that is there is -1, and the frame around the image -2.
+    system, right = _linear_system(image, missing, y, x)
+    # The system is symmetric and its diagonal dominates: no pivoting, and an order that keeps the factors sparse.
+    factors = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    filled[:, y, x] = factors.solve(right).T + (noise if np.isscalar(noise) else np.asarray(noise)[:, y, x])
+    return filled
+
+
+def _linear_system(image: np.ndarray, missing: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[Any, np.ndarray]:
+    """The sparse matrix (M, M) and the right-hand sides (M, D) whose solution is the M missing pixels at (y, x)."""
+    from scipy.sparse import csc_array
+
+    # Missing pixels are numbered from 0; present pixels are -1, and the frame around the image is -2.
     number = np.full((missing.shape[0] + 2, missing.shape[1] + 2), -2, np.int64)
     number[1:-1, 1:-1] = np.where(missing, np.cumsum(missing).reshape(missing.shape) - 1, -1)
     framed = np.pad(image, ((0, 0), (1, 1), (1, 1)))
     total, right = np.zeros(len(y)), np.zeros((len(y), len(image)))
     rows, columns, values = [], [], []
     for (dy, dx), weight in WEIGHTS.items():
-        other = number[y + 1 + dy, x + 1 + dx]
-        total += weight * (other > -2)
-        there, unknown = np.flatnonzero(other == -1), np.flatnonzero(other >= 0)
-        right[there] += weight * framed[:, y[there] + 1 + dy, x[there] + 1 + dx].T
+        neighbour = number[y + 1 + dy, x + 1 + dx]
+        total += weight * (neighbour > -2)
+        known, unknown = np.flatnonzero(neighbour == -1), np.flatnonzero(neighbour >= 0)
+        right[known] += weight * framed[:, y[known] + 1 + dy, x[known] + 1 + dx].T
         rows.append(unknown)
-        columns.append(other[unknown])
+        columns.append(neighbour[unknown])
         values.append(np.full(len(unknown), -weight))
-    every = np.arange(len(y))
-    entries = (np.concatenate([total, *values]), (np.concatenate([every, *rows]), np.concatenate([every, *columns])))
-    system = csc_array(entries, shape=(len(y), len(y)))
-    # The system is symmetric and its diagonal dominates: no pivoting, and an order that keeps the factors sparse.
-    factors = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    filled[:, y, x] = factors.solve(right).T + (noise if np.isscalar(noise) else np.asarray(noise)[:, y, x])
-    return filled
+    diagonal = np.arange(len(y))
+    indices = np.concatenate([diagonal, *rows]), np.concatenate([diagonal, *columns])
+    return csc_array((np.concatenate([total, *values]), indices), shape=(len(y), len(y))), right

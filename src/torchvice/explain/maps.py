@@ -1,4 +1,4 @@
-"""Maps: from a signed low-resolution map to one on [0, 1] at the image's size, and whether it says anything at all."""
+"""Maps: resize and normalise signed low-resolution maps to [0, 1], and report maps without information."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PERCENTILE = 99
 
 
 def map_status(maps: torch.Tensor) -> tuple[str, ...]:
-    """Whether a map (P, h, w) says anything after its ReLU: "ok", "zero", "constant" (not zero), or "nan".
+    """Status of every map (P, h, w) after its ReLU: "ok", "zero", "constant" (but not zero) or "nan".
 
     Example:
         >>> map_status(torch.tensor([[[-1.0, 2.0]], [[-1.0, -2.0]], [[3.0, 3.0]]]))
@@ -35,14 +35,14 @@ def map_status(maps: torch.Tensor) -> tuple[str, ...]:
 
 
 def upsample(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(P, h, w) maps at (P, H, W), bilinear with align_corners=False, in float32."""
+    """Resize maps (P, h, w) to (P, H, W), bilinear with align_corners=False, in float32."""
     if not maps.shape[0]:
         return maps.new_zeros((0, *size), dtype=torch.float32)
     return functional.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def normalise(maps: torch.Tensor, how: Normalisation) -> torch.Tensor:
-    """Scale every map (P, H, W) on its own.
+    """Scale each map (P, H, W) separately.
 
     Args:
         maps: after ReLU and resizing.

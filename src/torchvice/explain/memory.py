@@ -1,4 +1,4 @@
-"""Memory: work on many images that a GPU may not hold at once."""
+"""Memory: split batches that do not fit on the GPU."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import torch
 
 from torchvice.errors import ViceError
 
-__all__ = ["halving"]
+__all__ = ["halve_on_oom"]
 
 
-def halving(
+def halve_on_oom(
     part: Sequence[int], work: Callable[[Sequence[int]], list[Any]], shrink: Callable[[int], None]
 ) -> list[Any]:
-    """What `work` makes of the images; where the GPU's memory does not hold them, of half of them at a time.
+    """Call `work` on the images, and on half of them at a time when the GPU runs out of memory.
 
     Args:
-        part: which images.
-        work: gives one result for each.
-        shrink: told, before it goes on, how many images a pass may hold from now on.
+        part: positions of the images.
+        work: gives one result per image.
+        shrink: called with the new batch size before the retry.
 
     Raises:
-        ViceError: it does not hold a single one.
+        ViceError: a single image does not fit.
     """
     try:
         return work(part)
     except torch.OutOfMemoryError:
         if len(part) == 1:
-            size = "The GPU's memory must hold a pass of one image, but does not."
-            raise ViceError(size, "Take a smaller view (--view-size), or the CPU (--device cpu).") from None
+            size = "A pass of one image must fit in the GPU's memory, but does not."
+            raise ViceError(size, "Use a smaller view (--view-size) or the CPU (--device cpu).") from None
     torch.cuda.empty_cache()
     half = (len(part) + 1) // 2
     shrink(half)
-    warnings.warn(f"Out of GPU memory: on with batches of {half} images.", stacklevel=2)
-    return halving(part[:half], work, shrink) + halving(part[half:], work, shrink)
+    warnings.warn(f"Out of GPU memory: continuing with batches of {half} images.", stacklevel=2)
+    return halve_on_oom(part[:half], work, shrink) + halve_on_oom(part[half:], work, shrink)

@@ -1,7 +1,7 @@
 """Transformer attribution: relevance propagated from a class back to every attention, weighted by its gradient.
 
-The rules are those of Chefer et al., CVPR 2021, with alpha = 1 and beta = 0: only what adds to an output earns
-relevance. Softmax, norms, activations, layer scale and dropout pass it through.
+The rules are those of Chefer et al., CVPR 2021, with alpha = 1 and beta = 0: only positive contributions to an output
+get relevance. Softmax, norms, activations, layer scale and dropout pass it through.
 """
 
 from __future__ import annotations
@@ -16,33 +16,41 @@ import torch
 from torch import nn
 
 from torchvice.errors import ViceError
-from torchvice.explain.attention import Maps, attending, no_maps, patches, read_out, slopes, tokens_read, unfused
-from torchvice.explain.dense import full_precision, recalled
+from torchvice.explain.attention import (
+    Maps,
+    attention_gradients,
+    capture_attention,
+    disable_fused_attention,
+    empty_maps,
+    pooling_weights,
+    rollout_row,
+    token_layout,
+)
+from torchvice.explain.dense import cached_outputs, full_precision
+from torchvice.explain.methods import Run, register
 from torchvice.explain.rules import add_rule, copy_rule, linear_rule, product_rule
 from torchvice.explain.scene import Scene
 
-__all__ = ["Trace", "attention_relevances", "by_relevance", "tracing", "transformer_attribution"]
+__all__ = ["Trace", "attention_relevances", "record_trace", "relevance_method", "transformer_attribution"]
 
-_BUDGET = 2**29  # bytes that a part of the batch may take; larger parts are no faster
-
-
+_BUDGET = 2**29  # bytes per part of the batch; larger parts are no faster
 _DENSE = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 _INPUTS = ("norm1", "norm2", *_DENSE)
 _OUTPUTS = ("attn.q_norm", "attn.k_norm", "attn.attn_drop", "drop_path1", "drop_path2", *_DENSE)
-_EXACT = ("attn.q_norm", "attn.k_norm")  # their product is a divisor: rounding comes after it
+_EXACT = ("attn.q_norm", "attn.k_norm")  # their product is a divisor, so it is computed before rounding
 
 
 @dataclass
 class Trace:
-    """What a pass left for the rules: the `inputs` and the `outputs` (N, L, ...) of modules, by name."""
+    """Tensors of a forward pass that the rules need: `inputs` and `outputs` (N, L, ...) of modules, by name."""
 
     inputs: dict[str, torch.Tensor] = field(default_factory=dict)
     outputs: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
-def tracing(model: nn.Module, dtype: torch.dtype) -> Iterator[Trace]:
-    """Keep what the rules need of a VisionTransformer's pass inside the block, rounded to `dtype` once computed."""
+def record_trace(model: nn.Module, dtype: torch.dtype) -> Iterator[Trace]:
+    """Record the tensors that the rules need of a VisionTransformer's pass inside the block, rounded to `dtype`."""
     trace, handles, modules = Trace(), [], dict(model.named_modules())
 
     def keep_input(name: str) -> Callable[..., None]:
@@ -59,18 +67,18 @@ def tracing(model: nn.Module, dtype: torch.dtype) -> Iterator[Trace]:
             handles.append(modules[name].register_forward_pre_hook(keep_input(name)))
         for name in (f"{block}.{part}" for block in blocks for part in _OUTPUTS):
             handles.append(modules[name].register_forward_hook(keep_output(name)))
-        with unfused(model):
+        with disable_fused_attention(model):
             yield trace
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _of_head(model: nn.Module, trace: Trace, output: torch.Tensor) -> torch.Tensor:
-    """Relevance (N, K, r, D) of the tokens that the classifier reads: one, or two where each has its own classifier."""
+def _head_relevance(model: nn.Module, trace: Trace, output: torch.Tensor) -> torch.Tensor:
+    """Relevance (N, K, r, D) of the r tokens that the classifier reads: one, or two if each has a classifier."""
     heads = [name for name in ("head", "head_dist") if name in trace.inputs]
     value = torch.cat([trace.inputs[name] for name in heads], 1)[:, None]
-    # The mean of two classifiers is one linear layer on both their tokens.
+    # The mean of two classifiers is one linear layer on the concatenation of their tokens.
     weight = torch.cat([_weight(model, name) for name in heads], 1) / len(heads)
     relevance = nn.functional.one_hot(output, len(weight)).to(value)
     relevance = copy_rule(value, linear_rule(value, weight, relevance))
@@ -78,80 +86,80 @@ def _of_head(model: nn.Module, trace: Trace, output: torch.Tensor) -> torch.Tens
 
 
 def _padded(tensor: torch.Tensor, length: int) -> torch.Tensor:
-    """(..., r, D) with rows of zeros behind, (..., length, D)."""
+    """Append rows of zeros to (..., r, D), to shape (..., length, D)."""
     missing = length - tensor.shape[-2]
     return nn.functional.pad(tensor, (0, 0, 0, missing)) if missing else tensor
 
 
 def attention_relevances(model: nn.Module, trace: Trace, output: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The relevance (N, K, heads, L, L) of every block's attention, from the last block to the first.
+    """Relevance (N, K, heads, L, L) of every block's attention, last block first.
 
     Args:
         model: a VisionTransformer with a class-token head, its weights in the trace's precision.
-        trace: what its pass left of N images.
-        output: (N, K), the outputs that are explained of each.
+        trace: of its forward pass of N images.
+        output: (N, K), the explained outputs of each image.
     """
-    relevance, after = _of_head(model, trace, output), trace.inputs["norm"][:, None]
+    relevance, after = _head_relevance(model, trace, output), trace.inputs["norm"][:, None]
     for number in reversed(range(len(model.blocks))):  # type: ignore[arg-type]
         name, block = f"blocks.{number}", model.get_submodule(f"blocks.{number}")
-        given = {part: trace.inputs[f"{name}.{part}"][:, None] for part in _INPUTS}
-        made = {part: trace.outputs[f"{name}.{part}"][:, None] for part in _OUTPUTS}
-        before, rows = given["norm1"], relevance.shape[2]
-        skip, branch = _below_mlp(block, given, made, relevance, after)
-        skip, branch = add_rule(before[:, :, :rows], made["drop_path1"][:, :, :rows], skip, branch)
-        branch = _below_dense(block, "attn.proj", given, made, branch)
-        heads, length = made["attn.attn_drop"].shape[2:4]
+        inputs = {part: trace.inputs[f"{name}.{part}"][:, None] for part in _INPUTS}
+        outputs = {part: trace.outputs[f"{name}.{part}"][:, None] for part in _OUTPUTS}
+        before, rows = inputs["norm1"], relevance.shape[2]
+        skip, branch = _below_mlp(block, inputs, outputs, relevance, after)
+        skip, branch = add_rule(before[:, :, :rows], outputs["drop_path1"][:, :, :rows], skip, branch)
+        branch = _below_dense(block, "attn.proj", inputs, outputs, branch)
+        heads, length = outputs["attn.attn_drop"].shape[2:4]
         of_attention, of_value = product_rule(
-            made["attn.attn_drop"][:, :, :, :rows],
-            _by_head(made["attn.qkv"].chunk(3, 3)[2], heads),
-            _by_head(given["attn.proj"][:, :, :rows], heads),
+            outputs["attn.attn_drop"][:, :, :, :rows],
+            _by_head(outputs["attn.qkv"].chunk(3, 3)[2], heads),
+            _by_head(inputs["attn.proj"][:, :, :rows], heads),
             _by_head(branch, heads),
         )
         yield _padded(of_attention, length)
         if number:
-            branch = _below_scores(made, of_attention, of_value)
-            branch = _below_dense(block, "attn.qkv", given, made, branch)
+            branch = _below_scores(outputs, of_attention, of_value)
+            branch = _below_dense(block, "attn.qkv", inputs, outputs, branch)
             relevance, after = copy_rule(before, branch.add_(_padded(skip, length))), before
 
 
 def _below_dense(
     block: nn.Module,
     part: str,
-    given: dict[str, torch.Tensor],
-    made: dict[str, torch.Tensor],
+    inputs: dict[str, torch.Tensor],
+    outputs: dict[str, torch.Tensor],
     relevance: torch.Tensor,
 ) -> torch.Tensor:
-    """Relevance (N, K, r, in) below a linear layer, whose product the forward pass has: its output without bias."""
+    """Relevance (N, K, r, in) of a linear layer's input; its product is the traced output minus the bias."""
     rows, bias = relevance.shape[2], block.get_submodule(part).bias
-    product = made[part][:, :, :rows]
+    product = outputs[part][:, :, :rows]
     if isinstance(bias, torch.Tensor):
         product = product - bias
-    return linear_rule(given[part][:, :, :rows], _weight(block, part), relevance, product)
+    return linear_rule(inputs[part][:, :, :rows], _weight(block, part), relevance, product)
 
 
 def _below_mlp(
     block: nn.Module,
-    given: dict[str, torch.Tensor],
-    made: dict[str, torch.Tensor],
+    inputs: dict[str, torch.Tensor],
+    outputs: dict[str, torch.Tensor],
     relevance: torch.Tensor,
     after: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens (N, 1, r, D) between a block's halves, and their relevance (N, K, r, D).
+    """Tokens (N, 1, r, D) between attention and MLP of a block, and their relevance (N, K, r, D).
 
-    Rows behind the r-th have none: above the last block only the tokens that the classifier reads have any.
+    Only the first r rows have relevance: in the last block only the tokens that the classifier reads.
     """
     rows = relevance.shape[2]
-    middle = given["norm2"][:, :, :rows]
-    skip, branch = add_rule(middle, made["drop_path2"][:, :, :rows], after[:, :, :rows], relevance)
+    middle = inputs["norm2"][:, :, :rows]
+    skip, branch = add_rule(middle, outputs["drop_path2"][:, :, :rows], after[:, :, :rows], relevance)
     for part in ("mlp.fc2", "mlp.fc1"):
-        branch = _below_dense(block, part, given, made, branch)
+        branch = _below_dense(block, part, inputs, outputs, branch)
     return middle, copy_rule(middle, skip.add_(branch))
 
 
-def _below_scores(made: dict[str, torch.Tensor], of_attention: torch.Tensor, of_value: torch.Tensor) -> torch.Tensor:
-    """Relevance (N, K, L, 3 D) of queries, keys and values; the softmax passes what it gets to the products."""
+def _below_scores(outputs: dict[str, torch.Tensor], of_attention: torch.Tensor, of_value: torch.Tensor) -> torch.Tensor:
+    """Relevance (N, K, L, 3 D) of queries, keys and values; the softmax passes its relevance to the scores."""
     rows, length = of_attention.shape[-2:]
-    query, key = made["attn.q_norm"][:, :, :, :rows], made["attn.k_norm"].transpose(3, 4)
+    query, key = outputs["attn.q_norm"][:, :, :, :rows], outputs["attn.k_norm"].transpose(3, 4)
     scores = (query @ key).to(of_value)
     of_query, of_key = product_rule(query.to(of_value), key.to(of_value), scores, of_attention)
     parts = torch.stack([_padded(of_query, length), of_key.transpose(3, 4), of_value], 2)
@@ -163,12 +171,12 @@ def _weight(module: nn.Module, name: str) -> torch.Tensor:
 
 
 def _by_head(tokens: torch.Tensor, heads: int) -> torch.Tensor:
-    """(N, K, L, D) as (N, K, heads, L, D / heads)."""
+    """Reshape (N, K, L, D) to (N, K, heads, L, D / heads)."""
     return tokens.unflatten(3, (heads, -1)).transpose(2, 3)
 
 
-def _twin(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A frozen copy of the network in that precision; weights that have it already are shared, not copied."""
+def _copy_in_precision(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Copy the network, frozen, in a precision; weights that have this precision already are shared, not copied."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
@@ -177,11 +185,11 @@ def _twin(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def _supported(model: nn.Module) -> None:
-    """Every step must have a rule: timm's plain VisionTransformer with a class-token head.
+def _check_supported(model: nn.Module) -> None:
+    """Check that every step has a rule: timm's VisionTransformer with a linear head on the class token.
 
     Raises:
-        ViceError: another network, or one with a step that has no rule.
+        ViceError: another network, or a step without a rule.
     """
     from timm.layers.attention import Attention
     from timm.layers.mlp import Mlp
@@ -196,116 +204,124 @@ def _supported(model: nn.Module) -> None:
     elif not isinstance(model.head, nn.Linear):
         reason = f"ends in {type(model.head).__name__}"
     for number, block in enumerate(() if reason else model.blocks):  # type: ignore[arg-type]
-        plain = type(block) is Block and type(block.attn) is Attention and type(block.mlp) is Mlp
-        if not plain or block.attn.gate is not None or not isinstance(block.attn.norm, nn.Identity):
-            reason = f"has steps of its own in blocks.{number}"
+        standard = type(block) is Block and type(block.attn) is Attention and type(block.mlp) is Mlp
+        if not standard or block.attn.gate is not None or not isinstance(block.attn.norm, nn.Identity):
+            reason = f"has other steps in blocks.{number}"
     if reason:
         raise ViceError(
-            "'transformer_attribution' must have timm's plain VisionTransformer with a linear head on the class token, "
+            "'transformer_attribution' needs timm's VisionTransformer class with a linear head on the class token, "
             f"but the network {reason}, for which there is no relevance rule.",
             "Use method='generic_attention' for other transformers, 'gradcam' for any network.",
         )
 
 
-def by_relevance(dtype: torch.dtype = torch.float32) -> Callable[[Scene], Maps]:
-    """`transformer_attribution` with relevance and gradients in a precision of one's own: float32 or float64."""
+def relevance_method(dtype: torch.dtype = torch.float32) -> Run:
+    """Make `transformer_attribution` with relevance and gradients in a given precision: float32 or float64."""
 
     def run(scene: Scene) -> Maps:
-        _supported(scene.model)
+        _check_supported(scene.model)
         if scene.images.device.type == "mps":
             raise ViceError(
-                "'transformer_attribution' must compute in double precision, but Apple's GPUs cannot.",
+                "'transformer_attribution' needs double precision, but Apple's GPUs do not support it.",
                 "Move the model and the images to the CPU.",
             )
         with torch.autocast(scene.images.device.type, enabled=False), full_precision():
-            if scene.ask is not None:
+            if scene.pairs_from is not None:
                 scene.targets_of(scene.forward(scene.images))
-            if not scene.asked:
-                return scene.forward(scene.images), no_maps(scene)
-            exact, working = _twin(scene.model, torch.float64), _twin(scene.model, dtype)
+            if not scene.pairs:
+                return scene.forward(scene.images), empty_maps(scene)
+            exact, working = _copy_in_precision(scene.model, torch.float64), _copy_in_precision(scene.model, dtype)
             outputs: list[torch.Tensor] = [torch.empty(0)] * len(scene.images)
-            maps: list[torch.Tensor] = [torch.empty(0)] * len(scene.asked)
-            for images, rows in _parts(scene, dtype):
-                asked = [(place, scene.asked[row][1]) for place, of_image in enumerate(rows) for row in of_image]
-                part = replace(scene, images=scene.images[images], asked=asked, ask=None)
-                seen, found = _attributed(part, exact, working, dtype)
-                for image, logits in zip(images, seen, strict=True):
+            maps: list[torch.Tensor] = [torch.empty(0)] * len(scene.pairs)
+            for images, rows in _split_by_memory(scene, dtype):
+                pairs = [(position, scene.pairs[row][1]) for position, of_image in enumerate(rows) for row in of_image]
+                part = replace(scene, images=scene.images[images], pairs=pairs, pairs_from=None)
+                part_outputs, part_maps = _maps_of_part(part, exact, working, dtype)
+                for image, logits in zip(images, part_outputs, strict=True):
                     outputs[image] = logits
-                for row, one in zip((row for of_image in rows for row in of_image), found, strict=True):
+                for row, one in zip((row for of_image in rows for row in of_image), part_maps, strict=True):
                     maps[row] = one
             return torch.stack(outputs).to(scene.images.dtype), torch.stack(maps)
 
     return run
 
 
-def _attributed(scene: Scene, exact: nn.Module, working: nn.Module, dtype: torch.dtype) -> Maps:
-    """The maps of a part, from two copies of the network: one in double precision, one to have gradients of."""
+def _maps_of_part(scene: Scene, exact: nn.Module, working: nn.Module, dtype: torch.dtype) -> Maps:
+    """Compute the maps of a part with two copies of the network: one in double precision, one for the gradients."""
     scene = replace(scene, model=exact, images=scene.images.double())
-    if not scene.asked:
+    if not scene.pairs:
         return scene.forward(scene.images), torch.empty(0)
-    with tracing(exact, dtype) as trace:
+    with record_trace(exact, dtype) as trace:
         outputs = scene.forward(scene.images)
     output = scene.targets_of(outputs)[1].view(len(outputs), -1)
-    prefix, grid = patches(scene, trace.outputs["blocks.0.attn.attn_drop"])
-    read = tokens_read(exact, trace.outputs["blocks.0.attn.attn_drop"].shape[-1], prefix)
-    with recalled(working, {name: trace.outputs[name] for name in trace.outputs if name.endswith(_DENSE)}):
+    attention = trace.outputs["blocks.0.attn.attn_drop"]
+    prefix, grid = token_layout(scene, attention)
+    pooling = pooling_weights(exact, attention.shape[-1], prefix)
+    with cached_outputs(working, {name: trace.outputs[name] for name in trace.outputs if name.endswith(_DENSE)}):
         gradients = _gradients(replace(scene, model=working, images=scene.images.to(dtype)), output)
     relevances = attention_relevances(working, trace, output)
     weighted = (_weighted(relevance, gradients.pop()) for relevance in relevances)
-    return outputs, read_out(weighted, read)[:, prefix:].unflatten(1, grid)
+    return outputs, rollout_row(weighted, pooling)[:, prefix:].unflatten(1, grid)
 
 
 def _weighted(relevance: torch.Tensor, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(N K, L, L), the mean over heads of max(0, relevance (N, K, heads, L, L) times the gradients of the K labels)."""
+    """Compute (N K, L, L): mean over heads of max(0, relevance (N, K, heads, L, L) times the K labels' gradients)."""
     of_label = zip(relevance.unbind(1), gradients, strict=True)
     return torch.stack([(one * gradient).clamp_(min=0).mean(1) for one, gradient in of_label], 1).flatten(0, 1)
 
 
 def _gradients(scene: Scene, output: torch.Tensor) -> list[Sequence[torch.Tensor]]:
-    """Of every block the gradients of the outputs (N, K) at its attention, K of (N, heads, L, L)."""
-    with attending(scene.model, 0) as kept:
+    """Gradients of the outputs (N, K) at the attention of every block: K tensors (N, heads, L, L) each."""
+    with capture_attention(scene.model, 0) as attention:
         scores = scene.forward(scene.images).gather(1, output).flatten()
-    return list(zip(*(found for _, found in slopes(scores, scene.turns(), kept.weights)), strict=True))
+    of_labels = attention_gradients(scores, scene.backward_groups(), attention.weights)
+    return list(zip(*(gradients for _, gradients in of_labels), strict=True))
 
 
-def _parts(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[int], list[list[int]]]]:
-    """Parts that fit the memory: images, and of each the same number of rows of pairs.
+def _split_by_memory(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Split the batch into parts that fit in memory: images, and the same number of rows of pairs for each of them.
 
-    An image of very many labels may come in several parts.
+    An image with very many labels may be split over several parts.
     """
     blocks, grid = list(scene.model.blocks), scene.grid  # type: ignore[arg-type]
     tokens = int(scene.model.num_prefix_tokens) + (grid[0] * grid[1] if grid else 0)  # type: ignore[arg-type]
     attention, channels = blocks[0].attn.num_heads * tokens, blocks[0].attn.qkv.in_features
-    # Numbers that a token has: in every block, for the rules, for the graph and as gradients; in one, while it is done.
+    # Numbers stored per token: in all blocks for the rules, the graph and the gradients; in one block while it runs.
     unit = dtype.itemsize * tokens
     per_image = unit * len(blocks) * (38 * channels + 3 * attention)
     per_pair = unit * (len(blocks) * attention + 20 * channels + 4 * attention)
     most = max(1, (_BUDGET - per_image) // per_pair)
     of_image: list[list[int]] = [[] for _ in scene.images]
-    for row, (image, _) in enumerate(scene.asked):
+    for row, (image, _) in enumerate(scene.pairs):
         of_image[image].append(row)
     pieces: dict[int, list[tuple[int, list[int]]]] = {}
     for image, rows in enumerate(of_image):
         for start in range(0, max(1, len(rows)), most):
             piece = rows[start : start + most]
             pieces.setdefault(len(piece), []).append((image, piece))
-    for labels, alike in pieces.items():
+    for labels, same in pieces.items():
         size = max(1, _BUDGET // (per_image + labels * per_pair))
-        for start in range(0, len(alike), size):
-            part = alike[start : start + size]
+        for start in range(0, len(same), size):
+            part = same[start : start + size]
             yield [image for image, _ in part], [piece for _, piece in part]
 
 
+@register(
+    "transformer_attribution",
+    needs="a plain ViT with a class token",
+    cost="1 forward in double precision, L backward, L relevance",
+    paper="Chefer et al., CVPR 2021",
+)
 def transformer_attribution(scene: Scene) -> Maps:
-    """Transformer attribution (Chefer): per block the mean over heads of max(0, gradient * relevance), rolled out.
+    """Transformer attribution (Chefer): rollout of the blocks' mean over heads of max(0, gradient * relevance).
 
-    R <- R + A R over the blocks, rows not normalised; the map is the row of the tokens that the classifier reads.
+    R <- R + A R over the blocks, rows not normalised; the map is the row of the tokens that the classifier pools.
 
     Precision: relevance is divided by sums that cancel (the residual additions, queries times keys). The forward pass
-    therefore runs in double precision, on a copy of the weights, and its sums are rounded to single once they are made;
-    relevance and gradients are single. Maps scaled to [0, 1] are then within 3e-6 of double precision throughout
-    (1.2e-6 on the reference network, 1.7e-6 on vit_small_patch16_224 with random weights); were the forward pass single
-    too, they would be off by up to 0.12. `by_relevance(torch.float64)` is double throughout.
+    therefore runs in double precision, on a copy of the weights, and its results are then rounded to single; relevance
+    and gradients are single. Maps scaled to [0, 1] are then within 3e-6 of those in double precision throughout (1.2e-6
+    on the reference network, 1.7e-6 on vit_small_patch16_224 with random weights); with a forward pass in single
+    precision they differ by up to 0.12. `relevance_method(torch.float64)` is double throughout.
 
     Returns:
         outputs (N, M) and maps (P, h, w), not negative.
@@ -316,7 +332,4 @@ def transformer_attribution(scene: Scene) -> Maps:
     References:
         Chefer et al., Transformer interpretability beyond attention visualization, CVPR 2021.
     """
-    return _FLOAT32(scene)
-
-
-_FLOAT32 = by_relevance()
+    return relevance_method()(scene)

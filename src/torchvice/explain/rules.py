@@ -1,7 +1,7 @@
-"""Rules of relevance: how what an output has is shared among what made it, step by step (alpha = 1, beta = 0).
+"""Rules of relevance propagation: share the relevance of an output among its inputs (alpha = 1, beta = 0).
 
-Every rule is a pure function of what the forward pass had of N images, (N, 1, ...), and of the relevance of K labels of
-each, (N, K, ...): what hangs on the image alone is computed once for all its labels.
+Every rule is a pure function of tensors of the forward pass of N images, (N, 1, ...), and of the relevance of K labels
+per image, (N, K, ...). Terms that depend only on the image are computed once for all its labels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _EPS = 1e-9
 
 
 def safe_divide(relevance: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    """relevance / (total + 1e-9), and 0 where the total is 0."""
+    """Compute relevance / (total + 1e-9), and 0 where the total is 0."""
     return relevance * _inverse(total)
 
 
@@ -28,19 +28,19 @@ def _inverse(total: torch.Tensor) -> torch.Tensor:
 def linear_rule(
     value: torch.Tensor, weight: torch.Tensor, relevance: torch.Tensor, product: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The rule of y = x W^T + b: the positive products x_i W_ji share the relevance of y_j; the bias earns nothing.
+    """Rule of y = x W^T + b: the positive products x_i W_ji share the relevance of y_j; the bias gets none.
 
-    The positive products of an output sum to (x W^T + |x| |W|^T) / 2. Of outputs where that is rounding error, which
-    have no positive product, nothing is passed on.
+    The positive products of an output sum to (x W^T + |x| |W|^T) / 2. Where that is rounding error, the output has no
+    positive product and passes no relevance on.
 
     Args:
-        value: (N, 1, ..., in), what went in.
+        value: (N, 1, ..., in), x.
         weight: (out, in).
         relevance: (N, K, ..., out).
-        product: (N, 1, ..., out), x W^T, where the forward pass has it.
+        product: (N, 1, ..., out), x W^T, if the forward pass has computed it.
 
     Returns:
-        (N, K, ..., in). Its sum is that of the relevance given, but for outputs without any positive product.
+        (N, K, ..., in). It sums to the given relevance, except for outputs without any positive product.
 
     References:
         Montavon et al., Pattern Recognition 65 (2017): the alpha-beta rule with alpha = 1.
@@ -57,17 +57,17 @@ def linear_rule(
 def product_rule(
     left: torch.Tensor, right: torch.Tensor, product: torch.Tensor, relevance: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rule of a matrix product Z = X Y: the terms x_ik y_kj share the relevance of z_ij, half to either factor.
+    """Rule of a matrix product Z = X Y: the terms x_ik y_kj share the relevance of z_ij, half to each factor.
 
     Args:
         left: (N, 1, ..., i, k). right: (N, 1, ..., k, j). product: (N, 1, ..., i, j), Z.
         relevance: (N, K, ..., i, j).
 
     Returns:
-        (N, K, ..., i, k) and (N, K, ..., k, j), each of which sums to half the relevance given.
+        (N, K, ..., i, k) and (N, K, ..., k, j), each of which sums to half the given relevance.
     """
     share = relevance * _inverse(product).mul_(0.5)
-    # Label by label: a product of the image's factor and all labels' relevance would copy the factor for each.
+    # Label by label: a product with all labels at once would copy the image's factor for each label.
     of_left = torch.stack([one @ right[:, 0].transpose(-1, -2) for one in share.unbind(1)], 1)
     of_right = torch.stack([left[:, 0].transpose(-1, -2) @ one for one in share.unbind(1)], 1)
     return of_left.mul_(left), of_right.mul_(right)
@@ -76,7 +76,7 @@ def product_rule(
 def add_rule(
     first: torch.Tensor, second: torch.Tensor, total: torch.Tensor, relevance: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rule of y = a + b: a and b take their parts of y, then each is scaled as a whole.
+    """Rule of y = a + b: a and b get their parts of y, then each is scaled as a whole.
 
     After scaling a has |A| / (|A| + |B|) of all relevance, A and B the sums of the parts.
 
@@ -84,7 +84,7 @@ def add_rule(
         first: (N, 1, L, D), a. second: (N, 1, L, D), b. total: (N, 1, L, D), y. relevance: (N, K, L, D).
 
     Returns:
-        (N, K, L, D) twice; together they sum to the relevance given.
+        (N, K, L, D) twice; together they sum to the given relevance.
 
     References:
         Chefer et al., CVPR 2021, equations 9 and 10.
@@ -92,13 +92,13 @@ def add_rule(
     share = safe_divide(relevance, total)
     whole = relevance.sum((2, 3), keepdim=True)
     parts = first * share, share.mul_(second)
-    own = [part.sum((2, 3), keepdim=True) for part in parts]
-    both = own[0].abs() + own[1].abs()
-    for part, mine in zip(parts, own, strict=True):
-        part.mul_(safe_divide(safe_divide(mine.abs(), both) * whole, mine))
+    sums = [part.sum((2, 3), keepdim=True) for part in parts]
+    both = sums[0].abs() + sums[1].abs()
+    for part, own in zip(parts, sums, strict=True):
+        part.mul_(safe_divide(safe_divide(own.abs(), both) * whole, own))
     return parts
 
 
 def copy_rule(value: torch.Tensor, relevance: torch.Tensor) -> torch.Tensor:
-    """The rule of a value that goes several ways or is picked out: what comes back adds up, and stays off zeros."""
+    """Rule of a value with several consumers, or of a selection: relevances add up, and are 0 where the value is 0."""
     return relevance * _inverse(value).mul_(value)

@@ -1,8 +1,9 @@
-"""Scene: what a method is given for a batch, and the one forward pass that most methods need."""
+"""Scene: a batch to explain, as a method receives it, and the one forward pass that most methods need."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,10 +19,10 @@ __all__ = ["Pass", "Scene"]
 
 @dataclass(frozen=True)
 class Pass:
-    """What a forward pass left.
+    """Result of a forward pass.
 
-    `outputs` (N, M); `activations` (N, D, h, w) float32, detached; `leaf`, the tensor at the site as the network has
-    it, from which on a graph exists where gradients were asked for.
+    `outputs` (N, M); `activations` (N, D, h, w) float32, detached; `leaf`, the tensor at the site in the network's own
+    layout. With gradients, `leaf` is the leaf of the autograd graph.
     """
 
     outputs: torch.Tensor
@@ -31,19 +32,19 @@ class Pass:
 
 @dataclass(frozen=True)
 class Scene:
-    """A batch to explain, under the model's eval mode and without gradients unless a method switches them on.
+    """A batch to explain. The model is in eval mode, and gradients are off unless a method switches them on.
 
     Args:
         model: the network.
         images: (N, 3, H, W).
-        site: where its last map is.
-        head: the linear classifier, if the network is a mean over places and that; else None.
-        asked: (image, class) of every pair; filled by `targets_of` where `ask` says it.
-        ask: from the logits (N, C) the pairs, where they hang on what the model says; None: `asked` is known.
-        class_map: for every class the outputs that mean it; None: the outputs are the classes.
-        seed: of methods that draw.
-        batch_size: images a pass of methods that need many.
-        progress: told (passes done, passes in all) by methods that need many; None: nobody is.
+        site: the place of the network's last map.
+        head: the linear classifier, if the network ends in a mean over places and this layer; else None.
+        pairs: (image, class) of every map to make; `targets_of` fills it where `pairs_from` is given.
+        pairs_from: computes the pairs from the logits (N, C), for labels that depend on the prediction.
+        class_map: for every class its outputs of the model; None: the outputs are the classes.
+        seed: seed of random methods.
+        batch_size: images per pass, for methods that need many passes.
+        progress: called with (passes done, total) by methods that need many passes.
         eigen_smooth: whether methods that sum weighted channels take their first principal component instead.
     """
 
@@ -51,8 +52,8 @@ class Scene:
     images: torch.Tensor
     site: MapSite
     head: nn.Linear | None
-    asked: list[tuple[int, int]]
-    ask: Callable[[torch.Tensor], list[tuple[int, int]]] | None = None
+    pairs: list[tuple[int, int]]
+    pairs_from: Callable[[torch.Tensor], list[tuple[int, int]]] | None = None
     class_map: Sequence[Sequence[int]] | None = None
     seed: int = 0
     batch_size: int = 32
@@ -60,19 +61,19 @@ class Scene:
     eigen_smooth: bool = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, M) outputs of the network.
+        """Compute the network's outputs (N, M).
 
         Raises:
-            ViceError: images of a size that it does not take, or a network that is no classifier.
+            ViceError: images of a size that the network does not accept, or a network that is not a classifier.
         """
         try:
             outputs = self.model(images)
-        except AssertionError as error:  # timm's networks of one size say so this way
-            reason = str(error).rstrip(".") or "an assertion of its own"
+        except AssertionError as error:  # how timm's networks of one size refuse others
+            reason = str(error).rstrip(".") or "an assertion without a message"
             size = f"{images.shape[2]} x {images.shape[3]}"
             raise ViceError(
-                f"{type(self.model).__name__} must accept images of {size}, but says: {reason}.",
-                "Give them at the network's own size.",
+                f"{type(self.model).__name__} must accept images of {size}, but raises: {reason}.",
+                "Resize the images to the network's input size.",
             ) from None
         if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
             came = f"shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
@@ -80,32 +81,32 @@ class Scene:
         return outputs
 
     @property
-    def asks(self) -> bool:
-        """Whether any map can be asked for; known before the forward pass."""
-        return self.ask is not None or bool(self.asked)
+    def needs_maps(self) -> bool:
+        """Whether there may be a map to make; known before the forward pass."""
+        return self.pairs_from is not None or bool(self.pairs)
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """(h, w) of a transformer's patches; None elsewhere."""
+        """(h, w) of a transformer's patches; None for other networks."""
         if self.site.layout != "tokens":
             return None
         return self.site.grid(self.images) or token_grid(self.model, self.images)
 
-    def look(self, gradients: bool) -> Pass:
-        """The forward pass that keeps the site's tensor.
+    def run_network(self, gradients: bool) -> Pass:
+        """Run the network forward once and keep the site's tensor.
 
         Raises:
-            ViceError: as `forward`; or the site takes no part in it.
+            ViceError: as `forward`, or the pass does not reach the site.
         """
         with capture(self.model, self.site, gradients) as captured:
             outputs = self.forward(self.images)
         if captured.leaf is None:
-            raise ViceError(f"`{self.site.layer}` must take part in the forward pass, but was not reached.")
+            raise ViceError(f"`{self.site.layer}` must take part in the forward pass, but the pass does not reach it.")
         activations = self.site.to_maps(captured.leaf.detach(), self.grid).float()
         return Pass(outputs, activations, captured.leaf)
 
     def logits_of(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The data's logits (N, C), and the model's output (N, C) that each comes from."""
+        """Logits (N, C) of the data's classes, and the index (N, C) of the model's output that each comes from."""
         if self.class_map is None:
             return outputs, torch.arange(outputs.shape[1], device=outputs.device).expand(outputs.shape)
         logits, source = [], []
@@ -119,38 +120,42 @@ class Scene:
         return torch.stack(logits, 1), torch.stack(source, 1)
 
     def targets_of(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """For every asked pair its image (P,) and the model's output (P,) that is explained.
+        """Image (P,) of every pair, and the model's output (P,) that its map explains.
 
         Raises:
             ViceError: a class beyond the logits.
         """
         logits, source = self.logits_of(outputs)
-        if self.ask is not None:
-            self.asked[:] = self.ask(logits.detach())
-        pairs = torch.tensor(list(self.asked), dtype=torch.int64).reshape(-1, 2).to(outputs.device)
+        if self.pairs_from is not None:
+            self.pairs[:] = self.pairs_from(logits.detach())
+        pairs = torch.tensor(list(self.pairs), dtype=torch.int64).reshape(-1, 2).to(outputs.device)
         if len(pairs) and int(pairs[:, 1].max()) >= logits.shape[1]:
             raise ViceError(f"A label must be below {logits.shape[1]}, but is {int(pairs[:, 1].max())}.")
         return pairs[:, 0], source[pairs[:, 0], pairs[:, 1]]
 
     def seed_of(self, row: int) -> int:
-        """The seed of a pair's random stream, 63 bits.
+        """Seed of a pair's random stream, 63 bits.
 
-        It depends on the scene's seed, the image's bytes and the class, and on nothing else: neither on the batch that
-        an image is shown in nor on the global random state.
+        It depends only on the scene's seed, the image's bytes and the class: neither on the rest of the batch nor on
+        the global RNG state.
         """
-        image, label = self.asked[row]
+        image, label = self.pairs[row]
         pixels = self.images[image].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
         digest = hashlib.sha256(f"{self.seed} {label} ".encode() + pixels).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
-    def turns(self) -> list[list[int]]:
-        """The pairs, grouped so that each group has an image once: one backward pass serves a group."""
+    def backward_groups(self) -> list[list[int]]:
+        """Rows of pairs, grouped so that an image occurs once per group: one backward pass serves a group."""
         groups: list[list[int]] = []
-        seen: dict[int, int] = {}
-        for row, (image, _) in enumerate(self.asked):
-            turn = seen.get(image, 0)
-            seen[image] = turn + 1
-            if turn == len(groups):
+        pairs_of: Counter[int] = Counter()
+        for row, (image, _) in enumerate(self.pairs):
+            if pairs_of[image] == len(groups):
                 groups.append([])
-            groups[turn].append(row)
+            groups[pairs_of[image]].append(row)
+            pairs_of[image] += 1
         return groups
+
+    def report_progress(self, done: int, total: int) -> None:
+        """Call `progress`, if there is one, with the number of passes done and their total."""
+        if self.progress is not None:
+            self.progress(done, total)

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; nothing that is read can run code."""
+"""Files: written completely or not at all; reading a file never runs code."""
 
 from torchvice.files.reading import existing_file, read_json, sha256
 from torchvice.files.unpickle import read_npy_dict, read_pickle, write_npy_dict

@@ -183,6 +183,6 @@ def _held(path: Path, what: str) -> ViceError:
     holder = _holder(path)
     process = f"process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}"
     return ViceError(
-        f"{what} is in use: {process if holder else 'another process'}.",
+        f"{what} is already running: {process if holder else 'another process'}.",
         "Wait until it ends, or end it, and run the same command again: it resumes there.",
     )

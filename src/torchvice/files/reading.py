@@ -14,19 +14,20 @@ __all__ = ["existing_file", "read_json", "sha256"]
 
 
 def existing_file(path: str | os.PathLike[str], what: str, way_out: str = "") -> Path:
-    """`path`, if a file is there.
+    """Return `path` if it is a file.
 
     Raises:
-        ViceError: no such file; `what` names it in the sentence.
+        ViceError: it is not; `what` names it in the message.
     """
     path = Path(path)
     if not path.is_file():
-        raise ViceError(f"{what} must be a file, but there is none at {path}.", way_out)
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise ViceError(f"{what} must be a file, but {path} {problem}.", way_out)
     return path
 
 
 def read_json(path: str | os.PathLike[str], what: str = "The JSON file") -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read a JSON file that holds an object.
 
     Raises:
         ViceError: no such file, not JSON, or not an object.
@@ -42,6 +43,6 @@ def read_json(path: str | os.PathLike[str], what: str = "The JSON file") -> dict
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """The hexadecimal SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Read and write pickled dictionaries of arrays; nothing that is read can run code."""
+"""Read and write pickled dictionaries of arrays; reading a file never runs code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["read_npy_dict", "read_pickle", "write_npy_dict"]
 
 
 class _Dtype:
-    """Stands for numpy.dtype while a pickle is read: numbers, text, and `O` for arrays of objects."""
+    """Replaces numpy.dtype while a pickle is read: numbers, text, and `O` for arrays of objects."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"[biufc]\d{1,2}|[SU]\d{1,9}|O8?", code):
@@ -33,7 +33,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for an array while a pickle is read; its content is checked before numpy sees it."""
+    """Replaces an array while a pickle is read; its content is checked before numpy gets it."""
 
     def __init__(self, *_: Any) -> None:
         self.value: Any = np.zeros(0)
@@ -44,7 +44,7 @@ class _Array:
 
 
 def _array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    """An array of bytes that fit it (read-only: they are not copied), or of a list of objects."""
+    """Make an array of a list of objects, or of bytes that fit its type and shape (not copied, therefore read-only)."""
     if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
         raise pickle.UnpicklingError(f"an array has the shape {shape!r}")
     if isinstance(dtype, _Dtype) and order in ("C", "F"):
@@ -53,24 +53,24 @@ def _array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
             for place, value in enumerate(content):
                 objects[place] = value
             return objects.reshape(shape, order=order)
-        plain = not dtype.dtype.hasobject and type(content) is bytes
-        if plain and len(content) == math.prod(shape) * dtype.dtype.itemsize:
+        numeric = not dtype.dtype.hasobject and type(content) is bytes
+        if numeric and len(content) == math.prod(shape) * dtype.dtype.itemsize:
             return np.ndarray(shape, dtype.dtype, content, order=order)
     raise pickle.UnpicklingError("the content of an array does not fit its type and shape")
 
 
 def _latin1(text: Any, encoding: Any) -> bytes:
-    """How protocol 2 writes bytes."""
+    """Decode bytes as protocol 2 of pickle writes them."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}")
     return text.encode("latin-1")
 
 
 class _ArraysOnly(pickle._Unpickler):
-    """Unpickles dicts, lists, strings, numbers and arrays; every other name is refused.
+    """Unpickles dicts, lists, strings, numbers and arrays; refuses every other name.
 
-    The unpickler is the one written in Python, and numpy's constructors are stood for: a damaged or forged stream can
-    crash the process in the ones written in C.
+    Python's own unpickler is used, and numpy's constructors are replaced: in their C versions a damaged or forged
+    stream can crash the process.
     """
 
     stack: list[Any]
@@ -96,24 +96,24 @@ class _ArraysOnly(pickle._Unpickler):
     def build(self) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], _Array | _Dtype):
-            raise pickle.UnpicklingError("it sets the state of something that is no array")
+            raise pickle.UnpicklingError("it sets the state of something that is not an array")
         self.stack[-1].__setstate__(state)
 
     dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: build}
 
 
 class _Mapping:
-    """Stands for a mapping of another library: called with a dictionary, or given one as its state."""
+    """Replaces a mapping of another library, which is called with a dictionary or gets one as its state."""
 
     def __init__(self, *args: Any) -> None:
         self.content: Any = args[0] if args else {}
 
     def __setstate__(self, state: Any) -> None:
         inside = state[1] if isinstance(state, tuple) and len(state) == 2 else state
-        found = [value for value in (inside or {}).values() if isinstance(value, dict | _Mapping)]
-        if len(found) != 1:
-            raise pickle.UnpicklingError("a mapping in it has no one content")
-        self.content = found[0]
+        contents = [value for value in (inside or {}).values() if isinstance(value, dict | _Mapping)]
+        if len(contents) != 1:
+            raise pickle.UnpicklingError("a mapping in it must hold one dictionary")
+        self.content = contents[0]
 
     def __new__(cls, *_: Any) -> _Mapping:
         made = super().__new__(cls)
@@ -122,21 +122,21 @@ class _Mapping:
 
 
 class _Tuple:
-    """Stands for a named tuple, which becomes a plain one."""
+    """Replaces a named tuple by a tuple."""
 
     def __new__(cls, *values: Any) -> Any:
         return tuple(values)
 
 
 def _named_tuple(*_: Any) -> type[_Tuple]:
-    """How dill writes a named tuple's class: by its name and fields."""
+    """Make the class of a named tuple, which dill writes as its name and fields."""
     return _Tuple
 
 
 def _array_in_parts(make: Any, args: Any, state: Any, *_: Any) -> _Array:
-    """How JAX and dill write an array: as numpy's, taken apart."""
+    """Make an array of numpy's parts, as JAX and dill write it."""
     if make is not _Array:
-        raise pickle.UnpicklingError("an array in it is not made of numpy's")
+        raise pickle.UnpicklingError("an array in it is not a numpy array")
     array = _Array()
     array.__setstate__(state)
     return array
@@ -151,7 +151,7 @@ _KINDS: Mapping[str, Any] = {
 
 
 class _Containers(_ArraysOnly):
-    """Admits classes of other libraries by name as well, stood for by plain containers; none of them is imported."""
+    """Also reads classes of other libraries by name, as dicts, tuples and arrays; imports none of them."""
 
     def __init__(self, file: BinaryIO, kind: Callable[[str, str], str | None]) -> None:
         super().__init__(file)
@@ -172,7 +172,7 @@ class _Containers(_ArraysOnly):
 
 
 def _settled(value: Any, done: dict[int, Any]) -> Any:
-    """`value` with the arrays in place of what stood for them; what is shared is done once."""
+    """Put arrays, dicts and tuples in place of their replacements; shared objects are converted once."""
     if id(value) not in done:
         if isinstance(value, _Mapping):
             done[id(value)] = _settled(value.content, done)
@@ -205,22 +205,22 @@ def _object_payload(file: BinaryIO) -> Any:
 
 
 def read_npy_dict(path: str | os.PathLike[str], what: str = "The .npy file") -> dict[Any, Any]:
-    """The dictionary of a legacy `np.save(path, dict)`, through an unpickler that admits arrays and nothing else.
+    """Read the dictionary that `np.save(path, dict)` wrote, with an unpickler that allows arrays and nothing else.
 
     The arrays are read-only.
 
     Raises:
-        ViceError: no such file, damaged, not a dictionary, or a pickle that asks for anything but arrays.
+        ViceError: the file is missing, damaged, not a dictionary, or a pickle of anything but arrays.
     """
     path = existing_file(path, what)
     try:
         with open(path, "rb") as file:
             content = _object_payload(file)
-    except Exception as error:  # a damaged pickle is a program gone wrong: there is no telling what it raises
-        said = str(error) if isinstance(error, pickle.UnpicklingError | ValueError) else f"it is damaged ({error!r})"
+    except Exception as error:  # a damaged pickle may raise anything
+        reason = str(error) if isinstance(error, pickle.UnpicklingError | ValueError) else f"it is damaged ({error!r})"
         raise ViceError(
-            f"{what} {path} must be a dictionary of arrays saved by numpy, but cannot be read: {said}.",
-            "Write it anew with np.save(path, {...}), or use .npz.",
+            f"{what} {path} must be a dictionary of arrays saved by numpy, but cannot be read: {reason}.",
+            "Write it again with np.save(path, {...}), or use .npz.",
         ) from None
     if not isinstance(content, dict):
         raise ViceError(f"{what} {path} must hold a dictionary, but holds a {type(content).__name__}.")
@@ -230,29 +230,29 @@ def read_npy_dict(path: str | os.PathLike[str], what: str = "The .npy file") -> 
 def read_pickle(
     path: str | os.PathLike[str], what: str = "The pickle", kind: Callable[[str, str], str | None] = lambda *_: None
 ) -> Any:
-    """What a pickle of arrays and containers holds, through an unpickler that makes nothing else.
+    """Read a pickle of arrays and containers, with an unpickler that allows nothing else.
 
     Args:
         path: the file.
-        what: what to call it.
-        kind: from (module, name) of a class in the pickle to what stands for it: `mapping` (a dictionary), `tuple` (of
-            a named tuple), `named tuple` (dill's maker of such a class) or `array` (JAX's or dill's, of numpy's parts);
-            None refuses it. The class is never imported.
+        what: the name of the file in messages.
+        kind: maps (module, name) of a class in the pickle to how it is read: `mapping` (as a dictionary), `tuple` (of a
+            named tuple), `named tuple` (dill's maker of such a class) or `array` (of JAX or dill, made of numpy's
+            parts); None refuses it. The class is never imported.
 
     Raises:
-        ViceError: no such file, damaged, or a pickle that asks for anything else.
+        ViceError: the file is missing, damaged, or a pickle of anything else.
     """
     path = existing_file(path, what)
     try:
         with open(path, "rb") as file:
             return _settled(_Containers(file, kind).load(), {})
     except Exception as error:  # see read_npy_dict
-        said = str(error) if isinstance(error, pickle.UnpicklingError | ValueError) else f"it is damaged ({error!r})"
-        raise ViceError(f"{what} {path} must be a pickle of arrays, but cannot be read: {said}.") from None
+        reason = str(error) if isinstance(error, pickle.UnpicklingError | ValueError) else f"it is damaged ({error!r})"
+        raise ViceError(f"{what} {path} must be a pickle of arrays, but cannot be read: {reason}.") from None
 
 
 def write_npy_dict(path: str | os.PathLike[str], content: Mapping[Any, Any]) -> Path:
-    """Write a dictionary of arrays the way the original scripts read it, `np.load(path, allow_pickle=True).item()`."""
+    """Write a dictionary of arrays for `np.load(path, allow_pickle=True).item()`, as the original scripts read it."""
     with atomic(path) as part, open(part, "wb") as file:
         np.save(file, np.array(dict(content), dtype=object), allow_pickle=True)
     return Path(path)

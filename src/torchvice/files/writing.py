@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["atomic", "atomic_folder", "write_json", "write_text"]
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path`, put in its place by a rename when the block ends without an error.
+    """Yield a temporary path next to `path`, which is renamed to `path` if the block ends without an error.
 
-    An OSError of the temporary file, such as a folder that may only be read, names `path`.
+    An OSError of the temporary file, such as that of a read-only folder, names `path`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: savers such as numpy's and matplotlib's choose the format by it.
+    # The suffix stays last: numpy and matplotlib choose the format by it.
     part = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part{target.suffix}")
     try:
         yield part
@@ -39,9 +39,9 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder beside `path`, put in its place by a rename when the block ends without an error; else nothing is left.
+    """Yield a folder next to `path`, which is renamed to `path` if the block ends without an error, else removed.
 
-    `path` must be new or an empty folder.
+    `path` must not exist or be an empty folder.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -50,17 +50,17 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield part
         if target.is_dir():
-            target.rmdir()  # elsewhere than on POSIX a rename does not replace an empty folder
+            target.rmdir()  # outside POSIX a rename does not replace an empty folder
         os.replace(part, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write `text` as UTF-8, whole or not at all.
+    """Write `text` as UTF-8, completely or not at all.
 
     Raises:
-        ViceError: half a character in it, which the name of a file can bring along.
+        ViceError: `text` cannot be encoded, for example because it holds a file name that is not UTF-8.
     """
     with atomic(path) as part:
         try:
@@ -71,5 +71,5 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
-    """Write strict JSON (no NaN, no infinity), whole or not at all."""
+    """Write strict JSON (no NaN, no infinity), completely or not at all."""
     return write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -33,7 +33,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
             if name in names:
-                raise yaml.MarkedYAMLError(problem=f"`{name}` is given twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"`{name}` occurs twice", problem_mark=key.start_mark)
             names.add(name)
         return super().construct_mapping(node, deep)
 

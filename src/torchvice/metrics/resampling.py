@@ -72,9 +72,7 @@ class Resampling:
 
     def __init__(self, images: int, replicates: int = 2000, seed: int = 0) -> None:
         if images < 1 or replicates < 1:
-            raise ViceError(
-                f"Resampling needs at least one image and one replicate, but has {images} and {replicates}."
-            )
+            raise ViceError(f"`images` and `replicates` must be at least 1, but are {images} and {replicates}.")
         self.images, self.replicates, self.seed = int(images), int(replicates), int(seed)
         self._chunk = max(1, min(50, DRAWS // self.images))
         self._kept: dict[int, np.ndarray] = {}

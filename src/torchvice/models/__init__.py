@@ -1,1 +1,1 @@
-"""Networks: built by timm, filled from local files, and where they keep their last map."""
+"""Networks: built by timm, loaded from local files, and where each keeps its last feature map."""

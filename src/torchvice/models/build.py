@@ -1,4 +1,4 @@
-"""Networks: built by timm, filled from local files, frozen for linear probing; their fingerprint."""
+"""Build timm networks, load their weights from local files, freeze them for linear probing, and hash them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "build_model",
     "classifier_names",
     "classifier_outputs",
-    "keep_frozen_still",
+    "frozen_to_eval",
     "linear_probe",
     "load_weights",
     "preprocessing",
@@ -31,7 +31,7 @@ __all__ = [
     "weights_hash",
 ]
 
-# What torchvice decides itself, or what would read files and networks past its checks.
+# Arguments of timm.create_model that torchvice sets itself, or that would load weights past its checks.
 RESERVED = frozenset(
     ("model_name", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path")
 ) | {"cache_dir", "in_chans", "features_only", "scriptable", "exportable"}
@@ -39,7 +39,7 @@ RESERVED = frozenset(
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects: `size` (H, W) in pixels, `mean` and `std` of channels in [0, 1]."""
+    """Input of a network: `size` (H, W) in pixels, `mean` and `std` per channel for pixels in [0, 1]."""
 
     size: tuple[int, int]
     mean: tuple[float, float, float]
@@ -55,19 +55,19 @@ def build_model(
     weights: str | os.PathLike[str] | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """A timm network with `num_classes` outputs, in training mode, on the CPU.
+    """Build a timm network with `num_classes` outputs, in training mode, on the CPU.
 
     Args:
-        name: a name of timm's, with or without the tag of its weights: `resnet50`, `resnet50.tv_in1k`.
-        num_classes: the outputs, one logit a class, at least 1.
-        pretrained: start from timm's weights, from its cache or the network; the classifier is new.
-        weights: a local file that must fit the network in every tensor; `pretrained` is then not asked for. For
-            a start from other classes, build without and use `torchvice.models.pretraining.load_pretrained`.
-        arguments: passed on to timm.create_model, for example {"drop_path_rate": 0.1}; an `embed_layer` by its name in
+        name: timm's name, with or without the tag of its weights: `resnet50`, `resnet50.tv_in1k`.
+        num_classes: number of logits, at least 1.
+        pretrained: load timm's weights, from its cache or by download; the classifier is new.
+        weights: a local file that must match every tensor of the network; takes precedence over `pretrained`. For
+            weights with other classes use `torchvice.models.pretraining.load_pretrained`.
+        arguments: passed to timm.create_model, for example {"drop_path_rate": 0.1}; `embed_layer` may be a name in
             `models.stems`.
 
     Raises:
-        ViceError: an unknown name, refused arguments, weights that cannot be had or do not fit.
+        ViceError: an unknown name, refused arguments, weights that are unavailable or do not match.
     """
     import timm
 
@@ -75,16 +75,16 @@ def build_model(
     if num_classes < 1:
         raise ViceError(f"`num_classes` must be at least 1, but is {num_classes}.")
     _check_name(name)
-    taken = sorted(RESERVED & arguments.keys())
-    if taken:
-        way_out = "Leave it out; weights are given by model.weights and model.pretrained."
-        raise ViceError(f"The model's arguments must not hold `{taken[0]}`: torchvice sets it itself.", way_out)
+    reserved = sorted(RESERVED & arguments.keys())
+    if reserved:
+        way_out = "Leave it out. Weights: -o model.weights=FILE or -o model.pretrained=true."
+        raise ViceError(f"`model.arguments` must not hold `{reserved[0]}`: torchvice sets it itself.", way_out)
     pretrained = pretrained and weights is None
-    stemmed = _with_stem(arguments)
+    resolved = _with_stem(arguments)
     try:
-        with _hub_in_reach(pretrained):
-            model: nn.Module = timm.create_model(name, pretrained, num_classes=num_classes, **stemmed)
-    except Exception as error:  # timm's networks refuse with whatever exception their constructor happens to raise
+        with _offline_if_unreachable(pretrained):
+            model: nn.Module = timm.create_model(name, pretrained, num_classes=num_classes, **resolved)
+    except Exception as error:  # constructors of networks may raise anything
         raise _refusal(name, pretrained, arguments, error) from None
     if weights is not None:
         load_weights(model, weights)
@@ -92,34 +92,33 @@ def build_model(
 
 
 def _with_stem(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with the first layer's class in place of its name."""
-    named = arguments.get("embed_layer")
-    if not isinstance(named, str):
+    """Replace the name of an `embed_layer` by its class."""
+    stem = arguments.get("embed_layer")
+    if not isinstance(stem, str):
         return arguments
     from torchvice.models.stems import STEMS
 
-    if named not in STEMS:
-        raise ViceError(
-            f"`embed_layer` must be one of {', '.join(STEMS)}, but is {named!r}.", did_you_mean(named, STEMS)
-        )
-    return {**arguments, "embed_layer": STEMS[named]}
+    if stem not in STEMS:
+        raise ViceError(f"`embed_layer` must be one of {', '.join(STEMS)}, but is {stem!r}.", did_you_mean(stem, STEMS))
+    return {**arguments, "embed_layer": STEMS[stem]}
 
 
 def _check_name(name: str) -> None:
+    """Check that timm has the network, and the weights if the name has a tag."""
     import timm
 
     base, _, tag = name.partition(".")
     if ":" in name or "/" in name:
-        way_out = "Give timm's name for the network and the downloaded file as --weights FILE."
-        raise ViceError(f"The network must be a name of timm's, but is {name!r}.", way_out)
+        way_out = "Give timm's name of the network, and download the file: --weights FILE."
+        raise ViceError(f"The network must be a timm name, but is {name!r}.", way_out)
     if not timm.is_model(base):
-        raise ViceError(f"The network must be a name of timm's, but is {name!r}.", _nearest_model(base))
+        raise ViceError(f"The network must be a timm name, but is {name!r}.", _similar_models(base))
     tags = [known.partition(".")[2] for known in timm.list_models(f"{base}.*", pretrained=True)]
     if tag and tag not in tags:
         raise ViceError(f"timm's {base} has no weights called {tag!r}.", did_you_mean(tag, tags) if tags else "")
 
 
-def _nearest_model(base: str) -> str:
+def _similar_models(base: str) -> str:
     import difflib
 
     import timm
@@ -127,13 +126,13 @@ def _nearest_model(base: str) -> str:
     close = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.6)
     if close:
         return f"Did you mean {' or '.join(f'`{name}`' for name in close)}?"
-    return "timm.list_models() lists them all."
+    return "timm.list_models() lists all names."
 
 
 @contextlib.contextmanager
-def _hub_in_reach(wanted: bool) -> Iterator[None]:
-    """Without a network the hub's client works from its cache; it would retry, noisily, for most of a minute."""
-    if not wanted:
+def _offline_if_unreachable(pretrained: bool) -> Iterator[None]:
+    """Use only the hub's cache if the hub is unreachable; its client would retry for most of a minute."""
+    if not pretrained:
         yield
         return
     from huggingface_hub import constants
@@ -143,7 +142,7 @@ def _hub_in_reach(wanted: bool) -> Iterator[None]:
     if not offline:
         try:
             get_session().head(constants.ENDPOINT, timeout=10)
-        except Exception:  # of whichever HTTP client the hub's version uses
+        except Exception:  # the HTTP client, and so its errors, depend on the version of the hub
             offline = True
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, offline
     try:
@@ -168,16 +167,16 @@ def _quiet(*names: str) -> Iterator[None]:
 
 def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exception) -> ViceError:
     reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-    # The hub's and urllib's failures are OSErrors; a network built otherwise than its weights is not.
+    # Errors of the hub and of urllib are OSErrors; a mismatch between network and weights is not.
     if pretrained and (isinstance(error, OSError) or "http" in type(error).__module__):
         return ViceError(
-            f"The pretrained weights of {name} cannot be had: neither the cache nor the network has them.",
-            "Give a local file, model.weights=FILE (--weights FILE), or start afresh, model.pretrained=false.",
+            f"The pretrained weights of {name} are not in the cache and cannot be downloaded.",
+            "Give a file (-o model.weights=FILE or --weights FILE), or start untrained (-o model.pretrained=false).",
         )
     unknown = re.search(r"unexpected keyword argument '(\w+)'", reason)
     if unknown:
         argument = unknown.group(1)
-        # These two come from settings of their own as well.
+        # These two have their own settings as well.
         alias = {"drop_rate": " or regularisation.dropout", "drop_path_rate": " or regularisation.drop_path"}
         way_out = f"Leave out model.arguments.{argument}{alias.get(argument, '')}."
         return ViceError(f"timm's {name} takes no argument `{argument}`.", way_out)
@@ -188,18 +187,17 @@ def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exce
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> int:
-    """Fill `model` from a local file, in place; returns how many tensors were taken over.
+    """Load a local file into `model`, in place; returns the number of tensors loaded.
 
-    The prefixes that wrappers leave (`module.` of DataParallel, `model.` of Lightning, `_orig_mod.` of
-    torch.compile) are taken off. Every tensor must be there and fit; counters of seen batches, which old files lack,
-    may be missing.
+    Prefixes of wrappers are removed (`module.` of DataParallel, `model.` of Lightning, `_orig_mod.` of torch.compile).
+    Every tensor must be present and match; only `num_batches_tracked`, which old files lack, may be missing.
 
     Args:
-        model: the network; when an error is raised it is as it was.
+        model: the network; unchanged if an error is raised.
         path: see `read_weights`.
 
     Raises:
-        ViceError: see `read_weights`; missing, unexpected or ill-fitting tensors, their number and first names.
+        ViceError: see `read_weights`; tensors are missing, unexpected or of another shape.
     """
     own = model.state_dict()
     tensors = _without_prefixes(read_weights(path), set(own))
@@ -218,21 +216,21 @@ def _check_fit(
 ) -> None:
     missing = [n for n in own if n not in tensors and not n.endswith("num_batches_tracked")]
     unexpected = [name for name in tensors if name not in own]
-    found = {"missing": missing, "unexpected": unexpected}
-    said = [f"{len(names)} {what} ({_first(names)})" for what, names in found.items() if names]
-    if said:
+    problems = {"missing": missing, "unexpected": unexpected}
+    parts = [f"{len(names)} {what} ({_first(names)})" for what, names in problems.items() if names]
+    if parts:
         raise ViceError(
-            f"The weights {path} must be those of this {network}, but have tensors {' and '.join(said)}.",
-            "Check the network's name and its arguments.",
+            f"The weights {path} must be those of this {network}, but have tensors {' and '.join(parts)}.",
+            "Check model.name and model.arguments.",
         )
     wrong = [name for name, value in tensors.items() if value.shape != own[name].shape]
     if wrong:
         name = wrong[0]
         classes = bool(heads) and name.startswith(heads)
         raise ViceError(
-            f"The weights {path} must fit the network, but {len(wrong)} tensors do not: `{name}` must be "
+            f"The weights {path} must match the network, but {len(wrong)} tensors do not: `{name}` must be "
             f"{tuple(own[name].shape)}, but is {tuple(tensors[name].shape)}.",
-            "The file is for another number of classes." if classes else "Check the network's arguments.",
+            "The file has another number of classes." if classes else "Check model.arguments.",
         )
 
 
@@ -252,10 +250,10 @@ def _without_prefixes(tensors: dict[str, torch.Tensor], own: set[str]) -> dict[s
 
 
 def classifier_outputs(name: str, path: str | os.PathLike[str], arguments: Mapping[str, Any] | None = None) -> int:
-    """How many outputs the network of a weights file has, read from the first dimension of its classifier's weight.
+    """Return the number of outputs of a weights file: the first dimension of its classifier's weight.
 
     Raises:
-        ViceError: see `build_model` and `read_weights`; or the file holds no classifier of this network.
+        ViceError: see `build_model` and `read_weights`; or the file has no classifier of this network.
     """
     model = build_model(name, 1, arguments=arguments)
     tensors = _without_prefixes(read_weights(path), set(model.state_dict()))
@@ -264,53 +262,50 @@ def classifier_outputs(name: str, path: str | os.PathLike[str], arguments: Mappi
         if weight is not None:
             return int(weight.shape[0])
     raise ViceError(
-        f"The weights {path} must hold the classifier of {name}, but have none.",
+        f"No classifier of {name} found in the weights {path}.",
         f"Expected: {', '.join(f'{head}.weight' for head in classifier_names(model)) or 'another network'}.",
     )
 
 
 def classifier_names(model: nn.Module) -> tuple[str, ...]:
-    """The names of the network's classifier modules; a distilled transformer has two, a bare one none."""
+    """Return the names of the classifier modules: two for a distilled transformer, none without a classifier."""
     classifiers = _classifiers(model)
     return tuple(name for name, module in model.named_modules() if any(module is head for head in classifiers))
 
 
 def _classifiers(model: nn.Module) -> list[nn.Module]:
-    found = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
-    heads = found if isinstance(found, tuple | list) else [found]
+    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
+    heads = classifier if isinstance(classifier, tuple | list) else [classifier]
     return [head for head in heads if head is not None and any(True for _ in head.parameters())]
 
 
 def linear_probe(model: nn.Module) -> nn.Module:
     """Freeze everything but the classifier, in place; returns the same model.
 
-    In training, call `keep_frozen_still(model)` after each `model.train()`: in training mode a frozen BatchNorm would
-    still move its running mean and variance.
+    Call `frozen_to_eval(model)` after each `model.train()`: in training mode a frozen BatchNorm would still update its
+    running mean and variance.
 
     Raises:
-        ViceError: the network has no classifier of its own.
+        ViceError: the network has no classifier.
     """
     heads = _classifiers(model)
     if not heads:
-        raise ViceError(f"Linear probing needs a classifier, but {type(model).__name__} names none.")
+        raise ViceError(f"Linear probing needs a classifier, but {type(model).__name__} has none.")
     model.requires_grad_(False)
     for head in heads:
         head.requires_grad_(True)
     return model
 
 
-def keep_frozen_still(model: nn.Module) -> None:
-    """Put the modules of a linear probe that have nothing to train into eval mode; returns nothing."""
+def frozen_to_eval(model: nn.Module) -> None:
+    """Set the modules without trainable parameters to eval mode."""
     for module in model.modules():
         if not any(parameter.requires_grad for parameter in module.parameters()):
             module.eval()
 
 
 def preprocessing(model: nn.Module) -> Preprocessing:
-    """The input size and normalisation that timm names for the network.
-
-    The size is that which the network was built with, the rest that of its pretrained weights.
-    """
+    """Return the input size that the network was built with, and the normalisation of its pretrained weights."""
     from timm.data import resolve_model_data_config  # type: ignore[attr-defined]
 
     from torchvice.models.families import input_size
@@ -320,7 +315,7 @@ def preprocessing(model: nn.Module) -> Preprocessing:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """The hexadecimal SHA-256 over names, types, shapes and bytes of the state, in the order of the names."""
+    """Hash names, dtypes, shapes and bytes of the state, sorted by name: SHA-256, hexadecimal."""
     import torch
 
     digest = hashlib.sha256()

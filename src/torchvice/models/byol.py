@@ -1,4 +1,4 @@
-"""BYOL's checkpoints: pickles of Haiku's parameters, read without Haiku, JAX or dill, and with nothing that runs."""
+"""Read BYOL's checkpoints, pickles of Haiku parameters, without Haiku, JAX or dill and without running code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_byol"]
 
-# Haiku's immutable mappings, as its versions named them, and the named tuples of BYOL and of its optimiser.
+# Haiku's immutable mappings in all its versions, and the named tuples of BYOL and of its optimiser.
 _MAPPINGS = r"haiku\..*:(FlatMapping|FlatMap|frozendict|to_immutable_dict|FlatComponents)"
 _TUPLES = r"(.*\.)?(byol_experiment|eval_experiment|__main__|optimizers|transform|_src\..*):_?\w*State"
 _ARRAYS = r"jax\..*:_?reconstruct\w*array|dill\._dill:_create_array"
@@ -30,24 +30,24 @@ _STATISTICS = {"mean_ema": "running_mean", "var_ema": "running_var"}
 
 
 def _kind(module: str, name: str) -> str | None:
-    """What stands for a class in the pickle: a mapping, a tuple, an array."""
-    asked = f"{module}:{name}"
-    if asked == "dill._dill:_create_namedtuple":
+    """Return the kind of a class in the pickle: mapping, tuple or array; None: refused."""
+    path = f"{module}:{name}"
+    if path == "dill._dill:_create_namedtuple":
         return "named tuple"
     for pattern, kind in ((_MAPPINGS, "mapping"), (_ARRAYS, "array"), (_TUPLES, "tuple")):
-        if re.fullmatch(pattern, asked):
+        if re.fullmatch(pattern, path):
             return kind
     return None
 
 
 def read_byol(path: str | os.PathLike[str]) -> Encoder:
-    """The online ResNet of a BYOL checkpoint, with timm's names; projector, predictor and classifier are left.
+    """Load the online ResNet of a BYOL checkpoint under timm's names, without projector, predictor and classifier.
 
     Args:
         path: a pickle of {experiment_state: (online_params, target_params, online_state, target_state, ...), ...}.
 
     Raises:
-        ViceError: no such file, damaged, a pickle that asks for anything but arrays and containers, or no ResNet.
+        ViceError: no such file, a damaged one, a pickle of anything but arrays and containers, or no ResNet.
     """
     content = read_pickle(path, "The BYOL checkpoint", _kind)
     state = content.get("experiment_state") if isinstance(content, Mapping) else None
@@ -61,7 +61,7 @@ def read_byol(path: str | os.PathLike[str]) -> Encoder:
         raise ViceError(
             f"The BYOL checkpoint {path} must hold `experiment_state` with the online network's parameters and "
             "state, but does not.",
-            "The files are those of deepmind-research/byol, such as pretrain_res50x1.pkl.",
+            "Expected: a file of deepmind-research/byol, such as pretrain_res50x1.pkl.",
         )
     tensors: dict[str, torch.Tensor] = {}
     left: list[str] = []
@@ -78,7 +78,7 @@ def read_byol(path: str | os.PathLike[str]) -> Encoder:
 
 
 def _timms_name(module: str, name: str) -> str:
-    """`res_net50/~/block_group_0/~/block_1/~/conv_0`, `w` is `layer1.1.conv1.weight`; empty: not of the ResNet."""
+    """Translate `res_net50/~/block_group_0/~/block_1/~/conv_0`, `w` to `layer1.1.conv1.weight`; "": no part of it."""
     words = [word for word in module.split("/") if word != "~"]
     if not words[0].startswith("res_net"):
         return ""
@@ -96,7 +96,7 @@ def _timms_name(module: str, name: str) -> str:
 
 
 def _tensor(value: np.ndarray, kernel: bool) -> torch.Tensor:
-    """Kernels from (h, w, in, out) to torch's (out, in, h, w); scales and statistics of (1, 1, 1, D) to (D,)."""
+    """Convert kernels from (h, w, in, out) to (out, in, h, w); scales and statistics from (1, 1, 1, D) to (D,)."""
     import torch
 
     tensor = torch.from_numpy(value.copy())

@@ -1,9 +1,10 @@
-"""A start from the checkpoint of a pre-training, as its authors publish it, and the report of what was taken over."""
+"""Load published checkpoints of pre-training into timm networks, and report what was loaded."""
 
 from __future__ import annotations
 
 import argparse
 import functools
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torchvice.errors import ViceError
 from torchvice.files import atomic
 from torchvice.models.build import build_model, classifier_names
-from torchvice.models.schemes import OWN, SCHEMES, Encoder, encoder_of
+from torchvice.models.schemes import SCHEMES, WRITTEN_HERE, Encoder, encoder_of
 from torchvice.models.weights import read_content
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Pretrained", "check_weights", "convert_weights", "inspect_weights", "load_pretrained"]
 
 _LEAST_SHARE = 0.9
-_STEM = "patch_embed.proj.0.weight"  # of a transformer that begins as MoCo v3's conv ViTs do
-# Among them the closest is looked for; each is built without memory.
+_STEM = "patch_embed.proj.0.weight"  # only in MoCo v3's ViTs with a convolutional stem
+# Networks that a file is compared with to find the closest; they are built on the meta device.
 _CANDIDATES = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d"),
     *("vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224", "vit_large_patch16_224"),
@@ -39,13 +40,18 @@ _SAME_PADDING = (
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What a file gave a network.
+    """Report of the weights that a network takes from a file. Shares are in [0, 1] and leave out the classifier.
 
-    `matched` is the share of the network's parameters, those of its classifier aside, that came from the file, and
-    `used` the share of the file's encoder that went into the network, both in [0, 1]; `common` is the share of tensors
-    that both have, of whichever has more: a BEiT has almost all of a ViT's weights and is none. `tensors` counts what
-    was taken over; `left` names what the file has besides, `new` what stays as initialised, `resized` the positions
-    that were made for another size. `own`: see `Encoder`.
+    Attributes:
+        matched: share of the network's parameters that come from the file.
+        used: share of the values of the file's encoder that go into the network.
+        common: number of tensors in both, over the larger number of tensors. A BEiT has nearly all weights of a
+            ViT, but not nearly all of its tensors.
+        tensors: number of tensors loaded.
+        left: names in the file that are not loaded.
+        new: names in the network that stay as initialised.
+        resized: position embeddings and tables that were resized.
+        own: see `Encoder`.
     """
 
     path: Path
@@ -74,40 +80,40 @@ class Pretrained:
 
 
 def _grouped(names: Iterable[str]) -> str:
-    """The first words of names with their number, `module.encoder_k (320), module.queue`; `nothing`."""
+    """Count names by their first part, as in `module.encoder_k (320), module.queue`; `nothing` without names."""
     counts: dict[str, int] = {}
     for name in names:
-        words = name.split(".")
-        first = ".".join(words[:2] if words[0] in ("module", "backbone", "model") else words[:1])
+        parts = name.split(".")
+        first = ".".join(parts[:2] if parts[0] in ("module", "backbone", "model") else parts[:1])
         counts[first] = counts.get(first, 0) + 1
     return ", ".join(f"{name} ({n})" if n > 1 else name for name, n in counts.items()) or "nothing"
 
 
 def load_pretrained(model: nn.Module, path: str | os.PathLike[str], scheme: str = "auto") -> Pretrained:
-    """Fill `model` from the checkpoint of a pre-training, in place; its classifier stays new unless the file has it.
+    """Load a checkpoint of pre-training into `model`, in place; the classifier stays new unless the file has it.
 
-    Projection heads, decoders, queues and the slow twins of encoders are left. Position embeddings and tables of
-    relative positions are resized by timm's functions, BEiT's shared table is given to every block.
+    Projection heads, decoders, queues and momentum encoders are not loaded. Position embeddings and tables of relative
+    positions are resized by timm's functions; BEiT's shared table is copied to every block.
 
     Args:
-        model: the network; when an error is raised it is as it was.
+        model: the network; unchanged if an error is raised.
         path: see `read_content`.
         scheme: see `encoder_of`.
 
     Raises:
-        ViceError: see `read_content` and `encoder_of`; less than 90 % of the network's parameters or of the file's
-            encoder match, or the first layer does not: the closest architecture is named.
+        ViceError: see `read_content` and `encoder_of`; or less than 90 % of the network's parameters or of the file's
+            encoder match, or the first layer does not; the message names the closest architecture.
     """
-    taken, report = _accepted(model, path, scheme)
-    model.load_state_dict(taken, strict=False)
+    state, report = _accepted(model, path, scheme)
+    model.load_state_dict(state, strict=False)
     return report
 
 
 def check_weights(model: nn.Module, path: str | os.PathLike[str], scheme: str = "auto") -> Pretrained:
-    """What `load_pretrained` would say of a file, or the error that it would raise; the network is not filled.
+    """Return the report of `load_pretrained`, or raise its error, without changing the network.
 
     Args:
-        model: the network; it may lie on torch's meta device, where it takes no memory.
+        model: the network; may be on the meta device.
         path: see `read_content`.
         scheme: see `encoder_of`.
 
@@ -123,16 +129,16 @@ def inspect_weights(
     arguments: Mapping[str, Any] | None = None,
     scheme: str = "auto",
 ) -> Pretrained:
-    """The report of a file on a network, which is not filled.
+    """Report how well a file matches a network.
 
     Args:
         path: see `read_content`.
         name: timm's name of the network; None: the closest of the usual ResNets and transformers.
-        arguments: of the network.
+        arguments: arguments of the network.
         scheme: see `encoder_of`.
 
     Raises:
-        ViceError: see `load_pretrained`, but a poor match is reported and not refused.
+        ViceError: see `load_pretrained`, but a poor match is reported, not refused.
     """
     import torch
 
@@ -144,72 +150,72 @@ def inspect_weights(
 
 
 def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], scheme: str = "auto") -> Encoder:
-    """Write the encoder of a file as safetensors with timm's names. Nothing in the file runs.
+    """Write the encoder of a file as safetensors under timm's names. No code in the file runs.
 
-    Beside tensors a file may hold argparse's Namespace, as DINO's and MAE's full checkpoints do, or be BYOL's pickle of
-    Haiku's parameters: of its objects only arrays and containers are made.
+    In addition to tensors a file may hold argparse's Namespace, as DINO's and MAE's full checkpoints do, or be BYOL's
+    pickle of Haiku parameters, of which only arrays and containers are created.
 
     Args:
         path: the file.
-        out: where to write; ends in .safetensors.
+        out: output file, with the suffix .safetensors.
         scheme: see `encoder_of`.
 
     Raises:
-        ViceError: `out` has another ending; the file is damaged, of an unknown layout or asks for other objects.
+        ViceError: `out` has another suffix; the file is damaged, of an unknown layout, or needs other objects.
     """
     from safetensors.torch import save_file
 
     if Path(out).suffix != ".safetensors":
-        raise ViceError(f"The converted weights must be a .safetensors file, but are to be {out}.")
+        raise ViceError(f"The output must be a .safetensors file, but is {out}.")
     if Path(path).suffix in (".pkl", ".pickle"):
         from torchvice.models.byol import read_byol
 
         encoder = read_byol(path)
     else:
         encoder = encoder_of(*read_content(path, also=[argparse.Namespace]), scheme)
-    # Tensors that share memory, or lie in it out of order, are refused by safetensors.
-    plain = {name: value.detach().clone().contiguous() for name, value in encoder.tensors.items()}
+    # safetensors refuses tensors that share memory or are not contiguous.
+    tensors = {name: value.detach().clone().contiguous() for name, value in encoder.tensors.items()}
     with atomic(out) as part:
-        save_file(plain, part, metadata={"scheme": encoder.scheme + OWN * encoder.own})
+        save_file(tensors, part, metadata={"scheme": encoder.scheme + WRITTEN_HERE * encoder.own})
     return encoder
 
 
 def _accepted(
     model: nn.Module, path: str | os.PathLike[str], scheme: str
 ) -> tuple[dict[str, torch.Tensor], Pretrained]:
-    """What of the file goes into the network, and the report; raises where that is too little."""
-    taken, report = _matched(model, path, scheme)
+    """Return the tensors for the network and the report; raise if they are too few."""
+    state, report = _matched(model, path, scheme)
     if min(report.matched, report.used, report.common) < _LEAST_SHARE or _first_layer(model) in report.new:
         raise _refusal(model, report, scheme)
     _check_heads(model, report)
-    return taken, report
+    return state, report
 
 
 def _matched(model: nn.Module, path: str | os.PathLike[str], scheme: str) -> tuple[dict[str, torch.Tensor], Pretrained]:
-    """What of the file goes into the network, and the report."""
+    """Return the tensors for the network and the report."""
     encoder = encoder_of(*read_content(path), scheme)
     own = model.state_dict()
     tensors, resized = _fitted(model, encoder.tensors)
     heads = tuple(f"{name}." for name in classifier_names(model))
-    taken = {name: value for name, value in tensors.items() if name in own and value.shape == own[name].shape}
+    state = {name: value for name, value in tensors.items() if name in own and value.shape == own[name].shape}
     for head in heads:
-        # All of a classifier or nothing: a weight without its bias would be neither old nor new.
-        if not {name for name in own if name.startswith(head)} <= taken.keys():
-            taken = {name: value for name, value in taken.items() if not name.startswith(head)}
+        # A classifier is loaded completely or not at all, never a weight without its bias.
+        if not {name for name in own if name.startswith(head)} <= state.keys():
+            state = {name: value for name, value in state.items() if not name.startswith(head)}
     parameters = {n: p.numel() for n, p in model.named_parameters() if not (heads and n.startswith(heads))}
-    total, there = sum(parameters.values()), sum(n for name, n in parameters.items() if name in taken)
-    inside = {n: v.numel() for n, v in tensors.items() if not (heads and n.startswith(heads)) and not _is_buffer(n)}
-    used = sum(size for name, size in inside.items() if name in taken) / max(1, sum(inside.values()))
-    common = sum(name in taken for name in parameters) / max(1, len(parameters), len(inside))
-    new = tuple(name for name in own if name not in taken and not name.endswith("num_batches_tracked"))
-    left = (*encoder.left, *(name for name in tensors if name not in taken))
+    matched = sum(n for name, n in parameters.items() if name in state) / max(1, sum(parameters.values()))
+    sizes = {n: v.numel() for n, v in tensors.items() if not (heads and n.startswith(heads)) and not _is_buffer(n)}
+    used = sum(size for name, size in sizes.items() if name in state) / max(1, sum(sizes.values()))
+    common = sum(name in state for name in parameters) / max(1, len(parameters), len(sizes))
+    new = tuple(name for name in own if name not in state and not name.endswith("num_batches_tracked"))
+    left = (*encoder.left, *(name for name in tensors if name not in state))
     note = _SAME_PADDING if encoder.scheme == "byol" and not encoder.own else ""
     network = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", type(model).__name__))
     report = Pretrained(
-        *(Path(path), encoder.scheme, network, there / max(1, total), used, common, len(taken)),
+        *(Path(path), encoder.scheme, network, matched, used, common, len(state)),
         *(left, new, resized, note, encoder.own),
     )
-    return taken, report
+    return state, report
 
 
 def _is_buffer(name: str) -> bool:
@@ -217,7 +223,7 @@ def _is_buffer(name: str) -> bool:
 
 
 def _fitted(model: nn.Module, tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """The tensors with BEiT's shared table in every block and positions of the network's size, and whose these are."""
+    """Copy BEiT's shared table to every block and resize positions; returns the tensors and the names resized."""
     own = model.state_dict()
     tensors = {name: value for name, value in tensors.items() if not name.endswith("relative_position_index")}
     shared = "rel_pos_bias.relative_position_bias_table"
@@ -225,20 +231,20 @@ def _fitted(model: nn.Module, tensors: dict[str, torch.Tensor]) -> tuple[dict[st
         table = tensors.pop(shared)
         blocks = sorted({name.split(".")[1] for name in tensors if name.startswith("blocks.")}, key=int)
         tensors |= {f"blocks.{block}.attn.relative_position_bias_table": table for block in blocks}
-    sized = [n for n in tensors if n == "pos_embed" or n.endswith("relative_position_bias_table")]
+    positions = [n for n in tensors if n == "pos_embed" or n.endswith("relative_position_bias_table")]
     wrong = {
         name: tensors[name]
-        for name in sized
+        for name in positions
         if name in own and tensors[name].shape != own[name].shape and tensors[name].shape[-1] == own[name].shape[-1]
     }
-    resize = _timms_filter(model)
+    resize = _resize_function(model)
     if not wrong or resize is None:
         return tensors, ()
     return tensors | resize(wrong, model), tuple(wrong)
 
 
-def _timms_filter(model: nn.Module) -> Any:
-    """timm's own function that fits a checkpoint to a network of this class."""
+def _resize_function(model: nn.Module) -> Any:
+    """Return timm's function that adapts a checkpoint to a network of this class, or None."""
     from timm.models import beit, vision_transformer
 
     if isinstance(model, beit.Beit):
@@ -254,32 +260,32 @@ def _refusal(model: nn.Module, report: Pretrained, scheme: str) -> ViceError:
     tensors = encoder_of(*read_content(report.path), scheme).tensors
     if _STEM in tensors and _STEM not in model.state_dict():
         return ViceError(
-            f"The weights {report.path} ({report.scheme}) must match {report.network}, but begin with convolutions in "
-            "place of its patches.",
-            "Say so: -o model.arguments.embed_layer=conv_stem, with model.arguments.depth=11 and .num_heads=12.",
+            f"The weights {report.path} ({report.scheme}) must match {report.network}, but have a convolutional stem "
+            "instead of its patch embedding.",
+            "Try -o model.arguments.embed_layer=conv_stem -o model.arguments.depth=11 -o model.arguments.num_heads=12.",
         )
     name, share = _closest(tensors)
-    way_out = "None of the usual ResNets and transformers is close either."
+    way_out = "None of the usual ResNets and transformers matches either."
     if share >= _LEAST_SHARE and name != report.network:
-        way_out = f"Closest is {name}, which fits in {share:.0%}: -o model.name={name}."
+        way_out = f"{name} matches by {share:.0%}: -o model.name={name}."
     elif share >= _LEAST_SHARE:
-        way_out = "Its name is right: check the network's arguments."
+        way_out = "The name of the network is right: check model.arguments."
     if report.matched < _LEAST_SHARE:
-        said = f"{report.matched:.0%} of its parameters match"
+        problem = f"{report.matched:.0%} of its parameters match"
     elif report.used < _LEAST_SHARE:
-        said = f"{report.used:.0%} of the file's encoder go into it"
+        problem = f"only {report.used:.0%} of the file's encoder fits into it"
     elif report.common < _LEAST_SHARE:
-        said = f"they have {report.common:.0%} of their tensors in common"
+        problem = f"they have {report.common:.0%} of their tensors in common"
     else:
-        said = f"its first layer, {_first_layer(model)}, is not in the file"
+        problem = f"its first layer, {_first_layer(model)}, is not in the file"
     return ViceError(
-        f"The weights {report.path} ({report.scheme}) must match {report.network} by 90 % or more, but {said}.",
+        f"The weights {report.path} ({report.scheme}) must match {report.network} by 90 % or more, but {problem}.",
         way_out,
     )
 
 
 def _check_heads(model: nn.Module, report: Pretrained) -> None:
-    """The number of heads leaves no trace in the weights; MoCo v3's ViT-Small has another one than timm's."""
+    """Check the number of heads of MoCo v3's ViT-Small: timm's differs, and no shape of the weights shows it."""
     if report.own or not report.scheme.startswith("moco_v3"):
         return
     blocks = getattr(model, "blocks", None)
@@ -287,14 +293,14 @@ def _check_heads(model: nn.Module, report: Pretrained) -> None:
     heads = getattr(getattr(blocks[0], "attn", None), "num_heads", None) if blocks is not None else None
     if width == 384 and heads not in (None, 12):
         raise ViceError(
-            f"MoCo v3's ViT-Small must have 12 heads of attention, but this {report.network} has {heads}.",
-            "Say so: -o model.arguments.num_heads=12.",
+            f"MoCo v3's ViT-Small must have 12 attention heads, but this {report.network} has {heads}.",
+            "Set -o model.arguments.num_heads=12.",
         )
 
 
 @functools.cache
 def _shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of a network's parameters without its classifier; no memory is taken for them."""
+    """Return the shapes of a network's parameters without its classifier, built on the meta device."""
     import torch
 
     with torch.device("meta"):
@@ -304,7 +310,7 @@ def _shapes(name: str) -> dict[str, tuple[int, ...]]:
 
 
 def _closest(tensors: Mapping[str, torch.Tensor]) -> tuple[str, float]:
-    """The candidate that the tensors match best, and by which share of it and of them, the smaller one."""
+    """Return the candidate that the tensors match best, and the share matched (see `_share`)."""
     shapes = {name: tuple(value.shape) for name, value in tensors.items() if value.is_floating_point()}
     shared = shapes.pop("rel_pos_bias.relative_position_bias_table", None)
     if shared:
@@ -316,11 +322,7 @@ def _closest(tensors: Mapping[str, torch.Tensor]) -> tuple[str, float]:
 
 
 def _share(own: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]) -> float:
-    def size(shape: tuple[int, ...]) -> int:
-        product = 1
-        for length in shape:
-            product *= length
-        return product
+    """Return the share of parameters that match, of the network's or of the file's, whichever is smaller."""
 
     def fits(name: str) -> bool:
         if name == "pos_embed" or name.endswith("relative_position_bias_table"):  # these are resized
@@ -328,6 +330,6 @@ def _share(own: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, .
         return shapes[name] == own[name]
 
     common = [name for name in own if name in shapes and fits(name)]
-    theirs = sum(size(s) for n, s in shapes.items() if not n.startswith(("fc.", "head.")) and not _is_buffer(n))
-    mine = sum(size(own[n]) for n in common)
-    return min(mine / sum(map(size, own.values())), sum(size(shapes[n]) for n in common) / max(1, theirs))
+    in_file = sum(math.prod(s) for n, s in shapes.items() if not n.startswith(("fc.", "head.")) and not _is_buffer(n))
+    matched = sum(math.prod(own[n]) for n in common) / sum(map(math.prod, own.values()))
+    return min(matched, sum(math.prod(shapes[n]) for n in common) / max(1, in_file))

@@ -1,4 +1,4 @@
-"""Probe: one forward pass of a random image, which says what tensors a network makes and which its logits look at."""
+"""Probe: record the tensors of a network during one forward pass of a random image, and recognise their layout."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.nn import functional
 
 from torchvice.errors import ViceError
 
-__all__ = ["Made", "Probe", "Reading", "probe", "read"]
+__all__ = ["Probe", "SpatialLayout", "TensorRecord", "probe", "spatial_layout"]
 
 Layout = Literal["nchw", "nhwc", "tokens"]
 _MOST_PREFIX_TOKENS = 16
-# Of a network that does not say: none, a class token, a class and a distillation token.
+# Tried if the network does not tell: none, a class token, a class and a distillation token.
 _USUAL_PREFIX_TOKENS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
-class Made:
-    """A tensor (1, ...) that went into a module or came out of it; `version` tells whether it was written to since."""
+class TensorRecord:
+    """Input or output tensor (1, ...) of a module; `version` is the tensor's version when it was recorded."""
 
     layer: str
     where: Literal["input", "output"]
@@ -33,13 +33,13 @@ class Made:
 
     @property
     def intact(self) -> bool:
-        """Whether the tensor still holds what the module saw: an in-place ReLU behind it may have changed it."""
+        """Whether the tensor is unchanged since it was recorded; an in-place ReLU may have changed it."""
         return self.tensor._version == self.version
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a tensor shows places: its `layout`, the tokens before the patches, and the `grid` (h, w)."""
+class SpatialLayout:
+    """How a tensor stores positions: its `layout`, the number of `prefix_tokens`, and the `grid` (h, w)."""
 
     layout: Layout
     prefix_tokens: int
@@ -48,41 +48,41 @@ class Reading:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a pass left: `made` in the order of time, `calls` of each module, the outputs, the image's (H, W)."""
+    """Result of a pass: `records` in order of time, number of `calls` of each module, `outputs`, the image's (H, W)."""
 
-    made: tuple[Made, ...]
+    records: tuple[TensorRecord, ...]
     calls: Counter[str]
     outputs: Any
     size: tuple[int, int]
 
 
 @contextlib.contextmanager
-def _borrowed(model: nn.Module, gradients: bool) -> Iterator[list[torch.utils.hooks.RemovableHandle]]:
-    """The model in eval mode, its parameters frozen; hooks that are put on the list go when the block ends."""
+def _eval_and_frozen(model: nn.Module, gradients: bool) -> Iterator[list[torch.utils.hooks.RemovableHandle]]:
+    """Set eval mode and freeze all parameters; restore both at the end, and remove the hooks added to the list."""
     modes = [(module, module.training) for module in model.modules()]
-    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     handles: list[torch.utils.hooks.RemovableHandle] = []
     try:
         model.eval()
-        for parameter in wanted:
-            # The graph needs the way of the image only; and tensors that networks cache in eval mode stay without one.
+        for parameter in trainable:
+            # Only gradients of the image are needed; and what networks cache in eval mode gets no graph.
             parameter.requires_grad_(False)
         with torch.inference_mode(False), torch.set_grad_enabled(gradients):
             yield handles
     finally:
         for handle in handles:
             handle.remove()
-        for parameter in wanted:
+        for parameter in trainable:
             parameter.requires_grad_(True)
         for module, mode in modes:
             module.training = mode
 
 
 def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Probe:
-    """Show the model a random image and note every tensor but the image itself; the model comes back as it was.
+    """Run the model on a random image and record every tensor but the image itself; the model is restored.
 
-    A classifier whose weights are all zero, as some networks start, answers with noise: else nothing could be said of
-    what it would look at.
+    A classifier whose weights are all zero, as in some untrained networks, is replaced by a random one: with zero
+    weights no gradient would reach any tensor.
 
     Args:
         model: the network; takes (1, 3, H, W).
@@ -90,83 +90,86 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
         gradients: keep the graph from the image to the outputs.
 
     Raises:
-        ViceError: the model cannot be shown such an image.
+        ViceError: the model refuses the image.
     """
-    made: list[Made] = []
+    records: list[TensorRecord] = []
     calls: Counter[str] = Counter()
     first = next(model.parameters(), torch.zeros(()))
-    with _borrowed(model, gradients) as handles:
+    with _eval_and_frozen(model, gradients) as handles:
         noise = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
         image = noise.to(first.device, first.dtype if first.is_floating_point() else None).requires_grad_(gradients)
-        handles += [head.register_forward_hook(_answer_with_noise) for head in _dead_heads(model)]
+        handles += [head.register_forward_hook(_random_outputs) for head in _zero_heads(model)]
         for name, module in model.named_modules():
             if name:
-                handles += _noting(name, module, made, calls, image)
+                handles += _record(name, module, records, calls, image)
         try:
             outputs = model(image)
-        except Exception as error:  # networks refuse with whatever their layers happen to raise
+        except Exception as error:  # layers may raise anything
             reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
             raise ViceError(
-                f"{type(model).__name__} must accept a (1, 3, {size[0]}, {size[1]}) image, but says: {reason}.",
-                "Name the place of the map: Explainer(model, site=MapSite(layer, layout=...)).",
+                f"{type(model).__name__} must accept a (1, 3, {size[0]}, {size[1]}) image, but raises: {reason}.",
+                "Name the layer of the map: Explainer(model, site=MapSite(layer, layout=...)).",
             ) from None
-    return Probe(tuple(made), calls, outputs, size)
+    return Probe(tuple(records), calls, outputs, size)
 
 
-def _noting(
-    name: str, module: nn.Module, made: list[Made], calls: Counter[str], image: torch.Tensor
+def _record(
+    name: str, module: nn.Module, records: list[TensorRecord], calls: Counter[str], image: torch.Tensor
 ) -> tuple[torch.utils.hooks.RemovableHandle, ...]:
-    def note(where: Literal["input", "output"], value: Any) -> None:
+    """Hook a module so that its input, output and calls are recorded."""
+
+    def add(where: Literal["input", "output"], value: Any) -> None:
         if isinstance(value, torch.Tensor) and value is not image:
-            made.append(Made(name, where, value, value._version))
+            records.append(TensorRecord(name, where, value, value._version))
 
     def before(_: nn.Module, args: tuple[Any, ...]) -> None:
         calls[name] += 1
-        note("input", args[0] if args else None)
+        add("input", args[0] if args else None)
 
     def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-        note("output", output)
+        add("output", output)
 
     return module.register_forward_pre_hook(before), module.register_forward_hook(after)
 
 
-def _dead_heads(model: nn.Module) -> list[nn.Linear]:
+def _zero_heads(model: nn.Module) -> list[nn.Linear]:
+    """Return the classifier's linear layers whose weights are all zero."""
     if not hasattr(model, "get_classifier"):
         return []
-    found = model.get_classifier()  # type: ignore[operator]
-    heads = found if isinstance(found, tuple | list | nn.ModuleList) else [found]
+    classifier = model.get_classifier()  # type: ignore[operator]
+    heads = classifier if isinstance(classifier, tuple | list | nn.ModuleList) else [classifier]
     layers = [layer for head in heads if isinstance(head, nn.Module) for layer in head.modules()]
     return [layer for layer in layers if isinstance(layer, nn.Linear) and not bool(layer.weight.any())]
 
 
-def _answer_with_noise(head: nn.Linear, args: tuple[torch.Tensor, ...], _: torch.Tensor) -> torch.Tensor:
+def _random_outputs(head: nn.Linear, args: tuple[torch.Tensor, ...], _: torch.Tensor) -> torch.Tensor:
     noise = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(0))
     return functional.linear(args[0], noise.to(head.weight.device, head.weight.dtype))
 
 
-def read(
+def spatial_layout(
     tensor: torch.Tensor,
     size: tuple[int, int],
     channels: int | None = None,
     prefix_tokens: int | None = None,
     patches: tuple[int, int] | None = None,
     channels_last: bool = False,
-) -> Reading | None:
-    """How a tensor (1, ...) shows the places of an image (H, W), told by its shape; None: it shows none.
+) -> SpatialLayout | None:
+    """Recognise by its shape how a tensor (1, ...) stores the positions of an image (H, W); None: it stores none.
 
-    A map has the image's aspect, so that two of its dimensions are a grid and the third the channels. Where that leaves
-    a choice, as with a cube, what the network says of itself decides.
+    Two dimensions with the aspect ratio of the image are the grid, the third is the channels. If that is ambiguous, as
+    with equal sides, the attributes of the network decide.
 
     Args:
-        tensor: as the network made it.
+        tensor: input or output of a module.
         size: (H, W) in pixels.
-        channels: that the network says its map has.
-        prefix_tokens: that the network says it has before the patches.
-        patches: (h, w) of its patch embedding.
-        channels_last: whether the network says that its maps are (N, h, w, D).
+        channels: channels of the map according to the network.
+        prefix_tokens: number of tokens before the patches according to the network.
+        patches: grid (h, w) of its patch embedding.
+        channels_last: whether the network declares its maps as (N, h, w, D).
 
     Returns:
-        Reading; its grid may be one of a single place.
+        SpatialLayout; its grid may be (1, 1).
     """
     if tensor.ndim not in (3, 4) or tensor.shape[0] != 1:
         return None
@@ -177,31 +180,30 @@ def read(
             first = channels == a if channels in (a, c) and a != c else not channels_last
             last = not first
         if first:
-            return Reading("nchw", 0, (b, c))
-        return Reading("nhwc", 0, (a, b)) if last else None
+            return SpatialLayout("nchw", 0, (b, c))
+        return SpatialLayout("nhwc", 0, (a, b)) if last else None
     length = tensor.shape[1]
     if patches is not None and 0 <= length - patches[0] * patches[1] <= _MOST_PREFIX_TOKENS:
-        return Reading("tokens", length - patches[0] * patches[1], patches)
-    told = [] if prefix_tokens is None else [prefix_tokens]
-    for prefix in (*told, *_USUAL_PREFIX_TOKENS):
+        return SpatialLayout("tokens", length - patches[0] * patches[1], patches)
+    declared = [] if prefix_tokens is None else [prefix_tokens]
+    for prefix in (*declared, *_USUAL_PREFIX_TOKENS):
         grid = _grid_of(length - prefix, size)
         if grid is not None:
-            return Reading("tokens", prefix, grid)
+            return SpatialLayout("tokens", prefix, grid)
     return None
 
 
 def _has_aspect(grid: tuple[int, int], size: tuple[int, int]) -> bool:
-    (h, w), (high, wide) = grid, size
-    if h > high or w > wide:
+    """Whether a grid (h, w) has the aspect ratio of an image (H, W) up to rounding; if square, exactly."""
+    (h, w), (height, width) = grid, size
+    if h > height or w > width:
         return False
-    # Rounding to whole places moves a side by less than one; a square image has a square map.
-    return h == w if high == wide else abs(h * wide - w * high) < max(high, wide)
+    # Rounding moves a side by less than one position.
+    return h == w if height == width else abs(h * width - w * height) < max(height, width)
 
 
-def _grid_of(places: int, size: tuple[int, int]) -> tuple[int, int] | None:
-    """(h, w) of so many places with the image's aspect, the closest one; None: there is none."""
-    if places < 1:
-        return None
-    grids = [(h, places // h) for h in range(1, places + 1) if places % h == 0]
-    fitting = [grid for grid in grids if _has_aspect(grid, size)]
-    return min(fitting, key=lambda g: abs(g[0] * size[1] - g[1] * size[0]), default=None)
+def _grid_of(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the grid (h, w) of so many tokens whose aspect ratio is closest to the image's; None: no grid fits."""
+    grids = [(h, tokens // h) for h in range(1, tokens + 1) if tokens % h == 0]
+    matching = [grid for grid in grids if _has_aspect(grid, size)]
+    return min(matching, key=lambda g: abs(g[0] * size[1] - g[1] * size[0]), default=None)

@@ -1,4 +1,4 @@
-"""Layouts of checkpoints as their authors publish them: recognised by their keys, and the encoder taken out."""
+"""Published checkpoints of pre-training schemes: recognise the scheme by its keys, and extract the encoder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torchvice.errors import ViceError, did_you_mean
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OWN", "SCHEMES", "SUPERVISED", "Encoder", "encoder_of"]
+__all__ = ["SCHEMES", "SUPERVISED", "WRITTEN_HERE", "Encoder", "encoder_of"]
 
 SUPERVISED = "supervised"
-# Behind the scheme in the metadata of what `vice pretrain` writes. In one entry: safetensors writes several in an order
-# of chance, and the same weights would be other bytes.
-OWN = " by vice pretrain"
+# Follows the scheme in the metadata of files that `vice pretrain` writes. A single entry, because safetensors writes
+# several in random order, and equal weights would differ in their bytes.
+WRITTEN_HERE = " by vice pretrain"
 SCHEMES: Mapping[str, str] = {
     SUPERVISED: "a network with its classifier, or a state_dict of another kind",
     "moco_v1": "MoCo, the query encoder",
@@ -31,9 +31,9 @@ SCHEMES: Mapping[str, str] = {
     "mae": "MAE, the encoder",
     "beit": "BEiT",
 }
-# What a plain state_dict without a classifier may be as well: there it is the user's word that counts.
+# Schemes whose files may be a bare state_dict, which has no sign of its scheme: the user's `scheme` is trusted.
 _BARE = frozenset((SUPERVISED, "moco_v2", "byol", "dino", "densecl", "mae"))
-# What wrappers put before all names, and a detector or a self-supervised learner before those of its backbone.
+# Prefixes that DataParallel, Lightning, torch.compile and others put before all names.
 _WRAPPERS = ("module.", "model.", "_orig_mod.", "network.")
 _SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 
@@ -42,9 +42,9 @@ Tensors = dict[str, "torch.Tensor"]
 
 @dataclass(frozen=True)
 class Encoder:
-    """The encoder of a file: its `scheme`, `tensors` with the names that timm uses, and what was `left` in the file.
+    """Encoder of a file: its `scheme`, its `tensors` under timm's names, and the names `left` in the file.
 
-    `own`: `vice pretrain` wrote it, so that it has timm's layers and not those of the scheme's authors.
+    `own`: written by `vice pretrain`, with timm's layers rather than those of the scheme's authors.
     """
 
     scheme: str
@@ -55,9 +55,9 @@ class Encoder:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a scheme's encoder lies: `under` which name of the file ("": the file itself), behind which `prefix`.
+    """Where a scheme stores its encoder: `under` which keys of the file ("": the file itself), with which `prefix`.
 
-    Names that match `head`, behind the prefix, are no part of the encoder. `mark` tells the layout by its tensors.
+    Names that match `head` after the prefix do not belong to the encoder. `mark` recognises the layout by its tensors.
     """
 
     scheme: str
@@ -72,18 +72,18 @@ def _any(pattern: str) -> Callable[[Tensors], bool]:
 
 
 def _first_moco(tensors: Tensors) -> bool:
-    """The first MoCo projects by one layer, the second by two."""
+    """Whether the projection is one layer, as in MoCo v1; v2 has two."""
     return _any(r"(module\.)?encoder_q\.fc\.weight")(tensors)
 
 
 def _sine_positions(tensors: Tensors) -> bool:
-    """MAE's encoder: its positions are sines and cosines, and the class token's is zero."""
+    """Whether it is MAE's encoder, whose sine-cosine positions are zero at the class token."""
     positions = tensors.get("pos_embed")
     return _headless(tensors) and positions is not None and positions.ndim == 3 and not bool(positions[:, 0].any())
 
 
 def _headless(tensors: Tensors) -> bool:
-    """The backbone of a ResNet or ViT and nothing else."""
+    """Whether it is the backbone of a ResNet or ViT and nothing else."""
     bare = {"conv1.weight", "layer1.0.conv1.weight"} <= tensors.keys() or "blocks.0.attn.qkv.weight" in tensors
     return bare and not _any(r"(fc|head)\.")(tensors)
 
@@ -120,43 +120,46 @@ _LAYOUTS = (
 
 
 def encoder_of(content: Any, metadata: Mapping[str, str], scheme: str = "auto") -> Encoder:
-    """The encoder in the content of a weights file.
+    """Extract the encoder from the content of a weights file.
 
     Args:
-        content: what `read_content` gave.
-        metadata: its metadata; a file that `vice weights convert` or `vice pretrain` wrote names its scheme there.
-        scheme: one of SCHEMES, or `auto`: told by the keys. A backbone without anything around it is taken for DINO's,
-            one under `state_dict` for DenseCL's, one under `model` whose class token has no position for MAE's: so
-            they are published, but the keys do not prove it.
+        content: content of the file, see `read_content`.
+        metadata: its metadata; files of `vice weights convert` and `vice pretrain` name their scheme there.
+        scheme: one of SCHEMES, or `auto`: recognised by the keys. A bare backbone counts as DINO's, one under
+            `state_dict` as DenseCL's, one under `model` with a zero position of the class token as MAE's: they are
+            published that way, but the keys do not prove it.
 
     Raises:
-        ViceError: an unknown scheme, no tensors, or the keys of another scheme.
+        ViceError: an unknown scheme, no tensors, or keys of another scheme.
 
     Example:
         >>> import torch
         >>> weights = {"state_dict": {"module.encoder_q.conv1.weight": torch.zeros(1), "module.queue": torch.zeros(1)}}
-        >>> found = encoder_of(weights, {})
-        >>> found.scheme, list(found.tensors), found.left
+        >>> encoder = encoder_of(weights, {})
+        >>> encoder.scheme, list(encoder.tensors), encoder.left
         ('moco_v2', ['conv1.weight'], ('module.queue',))
     """
     if scheme != "auto" and scheme not in SCHEMES:
-        raise ViceError(f"`scheme` must be `auto` or a known one, but is {scheme!r}.", did_you_mean(scheme, SCHEMES))
-    said = metadata.get("scheme", "")
-    written = said.removesuffix(OWN)
+        raise ViceError(
+            f"`scheme` must be `auto` or one of {', '.join(SCHEMES)}, but is {scheme!r}.", did_you_mean(scheme, SCHEMES)
+        )
+    entry = metadata.get("scheme", "")
+    written = entry.removesuffix(WRITTEN_HERE)
     if written in SCHEMES:
         if scheme not in ("auto", written):
-            raise ViceError(f"The weights must be of {scheme}, but say that they are of {written}.")
-        return Encoder(written, dict(content), (), own=said.endswith(OWN))
+            raise ViceError(f"The scheme of the weights must be {scheme}, but their metadata says {written}.")
+        return Encoder(written, dict(content), (), own=entry.endswith(WRITTEN_HERE))
     for layout in _LAYOUTS:
         if scheme in ("auto", layout.scheme):
             for under in layout.under:
                 tensors = _tensors(content, under)
                 if tensors and layout.mark(tensors):
-                    return _taken(layout, tensors)
-    return _plain(content, scheme)
+                    return _extract(layout, tensors)
+    return _from_state_dict(content, scheme)
 
 
 def _tensors(content: Any, under: str) -> Tensors:
+    """Return the named tensors under a key of the file; empty if there is anything else."""
     import torch
 
     inside = content.get(under) if under and isinstance(content, Mapping) else content
@@ -167,28 +170,28 @@ def _tensors(content: Any, under: str) -> Tensors:
     return {str(name): value for name, value in inside.items()}
 
 
-def _taken(layout: _Layout, tensors: Tensors) -> Encoder:
-    found, left = {}, []
+def _extract(layout: _Layout, tensors: Tensors) -> Encoder:
+    encoder, left = {}, []
     for name, value in tensors.items():
         match = re.match(layout.prefix, name)
         inner = name[match.end() :] if match else ""
         if not match or re.match(layout.head, inner):
             left.append(name)
         else:
-            found[inner] = value
-    return Encoder(layout.scheme, found, tuple(left))
+            encoder[inner] = value
+    return Encoder(layout.scheme, encoder, tuple(left))
 
 
-def _plain(content: Any, scheme: str) -> Encoder:
-    """A state_dict of no layout above, with its wrappers taken off."""
+def _from_state_dict(content: Any, scheme: str) -> Encoder:
+    """Read a state_dict of none of the layouts, without the prefixes of wrappers."""
     tensors = next(filter(None, (_tensors(content, name) for name in ("state_dict", "model", "network", ""))), None)
     if tensors is None:
         keys = f"a dictionary of {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) else "not"
-        raise ViceError(f"The weights must be named tensors, but are {keys}.", "A state_dict is needed.")
+        raise ViceError(f"The weights must be named tensors, but are {keys}.", "Save a state_dict.")
     if scheme not in ("auto", *_BARE):
         raise ViceError(
             f"The weights must have the keys of {scheme} ({SCHEMES[scheme]}), but begin with {next(iter(tensors))}.",
-            "Leave model.scheme at auto, and it is told by the keys.",
+            "Set model.scheme=auto to recognise the scheme by the keys.",
         )
     names = dict(zip(tensors, tensors, strict=True))
     prefix = next((p for p in _WRAPPERS if all(name.startswith(p) for name in names)), "")
@@ -203,7 +206,7 @@ def _plain(content: Any, scheme: str) -> Encoder:
     )
 
 
-# torchvision's vision transformer, old names of its two layers included; its ResNets have timm's names.
+# torchvision's vision transformer, with old and new names of its MLP layers; its ResNets have timm's names.
 _TORCHVISION = (
     (r"class_token$", "cls_token"),
     (r"conv_proj\.", "patch_embed.proj."),
@@ -219,6 +222,7 @@ _TORCHVISION = (
 
 
 def _from_torchvision(tensors: Tensors) -> Tensors:
+    """Rename the tensors of torchvision's vision transformer to timm's names; others stay as they are."""
     if not {"class_token", "conv_proj.weight"} <= tensors.keys():
         return tensors
     renamed = {}

@@ -1,4 +1,4 @@
-"""First layers of transformers that timm has no name for; `model.arguments.embed_layer` asks for them by theirs."""
+"""Patch embeddings that timm does not have, chosen by name with `model.arguments.embed_layer`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["STEMS", "ConvStem"]
 
 
 class ConvStem(PatchEmbed):
-    """Four convolutions of stride 2 with BatchNorm and ReLU, and one of a single pixel, in place of patches of 16.
+    """Replace patches of 16 by four convolutions of stride 2 with BatchNorm and ReLU, and a 1 x 1 convolution.
 
-    Its authors take one block off the transformer for it: depth 11, and 12 heads.
+    Its authors use one transformer block less with it: depth 11, and 12 heads.
 
     References:
         Xiao et al., Early Convolutions Help Transformers See Better, 2021; as in Chen, Xie & He, An Empirical Study of
@@ -31,7 +31,9 @@ class ConvStem(PatchEmbed):
         **further: Any,
     ) -> None:
         if patch_size not in (16, (16, 16)) or embed_dim % 8:
-            raise ValueError(f"conv_stem has patches of 16 and a width in eights, not {patch_size} and {embed_dim}")
+            raise ValueError(
+                f"conv_stem needs patches of 16 and a width divisible by 8, but is given {patch_size} and {embed_dim}"
+            )
         super().__init__(img_size, 16, in_chans, embed_dim, **further)
         widths = [in_chans, *(embed_dim // part for part in (8, 4, 2, 1))]
         layers: list[nn.Module] = []

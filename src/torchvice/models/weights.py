@@ -1,4 +1,4 @@
-"""Weights files: what is in them, read without running anything."""
+"""Read weights files without running any code in them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["read_content", "read_weights"]
 
 
 def read_content(path: str | os.PathLike[str], also: Sequence[type] = ()) -> tuple[Any, dict[str, str]]:
-    """All that a .pth, .pt, .ckpt, .bin or .safetensors file holds, on the CPU. Nothing in it can run.
+    """Load everything in a .pth, .pt, .ckpt, .bin or .safetensors file on the CPU. No code in the file runs.
 
     Args:
         path: the file.
-        also: classes beside tensors and plain containers that may be built; only such as do nothing when they are.
+        also: further classes that may be unpickled; only classes whose construction has no effect.
 
     Returns:
-        (content, metadata): the second is a safetensors file's own, else empty.
+        (content, metadata): metadata is that of a safetensors file, otherwise empty.
 
     Raises:
-        ViceError: no such file, damaged, or asking for other Python objects.
+        ViceError: no such file, a damaged one, or one that needs other Python objects.
     """
     import torch
 
@@ -43,49 +43,49 @@ def read_content(path: str | os.PathLike[str], also: Sequence[type] = ()) -> tup
             return load_file(path), metadata
         with torch.serialization.safe_globals(list(also)):
             return torch.load(path, map_location="cpu", weights_only=True), {}
-    except Exception as error:  # pickle, zip and safetensors each have exceptions of their own
+    except Exception as error:  # pickle, zip and safetensors raise different types
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: Exception) -> ViceError:
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-    convert = "Its tensors come out without running anything: vice weights convert FILE OUT.safetensors."
+    convert = "Extract the tensors without running code: vice weights convert FILE OUT.safetensors."
     if refused:
-        way_out = "Where you trust the file, save its state_dict alone: torch.save(model.state_dict(), FILE)."
+        way_out = "If you trust the file, load it and save its state_dict: torch.save(model.state_dict(), FILE)."
         if refused.group(1) == "argparse.Namespace" or path.suffix == ".pkl":
             way_out = convert
         return ViceError(
-            f"The weights {path} must hold tensors only, but ask for the Python object {refused.group(1)}.", way_out
+            f"The weights {path} must hold tensors only, but contain the Python object {refused.group(1)}.", way_out
         )
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
     return ViceError(f"The weights {path} cannot be read: {reason[:200]}.", convert if path.suffix == ".pkl" else "")
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """The tensors of a .pth, .pt, .ckpt, .bin or .safetensors file, by name, on the CPU. Nothing in it can run.
+    """Load the named tensors of a .pth, .pt, .ckpt, .bin or .safetensors file on the CPU. No code in the file runs.
 
-    A checkpoint's wrapping (`state_dict`, `model` or `network`) is taken off; prefixes stay (`load_weights`).
+    The dictionary is unwrapped from `state_dict`, `model` or `network`; prefixes of names stay (see `load_weights`).
 
     Raises:
-        ViceError: no such file, damaged, holding other things than tensors, or asking to run code.
+        ViceError: no such file, a damaged one, or one that holds anything but tensors.
     """
     import torch
 
     content, _ = read_content(path)
-    for wrapping in ("state_dict", "model", "network"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapping), Mapping):
-            content = content[wrapping]
+    for key in ("state_dict", "model", "network"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
             break
     tensors = content.items() if isinstance(content, Mapping) else ()
     if not tensors or not all(isinstance(value, torch.Tensor) for _, value in tensors):
         raise ViceError(
-            f"The weights {path} must be named tensors, but are {_what(content)}.",
-            "A state_dict is needed, as it is or under `state_dict`, `model` or `network`.",
+            f"The weights {path} must be named tensors, but are {_description(content)}.",
+            "Save a state_dict, either directly or under the key `state_dict`, `model` or `network`.",
         )
     return {str(name): value for name, value in tensors}
 
 
-def _what(content: Any) -> str:
+def _description(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
     return f"a dictionary of {', '.join(map(str, list(content)[:5]))}" if content else "an empty dictionary"

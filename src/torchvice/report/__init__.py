@@ -4,8 +4,8 @@ from torchvice.report.calibration_diagram import calibration_diagram
 from torchvice.report.cases import Case, case_panel, case_sheet
 from torchvice.report.comparison import comparison_figure
 from torchvice.report.figures import reliability_diagram, save_figure, threshold_curve, vice_diagram
+from torchvice.report.page.cases import Cases, cases_of
 from torchvice.report.page.page import Shown, write_page
-from torchvice.report.page.rows import Cases, cases_of
 
 __all__ = [
     "Case",

@@ -1,4 +1,4 @@
-"""Calibration drawn with its chance: what every bin would show of a calibrated model, before and after scaling."""
+"""The calibration diagram: reliability with the band of a calibrated model, before and after scaling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.metrics.bands import NullBand
 from torchvice.metrics.calibration import Reliability
-from torchvice.report.frame import beside, drawn, figure_of, head
+from torchvice.report.frame import figure_of, set_heading, side_by_side, styled
 from torchvice.report.style import (
     COLUMN,
     PALETTE,
@@ -20,7 +20,7 @@ from torchvice.report.style import (
     number,
     place_axes,
     wrapped,
-    write,
+    write_lines,
 )
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = ["calibration_diagram", "consistency_bars", "consistency_key", "reliability_points"]
 
-LEFT, BETWEEN, RIGHT, BELOW = 0.44, 0.14, 0.14, 0.37  # inches beside, between and below the panels
-LEAST, MOST = 4.0, 36.0  # square points of the marker of one event, and of all
-ROUNDING = 1e-9  # an outcome at the end of its band is inside
+LEFT, BETWEEN, RIGHT, BELOW = 0.44, 0.14, 0.14, 0.37  # inches around and between the panels
+LEAST, MOST = 4.0, 36.0  # area of the smallest and largest marker, square points
+ROUNDING = 1e-9  # an outcome on the limit of its band is inside
 TICKS = [0, 0.2, 0.4, 0.6, 0.8, 1]
 
 
 def consistency_key(band: NullBand) -> Artist:
-    """The entry of the legend for `consistency_bars`."""
+    """The legend entry of `consistency_bars`."""
     from matplotlib.lines import Line2D
 
     label = f"{100 * band.level:g} % of calibrated models"
@@ -45,12 +45,12 @@ def consistency_key(band: NullBand) -> Artist:
 
 
 def consistency_bars(axes: Axes, places: np.ndarray, band: NullBand) -> None:
-    """Upright lines with ends, from where to where the outcome of a calibrated model's bin lies; none in an empty bin.
+    """Draw the band of every bin as a vertical line with caps; an empty bin has none.
 
     Args:
-        axes: with the outcome upward.
-        places: (B,) where the lines stand.
-        band: of the same bins.
+        axes: Axes with the outcome on the y-axis.
+        places: (B,) x positions of the lines.
+        band: where the outcome of a calibrated model lies, in the same bins.
 
     Raises:
         ViceError: the band is of other bins.
@@ -72,34 +72,34 @@ def _known_band(places: np.ndarray, band: NullBand) -> tuple[np.ndarray, np.ndar
 
 
 def reliability_points(axes: Axes, reliability: Reliability, band: NullBand | None = None) -> None:
-    """Mean outcome against mean confidence of every bin, in any axes: a dot, the larger the more events it holds.
+    """Draw the mean outcome of every bin against its mean confidence, as a dot that grows with the number of events.
 
     Args:
-        axes: any; limits and ticks are set.
-        reliability: the bins; one whose outcome is undefined has no dot.
-        band: drawn behind the dots; a dot outside its bar is filled, one inside is hollow.
+        axes: any Axes; limits and ticks are set.
+        reliability: the bins; a bin of undefined outcome has no dot.
+        band: drawn as bars behind the dots. A dot outside its bar is filled, a dot inside is hollow.
 
     Raises:
         ViceError: the band is of other bins.
     """
     known = (reliability.count > 0) & ~np.isnan(reliability.accuracy)
-    sure, right = reliability.confidence[known], reliability.accuracy[known]
+    confidence, outcome = reliability.confidence[known], reliability.accuracy[known]
     area = LEAST + (MOST - LEAST) * reliability.count[known] / max(reliability.n, 1)
-    outside = np.ones(len(sure), dtype=bool)
+    outside = np.ones(len(outcome), dtype=bool)
     if band is not None:
-        low, high = (end[known] for end in _known_band(reliability.confidence, band))
-        # A band without width is a line all the same.
-        axes.bar(sure, high - low, 0.022, low, color=PALETTE["rule"], ec=PALETTE["rule"], lw=0.4, zorder=2)
-        outside = (right < low - ROUNDING) | (right > high + ROUNDING)
+        low, high = (limit[known] for limit in _known_band(reliability.confidence, band))
+        # The edge keeps a band of zero height visible.
+        axes.bar(confidence, high - low, 0.022, low, color=PALETTE["rule"], ec=PALETTE["rule"], lw=0.4, zorder=2)
+        outside = (outcome < low - ROUNDING) | (outcome > high + ROUNDING)
     axes.plot([0, 1], [0, 1], color=PALETTE["ink"], lw=0.7, ls=(0, (4, 2)), zorder=2.5)
-    face = [PALETTE["blue"] if out else "white" for out in outside]
-    axes.scatter(sure, right, area, facecolor=face, edgecolor=PALETTE["blue"], lw=0.7, zorder=3, clip_on=False)
+    face = [PALETTE["blue"] if is_outside else "white" for is_outside in outside]
+    axes.scatter(confidence, outcome, area, facecolor=face, edgecolor=PALETTE["blue"], lw=0.7, zorder=3, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=TICKS, yticks=TICKS)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
 
 
-@drawn
+@styled
 def calibration_diagram(
     panels: Mapping[str, tuple[Reliability, NullBand | None]],
     *,
@@ -107,17 +107,17 @@ def calibration_diagram(
     title: str = "",
     axes: Axes | None = None,
 ) -> Figure:
-    """Reliability side by side, such as before and after scaling, each with its bands of consistency.
+    """Draw one or two reliability curves side by side, such as before and after scaling, each with its band.
 
     Args:
-        panels: one or two: for each name the bins, and the band of the same probabilities or None.
-        outcome_label: what came true, on the axis: precision, accuracy, share of true labels.
+        panels: for one or two names the bins, and the band of the same probabilities or None.
+        outcome_label: name of the outcome on the axis: precision, accuracy, share of true labels.
         title: one sentence or less.
-        axes: draw into these, which the panels share.
+        axes: Axes to draw into, shared by the panels.
 
     Returns:
-        matplotlib Figure, that of `axes`, else one 3.4 inches wide: one axes a panel. Above each its name, its ECE and,
-        with a band, the ECE of a calibrated model.
+        The figure of `axes`, or a new one 3.4 inches wide, with one axes per panel. Above a panel stand its name,
+        its ECE and, with a band, the ECE of a calibrated model.
 
     Raises:
         ViceError: no panel or more than two, or a band of other bins.
@@ -129,34 +129,35 @@ def calibration_diagram(
         raise ViceError(f"The calibration diagram takes one or two panels, but {len(panels)} came.")
     bands = [band for _, band in panels.values() if band is not None]
     width = (COLUMN - LEFT - RIGHT - BETWEEN * (len(panels) - 1)) / len(panels)
-    texts = [_said(name, *panel, width) for name, panel in panels.items()]
-    made = _own_axes(texts, width, title, _keys(bands)) if axes is None else beside(axes, len(panels), BETWEEN)
-    for place, (panel, (reliability, band)) in enumerate(zip(made, panels.values(), strict=True)):
+    texts = [_panel_text(name, *panel, width) for name, panel in panels.items()]
+    keys = _keys(bands)
+    placed = _new_axes(texts, width, title, keys) if axes is None else side_by_side(axes, len(panels), BETWEEN)
+    for place, (panel, (reliability, band)) in enumerate(zip(placed, panels.values(), strict=True)):
         reliability_points(panel, reliability, band)
         panel.set_xlabel("mean confidence of a bin")
         panel.tick_params(axis="y", labelleft=not place)
         if axes is not None:
-            head(panel, [title, *texts[place]] if not place else texts[place])
-    made[0].set_ylabel(outcome_label)
+            set_heading(panel, [title, *texts[place]] if not place else texts[place])
+    placed[0].set_ylabel(outcome_label)
     if axes is not None:
-        axes.legend(handles=_keys(bands), frameon=False, loc="upper left")
-    return figure_of(made[0])
+        axes.legend(handles=keys, frameon=False, loc="upper left")
+    return figure_of(placed[0])
 
 
-def _own_axes(texts: list[list[str]], width: float, title: str, keys: list[Artist]) -> list[Axes]:
-    """The panels in a figure of their own, the texts above them."""
+def _new_axes(texts: list[list[str]], width: float, title: str, keys: list[Artist]) -> list[Axes]:
+    """The panels of a new figure, with the texts above them."""
     height = min(width, 2.0)
     above = max(map(len, texts)) * line_height(SMALL) + 0.05
     figure = column_figure(BELOW + height + above, title=title, keys=keys)
-    made = []
+    placed = []
     for place, lines in enumerate(texts):
         left = LEFT + place * (width + BETWEEN)
-        made.append(place_axes(figure, left, BELOW, width, height))
-        write(figure, left, BELOW + height + above, lines)
-    return made
+        placed.append(place_axes(figure, left, BELOW, width, height))
+        write_lines(figure, left, BELOW + height + above, lines)
+    return placed
 
 
-def _said(name: str, reliability: Reliability, band: NullBand | None, width: float) -> list[str]:
+def _panel_text(name: str, reliability: Reliability, band: NullBand | None, width: float) -> list[str]:
     ece = number(reliability.ece)
     lines = [f"ECE {ece}" if ece == "undefined" else f"ECE = {ece} (n = {reliability.n})"]
     if band is not None:

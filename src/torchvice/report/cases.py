@@ -1,4 +1,4 @@
-"""Case panels: an image with its map and with its mask side by side, and what the model said in plain words."""
+"""Case panels: an image with its map and with its mask, and below them the prediction of the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.metrics.overlap import VOID
-from torchvice.report.frame import drawn, figure_of
+from torchvice.report.frame import figure_of, styled
 from torchvice.report.style import (
     COLUMN,
     MARGIN,
@@ -22,7 +22,7 @@ from torchvice.report.style import (
     place_axes,
     text_width,
     wrapped,
-    write,
+    write_lines,
 )
 
 if TYPE_CHECKING:
@@ -32,35 +32,35 @@ if TYPE_CHECKING:
 __all__ = ["Case", "case_panel", "case_sheet"]
 
 GUTTER = 0.08  # inches between the two pictures
-ACROSS = (COLUMN - 2 * MARGIN - GUTTER) / 2  # inches that a picture may be wide
-TALLEST = 2.0  # inches; a taller picture becomes narrower
+ACROSS = (COLUMN - 2 * MARGIN - GUTTER) / 2  # greatest width of a picture, inches
+TALLEST = 2.0  # greatest height of a picture, inches
 BETWEEN = 0.16  # inches between cases
-FOOT = 0.2  # inches of the key below all cases
-MOST_PIXELS = 1200  # a longer side is thinned by whole steps: in print it has 500 dots
+FOOT = 0.2  # inches of the legend below all cases
+MOST_PIXELS = 1200  # pixels are left out of a longer side; in print it has 500 dots
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One image, the map of one class on it, and what the model said.
+    """One image with the map of one class, and the prediction of the model.
 
     Args:
         image: (H, W, 3) uint8.
-        map: (H, W) in [0, 1]; NaN pixels stay uncovered. What the original's normalisation leaves below 0 is
-            drawn as 0.
+        map: (H, W) in [0, 1]. NaN pixels show the image alone; values below 0, which the original's normalisation can
+            give, are drawn as 0.
         mask: (H, W) whole numbers, 0 background, 255 void, or None.
-        class_name: the class that the map explains.
-        label: its value in the mask, 1..254.
+        class_name: name of the class that the map explains.
+        label: value of the class in the mask, 1..254.
         ji: JI score of the image in [0, 1], or None.
-        iou: of the class on this image, or None.
-        confidence: the probability of the class, in [0, 1].
+        iou: IoU of the class on this image, or None.
+        confidence: probability of the class, in [0, 1].
         labels: names of the true classes.
         prediction: names of the predicted classes.
-        image_id: its name in the dataset.
-        status: of the map; anything but `ok` is written out.
-        kind: what the case is an example of, written above it; may be empty.
+        image_id: name of the image in the dataset.
+        status: status of the map; any other than `ok` is shown.
+        kind: heading that says what the case is an example of; may be empty.
 
     Raises:
-        ViceError: shapes that do not fit together, another type of image or mask, or a map above 1.
+        ViceError: shapes that do not match, an image or mask of the wrong type, or a map above 1.
     """
 
     image: np.ndarray
@@ -101,25 +101,25 @@ class Case:
 
 
 def case_panel(case: Case, *, axes: Axes | None = None) -> Figure:
-    """The picture of one case, one column (3.4 inches) wide, or in the place of the caller's Axes.
+    """Draw one case, one column (3.4 inches) wide or in the place of the caller's Axes.
 
-    At the left the image in grey with the map over it, at the right the image with the mask; beneath them the JI
-    score, IoU, confidence, labels and prediction.
+    The grey image with the map is at the left, the image with the mask at the right. Below stand IoU, confidence, JI
+    score, labels and prediction.
     """
     return case_sheet([case], axes=axes)
 
 
-@drawn
+@styled
 def case_sheet(cases: Sequence[Case], columns: int = 1, *, axes: Axes | None = None) -> Figure:
-    """Several cases in one figure, row by row.
+    """Draw several cases in one figure, row by row.
 
     Args:
         cases: at least one.
-        columns: cases beside each other; each is 3.4 inches wide.
-        axes: draw in the place of these, which become invisible, each case in an equal share.
+        columns: cases per row; each is 3.4 inches wide.
+        axes: Axes to draw into. They become invisible, and every case takes an equal share.
 
     Returns:
-        matplotlib Figure, that of `axes`, else one of our own; per case two axes, that of the map and that of the mask.
+        The figure of `axes`, or a new one. Every case has two axes: the first holds the map, the second the mask.
 
     Raises:
         ViceError: no case, or fewer than one column.
@@ -131,9 +131,9 @@ def case_sheet(cases: Sequence[Case], columns: int = 1, *, axes: Axes | None = N
     columns = min(columns, len(cases))
     if axes is not None:
         return _in_place(axes, cases, columns)
-    laid = [_laid_out(case) for case in cases]
-    rows = [laid[i : i + columns] for i in range(0, len(laid), columns)]
-    # Pictures of one row stand on one line, whatever the number of lines above and below.
+    cells = [_laid_out(case) for case in cases]
+    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    # The pictures of a row are aligned, whatever the number of lines above and below.
     heights = [sum(max(part) for part in zip(*(cell.parts for cell in row), strict=True)) for row in rows]
     height = sum(heights) + BETWEEN * (len(rows) - 1) + FOOT + 2 * MARGIN
     width = columns * COLUMN + (columns - 1) * BETWEEN
@@ -142,15 +142,15 @@ def case_sheet(cases: Sequence[Case], columns: int = 1, *, axes: Axes | None = N
     for row, tall in zip(rows, heights, strict=True):
         above, pictures, _ = (max(part) for part in zip(*(cell.parts for cell in row), strict=True))
         for column, cell in enumerate(row):
-            _draw(figure, cell, column * (COLUMN + BETWEEN) + MARGIN, top, above, pictures)
+            _draw_cell(figure, cell, column * (COLUMN + BETWEEN) + MARGIN, top, above, pictures)
         top -= tall + BETWEEN
-    _draw_key(figure, cases)
+    _draw_legend(figure, cases)
     return figure
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """A case whose text is broken into lines; `parts` are the inches above, of and below the pictures."""
+    """A case with its text in lines; `parts` are the heights above, of and below the pictures, in inches."""
 
     case: Case
     kind: list[str]
@@ -184,14 +184,14 @@ def _mask_caption(case: Case) -> str:
 
 
 def _sentences(case: Case) -> list[str]:
-    """What stands beneath the pictures."""
+    """The text below the pictures."""
 
-    def said(value: float | None) -> str:
+    def text(value: float | None) -> str:
         return "undefined" if value is None or math.isnan(value) else f"{value:.2f}"
 
-    of_class = f"IoU of {case.class_name} {said(case.iou)}"
+    of_class = f"IoU of {case.class_name} {text(case.iou)}"
     sentences = [
-        f"{of_class}, its probability {said(case.confidence)}; JI score (paper) {said(case.ji)}",
+        f"{of_class}, its probability {text(case.confidence)}; JI score (paper) {text(case.ji)}",
         f"labels: {', '.join(case.labels) or 'none'}",
         f"prediction: {', '.join(case.prediction) or 'none'}",
     ]
@@ -200,50 +200,50 @@ def _sentences(case: Case) -> list[str]:
     return sentences
 
 
-def _draw(figure: Figure, cell: _Cell, left: float, top: float, above: float, pictures: float) -> None:
+def _draw_cell(figure: Figure, cell: _Cell, left: float, top: float, above: float, pictures: float) -> None:
     width, height = cell.picture
-    write(figure, left, top, cell.kind, TITLE)
+    write_lines(figure, left, top, cell.kind, TITLE)
     for side, caption in enumerate(cell.captions):
         x = left + side * (ACROSS + GUTTER)
-        write(figure, x, top - above + 0.03 + len(caption) * line_height(SMALL), caption)
+        write_lines(figure, x, top - above + 0.03 + len(caption) * line_height(SMALL), caption)
         axes = place_axes(figure, x, top - above - height, width, height)
         _picture(axes, cell.case, bool(side), "auto")
     bottom = top - above - pictures - 0.05
-    bottom = write(figure, left, bottom, cell.name, colour="muted")
-    write(figure, left, bottom, cell.lines)
+    bottom = write_lines(figure, left, bottom, cell.name, colour="muted")
+    write_lines(figure, left, bottom, cell.lines)
 
 
 def _picture(axes: Axes, case: Case, of_mask: bool, aspect: Literal["auto", "equal"]) -> None:
-    """The image with the map, or with the mask."""
+    """Draw the image with the map, or with the mask."""
     axes.set_axis_off()
-    # Enlarged threefold and more, pixels stay squares: nothing is made up.
+    # matplotlib shows the pixels of a much enlarged image as squares: it does not interpolate.
     axes.imshow(_with_mask(case) if of_mask else _with_map(case), aspect=aspect)
     if of_mask and case.mask is not None:
         mask, label = _thin(case.mask), case.label
-        _outline(axes, _others(mask, label), 0.4)
+        _outline(axes, _other_objects(mask, label), 0.4)
         _outline(axes, mask == label, 0.7)
 
 
 def _in_place(axes: Axes, cases: Sequence[Case], columns: int) -> Figure:
-    """The cases in shares of the caller's Axes: captions above the pictures, what the model said in lines below."""
+    """Draw the cases in shares of the caller's Axes: captions above the pictures, text below."""
     axes.set_axis_off()
     box = axes.get_window_extent()
     rows = -(-len(cases) // columns)
     dpi = figure_of(axes).dpi
     inches = (box.width / dpi / columns, box.height / dpi / rows)
-    wide, high = 1 / columns, 1 / rows
+    width, height = 1 / columns, 1 / rows
     for place, case in enumerate(cases):
-        left, top = place % columns * wide, 1 - place // columns * high
-        said = [case.image_id, *_sentences(case)]
-        lines = [line for text in said for line in wrapped(text, 0.96 * inches[0], most=2)]
-        foot = min(0.6, line_height(SMALL) * (len(lines) + 1) / max(inches[1], 0.1))  # of the share's height
+        left, top = place % columns * width, 1 - place // columns * height
+        sentences = [case.image_id, *_sentences(case)]
+        lines = [line for sentence in sentences for line in wrapped(sentence, 0.96 * inches[0], most=2)]
+        foot = min(0.6, line_height(SMALL) * (len(lines) + 1) / max(inches[1], 0.1))  # fraction of the share
         head = min(0.2, line_height(SMALL) * (2 + bool(case.kind)) / max(inches[1], 0.1))
         text: dict[str, Any] = {"transform": axes.transAxes, "size": SMALL, "va": "top", "parse_math": False}
-        axes.text(left + 0.01 * wide, top, case.kind, **text)
-        axes.text(left + 0.01 * wide, top - (1 - foot) * high, "\n".join(lines), linespacing=1.3, **text)
+        axes.text(left + 0.01 * width, top, case.kind, **text)
+        axes.text(left + 0.01 * width, top - (1 - foot) * height, "\n".join(lines), linespacing=1.3, **text)
         for side, caption in enumerate((_map_caption(case), _mask_caption(case))):
-            x = left + (0.01 + 0.5 * side) * wide
-            inset = axes.inset_axes((x, top - (1 - foot) * high, 0.48 * wide, (1 - foot - head) * high))
+            x = left + (0.01 + 0.5 * side) * width
+            inset = axes.inset_axes((x, top - (1 - foot) * height, 0.48 * width, (1 - foot - head) * height))
             inset.set_title(caption, size=SMALL, loc="left", pad=2).set_parse_math(False)
             _picture(inset, case, bool(side), "equal")
             inset.set_anchor("NW")
@@ -256,18 +256,18 @@ def _thin(pixels: np.ndarray) -> np.ndarray:
 
 
 def _heat(values: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """`ground` (..., 3) in [0, 1] under the map: brighter and more opaque where the map is higher."""
+    """Blend the map over `ground` (..., 3) in [0, 1]: brighter and more opaque where the map is higher."""
     from matplotlib import colormaps
 
     values = np.clip(np.nan_to_num(values.astype(np.float32), nan=0.0), 0, 1)
     alpha = 0.85 * values[..., None]
-    # From a seventh on: the first colours are near black, and would read as shadows of the photograph.
+    # The first seventh of the colours is left out: near black, they would look like shadows in the photograph.
     heat = colormaps["inferno"](0.15 + 0.85 * values)[..., :3]
     return np.clip((1 - alpha) * ground + alpha * heat, 0, 1)
 
 
 def _with_map(case: Case) -> np.ndarray:
-    # In grey, so that every colour in the picture is the map's.
+    # In grey, so that every colour in the picture belongs to the map.
     grey = _thin(case.image).astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
     return _heat(_thin(case.map), np.repeat(grey[..., None], 3, axis=2))
 
@@ -292,7 +292,7 @@ def _rgb(colour: str) -> np.ndarray:
 
 
 def _outline(axes: Axes, inside: np.ndarray, width: float) -> None:
-    """The exact border of some pixels, white on dark."""
+    """Draw the exact border of some pixels, white on dark."""
     from matplotlib.collections import LineCollection
 
     edges = list(_border(inside))
@@ -302,23 +302,23 @@ def _outline(axes: Axes, inside: np.ndarray, width: float) -> None:
 
 
 def _border(inside: np.ndarray) -> np.ndarray:
-    """(S, 2, 2) segments between pixels inside and outside, image edges too, in the coordinates of imshow."""
+    """(S, 2, 2) segments between inside and outside pixels, also at the edge of the image, in imshow's coordinates."""
     padded = np.pad(inside, 1)
     row, column = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
-    flat = np.stack([column - 0.5, row - 0.5, column + 0.5, row - 0.5], axis=-1)
+    horizontal = np.stack([column - 0.5, row - 0.5, column + 0.5, row - 0.5], axis=-1)
     row, column = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
-    steep = np.stack([column - 0.5, row - 0.5, column - 0.5, row + 0.5], axis=-1)
-    return np.concatenate([flat, steep]).reshape(-1, 2, 2)
+    vertical = np.stack([column - 0.5, row - 0.5, column - 0.5, row + 0.5], axis=-1)
+    return np.concatenate([horizontal, vertical]).reshape(-1, 2, 2)
 
 
-def _draw_key(figure: Figure, cases: Sequence[Case]) -> None:
-    """What the colours mean, once for all cases."""
+def _draw_legend(figure: Figure, cases: Sequence[Case]) -> None:
+    """Draw one legend of the colours for all cases."""
     ramp = _heat(np.linspace(0, 1, 32)[None], np.full((1, 32, 3), 0.5))
     swatches: list[tuple[str, np.ndarray, str]] = [("map: 0", ramp, "1")]
     masks = [(case.mask, case.label) for case in cases if case.mask is not None]
     if any((mask == label).any() for mask, label in masks):
         swatches.append(("", _framed(0.3 + 0.4 * _rgb("sky")), "the object"))
-    if any(_others(mask, label).any() for mask, label in masks):
+    if any(_other_objects(mask, label).any() for mask, label in masks):
         swatches.append(("", _framed(np.full(3, 0.5)), "another object"))
     if any((mask == VOID).any() for mask, _ in masks):
         row, column = np.indices((8, 16))
@@ -326,23 +326,23 @@ def _draw_key(figure: Figure, cases: Sequence[Case]) -> None:
     left, top = MARGIN, MARGIN + line_height(SMALL)
     for before, pixels, after in swatches:
         if before:
-            write(figure, left, top, [before])
+            write_lines(figure, left, top, [before])
             left += text_width(before, SMALL) + 0.04
-        wide = pixels.shape[1] / 100
-        axes = place_axes(figure, left, top - 0.095, wide, 0.08)
+        width = pixels.shape[1] / 100
+        axes = place_axes(figure, left, top - 0.095, width, 0.08)
         axes.set_axis_off()
         axes.imshow(pixels, aspect="auto", vmin=0, vmax=1)
-        left += wide + 0.04
-        write(figure, left, top, [after])
+        left += width + 0.04
+        write_lines(figure, left, top, [after])
         left += text_width(after, SMALL) + 0.12
 
 
-def _others(mask: np.ndarray, label: int) -> np.ndarray:
+def _other_objects(mask: np.ndarray, label: int) -> np.ndarray:
     return (mask != label) & (mask != 0) & (mask != VOID)
 
 
 def _framed(colour: np.ndarray) -> np.ndarray:
-    """(8, 16, 3): a swatch in the frame of an outlined object."""
+    """(8, 16, 3) swatch of a colour, outlined like an object."""
     pixels = np.full((8, 16, 3), 0.3)
     pixels[1:-1, 1:-1] = 1
     pixels[2:-2, 2:-2] = colour

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,7 @@ from torchvice.metrics.bands import NullBand
 from torchvice.metrics.binning import equal_count_means
 from torchvice.metrics.calibration import Reliability
 from torchvice.report.calibration_diagram import consistency_bars, consistency_key
-from torchvice.report.frame import drawn, figure_of, panels
+from torchvice.report.frame import figure_of, panels, styled
 from torchvice.report.style import (
     COLUMN,
     MARGIN,
@@ -30,35 +30,36 @@ from torchvice.report.style import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["reliability_diagram", "save_figure", "threshold_curve", "vice_diagram"]
 
-LEFT, RIGHT, BELOW = 0.44, 0.14, 0.37  # inches that ticks and labels take beside the axes
+LEFT, RIGHT, BELOW = 0.44, 0.14, 0.37  # inches of ticks and labels around the axes
 CURVES = [("blue", "-", "o"), ("brown", (0, (5, 1.5)), "s"), ("red", (0, (1, 1)), "D")]
 GAP: dict[str, Any] = {"edgecolor": PALETTE["red"], "lw": 0.4, "hatch": "//////"}
 FIFTHS = [0, 0.2, 0.4, 0.6, 0.8, 1]
-IMAGES_PER_BIN = 5  # fewer make the line of means mere noise
-ROUNDING = 1e-9  # a mean of ones may be a hair above one
-MARKED_BINS = 40  # up to here every bin has room for a marker
+IMAGES_PER_BIN = 5  # with fewer, the line of means is mere noise
+ROUNDING = 1e-9  # a mean of ones may be slightly above one
+MARKED_BINS = 40  # up to this number every bin has room for a marker
 
 
-def _plain(value: float, _: object = None) -> str:
+def _tick_label(value: float, _: object = None) -> str:
     # Never an offset such as 1e-6 above the axis, where the heading is.
     return f"{value:g}"
 
 
-def _inside(name: str, value: float | None, low: float, high: float) -> None:
+def _check_range(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and value == value and not low - ROUNDING <= value <= high + ROUNDING:
         raise ViceError(f"`{name}` must be in [{low:g}, {high:g}] or None, but is {value:g}.")
 
 
-def _beyond(fractions: np.ndarray) -> bool:
-    return bool((np.abs(fractions - 0.5) > 0.5 + ROUNDING).any())
+def _not_fractions(values: np.ndarray) -> bool:
+    return bool((np.abs(values - 0.5) > 0.5 + ROUNDING).any())
 
 
-@drawn
+@styled
 def vice_diagram(
     loss: ArrayLike,
     ji: ArrayLike,
@@ -70,22 +71,20 @@ def vice_diagram(
     subtitle: str = "",
     axes: Axes | None = None,
 ) -> Figure:
-    """The VICE diagram: images sorted by loss, in equal-count bins; the mean JI score as a line over loss bars.
+    """Draw the VICE diagram: images sorted by loss in equal-count bins, the mean JI score as a line over loss bars.
 
     Args:
-        loss: (N,) nats. An image whose loss is NaN has no place in the order: left out, and counted on the axis.
-        ji: (N,) JI score in [0, 1]. A bin that holds a NaN leaves a gap in the line; the NaN are counted on the
-            axis.
-        vice: what stands in the box, in [-1, 1]; None or NaN is written as undefined.
-        bins: at most so many, and at most one for five images.
-        label: what it is called there.
+        loss: (N,) nats. Images without a loss (NaN) are left out, and counted on the axis.
+        ji: (N,) JI score in [0, 1]. A bin with a NaN leaves a gap in the line; the NaNs are counted on the axis.
+        vice: value in the box, in [-1, 1]; None or NaN is written as undefined.
+        bins: highest number of bins; a bin has at least five images.
+        label: name of the value in the box.
         title: one sentence or less.
-        subtitle: smaller, below the title.
-        axes: draw into these, which hold the loss; the JI score is on their twin.
+        subtitle: smaller text below the title.
+        axes: Axes to draw into. They hold the loss, their twin the JI score.
 
     Returns:
-        matplotlib Figure, that of `axes`; else one 3.4 inches wide: its first axes hold the loss, the second the JI
-        score.
+        The figure of `axes`, or a new one 3.4 inches wide. Its first axes hold the loss, the second the JI score.
 
     Raises:
         ViceError: lengths differ, no image with a loss, an infinite loss, or a score outside its range.
@@ -93,45 +92,46 @@ def vice_diagram(
     References:
         More than Accuracy: an Empirical Study of Consistency between Performance and Interpretability (2022).
     """
-    losses, scores = as_array("loss", loss, 1), as_array("ji", ji, 1)
-    same_length(loss=losses, ji=scores)
-    _inside("vice", vice, -1, 1)
-    placed = ~np.isnan(losses)
-    if not placed.any():
-        raise ViceError(f"The VICE diagram needs at least one image with a loss, but {len(losses)} came.")
-    if np.isinf(losses).any() or _beyond(scores):
-        raise ViceError("`loss` must be finite and `ji` in [0, 1], but one of them is not.")
-    left_out = len(losses) - int(placed.sum())
-    losses, scores = losses[placed], scores[placed]
-    n = len(losses)
-    bins = min(bins, max(1, n // IMAGES_PER_BIN))
-    mean_loss, mean_ji = equal_count_means(losses, scores, bins)
-    images = np.full(bins, n // bins) + (np.arange(bins) < n % bins)
-    edges = np.concatenate([[0], np.cumsum(images)]) * (100 / n)
-
-    counts = {"JI undefined": int(np.isnan(scores).sum()), "no loss": left_out}
-    below_axis = _counted("images by increasing loss, %", n, counts, COLUMN - 2 * MARGIN)
+    _check_range("vice", vice, -1, 1)
+    losses, scores, missing = _images_with_loss(loss, ji)
+    mean_loss, mean_ji, edges = _equal_count_bins(losses, scores, bins)
+    x_label = _with_counts("images by increasing loss, %", len(losses), missing, COLUMN - 2 * MARGIN)
     ticks = _ticks(min(mean_loss.min(), 0), max(mean_loss.max(), 0) or 1, 5)
-    (panel,) = panels(
-        [1.5],
-        axes=axes,
-        below=BELOW + below_axis.count("\n") * line_height(SMALL),
-        left=_left_of(ticks),
-        right=LEFT,
-        title=title,
-        subtitle=subtitle,
-        box=[_said(label, vice)],
-    )
+    below = BELOW + x_label.count("\n") * line_height(SMALL)
+    heading: dict[str, Any] = {"title": title, "subtitle": subtitle, "box": [_value_text(label, vice)]}
+    (panel,) = panels([1.5], axes=axes, below=below, left=_left_margin(ticks), right=LEFT, **heading)
     _loss_bars(panel, mean_loss, edges, ticks)
     _ji_line(panel, mean_ji, (edges[:-1] + edges[1:]) / 2)
-    panel.set_xlabel(below_axis)
+    panel.set_xlabel(x_label)
     return figure_of(panel)
 
 
-def _counted(label: str, n: int, counts: Mapping[str, int], width: float) -> str:
-    """An axis label that says how many images there are and how many lack what, wrapped to `width` inches."""
-    said = "; ".join([f"n = {n}", *(f"{reason}: {count}" for reason, count in counts.items() if count)])
-    return "\n".join(wrapped(f"{label} ({said})", width))
+def _images_with_loss(loss: ArrayLike, ji: ArrayLike) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Loss and JI score of the images that have a loss, and {reason: number of images} of what is missing."""
+    losses, scores = as_array("loss", loss, 1), as_array("ji", ji, 1)
+    same_length(loss=losses, ji=scores)
+    known = ~np.isnan(losses)
+    if not known.any():
+        raise ViceError(f"The VICE diagram needs at least one image with a loss, but none of {len(losses)} has one.")
+    if np.isinf(losses).any() or _not_fractions(scores):
+        raise ViceError("`loss` must be finite and `ji` in [0, 1], but one of them is not.")
+    missing = {"JI undefined": int(np.isnan(scores[known]).sum()), "no loss": int((~known).sum())}
+    return losses[known], scores[known], missing
+
+
+def _equal_count_bins(losses: np.ndarray, scores: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean loss (B,) and mean JI score (B,) of bins by increasing loss, and their edges (B + 1,) in % of images."""
+    n = len(losses)
+    bins = min(most, max(1, n // IMAGES_PER_BIN))
+    mean_loss, mean_ji = equal_count_means(losses, scores, bins)
+    images = np.full(bins, n // bins) + (np.arange(bins) < n % bins)
+    return mean_loss, mean_ji, np.concatenate([[0], np.cumsum(images)]) * (100 / n)
+
+
+def _with_counts(label: str, n: int, missing: Mapping[str, int], width: float) -> str:
+    """An axis label with the number of images and of those left out for each reason, wrapped to `width` inches."""
+    counts = "; ".join([f"n = {n}", *(f"{reason}: {count}" for reason, count in missing.items() if count)])
+    return "\n".join(wrapped(f"{label} ({counts})", width))
 
 
 def _ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
@@ -142,30 +142,31 @@ def _ticks(low: float, high: float, most: int, whole: bool = False) -> list[floa
     return [float(v) for v in values if low <= v <= high]
 
 
-def _left_of(ticks: Sequence[float]) -> float:
-    """Inches beside the axes for a turned label and these ticks."""
-    return max(LEFT, 0.27 + max((text_width(_plain(tick), SMALL) for tick in ticks), default=0))
+def _left_margin(ticks: Sequence[float]) -> float:
+    """Inches at the left of the axes that these tick labels and a rotated axis label need."""
+    return max(LEFT, 0.27 + max((text_width(_tick_label(tick), SMALL) for tick in ticks), default=0))
 
 
 def _loss_bars(axes: Axes, mean_loss: np.ndarray, edges: np.ndarray, ticks: Sequence[float]) -> None:
     axes.stairs(mean_loss, edges, fill=True, color=PALETTE["orange"], lw=0, label="loss")
     low, high = min(float(mean_loss.min()), 0), max(float(mean_loss.max()), 0)
     axes.set(xlim=(0, 100), ylim=(low * 1.05, high * 1.05 or 1), xticks=[0, 25, 50, 75, 100], yticks=ticks)
-    axes.yaxis.set_major_formatter(_plain)
+    axes.yaxis.set_major_formatter(_tick_label)
     axes.set_ylabel("loss, nats", color=PALETTE["brown"])
     axes.tick_params(axis="y", labelcolor=PALETTE["brown"])
 
 
-def _ji_line(below: Axes, mean_ji: np.ndarray, centres: np.ndarray) -> None:
-    axes = below.twinx()
-    drawn = np.concatenate([[False], ~np.isnan(mean_ji), [False]])
-    # A point between two gaps has no line to be seen by.
-    marked = drawn[1:-1] if len(mean_ji) <= MARKED_BINS else drawn[1:-1] & ~drawn[:-2] & ~drawn[2:]
+def _ji_line(loss_axes: Axes, mean_ji: np.ndarray, centres: np.ndarray) -> None:
+    axes = loss_axes.twinx()
+    known = np.concatenate([[False], ~np.isnan(mean_ji), [False]])
+    many = len(mean_ji) > MARKED_BINS
+    # A point between two gaps has no line: without a marker it would be invisible.
+    marked = known[1:-1] & ~known[:-2] & ~known[2:] if many else known[1:-1]
     axes.plot(
         centres,
         mean_ji,
         color=PALETTE["blue"],
-        lw=0.8 if len(mean_ji) > MARKED_BINS else 1.1,
+        lw=0.8 if many else 1.1,
         marker="o",
         ms=2,
         mew=0,
@@ -176,12 +177,12 @@ def _ji_line(below: Axes, mean_ji: np.ndarray, centres: np.ndarray) -> None:
     )
     axes.set(ylim=(0, 1), yticks=FIFTHS)
     axes.spines["right"].set_visible(True)
-    axes.yaxis.set_major_formatter(_plain)
+    axes.yaxis.set_major_formatter(_tick_label)
     axes.set_ylabel("JI score", color=PALETTE["blue"])
     axes.tick_params(axis="y", labelcolor=PALETTE["blue"])
 
 
-@drawn
+@styled
 def reliability_diagram(
     reliability: Reliability,
     *,
@@ -193,23 +194,21 @@ def reliability_diagram(
     band: NullBand | None = None,
     axes: Axes | None = None,
 ) -> Figure:
-    """The reliability diagram: images per bin of confidence above; below, accuracy and its gap to the confidence.
+    """Draw the reliability diagram: images per bin of confidence above, accuracy and its gap to the confidence below.
 
     Args:
-        reliability: the bins. Every bar runs from edge to edge of its bin; an empty bin has none, and one whose
-            accuracy is undefined has a count only.
-        accuracy: of all images, in [0, 1], for the box; None or NaN is written as undefined.
-        ece: calibration error in [0, 1], for the box; likewise.
-        accuracy_label: what the accuracy is called, in the box and on the axis.
-        ece_label: what the calibration error is called.
+        reliability: the bins. An empty bin has no bar; a bin of undefined accuracy has only its count.
+        accuracy: accuracy of all images in the box, in [0, 1]; None or NaN is written as undefined.
+        ece: calibration error in the box, in [0, 1]; None or NaN is written as undefined.
+        accuracy_label: name of the accuracy, in the box and on the axis.
+        ece_label: name of the calibration error.
         title: one sentence or less.
-        band: of the same probabilities and bins: where the accuracy of a calibrated model's bin lies, as a line in the
-            middle of the bin, and its calibration error in the box.
-        axes: draw into these, which hold the accuracy; the counts take a fifth of their height.
+        band: `null_band` of the same probabilities and bins: a line in each bin covers the accuracy that a calibrated
+            model has there, and the box adds its calibration error.
+        axes: Axes to draw into. They hold the accuracy; the counts take a fifth of their height.
 
     Returns:
-        matplotlib Figure, that of `axes`; else one 3.4 inches wide: its first axes hold the counts, the second the
-        accuracy.
+        The figure of `axes`, or a new one 3.4 inches wide. Its first axes hold the counts, the second the accuracy.
 
     Raises:
         ViceError: `accuracy` or `ece` outside [0, 1], or a band of other bins.
@@ -217,85 +216,90 @@ def reliability_diagram(
     References:
         Guo et al., On calibration of modern neural networks, ICML 2017.
     """
-    from matplotlib.patches import Patch
-
-    _inside("accuracy", accuracy, 0, 1)
-    _inside("ece", ece, 0, 1)
+    _check_range("accuracy", accuracy, 0, 1)
+    _check_range("ece", ece, 0, 1)
     ticks = _ticks(0, int(reliability.count.max()) or 1, 2, whole=True)
-    left = _left_of(ticks)
-    above, below = panels(
-        [0.45, 1.75],
-        axes=axes,
-        between=0.13,
-        below=BELOW,
-        left=left,
-        right=RIGHT,
-        title=title,
-        box=[_said(accuracy_label, accuracy), _said(ece_label, ece), *_calibrated(band)],
-        keys=[
-            Patch(facecolor=PALETTE["pale"], lw=0, label=accuracy_label),
-            Patch(**GAP, facecolor=PALETTE["blush"], label="gap to mean confidence"),
-            *([consistency_key(band)] if band is not None else []),
-        ],
-    )
+    left, box = _left_margin(ticks), [_value_text(accuracy_label, accuracy), _value_text(ece_label, ece)]
+    heading: dict[str, Any] = {"title": title, "box": box + _band_text(band), "keys": _gap_keys(accuracy_label, band)}
+    above, below = panels([0.45, 1.75], axes=axes, between=0.13, below=BELOW, left=left, right=RIGHT, **heading)
     _count_bars(above, reliability, ticks)
     _accuracy_bars(below, reliability)
     if band is not None:
         consistency_bars(below, (reliability.edges[:-1] + reliability.edges[1:]) / 2, band)
     below.set_ylabel(accuracy_label)
-    below.set_xlabel(_counted("confidence", reliability.n, {"in no bin": reliability.outside}, COLUMN - left - RIGHT))
+    missing = {"in no bin": reliability.outside}
+    below.set_xlabel(_with_counts("confidence", reliability.n, missing, COLUMN - left - RIGHT))
     return figure_of(below)
+
+
+def _gap_keys(accuracy_label: str, band: NullBand | None) -> list[Artist]:
+    """The legend of the reliability diagram."""
+    from matplotlib.patches import Patch
+
+    bars = Patch(facecolor=PALETTE["pale"], lw=0, label=accuracy_label)
+    gap = Patch(**GAP, facecolor=PALETTE["blush"], label="gap to mean confidence")
+    return [bars, gap, *([] if band is None else [consistency_key(band)])]
 
 
 def _count_bars(axes: Axes, reliability: Reliability, ticks: Sequence[float]) -> None:
     filled = reliability.count > 0
-    left, wide = reliability.edges[:-1][filled], np.diff(reliability.edges)[filled]
+    left, width = reliability.edges[:-1][filled], np.diff(reliability.edges)[filled]
     count = reliability.count[filled]
-    axes.bar(left, count, wide, align="edge", color=PALETTE["rule"], ec="white", lw=0.4)
+    axes.bar(left, count, width, align="edge", color=PALETTE["rule"], ec="white", lw=0.4)
     axes.set(xlim=(0, 1), ylim=(0, 1.05 * max(count, default=1)), xticks=FIFTHS, yticks=ticks, ylabel="images")
     axes.tick_params(axis="x", labelbottom=False)
-    axes.yaxis.set_major_formatter(_plain)
+    axes.yaxis.set_major_formatter(_tick_label)
 
 
 def _accuracy_bars(axes: Axes, reliability: Reliability) -> None:
     known = (reliability.count > 0) & ~np.isnan(reliability.accuracy)
-    left, wide = reliability.edges[:-1][known], np.diff(reliability.edges)[known]
-    right, sure = reliability.accuracy[known], reliability.confidence[known]
-    axes.bar(left, right, wide, align="edge", zorder=2, color=PALETTE["pale"], ec="white", lw=0.4)
-    # Where the confidence is the lower of the two, the gap lies inside the bar. Its ground is mixed here and not left
-    # to transparency, with which some viewers show no hatch.
-    ground = [PALETTE["blush"] if gap > 0 else PALETTE["plum"] for gap in sure - right]
-    axes.bar(left, sure - right, wide, bottom=right, align="edge", zorder=2, facecolor=ground, **GAP)
+    left, width = reliability.edges[:-1][known], np.diff(reliability.edges)[known]
+    accuracy, confidence = reliability.accuracy[known], reliability.confidence[known]
+    axes.bar(left, accuracy, width, align="edge", zorder=2, color=PALETTE["pale"], ec="white", lw=0.4)
+    # If the confidence is lower than the accuracy, the gap lies on the bar. Its background is a mixed colour and not
+    # transparent, because some viewers show no hatch on transparent areas.
+    gap = confidence - accuracy
+    background = [PALETTE["blush"] if height > 0 else PALETTE["plum"] for height in gap]
+    axes.bar(left, gap, width, bottom=accuracy, align="edge", zorder=2, facecolor=background, **GAP)
     axes.plot([0, 1], [0, 1], color=PALETTE["ink"], lw=0.7, ls=(0, (4, 2)), zorder=3)
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=FIFTHS, yticks=FIFTHS)
-    axes.xaxis.set_major_formatter(_plain)
-    axes.yaxis.set_major_formatter(_plain)
+    axes.xaxis.set_major_formatter(_tick_label)
+    axes.yaxis.set_major_formatter(_tick_label)
 
 
-def _said(label: str, value: float | None) -> str:
+def _value_text(label: str, value: float | None) -> str:
     text = number(value)
     return f"{label} {text}" if text == "undefined" else f"{label} = {text}"
 
 
-def _calibrated(band: NullBand | None) -> list[str]:
+def _band_text(band: NullBand | None) -> list[str]:
     return [] if band is None or band.low != band.low else [f"calibrated: {number(band.low)} to {number(band.high)}"]
 
 
-@drawn
+class _Curve(NamedTuple):
+    """Thresholds (T,), mean IoU (T,), the best threshold and the mean IoU there, each None if undefined."""
+
+    thresholds: np.ndarray
+    mean_iou: np.ndarray
+    best: float | None
+    best_iou: float | None
+
+
+@styled
 def threshold_curve(
     curves: Mapping[str, tuple[ArrayLike, ArrayLike, float | None]], *, title: str = "", axes: Axes | None = None
 ) -> Figure:
-    """Mean IoU against the threshold of the map, with the best threshold marked and written out.
+    """Draw the mean IoU against the threshold of the map, with the best threshold marked and written out.
 
     Args:
-        curves: for every name (`paper`, `strict`) the thresholds (T,), increasing; the mean IoU (T,) in [0, 1],
-            where NaN leaves a gap; and the best threshold or None. A best threshold between two of the curve is
-            marked on the line between them.
+        curves: for every name (`paper`, `strict`) the thresholds (T,), increasing; the mean IoU (T,) in [0, 1], where
+            NaN leaves a gap; and the best threshold or None. A best threshold between two thresholds is marked on the
+            line between them.
         title: one sentence or less.
-        axes: draw into these.
+        axes: Axes to draw into.
 
     Returns:
-        matplotlib Figure, that of `axes`, else one 3.4 inches wide; with a legend where there is more than one curve.
+        The figure of `axes`, or a new one 3.4 inches wide. Several curves have a legend.
 
     Raises:
         ViceError: no curve or more than three, lengths differ, thresholds that do not increase, a mean IoU outside
@@ -304,91 +308,77 @@ def threshold_curve(
     checked = {name: _checked_curve(name, *curve) for name, curve in curves.items()}
     if not 1 <= len(checked) <= len(CURVES):
         raise ViceError(f"The threshold curve takes 1 to {len(CURVES)} curves, but {len(checked)} came.")
-    from matplotlib.lines import Line2D
-
-    said = [_best_said(*curve[2:]) for curve in checked.values()]
-    labels = [f"{name}: {' '.join(best)}" for name, best in zip(checked, said, strict=True)]
-    several = len(checked) > 1
-    keys = [
-        Line2D(
-            [],
-            [],
-            lw=1.2,
-            ms=4,
-            mew=0,
-            color=PALETTE[colour],
-            ls=dashes,
-            marker=marker,
-            label=wrapped(label, 2.9, most=1)[0],
-        )
-        for label, (colour, dashes, marker) in zip(labels, CURVES, strict=False)
-    ]
-    heading: dict[str, Any] = {"keys": keys} if several else {"box": said[0]}
+    heading: dict[str, Any] = {"keys": _curve_keys(checked)}
+    if len(checked) == 1:
+        heading = {"box": _best_text(*checked.values())}
     (panel,) = panels([1.5], axes=axes, below=BELOW, left=LEFT, right=RIGHT, title=title, **heading)
-    for (t, mean_iou, best, at_best), (colour, dashes, marker) in zip(checked.values(), CURVES, strict=False):
-        panel.plot(t, mean_iou, lw=1.2, color=PALETTE[colour], ls=dashes)
-        if best is not None and at_best is not None:
-            panel.plot([best, best], [0, at_best], color=PALETTE[colour], lw=0.6, ls=(0, (1, 1.5)))
-            panel.plot(
-                [best],
-                [at_best],
-                ls="",
-                marker=marker,
-                ms=5,
-                mec="white",
-                mew=0.6,
-                color=PALETTE[colour],
-                zorder=4,
-            )
-    tops = [np.nanmax(c[1]) for c in checked.values() if not np.isnan(c[1]).all()]
-    ends = [end for c in checked.values() for end in (c[0][0], c[0][-1])]
+    for curve, look in zip(checked.values(), CURVES, strict=False):
+        _draw_curve(panel, curve, *look)
+    tops = [np.nanmax(curve.mean_iou) for curve in checked.values() if not np.isnan(curve.mean_iou).all()]
+    ends = [end for curve in checked.values() for end in curve.thresholds[[0, -1]]]
     room = 0.02 * (max(ends) - min(ends)) or 0.05
     panel.set(xlim=(min(ends) - room, max(ends) + room), ylim=(0, 1.1 * max(tops, default=0) or 1))
     panel.set(xlabel="threshold of the map", ylabel="mean IoU")
-    panel.xaxis.set_major_formatter(_plain)
-    panel.yaxis.set_major_formatter(_plain)
+    panel.xaxis.set_major_formatter(_tick_label)
+    panel.yaxis.set_major_formatter(_tick_label)
     return figure_of(panel)
 
 
-def _checked_curve(
-    name: str, thresholds: ArrayLike, mean_iou: ArrayLike, best: float | None
-) -> tuple[np.ndarray, np.ndarray, float | None, float | None]:
-    """Thresholds, mean IoU, the best threshold and the mean IoU there."""
+def _curve_keys(curves: Mapping[str, _Curve]) -> list[Artist]:
+    """The legend of several curves, with the best threshold of each."""
+    from matplotlib.lines import Line2D
+
+    keys: list[Artist] = []
+    for (name, curve), (colour, dashes, marker) in zip(curves.items(), CURVES, strict=False):
+        label = wrapped(f"{name}: {' '.join(_best_text(curve))}", 2.9, most=1)[0]
+        keys.append(Line2D([], [], lw=1.2, ms=4, mew=0, color=PALETTE[colour], ls=dashes, marker=marker, label=label))
+    return keys
+
+
+def _draw_curve(axes: Axes, curve: _Curve, colour: str, dashes: Any, marker: str) -> None:
+    ink, best, best_iou = PALETTE[colour], curve.best, curve.best_iou
+    axes.plot(curve.thresholds, curve.mean_iou, lw=1.2, color=ink, ls=dashes)
+    if best is not None and best_iou is not None:
+        axes.plot([best, best], [0, best_iou], color=ink, lw=0.6, ls=(0, (1, 1.5)))
+        axes.plot([best], [best_iou], ls="", marker=marker, ms=5, mec="white", mew=0.6, color=ink, zorder=4)
+
+
+def _checked_curve(name: str, thresholds: ArrayLike, mean_iou: ArrayLike, best: float | None) -> _Curve:
     t, iou = as_array("thresholds", thresholds, 1), as_array("mean_iou", mean_iou, 1)
     same_length(thresholds=t, mean_iou=iou)
     if not len(t) or np.isnan(t).any() or (np.diff(t) <= 0).any():
         raise ViceError(f"The thresholds of `{name}` must be one or more increasing numbers, but are not.")
-    if _beyond(iou):
-        raise ViceError(f"The mean IoU of `{name}` must be in [0, 1].", "Divide percent by 100.")
+    if _not_fractions(iou):
+        raise ViceError(f"The mean IoU of `{name}` must be in [0, 1], but is not.", "Divide percent by 100.")
     if best is None or best != best:
-        return t, iou, None, None
+        return _Curve(t, iou, None, None)
     if not t[0] <= best <= t[-1]:
         raise ViceError(f"The best threshold of `{name}` must be in [{t[0]:g}, {t[-1]:g}], but is {best:g}.")
-    at_best = float(np.interp(best, t, iou))
-    return t, iou, best, None if np.isnan(at_best) else at_best
+    best_iou = float(np.interp(best, t, iou))
+    return _Curve(t, iou, best, None if np.isnan(best_iou) else best_iou)
 
 
-def _best_said(best: float | None, at_best: float | None) -> list[str]:
-    if best is None or at_best is None:
+def _best_text(curve: _Curve) -> list[str]:
+    if curve.best is None or curve.best_iou is None:
         return ["best threshold undefined"]
-    return [f"best mean IoU {number(at_best)}", f"at threshold {best:.3g}"]
+    return [f"best mean IoU {number(curve.best_iou)}", f"at threshold {curve.best:.3g}"]
 
 
 @paper_style()
 def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> list[Path]:
-    """Write `stem`.png (300 dpi) and `stem`.pdf (vector, fonts embedded), both whole or neither.
+    """Write `stem`.png (300 dpi) and `stem`.pdf (vector, fonts embedded), both or neither.
 
-    The same figure gives the same bytes: nothing in them tells the time.
+    The same figure gives the same bytes: the files hold no date.
 
     Args:
         figure: any matplotlib Figure.
-        stem: path without ending; folders that are missing are made.
+        stem: path without suffix; missing folders are created.
 
     Returns:
         The two paths, PNG first.
     """
     stem = Path(stem)
-    png, pdf = (stem.with_name(stem.name + ending) for ending in (".png", ".pdf"))
+    png, pdf = (stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf"))
     with atomic(png) as png_part, atomic(pdf) as pdf_part:
         figure.savefig(png_part, metadata={"Software": None})
         figure.savefig(pdf_part, metadata={"CreationDate": None})

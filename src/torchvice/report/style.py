@@ -1,4 +1,4 @@
-"""How every figure looks: the size of a paper column, colours safe for the colour-blind, text that fits."""
+"""The style of every figure: one paper column wide, colours safe for colour-blind readers, text that fits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
     "place_axes",
     "text_width",
     "wrapped",
-    "write",
+    "write_lines",
 ]
 
 COLUMN = 3.4  # inches: one column of a two-column paper
@@ -38,16 +38,16 @@ PALETTE = {
     "muted": "#595959",
     "rule": "#b0b0b0",
     "blue": "#0072b2",  # JI score; the first curve
-    "pale": "#7db6dc",  # bars of accuracy: the gap must be seen on them
+    "pale": "#7db6dc",  # bars of accuracy: the gap must be visible on them
     "orange": "#f2b880",  # loss: bars
-    "brown": "#9a4f00",  # loss: words
+    "brown": "#9a4f00",  # loss: text
     "red": "#c8452c",  # the gap
-    "blush": "#f5dad4",  # the gap's ground on white
-    "plum": "#94a4bf",  # and on a bar
+    "blush": "#f5dad4",  # background of the gap on white
+    "plum": "#94a4bf",  # background of the gap on a bar
     "sky": "#56b4e9",  # the object of a mask
 }
 
-# The map over the image: matplotlib's inferno at 17 places, light where the map is high on any ground.
+# The map over the image: matplotlib's inferno at 17 points. High values are light on any background.
 HEAT = (
     *("#000004", "#0b0724", "#210c4a", "#3d0965", "#57106e", "#71196e", "#8a226a", "#a32c61", "#bc3754"),
     *("#d24644", "#e45a31", "#f1731d", "#f98e09", "#fcac11", "#f9cb35", "#f2ea69", "#fcffa4"),
@@ -65,7 +65,7 @@ SETTINGS: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.color": PALETTE["ink"],
-    "text.hinting": "none",  # letters as wide in pixels as in print: hinted, a line grew by up to 7 %
+    "text.hinting": "none",  # same width on screen as in print: hinting widened lines by up to 7 %
     "text.parse_math": False,  # a class may be called `a$b$c`
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
@@ -90,17 +90,17 @@ SETTINGS: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def paper_style() -> Iterator[None]:
-    """Matplotlib's defaults with our settings, inside the block (or the decorated function) only."""
+    """Matplotlib's defaults with our settings, only inside the block or the decorated function."""
     import matplotlib
 
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's style (LaTeX, dark ground) would break the layout
+        matplotlib.rcdefaults()  # a user's style (LaTeX, dark background) would break the layout
         matplotlib.rcParams.update(SETTINGS)
         yield
 
 
 def number(value: float | None) -> str:
-    """Three decimals, or the word undefined for None and NaN.
+    """Format with three decimals; None and NaN are `undefined`.
 
     Example:
         >>> number(0.62181), number(-0.0001), number(None)
@@ -117,7 +117,7 @@ def line_height(size: float) -> float:
 
 
 def text_width(text: str, size: float) -> float:
-    """Inches that `text` takes on one line at `size` points."""
+    """Width of `text` on one line at `size` points, in inches."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -126,10 +126,10 @@ def text_width(text: str, size: float) -> float:
 
 
 def wrapped(text: str, width: float, size: float = SMALL, most: int = 3) -> list[str]:
-    """`text` in lines of at most `width` inches.
+    """Break `text` into lines of at most `width` inches.
 
-    Breaks at spaces; a word that is wider than a line is broken inside. What does not fit into `most` lines is
-    cut, and the last line ends in an ellipsis.
+    Breaks at spaces, and inside a word only if it is wider than a line. Text that does not fit into `most` lines is
+    cut, and the last line ends with an ellipsis.
     """
     lines: list[str] = []
     line = ""
@@ -149,15 +149,13 @@ def wrapped(text: str, width: float, size: float = SMALL, most: int = 3) -> list
         lines.append(line)
     if len(lines) > most:
         last = lines[most - 1]
-        lines = [
-            *lines[: most - 1],
-            last[: _fitting(last, width - text_width("…", size), size)].rstrip() + "…",
-        ]
+        fits = _fitting(last, width - text_width("…", size), size)
+        lines = [*lines[: most - 1], last[:fits].rstrip() + "…"]
     return lines
 
 
 def _fitting(word: str, width: float, size: float) -> int:
-    """How many leading characters fit into `width` inches; at least one."""
+    """Number of leading characters that fit into `width` inches; at least one."""
     low, high = 1, len(word)
     while low < high:
         middle = (low + high + 1) // 2
@@ -166,15 +164,15 @@ def _fitting(word: str, width: float, size: float) -> int:
 
 
 def place_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a place given in inches from the figure's lower left corner."""
+    """Add axes at a position in inches from the lower left corner of the figure."""
     across, up = figure.get_size_inches()
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
-def write(
+def write_lines(
     figure: Figure, left: float, top: float, lines: Sequence[str], size: float = SMALL, colour: str = "ink"
 ) -> float:
-    """Lines of text whose upper left corner is given in inches; returns the top of what may follow."""
+    """Write lines of text from an upper left corner in inches; returns the top of the next line."""
     across, up = figure.get_size_inches()
     for line in lines:
         baseline = top - 0.95 * size / 72
@@ -186,28 +184,28 @@ def write(
 def column_figure(
     body: float, *, title: str = "", subtitle: str = "", box: Sequence[str] = (), keys: Sequence[Artist] = ()
 ) -> Figure:
-    """A figure one column wide: a body of `body` inches and, above it, what the heading needs.
+    """A figure one column wide: `body` inches, and above them as much as the heading needs.
 
     Args:
         body: inches below the heading, for the caller's axes.
-        title: at the left, wrapped beside the box.
-        subtitle: below the title, smaller.
-        box: the lines of the framed box at the right.
+        title: text at the left, wrapped so that it does not reach the box.
+        subtitle: smaller text below the title.
+        box: lines of the framed box at the right.
         keys: artists with labels, listed below the title.
     """
     from matplotlib.figure import Figure
 
     box_width = max((text_width(line, SMALL) for line in box), default=0.0)
-    beside = COLUMN - 2 * MARGIN - (box_width + 0.25 if box else 0)
-    titles, subtitles = wrapped(title, beside, TITLE, most=5), wrapped(subtitle, beside, SMALL, most=4)
+    title_width = COLUMN - 2 * MARGIN - (box_width + 0.25 if box else 0)
+    titles, subtitles = wrapped(title, title_width, TITLE, most=5), wrapped(subtitle, title_width, SMALL, most=4)
     left_height = len(titles) * line_height(TITLE) + (len(subtitles) + len(keys)) * line_height(SMALL)
     left_height += 0.04 if keys else 0
     box_height = len(box) * line_height(SMALL) + 0.07 if box else 0.0
     heading = max(left_height, box_height)
     height = body + (heading + 0.08 if heading else 0) + MARGIN
     figure = Figure(figsize=(COLUMN, height))
-    top = write(figure, MARGIN, height - MARGIN, titles, TITLE)
-    top = write(figure, MARGIN, top, subtitles, SMALL, "muted")
+    top = write_lines(figure, MARGIN, height - MARGIN, titles, TITLE)
+    top = write_lines(figure, MARGIN, top, subtitles, SMALL, "muted")
     if keys:
         figure.legend(
             handles=list(keys),

@@ -1,15 +1,15 @@
-"""A study: many runs that differ in stated settings, one table of them, and what of the differences is established."""
+"""A study: many runs that differ in stated settings, a table of them, and tests of the differences."""
 
-from torchvice.study.plan import Asked, Planned, Study, Where, load_study, study_names
+from torchvice.study.plan import AssessmentRequest, LaunchSettings, PlannedRun, Study, load_study, study_names
 from torchvice.study.run import Estimate, StudyResult, check_study, estimate, run_study, study_result
 
 __all__ = [
-    "Asked",
+    "AssessmentRequest",
     "Estimate",
-    "Planned",
+    "LaunchSettings",
+    "PlannedRun",
     "Study",
     "StudyResult",
-    "Where",
     "check_study",
     "estimate",
     "load_study",

@@ -1,4 +1,4 @@
-"""The description of a study beside its table: its axes and base, for whoever has the folder alone."""
+"""Description of a study next to its table, so that the folder can be read without the study's file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["write_description"]
 
 
 def write_description(study: Study) -> Path:
-    """study.json: `name`, `axes` {name: levels}, `base` {axis: level}, empty in a grid, `one_at_a_time`, `across`,
-    `seeds` and `planned`, the number of runs."""
+    """Write study.json: `name`, `axes` {name: levels}, `base` {axis: level} (empty in a grid), `one_at_a_time`,
+    `across`, `seeds`, and `planned`, the number of runs."""
     content = {
         "schema": 1,
         "name": study.name,

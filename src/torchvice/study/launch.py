@@ -1,4 +1,4 @@
-"""Launchers: where the runs of a study run. Each run is a process of its own, whoever starts it."""
+"""Launchers of a study: local processes, Ray or SLURM. Each run is a separate process."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ from pathlib import Path
 from typing import Any
 
 from torchvice.errors import ViceError
-from torchvice.study.plan import Where
+from torchvice.study.plan import LaunchSettings
 
-__all__ = ["launched"]
+__all__ = ["run_jobs"]
 
 LOG = "job/log.txt"
 
 
-def launched(folders: Sequence[Path], where: Where) -> Iterator[tuple[Path, str]]:
-    """Run the jobs of some RUNs; yields each with how it ended, "" or a reason, as soon as it has ended.
+def run_jobs(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[Path, str]]:
+    """Run the jobs of some RUNs; yield each when it ends, with "" or the reason of its failure.
 
     Raises:
-        ViceError: a launcher that is not installed or cannot start.
+        ViceError: the launcher is not installed or cannot start.
     """
-    launcher = {"local": _local, "ray": _ray, "slurm": _slurm}[where.launcher]
-    yield from launcher(folders, where)
+    yield from {"local": _local, "ray": _ray, "slurm": _slurm}[where.launcher](folders, where)
 
 
-def threads(where: Where) -> int:
-    """Threads of each run: an equal share of the processor's cores, at least one."""
+def threads(where: LaunchSettings) -> int:
+    """Return the threads of each run: `where.cpus`, or an equal share of the CPU cores, at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return where.cpus or max(1, cores // where.jobs)
 
 
 def start_job(folder: Path, count: int) -> subprocess.Popen[bytes]:
-    """A process that does one job with `count` threads and ends with the one that started it."""
+    """Start a process that runs one job with `count` threads and ends when this process ends."""
     source = str(Path(__file__).parents[2])  # the same torchvice, installed or not
     path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     settings = {f"{name}_NUM_THREADS": str(count) for name in ("OMP", "MKL", "OPENBLAS")}
@@ -49,7 +48,7 @@ def start_job(folder: Path, count: int) -> subprocess.Popen[bytes]:
 
 
 def do_job(folder: str, count: int) -> str:
-    """Start a job and wait for its end; returns "" or how it ended."""
+    """Run a job to its end; returns "" or the reason of its failure."""
     process = start_job(Path(folder), count)
     try:
         return ending(process.wait())
@@ -58,7 +57,7 @@ def do_job(folder: str, count: int) -> str:
 
 
 def ending(status: int) -> str:
-    """A process' status in words; "" for 0.
+    """Describe the exit status of a process; "" for 0.
 
     Example:
         >>> ending(0), ending(1), ending(-9)
@@ -70,7 +69,7 @@ def ending(status: int) -> str:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a job's process, if it has not ended."""
+    """Kill the process of a job if it is still running."""
     if process.poll() is None:
         process.kill()
         process.wait()
@@ -78,8 +77,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _local(folders: Sequence[Path], where: Where) -> Iterator[tuple[Path, str]]:
-    """`jobs` processes at a time on this machine."""
+def _local(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[Path, str]]:
+    """Run `jobs` processes at a time on this machine."""
     waiting, count = list(folders), threads(where)
     running: dict[Path, subprocess.Popen[bytes]] = {}
     try:
@@ -99,15 +98,15 @@ def _local(folders: Sequence[Path], where: Where) -> Iterator[tuple[Path, str]]:
             end(process)
 
 
-def _ray(folders: Sequence[Path], where: Where) -> Iterator[tuple[Path, str]]:
-    """Tasks of a Ray cluster: the one that RAY_ADDRESS names or runs here, else one of this machine.
+def _ray(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[Path, str]]:
+    """Run tasks on the Ray cluster of RAY_ADDRESS or of this machine; without a cluster, start one here.
 
-    A task whose worker dies is started again elsewhere, and goes on where the run stood.
+    A task whose worker dies is started again on another worker and resumes the run.
     """
     try:
         import ray
     except ImportError:
-        raise ViceError("The launcher ray needs Ray.", "pip install 'torchvice[ray]' brings it.") from None
+        raise ViceError("The launcher ray needs Ray, which is not installed.", "pip install 'torchvice[ray]'") from None
     ours = not ray.is_initialized()
     if ours:
         try:
@@ -126,22 +125,24 @@ def _ray(folders: Sequence[Path], where: Where) -> Iterator[tuple[Path, str]]:
             ray.shutdown()
 
 
-def _slurm(folders: Sequence[Path], where: Where) -> Iterator[tuple[Path, str]]:
-    """Jobs of SLURM, by submitit; its own `local` executor where the settings say cluster: local."""
+def _slurm(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[Path, str]]:
+    """Submit SLURM jobs with submitit; `cluster: local` in `where.slurm` selects submitit's local executor."""
     try:
         import submitit
     except ImportError:
-        raise ViceError("The launcher slurm needs submitit.", "pip install 'torchvice[slurm]' brings it.") from None
-    chosen = dict(where.slurm)
-    cluster = chosen.pop("cluster", "slurm")
+        raise ViceError(
+            "The launcher slurm needs submitit, which is not installed.", "pip install 'torchvice[slurm]'"
+        ) from None
+    parameters = dict(where.slurm)
+    cluster = parameters.pop("cluster", "slurm")
     count = threads(where)
     try:
         executor = submitit.AutoExecutor(folder=folders[0].parent.parent / "slurm", cluster=cluster)
-        given: dict[str, Any] = {"cpus_per_task": count, "gpus_per_node": int(where.gpus), "timeout_min": 1440}
-        executor.update_parameters(**{**given, **chosen})
+        defaults: dict[str, Any] = {"cpus_per_task": count, "gpus_per_node": int(where.gpus), "timeout_min": 1440}
+        executor.update_parameters(**{**defaults, **parameters})
         jobs = {executor.submit(do_job, str(folder.resolve()), count): folder for folder in folders}
     except (RuntimeError, NameError, ValueError, TypeError, FileNotFoundError) as error:
-        raise ViceError(f"SLURM cannot take the runs: {' '.join(str(error).split())}") from None
+        raise ViceError(f"SLURM refused the runs: {' '.join(str(error).split())}") from None
     try:
         while jobs:
             for job in [job for job in jobs if job.done()]:
@@ -154,8 +155,8 @@ def _slurm(folders: Sequence[Path], where: Where) -> Iterator[tuple[Path, str]]:
 
 
 def _outcome(result: Any) -> str:
-    """What a job gave back, or in a sentence why it gave nothing."""
+    """Return the result of a job, or say that it was lost."""
     try:
         return str(result())
-    except Exception as error:  # whatever the scheduler raises for a job that was lost
+    except Exception as error:  # schedulers raise different types for lost jobs
         return f"its job was lost: {' '.join(str(error).split())[:300]}"

@@ -1,4 +1,4 @@
-"""run_study: start what is missing of a study, one run's failure at a time, and keep its table."""
+"""Run the missing runs of a study, and write its tables, findings and figure."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from torchvice.errors import ViceError
 from torchvice.files.lock import locked
 from torchvice.study.description import write_description
 from torchvice.study.job import failure, finished, prepare
-from torchvice.study.launch import launched
-from torchvice.study.plan import Planned, Study
-from torchvice.study.table import compared, sentences_of, table_rows, write_table
+from torchvice.study.launch import run_jobs
+from torchvice.study.plan import PlannedRun, Study
+from torchvice.study.table import compare_levels, sentences_of, table_rows, write_table
 
 __all__ = ["Estimate", "StudyResult", "check_study", "estimate", "run_study", "study_result"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left of a study: `missing` runs; `seconds` and `bytes` they will take, None where nothing tells.
+    """Work left in a study: the `missing` runs, and the `seconds` and `bytes` they will take, None if unknown.
 
-    Both from the finished runs of this study: of the same levels where there are any, else of all. Before one is
-    finished `bytes` are those of the checkpoints alone, `least`.
+    Both come from finished runs of this study, with the same levels if possible. Before a run is finished, `bytes`
+    counts the checkpoints only, and `least` is true.
     """
 
-    finished: tuple[Planned, ...]
-    missing: tuple[Planned, ...]
+    finished: tuple[PlannedRun, ...]
+    missing: tuple[PlannedRun, ...]
     seconds: float | None
     bytes: int | None
     least: bool = False
@@ -39,7 +39,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study found: `rows` of the table, `comparisons`, `sentences`, `failed` {run: reason}, and the `files`."""
+    """Results of a study: table `rows`, `comparisons`, findings as `sentences`, `failed` {run: reason}, `files`."""
 
     rows: list[dict[str, Any]]
     comparisons: list[dict[str, Any]] = field(default_factory=list)
@@ -49,22 +49,23 @@ class StudyResult:
 
 
 def estimate(study: Study, parameters: Mapping[str, int] | None = None) -> Estimate:
-    """What is left of a study, and what that will take, told by what is finished of it.
+    """Estimate the time and the disk space of the missing runs from the finished ones.
 
     Args:
         study: see `load_study`.
-        parameters: what `check_study` returned: the size of the checkpoints, where no run is finished yet.
+        parameters: number of parameters of every network, from `check_study`; gives the size of the checkpoints before
+            a run is finished.
     """
-    rows = {run.key: finished(run, study.asked) for run in study.runs}
+    rows = {run.key: finished(run, study.request) for run in study.runs}
     done = [run for run in study.runs if rows[run.key] is not None]
     missing = [run for run in study.runs if rows[run.key] is None]
-    timed = {run.key: _seconds(rows[run.key] or {}) for run in done}
+    times = {run.key: _seconds(rows[run.key] or {}) for run in done}
     sizes = {run.key: _size(run.folder) for run in done}
     seconds: list[float] = []
     disk: list[float] = []
     for run in missing:
         alike = [other.key for other in done if other.recipe == run.recipe] or [other.key for other in done]
-        known = [value for key in alike if (value := timed[key]) is not None]
+        known = [value for key in alike if (value := times[key]) is not None]
         seconds += [statistics.median(known)] if known else []
         disk += [statistics.median(sizes[key] for key in alike)] if alike else []
     least = not done and parameters is not None
@@ -79,34 +80,32 @@ def estimate(study: Study, parameters: Mapping[str, int] | None = None) -> Estim
     )
 
 
-def _network(run: Planned) -> str:
-    """What tells the networks of a study apart."""
+def _network(run: PlannedRun) -> str:
+    """Identify the network of a run."""
     return f"{run.settings.model.name} {run.settings.model.arguments}"
 
 
-def _checkpoints(run: Planned, parameters: int) -> float:
-    """Bytes of best.ckpt and last.ckpt: the weights, the optimiser's state and the average of the weights, if any."""
+def _checkpoints(run: PlannedRun, parameters: int) -> float:
+    """Bytes of best.ckpt and last.ckpt: weights, optimiser state, and the moving average, if any."""
     states = 0 if run.settings.model.linear_probe else {"sgd": 1, "adamw": 2}[run.settings.optimizer.name]
     states += run.settings.regularisation.ema > 0
     return 2.0 * 4 * parameters * (1 + states)
 
 
 def _seconds(row: dict[str, Any]) -> float | None:
-    """What a run took; None of one that was resumed, of which only a part was timed."""
+    """Seconds of a run; None if it was resumed, because only its last part was timed."""
     parts = [row.get("train_seconds"), row.get("assess_seconds")]
     return None if row.get("resumed") or None in parts else float(sum(filter(None, parts)))
 
 
-def check_disk(study: Study, found: Estimate) -> None:
-    """Refuse to start what the disk has no room for, as far as that is known."""
-    if found.bytes is None:
-        return
+def check_disk(study: Study, work: Estimate) -> None:
+    """Check that the disk has room for the missing runs, if their size is known."""
     free = shutil.disk_usage(study.folder).free
-    if free < found.bytes:
+    if work.bytes is not None and free < work.bytes:
         raise ViceError(
-            f"{len(found.missing)} runs need about {_megabytes(found.bytes)}, but the disk of {study.folder} has "
+            f"{len(work.missing)} runs need about {_megabytes(work.bytes)}, but the disk of {study.folder} has "
             f"{_megabytes(free)} left.",
-            "Make room there, or give another --folder.",
+            "Free some space, or choose another --folder.",
         )
 
 
@@ -119,17 +118,17 @@ def _size(folder: Path) -> int:
 
 
 def check_study(study: Study, files: bool = True) -> dict[str, int]:
-    """Refuse, before anything runs, what could not run: unknown networks, wrong methods.
+    """Check, before anything runs, that every run can: networks, methods, data and weights.
 
     Args:
         study: see `load_study`.
-        files: whether the data must be there, and the weights and what the methods need.
+        files: also check data, weights and the packages that the methods need.
 
     Returns:
-        The parameters of every network, for `estimate`.
+        The number of parameters of every network, for `estimate`.
 
     Raises:
-        ViceError: the first thing that is wrong.
+        ViceError: the first mistake.
     """
     from torchvice.assessment.checks import check_asked
     from torchvice.explain import METHODS, FaithfulnessChoices
@@ -137,30 +136,30 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
     from torchvice.models.build import build_model
     from torchvice.models.pretraining import check_weights
 
-    asked = study.asked
+    request = study.request
     check_asked(
-        asked.protocols,
-        method=asked.method,
-        controls=asked.controls_of_strict,
-        also=asked.also,
-        faithful=FaithfulnessChoices.parse(asked.faithfulness) if asked.faithfulness else None,
+        request.protocols,
+        method=request.method,
+        controls=request.controls_of_strict,
+        also=request.also,
+        faithful=FaithfulnessChoices.parse(request.faithfulness) if request.faithfulness else None,
     )
     parameters = {}
     for key, runs in itertools.groupby(sorted(study.runs, key=_network), key=_network):
-        alike = [run.settings.model for run in runs]
-        network = build_model(alike[0].name, 1, arguments=alike[0].arguments)
+        models = [run.settings.model for run in runs]
+        network = build_model(models[0].name, 1, arguments=models[0].arguments)
         parameters[key] = sum(p.numel() for p in network.parameters())
-        for weights, scheme in {(model.weights, model.scheme) for model in alike if model.weights and files}:
+        for weights, scheme in {(model.weights, model.scheme) for model in models if model.weights and files}:
             check_weights(network, weights, scheme)
     if files:
-        if any("captum" in METHODS[name].needs for name in (asked.method, *asked.also) if name in METHODS):
+        if any("captum" in METHODS[name].needs for name in (request.method, *request.also) if name in METHODS):
             captum_attr()
-        for wanted in {(run.settings.data.root, split) for run in study.runs for split in _splits(run)}:
-            open_dataset(*wanted, classes=_classes(study, wanted[0]))
+        for root, split in {(run.settings.data.root, split) for run in study.runs for split in _splits(run)}:
+            open_dataset(root, split, classes=_classes(study, root))
     return parameters
 
 
-def _splits(run: Planned) -> tuple[str, ...]:
+def _splits(run: PlannedRun) -> tuple[str, ...]:
     data = run.settings.data
     return data.train_split, data.selection_split, data.eval_split
 
@@ -172,63 +171,56 @@ def _classes(study: Study, root: str) -> tuple[str, ...] | None:
 def run_study(
     study: Study, *, say: Callable[[str], None] = print, progress: Callable[[int, int], None] | None = None
 ) -> StudyResult:
-    """Run what is missing of a study, and write its table, comparisons and figure into its folder.
+    """Run the missing runs of a study, and write its tables, findings and figure into its folder.
 
-    Started again after a kill it goes on; with a further axis or seed it runs what that adds. A run that fails is told
-    and does not stop the others; the next start tries it again.
+    A killed study resumes; with a further axis or seed only the new runs run. A failed run is reported and does not
+    stop the others; the next start tries it again.
 
     Args:
         study: see `load_study`.
-        say: told a line for each run that ends.
-        progress: called with (runs that ended, all).
+        say: called with a line for each run that ends.
+        progress: called with (runs ended, all runs).
 
     Raises:
-        ViceError: as `check_study`, or another process is at work in the folder.
+        ViceError: as `check_study`, or another process runs the study.
     """
     study.folder.mkdir(parents=True, exist_ok=True)
     with locked(study.folder / "lock", f"The study {study.folder}"):
-        missing = [run for run in study.runs if finished(run, study.asked) is None]
+        missing = [run for run in study.runs if finished(run, study.request) is None]
         check_disk(study, estimate(study, check_study(study, files=bool(missing))))
-        write_description(study)  # before the first row: the page of a study can be made while it runs
+        write_description(study)  # first, so that the page can be written while the study runs
         ended = len(study.runs) - len(missing)
         failed: dict[str, str] = {}
-        _tell(progress, ended, len(study.runs))
-        by_folder = {prepare(run, study.asked): run for run in missing}
+        progress = progress or (lambda ended, total: None)
+        progress(ended, len(study.runs))
+        by_folder = {prepare(run, study.request): run for run in missing}
         if missing:
-            say(f"{len(missing)} of {len(study.runs)} runs are to be made, {study.where.launcher}.")
-        for folder, how in launched(list(by_folder), study.where) if missing else ():
+            say(f"Starting {len(missing)} of {len(study.runs)} runs (launcher: {study.where.launcher}).")
+        for folder, ending in run_jobs(list(by_folder), study.where) if missing else ():
             run, ended = by_folder[folder], ended + 1
-            row = finished(run, study.asked)
+            row = finished(run, study.request)
+            name = f"{ended}/{len(study.runs)} {', '.join([*run.levels.values(), f'seed {run.seed}'])}"
             if row is None:
-                failed[folder.name] = failure(folder) or how or "it ended without a result"
-                say(f"{ended}/{len(study.runs)} {_named(run)}: failed, {failed[folder.name]} ({folder}/job/log.txt)")
+                failed[folder.name] = failure(folder) or ending or "it ended without a result"
+                say(f"{name}: failed, {failed[folder.name]} ({folder}/job/log.txt)")
             else:
-                say(f"{ended}/{len(study.runs)} {_named(run)}: {_row_in_words(row)}")
+                say(f"{name}: {_summary(row)}")
             write_table(table_rows(study, failed), study.folder / "table")
-            _tell(progress, ended, len(study.runs))
+            progress(ended, len(study.runs))
         return study_result(study, failed)
 
 
-def _tell(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:
-    if progress:
-        progress(done, total)
-
-
-def _named(run: Planned) -> str:
-    return ", ".join([*run.levels.values(), f"seed {run.seed}"])
-
-
-def _row_in_words(row: dict[str, Any]) -> str:
-    said = "undefined" if row["vice"] is None else f"{row['vice']:.3f}"
-    return f"VICE {said}, {row['train_seconds'] + row['assess_seconds']:.0f} s"
+def _summary(row: dict[str, Any]) -> str:
+    vice = "undefined" if row["vice"] is None else f"{row['vice']:.3f}"
+    return f"VICE {vice}, {row['train_seconds'] + row['assess_seconds']:.0f} s"
 
 
 def study_result(study: Study, failed: dict[str, str] | None = None) -> StudyResult:
-    """What is found so far: the tables, the findings and the figure of the runs that are finished, written anew.
+    """Write the tables, findings and figure of the finished runs; nothing is run.
 
     Args:
-        study: see `load_study`; nothing of it is run.
-        failed: {run: reason}.
+        study: see `load_study`.
+        failed: reasons {run: reason} of failed runs.
     """
     from torchvice.files import write_text
     from torchvice.report.figures import save_figure
@@ -236,7 +228,7 @@ def study_result(study: Study, failed: dict[str, str] | None = None) -> StudyRes
 
     failed = failed or {}
     rows = table_rows(study, failed)
-    comparisons = compared(study)
+    comparisons = compare_levels(study)
     sentences = sentences_of(study, comparisons, failed)
     files = write_table(rows, study.folder / "table")
     files += write_table(comparisons, study.folder / "comparisons") if comparisons else []

@@ -1,4 +1,4 @@
-"""The tables of a study: a row a run, a row a comparison of two levels, and what is established in words."""
+"""Tables of a study: one row per run, one row per comparison of two levels, and the findings as sentences."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from torchvice.errors import ViceError
 from torchvice.files import atomic
 from torchvice.report.study.text import is_established
 from torchvice.study.job import finished
-from torchvice.study.plan import Planned, Study
+from torchvice.study.plan import PlannedRun, Study
 
-__all__ = ["compared", "sentences_of", "table_rows", "write_table"]
+__all__ = ["compare_levels", "sentences_of", "table_rows", "write_table"]
 
 NAMES = {"vice": "VICE", "quality": "map quality", "mean_average_precision": "mAP", "loss": "loss", "ece_ml": "ECE-ML"}
 
 
 def table_rows(study: Study, failed: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """A row for every run that is finished or has failed, in the order of the study: axes, seed, status, measures.
+    """Build a row for every finished or failed run, in the order of the study: axes, seed, status, measures.
 
-    All rows have the same columns; None where a run has no value.
+    All rows have the same columns, with None for missing values.
     """
     failed = failed or {}
     rows = []
     for run in study.runs:
-        found, reason = finished(run, study.asked), failed.get(run.folder.name)
-        if found is not None or reason is not None:
-            status = "failed" if found is None else "finished"
-            rows.append({"run": run.folder.name, **run.levels, "seed": run.seed, "status": status} | (found or {}))
-            rows[-1]["reason"] = None if found is not None else reason
+        row, reason = finished(run, study.request), failed.get(run.folder.name)
+        if row is not None or reason is not None:
+            status = "failed" if row is None else "finished"
+            rows.append({"run": run.folder.name, **run.levels, "seed": run.seed, "status": status} | (row or {}))
+            rows[-1]["reason"] = reason if row is None else None
     columns = dict.fromkeys(name for row in rows for name in row if name != "reason")
     return [{name: row.get(name) for name in (*columns, "reason")} for row in rows]
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> list[Path]:
-    """Rows as PATH.csv and PATH.parquet, each whole or not at all; returns the files, none for no rows."""
+    """Write rows to PATH.csv and PATH.parquet, each atomically; returns the files, none without rows."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
@@ -53,7 +53,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str])
 
 
 def _schema(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """A type for each column: text, whole numbers, truth, else float64, also where every value is None."""
+    """Choose the type of each column: string, int64, bool, otherwise float64, also if every value is None."""
     import pyarrow as pa
 
     fields = []
@@ -61,46 +61,47 @@ def _schema(rows: Sequence[Mapping[str, Any]]) -> Any:
         values = [row[name] for row in rows if row[name] is not None]
         kinds = {type(value) for value in values}
         text = kinds == {str} or (not values and name in ("reason", "controls", "status"))
-        plain = {frozenset({bool}): pa.bool_(), frozenset({int}): pa.int64()}.get(frozenset(kinds), pa.float64())
-        fields.append((name, pa.string() if text else plain))
+        number = {frozenset({bool}): pa.bool_(), frozenset({int}): pa.int64()}.get(frozenset(kinds), pa.float64())
+        fields.append((name, pa.string() if text else number))
     return pa.schema(fields)
 
 
-def compared(study: Study) -> list[dict[str, Any]]:
-    """The paired differences between the levels of each axis, over seeds and images.
+def compare_levels(study: Study) -> list[dict[str, Any]]:
+    """Compute the paired differences between the levels of each axis, over seeds and images.
 
-    The other axes are at the base, or, in a grid and of a study's `across`, matched: every combination of them is a
-    comparison of its own, named in `others`. p-values are Holm's over the pairs of levels that are compared, of each
-    axis, combination and measure.
+    The other axes are at the base. In a grid, and for the axes of `across`, each of their combinations is compared
+    separately and named in `others`. Holm's correction covers the compared pairs of levels of one axis, combination and
+    measure.
 
     Returns:
         Rows with `axis`, `others`, `first`, `second`, `measure`, `difference` (first - second), `low`, `high`, `p`,
-        `p_holm`, `seeds_first`, `seeds_second` and `reason`, None where there is a result.
+        `p_holm`, `seeds_first`, `seeds_second` and `reason`; `reason` is None if there is a result.
     """
-    done = [run for run in study.runs if finished(run, study.asked) is not None]
+    done = [run for run in study.runs if finished(run, study.request) is not None]
     rows = []
     for axis in study.axes:
         against = study.base[axis] if study.against_base else None
         for others, levels in _contrasts(study, axis, done):
             if against is None or against in levels:
-                rows += [{"axis": axis, "others": others, **row} for row in _compared(study, levels, against)]
+                rows += [{"axis": axis, "others": others, **row} for row in _compare(study, levels, against)]
     return rows
 
 
-def _contrasts(study: Study, axis: str, done: Sequence[Planned]) -> list[tuple[str, dict[str, list[Planned]]]]:
-    """What of an axis can be compared: {level: runs} for every combination of the other axes."""
-    found: dict[str, dict[str, list[Planned]]] = {}
+def _contrasts(study: Study, axis: str, done: Sequence[PlannedRun]) -> list[tuple[str, dict[str, list[PlannedRun]]]]:
+    """Group the runs by the levels of an axis, {level: runs}, for every combination of the other axes."""
+    contrasts: dict[str, dict[str, list[PlannedRun]]] = {}
     for run in done:
         others = {name: level for name, level in run.levels.items() if name != axis}
         away = [name for name, level in others.items() if study.base and level != study.base[name]]
         if axis not in study.across and not set(away) <= set(study.across):
             continue
-        said = ", ".join(f"{name} {level}" for name, level in others.items())
-        found.setdefault(said, {}).setdefault(run.levels[axis], []).append(run)
-    return [(said, levels) for said, levels in found.items() if len(levels) > 1]
+        name_of_others = ", ".join(f"{name} {level}" for name, level in others.items())
+        contrasts.setdefault(name_of_others, {}).setdefault(run.levels[axis], []).append(run)
+    return [(others, levels) for others, levels in contrasts.items() if len(levels) > 1]
 
 
-def _compared(study: Study, levels: Mapping[str, Sequence[Planned]], against: str | None) -> list[dict[str, Any]]:
+def _compare(study: Study, levels: Mapping[str, Sequence[PlannedRun]], against: str | None) -> list[dict[str, Any]]:
+    """Compare the levels pairwise; if that fails, return rows with the reason."""
     from torchvice.commands.tables import load_samples
     from torchvice.measures.compare import compare_groups, group_pairs
 
@@ -110,15 +111,15 @@ def _compared(study: Study, levels: Mapping[str, Sequence[Planned]], against: st
         models = {
             name: load_samples(run.folder, Path(run.settings.data.eval_split).name) for name, run in folders.items()
         }
-        found = compare_groups(
-            models, groups, against=against, quality=study.asked.quality, replicates=study.asked.replicates
+        rows = compare_groups(
+            models, groups, against=against, quality=study.request.quality, replicates=study.request.replicates
         )
-        return [{**row, "reason": row.get("reason")} for row in found]
+        return [{**row, "reason": row.get("reason")} for row in rows]
     except ViceError as error:
-        nothing = dict.fromkeys(("difference", "low", "high", "p", "p_holm"))
+        missing = dict.fromkeys(("difference", "low", "high", "p", "p_holm"))
         return [
             {"first": a, "second": b, "measure": "vice", "seeds_first": len(groups[a]), "seeds_second": len(groups[b])}
-            | {**nothing, "reason": error.message}
+            | {**missing, "reason": error.message}
             for a, b in group_pairs(groups, against)
         ]
 
@@ -126,20 +127,15 @@ def _compared(study: Study, levels: Mapping[str, Sequence[Planned]], against: st
 def sentences_of(
     study: Study, comparisons: Sequence[Mapping[str, Any]], failed: Mapping[str, str] | None = None
 ) -> list[str]:
-    """What is established about each axis, what is not, and what no claim can be made about."""
-    said = []
+    """Say of each axis which differences are established and which are not, and why runs failed."""
+    sentences = []
     for axis in study.axes:
-        mine = [row for row in comparisons if row["axis"] == axis]
-        if not mine:
-            said.append(f"{axis}: no two levels are finished.")
-        for row in mine:
-            said.append(f"{axis}{_at(row)}: {_difference(row)}")
-    if any(row["reason"] for row in comparisons):
-        reasons = dict.fromkeys(row["reason"] for row in comparisons if row["reason"])
-        said += [f"No claim, because: {reason}" for reason in reasons]
-    for name, reason in (failed or {}).items():
-        said.append(f"{name} failed: {reason}")
-    return said
+        rows = [row for row in comparisons if row["axis"] == axis]
+        sentences += [f"{axis}{_at(row)}: {_difference(row)}" for row in rows]
+        sentences += [] if rows else [f"{axis}: no two levels are finished."]
+    reasons = dict.fromkeys(row["reason"] for row in comparisons if row["reason"])
+    sentences += [f"No claim, because: {reason}" for reason in reasons]
+    return sentences + [f"{name} failed: {reason}" for name, reason in (failed or {}).items()]
 
 
 def _at(row: Mapping[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""Step 1, training: a LightningModule, its schedules and its run."""
+"""Step 1, training: the LightningModule, its schedules, and what leads from settings to a run's folder."""

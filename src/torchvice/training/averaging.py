@@ -1,4 +1,4 @@
-"""The moving average of a network's weights, which is validated, saved and measured in their place."""
+"""Exponential moving average of the weights, which is validated, saved and measured in their place."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["AveragedWeights", "averaged"]
 
 
 class AveragedWeights(EMAWeightAveraging):
-    """Lightning's moving average after every step of the optimiser; buffers such as BatchNorm's are averaged too.
+    """Lightning's moving average, updated after every optimiser step; buffers such as BatchNorm's are averaged too.
 
-    The first step's weights begin it. A checkpoint holds the average as its `state_dict`, and the weights that the
-    training goes on with beside it.
+    It starts from the weights after the first step. A checkpoint holds the average as its `state_dict`, and separately
+    the weights that training continues with.
     """
 
     @contextlib.contextmanager
-    def shown(self, pl_module: LightningModule) -> Iterator[None]:
-        """The module with the average in place of its weights; both are given back, error or not."""
+    def swapped_in(self, pl_module: LightningModule) -> Iterator[None]:
+        """Put the average in place of the module's weights; both are restored, error or not."""
         self._swap_models(pl_module)
         try:
             yield
@@ -30,7 +30,7 @@ class AveragedWeights(EMAWeightAveraging):
 
 @contextlib.contextmanager
 def averaged(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
-    """The module as it would be saved: with the average of its weights, if the training makes one."""
-    found = [callback for callback in trainer.callbacks if isinstance(callback, AveragedWeights)]  # type: ignore[attr-defined]
-    with found[0].shown(pl_module) if found else contextlib.nullcontext():
+    """Give the module the weights that would be saved: the average, if the trainer keeps one."""
+    averages = [callback for callback in trainer.callbacks if isinstance(callback, AveragedWeights)]  # type: ignore[attr-defined]
+    with averages[0].swapped_in(pl_module) if averages else contextlib.nullcontext():
         yield

@@ -1,4 +1,4 @@
-"""Figures in the logs: Lightning's loggers take numbers of themselves, pictures only where one knows how."""
+"""Figures for Lightning's loggers, which have one method for numbers but none in common for images."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["log_figures", "pixels_of"]
 
 
 def log_figures(loggers: Iterable[Any], figures: Mapping[str, Figure], step: int) -> list[str]:
-    """Give figures to the loggers that can show them: TensorBoard's and W&B's.
+    """Log figures to the loggers that can show images: TensorBoard's and W&B's.
 
     Args:
-        loggers: Lightning's, such as `trainer.loggers`; those that take no pictures are passed over.
-        figures: by name.
-        step: the training step that they belong to.
+        loggers: Lightning's loggers, such as `trainer.loggers`; the others are skipped.
+        figures: figures by name.
+        step: the global step to log them at.
 
     Returns:
-        The names of the loggers' classes that took them.
+        Class names of the loggers that received the figures.
     """
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
-    took = []
+    names = []
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             for name, figure in figures.items():
@@ -38,12 +38,12 @@ def log_figures(loggers: Iterable[Any], figures: Mapping[str, Figure], step: int
                 logger.log_image(name, [Image.fromarray(pixels_of(figure))])
         else:
             continue
-        took.append(type(logger).__name__)
-    return took
+        names.append(type(logger).__name__)
+    return names
 
 
 def pixels_of(figure: Figure) -> np.ndarray:
-    """The figure drawn, (H, W, 3) uint8; matplotlib's pyplot is not loaded for it."""
+    """Draw the figure as (H, W, 3) uint8, without loading pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

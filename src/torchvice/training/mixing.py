@@ -1,4 +1,4 @@
-"""Mixup and cutmix for images with any number of labels."""
+"""Mixup and CutMix for images with any number of labels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["Mixing"]
 
 
 class Mixing:
-    """Mixes a batch with itself, moved on by one image: torchvision's MixUp or CutMix, one draw for the batch.
+    """torchvision's MixUp or CutMix of a batch with itself shifted by one image; one draw per batch.
 
-    The targets are mixed like the images, so that a label has the weight of the image that it came from; labels of both
-    images add up to one. Randomness comes from torch's global generator.
+    The targets are mixed like the images: a label has the weight of its image, and a label of both images has weight 1.
+    Randomness comes from torch's global generator.
 
     Args:
-        settings: mixup, cutmix and mix_probability are read; where both are on, a batch gets one of them, each half of
-            the time.
+        settings: reads mixup, cutmix and mix_probability. With both on, each batch gets one of them, with probability
+            1/2 each.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -41,11 +41,11 @@ class Mixing:
         return bool(self.kinds)
 
     def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, 3, H, W) and (N, C) in [0, 1], both mixed; the inputs stay as they are."""
+        """Mix images (N, 3, H, W) and targets (N, C) in [0, 1]; the inputs are not written to."""
         if not self.kinds or float(torch.rand(())) >= self.probability:
             return images, targets
         kind, alpha = self.kinds[int(torch.randint(len(self.kinds), ()))]
         n = len(images)
-        # Each image is a class of its own, so that what comes back says how much of which is in it.
+        # Each image gets its own class index, so that the mixed one-hot labels are the shares of the images.
         images, shares = kind(alpha=alpha, num_classes=n)(images, torch.arange(n, device=images.device))
         return images, shares.to(targets.dtype) @ targets

@@ -1,4 +1,4 @@
-"""pretrain: a network learns from the images of a split without their labels, and leaves a file to start from."""
+"""Self-supervised pre-training on the images of a split, without labels; the weights are a start for `vice train`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torchvice.errors import ViceError
 from torchvice.files import atomic, read_json, sha256, write_json
 from torchvice.models.build import build_model, classifier_names
 from torchvice.models.pretraining import load_pretrained
-from torchvice.models.schemes import OWN
+from torchvice.models.schemes import WRITTEN_HERE
 from torchvice.training.recipes import Dino, Mae, SchemeSettings, recipe_of
-from torchvice.training.resuming import check_same, further_process, last_checkpoint, state_of
+from torchvice.training.resuming import check_same, is_rank_zero, last_checkpoint, load_state
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["MANIFEST", "WEIGHTS", "pretrain"]
 
 MANIFEST, WEIGHTS = "pretraining.json", "weights.safetensors"
-# What of the settings makes a pre-training; the rest is that of the training that may follow.
+# The settings that pre-training reads; the others belong to supervised training.
 READ: dict[str, tuple[str, ...]] = {
     "data": ("root", "train_split", "workers"),
     "model": ("name", "pretrained", "weights", "scheme", "arguments"),
     "transform": ("crop", "flip", "mean", "std"),
     "trainer": ("epochs", "batch_size", "accumulate", "clip", "precision", "accelerator", "devices", "strategy"),
 }
-# The epochs are not among them: momentum and rate reach their ends in the last one.
+# Settings that may differ on resume. Not the epochs: momentum and learning rate reach their final values in the last.
 RESUMABLE = (
     *("data.root", "data.workers", "model.weights"),
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"),
@@ -47,12 +47,13 @@ RESUMABLE = (
 
 @dataclass(frozen=True)
 class _Start:
-    """The network that is pre-trained, and what it begins with, for the manifest."""
+    """The network before pre-training: its scheme, its patch size in pixels, and its origin for the manifest."""
 
     network: nn.Module
+    scheme: str
     recipe: SchemeSettings
     patch: int
-    said: dict[str, Any]
+    origin: dict[str, Any]
 
 
 def pretrain(
@@ -64,181 +65,191 @@ def pretrain(
     resume: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Pre-train the network of the settings on the images of data.train_split; no label and no mask is opened.
+    """Pre-train the network on the images of data.train_split; no label and no mask is opened.
 
-    Leaves in the folder weights.safetensors, which model.weights takes; pretraining.json, which says how it was made;
-    checkpoints/last.ckpt and logs/. On one machine's CPU the same settings give the same weights, also when it was
-    killed and resumed in between.
+    The folder gets weights.safetensors (a start for model.weights), pretraining.json (how it was made), checkpoints/
+    and logs/. On the CPU of one machine the same settings give the same weights, even if killed and resumed.
 
     Args:
-        settings: data, model, seed, the trainer's section but for VICE, and the transform's crop, flip, mean and std
-            are read. The optimiser, the schedule and the augmentation are the scheme's own. The network begins with
-            model.weights, timm's weights (model.pretrained) or afresh.
+        settings: reads seed and what READ lists; optimiser, schedule and augmentation come from the scheme.
         scheme: `byol`, `moco_v3`, `dino` or `mae`.
-        choices: see `recipe_of`.
+        choices: overrides of the scheme's numbers, see `recipe_of`.
         folder: None: work_dir/session_name-SCHEME.
-        resume: go on from last.ckpt, or from the beginning where no epoch was finished.
-        progress: a bar and a line for each epoch on standard error.
+        resume: resume from last.ckpt, or start again if no epoch was finished.
+        progress: show a bar and one line per epoch on standard error.
 
     Returns:
-        The file of the weights.
+        Path of weights.safetensors.
 
     Raises:
-        ViceError: lightly is not there; a folder that holds a pre-training already (or none, with `resume`); a dataset,
-            network, file, batch or machine that does not do; a loss that does not stay finite.
-        KeyboardInterrupt: stopped by hand; last.ckpt holds the last finished epoch.
+        ViceError: lightly is missing; the folder already holds a pre-training (or none, with `resume`); data, network,
+            batch or devices do not fit; the loss is not finite.
+        KeyboardInterrupt: stopped with Ctrl-C; last.ckpt holds the last finished epoch.
     """
     if importlib.util.find_spec("lightly") is None:
         raise ViceError("Pre-training needs lightly, which is not installed.", "pip install 'torchvice[pretrain]'")
     from rich.console import Console
 
-    from torchvice.training.trainer import fit, process_state_kept
+    from torchvice.training.trainer import process_state_kept
 
     folder = folder or Path(settings.work_dir) / f"{settings.session_name}-{scheme}"
-    console = Console(stderr=True, quiet=not progress or further_process())
+    console = Console(stderr=True, quiet=not progress or not is_rank_zero())
     last = last_checkpoint(folder, MANIFEST, "pre-training", resume)
     with process_state_kept():
         import lightning.pytorch as lightning
 
-        # DINO's last layer in lightly, which torch would like to be written otherwise.
+        # lightly's DINO head uses what torch has deprecated.
         warnings.filterwarnings("ignore", message=".*weight_norm.* is deprecated")
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         images = _images(settings, console)
-        start = _begun(settings, scheme, choices, last is None, console)
-        asked = _asked(settings, scheme, start.recipe)
-        before: dict[str, Any] = read_json(folder / MANIFEST) if resume else {}
-        if resume:
-            check_same(before["asked"], asked, RESUMABLE, "pre-training")
-        state = state_of(last, console)
-        if state and state["epoch"] + 1 >= settings.trainer.epochs:
-            console.print(f"All {settings.trainer.epochs} epochs are done already.", highlight=False)
-        loader, sampler = _loader(settings, images, start, state["epoch"] + 1 if state else 0)
-        trainer = _trainer(settings, folder, sampler, start, console)
-        _check_batches(settings, images, scheme, trainer.world_size)
-        module = _module(settings, start, trainer.world_size, scheme)
-        manifest = {
+        start = _start(settings, scheme, choices, last is None, console)
+        manifest: dict[str, Any] = {
             "schema": 1,
-            "asked": asked,
+            "asked": _identity(settings, start),
             "images": len(images),
-            "start": start.said if last is None else before["start"],
-            "versions": _versions(),
+            "start": start.origin,
         }
-        if trainer.is_global_zero:
-            write_json(folder / MANIFEST, manifest | {"finished": state["epoch"] + 1 if state else 0})
-        fit(trainer, module, (loader, None), last, settings.trainer.batch_size)
-        if trainer.is_global_zero:
-            _write(folder, module.taken, start.network, scheme, manifest)
+        if resume:
+            before: dict[str, Any] = read_json(folder / MANIFEST)
+            check_same(before["asked"], manifest["asked"], RESUMABLE, "pre-training")
+            manifest["start"] = before["start"] if last else start.origin
+        _train(settings, folder, images, start, manifest | {"versions": _versions()}, last, console)
     return folder / WEIGHTS
 
 
-def _asked(settings: Settings, scheme: str, recipe: SchemeSettings) -> dict[str, Any]:
-    """What makes this pre-training what it is, as plain values."""
+def _train(
+    settings: Settings,
+    folder: Path,
+    images: UnlabelledImages,
+    start: _Start,
+    manifest: dict[str, Any],
+    last: Path | None,
+    console: Console,
+) -> None:
+    """Train from the checkpoint `last`, if any, and write the manifest and the weights."""
+    from torchvice.training.trainer import fit
+
+    state = load_state(last, settings.trainer.epochs, console)
+    finished = state["epoch"] + 1 if state else 0
+    loader, sampler = _loader(settings, images, start, finished)
+    trainer = _trainer(settings, folder, sampler, start, console)
+    _check_batches(settings, images, start.scheme, trainer.world_size)
+    module = _module(settings, start, trainer.world_size)
+    if trainer.is_global_zero:
+        write_json(folder / MANIFEST, manifest | {"finished": finished})
+    fit(trainer, module, (loader, None), last, settings.trainer.batch_size)
+    if trainer.is_global_zero:
+        _write(folder, module.result, start, manifest)
+
+
+def _identity(settings: Settings, start: _Start) -> dict[str, Any]:
+    """Collect the settings that define this pre-training, as plain values."""
     content = settings.model_dump(mode="json")
     sections = {section: {name: content[section][name] for name in names} for section, names in READ.items()}
-    return {"scheme": scheme, "seed": settings.seed, "recipe": recipe.model_dump(mode="json"), **sections}
+    recipe = start.recipe.model_dump(mode="json")
+    return {"scheme": start.scheme, "seed": settings.seed, "recipe": recipe, **sections}
 
 
 def _images(settings: Settings, console: Console) -> UnlabelledImages:
+    """Open, check and print the images of the training split."""
     from torchvice.data.unlabelled import UnlabelledImages
 
     images = UnlabelledImages(settings.data.root, settings.data.train_split)
     if len(images) < 2:
-        raise ViceError(f"Self-supervision compares images, but {settings.data.train_split} has only one.")
-    if not further_process():
+        raise ViceError(f"Pre-training needs at least 2 images, but {settings.data.train_split} has {len(images)}.")
+    if is_rank_zero():
         check_files(images)
-    said = f"{settings.data.train_split}: {len(images)} images, without labels"
-    console.print(said, highlight=False, soft_wrap=True, markup=False)
+    summary = f"{settings.data.train_split}: {len(images)} images, without labels"
+    console.print(summary, highlight=False, soft_wrap=True, markup=False)
     return images
 
 
-def _begun(settings: Settings, scheme: str, choices: Sequence[str], starting: bool, console: Console) -> _Start:
-    """The network with what it begins with; when resuming, its weights come from the checkpoint alone."""
+def _start(settings: Settings, scheme: str, choices: Sequence[str], starting: bool, console: Console) -> _Start:
+    """Build the network to pre-train. When resuming, its weights come from the checkpoint only."""
     import torch
     from timm.models.vision_transformer import VisionTransformer
     from torch import nn
 
     chosen = settings.model
     with torch.device("meta"):
-        sketch = build_model(chosen.name, 1, arguments=chosen.arguments)
-    transformer = isinstance(sketch, VisionTransformer)
-    batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in sketch.modules())
+        outline = build_model(chosen.name, 1, arguments=chosen.arguments)
+    transformer = isinstance(outline, VisionTransformer)
+    batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in outline.modules())
     recipe = recipe_of(scheme, batch_norm and not transformer, choices)
     # DINO's small views have fewer patches.
     dynamic = {"dynamic_img_size": True} if transformer and isinstance(recipe, Dino) and recipe.local_views else {}
     pretrained = chosen.pretrained and chosen.weights is None and starting
     network = build_model(chosen.name, 1, pretrained=pretrained, arguments={**chosen.arguments, **dynamic})
-    said: dict[str, Any] = {"from": "timm's weights" if pretrained else "random weights"}
+    origin: dict[str, Any] = {"from": "timm's weights" if pretrained else "random weights"}
     if chosen.weights is not None and starting:
         report = load_pretrained(network, chosen.weights, chosen.scheme)
         console.print(str(report), highlight=False, markup=False, soft_wrap=True)
-        said = {"from": str(report.path), "scheme": report.scheme, "matched": report.matched}
-        said["sha256"] = sha256(report.path)
+        origin = {"from": str(report.path), "scheme": report.scheme, "matched": report.matched}
+        origin["sha256"] = sha256(report.path)
     elif isinstance(recipe, Mae) and chosen.weights is None and not chosen.pretrained:
-        # When resuming too: it also says what is trained.
-        _begin_as_mae(network)
-    patch = int(sketch.patch_embed.patch_size[0]) if transformer else 1  # type: ignore[index, union-attr]
-    return _Start(network, recipe, patch, said)
+        # When resuming too, since it also freezes the position embedding.
+        _initialise_for_mae(network)
+    patch = int(outline.patch_embed.patch_size[0]) if transformer else 1  # type: ignore[index, union-attr]
+    return _Start(network, scheme, recipe, patch, origin)
 
 
-def _begin_as_mae(network: nn.Module) -> None:
-    """Afresh as MAE has it: positions of sines and cosines, and its own spread of the weights."""
+def _initialise_for_mae(network: nn.Module) -> None:
+    """Initialise a vision transformer as MAE does, with sine-cosine position embeddings."""
     from lightly.models.modules import MaskedVisionTransformerTIMM
 
     from torchvice.training.selfsupervised import is_plain
 
-    if is_plain(network):  # else it is refused later
+    if is_plain(network):  # others are refused later
         MaskedVisionTransformerTIMM(network)
 
 
-def _module(settings: Settings, start: _Start, devices: int, scheme: str) -> Any:
-    """The LightningModule, once the network has shown that it takes the views and pools its features."""
+def _module(settings: Settings, start: _Start, devices: int) -> Any:
+    """Check that the network takes the views and pools its features, and build the LightningModule."""
     import torch
 
     from torchvice.training.augmentation import small_side
     from torchvice.training.selfsupervised import SCHEMES, pooled
+    from torchvice.training.trainer import image_size_error
 
-    crop, width, name = settings.transform.crop, 0, settings.model.name
+    crop, width, mae = settings.transform.crop, 0, isinstance(start.recipe, Mae)
     network = start.network.eval()
-    sides = [] if scheme == "mae" else [crop, small_side(start.recipe, crop, start.patch)]
+    sides = [] if mae else [crop, small_side(start.recipe, crop, start.patch)]
     try:
         with torch.no_grad():
             for side in filter(None, sides):
                 width = pooled(network, torch.zeros(1, 3, side, side)).shape[1]
-            if scheme == "mae":
+            if mae:
                 network(torch.zeros(1, 3, crop, crop))
     except ViceError:
         raise
     except Exception as error:  # whatever the network raises
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        small = f" (and small views of {sides[1]}: --choice local_views=0 leaves them out)" if sides[1:] > [0] else ""
-        raise ViceError(
-            f"{name} must take images of {crop} x {crop} pixels{small}, but does not: {reason}.",
-            "Set transform.crop to the network's size, or tell the network: -o model.arguments.img_size=SIZE.",
-        ) from None
+        note = f" (and small views of {sides[1]}; --choice local_views=0 leaves them out)" if sides[1:] > [0] else ""
+        raise image_size_error(settings.model.name, crop, error, note) from None
     images = settings.trainer.batch_size * devices * settings.trainer.accumulate
     return SCHEMES[type(start.recipe)](network.train(), start.recipe, images, width)
 
 
 def _check_batches(settings: Settings, images: UnlabelledImages, scheme: str, devices: int) -> None:
-    """Raises where a batch could not be compared in itself, or no batch be had."""
+    """Check that a batch has two images or more, and that every device gets a whole batch."""
     size, share = settings.trainer.batch_size, len(images) // devices
     if size < 2 and scheme != "mae":
         raise ViceError(
-            f"{scheme} compares the images of a batch or normalises by them, but trainer.batch_size is {size}.",
-            "Take -o trainer.batch_size=64 or more, or --scheme mae.",
+            f"`trainer.batch_size` must be at least 2 for {scheme}, but is {size}.",
+            "Try -o trainer.batch_size=64, or --scheme mae.",
         )
     if share < size:
         each = f", {share} for each of {devices} devices" if devices > 1 else ""
         raise ViceError(
-            f"A batch must hold no more images than there are, but trainer.batch_size is {size} and "
-            f"{settings.data.train_split} has {len(images)}{each}.",
-            f"Take -o trainer.batch_size={max(share, 2)} or less.",
+            f"`trainer.batch_size` must be at most the number of images, but is {size}: "
+            f"{settings.data.train_split} has {len(images)} images{each}.",
+            f"Try -o trainer.batch_size={max(share, 2)}.",
         )
 
 
 def _loader(
     settings: Settings, images: UnlabelledImages, start: _Start, epoch: int
 ) -> tuple[DataLoader[Any], EpochSampler]:
+    """Build the loader of the images' views and its sampler."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -254,12 +265,13 @@ def _loader(
         generator=sampler.generator,
         num_workers=settings.data.workers,
         pin_memory=torch.cuda.is_available(),
-        drop_last=True,  # the last one may be too small to be compared in itself
+        drop_last=True,  # the last batch may be too small for the losses, which compare its images
     )
     return loader, sampler
 
 
 def _trainer(settings: Settings, folder: Path, sampler: EpochSampler, start: _Start, console: Console) -> Trainer:
+    """Build the Trainer, with DINO's gradient clipping and with synchronised BatchNorm on GPUs."""
     import torch
 
     from torchvice.training.checkpoints import only_last
@@ -268,24 +280,25 @@ def _trainer(settings: Settings, folder: Path, sampler: EpochSampler, start: _St
     further: dict[str, Any] = {}
     if settings.trainer.clip is None and isinstance(start.recipe, Dino):
         further["gradient_clip_val"] = start.recipe.clip
-    # Over all devices, as the papers have it; torch has that for GPUs alone.
+    # As in the papers; torch supports it on GPUs only.
     if torch.cuda.is_available() and settings.trainer.accelerator in ("auto", "gpu", "cuda"):
         further["sync_batchnorm"] = True
     return trainer_of(settings, folder, sampler, console, [only_last(folder / "checkpoints")], **further)
 
 
-def _write(folder: Path, taken: str, network: nn.Module, scheme: str, manifest: dict[str, Any]) -> None:
-    """The encoder of the last checkpoint under timm's names, and the manifest that names its hash."""
+def _write(folder: Path, result: str, start: _Start, manifest: dict[str, Any]) -> None:
+    """Write the encoder of the last checkpoint under timm's names, and the manifest with its SHA-256."""
     from safetensors.torch import save_file
 
     from torchvice.training.checkpoints import read_checkpoint
 
     state = read_checkpoint(folder / "checkpoints" / "last.ckpt")
-    heads = tuple(f"{name}." for name in classifier_names(network))
-    inside = {n.removeprefix(f"{taken}."): v for n, v in state["state_dict"].items() if n.startswith(f"{taken}.")}
-    tensors = {n: v.clone().contiguous() for n, v in inside.items() if not (heads and n.startswith(heads))}
+    heads = tuple(f"{name}." for name in classifier_names(start.network))
+    prefix = f"{result}."
+    encoder = {n.removeprefix(prefix): v for n, v in state["state_dict"].items() if n.startswith(prefix)}
+    tensors = {n: v.clone().contiguous() for n, v in encoder.items() if not (heads and n.startswith(heads))}
     with atomic(folder / WEIGHTS) as part:
-        save_file(tensors, part, metadata={"scheme": scheme + OWN})
+        save_file(tensors, part, metadata={"scheme": start.scheme + WRITTEN_HERE})
     written = {"file": WEIGHTS, "tensors": len(tensors), "sha256": sha256(folder / WEIGHTS)}
     write_json(folder / MANIFEST, manifest | {"finished": state["epoch"] + 1, "weights": written})
 

@@ -1,4 +1,4 @@
-"""What the settings of regularisation make of a training: arguments of the network, and callbacks."""
+"""Regularisation settings as arguments of the network and as callbacks."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ from torchvice.config.sections import RegularisationSettings
 from torchvice.errors import ViceError
 from torchvice.training.averaging import AveragedWeights
 
-__all__ = ["dropping", "regularising", "stopped_early"]
+__all__ = ["dropout_arguments", "regularisation_callbacks", "stopped_early"]
 
 
-def dropping(settings: Settings) -> dict[str, float]:
-    """Dropout and stochastic depth as arguments of timm's.
+def dropout_arguments(settings: Settings) -> dict[str, float]:
+    """Dropout and stochastic depth as timm's arguments.
 
-    They have no weights of their own: a run's network is built without them.
+    They have no weights, so a finished run's network is built without them.
+
+    Raises:
+        ViceError: `model.arguments` sets one of them too.
     """
-    chosen = settings.regularisation
-    asked = {"drop_rate": chosen.dropout, "drop_path_rate": chosen.drop_path}
-    asked = {name: rate for name, rate in asked.items() if rate > 0}
-    twice = sorted(asked.keys() & settings.model.arguments.keys())
-    if twice:
-        setting = "dropout" if twice[0] == "drop_rate" else "drop_path"
+    names = {"drop_rate": "dropout", "drop_path_rate": "drop_path"}
+    rates = {argument: getattr(settings.regularisation, name) for argument, name in names.items()}
+    rates = {argument: rate for argument, rate in rates.items() if rate > 0}
+    for argument in sorted(rates.keys() & settings.model.arguments.keys()):
         raise ViceError(
-            f"`model.arguments.{twice[0]}` and `regularisation.{setting}` must not both be given: they are the same.",
-            f"Leave out model.arguments.{twice[0]}.",
+            f"`model.arguments.{argument}` and `regularisation.{names[argument]}` must not both be given: they set the "
+            "same rate.",
+            f"Leave out model.arguments.{argument}.",
         )
-    return asked
+    return rates
 
 
-def regularising(chosen: RegularisationSettings) -> list[Any]:
-    """The callbacks that average the weights and end the training early, if they are asked for."""
-    averaging = [AveragedWeights(decay=chosen.ema)] if chosen.ema else []
-    patience = chosen.patience
-    # At the end of an epoch, before the checkpoint is written, so that a resume knows how long was waited.
+def regularisation_callbacks(regularisation: RegularisationSettings) -> list[Any]:
+    """Callbacks for the moving average (`ema`) and for early stopping (`patience`), where they are set."""
+    averaging = [AveragedWeights(decay=regularisation.ema)] if regularisation.ema else []
+    patience = regularisation.patience
+    # Checked before the checkpoint of the epoch is written, so that a resumed run keeps the count of epochs waited.
     stopping = [EarlyStopping("val/loss", patience=patience, check_on_train_epoch_end=True)] if patience else []
     return [*averaging, *stopping]
 
 
-def stopped_early(state: Mapping[str, Any], chosen: RegularisationSettings) -> bool:
-    """Whether the training of a checkpoint was ended by its patience, and is therefore not to go on."""
-    kept = [value for name, value in state["callbacks"].items() if name.startswith("EarlyStopping")]
-    return chosen.patience is not None and any(value["stopped_epoch"] for value in kept)
+def stopped_early(state: Mapping[str, Any], regularisation: RegularisationSettings) -> bool:
+    """Whether early stopping ended the training of this checkpoint, so that resuming must not continue it."""
+    stoppers = [value for name, value in state["callbacks"].items() if name.startswith("EarlyStopping")]
+    return regularisation.patience is not None and any(value["stopped_epoch"] for value in stoppers)

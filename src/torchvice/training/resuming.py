@@ -1,4 +1,4 @@
-"""Where a training begins: in a free folder, or after the last epoch that was finished in one that holds it."""
+"""Start a training in an empty folder, or resume it after its last finished epoch."""
 
 from __future__ import annotations
 
@@ -12,44 +12,48 @@ from torchvice.errors import ViceError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["check_same", "further_process", "last_checkpoint", "state_of"]
+__all__ = ["check_same", "is_rank_zero", "last_checkpoint", "load_state"]
 
 
-def further_process() -> bool:
-    """Whether another process began this training, and this one is for a further device."""
-    return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "SLURM_PROCID", "RANK"))
+def is_rank_zero() -> bool:
+    """Whether this is the first process of the training, not one that was started for a further device."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "SLURM_PROCID", "RANK"))
 
 
-def last_checkpoint(folder: Path, begun: str, what: str, resume: bool) -> Path | None:
-    """The checkpoint to go on from, if any.
+def last_checkpoint(folder: Path, manifest: str, what: str, resume: bool) -> Path | None:
+    """Find the checkpoint to resume from; None: start with the first epoch.
 
     Args:
-        folder: of the training, with its checkpoints in `checkpoints`.
-        begun: the name of the file that a begun training has there.
-        what: what it is called in a message: a run.
-        resume: whether it is to go on.
+        folder: folder of the training; its checkpoints are in `checkpoints`.
+        manifest: name of the file that every started training has there.
+        what: word for the training in messages, such as "run".
+        resume: whether to resume.
 
     Raises:
-        ViceError: to resume there must be one, and none to begin.
+        ViceError: there is nothing to resume, or a new training would overwrite another.
     """
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"
-    if resume and not (folder / begun).is_file():
-        raise ViceError(f"To resume, {folder} must hold a {what}, but it does not.", "Leave out --resume to begin it.")
-    # A process that Lightning starts for a further device comes here after the first one has begun to write.
-    if not resume and any(checkpoints.glob("*.ckpt")) and not further_process():
+    if resume and not (folder / manifest).is_file():
+        raise ViceError(f"No {what} to resume found in {folder}.", "Is the name right? To start, leave out --resume.")
+    # Processes for further devices arrive here after the first one has started to write.
+    if not resume and is_rank_zero() and any(checkpoints.glob("*.ckpt")):
         raise ViceError(
-            f"{folder} must be free for a new {what}, but holds one already.",
-            "Go on with it (--resume), or choose another name: -o session_name=NAME.",
+            f"{folder} already holds a {what}.", "Resume it (--resume), or choose another name: -o session_name=NAME."
         )
-    if resume and not further_process():
-        for part in checkpoints.glob(".*.part.ckpt"):  # what a kill left in the middle of writing
+    if resume and is_rank_zero():
+        for part in checkpoints.glob(".*.part.ckpt"):  # left by a kill during writing
             part.unlink(missing_ok=True)
     return last if resume and last.is_file() else None
 
 
-def state_of(last: Path | None, console: Console) -> dict[str, Any] | None:
-    """What a checkpoint holds, said on the console; None without one.
+def load_state(last: Path | None, epochs: int, console: Console) -> dict[str, Any] | None:
+    """Read the checkpoint to resume from, and print where training resumes; None without a checkpoint.
+
+    Args:
+        last: see `last_checkpoint`.
+        epochs: number of epochs of the whole training.
+        console: where to print.
 
     Raises:
         ViceError: see `read_checkpoint`.
@@ -59,21 +63,24 @@ def state_of(last: Path | None, console: Console) -> dict[str, Any] | None:
     if last is None:
         return None
     state = read_checkpoint(last)
-    console.print(f"Going on after epoch {state['epoch'] + 1}: {last}", highlight=False, markup=False, soft_wrap=True)
+    done = state["epoch"] + 1
+    console.print(f"Resuming after epoch {done}: {last}", highlight=False, markup=False, soft_wrap=True)
+    if done >= epochs:
+        console.print(f"All {epochs} epochs are already trained.", highlight=False)
     return state
 
 
 def check_same(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str], what: str) -> None:
-    """Raises where a resumed training would become another one.
+    """Check that a training resumes with the settings that it started with.
 
     Args:
-        old: settings, or sections {name: {setting: value}} of them, that it was begun with.
-        new: those that it is to go on with.
-        free: which may differ: a setting, `section.setting` or a whole section.
-        what: what it is called in the message: a run.
+        old: settings {name: value}, or sections {name: {setting: value}}, that the training started with.
+        new: settings to resume with.
+        free: names that may differ: `setting`, `section.setting` or a whole `section`.
+        what: word for the training in messages, such as "run".
 
     Raises:
-        ViceError: the first that differs.
+        ViceError: a setting differs; the message names the first.
 
     Example:
         >>> check_same({"trainer": {"epochs": 2}}, {"trainer": {"epochs": 3}}, ("trainer.epochs",), "run")
@@ -81,8 +88,9 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[
     for path, was, now in _flat(old, new):
         if was != now and path not in free and path.partition(".")[0] not in free:
             raise ViceError(
-                f"A {what} goes on with the settings that it was begun with, but `{path}` was {was!r} and is {now!r}.",
-                f"Give it as it was, or begin another {what}: -o session_name=NAME.",
+                f"A {what} must resume with the settings that it started with, but `{path}` "
+                f"was {was!r} and is {now!r}.",
+                f"Restore the setting, or start another {what}: -o session_name=NAME.",
             )
 
 

@@ -1,4 +1,4 @@
-"""train: from settings to a run's folder, by Lightning's Trainer."""
+"""Supervised training: from settings to a run's folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from torchvice.files import write_text
 from torchvice.models.build import build_model, linear_probe
 from torchvice.models.pretraining import load_pretrained
 from torchvice.runs import Run
-from torchvice.training.resuming import check_same, further_process, last_checkpoint, state_of
+from torchvice.training.resuming import check_same, is_rank_zero, last_checkpoint, load_state
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from torch import nn
     from torch.utils.data import DataLoader
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-# What may change when a run goes on; all else would make it another run.
+# Settings that may differ when a run resumes; any other would make it a different run.
 RESUMABLE = (
     "work_dir",
     "assess",
@@ -46,27 +48,27 @@ RESUMABLE = (
 
 
 def train(settings: Settings, resume: bool = False, progress: bool = True) -> Run:
-    """Train a network and leave a run's folder: config.yaml, checkpoints/{best,last}.ckpt, logs/.
+    """Train a network and write a run's folder: config.yaml, checkpoints/{best,last}.ckpt, logs/.
 
-    The checkpoint `best` has the least loss on data.selection_split. On one machine's CPU the same settings give
-    the same weights, also when the training was killed and resumed in between.
+    best.ckpt has the least loss on data.selection_split. On the CPU of one machine the same settings give the same
+    weights, even if the training was killed and resumed in between.
 
     Args:
-        settings: all of it; the folder is work_dir/session_name.
-        resume: go on from last.ckpt, or from the beginning where no epoch was finished. trainer.epochs and the
-            machine's settings may have changed, nothing else.
-        progress: a bar and a line for each epoch on standard error.
+        settings: all settings; the folder is work_dir/session_name.
+        resume: resume from last.ckpt, or start again if no epoch was finished. Only trainer.epochs and the settings of
+            the machine may differ.
+        progress: show a bar and one line per epoch on standard error.
 
     Raises:
-        ViceError: a folder that holds a run already (or none, with `resume`), a dataset, network, file or machine
-            that is not as the settings say, a loss that does not stay finite.
-        KeyboardInterrupt: stopped by hand; last.ckpt holds the last finished epoch.
+        ViceError: the folder already holds a run (or none, with `resume`); data, network, weights or devices are not
+            as the settings say; the loss is not finite.
+        KeyboardInterrupt: stopped with Ctrl-C; last.ckpt holds the last finished epoch.
     """
     from rich.console import Console
 
-    from torchvice.training.trainer import fit, process_state_kept, trainer_of
+    from torchvice.training.trainer import process_state_kept
 
-    console = Console(stderr=True, quiet=not progress or further_process())
+    console = Console(stderr=True, quiet=not progress or not is_rank_zero())
     last = last_checkpoint(settings.folder, "config.yaml", "run", resume)
     with process_state_kept():
         import lightning.pytorch as lightning
@@ -77,81 +79,95 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
         if resume:
             _check_same(settings)
         model = _network(settings, len(training.classes), last is None, console)
-        from torchvice.training.checkpoints import EpochSampler, best_and_last
-        from torchvice.training.module import Classifier
-        from torchvice.training.regularising import regularising, stopped_early
-
-        state = state_of(last, console)
-        if state and state["epoch"] + 1 >= settings.trainer.epochs:
-            console.print(f"All {settings.trainer.epochs} epochs are done already.", highlight=False)
-        sampler = EpochSampler(len(training), settings.seed, state["epoch"] + 1 if state else 0)
-        callbacks = [*_looking(settings, selection), *regularising(settings.regularisation)]
-        callbacks += best_and_last(settings.folder / "checkpoints")
-        trainer = trainer_of(settings, settings.folder, sampler, console, callbacks)
-        loaders = _loaders(settings, training, selection, sampler, trainer.world_size)
-        if trainer.is_global_zero:
-            write_text(settings.folder / "config.yaml", dump_settings(settings))
-        if state and stopped_early(state, settings.regularisation):
-            console.print(f"Stopped early after epoch {state['epoch'] + 1}: it is done.", highlight=False)
-        else:
-            module = Classifier(model, settings, settings.data.classes or ())
-            fit(trainer, module, loaders, last, settings.trainer.batch_size)
+        _train(settings, model, training, selection, last, console)
     return Run(settings.folder)
 
 
+def _train(
+    settings: Settings,
+    model: nn.Module,
+    training: FolderDataset,
+    selection: FolderDataset,
+    last: Path | None,
+    console: Console,
+) -> None:
+    """Train the network from the checkpoint `last`, if any; a run that stopped early is complete."""
+    from torchvice.training.checkpoints import EpochSampler, best_and_last
+    from torchvice.training.module import Classifier
+    from torchvice.training.regularising import regularisation_callbacks, stopped_early
+    from torchvice.training.trainer import fit, trainer_of
+
+    state = load_state(last, settings.trainer.epochs, console)
+    sampler = EpochSampler(len(training), settings.seed, state["epoch"] + 1 if state else 0)
+    callbacks = [*_vice_callbacks(settings, selection), *regularisation_callbacks(settings.regularisation)]
+    callbacks += best_and_last(settings.folder / "checkpoints")
+    trainer = trainer_of(settings, settings.folder, sampler, console, callbacks)
+    loaders = _loaders(settings, training, selection, sampler, trainer.world_size)
+    if trainer.is_global_zero:
+        write_text(settings.folder / "config.yaml", dump_settings(settings))
+    if state and stopped_early(state, settings.regularisation):
+        console.print(f"The training is complete: it stopped early after epoch {state['epoch'] + 1}.", highlight=False)
+        return
+    module = Classifier(model, settings, settings.data.classes or ())
+    fit(trainer, module, loaders, last, settings.trainer.batch_size)
+
+
 def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, FolderDataset]:
+    """Open, print and check the training split and the selection split."""
     data = settings.data
 
     def split(name: str, classes: tuple[str, ...] | None) -> FolderDataset:
-        how: dict[str, Any] = {"labels": data.labels, "masks": data.masks, "exclusive": data.exclusive}
-        dataset = open_dataset(data.root, name, classes=classes, **how)
-        said = f"{name}: {len(dataset)} images, {len(dataset.classes)} classes, labels from {dataset.label_source}"
-        console.print(said, highlight=False, soft_wrap=True, markup=False)
+        dataset = open_dataset(
+            data.root, name, classes=classes, labels=data.labels, masks=data.masks, exclusive=data.exclusive
+        )
+        summary = f"{name}: {len(dataset)} images, {len(dataset.classes)} classes, labels from {dataset.label_source}"
+        console.print(summary, highlight=False, soft_wrap=True, markup=False)
         return dataset
 
     training = split(data.train_split, data.classes)
     _check_loss(settings, len(training.classes))
     selection = split(data.selection_split, training.classes)
-    if not further_process():
+    if is_rank_zero():
         check_files(training)
         check_files(selection)
     return training, selection
 
 
 def _check_loss(settings: Settings, num_classes: int) -> None:
-    """Raises where classes that are no alternatives would be made to compete."""
+    """Check that the cross-entropy has exclusive classes, two or more."""
     if settings.training_loss == "cross_entropy" and not settings.data.exclusive:
         raise ViceError(
-            "The cross-entropy needs one label an image, but `data.exclusive` is false.",
-            "Say that the classes are alternatives (-o data.exclusive=true), or take -o loss=multilabel.",
+            "The cross-entropy needs one label per image, but `data.exclusive` is false.",
+            "If the classes exclude each other: -o data.exclusive=true; otherwise: -o loss=multilabel.",
         )
     if settings.training_loss == "cross_entropy" and num_classes < 2:
-        raise ViceError(f"The cross-entropy needs two classes or more, but there is {num_classes}.")
+        raise ViceError(f"The cross-entropy needs at least 2 classes, but the data has {num_classes}.")
 
 
 def _with_classes(settings: Settings, classes: tuple[str, ...]) -> Settings:
-    """The run remembers its classes, so that it can look at another dataset with the same ones."""
+    """Store the classes in the settings, so that the run can be assessed on another dataset with the same classes."""
     return settings.model_copy(update={"data": settings.data.model_copy(update={"classes": tuple(classes)})})
 
 
 def _check_same(settings: Settings) -> None:
-    """Raises where a resumed run would become another one."""
+    """Check that the run resumes with the settings of its config.yaml, but for those in RESUMABLE."""
     before = Run(settings.folder).settings
     old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
     if before.data.classes is None:
         old["data"]["classes"] = new["data"]["classes"]
-    free = RESUMABLE if new["schedule"]["name"] != "one_cycle" else tuple(n for n in RESUMABLE if n != "trainer.epochs")
-    check_same(old, new, free, "run")
+    # The phases of one_cycle depend on the number of epochs.
+    fixed = "trainer.epochs" if new["schedule"]["name"] == "one_cycle" else None
+    check_same(old, new, [name for name in RESUMABLE if name != fixed], "run")
 
 
 def _network(settings: Settings, num_classes: int, starting: bool, console: Console) -> nn.Module:
-    """The network to be trained. When resuming, its weights come from the checkpoint alone."""
-    from torchvice.training.regularising import dropping
+    """Build the network. When resuming, its weights come from the checkpoint only."""
+    from torchvice.training.regularising import dropout_arguments
 
     chosen = settings.model
     pretrained = chosen.pretrained and chosen.weights is None and starting
     model = build_model(
-        chosen.name, num_classes, pretrained=pretrained, arguments={**chosen.arguments, **dropping(settings)}
+        chosen.name, num_classes, pretrained=pretrained, arguments={**chosen.arguments, **dropout_arguments(settings)}
     )
     if chosen.weights is not None and starting:
         report = load_pretrained(model, chosen.weights, chosen.scheme)
@@ -161,59 +177,58 @@ def _network(settings: Settings, num_classes: int, starting: bool, console: Cons
 
 
 def _check_forward(model: nn.Module, crop: int, num_classes: int, name: str) -> None:
-    """A network that does not take the images fails here, with a sentence, and not in the first batch."""
+    """Check with one black image that the network takes the images and returns a logit per class."""
     import torch
+
+    from torchvice.training.trainer import image_size_error
 
     model.eval()
     try:
         with torch.no_grad():
             shape = tuple(model(torch.zeros(1, 3, crop, crop)).shape)
     except Exception as error:  # whatever the network raises
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise ViceError(
-            f"{name} must take images of {crop} x {crop} pixels, but does not: {reason}.",
-            "Set transform.crop to the network's size, or tell the network: -o model.arguments.img_size=SIZE.",
-        ) from None
+        raise image_size_error(name, crop, error) from None
     if shape != (1, num_classes):
-        raise ViceError(f"{name} must give ({num_classes},) logits for an image, but gives {shape[1:]}.")
+        raise ViceError(f"{name} must return ({num_classes},) logits for an image, but returns {shape[1:]}.")
     model.train()
 
 
 def _loaders(
     settings: Settings, training: FolderDataset, selection: FolderDataset, sampler: EpochSampler, devices: int
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """Build the loaders of the training split and of the selection split."""
     import torch
     from torch.utils.data import DataLoader
 
     from torchvice.data.transforms import LabelledImages, TrainTransform, ValidationTransform
 
-    look, size, workers = settings.transform, settings.trainer.batch_size, settings.data.workers
-    shared: dict[str, Any] = {"mean": look.mean, "std": look.std, "view": look.view}
-    harder: dict[str, Any] = {
-        "randaugment": settings.regularisation.randaugment,
-        "erase": settings.regularisation.erase,
-    }
-    augment = TrainTransform(look.crop, resize=look.resize, flip=look.flip, jitter=look.jitter, **harder, **shared)
-    common: dict[str, Any] = {
-        "batch_size": size,
-        "num_workers": workers,
-        "pin_memory": torch.cuda.is_available(),
-    }
-    # The training's workers are made anew for every epoch, and with them their chance: a resume would else differ.
-    # BatchNorm cannot learn from a batch of one. Each device has its share of the images, rounded up.
-    share = -(-len(training) // devices)
-    lonely = share > size and share % size == 1
-    learn: DataLoader[Any] = DataLoader(
-        LabelledImages(training, augment), sampler=sampler, generator=sampler.generator, drop_last=lonely, **common
+    transform, size, workers = settings.transform, settings.trainer.batch_size, settings.data.workers
+    shared: dict[str, Any] = {"mean": transform.mean, "std": transform.std, "view": transform.view}
+    augment = TrainTransform(
+        transform.crop,
+        resize=transform.resize,
+        flip=transform.flip,
+        jitter=transform.jitter,
+        randaugment=settings.regularisation.randaugment,
+        erase=settings.regularisation.erase,
+        **shared,
     )
-    view = ValidationTransform(look.crop, **shared)
-    choose: DataLoader[Any] = DataLoader(LabelledImages(selection, view), persistent_workers=workers > 0, **common)
-    return learn, choose
+    common: dict[str, Any] = {"batch_size": size, "num_workers": workers, "pin_memory": torch.cuda.is_available()}
+    # BatchNorm cannot train on a batch of one. Each device gets its share of the images, rounded up.
+    share = -(-len(training) // devices)
+    single_left = share > size and share % size == 1
+    # Workers are recreated for every epoch, including their RNG state, so that resuming is exact.
+    train_loader: DataLoader[Any] = DataLoader(
+        LabelledImages(training, augment), sampler=sampler, generator=sampler.generator, drop_last=single_left, **common
+    )
+    view = ValidationTransform(transform.crop, **shared)
+    val_loader: DataLoader[Any] = DataLoader(LabelledImages(selection, view), persistent_workers=workers > 0, **common)
+    return train_loader, val_loader
 
 
-def _looking(settings: Settings, selection: FolderDataset) -> list[Any]:
-    """The callback that measures VICE as the training goes on, if it is asked for."""
-    chosen, look = settings.trainer, settings.transform
+def _vice_callbacks(settings: Settings, selection: FolderDataset) -> list[Any]:
+    """Build the callback that measures VICE during training, if trainer.vice_every_n_epochs is set."""
+    chosen, transform = settings.trainer, settings.transform
     if not chosen.vice_every_n_epochs:
         return []
     from torchvice.training.callback import ViceCallback
@@ -226,9 +241,9 @@ def _looking(settings: Settings, selection: FolderDataset) -> list[Any]:
             figures=chosen.vice_figures,
             seed=settings.seed,
             view_size=settings.assess.view_size,
-            crop=look.crop,
-            mean=look.mean,
-            std=look.std,
+            crop=transform.crop,
+            mean=transform.mean,
+            std=transform.std,
             batch_size=settings.assess.batch_size,
         )
     ]

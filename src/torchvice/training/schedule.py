@@ -1,4 +1,4 @@
-"""How the learning rate goes over a training: pure functions from a step or an epoch to a factor of the full rate."""
+"""Learning rate schedules: pure functions from a step or an epoch to a factor of the full rate."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["learning_rate", "paper_factor", "warmup_cosine_factor"]
 
-# The original's numbers, made for its 20 epochs; they do not stretch with the length of the training.
+# The original's numbers for its 20 epochs; they do not scale with the number of epochs.
 PAPER_WARMUP_EPOCHS = 5
 PAPER_DECAY_EPOCH = 16
 
 
 def paper_factor(epoch: int) -> float:
-    """The rate's factor in epoch 0, 1, ... as the original's parts add up to.
+    """Factor of the rate in epoch 0, 1, ..., as the original's schedulers combine.
 
-    Rate 0 in epoch 0 (the weights rest, only BatchNorm's statistics move), k/5 in epoch k, 1 from epoch 5 and 0.1 from
-    epoch 16 on.
+    It is 0 in epoch 0 (only BatchNorm's statistics change), k/5 in epoch k, 1 from epoch 5 and 0.1 from epoch 16 on.
 
     Example:
         >>> [paper_factor(epoch) for epoch in (0, 1, 4, 5, 15, 16, 19)]
@@ -32,12 +31,12 @@ def paper_factor(epoch: int) -> float:
 
 
 def warmup_cosine_factor(step: int, steps: int, warmup: float) -> float:
-    """A line up to the full rate, then half a cosine down towards 0.
+    """Linear warm-up to the full rate, then half a cosine down to 0.
 
     Args:
-        step: the optimiser's step, 0 to steps - 1; beyond that the factor is 0.
-        steps: all steps of the training.
-        warmup: the line's part of all steps, in [0, 1); a whole number of steps, rounded.
+        step: step of the optimiser, 0 to steps - 1; beyond that the factor is 0.
+        steps: number of steps of the whole training.
+        warmup: share of the steps that warm up, in [0, 1); rounded to whole steps.
 
     Example:
         >>> [round(warmup_cosine_factor(step, 6, 1 / 3), 3) for step in range(7)]
@@ -46,21 +45,22 @@ def warmup_cosine_factor(step: int, steps: int, warmup: float) -> float:
     rising = round(warmup * steps)
     if step < rising:
         return (step + 1) / rising
-    done = min((step - rising) / max(steps - rising, 1), 1.0)
-    return 0.5 * (1.0 + math.cos(math.pi * done))
+    progress = min((step - rising) / max(steps - rising, 1), 1.0)
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def learning_rate(
     optimizer: Optimizer, name: str, *, steps: int, steps_per_epoch: int, warmup: float = 0.05
 ) -> LRScheduler:
-    """The named schedule for an optimiser that holds the full rate, to be stepped after each step of the optimiser.
+    """Build a schedule by name; call its `step()` after each step of the optimiser.
 
     Args:
         optimizer: its `lr` is the full rate.
         name: `warmup_cosine`, `paper`, `constant`, or `one_cycle`: torch's OneCycleLR with its defaults, up to the full
-            rate over 30 % of the steps and down again, momentum (or the first beta) the other way from 0.95 to 0.85.
-        steps: all steps of the training.
-        steps_per_epoch: what `paper` takes for an epoch.
+            rate over 30 % of the steps and down again, while momentum (or the first beta) goes from 0.95 to 0.85 and
+            back.
+        steps: number of steps of the whole training.
+        steps_per_epoch: steps of one epoch, for `paper`.
         warmup: see `warmup_cosine_factor`.
 
     Raises:
@@ -71,7 +71,7 @@ def learning_rate(
     """
     from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
-    # All by the step, also where the factor belongs to an epoch: what a checkpoint keeps is then right at any place.
+    # Every schedule counts steps, `paper` too: a checkpoint written at any step then resumes correctly.
     if name == "one_cycle":
         full = [group["lr"] for group in optimizer.param_groups]
         return OneCycleLR(optimizer, full, total_steps=steps)
@@ -81,6 +81,4 @@ def learning_rate(
         return LambdaLR(optimizer, lambda step: warmup_cosine_factor(step, steps, warmup))
     if name == "constant":
         return LambdaLR(optimizer, lambda step: 1.0)
-    raise ViceError(
-        f"The schedule must be warmup_cosine, paper, one_cycle or constant, but is {name!r}.",
-    )
+    raise ViceError(f"The schedule must be warmup_cosine, paper, one_cycle or constant, but is {name!r}.")

@@ -1,4 +1,4 @@
-"""Self-supervision as LightningModules: BYOL, MoCo v3, DINO and MAE, of lightly's heads, losses and views."""
+"""BYOL, MoCo v3, DINO and MAE as LightningModules, with lightly's heads and losses."""
 
 from __future__ import annotations
 
@@ -40,38 +40,38 @@ Views = list[torch.Tensor]
 
 
 def pooled(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """What the classifier of a timm network would be given of images (N, 3, S, S): (N, D) features.
+    """Compute the input of a timm network's classifier, features (N, D), for images (N, 3, S, S).
 
     Raises:
-        ViceError: the network pools nothing.
+        ViceError: the network does not pool its features.
     """
     features, timms = None, cast(Any, network)
     if hasattr(network, "forward_features") and hasattr(network, "forward_head"):
         features = timms.forward_head(timms.forward_features(images), pre_logits=True)
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         raise ViceError(
-            f"Self-supervision needs a network that pools its features, but {type(network).__name__} does not.",
-            "Leave out model.arguments.global_pool, or take another network.",
+            f"Pre-training needs a network that pools its features, but {type(network).__name__} does not.",
+            "Leave out model.arguments.global_pool, or choose another network.",
         )
     return features
 
 
 class SelfSupervised(LightningModule, Generic[_Recipe]):
-    """What the schemes have in common: the network, its optimiser, and maybe a slow copy that follows it.
+    """What all schemes share: the network, its optimiser, and moving averages ("slow" copies) of modules.
 
-    Logs `train/loss`, `lr` and, but for MAE, `train/spread`: the mean deviation of the features' directions, times the
-    root of their number; 0 is collapse.
+    Logs `train/loss`, `lr` and, except for MAE, `train/spread`: the mean standard deviation of the L2-normalised
+    features, times the square root of D; 0 means collapse.
 
     Args:
-        network: of timm, with a classifier, which is left alone.
-        recipe: the scheme's numbers.
-        images: of a step of the optimiser, on all devices.
+        network: a timm network with a classifier, which is not trained.
+        recipe: settings of the scheme.
+        images: images per optimiser step, on all devices together.
 
     Attributes:
-        taken: the name of the attribute whose weights are the result.
+        result: name of the submodule whose weights are the result.
     """
 
-    taken = "network"
+    result = "network"
 
     def __init__(self, network: nn.Module, recipe: _Recipe, images: int) -> None:
         super().__init__()
@@ -80,39 +80,39 @@ class SelfSupervised(LightningModule, Generic[_Recipe]):
         self.network = network.to(memory_format=torch.channels_last)
         self.recipe = recipe
         self.images = images
-        self.fast: list[nn.Module] = []  # what the slow modules follow, in their order
+        self.fast: list[nn.Module] = []  # the modules that `slow` averages, in the same order
         self.slow = nn.ModuleList()
 
-    def followed(self, *fast: nn.Module) -> None:
-        """Make the slow copies, which are not trained."""
+    def average(self, *fast: nn.Module) -> None:
+        """Keep a moving average of each module; the averages receive no gradients."""
         self.fast = list(fast)
         self.slow = nn.ModuleList(_copied(module) for module in fast).requires_grad_(False)
         for module in self.slow.modules():
-            if hasattr(module, "drop_rate"):  # what timm's networks drop without a module for it
+            if hasattr(module, "drop_rate"):  # timm's dropout that is a function, not a module
                 module.drop_rate = cast(Any, 0.0)
 
     def features(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """(N, D) of images (N, 3, S, S)."""
+        """Compute features (N, D) of images (N, 3, S, S)."""
         return pooled(network, images.contiguous(memory_format=torch.channels_last))
 
     def loss(self, views: Views) -> torch.Tensor:
-        """Of a batch, a list of (N, 3, S, S)."""
+        """Compute the loss of a batch: a list of views (N, 3, S, S)."""
         raise NotImplementedError
 
     def training_step(self, batch: Views, batch_idx: int) -> torch.Tensor:
-        """The batch's loss."""
+        """Compute and log the loss of a batch."""
         loss = self.loss(batch)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=True, on_epoch=False)  # type: ignore[union-attr]
         return loss
 
-    def tell_spread(self, features: torch.Tensor) -> None:
-        """Log how far apart the features (N, D) of a batch point."""
+    def log_spread(self, features: torch.Tensor) -> None:
+        """Log the spread of the features (N, D) of a batch."""
         spread = std_of_l2_normalized(features.detach().float()) * features.shape[1] ** 0.5
         self.log("train/spread", spread, on_step=False, on_epoch=True, batch_size=len(features), sync_dist=True)
 
     def train(self, mode: bool = True) -> SelfSupervised[_Recipe]:
-        """Training mode; what follows normalises by the batch too, but drops nothing."""
+        """Set training mode; the slow copies use batch statistics too, but no dropout."""
         super().train(mode)
         for module in self.slow.modules():
             if isinstance(module, nn.Dropout | nn.Dropout2d | DropPath):
@@ -120,41 +120,41 @@ class SelfSupervised(LightningModule, Generic[_Recipe]):
         return self
 
     def on_train_epoch_start(self) -> None:
-        """Training mode, which Lightning leaves to the module."""
+        """Set training mode, which Lightning does not do at the start of an epoch."""
         self.train()
 
     def on_train_epoch_end(self) -> None:
-        """Stop before a diverged network is saved."""
+        """Stop a diverged training before it is saved."""
         loss = self.trainer.callback_metrics.get("train/loss")
         if loss is not None and not torch.isfinite(loss):
             raise ViceError(
-                f"The loss must stay finite, but is {float(loss)} in epoch {self.current_epoch + 1}.",
-                f"Lower the rate: --choice lr={self.recipe.lr / 10:g}.",
+                f"The training loss must stay finite, but is {float(loss)} in epoch {self.current_epoch + 1}.",
+                f"Lower the learning rate: --choice lr={self.recipe.lr / 10:g}.",
             )
 
     @property
     def steps(self) -> int:
-        """Of the optimiser, in all epochs."""
+        """Number of optimiser steps in all epochs."""
         return int(self.trainer.estimated_stepping_batches)
 
     def momentum(self) -> float:
-        """Of the slow copies, after this step: from the recipe's up to 1 by half a cosine."""
+        """Momentum of the slow copies after this step, from the recipe's value up to 1 by half a cosine."""
         start: float = getattr(self.recipe, "momentum", 1.0)
         return cosine_schedule(min(self.global_step, self.steps), self.steps, start, 1.0)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """A step of the optimiser, and the slow copies follow."""
+        """Step the optimiser, then update the slow copies."""
         momentum = self.momentum()
         super().optimizer_step(*args, **kwargs)
         for fast, slow in zip(self.fast, self.slow, strict=True):
             update_momentum(fast, slow, momentum)
 
     def configure_optimizers(self) -> Any:
-        """The recipe's optimiser, at the rate for this many images a step; norms and biases do not decay."""
+        """Build the recipe's optimiser, its rate scaled to the images per step; norms and biases do not decay."""
         recipe = self.recipe
-        asked: Any = getattr(self.network, "no_weight_decay", tuple)
-        kept = [f"network.{name}" for name in asked()]
-        groups = param_groups_weight_decay(self, recipe.weight_decay, no_weight_decay_list=kept)
+        no_decay: Any = getattr(self.network, "no_weight_decay", tuple)
+        exempt = [f"network.{name}" for name in no_decay()]
+        groups = param_groups_weight_decay(self, recipe.weight_decay, no_weight_decay_list=exempt)
         groups = [group for group in groups if group["params"]]
         rate = recipe.lr * self.images / 256
         optimizer: torch.optim.Optimizer
@@ -170,9 +170,9 @@ class SelfSupervised(LightningModule, Generic[_Recipe]):
 
 
 def _copied(module: nn.Module) -> nn.Module:
+    """Copy a module; torch cannot deepcopy DINO's head, whose last weight is made of two parameters."""
     if not isinstance(module, modules.DINOProjectionHead):
         return copy.deepcopy(module)
-    # torch cannot copy a layer whose weight is made of two parameters.
     last: nn.Linear = module.last_layer
     first, second = module.layers[0], module.layers[-1]
     twin = modules.DINOProjectionHead(first.in_features, first.out_features, second.out_features, last.out_features)
@@ -181,45 +181,47 @@ def _copied(module: nn.Module) -> nn.Module:
 
 
 class ByolModule(SelfSupervised[Byol]):
-    """The loss is the paper's: 2 - 2 cos of prediction and slow projection, both ways added, in [0, 8]."""
+    """Loss of the paper: 2 - 2 cos of prediction and slow projection, summed over both directions, in [0, 8]."""
 
     def __init__(self, network: nn.Module, recipe: Byol, images: int, width: int) -> None:
         super().__init__(network, recipe, images)
         self.projector = modules.BYOLProjectionHead(width, recipe.hidden, recipe.outputs)
         self.predictor = modules.BYOLPredictionHead(recipe.outputs, recipe.hidden, recipe.outputs)
-        self.followed(self.network, self.projector)
+        self.average(self.network, self.projector)
         self.distance = NegativeCosineSimilarity()
 
     def loss(self, views: Views) -> torch.Tensor:
-        """Of two views."""
+        """Compute the loss of two views."""
         features = [self.features(self.network, view) for view in views]
-        said = [self.predictor(self.projector(each)) for each in features]
+        predictions = [self.predictor(self.projector(each)) for each in features]
         with torch.no_grad():
-            wanted = [self.slow[1](self.features(self.slow[0], view)) for view in views]
-        self.tell_spread(features[0])
-        loss: torch.Tensor = 4 + 2 * (self.distance(said[0], wanted[1]) + self.distance(said[1], wanted[0]))
+            targets = [self.slow[1](self.features(self.slow[0], view)) for view in views]
+        self.log_spread(features[0])
+        loss: torch.Tensor = 4 + 2 * (
+            self.distance(predictions[0], targets[1]) + self.distance(predictions[1], targets[0])
+        )
         return loss
 
 
 class MocoV3Module(SelfSupervised[MocoV3]):
-    """The loss is 2 t times the cross-entropy of the batch's images, cosines over t as logits; both ways added."""
+    """Loss: 2 t times the cross-entropy over the batch's images with logits cos / t, summed over both directions."""
 
     def __init__(self, network: nn.Module, recipe: MocoV3, images: int, width: int) -> None:
         super().__init__(network, recipe, images)
         shape = {"hidden_dim": recipe.hidden, "output_dim": recipe.outputs, "batch_norm": True}
         self.projector = modules.MoCoProjectionHead(width, num_layers=3, **shape)
         self.predictor = modules.MoCoProjectionHead(recipe.outputs, num_layers=2, **shape)
-        self.followed(self.network, self.projector)
+        self.average(self.network, self.projector)
         if recipe.freeze_patches and isinstance(network, VisionTransformer):
             network.patch_embed.requires_grad_(False)
 
     def loss(self, views: Views) -> torch.Tensor:
-        """Of two views."""
+        """Compute the loss of two views."""
         features = [self.features(self.network, view) for view in views]
         queries = [self.predictor(self.projector(each)) for each in features]
         with torch.no_grad():
             keys = [self.slow[1](self.features(self.slow[0], view)) for view in views]
-        self.tell_spread(features[0])
+        self.log_spread(features[0])
         return self._contrast(queries[0], keys[1]) + self._contrast(queries[1], keys[0])
 
     def _contrast(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -232,16 +234,16 @@ class MocoV3Module(SelfSupervised[MocoV3]):
 
 
 class DinoModule(SelfSupervised[Dino]):
-    """Two large views and some small ones; the slow copy, which is the result, sees the large ones alone."""
+    """Two large views and some small ones; the slow copy, which is the result, gets the large ones only."""
 
-    taken = "slow.0"
+    result = "slow.0"
 
     def __init__(self, network: nn.Module, recipe: Dino, images: int, width: int) -> None:
         super().__init__(network, recipe, images)
         self.projector = modules.DINOProjectionHead(
             width, recipe.hidden, recipe.bottleneck, recipe.outputs, freeze_last_layer=recipe.fixed_epochs
         )
-        self.followed(self.network, self.projector)
+        self.average(self.network, self.projector)
         self.distance = DINOLoss(
             recipe.outputs,
             recipe.teacher_temperature,
@@ -251,24 +253,24 @@ class DinoModule(SelfSupervised[Dino]):
         )
 
     def loss(self, views: Views) -> torch.Tensor:
-        """Of two large views and any number of small ones."""
+        """Compute the loss of two large views and any number of small ones."""
         large, small = torch.cat(views[:2]), views[2:]
         features = self.features(self.network, large)
-        said = list(self.projector(features).chunk(2))
+        outputs = list(self.projector(features).chunk(2))
         if small:
-            said += self.projector(self.features(self.network, torch.cat(small))).chunk(len(small))
+            outputs += self.projector(self.features(self.network, torch.cat(small))).chunk(len(small))
         with torch.no_grad():
-            wanted = list(self.slow[1](self.features(self.slow[0], large)).chunk(2))
-        self.tell_spread(features[: len(views[0])])
-        loss: torch.Tensor = self.distance(wanted, said)
+            targets = list(self.slow[1](self.features(self.slow[0], large)).chunk(2))
+        self.log_spread(features[: len(views[0])])
+        loss: torch.Tensor = self.distance(targets, outputs)
         return loss
 
     def on_after_backward(self) -> None:
-        """The last layer stays as it is in the first epochs."""
+        """Freeze the last layer in the first epochs."""
         self.projector.cancel_last_layer_gradients(self.current_epoch)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """The weight decay goes from the recipe's to the last one by half a cosine."""
+        """Set the weight decay, which goes from `weight_decay` to `last_weight_decay` by half a cosine, and step."""
         decay = cosine_schedule(
             min(self.global_step, self.steps), self.steps, self.recipe.weight_decay, self.recipe.last_weight_decay
         )
@@ -278,7 +280,7 @@ class DinoModule(SelfSupervised[Dino]):
 
 
 def is_plain(network: nn.Module) -> bool:
-    """Whether it is a vision transformer of separate patches with a class token and no other, as MAE's is."""
+    """Whether the network is a vision transformer as in MAE: separate patches, a class token, no other token."""
     return (
         isinstance(network, VisionTransformer)
         and network.num_prefix_tokens == 1
@@ -288,20 +290,20 @@ def is_plain(network: nn.Module) -> bool:
 
 
 class MaeModule(SelfSupervised[Mae]):
-    """The loss is the mean squared error of the hidden patches' pixels."""
+    """Loss: mean squared error of the masked patches' pixels."""
 
     def __init__(self, network: Any, recipe: Mae, images: int, width: int) -> None:
         if not is_plain(network):
             raise ViceError(
-                f"MAE needs a plain vision transformer with a class token, but {type(network).__name__} is none.",
-                "Take vit_base_patch16_224 or the like, or another scheme.",
+                f"MAE needs a plain vision transformer with a class token, but is given {type(network).__name__}.",
+                "Choose a network such as vit_base_patch16_224, or another scheme.",
             )
         super().__init__(network, recipe, images)
-        for name in ("fc_norm", "attn_pool"):  # behind what is decoded
+        for name in ("fc_norm", "attn_pool"):  # after the features that the decoder reads
             if isinstance(unused := getattr(network, name, None), nn.Module):
                 unused.requires_grad_(False)
-        # lightly's wrapper begins the transformer anew unless it is told not to.
-        # In a list, which is not registered: the network is trained and saved as `network`.
+        # "skip": lightly's wrapper would reinitialise the transformer.
+        # In a list, so that it is not registered: the network is trained and saved as `network`.
         self.masking = [
             modules.MaskedVisionTransformerTIMM(network, weight_initialization="skip", pos_embed_initialization="skip")
         ]
@@ -316,18 +318,18 @@ class MaeModule(SelfSupervised[Mae]):
         self.pixels = nn.Linear(recipe.decoder_width, 3 * self.patch**2)
 
     def loss(self, views: Views) -> torch.Tensor:
-        """Of one view."""
+        """Compute the loss of one view."""
         images = views[0]
         shape = (len(images), self.masking[0].sequence_length)
-        shown, hidden = random_token_mask(shape, self.recipe.masked, device=images.device)
-        seen = self.narrow(self.masking[0].encode(images, idx_keep=shown))
-        tokens = self.decoder.mask_token.expand(*shape, -1).to(seen.dtype)
-        tokens = tokens.scatter(1, shown.unsqueeze(-1).expand(-1, -1, seen.shape[-1]), seen)
-        said = self.pixels(get_at_index(self.decoder(tokens), hidden))
-        wanted = get_at_index(patchify(images, self.patch), hidden - 1)  # the class token is no patch
+        visible, masked = random_token_mask(shape, self.recipe.masked, device=images.device)
+        encoded = self.narrow(self.masking[0].encode(images, idx_keep=visible))
+        tokens = self.decoder.mask_token.expand(*shape, -1).to(encoded.dtype)
+        tokens = tokens.scatter(1, visible.unsqueeze(-1).expand(-1, -1, encoded.shape[-1]), encoded)
+        predictions = self.pixels(get_at_index(self.decoder(tokens), masked))
+        targets = get_at_index(patchify(images, self.patch), masked - 1)  # token 0 is the class token
         if self.recipe.normalised:
-            wanted = normalize_mean_var(wanted)
-        return functional.mse_loss(said, wanted)
+            targets = normalize_mean_var(targets)
+        return functional.mse_loss(predictions, targets)
 
 
 SCHEMES: Mapping[type[SchemeSettings], Callable[..., SelfSupervised[Any]]] = {

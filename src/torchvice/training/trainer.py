@@ -1,4 +1,4 @@
-"""Lightning's Trainer as torchvice sets it up, and what a training touches, given back."""
+"""Lightning's Trainer as torchvice configures it, and the process state that a training must restore."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torchvice.training.checkpoints import EpochSampler
 
-__all__ = ["fit", "process_state_kept", "rng_state_kept", "trainer_of"]
+__all__ = ["fit", "image_size_error", "process_state_kept", "rng_state_kept", "trainer_of"]
 
 
 def trainer_of(
@@ -34,33 +34,26 @@ def trainer_of(
     callbacks: list[Any],
     **further: Any,
 ) -> Trainer:
-    """Lightning's Trainer as the settings want it: with logs, a bar, and seeded epochs.
+    """Build Lightning's Trainer from the settings: with loggers, progress and seeded epochs.
 
     Args:
-        settings: their `trainer` is read.
-        folder: for logs.
-        sampler: of the training's loader; it is told the epoch.
-        console: for the bar and the lines.
-        callbacks: go before those that are set here; those that write checkpoints are among them.
-        further: more of the Trainer's arguments, or others than the settings name.
+        settings: reads `trainer`.
+        folder: folder of the logs.
+        sampler: sampler of the training images, seeded in every epoch.
+        console: where progress is printed.
+        callbacks: further callbacks, such as those that write checkpoints; they run before the ones added here.
+        further: arguments of the Trainer that take precedence over the settings.
 
     Raises:
-        ViceError: a machine that is not there, or what does not go together.
+        ViceError: Lightning refuses the device, the strategy, the precision, or their combination.
     """
     import lightning.pytorch as lightning
-    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-    from torchvice.training.checkpoints import SeededEpochs, WholeFiles
+    from torchvice.training.checkpoints import AtomicCheckpoints, SeededEpochs
     from torchvice.training.progress import EpochLines
 
     chosen = settings.trainer
-    table = CSVLogger(folder, name="logs")
-    loggers: list[Any] = [table]
-    if importlib.util.find_spec("tensorboard"):
-        loggers.append(TensorBoardLogger(folder, name="logs", version=table.version, default_hp_metric=False))
-    else:
-        console.print("No TensorBoard logs: pip install 'torchvice[tensorboard]' brings them.", markup=False)
-    how: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "max_epochs": chosen.epochs,
         "accelerator": chosen.accelerator,
         "devices": list(chosen.devices) if isinstance(chosen.devices, tuple) else chosen.devices,
@@ -72,40 +65,51 @@ def trainer_of(
         "deterministic": chosen.deterministic,
         "benchmark": False,
         "default_root_dir": folder,
-        "logger": loggers,
-        # Checkpoints are written last whatever the order: Lightning puts them behind all others.
+        "logger": _loggers(folder, console),
+        # Lightning moves the callbacks that write checkpoints to the end.
         "callbacks": [*callbacks, EpochLines(console), SeededEpochs(sampler)],
-        "plugins": [WholeFiles()],
-        "num_sanity_val_steps": 0,  # what a network cannot take was seen before
+        "plugins": [AtomicCheckpoints()],
+        "num_sanity_val_steps": 0,  # the network was checked before
         "enable_model_summary": False,
         "enable_progress_bar": False,
     }
     try:
-        trainer = lightning.Trainer(**how | further)
+        trainer = lightning.Trainer(**arguments | further)
     except (ValueError, RuntimeError, TypeError, ImportError) as error:
-        asked = f"accelerator={chosen.accelerator}, devices={chosen.devices}, strategy={chosen.strategy}"
+        machine = f"accelerator={chosen.accelerator}, devices={chosen.devices}, strategy={chosen.strategy}"
         reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise ViceError(f"Lightning cannot train with {asked}, precision={chosen.precision}: {reason}.") from None
-    # Something of every epoch, however many devices share it.
+        raise ViceError(f"Lightning cannot train with {machine}, precision={chosen.precision}: {reason}.") from None
+    # At least once per epoch, with any number of devices.
     trainer.log_every_n_steps = max(1, min(50, len(sampler) // (chosen.batch_size * trainer.world_size)))  # type: ignore[attr-defined]
     return trainer
+
+
+def _loggers(folder: Path, console: Console) -> list[Any]:
+    """Return the CSV logger and, where TensorBoard is installed, its logger under the same version."""
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+    csv = CSVLogger(folder, name="logs")
+    if importlib.util.find_spec("tensorboard"):
+        return [csv, TensorBoardLogger(folder, name="logs", version=csv.version, default_hp_metric=False)]
+    console.print("TensorBoard is not installed: no logs for it. pip install 'torchvice[tensorboard]'", markup=False)
+    return [csv]
 
 
 def fit(
     trainer: Trainer, module: LightningModule, loaders: tuple[Any, Any], last: Path | None, batch_size: int
 ) -> None:
-    """Train `module`, from the checkpoint `last` on, if there is one.
+    """Train `module`, starting from the checkpoint `last` if there is one.
 
     Args:
         trainer: see `trainer_of`.
-        module: what is trained.
-        loaders: of the training and of the validation; None: it is not validated.
+        module: the module to train.
+        loaders: training and validation loader; the second may be None.
         last: see `last_checkpoint`.
-        batch_size: for the message.
+        batch_size: images per batch, for the message.
 
     Raises:
-        ViceError: no memory for a batch.
-        KeyboardInterrupt: stopped by hand.
+        ViceError: a batch does not fit into the memory of the GPU.
+        KeyboardInterrupt: stopped with Ctrl-C.
     """
     import torch
 
@@ -114,19 +118,28 @@ def fit(
     except torch.cuda.OutOfMemoryError:
         raise ViceError(
             f"A batch of {batch_size} images does not fit into the accelerator's memory.",
-            "Halve it and double the steps that share one: -o trainer.batch_size=..., -o trainer.accumulate=2.",
+            f"Halve it (-o trainer.batch_size={batch_size // 2 or 1}) and double -o trainer.accumulate.",
         ) from None
     except SystemExit:
         if not trainer.interrupted:
             raise
-        # Lightning answers Ctrl-C with an exit; the caller is to decide.
+        # Lightning turns Ctrl-C into an exit; the caller shall decide.
         raise KeyboardInterrupt from None
+
+
+def image_size_error(name: str, crop: int, error: Exception, note: str = "") -> ViceError:
+    """Turn the error of a network that refuses images of `crop` pixels into one sentence; `note` follows the size."""
+    reason = " ".join(str(error).split())[:200].rstrip(".")
+    return ViceError(
+        f"{name} must take images of {crop} x {crop} pixels{note}, but does not: {reason}.",
+        "Set transform.crop to the network's size, or set the size of the network: -o model.arguments.img_size=SIZE.",
+    )
 
 
 @contextlib.contextmanager
 def process_state_kept() -> Iterator[None]:
-    """Quiet, and what a training touches given back: chance, environment, signals, torch's switches."""
-    import lightning.pytorch  # noqa: F401 (the import sets the level of its loggers, so it comes first)
+    """Silence Lightning, and restore RNG state, environment, signal handler and torch's switches at the end."""
+    import lightning.pytorch  # noqa: F401 (first, since the import sets the levels of its loggers)
     import torch
 
     names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
@@ -157,12 +170,12 @@ def process_state_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def rng_state_kept() -> Iterator[None]:
-    """Python's, numpy's and torch's random states given back, error or not (Lightning's isolate_rng: not after one)."""
+    """Restore the RNG state of Python, numpy and torch, error or not (Lightning's isolate_rng: not after an error)."""
     import numpy as np
     import torch
 
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (Lightning seeds it)
-    # A device that nobody has used yet is not woken up for this.
+    # Does not initialise CUDA if nothing else has.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     try:
         with torch.random.fork_rng(devices):

@@ -22,11 +22,11 @@ from torchvice.files import atomic
 from torchvice.measures import QUALITIES, Measures
 from torchvice.measures.quadrants import QUADRANTS
 from torchvice.metrics.overlap import VOID
+from torchvice.report.page.cases import Cases, common_cases, model_disagreement, order_by_strength
 from torchvice.report.page.charts import charts_of
 from torchvice.report.page.definitions import definitions_of
 from torchvice.report.page.numbers import number_rows, numbers_beside, shown, shown_path, tables_of, undefined_by_reason
 from torchvice.report.page.pixels import map_bytes, outlines, thumbnail
-from torchvice.report.page.rows import Cases, common_cases, disagreement, strongest_first
 from torchvice.report.page.text import facts_of, sentences_of
 from torchvice.report.style import HEAT
 
@@ -82,7 +82,7 @@ def write_page(
     if not models:
         raise ViceError("A page needs a model, but none is given.")
     asked = {model.measures.quality.get("name", "ji") for model in models}
-    asked |= {model.cases.named for model in models if model.cases is not None}
+    asked |= {model.cases.quality_name for model in models if model.cases is not None}
     if len(asked) > 1:
         raise ViceError(f"A page is of one quality, but measures and cases are of {' and '.join(sorted(asked))}.")
     tables = [model.cases for model in models if model.cases is not None]
@@ -186,7 +186,7 @@ class _Page:
         content |= {
             "classes": list(first.classes),
             "cutoffs": first.cutoffs,
-            "by": {"name": first.by, "label": QUALITIES[first.by].label},
+            "by": {"name": first.quadrant_quality, "label": QUALITIES[first.quadrant_quality].label},
             "ids": first.image_id.tolist(),
             "height": _packed(first.height, "u16"),
             "width": _packed(first.width, "u16"),
@@ -197,17 +197,17 @@ class _Page:
             "area": _packed(first.area, "f32"),
         }
         if len(self.tables) > 1:
-            content["disagreement"] = _packed(disagreement(self.tables), "f32")
+            content["disagreement"] = _packed(model_disagreement(self.tables), "f32")
         # Which images have a case: a bit each, known before the cases are made.
         kept = np.zeros(len(first), bool)
-        kept[list(islice(strongest_first(self.tables), self.count))] = True
+        kept[list(islice(order_by_strength(self.tables), self.count))] = True
         return {**content, "kept": _packed(kept, "u8")}
 
     def _cases(self) -> Iterator[tuple[int, dict[str, Any], tuple[bytes, str] | None]]:
         if not self.tables:
             return
         room = min(LARGEST, ROOM // max(1, self.count))
-        for done, row in enumerate(islice(strongest_first(self.tables), self.count)):
+        for done, row in enumerate(islice(order_by_strength(self.tables), self.count)):
             yield row, *_case(self.tables, row, self.reader, LARGEST if self.folder else room)
             if self.progress is not None:
                 self.progress(done + 1, self.count)
@@ -269,7 +269,7 @@ def _columns(table: Cases) -> dict[str, Any]:
         "confidence": _packed(table.confidence, "f32"),
         "accuracy": _packed(table.accuracy, "f32"),
         **_sets("said", table.predicted),
-        "probability": _packed(table.likely, "f32"),
+        "probability": _packed(table.pair_probability, "f32"),
         "pairLoss": _packed(table.pair_loss, "f32"),
         "iou": _packed(table.quality, "f32"),
         "quadrant": _packed(table.quadrant, "u8"),

@@ -1,4 +1,4 @@
-"""Pixels for the page: small pictures within a limit of bytes, outlines of masks as paths, maps as bytes."""
+"""Pixels for the page: thumbnails of a limited size, outlines of masks as SVG paths, maps as bytes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torchvice.metrics.overlap import VOID
 
 __all__ = ["map_bytes", "outlines", "thumbnail"]
 
-OUTLINE_SIDE = 128  # the grid of outlines; a thumbnail is hardly larger
-MAP_SIDE = 32  # a finer map (a perturbation's) is averaged down; class activation maps are 7 to 28
-# From the best picture to the smallest, until one fits: longer side in pixels, quality.
+OUTLINE_SIDE = 128  # largest grid of outlines; a thumbnail is hardly larger
+MAP_SIDE = 32  # finer maps, such as those of perturbation methods, are averaged; CAMs have a side of 7 to 28
+# Tried in this order until one fits: longer side in pixels, quality.
 LADDER = ((288, 82), (256, 75), (256, 60), (224, 50), (192, 42), (160, 35), (128, 30), (96, 20))
 
 
 def thumbnail(image: np.ndarray, room: int) -> tuple[bytes, str]:
-    """An image of at most `room` bytes where the smallest of LADDER allows it, and its format (webp or jpeg).
+    """Encode an image in at most `room` bytes, if the last step of LADDER allows it; and its format (webp or jpeg).
 
     Args:
         image: (H, W, 3) uint8.
-        room: bytes.
+        room: greatest size in bytes.
     """
     from PIL import Image, features
 
@@ -41,16 +41,16 @@ def thumbnail(image: np.ndarray, room: int) -> tuple[bytes, str]:
 
 
 def outlines(mask: np.ndarray) -> tuple[int, int, dict[int, str]]:
-    """The outline of every object label of a mask as an SVG path, on a grid of at most OUTLINE_SIDE.
+    """The outline of every label of a mask as an SVG path, on a grid of at most OUTLINE_SIDE.
 
-    Under VOID stands the outline of void and objects together: void is mostly a rim around objects, whose inner side
-    they draw already. Void are the pixels inside an odd number of all outlines.
+    The path of VOID encloses void and objects together: void is mostly a rim around objects, and their paths are its
+    inner border. A pixel is void if it lies inside an odd number of all paths.
 
     Args:
         mask: (H, W) whole numbers, 0 background, 255 void.
 
     Returns:
-        Width and height of the grid, and {label: path}; labels that the grid is too coarse for are left out.
+        Width and height of the grid, and {label: path}; objects too small for the grid are left out.
 
     Example:
         >>> outlines(np.array([[0, 2], [0, 2]]))
@@ -67,28 +67,28 @@ def outlines(mask: np.ndarray) -> tuple[int, int, dict[int, str]]:
 
 
 def _path(inside: np.ndarray) -> str:
-    """The border of some pixels as closed loops of horizontal and vertical strokes."""
-    follows: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    """The border of some pixels as closed loops of horizontal and vertical lines."""
+    next_corners: dict[tuple[int, int], list[tuple[int, int]]] = {}
     padded = np.pad(inside, 1)
-    here = padded[1:-1, 1:-1]
-    # Clockwise around every pixel; a stroke between two pixels inside is drawn by neither.
-    for absent, (x0, y0), (x1, y1) in (
+    centre = padded[1:-1, 1:-1]
+    # Clockwise around every pixel; there is no line between two inside pixels.
+    for neighbour, (x0, y0), (x1, y1) in (
         (padded[:-2, 1:-1], (0, 0), (1, 0)),
         (padded[1:-1, 2:], (1, 0), (1, 1)),
         (padded[2:, 1:-1], (1, 1), (0, 1)),
         (padded[1:-1, :-2], (0, 1), (0, 0)),
     ):
-        for y, x in np.argwhere(here & ~absent).tolist():
-            follows.setdefault((x + x0, y + y0), []).append((x + x1, y + y1))
+        for y, x in np.argwhere(centre & ~neighbour).tolist():
+            next_corners.setdefault((x + x0, y + y0), []).append((x + x1, y + y1))
     path = []
-    while follows:
-        start = next(iter(follows))
+    while next_corners:
+        start = next(iter(next_corners))
         corners, at, direction = [start], start, (0, 0)
         while True:
-            ends = follows[at]
+            ends = next_corners[at]
             end = ends.pop()
             if not ends:
-                del follows[at]
+                del next_corners[at]
             step = (end[0] - at[0], end[1] - at[1])
             if step == direction:
                 corners[-1] = end
@@ -97,35 +97,35 @@ def _path(inside: np.ndarray) -> str:
             at, direction = end, step
             if at == start:
                 break
-        path.append(_strokes(corners))
+        path.append(_svg_path(corners))
     return "".join(path)
 
 
-def _strokes(corners: list[tuple[int, int]]) -> str:
-    (x, y), said = corners[0], [f"M{corners[0][0]} {corners[0][1]}"]
-    for to_x, to_y in corners[1:-1]:  # the last stroke is that of the closing z
-        said.append(f"h{to_x - x}" if to_y == y else f"v{to_y - y}")
+def _svg_path(corners: list[tuple[int, int]]) -> str:
+    (x, y), path = corners[0], [f"M{corners[0][0]} {corners[0][1]}"]
+    for to_x, to_y in corners[1:-1]:  # the closing z draws the last line
+        path.append(f"h{to_x - x}" if to_y == y else f"v{to_y - y}")
         x, y = to_x, to_y
-    return "".join(said) + "z"
+    return "".join(path) + "z"
 
 
 def map_bytes(plane: np.ndarray) -> tuple[int, int, bytes]:
-    """A low-resolution map after ReLU, divided by its maximum, as bytes 0 to 255: height, width and the bytes.
+    """Height, width and bytes 0 to 255 of a low-resolution map after ReLU, divided by its maximum.
 
-    Not a number counts as 0, and a map without anything positive is 0 throughout.
+    NaN counts as 0. A map without positive values is 0 everywhere.
 
     Example:
         >>> map_bytes(np.array([[-1.0, 1.0], [2.0, np.nan]]))
         (2, 2, b'\\x00\\x80\\xff\\x00')
     """
     values = np.maximum(np.nan_to_num(np.asarray(plane, np.float32), nan=0.0, posinf=0.0), 0)
-    values = _averaged(values)
+    values = _reduced(values)
     top = values.max(initial=0)
     scaled = np.round(values / top * 255) if top > 0 else values
     return values.shape[0], values.shape[1], scaled.astype(np.uint8).tobytes()
 
 
-def _averaged(values: np.ndarray) -> np.ndarray:
+def _reduced(values: np.ndarray) -> np.ndarray:
     for axis in (0, 1):
         side = values.shape[axis]
         if side > MAP_SIDE:

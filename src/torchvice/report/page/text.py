@@ -9,8 +9,8 @@ from typing import Any
 
 from torchvice.measures import QUALITIES, Measures
 from torchvice.measures.quadrants import QUADRANTS
+from torchvice.report.page.cases import Cases
 from torchvice.report.page.definitions import DEFINITIONS
-from torchvice.report.page.rows import Cases
 from torchvice.report.style import number
 
 __all__ = ["DEFINITIONS", "Number", "Sentence", "facts_of", "interval_of", "label_of", "sentences_of"]
@@ -150,7 +150,7 @@ def _quadrants(cases: Cases | None) -> Sentence:
     def share(name: str) -> Number:
         return Number(f"{counts[name]} ({100 * counts[name] / total:.0f}\u00a0%)", "quadrant")
 
-    label, undefined = QUALITIES[cases.by].label, total - sum(counts.values())
+    label, undefined = QUALITIES[cases.quadrant_quality].label, total - sum(counts.values())
     left = f"; {undefined} are in no quadrant, their {label} being undefined" if undefined else ""
     return [
         f"Of {total} true (image, class) pairs, ",
@@ -249,5 +249,8 @@ def _facts_of_maps(cases: Cases) -> list[tuple[str, str]]:
             ),
         ),
         ("Threshold", threshold[cases.protocol]),
-        ("Quality", "" if cases.named == "ji" else f"{cases.named}: {QUALITIES[cases.named].meaning}"),
+        (
+            "Quality",
+            "" if cases.quality_name == "ji" else f"{cases.quality_name}: {QUALITIES[cases.quality_name].meaning}",
+        ),
     ]

@@ -1,4 +1,4 @@
-"""The page of a study: a table of runs and recipes, VICE against mAP and ECE-ML, and what each axis does."""
+"""The page of a study: tables of runs and recipes, VICE against mAP and ECE-ML, and the effect of each axis."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from torchvice.report.style import number
 __all__ = ["write_study_page"]
 
 STYLES = ("page.css", "study.css")
-FEW = 2  # pairs of a combination that share a figure with other combinations
+FEW = 2  # with at most so many pairs each, all combinations of an axis share one figure
 SCRIPTS = ("base.js", "figures.js", "table.js", "front.js", "effects.js", "shell.js", "study.js")
 
 
@@ -38,9 +38,9 @@ def write_study_page(path: str | os.PathLike[str], table: StudyTable, *, title: 
     """Write the report of a study as one file that opens from disk and holds no pixel of the data.
 
     Args:
-        path: the file. The report.html of a run, where there is one, is linked by its relative path from there.
-        table: see `torchvice.report.study.recipes.read_study`.
-        title: of the page; else the study's name.
+        path: file to write. It links to the report.html of every run that has one, by relative path.
+        table: from `torchvice.report.study.recipes.read_study`.
+        title: title of the page; default: the name of the study.
     """
     from jinja2 import Environment, FileSystemLoader
 
@@ -53,7 +53,7 @@ def write_study_page(path: str | os.PathLike[str], table: StudyTable, *, title: 
     return path
 
 
-def _context(table: StudyTable, home: Path, title: str) -> dict[str, Any]:
+def _context(table: StudyTable, folder: Path, title: str) -> dict[str, Any]:
     recipes, effects = table.recipes(), _effects(table)
     choices = _choices(table, recipes)
     drawn = {name for choice in choices for name in (choice["y"], *(panel["x"] for panel in choice["panels"]))}
@@ -74,7 +74,7 @@ def _context(table: StudyTable, home: Path, title: str) -> dict[str, Any]:
         "choices": choices,
         "effects": effects,
         "why_not": why_not_compared(table),
-        "tables": [_recipe_table(table, recipes), _run_table(table, recipes, home)],
+        "tables": [_recipe_table(table, recipes), _run_table(table, recipes, folder)],
         "css": joined(STYLES),
         "scripts": joined(SCRIPTS),
         "data": embedded(data),
@@ -83,7 +83,7 @@ def _context(table: StudyTable, home: Path, title: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Cell:
-    """A cell: its `text`, what stands `below` it, the `key` that it is sorted by (None: last), and where it leads."""
+    """A cell: its `text`, the small text `below`, the sort `key` (None: last), and the target of its `link`."""
 
     text: str
     below: str = ""
@@ -108,7 +108,7 @@ def _recipe_table(table: StudyTable, recipes: Sequence[Recipe]) -> dict[str, Any
     return {
         "id": "recipes",
         "name": "Recipes",
-        "caption": "Recipes: the mean of a recipe's runs, below it the standard deviation over them",
+        "caption": "Recipes: mean over the runs of a recipe, with the standard deviation below",
         "heads": heads,
         "rows": list(enumerate(rows)),
     }
@@ -123,11 +123,11 @@ def _mean_cell(mean: RecipeMean, done: int) -> _Cell:
 
 
 def _number(value: float) -> str:
-    """Three decimals; of numbers from 10 on, such as seconds, one."""
+    """Three decimals, or one for numbers from 10, such as seconds."""
     return f"{value:.1f}" if abs(value) >= 10 else number(value)
 
 
-def _run_table(table: StudyTable, recipes: Sequence[Recipe], home: Path) -> dict[str, Any]:
+def _run_table(table: StudyTable, recipes: Sequence[Recipe], folder: Path) -> dict[str, Any]:
     texts = [name for name in table.columns if name not in table.measured and _has_text(table.rows, name)]
     texts += ["reason"] if any(row.get("reason") for row in table.rows) else []
     heads = [("Run", "", False), *((axis, "", False) for axis in table.axes), ("seed", "", True), ("status", "", False)]
@@ -136,7 +136,7 @@ def _run_table(table: StudyTable, recipes: Sequence[Recipe], home: Path) -> dict
     of_row = {at: place for place, recipe in enumerate(recipes) for at in recipe.rows}
     rows = []
     for at, row in enumerate(table.rows):
-        cells = [_Cell(str(row["run"]), key=str(row["run"]), link=_link(table.folder, str(row["run"]), home))]
+        cells = [_Cell(str(row["run"]), key=str(row["run"]), link=_link(table.folder, str(row["run"]), folder))]
         cells += [_Cell(str(row[axis]), key=str(row[axis])) for axis in table.axes]
         cells += [_Cell(shown(row["seed"]), key=row["seed"]), _status(str(row["status"]))]
         cells += [_value_cell(row, name) for name in table.measured]
@@ -145,7 +145,7 @@ def _run_table(table: StudyTable, recipes: Sequence[Recipe], home: Path) -> dict
     return {
         "id": "runs",
         "name": "Runs",
-        "caption": "Runs: below a number its 95 % interval over images, where there is one",
+        "caption": "Runs: numbers with their 95 % interval over images below, if known",
         "heads": heads,
         "rows": rows,
     }
@@ -169,16 +169,16 @@ def _value_cell(row: Row, name: str) -> _Cell:
     return _Cell(str(value) if isinstance(value, int) else _number(value), below, value)
 
 
-def _link(folder: Path, run: str, home: Path) -> str:
-    """The run's own page, from where this one lies; empty where there is none."""
-    page = folder / "runs" / run / "report.html"
+def _link(study: Path, run: str, folder: Path) -> str:
+    """Relative link from `folder` to the page of a run; empty if the run has no page."""
+    page = study / "runs" / run / "report.html"
     if Path(run).name != run or not page.is_file():
         return ""
     try:
-        there = os.path.relpath(page.absolute(), home.absolute())
+        target = os.path.relpath(page.absolute(), folder.absolute())
     except ValueError:  # another drive
         return ""
-    return quote(Path(there).as_posix())
+    return quote(Path(target).as_posix())
 
 
 def _runs(table: StudyTable, recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ def _runs(table: StudyTable, recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
 
 
 def _column(table: StudyTable, recipes: Sequence[Recipe], name: str) -> dict[str, Any]:
-    """A measure as the figures draw it: of every run its value and interval, of every recipe mean, sd and number."""
+    """A measure in the figures: value and interval of every run; mean, sd and number of runs of every recipe."""
     means = [table.mean(recipe, name) for recipe in recipes]
     return {
         "label": column_name(name),
@@ -202,17 +202,17 @@ def _column(table: StudyTable, recipes: Sequence[Recipe], name: str) -> dict[str
 
 
 def _choices(table: StudyTable, recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
-    """Every VICE that the table has, the headline first and the paper's last, with its two panels.
+    """Every VICE of the table with its two panels: `strict` first, then further explanations, `paper` last.
 
-    The protocols are not mixed: beside the paper's VICE stands the paper's ECE-ML.
+    Protocols are not mixed: VICE (paper) is drawn against ECE-ML (paper).
     """
     further = [name for name in table.measured if name.startswith("vice_")]
-    found = []
+    choices = []
     for y in (name for name in ("vice", *further, "paper_vice") if name in table.measured):
         xs = ("mean_average_precision", "paper_ece_ml" if y == "paper_vice" else "ece_ml")
         panels = [_front(table, recipes, y, x) for x in xs]
-        found.append({"y": y, "name": "VICE (strict)" if y == "vice" else column_name(y), "panels": panels})
-    return found
+        choices.append({"y": y, "name": "VICE (strict)" if y == "vice" else column_name(y), "panels": panels})
+    return choices
 
 
 def _front(table: StudyTable, recipes: Sequence[Recipe], y: str, x: str) -> dict[str, Any]:
@@ -223,16 +223,16 @@ def _front(table: StudyTable, recipes: Sequence[Recipe], y: str, x: str) -> dict
         if across is not None and up is not None:
             places.append(place)
             points.append((sign * across, up))
-    on = [places[at] for at in pareto_front(points)]
+    on = [places[point] for point in pareto_front(points)]
     return {"x": x, "on": on, "said": front_sentence(table, y, x, [recipes[at] for at in on], len(places))}
 
 
 def _effects(table: StudyTable) -> list[dict[str, Any]]:
-    """The comparisons of every axis and combination of the others, by measure.
+    """The comparisons by axis, by combination of the other axes, and by measure.
 
-    Combinations of few pairs each are one figure, in which a pair names its combination.
+    Combinations with few pairs each share one figure, in which every pair names its combination.
     """
-    found = []
+    effects = []
     axes: dict[str, dict[str, list[Row]]] = {}
     for row in table.comparisons or ():
         axes.setdefault(str(row["axis"]), {}).setdefault(str(row["others"] or ""), []).append(row)
@@ -240,10 +240,10 @@ def _effects(table: StudyTable) -> list[dict[str, Any]]:
         pairs = max(len({(row["first"], row["second"]) for row in rows}) for rows in groups.values())
         if len(groups) > 1 and pairs <= FEW:
             together = [row for rows in groups.values() for row in rows]
-            found.append(_effect(table, axis, "every combination of the others", together, named=True))
+            effects.append(_effect(table, axis, "every combination of the other axes", together, named=True))
         else:
-            found += [_effect(table, axis, others, rows, named=False) for others, rows in groups.items()]
-    return found
+            effects += [_effect(table, axis, others, rows, named=False) for others, rows in groups.items()]
+    return effects
 
 
 def _effect(table: StudyTable, axis: str, others: str, rows: Sequence[Row], named: bool) -> dict[str, Any]:
@@ -263,14 +263,15 @@ def _effect(table: StudyTable, axis: str, others: str, rows: Sequence[Row], name
 
 
 def _counts(rows: Sequence[Row]) -> str:
-    """How many differences of a group are established, or why there is none."""
+    """The number of established differences of a group, or the reasons why no difference was tested."""
     tested = [row for row in rows if row["p_holm"] is not None]
     if not tested:
         reasons = dict.fromkeys(row["reason"] for row in rows if row["reason"])
-        return f"Nothing of {counted(len(rows), 'difference')} can be claimed. {' '.join(reasons)}".strip()
-    sure = sum(map(is_established, tested))
+        return f"None of {counted(len(rows), 'difference')} supports a claim. {' '.join(reasons)}".strip()
+    established = sum(map(is_established, tested))
     left = f"; {len(rows) - len(tested)} could not be tested" if len(rows) > len(tested) else ""
-    return f"{sure} of {counted(len(tested), 'difference')} {'is' if sure == 1 else 'are'} established{left}."
+    are = "is" if established == 1 else "are"
+    return f"{established} of {counted(len(tested), 'difference')} {are} established{left}."
 
 
 def _measure(table: StudyTable, name: str, rows: Sequence[Row]) -> dict[str, Any]:
@@ -283,12 +284,12 @@ def _measure(table: StudyTable, name: str, rows: Sequence[Row]) -> dict[str, Any
 
 
 def _away(table: StudyTable, others: str) -> str:
-    """A combination by what of it is not the base's; all of it where no base is known."""
-    usual = {f"{axis} {level}" for axis, level in table.base.items()}
-    return others if not usual else ", ".join(part for part in others.split(", ") if part not in usual) or "base"
+    """The levels of a combination that differ from the base; all levels if the base is unknown."""
+    base = {f"{axis} {level}" for axis, level in table.base.items()}
+    return others if not base else ", ".join(level for level in others.split(", ") if level not in base) or "base"
 
 
 def _difference(row: Row) -> Mapping[str, Any]:
-    wanted = ("difference", "low", "high", "p", "p_holm", "seeds_first", "seeds_second", "reason")
+    numbers = ("difference", "low", "high", "p", "p_holm", "seeds_first", "seeds_second", "reason")
     text = {name: str(row[name] or "") for name in ("first", "second", "others")}
-    return {**text, **{name: row.get(name) for name in wanted}, "sure": is_established(row)}
+    return {**text, **{name: row.get(name) for name in numbers}, "sure": is_established(row)}

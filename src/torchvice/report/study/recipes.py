@@ -1,4 +1,4 @@
-"""Recipes: the files of a study read, its runs by recipe, the means over seeds and the Pareto front of them."""
+"""Read the files of a study; group its runs by recipe, with means over seeds and their Pareto front."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["DESCRIPTION", "Recipe", "RecipeMean", "StudyTable", "is_study", "par
 DESCRIPTION = "study.json"
 TABLE = "table.parquet"
 COMPARISONS = "comparisons.parquet"
-# What a row of the comparisons has; more is welcome.
+# Required columns of the comparisons.
 NEEDED = ("axis", "others", "first", "second", "measure", "difference", "low", "high", "p_holm", "reason")
 
 Row = Mapping[str, Any]
@@ -26,9 +26,9 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RecipeMean:
-    """Of a recipe's runs: the `value` of their mean, the standard deviation `sd`, and `n`, how many have a value.
+    """The mean `value` of a recipe's runs, their standard deviation `sd`, and `n`, the number of runs with a value.
 
-    `value` is None of no run, `sd` of fewer than two.
+    `value` is None without a run, `sd` with fewer than two.
     """
 
     value: float | None
@@ -38,7 +38,7 @@ class RecipeMean:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The runs of the same levels: `name`, `levels` {axis: level}, and `rows`, the places of its runs in the table."""
+    """The runs with the same levels: `name`, `levels` {axis: level}, and `rows`, the indices of the runs."""
 
     name: str
     levels: dict[str, str]
@@ -47,10 +47,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """What a study's folder holds: `rows`, one a run; `axes` {name: levels}; `comparisons`, None where not made yet.
+    """The contents of a study's folder: `rows`, one per run; `axes` {name: levels}; `comparisons`, or None.
 
-    Of a study whose folder describes it, also the `base` {axis: level}, whether it goes `one_at_a_time` (None: not
-    known), the axes `across` which it then goes, and how many runs are `planned`.
+    If the folder has a description, also the `base` {axis: level}, whether axes vary `one_at_a_time` (None: unknown),
+    the axes `across`, at each of whose levels they do so, and the number of `planned` runs.
     """
 
     name: str
@@ -65,7 +65,7 @@ class StudyTable:
 
     @property
     def seeds(self) -> tuple[Any, ...]:
-        """The seeds of the rows, each once."""
+        """The distinct seeds of the rows."""
         return tuple(dict.fromkeys(row["seed"] for row in self.rows))
 
     @property
@@ -75,40 +75,40 @@ class StudyTable:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that are neither the run, an axis nor the seed."""
-        said = {"run", *self.axes, "seed", "status", "reason"}
-        return tuple(name for name in (self.rows[0] if self.rows else ()) if name not in said)
+        """The columns other than run, axes, seed, status and reason."""
+        others = {"run", *self.axes, "seed", "status", "reason"}
+        return tuple(name for name in (self.rows[0] if self.rows else ()) if name not in others)
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The columns that hold numbers of a run, the ends of intervals left out; one without a value is none."""
+        """The columns of numbers, without limits of intervals and columns without a value."""
         return tuple(name for name in self.columns if name not in self.limits and _numeric(self.rows, name))
 
     @property
     def limits(self) -> frozenset[str]:
-        """The columns that are an end of another's interval."""
-        ends = {f"{name}_{end}" for name in self.columns for end in ("low", "high")}
-        return frozenset(ends & set(self.columns))
+        """The columns that are a limit of the interval of another column."""
+        limits = {f"{name}_{end}" for name in self.columns for end in ("low", "high")}
+        return frozenset(limits & set(self.columns))
 
     def recipes(self) -> list[Recipe]:
-        """The recipes of all runs, in the order of the table; without a base named by the axes that have two levels."""
+        """The recipes of all runs in the order of the table; without a base, named by the axes with several levels."""
         base = self.base if self.one_at_a_time else {}
         varied = [axis for axis, levels in self.axes.items() if len(levels) > 1]
         naming = list(self.axes) if base else varied or list(self.axes)
-        found: dict[tuple[str, ...], list[int]] = {}
+        places_of: dict[tuple[str, ...], list[int]] = {}
         for place, row in enumerate(self.rows):
-            found.setdefault(tuple(str(row[axis]) for axis in self.axes), []).append(place)
+            places_of.setdefault(tuple(str(row[axis]) for axis in self.axes), []).append(place)
         return [
             Recipe(
                 recipe_name(self.rows[places[0]], naming, base),
                 dict(zip(self.axes, levels, strict=True)),
                 tuple(places),
             )
-            for levels, places in found.items()
+            for levels, places in places_of.items()
         ]
 
     def mean(self, recipe: Recipe, column: str) -> RecipeMean:
-        """Of a recipe's runs that have a value.
+        """The mean of a column over the runs of a recipe that have a value.
 
         Example:
             >>> rows = [
@@ -119,8 +119,8 @@ class StudyTable:
             >>> table.mean(table.recipes()[0], "vice")
             RecipeMean(value=2.0, sd=1.4142135623730951, n=2)
         """
-        found = (self.rows[place].get(column) for place in recipe.rows)
-        values = [float(value) for value in found if value is not None and math.isfinite(value)]
+        cells = (self.rows[place].get(column) for place in recipe.rows)
+        values = [float(value) for value in cells if value is not None and math.isfinite(value)]
         if not values:
             return RecipeMean(None, None, 0)
         spread = statistics.stdev(values) if len(values) > 1 else None
@@ -133,7 +133,7 @@ def _numeric(rows: Sequence[Row], name: str) -> bool:
 
 
 def recipe_name(row: Row, axes: Sequence[str], base: Mapping[str, str]) -> str:
-    """What tells a recipe from others: what it changes of the base, or, without one, all its levels.
+    """The name of a recipe: its levels that differ from the base, or without a base all its levels.
 
     Example:
         >>> recipe_name({"net": "vit", "decay": "0.0"}, ["net", "decay"], {"net": "resnet18", "decay": "0.0"})
@@ -147,13 +147,13 @@ def recipe_name(row: Row, axes: Sequence[str], base: Mapping[str, str]) -> str:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The points that no other beats: as high in both numbers, and higher in one. Higher is better in both.
+    """The points that no other point beats, which is as high in both numbers and higher in one.
 
     Args:
-        points: (N) pairs of finite numbers; give minus the number where lower is better.
+        points: N pairs of finite numbers, higher is better; negate a number if lower is better.
 
     Returns:
-        Their places, by the first number ascending, so that the second descends; equal points are all there.
+        Indices of the points, first number ascending and second descending; equal points are all included.
 
     Example:
         >>> pareto_front([(1, 1), (3, 0), (2, 2), (2, 1), (0, 2)])
@@ -169,59 +169,60 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def is_study(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is a study's: it has its table or its description, and nothing of a RUN or a table of images."""
+    """Whether a folder belongs to a study: it has a table or description of one, and no file of a RUN or table."""
     folder = Path(path)
     other = any((folder / name).is_file() for name in ("config.yaml", "manifest.json"))
     return not other and any((folder / name).is_file() for name in (TABLE, DESCRIPTION))
 
 
 def read_study(folder: str | os.PathLike[str]) -> StudyTable:
-    """The files of a study: its table, and what is there of its comparisons and its description.
+    """Read the files of a study: its table, and its comparisons and description if they exist.
 
-    Without a description the axes are the table's columns between `run` and `seed`, and the base is not known.
+    Without a description the axes are the columns of the table between `run` and `seed`, and the base is unknown.
 
     Raises:
-        ViceError: no run has ended yet, or a file is damaged or not a study's.
+        ViceError: no run has ended yet, or a file is damaged or does not belong to a study.
     """
     folder = Path(folder)
-    told = read_json(folder / DESCRIPTION, "The description of a study") if (folder / DESCRIPTION).is_file() else {}
+    description = (
+        read_json(folder / DESCRIPTION, "The description of a study") if (folder / DESCRIPTION).is_file() else {}
+    )
     if not (folder / TABLE).is_file():
         raise ViceError(
-            f"The page of a study is made of its runs, but none has ended in {folder}.", "Wait for the first."
+            f"The page of a study needs a run, but none has ended in {folder}.", "Wait until the first run has ended."
         )
     rows = _read(folder / TABLE)
     names = list(rows[0]) if rows else []
     if names[:1] != ["run"] or "seed" not in names or "status" not in names:
-        raise ViceError(f"A study's table must have a run, its levels, seed and status, but {folder / TABLE} has not.")
+        raise ViceError(f"A study's table must have the columns run, seed and status, but {folder / TABLE} has not.")
     axes = names[1 : names.index("seed")]
-    known, base = told.get("axes", {}), told.get("base", {})
+    known, base = description.get("axes", {}), description.get("base", {})
     if not isinstance(known, dict) or not isinstance(base, dict):
         raise ViceError(f"`axes` and `base` of {folder / DESCRIPTION} must be objects, but one is not.")
-    found = (folder / COMPARISONS).is_file()
-    comparisons = _read(folder / COMPARISONS) if found else None
-    lacking = [name for name in NEEDED if comparisons and name not in comparisons[0]]
-    if lacking:
-        raise ViceError(f"The comparisons of a study must have `{lacking[0]}`, but {folder / COMPARISONS} has not.")
+    comparisons = _read(folder / COMPARISONS) if (folder / COMPARISONS).is_file() else None
+    missing = [name for name in NEEDED if comparisons and name not in comparisons[0]]
+    if missing:
+        raise ViceError(f"The comparisons of a study must have `{missing[0]}`, but {folder / COMPARISONS} has not.")
     return StudyTable(
-        name=str(told.get("name") or folder.absolute().name),
+        name=str(description.get("name") or folder.absolute().name),
         folder=folder,
         axes={axis: _levels(axis, known.get(axis, ()), rows) for axis in axes},
         rows=rows,
         comparisons=comparisons,
         base={axis: str(level) for axis, level in base.items() if axis in axes},
-        one_at_a_time=told.get("one_at_a_time"),
-        planned=told.get("planned"),
-        across=tuple(axis for axis in axes if axis in told.get("across", ())),
+        one_at_a_time=description.get("one_at_a_time"),
+        planned=description.get("planned"),
+        across=tuple(axis for axis in axes if axis in description.get("across", ())),
     )
 
 
 def _levels(axis: str, known: Sequence[str], rows: Sequence[Row]) -> tuple[str, ...]:
-    """The levels that the study has, in its order, and whatever else the table holds."""
+    """The levels of the description, in its order, and further levels of the table."""
     return tuple(dict.fromkeys([*map(str, known), *(str(row[axis]) for row in rows)]))
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a Parquet file, NaN as None."""
+    """Read the rows of a Parquet file, with None for NaN."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

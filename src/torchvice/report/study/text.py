@@ -1,4 +1,4 @@
-"""Words of a study's page: what its columns are called and mean, its head, and what its comparisons establish."""
+"""The text of a study's page: names and definitions of its columns, its facts, and the sentences of its summary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 ALPHA = 0.05
-NAMED = 3  # differences and members of a front that a sentence names before it counts the rest
+NAMED = 3  # differences or recipes that a sentence names before it counts the rest
 
 # A column or measure, its name, and the key of its definition.
 _COLUMNS = {
@@ -61,38 +61,38 @@ STUDY_DEFINITIONS: dict[str, tuple[str, str]] = {
     "study.images": ("Images", "How many images of the evaluation split the run was assessed on."),
     "study.controls": (
         "Controls",
-        "Which maps that know nothing of the image the run's VICE is not above: of those, the whole interval of the "
-        "paired difference is not above 0. None: no control was asked for.",
+        "The control maps, made without the image, that the run's VICE is not clearly above: the 95 % interval of the "
+        "paired difference reaches 0 or below. Empty: the run has no control.",
     ),
-    "study.seconds": ("Seconds", "Of the last start alone; of a run that was resumed only its last part is timed."),
-    "study.other": ("A column of the study's table", "As the table has it; docs/studies.md says what a study writes."),
-    "recipe": ("Recipe", "The runs of the same levels of all axes: they differ in their seed alone."),
+    "study.seconds": ("Seconds", "Time since the last start of the run; of a resumed run only the last part is timed."),
+    "study.other": ("A column of the study's table", "docs/studies.md lists the columns that a study writes."),
+    "recipe": ("Recipe", "The runs with the same levels of all axes: they differ only in their seed."),
     "spread": (
         "Mean and standard deviation",
-        "Over the finished runs of a recipe, which differ in their seed. The standard deviation says how training "
-        "varies and nothing about other images; of one run there is none.",
+        "Over the finished runs of a recipe, which differ in their seed. The standard deviation shows how training "
+        "varies, not how other images would vary; it needs two runs.",
     ),
     "front": (
         "Pareto front",
-        "The recipes whose means no other recipe beats: none is as good in both numbers and better in one. A front of "
-        "means ignores their noise: with other seeds or images its members may change, and none of it is a test.",
+        "The recipes whose means no other recipe beats: no other is as good in both numbers and better in one. The "
+        "front ignores the noise of the means: with other seeds or images its recipes may change. It is not a test.",
     ),
     "established": (
         "Established",
-        "Holm's p below 0.05. Differences of levels by Welch's t over seeds, with the variance that the choice of "
-        "images adds; Holm's correction over the pairs of levels of one axis, combination and measure. Fewer than "
-        "three seeds of a level support no claim.",
+        "Holm's p is below 0.05. Differences of levels are tested by Welch's t over seeds, with the variance due to "
+        "the choice of images added, and corrected by Holm over the pairs of levels of one axis, combination and "
+        "measure. A claim needs three seeds of each level.",
     ),
     "difference_of_levels": (
         "Difference of levels",
-        "First minus second, each the mean over its seeds on the same images, with its 95 % interval, which is not "
-        "corrected for the number of pairs: it may leave 0 out where the difference is not established.",
+        "First minus second level, each the mean over its seeds on the same images, with its 95 % interval. The "
+        "interval is not corrected for the number of pairs: it may exclude 0 without an established difference.",
     ),
 }
 
 
 def column_name(name: str) -> str:
-    """What a column or a measure is called.
+    """The name of a column or measure.
 
     Example:
         >>> [column_name(name) for name in ("mean_average_precision", "vice_gradcam", "ji_gradcam", "some_number")]
@@ -107,24 +107,24 @@ def column_name(name: str) -> str:
 
 
 def column_term(name: str) -> str:
-    """The key of a column's or a measure's definition in STUDY_DEFINITIONS."""
+    """The key in STUDY_DEFINITIONS of a column or measure."""
     if name in _COLUMNS:
         return _COLUMNS[name][1]
     return "method" if name.startswith("vice_") else "method_ji" if name.startswith("ji_") else "study.other"
 
 
 def lower_is_better(name: str) -> bool:
-    """Whether less of a measure is better."""
+    """Whether a lower value of the measure is better."""
     return name in _LOWER
 
 
 def is_established(row: Row) -> bool:
-    """Whether a comparison is: Holm's p is below 0.05."""
+    """Whether a comparison is established: Holm's p is below 0.05."""
     return row["p_holm"] is not None and row["p_holm"] < ALPHA
 
 
 def counted(count: int, one: str, more: str = "") -> str:
-    """A number and its noun.
+    """A number with its noun.
 
     Example:
         >>> counted(1, "run"), counted(3, "run")
@@ -134,7 +134,7 @@ def counted(count: int, one: str, more: str = "") -> str:
 
 
 def listed(names: Sequence[str], most: int = 0) -> str:
-    """Names in a sentence; of more than `most` the first, and how many more.
+    """Join names for a sentence; of more than `most`, name the first ones and count the rest.
 
     Example:
         >>> listed(["a", "b", "c"]), listed(["a", "b", "c", "d"], most=2)
@@ -147,7 +147,7 @@ def listed(names: Sequence[str], most: int = 0) -> str:
 
 
 def facts_of_study(table: StudyTable) -> list[tuple[str, str]]:
-    """What was studied, as (name, value); what is not known is left out."""
+    """The facts of a study as (name, value); unknown ones are left out."""
     done = len(table.finished)
     failed = sum(row["status"] == "failed" for row in table.rows)
     design = {True: "one axis at a time around the base", False: "every combination", None: ""}[table.one_at_a_time]
@@ -161,20 +161,20 @@ def facts_of_study(table: StudyTable) -> list[tuple[str, str]]:
         ("Base", ", ".join(f"{axis} {level}" for axis, level in table.base.items())),
         ("Seeds", ", ".join(map(str, table.seeds))),
         ("Runs", f"{ended} of {table.planned} planned" if table.planned else ended),
-        ("Images of each", " or ".join(map(str, images))),
+        ("Images of each run", " or ".join(map(str, images))),
         ("Further explanations", ", ".join(methods)),
     ]
     return [(name, value) for name, value in facts if value]
 
 
 def sentences_of_study(table: StudyTable, recipes: Sequence[Recipe]) -> list[Sentence]:
-    """Three to six sentences: what was run, where VICE is highest, what of the differences is established, what not,
-    and where no claim can be made."""
-    said = [_what(table, recipes), _range(table, recipes), *_established(table), _no_claim(table, recipes)]
-    return [sentence for sentence in said if sentence]
+    """Three to six sentences: the runs, where VICE is highest, which differences are established, and where no claim
+    can be made."""
+    sentences = [_runs(table, recipes), _range(table, recipes), *_established(table), _no_claim(table, recipes)]
+    return [sentence for sentence in sentences if sentence]
 
 
-def _what(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
+def _runs(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
     axes = listed([f"{axis} ({counted(len(levels), 'level')})" for axis, levels in table.axes.items()])
     over = f"the {'axis' if len(table.axes) == 1 else 'axes'} {axes}" if table.axes else "no axis"
     failed = sum(row["status"] == "failed" for row in table.rows)
@@ -189,21 +189,21 @@ def _what(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
 def _range(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
     means = [(recipe, mean) for recipe in recipes if (mean := table.mean(recipe, "vice")).value is not None]
     if not means:
-        return ["VICE (strict) is undefined for every run: see the table for what was measured."]
+        return ["VICE (strict) is undefined for every run; the table shows what was measured."]
     means.sort(key=lambda pair: -(pair[1].value or 0.0))
 
-    def told(pair: tuple[Recipe, Any]) -> list[str | Number]:
+    def mean_text(pair: tuple[Recipe, Any]) -> list[str | Number]:
         recipe, mean = pair
         spread = f", standard deviation {number(mean.sd)} over {mean.n} seeds" if mean.sd is not None else ", one run"
         return [f"{recipe.name} (", Number(number(mean.value), "strict.vice"), f"{spread})"]
 
     if len(means) == 1:
-        return ["VICE is that of one recipe alone, ", *told(means[0]), "."]
-    return ["VICE is highest for ", *told(means[0]), " and lowest for ", *told(means[-1]), "."]
+        return ["Only one recipe has a VICE: ", *mean_text(means[0]), "."]
+    return ["VICE is highest for ", *mean_text(means[0]), " and lowest for ", *mean_text(means[-1]), "."]
 
 
 def _established(table: StudyTable) -> list[Sentence]:
-    """The count by measure and the strongest differences, VICE before all others."""
+    """The strongest differences of VICE, and the number of established differences of the other measures."""
     if not table.comparisons:
         return [[why_not_compared(table)]]
     by_measure: dict[str, list[Row]] = {}
@@ -213,22 +213,22 @@ def _established(table: StudyTable) -> list[Sentence]:
     tested = {measure: rows for measure, rows in tested.items() if rows}
     if not tested:
         return []
-    said: list[Sentence] = [_of_vice(tested["vice"])] if "vice" in tested else []
+    sentences: list[Sentence] = [_of_vice(tested["vice"])] if "vice" in tested else []
     rest = [
         f"{column_name(measure).removesuffix(', nats')} {sum(map(is_established, rows))} of {len(rows)}"
         for measure, rows in tested.items()
         if measure != "vice"
     ]
     if rest:
-        said.append([Number("Established", "established"), f" of the other measures: {listed(rest)}."])
-    return said
+        sentences.append([Number("Established", "established"), f" of the other measures: {listed(rest)}."])
+    return sentences
 
 
 def why_not_compared(table: StudyTable) -> str:
     """Why a study has no differences of levels."""
     if not any(len({row[axis] for row in table.finished}) > 1 for axis in table.axes):
-        return "Nothing is compared: no axis has two levels that are finished."
-    return "There are no differences in this folder: a study compares levels when all its runs have ended."
+        return "No comparison: no axis has finished runs at two levels."
+    return "No comparison yet: a study compares levels after all its runs have ended."
 
 
 def _of_vice(rows: Sequence[Row]) -> Sentence:
@@ -237,9 +237,9 @@ def _of_vice(rows: Sequence[Row]) -> Sentence:
     if not sure:
         least = min(rows, key=lambda row: row["p_holm"])
         return [
-            f"Of {number_of} of VICE ",
-            Number("none is established", "established"),
-            f"; the least p after Holm is {_p(least)}, of {_pair(least)} ({_size(least)}).",
+            f"None of {number_of} of VICE is ",
+            Number("established", "established"),
+            f"; the smallest p after Holm is {_p(least)}, for {_pair(least)} ({_size(least)}).",
         ]
     some = sure[:NAMED]
     parts: list[str | Number] = [
@@ -253,11 +253,14 @@ def _of_vice(rows: Sequence[Row]) -> Sentence:
     left = len(rows) - len(sure)
     if not left:
         return [*parts, "."]
-    return [*parts, f". The other {left} {'is' if left == 1 else 'are'} not, which does not show that nothing differs."]
+    return [
+        *parts,
+        f". The other {left} {'is' if left == 1 else 'are'} not, which does not show that the levels are equal.",
+    ]
 
 
 def _strength(row: Row) -> tuple[float, float]:
-    """Least p first, then the difference as a share of its interval."""
+    """Sort key: smallest p first, then largest difference relative to its interval."""
     width = (row["high"] - row["low"]) if None not in (row["low"], row["high"]) else 0.0
     return row["p_holm"], -abs(row["difference"]) / width if width else 0.0
 
@@ -280,34 +283,34 @@ def _size(row: Row) -> str:
 
 
 def _no_claim(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
-    """Recipes of too few seeds, and comparisons that came to nothing."""
+    """Recipes with too few seeds, and comparisons without a result."""
     few = [recipe for recipe in recipes if sum(table.rows[at]["status"] == "finished" for at in recipe.rows) < 3]
     parts: list[str] = []
     if few and len(few) == len(recipes):
-        parts.append("No recipe has three finished seeds, and fewer support no claim about a recipe")
+        parts.append("No recipe has three finished seeds, the minimum for a claim about a recipe")
     elif few:
         names = listed([recipe.name for recipe in few], NAMED)
-        who = counted(len(few), "recipe has", "recipes have")
-        parts.append(f"{who} fewer than three finished seeds, which support no claim: {names}")
-    nothing = [row for row in table.comparisons or () if row["p_holm"] is None]
-    if nothing:
-        reasons: Mapping[str, None] = dict.fromkeys(row["reason"] for row in nothing if row["reason"])
+        recipes_have = counted(len(few), "recipe has", "recipes have")
+        parts.append(f"{recipes_have} fewer than three finished seeds, the minimum for a claim: {names}")
+    untested = [row for row in table.comparisons or () if row["p_holm"] is None]
+    if untested:
+        reasons: Mapping[str, None] = dict.fromkeys(row["reason"] for row in untested if row["reason"])
         why = f": {' '.join(list(reasons)[:NAMED])}" if reasons else "."
-        parts.append(f"{counted(len(nothing), 'comparison has', 'comparisons have')} no result{why}".removesuffix("."))
+        parts.append(f"{counted(len(untested), 'comparison has', 'comparisons have')} no result{why}".removesuffix("."))
     return [". ".join(parts) + "."] if parts else []
 
 
 def front_sentence(table: StudyTable, y: str, x: str, on: Sequence[Recipe], drawn: int) -> str:
-    """Who is on the front of two measures, with the numbers, and what that does not say."""
+    """The recipes on the Pareto front of two measures, with their numbers."""
     if not on:
-        return f"There is no front: no recipe has both {column_name(y)} and {column_name(x)}."
-    way = f"higher {column_name(y)} and {'lower' if lower_is_better(x) else 'higher'} {column_name(x)}"
+        return f"There is no Pareto front: no recipe has both {column_name(y)} and {column_name(x)}."
+    better = f"higher {column_name(y)}, {'lower' if lower_is_better(x) else 'higher'} {column_name(x)}"
     names = [
         f"{recipe.name} ({column_name(y)} {number(table.mean(recipe, y).value)}, "
         f"{column_name(x)} {number(table.mean(recipe, x).value)})"
         for recipe in on
     ]
     return (
-        f"On the Pareto front, {way}, {'is' if len(on) == 1 else 'are'} {len(on)} of {counted(drawn, 'recipe')}: "
-        f"{listed(names, 2 * NAMED)}. It is a front of means and ignores their noise."
+        f"On the Pareto front ({better}) {'is' if len(on) == 1 else 'are'} {len(on)} of {counted(drawn, 'recipe')}: "
+        f"{listed(names, 2 * NAMED)}. The front compares means and ignores their noise."
     )

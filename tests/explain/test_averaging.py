@@ -90,7 +90,7 @@ def test_labels_of_the_plain_look_hold_for_all():
 
 def test_refusals():
     model, _ = network("test_resnet")
-    with pytest.raises(ViceError, match="named once"):
+    with pytest.raises(ViceError, match="Only one of"):
         Explainer(model, "gradcam", layer="layer3", layers=["layer4"])
     with pytest.raises(ViceError, match="each once"):
         Explainer(model, "gradcam", layers=["layer4", "layer4"])
