@@ -63,7 +63,7 @@ methods: $(READY)
 	$(BIN)/python experiments/methods.py
 
 networks: $(READY)
-	$(BIN)/python -m torchvice.explain.sweep
+	$(BIN)/python experiments/networks.py
 
 clean:
 	rm -rf $(VENV) runs site

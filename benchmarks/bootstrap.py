@@ -1,10 +1,10 @@
-"""CPU time of 10,000 bootstrap replicates: torchvice against a plain loop over scipy and against scipy.stats.bootstrap.
+"""CPU time of 10,000 bootstrap replicates: torchvice against a loop over scipy and against scipy.stats.bootstrap.
 
-Run `python benchmarks/bootstrap.py`, or with `--quick` for fewer rounds. The data are made on the spot: 1449 images
+Run `python benchmarks/bootstrap.py`, or with `--quick` for fewer rounds. The data are synthetic: 1449 images
 with one label and some with more, about 2,100 true pairs, some of them missed (IoU 0, which ties). The contenders take
-turns; the slow ones do a share of the replicates and their time is scaled up. The plain loop resamples images, as
-torchvice does; scipy.stats.bootstrap knows no clusters and resamples pairs, so that it answers an easier question.
-Times are CPU seconds, imports not counted.
+turns; the slow ones compute a fraction of the replicates, and their time is scaled up. The loop resamples images, as
+torchvice does; scipy.stats.bootstrap has no clusters and resamples pairs, which is an easier task.
+Times are CPU seconds without imports.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torchvice.metrics.resampling import Resampling
 from torchvice.metrics.weighted import HeldOutSpearman, Pearson, Spearman, WithinSpearman
 
 IMAGES, REPLICATES, THRESHOLDS = 1449, 10_000, 60
-SHARE = 50  # the slow contenders do this part of the replicates
+SHARE = 50  # the slow contenders compute 1 / SHARE of the replicates
 MOST_SECONDS = 1.0  # of torchvice's Pearson and Spearman
 
 
@@ -43,8 +43,8 @@ class Table:
     group: np.ndarray
 
 
-def made_up(seed: int = 0) -> Table:
-    """Pairs whose IoU hangs on logit and size."""
+def synthetic_table(seed: int = 0) -> Table:
+    """Synthetic pairs whose IoU depends on logit and size."""
     rng = np.random.default_rng(seed)
     image = np.sort(np.r_[np.arange(IMAGES), rng.integers(0, IMAGES, 660)])
     logit, area = 2 + 2 * rng.normal(size=len(image)), rng.lognormal(9, 1.5, len(image))
@@ -62,8 +62,8 @@ def seconds(work: Callable[[], object], part: int = 1) -> float:
     return (time.process_time() - before) * part
 
 
-def plain_loop(table: Table, correlate: Callable[[np.ndarray, np.ndarray], float], replicates: int) -> np.ndarray:
-    """What one writes first: draw images, gather their pairs, correlate; once for every replicate."""
+def simple_loop(table: Table, correlate: Callable[[np.ndarray, np.ndarray], float], replicates: int) -> np.ndarray:
+    """The straightforward loop: for every replicate draw images, gather their pairs, correlate."""
     rows = [np.flatnonzero(table.image == image) for image in range(IMAGES)]
     rng, found = np.random.default_rng(0), []
     for _ in range(replicates):
@@ -85,7 +85,7 @@ def by_scipy(table: Table, measure: Callable[..., object], vectorized: bool, rep
 
 
 def contenders(table: Table) -> dict[str, tuple[Callable[[], object], int]]:
-    """By name: what is timed, and which part of 10,000 replicates it does."""
+    """By name: the function to time, and the divisor of its 10,000 replicates."""
 
     def ours(statistic: Callable[[np.ndarray], np.ndarray], replicates: int = REPLICATES) -> Callable[[], object]:
         return lambda: Resampling(IMAGES, replicates).replicates_of(statistic, table.image)
@@ -95,13 +95,13 @@ def contenders(table: Table) -> dict[str, tuple[Callable[[], object], int]]:
     return {
         "Pearson: torchvice": (ours(Pearson(logit, quality)), 1),
         "Pearson: loop over scipy.stats.pearsonr": (
-            lambda: plain_loop(table, lambda a, b: scipy.stats.pearsonr(a, b).statistic, few),
+            lambda: simple_loop(table, lambda a, b: scipy.stats.pearsonr(a, b).statistic, few),
             SHARE,
         ),
         "Pearson: scipy.stats.bootstrap": (lambda: by_scipy(table, scipy.stats.pearsonr, True, few), SHARE),
         "Spearman: torchvice": (ours(Spearman(logit, quality)), 1),
         "Spearman: loop over scipy.stats.spearmanr": (
-            lambda: plain_loop(table, lambda a, b: scipy.stats.spearmanr(a, b).statistic, few),
+            lambda: simple_loop(table, lambda a, b: scipy.stats.spearmanr(a, b).statistic, few),
             SHARE,
         ),
         "Spearman: scipy.stats.bootstrap": (lambda: by_scipy(table, scipy.stats.spearmanr, False, few), SHARE),
@@ -123,11 +123,11 @@ def contenders(table: Table) -> dict[str, tuple[Callable[[], object], int]]:
 
 
 def main() -> int:
-    """Run the benchmark and print the table; 1 if the target is missed or the two disagree."""
+    """Run the benchmark and print the table; returns 1 if a target is missed or the results differ."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="2 rounds instead of 7")
     rounds = 2 if parser.parse_args().quick else 7
-    table = made_up()
+    table = synthetic_table()
     runs = contenders(table)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):

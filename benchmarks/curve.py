@@ -1,9 +1,9 @@
-"""CPU time of the threshold curve: `torchvice.evaluate` against the original's sixty passes, and against reading alone.
+"""CPU time of the threshold curve: `torchvice.evaluate` against the original's sixty passes, and reading only.
 
-Run `python benchmarks/curve.py`, or with `--quick` for a small run. The files are made on the spot in a temporary
+Run `python benchmarks/curve.py`, or with `--quick` for a small run. Synthetic files are written to a temporary
 folder: smooth maps at the size of VOC's images as uncompressed float32 .npy dictionaries, two or three an image, and
 palette masks with a void rim. The three contenders take turns, so that a busy machine disturbs them alike. Times are
-CPU seconds of all processes involved, the files in the page cache, start-up and imports not counted. The sixty passes
+CPU seconds of all processes, with the files in the page cache, without start-up and imports. The sixty passes
 are spread over the rounds and summed; the other two run several times a round, and the median counts.
 """
 
@@ -104,7 +104,7 @@ class Clock:
     wall: list[float] = field(default_factory=list)
 
     def run(self, work: Callable[[], Any]) -> Any:
-        """Time `work` and hand on what it returns."""
+        """Time `work` and return its result."""
         before, own, wall = os.times(), time.process_time(), time.perf_counter()
         result = work()
         own, wall, after = time.process_time() - own, time.perf_counter() - wall, os.times()
@@ -125,7 +125,7 @@ def compete(folder: Path, names: list[str], rounds: int, workers: int) -> tuple[
     for part in np.array_split(PAPER_THRESHOLDS, rounds):
         for threshold in part:
             theirs.append(passes.run(partial(one_pass, folder, names, threshold)))
-        read_only(folder, names)  # not timed: the passes have left the caches and the heap in disorder
+        read_only(folder, names)  # not timed: the passes have disturbed caches and heap
         for _ in range(REPEATS):
             counting.run(ours)
             reading.run(partial(read_only, folder, names))
@@ -133,7 +133,7 @@ def compete(folder: Path, names: list[str], rounds: int, workers: int) -> tuple[
 
 
 def main() -> int:
-    """Run the benchmark and print the ratios; 1 if a target is missed or the curves differ."""
+    """Run the benchmark and print the ratios; returns 1 if a target is missed or the curves differ."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=10, help="the sixty passes are spread over them")
@@ -147,17 +147,17 @@ def main() -> int:
     slow, fast, least = sum(passes.cpu), median(counting.cpu), median(reading.cpu)
     print(f"{images} images of {HEIGHT} x {WIDTH}, {rounds} rounds   CPU s    wall s    lowest CPU s")
     print(f"  original, 60 passes            {slow:8.3f}  {sum(passes.wall):8.3f}")
-    for name, clock in (("torchvice", counting), ("reading alone", reading)):
+    for name, clock in (("torchvice", counting), ("reading only", reading)):
         print(f"  {name:<29}  {median(clock.cpu):8.4f}  {median(clock.wall):8.4f}  {min(clock.cpu):8.4f}")
     print(f"  largest difference of a class IoU between the two curves: {gap:.1e}")
     quick, lean = slow / fast >= LEAST_SPEED_UP, fast / least <= MOST_OVER_READING
-    print(f"  {slow / fast:.0f} times less than the original (at least {LEAST_SPEED_UP}): {said(quick)}")
-    print(f"  {fast / least:.2f} times reading alone (at most {MOST_OVER_READING}): {said(lean)}")
+    print(f"  {slow / fast:.0f} times less than the original (at least {LEAST_SPEED_UP}): {verdict(quick)}")
+    print(f"  {fast / least:.2f} times reading only (at most {MOST_OVER_READING}): {verdict(lean)}")
     return 0 if quick and lean and gap < 1e-9 else 1
 
 
-def said(met: bool) -> str:
-    """In a word."""
+def verdict(met: bool) -> str:
+    """`met` or `MISSED`."""
     return "met" if met else "MISSED"
 
 

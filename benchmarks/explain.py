@@ -1,7 +1,7 @@
 """The explanation engine against pytorch-grad-cam, torchcam and captum: Grad-CAM for two labels an image.
 
-All tools make the same maps (checked before the clock starts) of the same batch, with the same network, in one process,
-interleaved; medians. A bare forward pass under no_grad stands beside them. Needs the extra `benchmarks`.
+All tools make the same maps (checked before timing) of the same batch, with the same network, in one process and in
+turns; medians. A forward pass under no_grad is timed as well. Needs the extra `benchmarks`.
 
     python benchmarks/explain.py [--networks resnet50 vit_small_patch16_224] [--repeats 15] [--threads 2]
 """
@@ -25,7 +25,7 @@ BATCH, SIDE, LABELS = 8, 224, (3, 11)
 
 
 def ours(model: nn.Module, images: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """torchvice: one forward pass, one short backward pass a label."""
+    """torchvice: one forward pass, one short backward pass per label."""
     explainer = Explainer(model, "gradcam")
     return lambda: explainer(images, [LABELS] * len(images)).maps.reshape(len(images), 2, -1)
 
@@ -88,14 +88,14 @@ PEERS = {"pytorch_grad_cam": grad_cam, "torchcam": torchcam, "captum": captum}
 
 
 def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether a peer's maps are ours, up to its ReLU and a scale for each map."""
+    """Whether the maps of a tool equal ours, except for its ReLU and a scale per map."""
     a, b = (maps.detach().float().clamp(min=0).flatten(0, 1) for maps in (found, expected))
     a, b = (maps / maps.amax(1, keepdim=True).clamp(min=1e-12) for maps in (a, b))
     return torch.allclose(a, b, atol=1e-3)
 
 
 def measure(name: str, repeats: int) -> None:
-    """Print the medians of one network, and every tool as a multiple of ours and of a bare forward pass."""
+    """Print the medians of one network, and every tool relative to torchvice and to a forward pass."""
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=20).eval()
     images = torch.randn(BATCH, 3, SIDE, SIDE)
@@ -112,7 +112,7 @@ def measure(name: str, repeats: int) -> None:
             run = make(model, images)
         if run is None:
             continue
-        print(f"  {peer}: {'the same maps' if same(run(), expected) else 'OTHER MAPS'}")
+        print(f"  {peer}: {'same maps' if same(run(), expected) else 'DIFFERENT MAPS'}")
         tools[peer] = run
     times: dict[str, list[float]] = {tool: [] for tool in tools}
     for _ in range(repeats):
@@ -127,7 +127,7 @@ def measure(name: str, repeats: int) -> None:
 
 
 def main() -> None:
-    """Measure every network that was asked for."""
+    """Measure the networks of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=["resnet50", "vit_small_patch16_224"])
     parser.add_argument("--repeats", type=int, default=15)
@@ -135,7 +135,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in options.networks:
-        setting = f"batch {BATCH}, {SIDE} pixels, 2 labels an image, {options.threads} threads"
+        setting = f"batch {BATCH}, {SIDE} pixels, 2 labels per image, {options.threads} threads"
         print(f"{name}, {setting}, median of {options.repeats}")
         measure(name, options.repeats)
 

@@ -1,6 +1,6 @@
-"""The page: size, time to write and time until it answers, for 1,500 and 50,000 images, against a folder of PNGs.
+"""The page: its size, the time to write it and to load it, for 1,500 and 50,000 images, against a folder of PNGs.
 
-Photographs are crops of the two that scikit-learn embeds, made when they are asked for; the table is drawn at random.
+Photographs are crops, made on demand, of the two in scikit-learn; the table is random.
 Needs chromium for the browser's times.
 """
 
@@ -30,7 +30,7 @@ SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background
 TARGETS = {1_500: (25e6, 3.0), 50_000: (60e6, None)}  # bytes, seconds until interactive
 
 
-# What the table holds of each map on its own: columns, and about how large they are.
+# Columns of the table for each map, with their typical values.
 _OWN = {"energy_inside": 9e3, "energy_outside": 3e4, "pointing": 1.0, "otsu_predicted": 6e4, "otsu_intersection": 2e3}
 
 
@@ -43,7 +43,7 @@ def photographs() -> list[np.ndarray]:
 
 
 def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
-    """A crop of a photograph, turned or not, and a mask of two ellipses: the same for the same id."""
+    """A crop of a photograph, possibly mirrored, and a mask of two ellipses: the same for the same id."""
     rng = np.random.default_rng(int(image_id[-6:]))
     whole = photographs()[rng.integers(2)]
     top, left = rng.integers(0, 427 - HEIGHT), rng.integers(0, 640 - WIDTH)
@@ -118,7 +118,7 @@ def table(count: int) -> Samples:
 
 
 def write(count: int, file: Path) -> None:
-    """Write the page in this process; print seconds, and MB: with the table, and the most while writing."""
+    """Write the page in this process; print the seconds, the MB with the table, and the peak MB while writing."""
     samples = table(count)
     measures = measure(samples, replicates=0)
     start = time.perf_counter()
@@ -131,20 +131,20 @@ def write(count: int, file: Path) -> None:
 
 
 def resident() -> float:
-    """MB in memory now; the mark of the most is set back to it."""
+    """MB in memory now; resets the peak."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
 
 
 def peak() -> float:
-    """MB, the most since the mark was set back."""
+    """Peak MB since the reset."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def browse(file: Path) -> dict[str, float]:
-    """Seconds in the browser: until it answers, until all is there, and of what a reader does."""
+    """Seconds in the browser: until interactive, until all is loaded, and of a reader's actions."""
     if CHROMIUM is None:
         return {}
     from playwright.sync_api import sync_playwright
@@ -162,7 +162,7 @@ def browse(file: Path) -> dict[str, float]:
             "all again": "clearFilters()",
             "next case": "stepBy(1)",
             "scatter": "drawScatter()",
-            "hover": "for (let i = 0; i < 100; i++) nearest(200 + i, 150)",
+            "hover": "for (let i = 0; i < 100; i++) nearestPoint(200 + i, 150)",
         }.items():
             result[name] = page.evaluate(
                 f"(() => {{ const start = performance.now(); {work}; document.body.offsetHeight;"
@@ -174,7 +174,7 @@ def browse(file: Path) -> dict[str, float]:
 
 
 def png_folder(count: int, folder: Path) -> tuple[float, int]:
-    """What is done today: a PNG of every (image, class) pair, the map blended over the image; seconds and bytes."""
+    """The usual alternative: a PNG of every (image, class) pair, map over image; seconds and bytes."""
     from PIL import Image
 
     samples = table(count)
@@ -204,13 +204,13 @@ def main() -> int:
         for count in [1_500] if chosen.quick else list(TARGETS):
             file = Path(home) / f"{count}.html"
             command = [sys.executable, __file__, "--write", str(count), str(file)]
-            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-4:]
-            prepared, written, before, most = map(float, told)
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-4:]
+            prepared, written, before, most = map(float, output)
             size, times = file.stat().st_size, browse(file)
             print(f"{count} images: {size / 1e6:.1f} MB; columns {prepared:.1f} s, page {written:.1f} s")
-            print(f"  memory: {before:.0f} MB with the table, {most - before:.0f} MB more at most while writing")
-            said = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
-            print(f"  browser: {said or 'not measured, chromium is absent'}")
+            print(f"  memory: {before:.0f} MB with the table, {most - before:.0f} MB more at the peak of writing")
+            text = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
+            print(f"  browser: {text or 'not measured: chromium not found'}")
             most_bytes, most_seconds = TARGETS[count]
             slow = most_seconds is not None and times.get("interactive", 0) > most_seconds
             missed |= size > most_bytes or slow

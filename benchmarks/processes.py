@@ -1,8 +1,8 @@
 """Wall time of `vice assess` on two processes against one process with two threads, and whether the rows agree.
 
 Run `python benchmarks/processes.py`, or with `--quick` on fewer images. The data are the embedded digits at 224 pixels,
-the network has random weights; the commands are those of a user, the start of Python and torch included. The contenders
-take turns. Ends with status 1 if the rows differ, or if two processes take over 1.1 times as long as one.
+the network has random weights. The commands are those of a user: times include the start of Python and torch. The
+contenders take turns. Ends with status 1 if the rows differ, or if two processes take over 1.1 times as long as one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NETWORKS = ("resnet18", "resnet50")
 
 
 def seconds(root: Path, network: str, processes: int, out: Path) -> float:
-    """Wall seconds of one assessment, in an environment that sets no number of threads."""
+    """Wall seconds of one assessment, without thread counts from the environment."""
     free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     command = [sys.executable, "-m", "torchvice.cli", "assess", "--model", network, "--data", str(root / "digits")]
     command += ["--weights", str(root / f"{network}.pth"), "--split", "test", "--controls", "cheap", "--out", str(out)]
@@ -42,7 +42,7 @@ def seconds(root: Path, network: str, processes: int, out: Path) -> float:
 
 
 def difference(one: Path, other: Path) -> tuple[float, float]:
-    """The largest difference of logits, and the share of pixels that changed their bin; inf for other rows."""
+    """The largest difference of logits, and the fraction of changed pixel counts; inf if the rows differ."""
     tables = [Samples.load(path) for path in (one, other)]
     images = [sorted_by(table.images, ("view", "image_id")) for table in tables]
     regions = [sorted_by(table.regions, ("explanation", "image_id", "label")) for table in tables]
@@ -54,14 +54,14 @@ def difference(one: Path, other: Path) -> tuple[float, float]:
 
 
 def sorted_by(rows: Images | Regions, names: tuple[str, ...]) -> tuple[list[tuple[str, ...]], np.ndarray]:
-    """The keys of rows in their order, and that order."""
+    """The sorted keys of rows, and the order that sorts them."""
     keys = list(zip(*(getattr(rows, name).astype(str).tolist() for name in names), strict=True))
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     return [keys[row] for row in order], order
 
 
 def main() -> int:
-    """Print a table, and return the status."""
+    """Print the table and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer images, one round")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME", help="timm's names")

@@ -1,6 +1,6 @@
-"""Transformer attribution against the way it was published: one image and one class at a time.
+"""Transformer attribution against the published implementation: one image and one class at a time.
 
-The peer is written from the paper's description and computes what its code computes: a forward pass with a graph, a
+The peer follows the paper and computes the same as its code: a forward pass with a graph, a
 backward pass through all weights, and relevance in single precision, each rule by automatic differentiation, the
 branches of alpha and of beta both, though beta is 0. Ours makes the maps of a batch of 8 images, two labels each.
 Random weights; medians of interleaved runs, in one process.
@@ -65,7 +65,7 @@ def add(first: torch.Tensor, second: torch.Tensor, relevance: torch.Tensor) -> l
 
 
 def copied(value: torch.Tensor, *relevances: torch.Tensor) -> torch.Tensor:
-    """Relevance of a value that went two ways."""
+    """Relevance of a value that has two uses."""
     return sum(rule(torch.clone, [value], relevance)[0] for relevance in relevances)  # type: ignore[return-value]
 
 
@@ -136,7 +136,7 @@ def measure(name: str, repeats: int, threads: int) -> None:
     maps = explainer(images, [LABELS] * BATCH).maps
     explainer(images[:1], [LABELS[:1]])
     away = distance(maps[0], published(model, images[:1], LABELS[0]).detach())
-    print(f"{name}, {threads} threads, medians of {repeats}; the peer's first map is {away:.1e} off ours")
+    print(f"{name}, {threads} threads, medians of {repeats}; the first map differs from the peer's by {away:.1e}")
     runs: dict[str, tuple[int, Callable[[], object]]] = {
         "published, one by one": (1, lambda: published(model, images[:1], LABELS[0])),
         "torchvice, one by one": (1, lambda: explainer(images[:1], [LABELS[:1]])),
@@ -151,11 +151,11 @@ def measure(name: str, repeats: int, threads: int) -> None:
     medians = {tool: statistics.median(seconds) for tool, seconds in times.items()}
     for tool, seconds in medians.items():
         ratios = [first / own for first, own in zip(times["published, one by one"], times[tool], strict=True)]
-        print(f"  {tool:22s} {seconds * 1e3:8.1f} ms a map   {statistics.median(ratios):6.2f} times as fast a map")
+        print(f"  {tool:22s} {seconds * 1e3:8.1f} ms per map   {statistics.median(ratios):6.2f} times as fast")
 
 
 def main() -> None:
-    """Measure for every number of threads."""
+    """Measure with every number of threads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="vit_small_patch16_224")
     parser.add_argument("--repeats", type=int, default=7)

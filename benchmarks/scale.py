@@ -1,6 +1,6 @@
 """Ten million rows: VICE, Spearman and ECE-ML from Parquet shards, against pandas, scipy and torchmetrics.
 
-Each contender runs in a process of its own, so that its peak of memory is its own. The table is made in a temporary
+Each contender runs in a separate process, so that its memory peak can be measured. The table is written to a temporary
 folder, which is removed at the end.
 """
 
@@ -76,7 +76,7 @@ def scipy_and_torchmetrics(folder: Path) -> dict[str, float]:
     }
 
 
-def pandas_alone(folder: Path) -> dict[str, float]:
+def pandas_only(folder: Path) -> dict[str, float]:
     import pandas as pd
 
     frame = pd.read_parquet(sorted(folder.glob("*.parquet")), columns=COLUMNS)
@@ -94,7 +94,7 @@ CONTENDERS: dict[str, Callable[[Path], dict[str, float]]] = {
     "torchvice": ours,
     "torchvice, without ranks": ours_without_ranks,
     "scipy, torchmetrics": scipy_and_torchmetrics,
-    "pandas": pandas_alone,
+    "pandas": pandas_only,
 }
 IMPORTS = {
     "torchvice": "torchvice.measures.stream, pyarrow.parquet, pyarrow.compute",
@@ -105,15 +105,15 @@ IMPORTS = {
 
 
 def memory(line: str) -> float:
-    """Of this process, MB: VmRSS now, VmHWM at its highest (Linux)."""
+    """Memory of this process in MB: VmRSS now, VmHWM at its peak (Linux)."""
     status = Path("/proc/self/status").read_text()
     return int(status.split(f"{line}:")[1].split()[0]) / 1024
 
 
 def timed(name: str, folder: Path) -> dict[str, Any]:
-    """One contender, in this process: seconds without its imports, and the memory above them."""
+    """Run one contender in this process: seconds and memory, both without its imports."""
     exec(f"import {IMPORTS[name]}")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak after the imports
     before = memory("VmRSS")
     wall, cpu = time.perf_counter(), time.process_time()
     values = CONTENDERS[name](folder)
@@ -126,23 +126,23 @@ def timed(name: str, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print a row for each contender: the fastest of its repetitions, the highest of its peaks."""
+    """Print a row for each contender: its fastest run and its highest peak."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--one", nargs=2, metavar=("CONTENDER", "FOLDER"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.one:
-        print(json.dumps(timed(asked.one[0], Path(asked.one[1]))))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(timed(options.one[0], Path(options.one[1]))))
         return
     with tempfile.TemporaryDirectory(prefix="torchvice-scale-") as name:
-        size = write_table(Path(name), asked.rows)
-        print(f"{asked.rows:,} rows, {size / 1e6:.0f} MB in {len(list(Path(name).glob('*.parquet')))} shards")
+        size = write_table(Path(name), options.rows)
+        print(f"{options.rows:,} rows, {size / 1e6:.0f} MB in {len(list(Path(name).glob('*.parquet')))} shards")
         print(f"{'contender':<26}{'s':>7}{'CPU s':>8}{'MB':>8}{'VICE':>12}{'Spearman':>12}{'ECE':>12}")
         for contender in CONTENDERS:
             command = [sys.executable, __file__, "--one", contender, name]
             runs = [json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-                    for _ in range(asked.repeat)]  # fmt: skip
+                    for _ in range(options.repeat)]  # fmt: skip
             best, peak = min(runs, key=lambda run: run["wall"]), max(run["peak"] for run in runs)
             numbers = "".join(f"{best.get(measure, float('nan')):>12.8f}" for measure in ("vice", "spearman", "ece"))
             print(f"{contender:<26}{best['wall']:>7.2f}{best['cpu']:>8.2f}{peak:>8.0f}{numbers}", flush=True)

@@ -1,6 +1,6 @@
-"""The pictures of docs/gallery.md and of the first page, small: the figures of a RUN of the demo.
+"""The pictures of docs/gallery.md and of the first page: the figures of a demo RUN, reduced in size.
 
-python experiments/gallery.py [RUN]        RUN: runs/demo, made by `vice demo` where it is not there
+python experiments/gallery.py [RUN]        RUN: default runs/demo, made by `vice demo` if missing
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CASES_WIDTH = 1100
 
 
 def main() -> None:
-    """Make the RUN where it is missing, and write its figures small."""
+    """Make the RUN if it is missing, and write its figures reduced in size."""
     run = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "runs" / "demo"
     if not (run / "figures" / "cases.png").is_file():
         subprocess.run([sys.executable, "-m", "torchvice.cli", "demo", "--out", str(run)], cwd=ROOT, check=True)
@@ -40,12 +40,12 @@ def main() -> None:
 
 
 def _cases(run: Path, name: str, each: int) -> None:
-    """The sheet of so many cases of each kind."""
-    found = measure_path(run)
+    """Write the sheet with `each` cases of every kind."""
+    measured = measure_path(run)
     dataset = Run(run).dataset()
-    assert found.samples is not None
+    assert measured.samples is not None
     with tempfile.TemporaryDirectory() as folder:
-        png, _ = draw_cases(found.samples, dataset, folder, each)
+        png, _ = draw_cases(measured.samples, dataset, folder, each)
         with Image.open(png) as picture:
             small = _narrow(picture.convert("RGB"), CASES_WIDTH)
     small.save(GALLERY / f"{name}.jpg", quality=78, optimize=True)

@@ -1,7 +1,7 @@
 """Every explanation method on one image of the embedded set, for a convolutional network and a transformer.
 
-Two networks are trained on the digits (what is trained already is not trained again), and each method explains the same
-image: one panel a method and class. Run with `make methods`; the pictures go to docs/images/.
+Two networks are trained on the digits, unless they are there already, and each method explains the same image: one
+panel per method and class. Run with `make methods`; the pictures go to docs/images/.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COLUMNS = 6
 
 
 def trained(name: str, runs: Path) -> Run:
-    """The network's run, trained now if it is not there."""
+    """The run of a network, trained if it is missing."""
     settings = load_settings("demo", [f"work_dir={runs}", f"session_name=methods-{name}", *NETWORKS[name]])
     write_digits(settings.data.root)
     folder = runs / f"methods-{name}"
@@ -46,7 +46,7 @@ def trained(name: str, runs: Path) -> Run:
 
 
 def panels(run: Run, image_id: str | None) -> tuple[np.ndarray, list[tuple[str, np.ndarray | str]]]:
-    """The image as the network saw it, and for each method and true class the map, or why there is none."""
+    """The input image, and for each method and true class the map, or the reason for its absence."""
     dataset, model = run.dataset(), run.model()
     index = _chosen(dataset, image_id)
     pixels = warp(dataset.image(index), 96)
@@ -66,7 +66,7 @@ def panels(run: Run, image_id: str | None) -> tuple[np.ndarray, list[tuple[str, 
 
 
 def _chosen(dataset, image_id: str | None) -> int:
-    """The image asked for, else the first of the split that holds two digits."""
+    """Index of the image, default: the first of the split with two digits."""
     if image_id is None:
         return int(np.flatnonzero(dataset.targets.sum(1) == 2)[0])
     return [record.image_id for record in dataset.records].index(image_id)
@@ -91,12 +91,12 @@ def sheet(pixels: np.ndarray, found: list[tuple[str, np.ndarray | str]]) -> Figu
             axes.set_title(name, fontsize=7)
     missing = ", ".join(name for name, values in found if isinstance(values, str))
     if missing:
-        figure.supxlabel(f"refused for this network: {missing}", fontsize=7)
+        figure.supxlabel(f"not available for this network: {missing}", fontsize=7)
     return figure
 
 
 def main() -> None:
-    """Train what is missing, draw both pictures."""
+    """Train the missing networks and draw both pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the networks are kept")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="where the pictures go")

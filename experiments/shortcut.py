@@ -23,36 +23,34 @@ DIGIT = 7
 
 
 def rows(samples: Samples, measures: Measures) -> dict[str, str]:
-    """Scores of one model on the view of `strict`, with intervals."""
+    """The numbers of one model, on the view of `strict`, with intervals."""
     pairs = true_pairs(samples)
     seven = pairs.class_index == DIGIT
-    others = np.array([row["average_precision"] for c, row in enumerate(measures.classes) if c != DIGIT])
+    others = np.array([row.average_precision for c, row in enumerate(measures.classes) if c != DIGIT])
     own, counts = measures.classes[DIGIT], measures.quadrants["counts"]
     right = counts["right_elsewhere"] + counts["both_good"]
     sevens_right = seven & (pairs.logit > 0)
     elsewhere = sevens_right & (pairs.quality < measures.quadrants["cutoffs"]["iou"])
     return {
-        "average precision of the 7": f"{own['average_precision']:.3f}",
+        "average precision of the 7": f"{own.average_precision:.3f}",
         "mean average precision of the other digits": f"{others.mean():.3f}",
         "JI score of the 7 (mean over pairs)": f"{pairs.quality[seven].mean():.3f}",
         "JI score of the other digits (mean over pairs)": f"{pairs.quality[~seven].mean():.3f}",
         "VICE": spanned(measures, "strict.vice"),
         "VICE, ranked within each class": spanned(measures, "sensitivities.within_class"),
         "VICE given size and number of labels": spanned(measures, "sensitivities.partial_spearman"),
-        "VICE of the 7 only": "undefined" if own["vice"] is None else f"{own['vice']:.3f} ({span(own)})",
+        "VICE of the 7 only": "undefined"
+        if own.vice is None
+        else f"{own.vice:.3f} ({own.vice_low:.2f} to {own.vice_high:.2f})",
         "VICE (paper); ?: interval not reliable": spanned(measures, "paper.vice"),
         "right, looking elsewhere": f"{counts['right_elsewhere']} of {right}",
         "right, looking elsewhere: the 7": f"{elsewhere.sum()} of {sevens_right.sum()}",
-        **{
-            f"control `{name}`": f"{row['vice']:.3f}"
-            for name, row in measures.controls.items()
-            if row["vice"] is not None
-        },
+        **{f"control `{name}`": f"{row.vice:.3f}" for name, row in measures.controls.items() if row.vice is not None},
     }
 
 
 def span(limits: dict[str, float]) -> str:
-    """An interval in words."""
+    """An interval as text."""
     return f"{limits['low']:.2f} to {limits['high']:.2f}"
 
 

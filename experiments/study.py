@@ -52,7 +52,7 @@ Row = Mapping[str, Any]
 
 
 def recipe(row: Row) -> str:
-    """What a run changes from the base."""
+    """The levels of a run that differ from the base."""
     changed = [row["architecture"]] if row["architecture"] != "resnet18" else []
     changed += [row["regularisation"].replace("_", " ")] if row["regularisation"] != "none" else []
     return ", ".join(changed) or "base"
@@ -67,7 +67,7 @@ def by_recipe(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def mean_and_spread(values: Sequence[float | None], sign: str = "") -> str:
-    """Mean over seeds and their standard deviation; the number of missing values if there are any."""
+    """Mean and standard deviation over seeds, or the number of seeds without a value."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return f"undefined for {len(values) - len(known)} of {len(values)}"
@@ -75,13 +75,13 @@ def mean_and_spread(values: Sequence[float | None], sign: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of Markdown, its first column to the left."""
+    """A Markdown table, first column left-aligned."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def recipes_of(rows: Sequence[Row]) -> str:
-    """Every recipe on one kind of data: means over seeds."""
+    """Means over seeds of every recipe, on one kind of data."""
     return table(
         ["recipe", *COLUMNS.values(), "controls not beaten"],
         (
@@ -92,7 +92,7 @@ def recipes_of(rows: Sequence[Row]) -> str:
 
 
 def lost(runs: Sequence[Row]) -> str:
-    """The controls that VICE is not above, and for how many seeds."""
+    """The controls that VICE is not above, with the number of seeds."""
     names = [
         name for row in runs if (said := row["controls"]).startswith("not above ") for name in said[10:].split(", ")
     ]
@@ -119,7 +119,7 @@ def difference(row: Row) -> str:
 
 
 def shortcut(rows: Sequence[Row], comparisons: Sequence[Row]) -> str:
-    """What the stripe does to every recipe."""
+    """The effect of the stripe on every recipe."""
     lines = []
     for name, runs in by_recipe(rows).items():
         kinds = {data: [row for row in runs if row["data"] == data] for data in ("clean", "shortcut")}
@@ -187,7 +187,7 @@ def matched(study: Study, rows: Sequence[Row]) -> str:
 
 
 def spread(rows: Sequence[Row]) -> str:
-    """How much of VICE's noise comes from the training and how much from the images."""
+    """The noise of VICE due to training, and due to the choice of images."""
     seeds = [
         np.std([row["vice"] for row in runs], ddof=1)
         for data in ("clean", "shortcut")
@@ -202,7 +202,7 @@ def spread(rows: Sequence[Row]) -> str:
 
 
 def over_all(comparisons: Sequence[Row]) -> str:
-    """How many differences remain established when all of them are corrected together."""
+    """The number of established differences by measure, also with one correction over all of them."""
     lines = []
     for measure, name in MEASURES.items():
         mine = [row for row in comparisons if row["measure"] == measure and row["p"] is not None]
@@ -213,7 +213,7 @@ def over_all(comparisons: Sequence[Row]) -> str:
 
 
 def more_of(run: PlannedRun) -> dict[str, Any]:
-    """Measures that the study's table lacks: those of the 7, and VICE given size and number of labels."""
+    """Numbers that the table of the study lacks: those of the 7, and VICE given size and number of labels."""
     measures = read_json(run.folder / "measures.json")
     pairs = true_pairs(Samples.load(run.folder / "assess/test"))
     seven = pairs.class_index == DIGIT
@@ -245,11 +245,11 @@ def tables(study: Study, found: StudyResult) -> dict[str, Callable[[], str]]:
 
 
 def main() -> None:
-    """Run the unfinished part of the study, and write its tables into the page."""
+    """Run the missing runs of the study, and write its tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="folder of the study")
     parser.add_argument("--jobs", type=int, default=2, help="number of runs at a time")
-    parser.add_argument("--only-tables", action="store_true", help="use the finished runs only")
+    parser.add_argument("--only-tables", action="store_true", help="write the tables of the finished runs; run nothing")
     options = parser.parse_args()
     study = load_study("digits", folder=options.folder, where={"jobs": options.jobs})
     if options.only_tables:

@@ -1,1 +1,32 @@
 """Puts this folder on the path of imports, so that every test finds the plain loops of reference.py."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _every_measures_json_is_valid() -> Any:
+    """Hold whatever `Measures.to_json` gives in any test against the JSON Schema that is shipped."""
+    import json
+
+    from jsonschema import Draft202012Validator
+
+    from torchvice.measures import Measures
+    from torchvice.measures.json_schema import json_schema
+
+    validator, original = Draft202012Validator(json_schema()), Measures.to_json
+
+    @functools.wraps(original)
+    def checked(self: Measures) -> dict[str, Any]:
+        content = original(self)
+        validator.validate(json.loads(json.dumps(content, allow_nan=False)))
+        return content
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Measures, "to_json", checked)
+    yield
+    patch.undo()

@@ -1,4 +1,4 @@
-"""The documentation: every command in it exists, every page is reached, and the site builds without a warning."""
+"""Documentation: every command parses, the navigation has every page, and the site builds without a warning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torchvice.cli.app import app
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.ipynb")])
-API = {  # the page of every package, and what it shows
+API = {  # package: its page
     "torchvice": "torchvice",
     "torchvice.metrics": "metrics",
     "torchvice.explain": "explain",
@@ -39,57 +39,57 @@ ORIGINAL = [
 
 
 def blocks(text: str) -> list[str]:
-    """The commands `vice ...` in blocks of code, one a line, without comments."""
-    found = []
+    """The commands `vice ...` in code blocks, one per line, without comments."""
+    commands = []
     for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             command = line.strip().removeprefix("$ ")
             if re.match(r"vice [\w-]", command):
-                found.append(command)
-    return found
+                commands.append(command)
+    return commands
 
 
 def mentions(text: str) -> list[str]:
     """The commands `vice ...` in running text."""
     outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    return [" ".join(found.split()) for found in re.findall(r"`(vice [^`]+)`", outside)]
+    return [" ".join(command.split()) for command in re.findall(r"`(vice [^`]+)`", outside)]
 
 
 def commands() -> list[tuple[str, str, bool]]:
-    found = []
+    rows = []
     for page in PAGES:
         text, name = page.read_text(encoding="utf-8"), str(page.relative_to(ROOT))
-        found += [(name, command, True) for command in blocks(text)]
-        found += [(name, command, False) for command in mentions(text)]
-    return found
+        rows += [(name, command, True) for command in blocks(text)]
+        rows += [(name, command, False) for command in mentions(text)]
+    return rows
 
 
 def parsed(command: str, whole: bool) -> str:
-    """What is wrong with a command, or nothing. A mention may leave out what the command needs."""
-    room: Any = typer.main.get_command(app)
+    """The error of a command, or "". A command that is not `whole` may lack required arguments."""
+    group: Any = typer.main.get_command(app)
     words = shlex.split(command, comments=True)[1:]
-    while hasattr(room, "commands") and words and not words[0].startswith("-"):
-        if words[0] not in room.commands:
+    while hasattr(group, "commands") and words and not words[0].startswith("-"):
+        if words[0] not in group.commands:
             return f"no command {words[0]!r}"
-        room = room.commands[words.pop(0)]
+        group = group.commands[words.pop(0)]
     if not whole and not words:
         return ""
     try:
-        room.make_context("vice", list(words))
-    except Exception as error:  # typer's own click or click's, as the version has it
-        name, said = type(error).__name__, str(getattr(error, "message", error))
-        left_out = name == "MissingParameter" or "requires an argument" in said
-        if name == "Exit" or (left_out and not whole):
+        group.make_context("vice", list(words))
+    except Exception as error:  # from click or from typer's copy of it, depending on the version
+        name, message = type(error).__name__, str(getattr(error, "message", error))
+        missing = name == "MissingParameter" or "requires an argument" in message
+        if name == "Exit" or (missing and not whole):
             return ""
-        return f"{name}: {said}"
+        return f"{name}: {message}"
     return ""
 
 
 @pytest.mark.parametrize(("page", "command", "whole"), commands())
 def test_every_command_in_the_docs_parses(page: str, command: str, whole: bool) -> None:
-    # An ellipsis stands for words that the reader fills in: a value, or nothing.
-    wrong = parsed(command, whole) and parsed(command.replace(" ...", ""), whole)
-    assert not wrong, f"{page}: {command}"
+    # An ellipsis is a placeholder for a value, or for nothing.
+    error = parsed(command, whole) and parsed(command.replace(" ...", ""), whole)
+    assert not error, f"{page}: {command}"
 
 
 def test_the_parser_finds_what_is_wrong() -> None:
@@ -115,7 +115,7 @@ def test_nothing_is_fetched_for_a_page() -> None:
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert settings["strict"] is True
     assert settings["theme"]["font"] is False
-    assert "repo_url" not in settings  # the theme would ask the host for its stars
+    assert "repo_url" not in settings  # the theme would fetch the repository's stars
 
 
 def test_the_page_on_the_original_names_every_flag_of_it() -> None:
@@ -145,13 +145,13 @@ def test_the_site_builds_without_a_warning_and_asks_for_nothing(tmp_path: Path) 
     assert "WARNING" not in done.stderr
     for page in tmp_path.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        asked = re.findall(r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+", text)
-        assert not [tag for tag in asked if "canonical" not in tag], page.name
+        loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+", text)
+        assert not [tag for tag in loaded if "canonical" not in tag], page.name
     for package, page in API.items():
         text = (tmp_path / "api" / f"{page}.html").read_text(encoding="utf-8")
         shown = set(re.findall(r'id="?([\w.]+)"?', text))
         for name in importlib.import_module(package).__all__:
             constant = name.isupper() or name in ("__version__", "metrics")
-            # A function of its module's name is on the page under both.
+            # A function with the name of its module is on the page under either name.
             assert constant or shown & {f"{package}.{name}", f"{package}.{name}.{name}"}, f"{package}.{name}"
     assert "--batch-size N" in (tmp_path / "steps" / "assess.html").read_text(encoding="utf-8")

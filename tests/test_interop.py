@@ -242,7 +242,7 @@ def test_damaged_files_are_told(suffix: str, tmp_path: Path) -> None:
     ("classes", "maps", "words"),
     [
         ([1], np.zeros((2, 3, 3)), "one length"),
-        ([1, 1], np.zeros((2, 3, 3)), "none twice"),
+        ([1, 1], np.zeros((2, 3, 3)), "must be different and 0 or more"),
         ([-1], [[[0]]], "0 or more"),
     ],
 )

@@ -1,4 +1,4 @@
-"""For the API pages: the house writes `Example:`; griffe knows the section as `Examples:`, else its code is prose."""
+"""API pages: rename the docstring section `Example:` to `Examples:`, which griffe recognises as code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import griffe
 
 
 class Examples(griffe.Extension):
-    """Renames the section when a docstring is read."""
+    """Rename the section when griffe reads a docstring."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """See the class."""
+        """Rename the section in one docstring."""
         if obj.docstring:
             obj.docstring.value = re.sub(r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.MULTILINE)

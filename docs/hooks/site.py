@@ -1,4 +1,4 @@
-"""What the site adds to its pages: the options of a command, read from the command, and notebooks as pages."""
+"""Site hooks: the table of a command's options, and notebooks as pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALUES: dict[Any, str] = {bool: "", int: " N", float: " X", Path: " PATH"}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """A notebook becomes a page of the same name: its text, its code, and the outputs that it was stored with."""
+    """Turn each notebook into a page of the same name: its text, code and stored outputs."""
     for file in [file for file in files if file.src_uri.endswith(NOTEBOOK)]:
         files.remove(file)
         content = notebook_page(Path(file.abs_src_path).read_text(encoding="utf-8"), Path(file.src_uri).name)
@@ -28,7 +28,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_config(config: Any) -> Any:
-    """The navigation names the notebooks as what they are; the pages made of them end in .md."""
+    """Rename the notebooks in the navigation to their pages, which end in .md."""
     config.nav = _renamed(config.nav)
     return config
 
@@ -42,38 +42,38 @@ def _renamed(entry: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """`<!-- options: measure -->` becomes the table of that command's options; links to notebooks reach their pages."""
+    """Replace `<!-- options: measure -->` by the options of that command, and links to notebooks by links to pages."""
     markdown = re.sub(r"(\]\([^)\s]+)\.ipynb", r"\1.md", markdown)
     return OPTIONS.sub(lambda found: options_table(found[1]), markdown)
 
 
 def options_table(name: str) -> str:
-    """The arguments and options of a command as a Markdown table.
+    """Markdown table of the arguments and options of a command.
 
     Raises:
-        PluginError: there is no such command; the build stops.
+        PluginError: unknown command; the build stops.
     """
     function = _command(name.split())
     types = get_type_hints(function)
     rows = ["| option | default | what it does |", "| --- | --- | --- |"]
     for parameter in inspect.signature(function).parameters.values():
-        said = " ".join((parameter.default.help or "").split())
+        help_text = " ".join((parameter.default.help or "").split())
         spelt = _spelt(parameter.name, parameter.default.param_decls, types[parameter.name])
-        rows.append(f"| {spelt} | {_default(parameter.default.default)} | {_cell(said)} |")
+        rows.append(f"| {spelt} | {_default(parameter.default.default)} | {_cell(help_text)} |")
     return "\n".join(['<div class="options" markdown>', "", *rows, "", "</div>"])
 
 
 def _command(words: list[str]) -> Any:
-    """The function behind `vice WORD ...`: typer reads its options from its defaults."""
+    """The function behind `vice WORD ...`. typer takes the options from its defaults."""
     from torchvice.cli.app import app
 
-    room: Any = app
+    group: Any = app
     for word in words[:-1]:
-        room = next((group.typer_instance for group in room.registered_groups if group.name == word), None)
-    for command in getattr(room, "registered_commands", []):
+        group = next((sub.typer_instance for sub in group.registered_groups if sub.name == word), None)
+    for command in getattr(group, "registered_commands", []):
         if command.name == words[-1]:
             return command.callback
-    raise PluginError(f"A page asks for the options of `vice {' '.join(words)}`, which is no command.")
+    raise PluginError(f"A page requests the options of `vice {' '.join(words)}`, which is not a command.")
 
 
 def _spelt(name: str, declared: Any, kind: Any) -> str:
@@ -89,9 +89,9 @@ def _spelt(name: str, declared: Any, kind: Any) -> str:
 
 def _default(default: Any) -> str:
     if default is ...:
-        return "needed"
-    nothing = default is None or default is False or default in ("", [])
-    return "" if nothing else f"`{getattr(default, 'value', default)}`"
+        return "required"
+    empty = default is None or default is False or default in ("", [])
+    return "" if empty else f"`{getattr(default, 'value', default)}`"
 
 
 def _cell(text: str) -> str:
@@ -99,7 +99,7 @@ def _cell(text: str) -> str:
 
 
 def notebook_page(text: str, name: str) -> str:
-    """A notebook as Markdown; pictures and tables stay inside the page."""
+    """Convert a notebook to Markdown, with images and tables embedded in the page."""
     parts = [part for cell in json.loads(text)["cells"] for part in _of_cell(cell)]
     parts.insert(1, f"The notebook itself is `docs/notebooks/{name}`; the tests run it.")
     return "\n\n".join(parts) + "\n"
@@ -121,7 +121,7 @@ def _of_output(output: dict[str, Any]) -> Iterator[str]:
         picture = _joined(data["image/png"]).replace("\n", "")
         yield f'<img alt="What the code above draws" src="data:image/png;base64,{picture}">'
     elif "text/html" in data:
-        line = " ".join(_joined(data["text/html"]).split())  # a blank line would end the block of HTML
+        line = " ".join(_joined(data["text/html"]).split())  # a blank line would end the HTML block
         yield f'<div class="output">{line}</div>'
     elif "text/plain" in data or "text" in output:
         yield f"```text\n{_joined(data.get('text/plain') or output['text']).rstrip()}\n```"

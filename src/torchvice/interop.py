@@ -18,21 +18,10 @@ import numpy as np
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.files import atomic, existing_file, read_npy_dict, write_npy_dict, write_text
 
-__all__ = [
-    "LegacyTable",
-    "bilinear",
-    "counts_entropy",
-    "read_maps",
-    "read_table",
-    "write_legacy_maps",
-    "write_maps",
-    "write_table",
-]
-
 
 @dataclass(frozen=True)
 class LegacyTable:
-    """The original's table, one row an image; a column that the file lacks is None.
+    """The original's table, one row per image; a missing column is None.
 
     Attributes:
         name_image: (N,) image ids.
@@ -41,8 +30,8 @@ class LegacyTable:
         entropy: (N,) see `counts_entropy`; it is not the entropy of the probabilities.
         label: N int64 arrays, the classes 0..C-1 of each image.
         prediction: N int64 arrays, the classes that the model predicts.
-        miou: (N,) JI score in [0, 1]; NaN where there is none.
-        miou_exist: N float64 arrays, the IoU of each label that entered the score, to eight digits.
+        miou: (N,) JI score in [0, 1]; NaN where undefined.
+        miou_exist: N float64 arrays, the IoU of each label in the score, to eight digits.
     """
 
     name_image: np.ndarray
@@ -63,7 +52,7 @@ def _number(cell: str) -> float:
 
 
 def _items(cell: str) -> list[str]:
-    """The numbers of `[ 2 13 16]` or `[0, 1, 2]`, also when a line break lies between them."""
+    """Split `[ 2 13 16]` or `[0, 1, 2]` into its numbers, also across line breaks."""
     text = cell.strip()
     if not (text.startswith("[") and text.endswith("]")):
         raise ValueError
@@ -78,7 +67,7 @@ def _fractions(cell: str) -> np.ndarray:
     return np.array([float(item) for item in _items(cell)], dtype=np.float64)
 
 
-# Column: how a cell is read, and what it should have been.
+# Column: how a cell is read, and what it must be.
 _CELLS: dict[str, tuple[Callable[[str], Any], str]] = {
     "name_image": (str.strip, "a name"),
     "loss": (_number, "a number"),
@@ -92,7 +81,7 @@ _CELLS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV that are not blank, each with the line of the file on which it begins."""
+    """Yield the rows of a CSV that are not empty, each with the number of its first line."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
@@ -106,13 +95,13 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_table(path: str | os.PathLike[str]) -> LegacyTable:
-    """The original's CSV: `name_image, loss, confidence, entropy, label, prediction[, miou, miou_exist]`.
+    """Read the original's CSV: `name_image, loss, confidence, entropy, label, prediction[, miou, miou_exist]`.
 
     Columns may come in any order, and other columns are ignored. Empty cells of numbers are NaN.
 
     Raises:
-        ViceError: no such file, no CSV, no column `name_image`, no row, an image twice, a row of another
-            length, or a cell of another kind; the line and the column are named.
+        ViceError: the file is missing or not CSV, has no column `name_image` or no row, names an image twice, or has a
+            row of another length or a wrong cell; the message names line and column.
     """
     path = existing_file(path, "The table")
     rows = _rows(path)
@@ -122,7 +111,7 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
         raise ViceError(
             f"The table {path} must begin with the column names {', '.join(_CELLS)}, each once, but has "
             f"{', '.join(header) or 'none'}.",
-            "Of these only name_image is indispensable.",
+            "Only name_image is required.",
         )
     columns: dict[str, Any] = {name: [] for name in header if name in _CELLS}
     seen: dict[str, int] = {}
@@ -130,7 +119,7 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
         if len(row) != len(header):
             raise ViceError(
                 f"Line {line} of {path} must have {len(header)} cells like the header, but has {len(row)}.",
-                "If the file was cut off, write it anew.",
+                "If the file is incomplete, write it again.",
             )
         for name, cell in zip(header, row, strict=True):
             if name not in _CELLS:
@@ -156,7 +145,7 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
 
 
 def write_table(path: str | os.PathLike[str], table: LegacyTable) -> Path:
-    """Write the table as the original does, whole or not at all; columns that are None are left out.
+    """Write the table as the original does, completely or not at all; columns that are None are left out.
 
     Labels and IoUs are written as numpy prints arrays (eight digits), predictions as a list.
 
@@ -184,10 +173,10 @@ def _cell(name: str, value: Any) -> str:
 
 
 def counts_entropy(probabilities: Any) -> np.ndarray:
-    """The original's column `entropy`: that of how often each float32 value occurs in a row, (N,) nats.
+    """Compute the original's column `entropy`, (N,) nats: of the counts of equal float32 values in a row.
 
-    It is ln C unless values coincide, and says nothing about the model's doubt. It is kept to write the
-    original's table, and used for nothing else.
+    It is ln C unless values coincide, and does not measure the model's uncertainty. It is only used to write the
+    original's table.
 
     Args:
         probabilities: (N, C).
@@ -209,7 +198,7 @@ def counts_entropy(probabilities: Any) -> np.ndarray:
 
 
 def write_legacy_maps(path: str | os.PathLike[str], classes: Any, maps: Any) -> Path:
-    """Write maps the way the original keeps them: `np.save` of {class: (H, W) float32}.
+    """Write maps as the original does: `np.save` of {class: (H, W) float32}.
 
     Args:
         path: ends in .npy.
@@ -217,7 +206,7 @@ def write_legacy_maps(path: str | os.PathLike[str], classes: Any, maps: Any) -> 
         maps: (M, H, W), at the size of the image.
 
     Raises:
-        ViceError: unequal lengths, or a class that is negative or comes twice.
+        ViceError: unequal lengths, or a class that is negative or occurs twice.
     """
     classes, planes = _checked(classes, maps)
     return write_npy_dict(
@@ -233,20 +222,20 @@ def write_maps(
     *,
     dtype: Any = np.float16,
 ) -> Path:
-    """Write maps compactly: a compressed .npz of `keys` (M,), `maps` (M, h, w) and the `size` (H, W) to reach.
+    """Write maps as a compressed .npz of `keys` (M,), `maps` (M, h, w) and the `size` (H, W) of the image.
 
-    Reading enlarges bilinearly and does nothing else. Scaling and shifting commute with that, so maps that
-    shall be in [0, 1] at full size are scaled by their range at full size before they are written.
+    Reading enlarges them bilinearly to `size`. Scaling and shifting commute with that: to get maps in [0, 1] at full
+    size, scale them by their range at full size before writing.
 
     Args:
         path: ends in .npz.
         classes: (M,) class of each map, 0..C-1.
         maps: (M, h, w), at any resolution.
-        size: (H, W) of the image; None if the maps have it.
+        size: (H, W) of the image; None if the maps have that size.
         dtype: of the stored maps; float16 keeps three digits.
 
     Raises:
-        ViceError: unequal lengths, a class that is negative or comes twice, or values too large for `dtype`.
+        ViceError: unequal lengths, a class that is negative or occurs twice, or values too large for `dtype`.
     """
     classes, planes = _checked(classes, maps)
     stack = np.stack(planes) if planes else np.zeros((0, 1, 1), np.float32)
@@ -270,27 +259,27 @@ def _checked(classes: Any, maps: Any) -> tuple[np.ndarray, list[np.ndarray]]:
     planes = [as_array("maps", plane, 2) for plane in maps]
     same_length(maps=planes, classes=classes)
     if len(set(classes.tolist())) < len(classes) or (classes < 0).any():
-        raise ViceError(f"`classes` must be 0 or more and none twice, but is {classes.tolist()}.")
+        raise ViceError(f"`classes` must be different and 0 or more, but is {classes.tolist()}.")
     if len({plane.shape for plane in planes}) > 1:
         raise ViceError(f"`maps` must have one size, but have {[plane.shape for plane in planes]}.")
     return classes, planes
 
 
 def read_maps(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The maps in a file: the original's .npy dictionary, or an .npz as `write_maps` makes it (or with `cams`).
+    """Read the maps of a file: the original's .npy dictionary, or an .npz of `write_maps` (or with `cams`).
 
     Returns:
         (classes, maps): (M,) int64, and M arrays (H, W) of floats.
 
     Raises:
-        ViceError: no such file, damaged, other content, or a pickle that asks for anything but arrays.
+        ViceError: the file is missing, damaged, has other content, or is a pickle of anything but arrays.
     """
     path = Path(path)
     classes, planes, size = _from_dict(path) if path.suffix == ".npy" else _from_npz(path)
     for plane in planes:
         if not isinstance(plane, np.ndarray) or plane.ndim != 2 or plane.dtype.kind not in "fiub":
-            came = f"{plane.dtype} of shape {plane.shape}" if isinstance(plane, np.ndarray) else type(plane).__name__
-            raise ViceError(f"The maps in {path} must be (H, W) numbers, but one is {came}.")
+            kind = f"{plane.dtype} of shape {plane.shape}" if isinstance(plane, np.ndarray) else type(plane).__name__
+            raise ViceError(f"The maps in {path} must be (H, W) numbers, but one is {kind}.")
     if len(set(classes.tolist())) < len(classes):
         raise ViceError(f"The maps in {path} must be of different classes, but are of {classes.tolist()}.")
     if size is None or not planes:
@@ -300,16 +289,16 @@ def read_maps(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[np.ndarray
 
 def _from_dict(path: Path) -> tuple[np.ndarray, list[Any], None]:
     content = read_npy_dict(path, "The file of maps")
-    strange = [key for key in content if not isinstance(key, int | np.integer) or isinstance(key, bool)]
-    if strange:
+    wrong = [key for key in content if not isinstance(key, int | np.integer) or isinstance(key, bool)]
+    if wrong:
         raise ViceError(
-            f"The file of maps {path} must map class indices to maps, but has the key {strange[0]!r}.",
+            f"The file of maps {path} must map class indices to maps, but has the key {wrong[0]!r}.",
             "Save np.save(path, {class_index: map, ...}) with integers from 0 on.",
         )
     return np.array(list(content), dtype=np.int64), list(content.values()), None
 
 
-# What the readers of zip and numpy raise on a damaged archive, by where the damage is.
+# What zipfile and numpy raise on a damaged archive, depending on where the damage is.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError, AttributeError, TypeError)
 
 
@@ -322,7 +311,7 @@ def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], tuple[int, int] | None
     except _DAMAGE as error:
         raise ViceError(
             f"The file of maps {path} must be an .npz archive of numbers, but cannot be read: {error}.",
-            "If it is damaged, write it anew.",
+            "If it is damaged, write it again.",
         ) from None
     stack = arrays.get("maps", arrays.get("cams"))
     keys = arrays.get("keys")
@@ -343,7 +332,7 @@ def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], tuple[int, int] | None
 
 
 def bilinear(maps: Any, size: tuple[int, int]) -> np.ndarray:
-    """(M, h, w) enlarged to (M, H, W) float32; pixel areas are aligned, as by torch's `align_corners=False`.
+    """Enlarge (M, h, w) to (M, H, W) float32; pixel areas are aligned, like torch's `align_corners=False`.
 
     Example:
         >>> bilinear([[[0.0, 1.0]]], (1, 4))
@@ -357,11 +346,11 @@ def bilinear(maps: Any, size: tuple[int, int]) -> np.ndarray:
     return stack
 
 
-def _taps(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of `wanted` pixels its two neighbours among `length`, and the share of the second."""
-    # float32 throughout, like torch: in float64 the shares would differ in the sixth digit.
-    scale = np.float32(length) / np.float32(wanted)
-    centre = scale * (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+def _taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return for each of `size` pixels its two neighbours among `length`, and the weight of the second."""
+    # float32 throughout, like torch: in float64 the weights would differ in the sixth digit.
+    scale = np.float32(length) / np.float32(size)
+    centre = scale * (np.arange(size, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
     centre = np.maximum(centre, np.float32(0))
     low = np.minimum(centre.astype(np.intp), length - 1)
     return low, np.minimum(low + 1, length - 1), centre - low.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The river on real small files: every number of the table by a plain loop, kills, resumes, foreign checkpoints."""
+"""assess on real small files: every number of the table by a plain loop, kills, resumes, foreign checkpoints."""
 
 import json
 
@@ -10,15 +10,17 @@ import yaml
 
 import torchvice
 from torchvice import Explainer, Samples, ViceError
+from torchvice.assessment import MapSettings
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.data.transforms import center_crop, normalise, warp
+from torchvice.explain import Choices, upsample
 from torchvice.explain import normalise as normalise_maps
-from torchvice.explain import upsample
 from torchvice.metrics import sample_loss
 from torchvice.metrics.overlap import competing_overlap
 from torchvice.metrics.own_map import own_maps
-from torchvice.runs.subject import foreign_subject, read_class_map
+from torchvice.models.families import MapSite
+from torchvice.runs.subject import read_class_map, subject_from_weights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -152,10 +154,14 @@ def test_a_run_that_finished_nothing_leaves_the_folder_free(model, digits, tmp_p
 
 def test_a_folder_of_another_assessment_is_refused(model, digits, tmp_path):
     assess(model, digits, tmp_path)
-    with pytest.raises(ViceError, match="differs in"):
+    with pytest.raises(ViceError, match=r"other settings: `view_size` is 64 in the table, but 48 now\."):
         assess(model, digits, tmp_path, view_size=48)
+    with pytest.raises(ViceError, match=r"`mean` is \[0\.485, .*\] in the table, but \[0\.5, 0\.5, 0\.5\] now\."):
+        assess(model, digits, tmp_path, mean=(0.5, 0.5, 0.5))
+    with pytest.raises(ViceError, match=r"`normalisation` is 'max' in the table, but 'minmax' now\."):
+        assess(model, digits, tmp_path, choices=Choices(normalisation="minmax"))
     other = timm.create_model("test_resnet", num_classes=10)
-    with pytest.raises(ViceError, match="model"):
+    with pytest.raises(ViceError, match="`weights_sha256` of `model` is"):
         assess(other, digits, tmp_path)
     assert len(Samples.load(tmp_path).images) == 18  # nothing was lost
 
@@ -229,7 +235,7 @@ def test_exclusive_targets(model, digits, tmp_path, asked):
 
 
 def test_exclusive_targets_are_one_label_an_image(model, digits, tmp_path):
-    with pytest.raises(ViceError, match=r"one label an image, but `test_.*` has"):
+    with pytest.raises(ViceError, match=r"one label per image, but `test_.*` has"):
         assess(model, digits, tmp_path, targets="exclusive")
     with pytest.raises(ViceError, match="'multilabel' or 'exclusive'"):
         assess(model, digits, tmp_path, targets="single")
@@ -251,11 +257,11 @@ def test_a_foreign_checkpoint_with_a_class_map(digits, tmp_path):
     torch.save(trained.state_dict(), weights)
     dataset = VocDataset(digits, "test")
     with pytest.raises(ViceError, match="--class-map"):
-        foreign_subject("test_resnet", weights, dataset, tmp_path / "t")
+        subject_from_weights("test_resnet", weights, dataset, tmp_path / "t")
     mapping.write_text(yaml.safe_dump({name: [c, 11] if c == 3 else c for c, name in enumerate(dataset.classes)}))
-    subject = foreign_subject("test_resnet", weights, dataset, tmp_path / "t", mapping)
+    subject = subject_from_weights("test_resnet", weights, dataset, tmp_path / "t", mapping)
     sizes = {"view_size": 64, "crop": 64, "mean": MEAN, "std": STD}
-    found = torchvice.assess(subject.model, dataset, out=subject.out, class_map=subject.class_map, **sizes)
+    found = torchvice.assess(subject.model, dataset, out=subject.out, settings=subject.settings, **sizes)
     x = normalise(warp(dataset.image(0), 64), MEAN, STD)[None]
     with torch.no_grad():
         outputs = trained.eval()(x)[0]
@@ -279,6 +285,31 @@ def test_a_wrong_class_map_is_told(tmp_path, content, said):
     path.write_text(json.dumps(content))
     with pytest.raises(ViceError, match=said):
         read_class_map(path, ["zero", "one"], 12)
+
+
+def test_a_site_is_that_of_the_explainer(model, digits, tmp_path):
+    """The same tensor by its site, by its layer, and in a record; the manifest holds the settings, complete."""
+    given = {"site": MapSite("layer4")}, {"layer": "layer4"}, {"settings": MapSettings(layer="layer4", device="cpu")}
+    tables = [assess(model, digits, tmp_path / str(i), method="gradcam", **how) for i, how in enumerate(given)]
+    for table in tables:
+        np.testing.assert_array_equal(table.regions.predicted, tables[0].regions.predicted)
+        settings = table.manifest["map_settings"]
+        assert (settings["layer"], settings["site"]["layer"], settings["view_size"]) == ("layer4", "layer4", 64)
+        assert (settings["mean"], settings["choices"]["normalisation"]) == (list(MEAN), "max")
+    with pytest.raises(ViceError, match=r"`layer` is 'layer4' in the table, but 'layer3' now\."):
+        assess(model, digits, tmp_path / "0", method="gradcam", layer="layer3")
+
+
+def test_a_table_of_before_the_map_settings_is_read_and_added_to(model, digits, tmp_path):
+    assess(model, digits, tmp_path, protocols=("strict",))
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["map_settings"]
+    path.write_text(json.dumps(manifest))
+    assert torchvice.measure(Samples.load(tmp_path)).images == 9
+    found = assess(model, digits, tmp_path, protocols=("strict",), controls=["center"])
+    assert "strict:center" in found.manifest["explanations"]
+    assert found.manifest["map_settings"]["view_size"] == 64
 
 
 def test_wrong_arguments(model, digits, tmp_path):

@@ -14,7 +14,7 @@ from torch import nn
 
 import torchvice
 from torchvice import Explainer, Samples, ViceError
-from torchvice.assessment import extras
+from torchvice.assessment import controls
 from torchvice.assessment.images import Partners
 from torchvice.assessment.randomised import randomised
 from torchvice.assessment.region import region_of
@@ -229,7 +229,7 @@ def test_retests_methods_and_labels_equal_a_plain_loop(samples, model, dataset):
     roles = {name: settings["role"] for name, settings in samples.manifest["explanations"].items()}
     assert roles == {
         "strict:cam": "headline",
-        **{f"strict:{name}": "control" for name in extras.CONTROLS},
+        **{f"strict:{name}": "control" for name in controls.CONTROLS},
         "strict:gradcam": "method",
         "strict:mirror": "retest",
         "strict:scale0.75": "retest",
@@ -330,9 +330,9 @@ def test_a_killed_run_with_controls_goes_on(samples, model, dataset, tmp_path):
     with pytest.raises(Interrupted):
         assess(model, dataset, tmp_path, **asked, progress=stopping(45))
     assert len(list(tmp_path.glob("images-*"))) == 1
-    with pytest.raises(ViceError, match=r"is to hold `strict:center`, .*`strict:gradcam`") as error:
+    with pytest.raises(ViceError, match=r"needs `strict:center`, .*`strict:gradcam`") as error:
         assess(model, dataset, tmp_path)
-    assert "Ask for it again" in error.value.way_out
+    assert "Request it again" in error.value.way_out
     same(assess(model, dataset, tmp_path, **asked), samples)
 
 
@@ -350,7 +350,7 @@ def test_a_shard_that_is_deleted_is_made_anew_with_what_was_added(model, dataset
     whole = assess(model, dataset, tmp_path, also=["mirror"])
     for number in (2, 0):
         (tmp_path / f"images-{number:05d}.parquet").unlink()
-        with pytest.raises(ViceError, match="is to hold `strict:mirror` too"):
+        with pytest.raises(ViceError, match="needs `strict:mirror`, but"):
             assess(model, dataset, tmp_path)
         same(assess(model, dataset, tmp_path, also=["mirror"]), whole)
     damaged = next(tmp_path.glob("regions-*-strict-mirror.parquet"))
@@ -364,8 +364,8 @@ def test_a_shard_that_is_deleted_is_made_anew_with_what_was_added(model, dataset
 
 def test_other_settings_under_the_same_id_are_refused(model, dataset, tmp_path, monkeypatch):
     assess(model, dataset, tmp_path, controls=["random"])
-    monkeypatch.setattr(extras, "SEED", 1)
-    with pytest.raises(ViceError, match=r"differs in the explanation `strict:random` \(seed\)"):
+    monkeypatch.setattr(controls, "SEED", 1)
+    with pytest.raises(ViceError, match=r"`seed` of the explanation `strict:random` is 0 in the table, but 1 now"):
         assess(model, dataset, tmp_path, controls=["random"])
 
 
@@ -391,7 +391,7 @@ def test_what_cannot_be_asked_for(model, dataset, tmp_path):
         ({"also": ["scale0"]}, "`also` must name"),
         ({"also": ["rollout"]}, "must attend globally"),
         ({"method": "random", "controls": True}, "is the headline, and cannot be a control"),
-        ({"protocols": ("paper",), "controls": True}, "are of strict's view"),
+        ({"protocols": ("paper",), "controls": True}, "need the view of `strict`"),
     ):
         with pytest.raises(ViceError, match=said):
             assess(model, dataset, tmp_path, **more)
@@ -402,7 +402,7 @@ def test_what_cannot_be_asked_for(model, dataset, tmp_path):
 def test_an_id_that_comes_twice_is_told_at_the_start(model, tmp_path):
     data = Cells(3)
     data.records[2] = data.records[0]
-    with pytest.raises(ViceError, match="an id of its own, but the dataset has `000` more than once"):
+    with pytest.raises(ViceError, match="must be unique, but the dataset has `000` more than once"):
         assess(coarse(), data, tmp_path)
     data.records[2] = type("Record", (), {"image_id": "a\udcff"})
     with pytest.raises(ViceError, match="must be UTF-8"):

@@ -7,10 +7,11 @@ import pytest
 import timm
 import torch
 
-from torchvice.assessment.views import is_convolutional, paper_view, strict_view
+from torchvice.assessment import MapSettings
+from torchvice.assessment.views import View, is_convolutional
 from torchvice.explain import Choices, Explainer
 
-PIXELS = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "device": torch.device("cpu")}
+PIXELS = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "device": "cpu"}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_paper_goes_by_the_kind_of_network(name, size, layout, convolutional):
     training = [module.training for module in model.modules()]
     assert explainer.site.layout == layout
     assert is_convolutional(explainer) is convolutional
-    view = paper_view(explainer, None, 2, **PIXELS)
+    view = View("paper", explainer, MapSettings(batch_size=2, **PIXELS))
     assert (view.choices.view, view.choices.mirror) == (("whole", True) if convolutional else ("warp", False))
     assert [module.training for module in model.modules()] == training
 
@@ -47,13 +48,13 @@ def test_a_network_of_one_size_is_shown_the_warp():
 def test_a_flipped_view_mirrors_its_maps_back():
     torch.manual_seed(0)
     explainer = Explainer(timm.create_model("test_resnet", num_classes=3))
-    view = strict_view(explainer, 64, 2, **PIXELS)
+    view = View("strict", explainer, MapSettings(view_size=64, batch_size=2, **PIXELS))
     turned = view.variant("strict:mirror", flipped=True)
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
     targets = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]])
-    back = dict(turned.look(images, targets))
-    there = dict(view.look([image[:, ::-1] for image in images], targets))
+    back = dict(turned.run(images, targets))
+    there = dict(view.run([image[:, ::-1] for image in images], targets))
     for i in range(3):
         np.testing.assert_allclose(back[i].logits, there[i].logits, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(back[i].maps, np.array(there[i].maps)[..., ::-1], rtol=1e-4, atol=1e-5)
@@ -64,9 +65,10 @@ def test_a_flipped_view_mirrors_its_maps_back():
 def test_a_flipped_view_of_both_halves_is_the_same_mean():
     torch.manual_seed(0)
     explainer = Explainer(timm.create_model("test_resnet", num_classes=3))
-    view = strict_view(explainer, 64, 2, Choices(mirror=True), **PIXELS)
+    settings = MapSettings(view_size=64, batch_size=2, choices=Choices(mirror=True), **PIXELS)
+    view = View("strict", explainer, settings)
     image, targets = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), np.array([[1, 0, 1]])
-    ((_, one),), ((_, other),) = (list(v.look([image], targets)) for v in (view, view.variant("x", flipped=True)))
+    ((_, one),), ((_, other),) = (list(v.run([image], targets)) for v in (view, view.variant("x", flipped=True)))
     np.testing.assert_allclose(one.maps, other.maps, rtol=1e-4, atol=1e-5)
 
 
@@ -75,8 +77,9 @@ def test_the_predicted_label_of_exclusive_targets_is_the_likeliest():
     explainer = Explainer(timm.create_model("test_resnet", num_classes=3))
     images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in range(4)]
     for exclusive in (False, True):
-        view = strict_view(explainer, 64, 4, Choices(labels="predicted"), exclusive=exclusive, **PIXELS)
-        for _, seen in view.look(images, np.zeros((4, 3), int)):
+        settings = MapSettings(view_size=64, batch_size=4, choices=Choices(labels="predicted"), **PIXELS)
+        view = View("strict", explainer, settings, exclusive=exclusive)
+        for _, seen in view.run(images, np.zeros((4, 3), int)):
             expected = [int(seen.logits.argmax())] if exclusive else np.flatnonzero(seen.logits > 0).tolist()
             assert seen.classes == expected
 
@@ -86,9 +89,9 @@ def test_what_is_looked_at_and_how_is_one_line():
     explainer = Explainer(model, "gradcam", layers=["layer3", "layer4"], eigen_smooth=True, class_map=[[0], [1, 2]])
     said = "'gradcam', ResNet, layer 'layer3'+'layer4', eigen_smooth, scaled='minmax', grid='finest'"
     assert repr(explainer) == f"Explainer({said}, 2 classes of its outputs)"
-    pixels = {"mean": [0.5] * 3, "std": [0.5] * 3, "device": torch.device("cpu")}
-    view = strict_view(Explainer(model), 64, 2, Choices(mirror=True, labels="predicted"), **pixels)
+    settings = MapSettings(choices=Choices(mirror=True, labels="predicted"), view_size=64, crop=64, device="cpu")
+    view = View("strict", Explainer(model), settings)
     said = "strict:cam, logits on warp64, maps on warp64, labels='predicted', mirror=True"
     assert repr(view) == f"View({said}, Explainer('cam', ResNet, layer 'global_pool'))"
     said = "paper:cam, logits on crop64, maps on whole, mirror=True, combine='sum', normalisation='paper'"
-    assert repr(paper_view(Explainer(model), 64, 2, **pixels)).startswith(f"View({said}, ")
+    assert repr(View("paper", Explainer(model), settings)).startswith(f"View({said}, ")

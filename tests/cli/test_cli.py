@@ -54,7 +54,7 @@ def test_the_five_steps_by_hand(digits, tmp_path, capsys):
     status, out, _ = vice(capsys, "explain", run, "--maps", tmp_path / "maps", "--format", "legacy")
     assert (status, "12 files written" in out) == (0, True)
     again = vice(capsys, "explain", run, "--maps", tmp_path / "maps", "--format", "legacy")[1]
-    assert "0 files written, 12 were there already" in again
+    assert "0 files written, 12 existed already" in again
     # Step 3 on those files gives the same curve as the table of steps 2 to 4.
     base = digits / "VOC2012"
     evaluated = tmp_path / "curve.json"
@@ -100,7 +100,7 @@ def test_maps_as_npz(digits, tmp_path, capsys):
     assert min(m.min() for m in maps) >= 0
     assert max(m.max() for m in maps) <= 1
     status, _, err = vice(capsys, "explain", tmp_path / "demo", "--maps", tmp_path / "m")
-    assert (status, "holds others" in err) == (2, True)
+    assert (status, "made with other settings" in err) == (2, True)
 
 
 def test_controls_come_by_default_and_explanations_later(digits, weights, table, tmp_path, capsys):
@@ -124,7 +124,7 @@ def test_controls_come_by_default_and_explanations_later(digits, weights, table,
     status, _, told = vice(capsys, *command, "--also", "miror")
     assert (status, "Did you mean `mirror`" in told) == (2, True)
     status, _, told = vice(capsys, *command, "--targets", "exclusive")
-    assert (status, "one label an image" in told) == (2, True)
+    assert (status, "one label per image" in told) == (2, True)
 
 
 def test_measure_of_a_table_imports_no_torch(table, tmp_path):
@@ -198,7 +198,7 @@ def mistakes(digits, weights, table, tmp_path):
 
 
 def test_every_mistake_is_one_sentence_and_status_2(digits, weights, table, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # what `make demo` left in the checkout is none of the test's business
+    monkeypatch.chdir(tmp_path)  # what `make demo` left in the checkout does not matter here
     for name, (command, word) in mistakes(digits, weights, table, tmp_path).items():
         status, _, err = vice(capsys, *command)
         assert status == 2, (name, err)
@@ -228,7 +228,7 @@ def test_the_written_table_is_the_originals(table, tmp_path, capsys):
         ("assess", ["--also", "random"], "is a control"),
         ("assess", ["--also", "mirror", "--protocol", "paper"], "`strict` is not assessed"),
         ("assess", ["--faithfulness", "roads"], "Did you mean `road`?"),
-        ("assess", ["--device", "cuba"], "The device 'cuba' must be there"),
+        ("assess", ["--device", "cuba"], "The device 'cuba' must be available"),
         ("assess", ["--also", "scorecma", "--processes", 2], "Did you mean `scorecam`?"),
     ],
 )

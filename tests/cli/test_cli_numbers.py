@@ -16,6 +16,7 @@ import pytest
 from command import vice
 from simulated import simulated
 from torchvice.config import dump_settings, load_settings
+from torchvice.measures.catalogue import measure_of
 from torchvice.samples import Samples
 
 OTHERS = {
@@ -46,33 +47,56 @@ def test_measure_says_interval_controls_and_quadrants(tables: Path, capsys: Any)
     found = json.loads((tables / "strong" / "measures.json").read_text())
     limits = found["intervals"]["strict.vice"]
     assert f"{found['strict']['vice']:.4f} ({limits['low']:.2f} to {limits['high']:.2f})" in out
-    assert "Does it beat maps that know nothing?" in out
-    assert "right, looking elsewhere" in out
+    lost = [name for name, row in found["controls"].items() if not row["beaten"]]
+    assert all(f"`{name}`" in out for name in lost)
+    assert ("VICE is not clearly higher" in out) == bool(lost)
+    assert "More numbers: --all" in out
     assert "VICE, asked in other ways" not in out
+    assert sum(set(line.strip()) == {"─"} for line in out.splitlines()) == 1  # one table
 
 
 def test_measure_all_prints_everything_that_the_json_has(tables: Path, capsys: Any) -> None:
     status, out, _ = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 100, "--all")
     assert status == 0
     found = json.loads((tables / "strong" / "measures.json").read_text())
-    for name in found["sensitivities"]:
-        assert name in out
+    for path in (f"{section}.{name}" for section in ("sensitivities", "calibration") for name in found[section]):
+        assert measure_of(path).label.split()[0] in out
     for title in (
-        "Other methods",
-        "The same method again",
+        "Controls",
+        "Other explanation methods",
+        "The same method on mirrored or scaled images",
         "VICE within strata",
         "Classes",
         "Localisation",
         "Calibration",
+        "right, looking elsewhere",
     ):
         assert title in out
     for row in found["classes"]:
         assert row["name"] in out
 
 
+@pytest.mark.parametrize("option", [(), ("--all",)])
+def test_the_terminal_is_80_columns_wide_and_breaks_no_word(
+    tables: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = vice(capsys, "measure", tables / "strong", "--no-figures", "--replicates", 100, *option)
+    lines = [line for line in out.splitlines() if not line.startswith("Written: ")]
+    assert max(map(len, lines)) <= 80
+    assert "…" not in out
+
+
+def test_the_schema_is_printed_and_nothing_is_measured(capsys: Any) -> None:
+    status, out, _ = vice(capsys, "measure", "--schema")
+    assert status == 0
+    assert json.loads(out)["properties"]["strict"]["properties"]["vice"]["title"] == "VICE (strict)"
+
+
 def test_fail_under_is_for_continuous_integration(tables: Path, capsys: Any) -> None:
     common = ("measure", tables / "strong", "--no-figures", "--replicates", 0)
-    assert vice(capsys, *common, "--fail-under", "vice=0.1", "--fail-under", "localisation.pxap=0.0")[0] == 0
+    paths = ("vice=0.1", "localisation.pxap=0.0", "calibration.brier=0.0", "sensitivities.kendall=0.0")
+    assert vice(capsys, *common, *(part for path in paths for part in ("--fail-under", path)))[0] == 0
     status, out, _ = vice(capsys, *common, "--fail-under", "vice=0.99")
     assert status == 1
     assert "strict.vice must be at least 0.99, but is 0." in out
@@ -99,11 +123,22 @@ def test_another_quality_and_a_calibration_split(tables: Path, capsys: Any, tmp_
     assert status == 0
     found = json.loads((tmp_path / "m.json").read_text())
     assert found["quality"]["name"] == "soft_iou"
-    assert found["calibration"]["scaled"]["fitted_on"]["images"] == 60
+    assert found["scaling"]["fitted_on"]["images"] == 60
     assert (tmp_path / "calibration.png").is_file()
     assert found["strict"] == json.loads((tables / "strong" / "measures_soft_iou.json").read_text())["strict"]
-    assert "with soft_iou in place of IoU" in out
-    assert f"VICE {found['quality']['vice']:.4f}" in out
+    assert "VICE with soft IoU" in out
+    assert f"{found['quality']['vice']:.4f}" in out
+    status, out, _ = vice(
+        capsys,
+        "measure",
+        tables / "strong",
+        "--replicates",
+        0,
+        "--no-figures",
+        "--calibrate-on",
+        tables / "val",
+        "--all",
+    )
     assert "After scaling, fitted on 60 images" in out
     status, _, err = vice(capsys, "measure", tables / "strong", "--quality", "road")
     assert status == 2

@@ -52,7 +52,7 @@ def test_inspect_builds_the_network_as_the_settings_say(tmp_path: Path, capsys: 
     assert "matched: 100.0%" not in out
     for words, said in (
         (as_told, "--model resnet18"),
-        (("-o", "trainer.epochs=3"), "only those of the model"),
+        (("-o", "trainer.epochs=3"), "Only settings of the model"),
         (("-o", "model.argument=3"), "is not a setting"),
         (("--model", "resnet18", "-o", "model.arguments.chanels=[8]"), "takes no argument `chanels`"),
     ):

@@ -1,4 +1,4 @@
-"""Settings: presets, overrides, and what is said about wrong ones."""
+"""Settings: presets, overrides, and error messages."""
 
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def test_later_overrides_win_and_sections_are_merged() -> None:
         ("optimizer.lr", ["An override must be `section.name=value`, but is 'optimizer.lr'."]),
     ],
 )
-def test_wrong_overrides_are_told_in_one_sentence(override: str, said: list[str]) -> None:
+def test_wrong_overrides_raise_one_sentence(override: str, said: list[str]) -> None:
     with pytest.raises(ViceError) as caught:
         load_settings("resnet50", [override])
     for part in said:

@@ -154,12 +154,12 @@ def test_the_guard_names_the_first_few_and_counts_all(voc: Voc) -> None:
     np.save(root / "cls_labels.npy", labels, allow_pickle=True)
     with pytest.raises(ViceError) as caught:
         check_files(VocDataset(root, "val"))
-    assert "5 of the 6 images of val are not so" in caught.value.message
+    assert "5 of the 6 images of val are not: " in caught.value.message
     assert f"{NAMES[0]}.png (a mask of 5 x 7 pixels for an image of 8 x 9)" in caught.value.message
     assert f"{NAMES[1]}.jpg" in caught.value.message
     assert "SegmentationClassAug/more0.png and 2 more" in caught.value.message
     assert "more1" not in caught.value.message
-    assert caught.value.way_out == f"See what is wrong with each: vice data check {root} --split val"
+    assert caught.value.way_out == f"List every problem: vice data check {root} --split val"
 
 
 @pytest.mark.parametrize("command", ["train", "assess"])
@@ -178,7 +178,7 @@ def test_training_and_assessing_begin_with_the_guard(voc: Voc, tmp_path: Path, c
     }  # fmt: skip
     done = CliRunner().invoke(app, arguments[command])
     assert isinstance(done.exception, ViceError)
-    assert "1 of the 3 images of val are not so" in done.exception.message
+    assert "1 of the 3 images of val are not: " in done.exception.message
     assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "table").exists()
 

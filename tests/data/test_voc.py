@@ -341,7 +341,7 @@ def test_an_index_out_of_range(voc: Voc, index: int) -> None:
 
 
 def test_folders_and_lists_that_are_not_there(voc: Voc, tmp_path: Path) -> None:
-    with pytest.raises(ViceError, match="No dataset folder at"):
+    with pytest.raises(ViceError, match=r"The dataset must be a folder, but .* is not"):
         VocDataset(tmp_path / "nowhere")
     root = voc()
     with pytest.raises(ViceError, match=r"`split` must name a list in .*, but is 'vall'") as caught:

@@ -123,8 +123,8 @@ def test_the_command_takes_archives(archives: Path, tmp_path: Path) -> None:
     assert left(tmp_path / "voc12") == []
     done = CliRunner().invoke(app, [*command, "--unverified"])
     assert done.exit_code == 0, done.output
-    assert "5 images in train_aug, 2 in train, 2 in val; 3 masks are SBD's" in done.output.replace("\n", " ")
-    assert "not the published lists" in done.output
+    assert "5 images in train_aug, 2 in train, 2 in val; 3 masks from SBD" in done.output.replace("\n", " ")
+    assert "The published lists have other lengths" in done.output
     assert left(archives) == [TAR, TGZ]
 
 

@@ -43,7 +43,7 @@ def explained(model, images, method, asked):
 
 
 def attentions_by_hand(model, image, output):
-    """(heads, L, L) of every block of a plain ViT for one image, and the gradients of an output at them."""
+    """(heads, L, L) of every block of a standard ViT for one image, and the gradients of an output at them."""
     x, weights = model.norm_pre(model._pos_embed(model.patch_embed(image))), []
     for block in model.blocks:
         q, k, v = block.attn.qkv(block.norm1(x)).unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -191,7 +191,7 @@ def flags(model):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("caller", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_the_model_comes_back_as_it_was(method, fails, caller):
+def test_the_model_is_restored(method, fails, caller):
     model, images = small()
     model.blocks[1].attn.fused_attn = False  # a mixture must survive
     model.blocks[0].train()
@@ -211,7 +211,7 @@ def test_the_model_comes_back_as_it_was(method, fails, caller):
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
-def test_an_exception_inside_the_pass_gives_everything_back():
+def test_an_exception_inside_the_pass_restores_the_model():
     model, images = small()
     before = flags(model)
 
@@ -266,7 +266,7 @@ def test_a_frozen_model_and_autocast():
     torch.testing.assert_close(half, expected, rtol=0.2, atol=0.1 * float(expected.max()))
 
 
-def test_a_token_that_alone_is_attended_to_is_where_the_map_is():
+def test_the_only_attended_token_is_where_the_map_is():
     # Keys that answer to one patch only: whatever asks, the class token's attention goes there.
     model, images = small(depth=1, class_token=True)
     with torch.no_grad():
@@ -280,7 +280,7 @@ def test_a_token_that_alone_is_attended_to_is_where_the_map_is():
     assert int(maps[0].flatten().argmax()) == 5
 
 
-def test_a_pass_that_reaches_no_attention_is_told():
+def test_a_pass_that_reaches_no_attention_raises():
     model, _ = small()
     with capture_attention(model) as kept:
         pass

@@ -64,7 +64,7 @@ def test_under_the_callers_modes(mode):
         assert explainer(model, "saliency")(images.clone(), [[]]).maps.shape == (0, 4, 4)
 
 
-def test_without_captum_the_way_out_is_told(monkeypatch):
+def test_without_captum_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(ViceError, match=r"torchvice\[captum\]"):
         explainer(Linear(), "saliency")(torch.zeros(1, 3, 4, 4), [[0]])

@@ -1,4 +1,4 @@
-"""Several layers and looks: a mean by hand, and pytorch-grad-cam's own with two layers and six passes."""
+"""Averages over layers and augmented copies: by hand, and against pytorch-grad-cam with two layers and six passes."""
 
 import importlib
 
@@ -66,7 +66,7 @@ def test_a_mean_of_layers_as_they_are():
     torch.testing.assert_close(scaled, expected)
 
 
-def test_six_looks_by_hand():
+def test_six_augmented_copies_by_hand():
     model, images = network("test_resnet")
     expected = []
     for shown, back in ((images, False), (images.flip(-1), True)):
@@ -76,10 +76,10 @@ def test_six_looks_by_hand():
     found = Explainer(model, "gradcam", aug_smooth=True, scaled="none")(images, LABELS)
     torch.testing.assert_close(found.maps, torch.stack(expected).mean(0))
     with torch.no_grad():
-        torch.testing.assert_close(found.logits, model(images))  # of the plain look alone
+        torch.testing.assert_close(found.logits, model(images))  # of the unchanged images only
 
 
-def test_labels_of_the_plain_look_hold_for_all():
+def test_labels_of_the_unchanged_images_hold_for_all_copies():
     model, images = network("test_resnet")
     found = Explainer(model, "gradcam", aug_smooth=True)(images, "predicted")
     with torch.no_grad():

@@ -6,12 +6,13 @@ import timm
 import torch
 
 from torchvice import Explainer, ViceError
-from torchvice.assessment.views import View, strict_view
+from torchvice.assessment import MapSettings
+from torchvice.assessment.views import View, views_of
 from torchvice.data.transforms import center_crop, normalise, uncrop, warp
 from torchvice.explain import Choices, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
 
-PIXELS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "device": torch.device("cpu")}
+PIXELS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,8 @@ TARGETS = np.array([[1, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]], dtype=np
 
 
 def look(explainer, images, choices, targets=TARGETS):
-    view = strict_view(explainer, 64, 2, choices, **PIXELS)
-    return dict(view.look(images, targets))
+    view = View("strict", explainer, MapSettings(view_size=64, batch_size=2, choices=choices, **PIXELS))
+    return dict(view.run(images, targets))
 
 
 def low(explainer, pixels, classes):
@@ -116,7 +117,8 @@ def test_percentile_is_not_ruled_by_one_pixel():
 
 
 def test_the_manifest_keeps_every_choice(explainer):
-    view = strict_view(explainer, 64, 2, Choices(mirror=True, normalisation="minmax"), **PIXELS)
+    choices = Choices(mirror=True, normalisation="minmax")
+    view = View("strict", explainer, MapSettings(view_size=64, batch_size=2, choices=choices, **PIXELS))
     assert view.settings["mirror"] is True
     assert view.settings["normalisation"] == "minmax"
     assert view.settings["view"] == "warp64"
@@ -177,18 +179,16 @@ def test_eigen_smoothing_is_a_choice_of_both_protocols(images):
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=5)
     smooth = Explainer(model, "gradcam", eigen_smooth=True)
-    view = strict_view(smooth, 64, 2, Choices(eigen_smooth=True), **PIXELS)
+    settings = MapSettings(method="gradcam", view_size=64, batch_size=2, choices=Choices(eigen_smooth=True), **PIXELS)
+    view = View("strict", smooth, settings)
     assert view.settings["eigen_smooth"] is True
     plain = look(Explainer(model, "gradcam"), images, Choices())[0].full((8, 8))
-    assert not np.allclose(dict(view.look(images, TARGETS))[0].full((8, 8)), plain)
+    assert not np.allclose(dict(view.run(images, TARGETS))[0].full((8, 8)), plain)
 
 
-def of_views(model, choices, **more):
-    from torchvice.assessment.views import views_of
-
-    how = {"mean": PIXELS["mean"], "std": PIXELS["std"], "batch_size": 2, "view_size": 64, "crop": 64, "device": "cpu"}
-    how |= {"method": "gradcam", "layer": None, "class_map": None, "choices": choices, **more}
-    return views_of(model, ["paper", "strict"], **how)
+def of_views(model, choices, passes=None, **more):
+    how = {"batch_size": 2, "view_size": 64, "crop": 64, "method": "gradcam", "choices": choices, **PIXELS, **more}
+    return views_of(model, ["paper", "strict"], MapSettings(**how), passes=passes)
 
 
 def test_several_layers_and_looks_are_those_of_the_explainer_and_of_strict_alone(explainer, images):
@@ -199,7 +199,7 @@ def test_several_layers_and_looks_are_those_of_the_explainer_and_of_strict_alone
     assert (settings["layers"], settings["aug_smooth"], settings["grid"]) == (["layer3", "layer4"], True, "finest")
     pixels = normalise(warp(images[1], 64), PIXELS["mean"], PIXELS["std"])[None]
     alone = Explainer(explainer.model, "gradcam", layers=["layer3", "layer4"], aug_smooth=True)(pixels, [[1]])
-    seen = dict(views["strict"].look(images, TARGETS))[1]
+    seen = dict(views["strict"].run(images, TARGETS))[1]
     np.testing.assert_allclose(seen.full((64, 64)), upsample(alone.maps, (64, 64)), rtol=1e-4, atol=1e-6)
 
 
@@ -213,7 +213,9 @@ def test_a_layer_is_named_once(explainer):
 
 def test_methods_of_many_passes_tell_how_many_are_done(explainer, images):
     told = []
-    view = of_views(explainer.model, None, method="scorecam", passes=lambda done, total: told.append((done, total)))
-    list(view["strict"].look(images[:1], TARGETS[:1]))
+    view = of_views(
+        explainer.model, Choices(), method="scorecam", passes=lambda done, total: told.append((done, total))
+    )
+    list(view["strict"].run(images[:1], TARGETS[:1]))
     assert told
     assert told[-1][0] == told[-1][1] > 1

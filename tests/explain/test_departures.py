@@ -1,4 +1,4 @@
-"""Where pytorch-grad-cam 1.5.7 departs from the papers, each place seen; docs/explanations.md lists them."""
+"""Where pytorch-grad-cam 1.5.7 departs from the papers, each difference shown; docs/explanations.md lists them."""
 
 import importlib
 from types import SimpleNamespace
@@ -97,7 +97,7 @@ def test_scorecam_aligns_corners_and_takes_the_logit(peer):
     assert float((logits.softmax(1)[:, 0].softmax(0) - logits[:, 0].softmax(0)).abs().max()) > 0.05
 
 
-def test_six_looks_leave_the_maximum_below_one(peer):
+def test_six_augmented_copies_leave_the_maximum_below_one(peer):
     torch.manual_seed(0)
     head = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2)]
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), *head).eval()

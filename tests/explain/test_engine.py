@@ -160,7 +160,7 @@ def _state(model):
 
 @pytest.mark.parametrize("method", ["cam", "gradcam"])
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_model_comes_back_as_it_was(resnet, method, fails):
+def test_the_model_is_restored(resnet, method, fails):
     resnet.train()
     resnet.layer1.eval()  # a mixture of modes must survive
     before = _state(resnet)
@@ -189,7 +189,7 @@ def test_autocast_of_the_caller_gives_float32_maps(resnet):
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-def test_a_compiled_model_is_explained_as_it_was_written(in_place):
+def test_a_compiled_model_is_explained_uncompiled(in_place):
     torch.manual_seed(0)  # some draws leave every unit dead, which is refused
     model = Toy().eval()
     images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(8))
@@ -258,7 +258,7 @@ def test_a_mirrored_image_has_the_mirrored_map_by_perturbation():
         torch.testing.assert_close(back.maps.flip(-1), there.maps, rtol=0, atol=1e-4 * peak)
 
 
-def test_a_planted_object_that_alone_drives_the_logit_is_where_the_map_is():
+def test_the_map_is_at_a_planted_object_that_drives_the_logit():
     model = Toy()
     with torch.no_grad():
         model.features.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])[..., None, None])
@@ -305,7 +305,7 @@ def test_refusals():
         Explainer(resnet)(images, [[0], [1]])
     with pytest.raises(ViceError, match="must accept"):
         Explainer(vit)(torch.zeros(1, 3, 50, 50), [[0]])
-    # Behind the last block a class-token head looks at no patch: the gradient there is zero.
+    # Behind the last block a class-token head reads no patch: the gradient there is zero.
     last = f"blocks.{len(vit.blocks) - 1}"
     if vit.global_pool == "token":
         with pytest.raises(ViceError, match="must not vanish"):
@@ -357,7 +357,7 @@ def test_memory_does_not_grow_over_1000_batches(method):
     assert size < 12 * 2**20
 
 
-def test_memory_that_grows_is_seen():
+def test_growing_memory_is_measured():
     kept = []
 
     def leaking(scene):

@@ -1,4 +1,4 @@
-"""Insertion, deletion and ROAD: by hand, against plain loops and pytorch-grad-cam, with a planted driver."""
+"""Insertion, deletion and ROAD: by hand, against loops and pytorch-grad-cam, with a planted driver."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_by_hand() -> None:
     assert np.isnan(found.road_random[0])
 
 
-def test_curves_as_a_plain_loop_over_steps(explainer: Explainer, images: torch.Tensor) -> None:
+def test_curves_as_a_loop_over_steps(explainer: Explainer, images: torch.Tensor) -> None:
     asked = some_maps(images)
     chosen = FaithfulnessChoices(("insertion", "deletion"), steps=7)
     found = faithfulness(explainer.logits, images, asked, chosen, batch_size=5)
@@ -203,7 +203,7 @@ def test_classes_that_are_several_outputs(images: torch.Tensor) -> None:
     np.testing.assert_allclose(mapped.logits(images), expected.detach(), atol=1e-6)
 
 
-def test_the_model_comes_back_as_it_was(explainer: Explainer, images: torch.Tensor) -> None:
+def test_the_model_is_restored(explainer: Explainer, images: torch.Tensor) -> None:
     model, before = explainer.model, {k: v.clone() for k, v in explainer.model.state_dict().items()}
     grads = [p.requires_grad for p in model.parameters()]
     state = torch.get_rng_state()
@@ -257,7 +257,7 @@ def test_the_edges(explainer: Explainer, images: torch.Tensor) -> None:
     ("wrong", "said"),
     [
         ({"measures": ("insertoin",)}, "Did you mean `insertion`"),
-        ({"measures": ()}, "but is nothing"),
+        ({"measures": ()}, "but is empty"),
         ({"canvas": "grey"}, "`canvas` must be mean or blur"),
         ({"steps": 1}, "`steps` must be at least 2"),
         ({"orders": 0}, "`orders` at least 1"),

@@ -161,7 +161,7 @@ def test_mirroring_the_image_mirrors_the_map(method, smooth):
 
 
 @pytest.mark.parametrize("method", OURS)
-def test_a_planted_object_that_alone_drives_the_logit_is_where_the_map_is(method):
+def test_the_map_is_at_a_planted_object_that_drives_the_logit(method):
     model = Symmetric()
     with torch.no_grad():
         model.features.weight.zero_()
@@ -217,7 +217,7 @@ def _state(model):
 
 @pytest.mark.parametrize("fails_at", [None, 0, 3])
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_the_model_comes_back_as_it_was(method, fails_at):
+def test_the_model_is_restored(method, fails_at):
     explainer, side = _explainer(method)
     model = explainer.model
     name = "fc" if hasattr(model, "fc") else "head"

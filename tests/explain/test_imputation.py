@@ -33,7 +33,7 @@ def test_as_pytorch_grad_cam_has_it(share: float) -> None:
     np.testing.assert_allclose(impute(image, missing), theirs, atol=1e-5)
 
 
-def test_filled_pixels_lie_between_the_others_and_noise_is_added_to_them_alone() -> None:
+def test_filled_pixels_lie_between_the_others_and_noise_is_added_only_to_them() -> None:
     rng = np.random.default_rng(1)
     image, missing = rng.random((2, 9, 9)).astype(np.float32), rng.random((9, 9)) < 0.7
     filled, noise = impute(image, missing), rng.normal(size=image.shape)

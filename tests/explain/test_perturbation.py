@@ -1,4 +1,4 @@
-"""Score-CAM and Ablation-CAM against plain loops, and how many images they send through the network."""
+"""Score-CAM and Ablation-CAM against loops, and how many images they send through the network."""
 
 import contextlib
 
@@ -87,7 +87,7 @@ def _scored(model, image, label):
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
 @pytest.mark.parametrize("rows", ["kept", "refused", "averaged"])
 @pytest.mark.parametrize(("method", "oracle"), [("scorecam", _scored), ("ablationcam", _ablated)])
-def test_equal_to_the_plain_loop(images, method, oracle, rows, batch_size):
+def test_equal_to_a_loop(images, method, oracle, rows, batch_size):
     model = Toy(rows)
     found = Explainer(model, method, layer="act", batch_size=batch_size)(images, LABELS)
     expected = torch.stack([oracle(model, images[i], c) for i, c in found.pairs.tolist()])
@@ -96,24 +96,24 @@ def test_equal_to_the_plain_loop(images, method, oracle, rows, batch_size):
 
 
 def test_scorecam_sends_an_image_once_for_each_living_channel(images):
-    # 3 images to look, 3 living channels of the two images with labels, one image of zeros for all dead channels.
-    model, told = Toy(), []
-    explainer = Explainer(model, "scorecam", layer="act", batch_size=4, progress=lambda *step: told.append(step))
+    # 3 images for the activations, 3 living channels of the two images with labels, one of zeros for all dead channels.
+    model, reported = Toy(), []
+    explainer = Explainer(model, "scorecam", layer="act", batch_size=4, progress=lambda *step: reported.append(step))
     with _counted(model) as seen:
         explainer(images, LABELS)
     assert seen == [3, 4, 2, 1]
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert reported == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_ablation_goes_through_the_layers_below_once_a_batch(images):
-    # To look 3; to try whether one image may become a batch 1 and 2; then one image for its three living channels.
-    model, told = Toy(), []
-    explainer = Explainer(model, "ablationcam", layer="act", progress=lambda *step: told.append(step))
+    # 3 for the activations; 1 and 2 to test whether one image may become a batch; 1 for its three living channels.
+    model, reported = Toy(), []
+    explainer = Explainer(model, "ablationcam", layer="act", progress=lambda *step: reported.append(step))
     with _counted(model.features) as below, _counted(model.fc) as above:
         explainer(images, LABELS)
     assert below == [3, 1, 2, 1, 1]
     assert above == [3, 2, 2, 3, 3]
-    assert told == [(1, 2), (2, 2)]
+    assert reported == [(1, 2), (2, 2)]
 
 
 def test_ablation_repeats_images_where_a_network_knows_how_many_came(images):
@@ -145,7 +145,7 @@ def test_no_label_needs_no_further_pass(images):
         assert found.maps.shape == (0, 6, 8)
 
 
-def test_labels_that_hang_on_the_logits_and_outputs_that_mean_a_class(images):
+def test_labels_that_depend_on_the_logits_and_outputs_that_mean_a_class(images):
     model = Toy()
     for method, oracle in (("scorecam", _scored), ("ablationcam", _ablated)):
         found = Explainer(model, method, layer="act", class_map=[[2], [0, 1]])(images, "predicted")

@@ -1,4 +1,4 @@
-"""Relevance: equal to the published maps, rules against plain loops, and nothing of the model changed."""
+"""Relevance: equal to the published maps, rules against loops, and nothing of the model changed."""
 
 import contextlib
 import copy
@@ -58,7 +58,7 @@ def _plain_add(a, b, relevance):
 
 
 def _plain_forward(model, image):
-    """What the plain way needs of each block of one image, with a graph from the first attention on."""
+    """What the slow way needs of each block of one image, with a graph from the first attention on."""
     x = model.norm_pre(model._pos_embed(model.patch_embed(image)))
     kept = []
     for block in model.blocks:
@@ -210,7 +210,7 @@ def test_the_published_variants_of_relevance(tiny, published):
     np.testing.assert_allclose(attentions[-1].mean(1)[0, 0, 1:], published["method/last_layer_attn"], **close)
 
 
-def test_equals_the_plain_way():
+def test_equals_automatic_differentiation():
     for name in ("vit_tiny_patch16_224", "deit_tiny_patch16_224"):
         model, images = small(name)
         exact = doubled(model)
@@ -228,7 +228,7 @@ def test_safe_divide_by_hand():
     torch.testing.assert_close(found, torch.tensor([0.5, 0.0, -0.25, 1.0], dtype=torch.float64), rtol=1e-8, atol=0)
 
 
-def test_the_linear_rule_by_hand_and_in_a_plain_loop():
+def test_the_linear_rule_by_hand_and_in_a_loop():
     # y = 2*1 + (-1)*(-3) + ... : products 2, 3 and -5; only 2 and 3 share, 2/5 and 3/5.
     x = torch.tensor([[2.0, -1.0, 5.0]], dtype=torch.float64)
     weight = torch.tensor([[1.0, -3.0, -1.0]], dtype=torch.float64)
@@ -261,7 +261,7 @@ def test_an_output_without_positive_products_gives_nothing():
     assert not bool(linear_rule(value, weight, torch.ones(7, 2, 9), value @ weight.T).any())
 
 
-def test_the_product_rule_in_a_plain_loop():
+def test_the_product_rule_in_a_loop():
     generator = torch.Generator().manual_seed(2)
     shapes = ((1, 1, 2, 3), (1, 1, 3, 4), (1, 2, 2, 4))  # two labels of one image
     left, right, relevance = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
@@ -391,7 +391,7 @@ def test_a_distilled_network_shares_relevance_between_its_two_tokens():
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("caller", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_the_model_comes_back_as_it_was(fails, caller):
+def test_the_model_is_restored(fails, caller):
     model, images = small()
     model.train()
     model.blocks[0].eval()

@@ -385,7 +385,7 @@ def test_the_command_takes_an_empty_folder_and_refuses_a_full_one(
     [
         (["run", "--explanation", "strict:cams"], "Did you mean `strict:cam`?"),
         (["nowhere"], "there is nothing at nowhere"),
-        (["elsewhere"], "they are not there"),
+        (["elsewhere"], "images of the table are not in"),
         (["fewer"], "must be in the dataset"),
     ],
 )

@@ -60,7 +60,7 @@ def test_without_replicates_there_are_numbers_and_no_intervals() -> None:
     assert bare.sensitivities == FOUND.sensitivities
     assert bare.tests == {}
     assert all(path.startswith("calibration.ece_l2") for path in bare.intervals)  # that one is no bootstrap
-    assert bare.controls["random"]["low"] is None
+    assert bare.controls["random"].difference_low is None
     with pytest.raises(ViceError, match="`replicates` must be 0 or more"):
         measure(TABLE, replicates=-1)
 
@@ -151,19 +151,19 @@ def test_another_quality_is_the_subject_of_everything_beside_the_protocols() -> 
     assert found.quality["vice"] == pytest.approx(FOUND.sensitivities["vice_soft_iou"])
     assert found.quality["mean"] == pytest.approx(quality_of(PAIRS, "soft_iou").mean())
     assert "vice_soft_iou" not in found.sensitivities
-    assert found.classes[0]["iou"] != FOUND.classes[0]["iou"]
+    assert found.classes[0].quality != FOUND.classes[0].quality
     assert set(QUALITIES) >= {"ji", "soft_iou", "pointing", "energy"}
 
 
 def test_a_control_without_dependence_is_beaten_and_one_as_good_is_not() -> None:
     random, center = FOUND.controls["random"], FOUND.controls["center"]
-    assert abs(random["vice"]) < 0.15
-    assert random["difference"] == pytest.approx(FOUND.strict["vice"] - random["vice"])
-    assert random["low"] > 0
-    assert random["beaten"] is True
-    assert center["low"] <= 0 <= center["high"]
-    assert center["beaten"] is False
-    assert "control center" in FOUND.notes["controls"]
+    assert abs(random.vice) < 0.15
+    assert random.difference == pytest.approx(FOUND.strict["vice"] - random.vice)
+    assert random.difference_low > 0
+    assert random.beaten is True
+    assert center.difference_low <= 0 <= center.difference_high
+    assert center.beaten is False
+    assert "not clearly higher than the control `center` (95 % interval" in FOUND.notes["controls"]
     assert "random" not in FOUND.notes["controls"]
 
 
@@ -174,17 +174,29 @@ def test_the_difference_from_a_control_is_paired() -> None:
     same = regions.where(regions.explanation == HEADLINE)
     both = type(regions).join([same, replace(same, explanation=np.full(len(same), "strict:twin", object))])
     row = measure(Samples(twin.manifest, twin.images, both, twin.maps), replicates=100).controls["twin"]
-    assert (row["difference"], row["low"], row["high"], row["beaten"]) == (0, 0, 0, False)
+    assert (row.difference, row.difference_low, row.difference_high, row.beaten) == (0, 0, 0, False)
 
 
 def test_other_methods_and_retests_say_how_well_they_agree() -> None:
     assert set(FOUND.methods) == {"gradcam"}
     assert set(FOUND.retests) == {"mirror"}
     other = true_pairs(TABLE, "strict:gradcam")
-    assert FOUND.methods["gradcam"]["agreement"] == pytest.approx(
-        stats.spearmanr(PAIRS.quality, other.quality).statistic
-    )
-    assert FOUND.methods["gradcam"]["vice"] == pytest.approx(stats.spearmanr(other.logit, other.quality).statistic)
+    assert FOUND.methods["gradcam"].agreement == pytest.approx(stats.spearmanr(PAIRS.quality, other.quality).statistic)
+    assert FOUND.methods["gradcam"].vice == pytest.approx(stats.spearmanr(other.logit, other.quality).statistic)
+
+
+def test_a_control_that_is_clearly_above_is_said_to_be() -> None:
+    # The control keeps the headline's maps; the headline's own are shuffled over the pairs.
+    twin = simulated(150, others={"strict:twin": {"role": "control"}})
+    regions = twin.regions
+    own = regions.where(regions.explanation == HEADLINE)
+    kept = replace(own, explanation=np.full(len(own), "strict:twin", object))
+    order = np.random.default_rng(0).permutation(len(own))
+    columns = {name: getattr(own, name)[order] for name in ("intersection", "predicted", "mask_pixels")}
+    both = type(regions).join([replace(own, **columns), kept])
+    found = measure(Samples(twin.manifest, twin.images, both, twin.maps), replicates=200)
+    assert found.controls["twin"].difference_high < 0
+    assert "VICE is clearly lower than the control `twin` (95 % interval -" in found.notes["controls"]
 
 
 def test_a_control_that_is_the_same_everywhere_has_no_vice() -> None:
@@ -195,23 +207,23 @@ def test_a_control_that_is_the_same_everywhere_has_no_vice() -> None:
     found = measure(
         Samples(table.manifest, table.images, replace(regions, intersection=shared), table.maps), replicates=50
     )
-    assert found.controls["flat"]["vice"] is None
-    assert found.controls["flat"]["beaten"] is None
-    assert found.controls["flat"]["ji"] == 0
+    assert found.controls["flat"].vice is None
+    assert found.controls["flat"].beaten is None
+    assert found.controls["flat"].quality == 0
     json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_strata_are_the_rows_that_they_name() -> None:
-    by = {(row["by"], row["stratum"].split(" (")[0]): row for row in FOUND.strata}
+    by = {(row.by, row.stratum.split(" (")[0]): row for row in FOUND.strata}
     right = PAIRS.logit > 0
-    assert by["correctness", "predicted"]["pairs"] == right.sum()
-    assert by["correctness", "predicted"]["vice"] == pytest.approx(
+    assert by["correctness", "predicted"].pairs == right.sum()
+    assert by["correctness", "predicted"].vice == pytest.approx(
         stats.spearmanr(PAIRS.logit[right], PAIRS.quality[right]).statistic
     )
-    sizes = [by["area", size]["pairs"] for size in ("small", "medium", "large")]
+    sizes = [by["area", size].pairs for size in ("small", "medium", "large")]
     assert sum(sizes) == len(PAIRS)
     assert max(sizes) - min(sizes) <= 5  # equal areas stay together
-    assert by["labels", "1 label"]["pairs"] == (PAIRS.labels == 1).sum()
+    assert by["labels", "1 label"].pairs == (PAIRS.labels == 1).sum()
     assert "restriction of range" in FOUND.notes["strata.correctness"]
 
 
@@ -219,21 +231,21 @@ def test_classes_have_ap_quality_and_vice() -> None:
     images = TABLE.of_view(VIEW)
     for c, row in enumerate(FOUND.classes):
         own = PAIRS.class_index == c
-        assert row["name"] == f"class{c}"
-        assert row["average_precision"] == pytest.approx(
+        assert row.name == f"class{c}"
+        assert row.average_precision == pytest.approx(
             average_precision_score(images.targets[:, c], images.logits[:, c])
         )
-        assert row["iou"] == pytest.approx(PAIRS.quality[own].mean())
-        assert row["vice"] == pytest.approx(stats.spearmanr(PAIRS.logit[own], PAIRS.quality[own]).statistic)
-        assert row["low"] < row["vice"] < row["high"]
+        assert row.quality == pytest.approx(PAIRS.quality[own].mean())
+        assert row.vice == pytest.approx(stats.spearmanr(PAIRS.logit[own], PAIRS.quality[own]).statistic)
+        assert row.vice_low < row.vice < row.vice_high
 
 
 def test_the_threshold_curve_and_the_folds() -> None:
     curve = FOUND.threshold_curve
     assert curve["pair_iou"] == pytest.approx(PAIRS.iou.mean(axis=0).tolist())
     assert curve["vice"][1] == pytest.approx(FOUND.strict["vice"])
-    assert {row["threshold"] for row in FOUND.folds} == {THRESHOLDS[int(CURVE.argmax())]}
-    assert sum(row["pairs"] for row in FOUND.folds) == len(PAIRS)
+    assert {row.threshold for row in FOUND.folds} == {THRESHOLDS[int(CURVE.argmax())]}
+    assert sum(row.pairs for row in FOUND.folds) == len(PAIRS)
 
 
 def test_normalisations_come_from_the_histograms() -> None:
@@ -251,7 +263,7 @@ def test_localisation_without_a_threshold_and_the_means_of_the_qualities() -> No
 
 def test_everything_is_json_without_nan() -> None:
     content = json.loads(json.dumps(FOUND.to_json(), allow_nan=False))
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     assert content["intervals"]["strict.vice"]["low"] == FOUND.intervals["strict.vice"]["low"]
     assert sum(content["quadrants"]["counts"].values()) == len(PAIRS)
 
@@ -318,9 +330,9 @@ def test_scaling_is_fitted_on_another_split() -> None:
     names = np.array([f"val{i}" for i in range(150)], dtype=object)
     moved = replace(other.images, image_id=names)
     val = Samples(other.manifest, moved, other.regions.where(np.zeros(len(other.regions), bool)), other.maps)
-    found = measure(TABLE, replicates=0, calibrate_on=val).calibration
-    assert found["scaled"]["temperature"]["nll"] <= found["nll"] * 1.05
-    assert found["scaled"]["fitted_on"]["images"] == 150
+    found = measure(TABLE, replicates=0, calibrate_on=val)
+    assert found.scaling["temperature"]["nll"] <= found.calibration["nll"] * 1.05
+    assert found.scaling["fitted_on"]["images"] == 150
     with pytest.raises(ViceError, match="share 200 images"):
         measure(TABLE, replicates=0, calibrate_on=TABLE)
 
@@ -335,8 +347,8 @@ def test_a_planted_shortcut_is_found() -> None:
     images = replace(plain.images, logits=sure)
     shortcut = Samples(plain.manifest, images, moved, plain.maps)
     before, after = measure(plain, replicates=0), measure(shortcut, replicates=0)
-    assert after.classes[0]["average_precision"] >= before.classes[0]["average_precision"]
-    assert after.classes[0]["iou"] == 0
+    assert after.classes[0].average_precision >= before.classes[0].average_precision
+    assert after.classes[0].quality == 0
     assert after.strict["vice"] < before.strict["vice"] - 0.2
     assert after.sensitivities["within_class"] > after.strict["vice"] + 0.2  # the others are as consistent as before
     elsewhere = [m.quadrants["counts"]["right_elsewhere"] for m in (before, after)]

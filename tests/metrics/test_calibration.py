@@ -41,11 +41,11 @@ def test_numbers_of_the_original(name: str) -> None:
 def test_bins_of_the_original_chain() -> None:
     table = read_table(reference.FILES / "E2E_miou_loss_table.csv")
     published = json.loads((reference.FILES / "E2E_test_resnet.json").read_text())["ece"]
-    targets, said = np.zeros((48, 20)), np.zeros((48, 20))
+    targets, predicted = np.zeros((48, 20)), np.zeros((48, 20))
     for row in range(48):
         targets[row, table.label[row]] = 1  # type: ignore[index]
-        said[row, table.prediction[row]] = 1  # type: ignore[index]
-    found = reliability(table.confidence, sample_accuracy(said, targets))  # type: ignore[arg-type]
+        predicted[row, table.prediction[row]] = 1  # type: ignore[index]
+    found = reliability(table.confidence, sample_accuracy(predicted, targets))  # type: ignore[arg-type]
     assert found.ece == pytest.approx(published["ml_ece"], abs=1e-5)
     assert found.count.tolist() == published["counts"]
     assert np.nan_to_num(found.accuracy) == pytest.approx(published["bins"], abs=1e-5)

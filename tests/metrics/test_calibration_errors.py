@@ -66,10 +66,10 @@ def test_cells_against_torchmetrics_and_netcal(bins: int) -> None:
     logits, y = predictions.multilabel(200, 1)
     p = sigmoid(1.5 * logits)
     found = event_reliability(p, y, bins, "cell")
-    said, true = torch.tensor(p).flatten(), torch.tensor(y).flatten()
-    assert found.ece == pytest.approx(float(binary_calibration_error(said, true, bins, "l1")), abs=1e-6)
+    probability, true = torch.tensor(p).flatten(), torch.tensor(y).flatten()
+    assert found.ece == pytest.approx(float(binary_calibration_error(probability, true, bins, "l1")), abs=1e-6)
     largest = maximum_calibration_error(found)
-    assert largest == pytest.approx(float(binary_calibration_error(said, true, bins, "max")), abs=1e-6)
+    assert largest == pytest.approx(float(binary_calibration_error(probability, true, bins, "max")), abs=1e-6)
     assert found.ece == pytest.approx(ECE(bins).measure(p.ravel(), y.ravel()), abs=1e-6)
     assert largest == pytest.approx(MCE(bins).measure(p.ravel(), y.ravel()), abs=1e-6)
 

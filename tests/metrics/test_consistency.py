@@ -1,4 +1,4 @@
-"""consistency: VICE as published, VICE over true pairs, and the two divergences that stood beside it."""
+"""consistency: VICE as published, VICE over true pairs, and the two divergences published with it."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_pair_vice_leaves_nan_out_and_counts_it() -> None:
 
 @pytest.mark.parametrize("measure", [vice, pair_vice])
 @pytest.mark.parametrize(
-    ("first", "second", "said"),
+    ("first", "second", "message"),
     [
         ([], [], "at least three .*, but 0 of 0 are defined"),
         ([1.0, 2.0], [0.1, 0.2], "at least three .*, but 2 of 2"),
@@ -153,8 +153,8 @@ def test_pair_vice_leaves_nan_out_and_counts_it() -> None:
         ([[1.0, 2.0, 3.0]], [[0.1, 0.2, 0.3]], "must have 1 dimensions"),
     ],
 )
-def test_no_correlation_without_three_that_vary(measure: object, first: list, second: list, said: str) -> None:  # type: ignore[type-arg]
-    with pytest.raises(ViceError, match=said):
+def test_no_correlation_without_three_that_vary(measure: object, first: list, second: list, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(ViceError, match=message):
         measure(first, second)  # type: ignore[operator]
 
 

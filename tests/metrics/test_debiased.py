@@ -67,14 +67,14 @@ def test_edges() -> None:
         found = debiased_error(sure, right)
         assert (math.isnan(found.squared), math.isnan(found.low), math.isnan(found.root)) == (True, True, True)
         assert (found.n, found.left_out) == (0, len(sure))
-    # Nothing varies: an error of 0, whose uncertainty nobody knows.
+    # Nothing varies: an error of 0, whose uncertainty is unknown.
     found = debiased_error(np.ones(30), np.ones(30))
     assert (found.squared, math.isnan(found.low), math.isnan(found.high)) == (0, True, True)
     # 29 equal confidences and a lone one above them: the lone one is left out and counted.
     found = debiased_error([0.5] * 29 + [0.9], [1, 0] * 15, bins=3)
     assert (found.n, found.left_out) == (29, 1) or (found.n, found.left_out) == (30, 0)
-    for arguments, said in ((([0.5], [1, 0]), "one length"), (([math.nan], [1]), "NaN")):
-        with pytest.raises(ViceError, match=said):
+    for arguments, message in ((([0.5], [1, 0]), "one length"), (([math.nan], [1]), "NaN")):
+        with pytest.raises(ViceError, match=message):
             debiased_error(*arguments)
     with pytest.raises(ViceError, match="`level`"):
         debiased_error([0.5], [1], level=95)

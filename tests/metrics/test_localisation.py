@@ -57,8 +57,8 @@ def test_iou_is_that_of_the_pixels() -> None:
     found = histogram_iou(*histograms(maps, objects))
     for row, (values, inside) in enumerate(zip(maps, objects, strict=True)):
         for b in (0, 1, 100, 255):
-            said = values * BINS >= b if b < 255 else values * BINS >= 255
-            assert found[row, b] == pytest.approx((said & inside).sum() / (said | inside).sum())
+            predicted = values * BINS >= b if b < 255 else values * BINS >= 255
+            assert found[row, b] == pytest.approx((predicted & inside).sum() / (predicted | inside).sum())
 
 
 def test_area_is_the_mean_over_thresholds_and_one_for_the_perfect_map_alone() -> None:
@@ -83,7 +83,7 @@ def test_another_normalisation_is_that_of_the_pixels(how: str) -> None:
         for t, threshold in enumerate(thresholds):
             # A bin of slack on either side: the histogram knows no more.
             near = [((v := values - shift / BINS - low) > threshold * (top - low), v)[0] for shift in (-1, 0, 1)]
-            iou = [(said & inside).sum() / (said | inside).sum() for said in near]
+            iou = [(predicted & inside).sum() / (predicted | inside).sum() for predicted in near]
             assert min(iou) - 1e-12 <= found[row, t] <= max(iou) + 1e-12
 
 

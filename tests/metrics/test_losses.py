@@ -96,7 +96,7 @@ def test_masks_in_place_of_targets_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("logits", "targets", "said"),
+    ("logits", "targets", "message"),
     [
         ([0.0], [[1]], "`logits` must have 2 dimensions"),
         ([[0.0]], [1], "`targets` must have 2 dimensions"),
@@ -106,8 +106,8 @@ def test_masks_in_place_of_targets_are_told_apart() -> None:
         ([["a"]], [[1]], "array of numbers"),
     ],
 )
-def test_wrong_arguments(logits: object, targets: object, said: str) -> None:
-    with pytest.raises(ViceError, match=said):
+def test_wrong_arguments(logits: object, targets: object, message: str) -> None:
+    with pytest.raises(ViceError, match=message):
         sample_loss(logits, targets)  # type: ignore[arg-type]
 
 
@@ -181,8 +181,8 @@ def test_cross_entropy_stays_exact_where_the_softmax_is_0() -> None:
 
 
 def test_one_label_in_every_row() -> None:
-    for targets, said in (([[0, 0]], "row 0 has 0"), ([[1, 1]], "row 0 has 2")):
-        with pytest.raises(ViceError, match=said) as error:
+    for targets, message in (([[0, 0]], "row 0 has 0"), ([[1, 1]], "row 0 has 2")):
+        with pytest.raises(ViceError, match=message) as error:
             cross_entropy([[1.0, 2.0]], targets)
         assert "exclusive=False" in error.value.way_out
     for wrong in (np.inf, np.nan):

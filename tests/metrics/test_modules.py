@@ -242,7 +242,7 @@ def worker(rank: int, folder: str) -> None:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # compute before update, on the process without a batch
                     found[f"{share} {name}"] = metric.compute().tolist()
-                if numbers[rank]:  # the sync is undone: the process goes on with its own part
+                if numbers[rank]:  # the sync is undone: the process has its own part again
                     assert metric._update_count == len(numbers[rank])
                     again = metric.compute().tolist()
                     assert again == found[f"{share} {name}"]

@@ -31,7 +31,7 @@ from torchvice.metrics.multilabel import sample_f1, sample_precision
 ORIGINAL = np.load(reference.FILES / "D_metrics.npz")
 with open(reference.FILES / "D_metrics.csv", newline="") as file:
     TABLE = {row["set"]: row for row in csv.DictReader(file)}
-# Ties in the scores make the original's average precision hang on its sort.
+# Ties in the scores make the original's average precision depend on its sort.
 TIED = ("half_exact_zero_one", "never_above_half", "on_bin_edges")
 
 # Multiples of 1/16 make ties and exact halves likely.
@@ -89,9 +89,9 @@ def test_confidence_by_hand() -> None:
 def test_accuracy_f1_and_precision_by_hand() -> None:
     # Predicted {0, 1}, true {1, 2}: intersection 1, union 3, sizes 2 + 2. None predicted, the likeliest true: 0, 0, 1.
     p, y = [[0.9, 0.8, 0.1], [0.1, 0.2, 0.3]], [[0, 1, 1], [0, 0, 1]]
-    said = np.array(p) > 0.5
-    assert sample_accuracy(said, y).tolist() == pytest.approx([1 / 3, 0])
-    assert sample_f1(said, y).tolist() == pytest.approx([1 / 2, 0])
+    predicted = np.array(p) > 0.5
+    assert sample_accuracy(predicted, y).tolist() == pytest.approx([1 / 3, 0])
+    assert sample_f1(predicted, y).tolist() == pytest.approx([1 / 2, 0])
     assert sample_precision(p, y).tolist() == pytest.approx([1 / 2, 1])
     assert multilabel_accuracy(p, y) == pytest.approx(1 / 6)
     assert multilabel_f1(p, y) == pytest.approx(1 / 4)
@@ -117,11 +117,11 @@ def test_one_half_is_no_prediction_except_in_precision_and_recall() -> None:
 @settings(deadline=None)
 @given(PROBABILITIES, TARGETS)
 def test_rows_are_the_plain_loops(p: np.ndarray, y: np.ndarray) -> None:
-    said = p > 0.5
+    predicted = p > 0.5
     assert confidence(p) == pytest.approx([reference.confidence(row) for row in p])
     for found, loop in (
-        (sample_accuracy(said, y), reference.jaccard),
-        (sample_f1(said, y), reference.dice),
+        (sample_accuracy(predicted, y), reference.jaccard),
+        (sample_f1(predicted, y), reference.dice),
         (sample_precision(p, y), reference.precision),
     ):
         assert found == pytest.approx([loop(row, true) for row, true in zip(p, y, strict=True)], nan_ok=True)
@@ -131,21 +131,23 @@ def test_rows_are_the_plain_loops(p: np.ndarray, y: np.ndarray) -> None:
 @settings(deadline=None, max_examples=50)
 @given(PROBABILITIES, TARGETS)
 def test_accuracy_and_f1_are_those_of_scikit_learn(p: np.ndarray, y: np.ndarray) -> None:
-    said, some = p > 0.5, (p > 0.5).any(1) | y.any(1)
+    predicted, some = p > 0.5, (p > 0.5).any(1) | y.any(1)
     if some.any():
-        accuracy = sklearn.metrics.jaccard_score(y[some], said[some], average="samples", zero_division=0)
+        accuracy = sklearn.metrics.jaccard_score(y[some], predicted[some], average="samples", zero_division=0)
         assert multilabel_accuracy(p, y, "strict") == pytest.approx(accuracy)
-    assert multilabel_f1(p, y) == pytest.approx(sklearn.metrics.f1_score(y, said, average="samples", zero_division=0))
+    assert multilabel_f1(p, y) == pytest.approx(
+        sklearn.metrics.f1_score(y, predicted, average="samples", zero_division=0)
+    )
 
 
 @settings(deadline=None, max_examples=50)
 @given(PROBABILITIES, TARGETS, st.integers(1, 15).map(lambda level: level / 16))
 def test_precision_and_recall_are_the_plain_loop_and_scikit_learn(p: np.ndarray, y: np.ndarray, cut: float) -> None:
-    found, said = precision_recall(p, y, threshold=cut), p >= cut
-    loop = reference.precision_recall(said, y)
+    found, predicted = precision_recall(p, y, threshold=cut), p >= cut
+    loop = reference.precision_recall(predicted, y)
     assert {field.name: getattr(found, field.name) for field in fields(found)} == pytest.approx(loop)
     for average, ours in (("macro", (found.cp, found.cr)), ("micro", (found.op, found.or_))):
-        peer = sklearn.metrics.precision_recall_fscore_support(y, said, average=average, zero_division=0)
+        peer = sklearn.metrics.precision_recall_fscore_support(y, predicted, average=average, zero_division=0)
         assert ours == pytest.approx(peer[:2])
 
 
@@ -229,7 +231,7 @@ def test_tensors_and_lists_serve_alike_and_inputs_stay() -> None:
 
 @pytest.mark.parametrize("measure", [multilabel_accuracy, multilabel_f1, sample_precision, precision_recall])
 @pytest.mark.parametrize(
-    ("p", "y", "said"),
+    ("p", "y", "message"),
     [
         ([[1.5, 0.2]], [[1, 0]], r"must lie in \[0, 1\], but span 0.2 to 1.5"),
         ([[-0.5, 0.2]], [[1, 0]], r"must lie in \[0, 1\]"),
@@ -239,8 +241,8 @@ def test_tensors_and_lists_serve_alike_and_inputs_stay() -> None:
         ([0.5, 0.2], [1, 0], "must have 2 dimensions"),
     ],
 )
-def test_wrong_arguments(measure: object, p: list, y: list, said: str) -> None:  # type: ignore[type-arg]
-    with pytest.raises(ViceError, match=said):
+def test_wrong_arguments(measure: object, p: list, y: list, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(ViceError, match=message):
         measure(p, y)  # type: ignore[operator]
 
 

@@ -252,7 +252,7 @@ def test_own_histograms_equal_numpy(bins: int) -> None:
     [
         ({"maps": np.zeros((2, 9, 10))}, "mask's size"),
         ({"classes": [3]}, "one length"),
-        ({"classes": [3, 3]}, "none twice"),
+        ({"classes": [3, 3]}, "without duplicates"),
         ({"classes": [3, -1]}, "0 or more"),
         ({"mask": np.zeros((9, 11))}, "integers"),
         ({"mask": np.full((9, 11), -1)}, "void=-1"),
@@ -337,7 +337,7 @@ def test_strict_curve_leaves_out_what_never_occurs() -> None:
 
 def test_strict_ji_counts_a_missed_object_as_zero() -> None:
     mask = np.array([[1, 1, 2, 0]], np.uint8)
-    maps = np.array([[[0.9, 0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0, 0.9]]])  # half of class 0; class 1 beside its object
+    maps = np.array([[[0.9, 0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0, 0.9]]])  # half of class 0; class 1 next to its object
     # Paper: class 0 has 1/2; class 1 and background (mask: pixel 3; predicted: pixels 1, 2) have 0 and leave the mean.
     assert image_ji(maps, [0, 1], mask) == pytest.approx(0.5, abs=1e-9)
     assert image_ji(maps, [0, 1], mask, protocol="strict") == 0.25

@@ -23,7 +23,7 @@ EFFECTS = {
 
 
 def planted(effect: str, rows: int, seed: int, shared: float = 0.0) -> tuple[np.ndarray, ...]:
-    """Logit, IoU, area and label count: both columns hang on the size, and on `shared` for the rest."""
+    """Logit, IoU, area and label count: both columns depend on the size and on `shared`."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(1, 5, rows)
     area = rng.lognormal(9, 1.5, rows)

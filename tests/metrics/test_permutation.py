@@ -64,7 +64,9 @@ def test_standard_error_of_ranks_is_that_of_the_jackknife(tied: bool, clustered:
     image = np.sort(rng.integers(0, 700, 1000)) if clustered else np.arange(1000)
     _, image = np.unique(image, return_inverse=True)
     a = rng.normal(size=1000) + rng.normal(size=1000)[image]
-    b = a**2 + rng.normal(size=1000)[image]  # the mean rank of b hangs on a: what a row does to others counts
+    b = (
+        a**2 + rng.normal(size=1000)[image]
+    )  # the mean rank of b depends on a, so the effect of a row on the ranks of others counts
     if tied:
         a, b = np.round(a), np.maximum(b, 0)
     statistic, images = Spearman(a, b), int(image.max()) + 1

@@ -1,4 +1,4 @@
-"""Building networks, filling them from files, freezing them, and their fingerprint."""
+"""Build networks, load their weights from files, freeze them, and hash them."""
 
 import argparse
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_the_arguments_reach_timm() -> None:
         ("resnet18", {"checkpoint_path": "x"}, "must not hold `checkpoint_path`"),
     ],
 )
-def test_what_timm_does_not_know_is_told(name: str, arguments: dict[str, object], said: str) -> None:
+def test_names_unknown_to_timm_raise(name: str, arguments: dict[str, object], said: str) -> None:
     with pytest.raises(ViceError) as caught:
         build_model(name, 3, arguments=arguments)
     assert said in str(caught.value)

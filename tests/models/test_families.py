@@ -1,4 +1,4 @@
-"""Where networks keep their last map, by family; and whether class activation mapping is exact for them."""
+"""The last feature map of every family of networks, and whether class activation mapping is exact."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A start from published checkpoints: files with exactly their keys, the report, and what is refused."""
+"""Published checkpoints: files with exactly their keys, the report, and the errors."""
 
 import argparse
 import pickle
@@ -308,7 +308,7 @@ def conv_vit() -> dict[str, Any]:
     return {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 4, "embed_layer": "conv_stem"}
 
 
-def test_moco_v3s_transformer_may_begin_with_convolutions(tmp_path: Path) -> None:
+def test_moco_v3s_transformer_with_a_convolutional_stem(tmp_path: Path) -> None:
     encoder = random_state("vit_base_patch16_224", 1, **conv_vit())
     # The shapes by hand: four strides of two, each twice as wide as the one before, and a last layer of one pixel.
     shapes = {name: tuple(encoder[f"patch_embed.proj.{name}.weight"].shape) for name in (0, 3, 6, 9, 12)}
@@ -349,7 +349,7 @@ def test_a_file_of_ones_own_has_timms_layers(tmp_path: Path) -> None:
                 load_pretrained(model, tmp_path / "theirs.safetensors")
 
 
-def test_a_stated_scheme_must_be_that_of_the_keys(tmp_path: Path) -> None:
+def test_a_given_scheme_must_match_the_keys(tmp_path: Path) -> None:
     torch.save(random_state("resnet50", **RESNET), tmp_path / "w.pth")
     model = build_model("resnet50", 2, arguments=RESNET)
     with pytest.raises(ViceError, match=r"must have the keys of moco_v3 .* but begin with conv1\.weight"):
@@ -560,5 +560,5 @@ def test_arrays_and_tuples_as_jax_and_dill_write_them(tmp_path: Path, monkeypatc
     tensors = read_byol(tmp_path / "good.pkl").tensors
     assert torch.equal(tensors["conv1.weight"], torch.from_numpy(array).permute(3, 2, 0, 1))
     assert torch.equal(tensors["layer1.0.conv1.weight"], tensors["conv1.weight"])
-    with pytest.raises(ViceError, match="an array in it is not made of numpy's"):
+    with pytest.raises(ViceError, match="an array in it is not a numpy array"):
         read_byol(tmp_path / "bad.pkl")

@@ -13,7 +13,8 @@ import pytest
 
 from tables import scenes, table_of
 from torchvice.measures import Measures, measure
-from torchvice.measures.overview import OVERVIEW
+from torchvice.measures.catalogue import overview
+from torchvice.measures.rows import Control
 
 EVIL = "<script>alert(\"x\")</script> & '中文' 🙂"
 
@@ -60,7 +61,7 @@ def read(shown: Any) -> Reader:
 
 def test_every_defined_number_is_there_with_its_interval(measures: Measures) -> None:
     words = " ".join(read(measures).texts)
-    paths = [path for _, *cells in OVERVIEW for cell in cells for path in cell.split()]
+    paths = [path for _, *cells in overview("page") for path in cells if path]
     assert len(paths) == 24
     for path in paths:
         value = measures.value(path)
@@ -87,7 +88,7 @@ def test_a_doubtful_interval_has_a_question_mark_that_says_why(measures: Measure
 
 
 def test_no_text_becomes_markup(measures: Measures) -> None:
-    control = {"vice": 0.1, "ji": None, "difference": 0.2, "low": 0.1, "high": 0.3, "beaten": True}
+    control = Control(9, 0.1, None, None, None, 0.2, 0.1, 0.3, beaten=True)
     shown = read(dataclasses.replace(measures, excluded={EVIL: 3}, controls={EVIL: control}))
     assert "script" not in shown.tags
     assert EVIL in shown.texts

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pages import filled, page_of, shown
 from tables import scenes, table_of
 from torchvice.errors import ViceError
 from torchvice.measures import QUALITIES, measure, quadrants_of, quality_of, true_pairs
+from torchvice.measures.rows import ClassRow, Control
 from torchvice.metrics import sample_loss, sigmoid
 from torchvice.report import Shown, cases_of, write_page
 from torchvice.report.page.cases import NO_QUADRANT, common_cases, model_disagreement, order_by_strength
@@ -234,11 +236,15 @@ def test_controls_and_classes_are_spoken_of_only_when_there_are_some() -> None:
     whole = measure(table_of(scenes(12)))
     bare = dataclasses.replace(whole, controls={}, classes=[])
     assert "controls" not in said(sentences_of(bare, None))
-    beaten = {"random": {"beaten": True}, "all_foreground": {"beaten": False}, "flat": {"beaten": None}}
+    nothing: dict[str, Any] = {field.name: None for field in dataclasses.fields(Control) if field.name != "beaten"}
+    beaten = {
+        name: Control(**nothing, beaten=known)
+        for name, known in (("random", True), ("all_foreground", False), ("flat", None))
+    }
     rows = [
-        {"name": "cat", "vice": 0.9, "low": 0.8, "high": 0.95},
-        {"name": "dog", "vice": 0.4, "low": 0.2, "high": 0.6},
-        {"name": "bus", "vice": None, "low": None, "high": None},
+        ClassRow("cat", None, 10, None, 0.9, 0.8, 0.95),
+        ClassRow("dog", None, 10, None, 0.4, 0.2, 0.6),
+        ClassRow("bus", None, 10, None, None, None, None),
     ]
     full = dataclasses.replace(whole, strict={**whole.strict, "vice": 0.4}, controls=beaten, classes=rows)
     text = said(sentences_of(full, None))
@@ -246,7 +252,7 @@ def test_controls_and_classes_are_spoken_of_only_when_there_are_some() -> None:
     assert "Classes that stand out: cat (VICE 0.900)" in text
     assert "dog" not in text
     assert "beats all 1 controls" in said(
-        sentences_of(dataclasses.replace(full, controls={"random": {"beaten": True}}), None)
+        sentences_of(dataclasses.replace(full, controls={"random": beaten["random"]}), None)
     )
 
 

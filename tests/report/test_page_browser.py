@@ -207,7 +207,7 @@ def test_a_link_to_a_case_opens_it_on_load_and_later(watched: Watched, tmp_path:
     watched.until("document.getElementById('found').textContent.includes('nobody here')", 30)
     page.wait_for_timeout(600)
     page.evaluate("location.hash = '#case=%E0%A4%A'")  # no text in UTF-8
-    watched.until("document.getElementById('found').textContent.includes('not to be read')", 30)
+    watched.until("document.getElementById('found').textContent.includes('unreadable')", 30)
 
 
 def test_every_number_has_its_definition_on_hover_and_on_focus(opened: Watched) -> None:

@@ -194,7 +194,9 @@ def test_of_many_pairs_those_with_the_first_level_are_drawn(watched: Watched, tm
     folder = study_folder(tmp_path / "study", rows_of(dict.fromkeys(names, MEANS["a"])), rows)
     page = watched.open(write_study_page(folder / "report.html", read_study(folder)))
     assert page.locator("g.row").count() == 6
-    assert "Drawn are the pairs with n0; all are in the table." in page.locator("#cap-effect-0").inner_text()
+    assert (
+        "The figure shows the pairs with n0; the table shows all pairs." in page.locator("#cap-effect-0").inner_text()
+    )
     page.locator("#e-pairs").select_option(label="all")
     assert page.locator("g.row").count() == 21
 

@@ -74,7 +74,7 @@ def test_what_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
         Run(tmp_path)
     with pytest.raises(ViceError, match=r"`best` must be a file.*\n.*--resume"):
         Run(folder).checkpoint()
-    with pytest.raises(ViceError, match="none at nowhere"):
+    with pytest.raises(ViceError, match="but nowhere does not exist"):
         Run(folder).checkpoint("nowhere")
     (folder / "config.yaml").write_text("model: {name: test_resnet}\n")
     with pytest.raises(ViceError, match=r"has no data\.classes"):

@@ -1,4 +1,4 @@
-"""A small study: the embedded set, timm's smallest network, one epoch."""
+"""A small study: the included digits, timm's smallest network, one epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The launchers beside the local one: Ray with a worker that is killed, SLURM by submitit on one machine."""
+"""Launchers other than the local one: Ray with a killed worker, SLURM by submitit on one machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study's file: which runs it asks for, what makes a run itself, and one sentence for every mistake."""
+"""The file of a study: its runs, their keys, and one sentence for every mistake."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def test_a_default_written_out_is_the_same_run(study_file) -> None:
 
 TWO = {"trainer.epochs": 2}
 MISTAKES = {
-    "an axis that is no setting": ({"axes": {"optimizer.weight_decai": [0, 1]}}, "optimizer.weight_decay"),
+    "an axis that is not a setting": ({"axes": {"optimizer.weight_decai": [0, 1]}}, "optimizer.weight_decay"),
     "a value of another type": ({"axes": {"trainer.epochs": [1, "many"]}}, "trainer.epochs"),
     "a value twice": ({"axes": {"trainer.epochs": [1, 1]}}, "occurs twice"),
     "two levels that are one": ({"axes": {"trainer.epochs": {"a": TWO, "b": TWO}}}, "a and b"),
     "1 and 1.0": ({"axes": {"optimizer.lr": [1, 1.0]}}, "must differ"),
     "a level without settings": ({"axes": {"x": {"a": 3}}}, "must be settings"),
     "an axis without levels": ({"axes": {"x": []}}, "has no levels"),
-    "no list": ({"axes": {"trainer.epochs": 3}}, "list of values"),
+    "not a list": ({"axes": {"trainer.epochs": 3}}, "list of values"),
     "a seed twice": ({"seeds": [1, 1]}, "seeds"),
     "a seed as an axis": ({"axes": {"seed": [1, 2]}}, "seeds: [1, 2, 3]"),
     "a seed below 0": ({"seeds": [-1]}, "seed"),
@@ -104,7 +104,7 @@ MISTAKES = {
     "an unknown part of measure": ({"measure": {"alsoo": []}}, "also"),
     "an unknown launcher": ({"where": {"launcher": "moon"}}, "launcher"),
     "an unknown base": ({"base": "demoo"}, "demo"),
-    "across an axis that is none": ({"one_at_a_time": True, "across": ["flip"]}, "`flip` is not an axis"),
+    "across an unknown axis": ({"one_at_a_time": True, "across": ["flip"]}, "`flip` is not an axis"),
     "across in a grid": ({"across": ["optimizer.weight_decay"]}, "one_at_a_time"),
     "compared with the base of a grid": ({"compare": "base"}, "one_at_a_time"),
     "across and around by one setting": (
@@ -119,7 +119,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_sentence_before_anything_is_made(name, study_file, tmp_path) -> None:
+def test_a_mistake_raises_one_sentence_before_anything_is_written(name, study_file, tmp_path) -> None:
     changes, word = MISTAKES[name]
     with pytest.raises(ViceError) as told:
         load_study(study_file(**changes))
@@ -127,11 +127,11 @@ def test_a_mistake_is_one_sentence_before_anything_is_made(name, study_file, tmp
     assert not (tmp_path / "study").exists()
 
 
-def test_what_could_not_run_is_told_before_anything_runs(study_file, tmp_path, monkeypatch) -> None:
+def test_what_cannot_run_raises_before_anything_runs(study_file, tmp_path, monkeypatch) -> None:
     for changes, word in (
         ({"axes": {"model.name": ["test_resnet", "test_resnett"]}}, "test_resnett"),
         ({"settings": {"model.arguments": {"colour": 3}}}, "colour"),
-        ({"settings": {"data.root": str(tmp_path / "none")}}, "No dataset folder at .*none"),
+        ({"settings": {"data.root": str(tmp_path / "none")}}, "The dataset must be a folder, but .*none is not"),
         ({"measure": {"also": ["gradcamm"]}}, "gradcam"),
         ({"measure": {"faithfulness": ["rode"]}}, "road"),
     ):

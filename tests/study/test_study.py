@@ -1,4 +1,4 @@
-"""A study, run: every run in a process, killed and gone on with, its failures told, its table whole."""
+"""Run a study: every run in a process, killed and resumed, failures reported, the table complete."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def without_times(rows):
     return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
 
-def test_a_run_from_training_to_its_row_is_made_once(study_file) -> None:
+def test_a_run_is_trained_and_assessed_once(study_file) -> None:
     study = load_study(study_file(seeds=[1], axes={}))
     (run,) = study.runs
     assert table_rows(study) == []
@@ -96,7 +96,7 @@ def test_the_table_has_every_run_once_with_the_same_columns(study_file, tmp_path
     assert found.bytes is not None
 
 
-def test_a_study_describes_itself_for_whoever_has_its_folder_alone(study_file) -> None:
+def test_the_folder_of_a_study_describes_it(study_file) -> None:
     axes = {"optimizer.weight_decay": [0.05, 0.0, 0.5], "transform.flip": [True]}
     study = load_study(study_file(axes=axes, one_at_a_time=True, across=["transform.flip"], seeds=[1, 2, 3]))
     for run in study.runs[3:8]:  # none of the base's
@@ -113,7 +113,7 @@ def test_a_study_describes_itself_for_whoever_has_its_folder_alone(study_file) -
     assert [recipe.name for recipe in table.recipes()] == ["optimizer.weight_decay 0.0", "optimizer.weight_decay 0.5"]
 
 
-def test_differences_are_of_levels_with_the_others_at_the_base(study_file, monkeypatch) -> None:
+def test_levels_are_compared_with_the_other_axes_at_the_base(study_file, monkeypatch) -> None:
     axes = {"optimizer.weight_decay": [0.05, 0.0, 0.5], "transform.flip": [False, True]}
     study = load_study(study_file(axes=axes, one_at_a_time=True, seeds=[1, 2, 3]))
     for run in study.runs[:-1]:
@@ -138,7 +138,7 @@ def test_differences_are_of_levels_with_the_others_at_the_base(study_file, monke
     ]
 
 
-def test_across_axes_are_matched_and_levels_are_held_against_the_base(study_file, monkeypatch) -> None:
+def test_across_axes_are_matched_and_levels_are_compared_with_the_base(study_file, monkeypatch) -> None:
     axes = {"optimizer.weight_decay": [0.05, 0.0, 0.5], "transform.flip": [False, True]}
     around = {"one_at_a_time": True, "across": ["transform.flip"], "compare": "base"}
     study = load_study(study_file(axes=axes, **around))
@@ -187,7 +187,7 @@ def test_in_a_grid_the_other_axes_are_matched(study_file, monkeypatch) -> None:
     assert "not established" in sentences_of(study, [{**rows[0], "p_holm": 0.05}])[0]
 
 
-def test_a_study_that_the_disk_cannot_hold_does_not_start(study_file, monkeypatch) -> None:
+def test_a_study_too_large_for_the_disk_does_not_start(study_file, monkeypatch) -> None:
     study = load_study(study_file())
     found = estimate(study, check_study(study))
     assert found.least
@@ -228,7 +228,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_rows_each_once(study_file, t
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_told_and_stops_no_other_and_what_is_added_is_all_that_runs(study_file, tmp_path) -> None:
+def test_a_failed_run_is_reported_and_only_added_runs_run(study_file, tmp_path) -> None:
     broken = {"optimizer.lr": [0.003, 1e30]}  # its loss does not stay finite
     lines: list[str] = []
     found = run_study(load_study(study_file(axes=broken, seeds=[1]), where={"jobs": 2}), say=lines.append)

@@ -51,7 +51,7 @@ class Part:
 
 
 def trained(run: Run) -> torch.nn.Module:
-    """In the memory format of the training: maps of one pixel, as here, hang on the last bit."""
+    """In the memory format of the training: maps of one pixel, as here, depend on the last bit."""
     return run.model("last").to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

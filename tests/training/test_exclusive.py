@@ -1,4 +1,4 @@
-"""Training on targets that exclude each other: the loss, the top-1 accuracy, and what is refused."""
+"""Exclusive targets: the loss, the top-1 accuracy, and the errors."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_ranking_is_that_of_the_softmax(settings: Make, one_colour: Path) ->
     assert abs(ranked[0] - ranked[1]) > 1e-3  # a sigmoid's ranking is another
 
 
-def test_the_multi_label_loss_stays_if_it_is_asked_for(settings: Make, one_colour: Path) -> None:
+def test_the_multi_label_loss_can_be_chosen(settings: Make, one_colour: Path) -> None:
     run = train(settings(f"data.root={one_colour}", "data.exclusive=true", "loss=multilabel"), progress=False)
     row, (logits, targets) = last_row(run), logits_of(run)
     assert row["val/loss"] == pytest.approx(sample_loss(logits, targets).mean(), abs=1e-5)

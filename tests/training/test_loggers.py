@@ -1,4 +1,4 @@
-"""Figures in the logs: what TensorBoard and W&B hold afterwards, read back from their files."""
+"""Figures in the logs of TensorBoard and W&B, read back from their files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_training_gives_figures_and_numbers_to_tensorboard(settings: Make) -> 
     assert picture(shown[0]).std() > 5
 
 
-def test_without_being_asked_there_are_no_figures(settings: Make) -> None:
+def test_figures_are_off_by_default(settings: Make) -> None:
     pytest.importorskip("tensorboard")
     run = train(settings("trainer.epochs=1", "trainer.vice_every_n_epochs=1", "trainer.vice_images=8"), progress=False)
     assert not events(run.logs / "version_0").Tags()["images"]

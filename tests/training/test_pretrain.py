@@ -1,4 +1,4 @@
-"""Self-supervised pre-training: what is learnt without labels, what is left, and that a resume does not notice."""
+"""Self-supervised pre-training: losses, files, errors, and exact resuming."""
 
 import csv
 import importlib.util
@@ -81,7 +81,7 @@ def taken_over(weights: Path, chosen: Settings) -> tuple[torch.nn.Module, Pretra
 
 
 @pytest.mark.parametrize(("name", "scheme"), CASES)
-def test_a_network_learns_without_labels_and_its_file_fits_in_full(bare: Make, name: str, scheme: str) -> None:
+def test_a_network_learns_without_labels_and_its_file_matches_completely(bare: Make, name: str, scheme: str) -> None:
     chosen = bare(*([VIT] if name == "test_vit" else []))
     weights = pretrained(chosen, scheme)
     folder = chosen.folder.with_name(f"{chosen.session_name}-{scheme}")
@@ -113,7 +113,7 @@ def test_labels_and_masks_are_never_opened(unlabelled: Path, colours: Path) -> N
     assert [r.image_id for r in UnlabelledImages(unlabelled, "train").records] == [r.image_id for r in images.records]
 
 
-def test_what_follows_moves_by_the_momentum(bare: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_copies_move_by_the_momentum(bare: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def note(self: SelfSupervised[Any], *_: Any) -> None:
@@ -138,7 +138,9 @@ def test_what_follows_moves_by_the_momentum(bare: Make, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("scheme", ["byol", "moco_v3", "dino", "mae"])
-def test_going_on_gives_the_same_as_never_stopping(bare: Make, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    bare: Make, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     further = ["trainer.epochs=3", "transform.flip=true", *([VIT] if scheme == "mae" else [])]
     whole = pretrained(bare("session_name=whole", *further), scheme)
     begin = EpochLines.on_train_epoch_start
@@ -167,7 +169,7 @@ def test_going_on_gives_the_same_as_never_stopping(bare: Make, scheme: str, monk
     assert sha256(pretrained(chosen, scheme, resume=True)) == sha256(whole)
 
 
-def test_it_goes_on_from_other_weights_and_a_training_from_its_own(
+def test_it_starts_from_other_weights_and_a_training_from_its_weights(
     bare: Make, settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = build_model("test_resnet", 7)
@@ -197,12 +199,12 @@ REFUSED = [
     ("byol", (), ("momentun=0.9",), "`momentun` is not a setting of byol"),
     ("byol", (), ("momentum=2",), "`momentum` of byol must be less than or equal to 1, but is 2"),
     ("byol", (), ("momentum",), "must be `name=value`"),
-    ("byol", ("model.weights=nowhere.pth",), (), r"none at nowhere\.pth"),
+    ("byol", ("model.weights=nowhere.pth",), (), r"nowhere\.pth does not exist"),
 ]
 
 
 @pytest.mark.parametrize(("scheme", "overrides", "choices", "said"), REFUSED)
-def test_what_cannot_be_is_told_before_anything_is_written(
+def test_mistakes_raise_before_anything_is_written(
     bare: Make, unlabelled: Path, scheme: str, overrides: tuple[str, ...], choices: tuple[str, ...], said: str
 ) -> None:
     (unlabelled / "one.txt").write_text("train_000\n")
@@ -212,14 +214,14 @@ def test_what_cannot_be_is_told_before_anything_is_written(
     assert not (chosen.folder.with_name(f"{chosen.session_name}-{scheme}") / "pretraining.json").exists()
 
 
-def test_without_lightly_it_is_said_how_to_get_it(bare: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_lightly_the_error_says_how_to_install_it(bare: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ViceError, match="needs lightly") as refused:
         pretrain(bare(), "byol")
     assert "torchvice[pretrain]" in str(refused.value)
 
 
-def test_another_pretraining_is_no_resume(bare: Make) -> None:
+def test_a_pretraining_does_not_resume_with_other_settings(bare: Make) -> None:
     with pytest.raises(ViceError, match="No pre-training to resume found"):
         pretrained(bare(), "byol", resume=True)
     pretrained(bare(), "byol")
@@ -297,7 +299,7 @@ def test_byols_loss_is_the_papers() -> None:
     assert float(module.loss(views)) == pytest.approx(loop, abs=1e-5)
 
 
-def test_mocos_loss_tells_an_image_from_the_others() -> None:
+def test_mocos_loss_contrasts_an_image_with_the_others() -> None:
     module = quiet(MocoV3Module(resnet(), MocoV3(hidden=16, outputs=8, temperature=0.3), 3, WIDTH))
     views = some_views(2)
     queries = [module.predictor(module.projector(module.features(module.network, view))) for view in views]
@@ -327,7 +329,7 @@ def test_dinos_loss_compares_every_other_view_and_the_centre_moves() -> None:
     assert torch.allclose(module.distance.center.flatten(), centre, atol=1e-6)
 
 
-def test_maes_loss_is_of_the_hidden_patches_alone() -> None:
+def test_maes_loss_covers_the_masked_patches_only() -> None:
     network = build_model("test_vit", 1, arguments={"img_size": 32})
     module = quiet(MaeModule(network, Mae(decoder_width=16, decoder_depth=1, decoder_heads=2), 3, 0))
     with torch.no_grad():
@@ -355,7 +357,7 @@ def test_maes_loss_is_of_the_hidden_patches_alone() -> None:
     assert before == pytest.approx(loop, rel=1e-5)
 
 
-def test_dinos_last_layer_rests_at_first_and_the_decay_grows(bare: Make) -> None:
+def test_dinos_last_layer_is_frozen_first_and_the_decay_grows(bare: Make) -> None:
     last = "last_layer.weight_v"
     fixed = state_of(pretrained(bare("session_name=a"), "dino"))
     assert torch.allclose(fixed[f"projector.{last}"], fixed[f"slow.1.{last}"], atol=1e-6)
@@ -373,7 +375,7 @@ def picture(height: int = 24, width: int = 24) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_views_have_the_settings_side_mean_and_std_and_are_not_mirrored_unless_asked() -> None:
+def test_views_have_the_settings_side_mean_std_and_flip() -> None:
     image = picture()
     look = TransformSettings(crop=16, flip=False, mean=(0.2, 0.3, 0.4), std=(0.5, 0.6, 0.7))
     plain = normalise(warp(image, 16), look.mean, look.std)
@@ -404,7 +406,7 @@ def test_the_published_numbers_are_the_defaults() -> None:
     assert (moco.optimizer, moco.temperature, recipe_of("moco_v3", False).warmup) == ("lars", 1.0, 0.13)
 
 
-def test_a_slow_copy_drops_nothing(bare: Make) -> None:
+def test_a_slow_copy_has_no_dropout(bare: Make) -> None:
     network = build_model("test_vit", 1, arguments={"img_size": 32, "drop_path_rate": 0.5, "drop_rate": 0.5})
     module = ByolModule(network, Byol(hidden=16, outputs=8), 3, network.num_features)  # type: ignore[arg-type]
     module.train()
@@ -449,7 +451,7 @@ def probed(model: Any, images: list[np.ndarray], classes: np.ndarray, look: Tran
 
 
 @pytest.mark.slow
-def test_what_it_learns_of_digits_is_worth_more_than_chance(settings: Make, digits: Any) -> None:
+def test_features_of_digits_are_better_than_untrained_ones(settings: Make, digits: Any) -> None:
     root, images, classes = digits
     trainer = "trainer={epochs: 8, batch_size: 50, accelerator: cpu}"
     chosen = settings(f"data.root={root}", trainer)

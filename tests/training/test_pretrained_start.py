@@ -1,4 +1,4 @@
-"""A training that starts from published checkpoints: fine-tuned, or with the classifier alone."""
+"""Training from published checkpoints: fine-tuning and linear probing."""
 
 from collections.abc import Callable
 from pathlib import Path

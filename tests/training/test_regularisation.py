@@ -1,4 +1,4 @@
-"""What each regulariser does to a batch, to the weights or to the epochs, and that a resume does not notice."""
+"""Effect of each regulariser on batches, weights or epochs, and exact resuming."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -301,7 +301,7 @@ def test_the_run_hands_out_the_plain_network(settings: Make) -> None:
         ("cutmixx=1", "`regularisation.cutmixx` is not a setting"),
     ],
 )
-def test_what_is_out_of_range_is_told(settings: Make, override: str, said: str) -> None:
+def test_values_out_of_range_raise(settings: Make, override: str, said: str) -> None:
     with pytest.raises(ViceError) as caught:
         settings(f"regularisation.{override}")
     assert said in str(caught.value)

@@ -1,4 +1,4 @@
-"""The rate's course, against values worked out by hand."""
+"""Learning rate schedules, against values computed by hand."""
 
 import math
 

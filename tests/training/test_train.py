@@ -1,4 +1,4 @@
-"""Training for real: what is left in the folder, going on after a kill, and what is said when it cannot be."""
+"""Whole trainings: the files of a run, resuming after a kill, and the errors."""
 
 import csv
 import logging
@@ -83,7 +83,7 @@ def test_the_last_rate_of_the_schedule_is_logged_by_step(settings: Make) -> None
         ("transform.flip=true", "data.workers=1", "optimizer.name=sgd"),
     ],
 )
-def test_going_on_gives_the_same_as_never_stopping(settings: Make, further: tuple[str, ...]) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(settings: Make, further: tuple[str, ...]) -> None:
     whole = train(settings("session_name=whole", "trainer.epochs=3", *further), progress=False)
     train(settings("session_name=parts", "trainer.epochs=2", *further), progress=False)
     parts = train(settings("session_name=parts", "trainer.epochs=3", *further), resume=True, progress=False)
@@ -102,7 +102,7 @@ def test_a_finished_run_stays_as_it_is(settings: Make) -> None:
     assert weights_hash(train(settings(), resume=True, progress=False).model("last")) == before
 
 
-def test_same_seed_same_weights_other_seed_others(settings: Make) -> None:
+def test_the_seed_decides_the_weights(settings: Make) -> None:
     hashes = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         torch.rand(3)  # what was drawn before does not matter
@@ -123,14 +123,14 @@ def test_linear_probe_moves_the_classifier_only(settings: Make, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("devices", "size", "dropped"), [(1, 8, True), (2, 8, False), (2, 4, True), (2, 21, False), (3, 13, True)]
 )
-def test_a_lonely_image_of_a_devices_share_is_left_out(settings: Make, devices: int, size: int, dropped: bool) -> None:
+def test_a_last_batch_of_one_image_is_dropped(settings: Make, devices: int, size: int, dropped: bool) -> None:
     chosen = settings(f"trainer.batch_size={size}")
     images = VocDataset(chosen.data.root, "train")  # 41 of them; each device has its share, rounded up
     learn, _ = _loaders(chosen, images, images, EpochSampler(len(images), 0), devices)
     assert learn.drop_last is dropped
 
 
-def test_what_is_borrowed_is_given_back(settings: Make) -> None:
+def test_the_state_of_the_process_is_restored(settings: Make) -> None:
     def world() -> tuple[object, ...]:
         loggers = [logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")]
         numpys = np.random.get_state()[1].tobytes()  # noqa: NPY002
@@ -159,7 +159,7 @@ def test_a_diverged_loss_ends_the_training_and_is_not_saved(settings: Make) -> N
     assert not (chosen.folder / "checkpoints" / "last.ckpt").exists()
 
 
-def test_a_run_is_not_written_over(settings: Make) -> None:
+def test_a_run_is_not_overwritten(settings: Make) -> None:
     train(settings(), progress=False)
     with pytest.raises(ViceError, match="already holds a run"):
         train(settings(), progress=False)
@@ -168,7 +168,7 @@ def test_a_run_is_not_written_over(settings: Make) -> None:
 
 
 @pytest.mark.parametrize("override", ["optimizer.lr=1", "model.name=test_vit", "seed=3", "trainer.batch_size=4"])
-def test_another_run_is_no_resume(settings: Make, override: str) -> None:
+def test_a_run_does_not_resume_with_other_settings(settings: Make, override: str) -> None:
     chosen = settings()
     chosen.folder.mkdir(parents=True)
     (chosen.folder / "config.yaml").write_text(dump_settings(chosen))
@@ -190,19 +190,17 @@ def test_one_cycle_cannot_grow(settings: Make) -> None:
         (("model.name=test_resnot",), "must be a timm name"),
         (("trainer.accelerator=abacus",), "Lightning cannot train with accelerator=abacus"),
         (("data.train_split=nothing",), "nothing"),
-        (("model.weights=nowhere.pth",), "none at nowhere.pth"),
+        (("model.weights=nowhere.pth",), "nowhere.pth does not exist"),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_is_written(
-    settings: Make, overrides: tuple[str, ...], said: str
-) -> None:
+def test_mistakes_raise_before_anything_is_written(settings: Make, overrides: tuple[str, ...], said: str) -> None:
     chosen = settings(*overrides)
     with pytest.raises(ViceError, match=said):
         train(chosen, progress=False)
     assert not (chosen.folder / "config.yaml").exists()
 
 
-def test_a_damaged_checkpoint_is_told(settings: Make) -> None:
+def test_a_damaged_checkpoint_raises(settings: Make) -> None:
     run = train(settings(), progress=False)
     last = run.checkpoint("last")
     last.write_bytes(last.read_bytes()[:1000])
@@ -215,7 +213,7 @@ def test_a_damaged_checkpoint_is_told(settings: Make) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_training_goes_on_to_the_same_end(settings: Make, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_killed_training_resumes_to_the_same_weights(settings: Make, tmp_path: Path, how: signal.Signals) -> None:
     long = ("trainer.epochs=12", "schedule.name=warmup_cosine", "transform.flip=true")
     whole = train(settings("session_name=whole", *long), progress=False)
     chosen = settings("session_name=killed", *long)

@@ -1,4 +1,4 @@
-"""Regularisers on two devices (DDP by gloo, on the CPU): both end with the same weights, in the same epoch."""
+"""Regularisers on two devices (DDP with gloo on the CPU): equal weights, equal epochs."""
 
 import os
 import subprocess

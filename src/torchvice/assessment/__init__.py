@@ -1,8 +1,10 @@
-"""assess: run a model once over a dataset. The river: image -> logits and map -> counts -> Samples."""
+"""assess: run a model once over a dataset. Image to logits and maps, maps to counts, counts to `Samples`."""
 
 from torchvice.assessment.headline import samples_of
 from torchvice.assessment.images import Dataset
+from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.assessment.parts import WHOLE, Part
 from torchvice.assessment.pipeline import assess
+from torchvice.assessment.request import Extras
 
-__all__ = ["WHOLE", "Dataset", "Part", "assess", "samples_of"]
+__all__ = ["WHOLE", "Dataset", "Extras", "MapKeywords", "MapSettings", "Part", "assess", "packed", "samples_of"]

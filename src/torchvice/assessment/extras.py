@@ -1,4 +1,4 @@
-"""Extras: explanations of strict's view beside the headline: controls, other methods, retests, other labels."""
+"""Extra: an explanation of the view of `strict` in addition to the headline, and how its maps are counted."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.assessment.checks import CHEAP, CONTROLS, check_names, scale_of
 from torchvice.assessment.faithfulness import with_faithfulness
-from torchvice.assessment.images import Read
+from torchvice.assessment.images import Batch, Read
 from torchvice.assessment.region import Region
 from torchvice.assessment.rows import Rows, SingleMap
-from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
 
     from torchvice.assessment.views import View, ViewOutput
-    from torchvice.explain import FaithfulnessChoices
+    from torchvice.explain import Explainer, FaithfulnessChoices
 
-__all__ = ["CHEAP", "CONTROLS", "Extra", "count_extras", "extras_of"]
-
-SEED = 0
+__all__ = ["Extra", "count_extras", "explainer_like"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +30,11 @@ class Extra:
         explanation: its id.
         role: "control", "method", "retest" or "labels". Controls are counted class by class: maps that are the same for
             all classes would tie everywhere, and the lowest class would win every pixel.
-        settings: what the manifest says.
-        view: what the network is shown for it; None: `made` makes it of the headline.
-        made: the maps, from the image, what the headline saw of it, and its true classes.
-        partners: whether it wants the regions of other images.
-        faithful: whether its maps' faithfulness is asked for, and how.
+        settings: its entry in the manifest.
+        view: the view that makes it; None: `made` makes it from the headline's output.
+        made: makes the maps from the image, the headline's output and the true classes.
+        partners: whether it needs the regions of other images.
+        faithfulness: how the faithfulness of its maps is measured; None: not at all.
     """
 
     explanation: str
@@ -47,86 +43,22 @@ class Extra:
     view: View | None = None
     made: Callable[[Read, ViewOutput, list[int]], Iterator[SingleMap]] | None = None
     partners: bool = False
-    faithful: FaithfulnessChoices | None = None
+    faithfulness: FaithfulnessChoices | None = None
+
+    @classmethod
+    def of_view(cls, view: View, role: str, **settings: Any) -> Extra:
+        """The explanation that a view makes in passes of its own."""
+        return cls(view.explanation, role, {"role": role, **view.settings, **settings}, view)
+
+    def with_faithfulness(self, choices: FaithfulnessChoices | None) -> Extra:
+        """The same with faithfulness, if it is another method."""
+        if choices is None or self.role != "method":
+            return self
+        settings = {**self.settings, "faithfulness": choices.to_dict()}
+        return replace(self, faithfulness=choices, settings=settings)
 
 
-def extras_of(
-    headline: View, controls: bool | Sequence[str], also: Sequence[str], faithful: FaithfulnessChoices | None = None
-) -> list[Extra]:
-    """The further explanations that are asked for.
-
-    Args:
-        headline: the view of `strict`.
-        controls: True: all of CONTROLS; False: none; else names of them.
-        also: methods, "mirror", "scaleFACTOR" and "predicted".
-        faithful: whether the faithfulness of the methods is asked for; controls, retests and other labels have none.
-
-    Raises:
-        ViceError: an unknown name, or a method that does not fit the network.
-    """
-    check_names(controls, also)
-    names = list(CONTROLS) if controls is True else [] if controls is False else list(controls)
-    for name in names:
-        if f"strict:{name}" == headline.explanation:
-            raise ViceError(f"`strict:{name}` is the headline, and cannot be a control too.", "Take --controls none.")
-    found = [_control(headline, name) for name in dict.fromkeys(names)]
-    further = [_further(headline, name) for name in also if name != headline.explainer.method]
-    found += [_asked(extra, faithful) for extra in further]
-    return list({extra.explanation: extra for extra in found}.values())
-
-
-def _asked(extra: Extra, faithful: FaithfulnessChoices | None) -> Extra:
-    if faithful is None or extra.role != "method":
-        return extra
-    return replace(extra, faithful=faithful, settings={**extra.settings, "faithfulness": faithful.to_dict()})
-
-
-def _control(headline: View, name: str) -> Extra:
-    explanation = f"strict:{name}"
-    if name == "random_weights":
-        from torchvice.assessment.randomised import randomised
-
-        explainer = _explainer(headline, headline.explainer.method, randomised(headline.explainer.model, SEED))
-        view = headline.variant(explanation, explainer, labels="true")
-        return Extra(explanation, "control", {**_settings(view, "control"), "weights_seed": SEED}, view)
-    settings = {**headline.settings, "role": "control", "labels": "true", "control": name, "seed": SEED}
-    if name == "shuffled":
-        return Extra(explanation, "control", settings, made=_onto_partners, partners=True)
-    settings |= {"method": name, "site": None, "scales": [1.0], "mirror": False, "eigen_smooth": False}
-    if name == "foreground":
-        settings["normalisation"] = "none"
-
-    def made(read: Read, seen: ViewOutput, classes: list[int]) -> Iterator[SingleMap]:
-        return _painted(name, settings["normalisation"], headline, read, seen, classes)
-
-    return Extra(explanation, "control", settings, made=made)
-
-
-def _further(headline: View, name: str) -> Extra:
-    from torchvice.explain import METHODS
-
-    factor = scale_of(name)
-    if name == "mirror":
-        return _passing(headline.variant("strict:mirror", flipped=True), "retest")
-    if factor is not None:
-        scales = tuple(factor * size for size in headline.choices.scales)
-        return _passing(headline.variant(f"strict:scale{factor:g}", scales=scales), "retest")
-    if name == "predicted":
-        return _passing(headline.variant("strict:predicted", labels="predicted"), "labels")
-    smooth = headline.choices.eigen_smooth and METHODS[name].sums_channels
-    explainer = _explainer(headline, name, headline.explainer.model, smooth)
-    return _passing(headline.variant(f"strict:{name}", explainer, eigen_smooth=smooth), "method")
-
-
-def _passing(view: View, role: str) -> Extra:
-    return Extra(view.explanation, role, _settings(view, role), view)
-
-
-def _settings(view: View, role: str) -> dict[str, Any]:
-    return {"role": role, **view.settings}
-
-
-def _explainer(headline: View, method: str, model: Any, eigen_smooth: bool | None = None) -> Any:
+def explainer_like(headline: View, method: str, model: nn.Module, eigen_smooth: bool | None = None) -> Explainer:
     """An explainer at the headline's layer."""
     from torchvice.explain import Explainer
 
@@ -142,97 +74,51 @@ def _explainer(headline: View, method: str, model: Any, eigen_smooth: bool | Non
     )
 
 
-def _onto_partners(read: Read, seen: ViewOutput, classes: list[int]) -> Iterator[SingleMap]:
-    """The headline's maps, each against another image's region of the class; the maps are kept with the headline."""
-    for row, c in enumerate(seen.classes):
-        if c in classes and c in read.partners:
-            region = read.partners[c]
-            yield SingleMap(c + 1, seen.status[row], seen.full(region.size)[row], region, None)
-
-
-def _painted(
-    name: str, normalisation: Any, headline: View, read: Read, seen: ViewOutput, classes: list[int]
-) -> Iterator[SingleMap]:
-    """The maps of a method that asks nothing of the network, as fine as the headline's; no pass is made for them.
-
-    Random numbers hang on the stored image, the class and the seed.
-    """
-    from torchvice.explain import map_status
-    from torchvice.explain.methods import method_named
-
-    assert read.region is not None
-    low = method_named(name).run(_scene(headline, read, seen, classes))[1]
-    full = headline.finished([low], read.region.size, normalisation)
-    status = map_status(low)
-    for row, c in enumerate(classes):
-        yield SingleMap(c + 1, status[row], full[row], read.region, low[row].numpy())
-
-
-def _scene(headline: View, read: Read, seen: ViewOutput, classes: list[int]) -> Any:
-    """A scene that has been looked at already: the logits are known, and of the activations only the size counts."""
-    import torch
-
-    from torchvice.explain.scene import Pass, Scene
-
-    # Where the headline explains no label of the image, a stride of 32 is as good as any.
-    size = seen.maps[0].shape if seen.maps else (max(1, headline.side // 32),) * 2
-
-    class Known(Scene):
-        def run_network(self, gradients: bool) -> Pass:
-            nothing = torch.zeros(1, 1, *size)
-            return Pass(torch.as_tensor(seen.logits)[None], nothing, nothing)
-
-    pixels: torch.Tensor = torch.tensor(read.image)[None]
-    explainer = headline.explainer
-    return Known(explainer.model, pixels, explainer.site, None, [(0, c) for c in classes], seed=SEED)
-
-
 def count_extras(
     extras: Sequence[Extra],
     rows: Mapping[str, Rows],
-    part: Sequence[Read],
-    image_ids: Sequence[str],
-    targets: np.ndarray,
-    found: dict[int, ViewOutput],
+    batch: Batch,
+    headline: Mapping[int, ViewOutput],
     advance: Callable[[int], None],
 ) -> None:
     """Make the maps of the extras and count them.
 
     Args:
-        rows: where those of each explanation go.
-        part: the images, those without a region too, which have no rows.
-        image_ids, targets: theirs, (N,) and (N, C).
-        found: what the headline saw, by position; asked for where an extra is made of it.
-        advance: told how many images are done.
+        rows: by explanation, where its rows go.
+        batch: the images, including those without a region, which get no rows.
+        headline: the headline's output by position; read by extras without a view.
+        advance: called with the number of images done.
     """
-    images = [read.image for read in part]
-    masked = [position for position, read in enumerate(part) if read.region is not None]
+    images, masked = batch.images, np.flatnonzero(batch.masked).tolist()
     for extra in extras:
-        looked = _looked(extra, part, targets, masked, found)
-        for position, seen, mine in with_faithfulness(extra.view, images, looked, extra.faithful):
-            read, image_id = part[position], image_ids[position]
+        outputs = _outputs(extra, batch, masked, headline)
+        for position, output, columns in with_faithfulness(extra.view, images, outputs, extra.faithfulness):
+            read, image_id = batch.reads[position], batch.image_ids[position]
             assert read.region is not None
             if extra.role != "control":
-                rows[extra.explanation].count(image_id, extra.explanation, seen, read.region, mine)
+                rows[extra.explanation].count(image_id, extra.explanation, output, read.region, columns)
             else:
-                classes = np.flatnonzero(targets[position]).tolist()
-                for alone in _alone(seen, read.region) if extra.made is None else extra.made(read, seen, classes):
-                    rows[extra.explanation].count_alone(image_id, extra.explanation, alone)
+                classes = np.flatnonzero(batch.targets[position]).tolist()
+                maps = extra.made(read, output, classes) if extra.made else _single_maps(output, read.region)
+                for single in maps:
+                    rows[extra.explanation].count_single(image_id, extra.explanation, single)
             advance(1)
-        advance(len(part) - len(masked))
+        advance(len(images) - len(masked))
 
 
-def _looked(
-    extra: Extra, part: Sequence[Read], targets: np.ndarray, masked: list[int], found: dict[int, ViewOutput]
+def _outputs(
+    extra: Extra, batch: Batch, masked: list[int], headline: Mapping[int, ViewOutput]
 ) -> Iterator[tuple[int, ViewOutput]]:
+    """By position, the outputs that an extra's maps are made from: of its own view, or of the headline."""
     if extra.view is None:
-        yield from ((position, found[position]) for position in masked)
+        yield from ((position, headline[position]) for position in masked)
     elif masked:
-        for place, seen in extra.view.look([part[position].image for position in masked], targets[masked]):
-            yield masked[place], seen
+        images = batch.images
+        for place, output in extra.view.run([images[position] for position in masked], batch.targets[masked]):
+            yield masked[place], output
 
 
-def _alone(seen: ViewOutput, region: Region) -> Iterator[SingleMap]:
-    full = seen.full(region.size)
-    for row, c in enumerate(seen.classes):
-        yield SingleMap(c + 1, seen.status[row], full[row], region, seen.maps[row])
+def _single_maps(output: ViewOutput, region: Region) -> Iterator[SingleMap]:
+    full = output.full(region.size)
+    for row, c in enumerate(output.classes):
+        yield SingleMap(c + 1, output.status[row], full[row], region, output.maps[row])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torchvice.assessment.views import View, ViewOutput
     from torchvice.explain import FaithfulnessChoices
 
-__all__ = ["ByClass", "faithful_maps", "filled", "lacks", "with_faithfulness"]
+__all__ = ["ByClass", "faithfulness_of", "lacks_faithfulness", "with_columns", "with_faithfulness"]
 
 # By class, the columns of the table.
 ByClass = dict[int, dict[str, float]]
@@ -23,37 +23,37 @@ ByClass = dict[int, dict[str, float]]
 def with_faithfulness(
     view: View | None,
     images: Sequence[np.ndarray],
-    looked: Iterator[tuple[int, ViewOutput]],
+    outputs: Iterator[tuple[int, ViewOutput]],
     choices: FaithfulnessChoices | None,
 ) -> Iterator[tuple[int, ViewOutput, ByClass]]:
-    """What a view saw, and with it the faithfulness of its maps, where it is asked for; see `faithful_maps`."""
+    """The outputs of a view with the faithfulness of its maps, if `choices` are given; see `faithfulness_of`."""
     if choices is None or view is None:
-        yield from ((position, seen, {}) for position, seen in looked)
+        yield from ((position, output, {}) for position, output in outputs)
         return
-    every = dict(looked)
-    for position, mine in faithful_maps(view, images, every, choices):
-        yield position, every[position], mine
+    by_position = dict(outputs)
+    for position, columns in faithfulness_of(view, images, by_position, choices):
+        yield position, by_position[position], columns
 
 
-def faithful_maps(
+def faithfulness_of(
     view: View,
     images: Sequence[np.ndarray],
-    seen: Mapping[int, ViewOutput],
+    outputs: Mapping[int, ViewOutput],
     choices: FaithfulnessChoices,
 ) -> Iterator[tuple[int, ByClass]]:
-    """Insertion, deletion and ROAD, as asked, of every map that a view saw, on the pixels that it was shown.
+    """Insertion, deletion and ROAD of every map of a view, on the pixels that the network was shown.
 
     Args:
-        view: what was shown, and to whom.
+        view: the view that gave the maps.
         images: (H, W, 3) uint8 each.
-        seen: by position in `images`.
-        choices: what is asked.
+        outputs: the view's outputs by position in `images`.
+        choices: which measures, and how.
 
     Yields:
-        Every position that was seen, batch by batch, and what was found; nothing where there is no map.
+        Every position of `outputs`, batch by batch, with its columns by class; empty where there is no map.
     """
     by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for position, one in seen.items():
+    for position, one in outputs.items():
         if one.classes:
             by_size[view.shown_size(images[position])].append(position)
         else:
@@ -62,56 +62,55 @@ def faithful_maps(
         # No more pixels at once than a batch of square views.
         some = max(1, view.batch_size * view.side**2 // (height * width))
         for start in range(0, len(same), some):
-            part = same[start : start + some]
-            yield from _of_batch(
-                view, images, {position: seen[position] for position in part}, (height, width), choices
-            )
+            part = {position: outputs[position] for position in same[start : start + some]}
+            yield from _of_batch(view, images, part, (height, width), choices)
 
 
 def _of_batch(
     view: View,
     images: Sequence[np.ndarray],
-    seen: Mapping[int, ViewOutput],
+    outputs: Mapping[int, ViewOutput],
     size: tuple[int, int],
     choices: FaithfulnessChoices,
 ) -> Iterator[tuple[int, ByClass]]:
-    """`faithful_maps` of images that are shown at one size, and that go through the network together."""
+    """`faithfulness_of` of images that are shown at one size, and that go through the network together."""
     import torch
 
     from torchvice.explain import MapRequest, faithfulness
 
-    batch = torch.stack([view.pixels(images[position]) for position in seen]).to(view.device)
-    asked: list[MapRequest] = []
-    found: dict[int, ByClass] = {position: {} for position in seen}
-    for place, one in enumerate(seen.values()):
+    batch = torch.stack([view.pixels(images[position]) for position in outputs]).to(view.device)
+    requests: list[MapRequest] = []
+    by_position: dict[int, ByClass] = {position: {} for position in outputs}
+    for place, one in enumerate(outputs.values()):
         for row, full in enumerate(torch.from_numpy(one.full(size))):
             grid = one.maps[row].shape
             # The maps of a mirror image are mirrored back, the pixels that were shown are not.
-            asked.append(
-                MapRequest(place, one.classes[row], full.flip(-1) if view.flipped else full, (grid[0], grid[1]))
-            )
+            full = full.flip(-1) if view.flipped else full
+            requests.append(MapRequest(place, one.classes[row], full, (grid[0], grid[1])))
     most = max(1, view.batch_size * view.side**2 // (size[0] * size[1]))
     logits = view.explainer.logits
-    columns = vars(faithfulness(logits, batch, asked, choices, exclusive=view.exclusive, batch_size=most))
-    keys = ((position, c) for position, one in seen.items() for c in one.classes)
+    columns = vars(faithfulness(logits, batch, requests, choices, exclusive=view.exclusive, batch_size=most))
+    keys = ((position, c) for position, one in outputs.items() for c in one.classes)
     for row, (position, c) in enumerate(keys):
-        found[position][c] = {name: float(column[row]) for name, column in columns.items()}
-    yield from found.items()
+        by_position[position][c] = {name: float(column[row]) for name, column in columns.items()}
+    yield from by_position.items()
 
 
-def lacks(regions: Regions, explanation: str) -> bool:
-    """Whether the maps of an explanation have not been asked for their faithfulness."""
+def lacks_faithfulness(regions: Regions, explanation: str) -> bool:
+    """Whether an explanation has maps, and the faithfulness of none of them is measured."""
     mine = (regions.explanation == explanation) & (regions.status != "none")
     return bool(mine.any() and np.isnan(regions.p_full[mine]).all())
 
 
-def filled(regions: Regions, explanation: str, image_ids: Sequence[str], found: Mapping[int, ByClass]) -> Regions:
-    """The rows with the faithfulness of an explanation's maps in their place."""
+def with_columns(
+    regions: Regions, explanation: str, image_ids: Sequence[str], measured: Mapping[int, ByClass]
+) -> Regions:
+    """The rows with the measured columns of an explanation's maps."""
     row_of: dict[tuple[str, int], int] = {}
     for row in np.flatnonzero(regions.explanation == explanation).tolist():
         row_of[regions.image_id[row], int(regions.label[row])] = row
     columns: dict[str, Any] = {}
-    for position, by_class in found.items():
+    for position, by_class in measured.items():
         for c, values in by_class.items():
             for name, value in values.items():
                 if name not in columns:

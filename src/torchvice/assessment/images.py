@@ -1,4 +1,4 @@
-"""The dataset as the river takes it: what is asked of one, and its images read ahead, a shard at a time."""
+"""The dataset of an assessment: what it must provide, and its images, read ahead a shard at a time."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from torchvice.assessment.region import Region, region_of
 from torchvice.data.dataset import Dataset
 from torchvice.errors import ViceError, not_utf8_error
 
-__all__ = ["Dataset", "Partners", "Read", "check_dataset", "kind_of_targets", "read_ahead"]
+__all__ = ["Batch", "Dataset", "Partners", "Read", "check_dataset", "kind_of_targets", "read_ahead"]
 
 
 def check_dataset(dataset: Dataset) -> None:
     """Refuse a dataset that cannot be assessed.
 
     Raises:
-        ViceError: there is no image, or two of one id, whose rows nobody could tell apart, or an id that no table can
-            hold, because a byte of its file's name is no UTF-8.
+        ViceError: no images; two images with one id, whose rows could not be told apart; or an id that is not UTF-8,
+            which no table can hold.
     """
     if not len(dataset.records):
         raise ViceError("An assessment needs images, but the dataset is empty.")
-    seen: set[str] = set()
+    ids: set[str] = set()
     for record in dataset.records:
-        if record.image_id in seen:
+        if record.image_id in ids:
             raise ViceError(
-                f"Every image must have an id of its own, but the dataset has `{record.image_id}` more than once.",
-                "Take the second one off the list.",
+                f"Image ids must be unique, but the dataset has `{record.image_id}` more than once.",
+                "Remove the second one from the list.",
             )
         try:
             record.image_id.encode()
         except UnicodeEncodeError as error:
             raise not_utf8_error(error) from None
-        seen.add(record.image_id)
+        ids.add(record.image_id)
 
 
 def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
-    """ "multilabel" or "exclusive": as asked, else as the dataset says.
+    """ "multilabel" or "exclusive": `targets` if given, else as the dataset says.
 
     Raises:
-        ViceError: another word; or exclusive targets where an image has no label or several.
+        ViceError: another value; or exclusive targets where an image has no label or several.
     """
     kind = targets or ("exclusive" if getattr(dataset, "exclusive", False) else "multilabel")
     if kind not in ("multilabel", "exclusive"):
@@ -51,7 +51,7 @@ def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
     if kind == "exclusive" and (labels != 1).any():
         wrong = int((labels != 1).argmax())
         raise ViceError(
-            f"Exclusive targets are one label an image, but `{dataset.records[wrong].image_id}` has "
+            f"Exclusive targets have one label per image, but `{dataset.records[wrong].image_id}` has "
             f"{int(labels[wrong])}.",
             "Assess them as multilabel (--targets multilabel).",
         )
@@ -59,10 +59,10 @@ def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
 
 
 class Partners:
-    """For an image and a class the region of another image that shows the class: a derangement within each class.
+    """For an image and a class, the region of another image that shows the class: a derangement within each class.
 
-    The images of a class are laid in a circle in an order that hangs on the seed and the class alone; the partner is
-    the next one whose region holds the class. So every region serves once, whatever the batches are.
+    The images of a class form a circle, in an order that depends only on the seed and the class; the partner is the
+    next one whose region holds the class. So every region is used once, whatever the batches are.
     """
 
     def __init__(self, dataset: Dataset, seed: int = 0) -> None:
@@ -70,14 +70,13 @@ class Partners:
         self._circles: dict[int, tuple[list[int], dict[int, int]]] = {}
 
     def regions(self, index: int, region: Region) -> dict[int, Region]:
-        """The partner's region for each of the image's true classes that its own region holds; none where nobody
-        else's holds it."""
-        found = {}
+        """By class, the partner's region, for the true classes that the image's own region and another one hold."""
+        regions = {}
         for c in np.flatnonzero(self.dataset.targets[index]).tolist():
             other = self._next(index, c) if region.holds(c) else None
             if other is not None:
-                found[c] = other
-        return found
+                regions[c] = other
+        return regions
 
     def _next(self, index: int, c: int) -> Region | None:
         if c not in self._circles:
@@ -94,8 +93,7 @@ class Partners:
 
 @dataclass(frozen=True)
 class Read:
-    """An image as read from disk, its place in the dataset, and its region; `partners` as of `Partners`, where asked
-    for."""
+    """An image as read from disk, its place in the dataset, its region, and its `partners`, see `Partners.regions`."""
 
     index: int
     image: np.ndarray
@@ -103,10 +101,29 @@ class Read:
     partners: dict[int, Region] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Images that are read and counted together, with their ids (N,) and targets (N, C)."""
+
+    reads: list[Read]
+    image_ids: list[str]
+    targets: np.ndarray
+
+    @property
+    def images(self) -> list[np.ndarray]:
+        """(H, W, 3) uint8 each."""
+        return [read.image for read in self.reads]
+
+    @property
+    def masked(self) -> list[bool]:
+        """Whether an image has a region, and its maps are counted."""
+        return [read.region is not None for read in self.reads]
+
+
 def read_ahead(
     dataset: Dataset, parts: Sequence[Sequence[int]], workers: int, partners: Partners | None = None
-) -> Iterator[list[Read]]:
-    """The images of one part after the other, the next one being read while the last one is at work."""
+) -> Iterator[Batch]:
+    """The images of each part in turn; the next part is read while the caller works on the current one."""
 
     def read(index: int) -> Read:
         image = dataset.image(index)
@@ -116,12 +133,14 @@ def read_ahead(
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         ahead = [pool.submit(read, i) for i in parts[0]] if parts else []
-        for number in range(len(parts)):
+        for number, part in enumerate(parts):
             current, ahead = ahead, []
             if number + 1 < len(parts):
                 ahead = [pool.submit(read, i) for i in parts[number + 1]]
+            targets = np.array([dataset.targets[i] for i in part], dtype=np.uint8)
+            ids = [dataset.records[i].image_id for i in part]
             try:
-                yield [future.result() for future in current]
+                yield Batch([future.result() for future in current], ids, targets)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -1,9 +1,10 @@
-"""The ledger of a table: what made it, and what of it is done, so that a run goes on and explanations can be added."""
+"""The ledger of a table: what made it, and what of it is done, so that a run resumes and explanations can be added."""
 
 from __future__ import annotations
 
 import json
 import platform
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.assessment.faithfulness import lacks
+from torchvice.assessment.faithfulness import lacks_faithfulness
 from torchvice.assessment.images import Dataset
 from torchvice.errors import ViceError
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ledger", "manifest_of"]
 
-# What may differ when a run goes on; explanations are compared one by one.
-_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "files")
+# What may differ when a run resumes; explanations and map settings are compared one by one.
+_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files")
 
 
 def manifest_of(
@@ -34,15 +35,15 @@ def manifest_of(
     extras: Sequence[Extra],
     kind: str,
     made_by: Mapping[str, Any],
-    faithful: FaithfulnessChoices | None = None,
+    faithfulness: FaithfulnessChoices | None = None,
 ) -> dict[str, Any]:
-    """What makes the table that is asked for; `faithful`, of the headline of `strict`."""
+    """The manifest of the requested table; `faithfulness` is that of the headline of `strict`."""
     from torchvice.models.build import weights_hash
 
     explainer = next(iter(views.values())).explainer
     headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
-    if faithful is not None:
-        headlines[views["strict"].explanation]["faithfulness"] = faithful.to_dict()
+    if faithfulness is not None:
+        headlines[views["strict"].explanation]["faithfulness"] = faithfulness.to_dict()
     return {
         "made_by": {"command": "assess", **made_by},
         "model": {
@@ -61,10 +62,8 @@ def manifest_of(
         "targets": kind,
         "thresholds": PAPER_THRESHOLDS.tolist(),
         "histogram_bins": HISTOGRAM_BINS,
-        "explanations": {
-            **headlines,
-            **{extra.explanation: extra.settings for extra in extras},
-        },
+        "map_settings": _map_settings(next(iter(views.values()))),
+        "explanations": headlines | {extra.explanation: extra.settings for extra in extras},
         "protocols": {name: {"view": view.name, "explanation": view.explanation} for name, view in views.items()},
         "versions": {
             "python": platform.python_version(),
@@ -75,42 +74,49 @@ def manifest_of(
     }
 
 
+def _map_settings(view: View) -> dict[str, Any]:
+    """The settings of all views, with the method and the layer that the network's family gave."""
+    explainer, settings = view.explainer, view.map_settings
+    layer = None if settings.choices.layers else explainer.site.layer
+    return settings.to_dict() | {"method": explainer.method, "layer": layer, "site": explainer.site.to_dict()}
+
+
 @dataclass
 class Ledger:
-    """A folder's manifest joined with what is asked of it now.
+    """A folder's manifest, joined with the present request.
 
     `manifest["explanations"]` are those that every finished shard holds, or will when it is made; `added` those of them
     that lie beside the shards; `adding` {id: settings} those that are being added, which no reader sees yet.
     """
 
     folder: ShardFolder
-    asked: dict[str, Any]
+    requested: dict[str, Any]
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: ShardFolder, asked: dict[str, Any]) -> Ledger:
-        """Begin a table, or go on with one.
+    def open(cls, folder: ShardFolder, requested: dict[str, Any]) -> Ledger:
+        """Start a table, or resume one.
 
         Raises:
             ViceError: the folder holds the table of another assessment.
         """
-        asked = json.loads(json.dumps(asked))  # as it comes back from the manifest: tuples are lists there
+        requested = json.loads(json.dumps(requested))  # as it comes back from the manifest: tuples are lists there
         if folder.shards() and not folder.manifest_path.is_file():
             raise ViceError(
                 f"{folder.folder} holds shards of a table, but no manifest.json that says which model made them.",
                 "Restore the manifest, or delete that folder to begin again.",
             )
         if not folder.shards():  # nothing is lost where nothing was finished
-            ledger = cls(folder, asked, {**asked, "added": [], "adding": {}})
+            ledger = cls(folder, requested, {**requested, "added": [], "adding": {}})
         else:
             before = folder.manifest()
             known = before["explanations"] | before["adding"]
-            _refuse_another(folder, asked, before, known)
-            new = {name: settings for name, settings in asked["explanations"].items() if name not in known}
+            _refuse_another(folder, requested, before, known)
+            new = {name: settings for name, settings in requested["explanations"].items() if name not in known}
             kept = {name: before[name] for name in ("added", "finished")}
-            kept["explanations"] = _joined(before["explanations"], asked["explanations"])
-            kept["adding"] = _joined(before["adding"], asked["explanations"]) | new
-            ledger = cls(folder, asked, {**before, **asked, **kept})
+            kept["explanations"] = _joined(before["explanations"], requested["explanations"])
+            kept["adding"] = _joined(before["adding"], requested["explanations"]) | new
+            ledger = cls(folder, requested, {**before, **requested, **kept})
             ledger.manifest.pop("files", None)  # until the table is finished again
         folder.start(ledger.manifest)
         return ledger
@@ -128,36 +134,36 @@ class Ledger:
         return {name for name in self.beside() if not self.folder.has(number, name)}
 
     def need(self, names: Iterable[str]) -> None:
-        """Refuse to go on where the table is to have an explanation that is not asked for this time."""
+        """Refuse to resume if the table needs an explanation that this request lacks."""
         lacking = sorted(set(names) - self._wanted())
         if lacking:
             raise ViceError(
-                f"{self.folder.folder} is to hold {', '.join(f'`{name}`' for name in lacking)} too, but it is not "
-                "asked for.",
-                "Ask for it again to finish the table, or delete that folder to begin anew.",
+                f"The table in {self.folder.folder} needs {', '.join(f'`{name}`' for name in lacking)}, "
+                "but this request lacks it.",
+                "Request it again to finish the table, or delete that folder to start over.",
             )
 
     def need_faithfulness(self, names: Iterable[str]) -> None:
-        """Refuse to go on where maps are to have a faithfulness that is not asked for this time."""
-        asked = self.asked["explanations"]
-        lacking = sorted(name for name in names if "faithfulness" not in asked.get(name, {}))
+        """Refuse to resume if maps need a faithfulness that this request lacks."""
+        requested = self.requested["explanations"]
+        lacking = sorted(name for name in names if "faithfulness" not in requested.get(name, {}))
         if lacking:
             raise ViceError(
-                f"{self.folder.folder} is to hold the faithfulness of {', '.join(f'`{name}`' for name in lacking)}, "
-                "but it is not asked for.",
-                "Ask for it again to finish the table, or delete that folder to begin anew.",
+                f"The table in {self.folder.folder} needs the faithfulness of "
+                f"{', '.join(f'`{name}`' for name in lacking)}, but this request lacks it.",
+                "Request it again to finish the table, or delete that folder to start over.",
             )
 
-    def faithful(self) -> set[str]:
-        """The explanations whose faithfulness the table is to hold."""
+    def measured(self) -> set[str]:
+        """The explanations whose faithfulness belongs to the table."""
         known = self.manifest["explanations"] | self.manifest["adding"]
         return {name for name, settings in known.items() if "faithfulness" in settings}
 
-    def unfaithful(self, number: int) -> set[str]:
-        """The explanations that a finished shard holds without the faithfulness that they are to have."""
+    def unmeasured(self, number: int) -> set[str]:
+        """The explanations of a finished shard whose faithfulness is still missing."""
         mine = self.of_shards()
-        held = {name for name in self.faithful() if name in mine or self.folder.has(number, name)}
-        return {name for name in held if lacks(self.regions(number, name), name)}
+        held = {name for name in self.measured() if name in mine or self.folder.has(number, name)}
+        return {name for name in held if lacks_faithfulness(self.regions(number, name), name)}
 
     def regions(self, number: int, name: str) -> Regions:
         """The rows of regions that lie where those of an explanation do."""
@@ -168,13 +174,13 @@ class Ledger:
         self.folder.amend(number, regions, None if name in self.of_shards() else name)
 
     def complete(self, images: int) -> bool:
-        """Whether the shards hold that many images with all that is asked for: nobody has anything left to make."""
+        """Whether the shards hold that many images with everything requested, so that no part has work left."""
         if len(self.folder.finished_images()) < images:
             return False
-        return not any(self.absent(number) or self.unfaithful(number) for number in self.folder.shards())
+        return not any(self.absent(number) or self.unmeasured(number) for number in self.folder.shards())
 
     def finish(self) -> Samples:
-        """All is done: what was being added counts from now on. Returns the table.
+        """Finish the table: explanations that were being added count from now on.
 
         A kill between the two writings leaves a table that is whole, and only its counts undone.
         """
@@ -192,30 +198,55 @@ class Ledger:
         return Samples(self.folder.manifest(), samples.images, samples.regions, samples.maps)
 
     def _wanted(self) -> set[str]:
-        return set(self.asked["explanations"])
+        return set(self.requested["explanations"])
 
 
-def _joined(held: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The explanations of a table, with the faithfulness that is asked for now."""
-    return {name: settings | asked.get(name, {}) for name, settings in held.items()}
+def _joined(held: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:
+    """The explanations of a table, with the faithfulness of the present request."""
+    return {name: settings | requested.get(name, {}) for name, settings in held.items()}
 
 
 def _refuse_another(
-    folder: ShardFolder, asked: Mapping[str, Any], before: Mapping[str, Any], known: Mapping[str, Any]
+    folder: ShardFolder, requested: Mapping[str, Any], before: Mapping[str, Any], known: Mapping[str, Any]
 ) -> None:
-    differing = [name for name in asked if name not in _LOOSE and asked[name] != before.get(name)]
-    for name, settings in asked["explanations"].items():
-        other = [key for key in settings | known.get(name, {}) if settings.get(key) != known.get(name, {}).get(key)]
-        if "faithfulness" in other and not ("faithfulness" in settings and "faithfulness" in known.get(name, {})):
-            other.remove("faithfulness")  # it can be asked for later, and need not be asked for again
-        if name in known and other:
-            differing.append(f"the explanation `{name}` ({', '.join(other)})")
-    if differing:
+    """Refuse a request that differs from the table's; every difference is named with both values."""
+    wrong = _differences(_comparable(before), _comparable(requested)) if "map_settings" in before else []
+    if not wrong:  # else the views and explanations below differ as well, and say it less clearly
+        names = [name for name in requested if name not in _LOOSE]
+        wrong = _differences({name: before.get(name) for name in names}, {name: requested[name] for name in names})
+        for name, settings in requested["explanations"].items():
+            held = known.get(name, settings)
+            if not ("faithfulness" in settings and "faithfulness" in held):  # it can be requested now, earlier or later
+                held, settings = ({k: v for k, v in each.items() if k != "faithfulness"} for each in (held, settings))
+            wrong += _differences(held, settings, f" of the explanation `{name}`")
+    if wrong:
         raise ViceError(
-            f"A table goes on with the settings it was begun with, but {folder.folder} differs in "
-            f"{', '.join(differing)}.",
-            "Delete that folder to begin anew, or write to another one.",
+            f"The table in {folder.folder} was made with other settings: {'; '.join(wrong)}.",
+            "Delete that folder to start over, or write to another one.",
         )
+
+
+def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The map settings that the rows of a table depend on, those of `choices` one by one."""
+    settings = manifest["map_settings"]
+    settings = {**settings, **settings["choices"], "site": {**settings["site"], "layer": None}}  # `layer` says it
+    unused = {"choices", "batch_size", "device"}
+    unused |= set() if "paper" in manifest["protocols"] else {"crop"}
+    # `paper` takes one of the choices too.
+    unused |= set() if "strict" in manifest["protocols"] else {"view_size", *settings["choices"]} - {"eigen_smooth"}
+    return {name: value for name, value in settings.items() if name not in unused}
+
+
+def _differences(held: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
+    """A phrase for every field that differs; fields of a dictionary one by one."""
+    phrases = []
+    for name in {**held, **now}:
+        a, b = held.get(name), now.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            phrases += _differences(a, b, f" of `{name}`{where}")
+        elif a != b:
+            phrases.append(f"`{name}`{where} is {reprlib.repr(a)} in the table, but {reprlib.repr(b)} now")
+    return phrases
 
 
 def _without_row(samples: Samples) -> dict[str, int]:

@@ -1,12 +1,13 @@
-"""export: step 2 as files, for people who want the maps themselves."""
+"""Maps as files, one per image, for use in other tools."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
 from torchvice.interop import write_legacy_maps, write_maps
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from torchvice.assessment import Dataset
-    from torchvice.explain import Choices
 
 __all__ = ["write_map_files"]
 
@@ -27,79 +27,55 @@ def write_map_files(
     *,
     protocol: Literal["paper", "strict"] | str = "paper",
     file_format: Literal["npz", "legacy"] | str = "npz",
-    method: str = "auto",
-    layer: str | None = None,
-    class_map: Sequence[Sequence[int]] | None = None,
-    choices: Choices | None = None,
-    view_size: int | None = None,
-    crop: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    batch_size: int = 32,
-    device: str = "auto",
+    settings: MapSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
     passes: Callable[[int, int], None] | None = None,
+    **keywords: Unpack[MapKeywords],
 ) -> int:
-    """Write the normalised maps of every image's true classes, at the image's size, one file an image.
+    """Write the normalised maps of every image's true classes, at the image's size, one file per image.
 
-    A file that is there already is kept, so that a stopped run goes on; `maps.json` beside the files says how they were
-    made, and a folder of other settings is refused.
+    Existing files are kept, so that a stopped run resumes; `maps.json` next to them records how they were made.
 
     Args:
-        folder: made if absent; IMAGE_ID.npz or IMAGE_ID.npy appear in it.
-        protocol: whose view and normalisation.
+        folder: created if missing; IMAGE_ID.npz or IMAGE_ID.npy are written to it.
+        protocol: the protocol whose view and normalisation are used.
         file_format: "npz" (`keys`, `maps`; compressed float16) or "legacy" (the original's .npy dictionary of float32).
-        model, dataset, method, layer, class_map, choices, view_size, crop, mean, std, batch_size, device: as for
-            `torchvice.assess`.
-        progress: called with (images done, images in all).
-        passes: as for `torchvice.assess`.
+        progress: called with (images done, images in total).
+        model, dataset, settings, passes, keywords: as for `torchvice.assess`.
 
     Returns:
-        How many files were written.
+        The number of files written.
 
     Raises:
-        ViceError: as `torchvice.assess`; an unknown protocol or format; a folder of other maps.
+        ViceError: as `torchvice.assess`; an unknown protocol or format; a folder with maps of other settings.
     """
     from torchvice.assessment.views import views_of
     from torchvice.models.build import weights_hash
 
     if file_format not in ("npz", "legacy"):
         raise ViceError(f"`file_format` must be 'npz' or 'legacy', but is {file_format!r}.")
-    how: dict[str, Any] = {"view_size": view_size, "crop": crop, "mean": mean, "std": std, "batch_size": batch_size}
-    how |= {
-        "method": method,
-        "layer": layer,
-        "class_map": class_map,
-        "choices": choices,
-        "device": device,
-        "passes": passes,
-    }
-    view = views_of(model, [protocol], **how)[protocol]
+    view = views_of(model, [protocol], packed(keywords, settings), passes=passes)[protocol]
     folder = Path(folder)
     _claim(folder, {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)})
-    suffix = ".npz" if file_format == "npz" else ".npy"
-    paths = [folder / f"{record.image_id}{suffix}" for record in dataset.records]
+    paths = [folder / f"{record.image_id}{'.npz' if file_format == 'npz' else '.npy'}" for record in dataset.records]
     todo = [index for index, path in enumerate(paths) if not path.exists()]
-    count = 0
-    for start in range(0, len(todo), batch_size):
-        part = todo[start : start + batch_size]
+    count, size = len(paths) - len(todo), view.batch_size
+    for part in (todo[start : start + size] for start in range(0, len(todo), size)):
         images = [dataset.image(index) for index in part]
-        for position, seen in view.look(images, dataset.targets[part]):
-            height, width = images[position].shape[:2]
-            maps = seen.full((height, width))
-            (write_maps if file_format == "npz" else write_legacy_maps)(paths[part[position]], seen.classes, maps)
+        for position, output in view.run(images, dataset.targets[part]):
+            maps = output.full(images[position].shape[:2])
+            (write_maps if file_format == "npz" else write_legacy_maps)(paths[part[position]], output.classes, maps)
             count += 1
             if progress:
-                progress(len(paths) - len(todo) + count, len(paths))
-    return count
+                progress(count, len(paths))
+    return len(todo)
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Write how the maps are made; refuse a folder whose maps are made otherwise."""
+    """Record how the maps are made; refuse a folder with maps of other settings."""
     note = folder / "maps.json"
-    if note.is_file() and read_json(note, "The note on the maps") != settings:
+    if note.is_file() and read_json(note, "The record of the maps") != settings:
         raise ViceError(
-            f"Maps of one kind go into a folder, but {folder} holds others.",
-            "Write to another folder, or delete that one.",
+            f"The maps in {folder} were made with other settings.", "Write to another folder, or delete that one."
         )
     write_json(note, settings)

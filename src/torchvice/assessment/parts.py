@@ -1,4 +1,4 @@
-"""Parts: which images and which shards are whose, where several processes make one table."""
+"""Part: the share of images and shards of one process, where several processes make one table."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["WHOLE", "Part", "detected_part", "in_processes"]
 class Part:
     """The `index`-th, from 0, of `count` processes that make one table.
 
-    Images are cut into as many runs of equal length as the processes can share evenly; run r and shard number r are
-    process r % count's, so that no two processes ever write the same, and a table that is made at once has the rows of
-    one process in the same order. Where a table is gone on with by another number of processes, the order differs.
+    Images are split into runs of equal length that the processes share evenly; run r and shard number r belong to
+    process r % count, so that no two processes write the same file. A table that is made in one go has its rows in the
+    order of the dataset; when a run resumes with a different number of processes, the order differs.
     """
 
     index: int = 0
@@ -47,7 +47,7 @@ class Part:
         return cls(int(index) - 1, int(count))
 
     def device(self, device: str) -> str:
-        """The device of this process: where there are several of CUDA and none was named, they are shared out."""
+        """The device of this process: with "auto" and several CUDA devices, one of them."""
         if device != "auto" or self.count == 1:
             return device
         import torch
@@ -56,11 +56,11 @@ class Part:
         return f"cuda:{self.index % found}" if found > 1 else device
 
     def shards(self, numbers: Sequence[int]) -> list[int]:
-        """Those of some shards' numbers that are this process's."""
+        """The shard numbers of this process."""
         return [number for number in numbers if number % self.count == self.index]
 
     def length(self, images: int, shard_size: int) -> int:
-        """Images of a shard: at most `shard_size`, and such that every process has as many shards.
+        """Images per shard: at most `shard_size`, with the same number of shards for every process.
 
         Example:
             >>> Part(0, 1).length(600, 128), Part(0, 2).length(600, 128), Part(0, 3).length(40, 128)
@@ -101,10 +101,10 @@ def detected_part() -> Part | None:
 
 
 def in_processes(program: Sequence[str], count: int) -> list[str]:
-    """Run a command once for each of `count` parts, at the same time, with `--shard I/COUNT` behind it.
+    """Run a command once for each of `count` parts, at the same time, with `--shard I/COUNT` appended.
 
-    Each has an equal share of the cores. What they say goes nowhere but to a message; a part that did not end well is
-    left to the caller, who goes on with the table.
+    Each has an equal share of the cores. Their output is dropped except for error messages; the caller finishes what a
+    failed part left.
 
     Returns:
         A sentence for each part that failed.
@@ -129,7 +129,7 @@ def in_processes(program: Sequence[str], count: int) -> list[str]:
                 process.kill()
                 process.wait()
     return [
-        f"Part {index}/{count} ended with status {status}: {(said.strip().splitlines() or ['nothing was said'])[-1]}"
+        f"Part {index}/{count} ended with status {status}: {(said.strip().splitlines() or ['no message'])[-1]}"
         for index, (said, status) in enumerate(ended, 1)
         if status
     ]

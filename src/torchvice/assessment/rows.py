@@ -1,4 +1,4 @@
-"""Rows: what the model said of an image and how its maps cover the mask, as the columns of the table."""
+"""Rows: the logits of an image and how its maps cover the mask, as columns of the table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Rows", "SingleMap"]
 _NO_HISTOGRAM = np.zeros(HISTOGRAM_BINS, np.int64)
 _NO_BOXES = np.full(len(PAPER_THRESHOLDS), np.nan, np.float32)
 _OWN = [column.name for column in fields(OwnMaps)]
-_NOT_ASKED: dict[str, Any] = dict.fromkeys(FAITHFULNESS, np.nan)
+_NOT_MEASURED: dict[str, Any] = dict.fromkeys(FAITHFULNESS, np.nan)
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class _Columns:
         return np.array(self.columns.get(name, []), dtype=object)
 
     def numbers(self, name: str, dtype: Any, width: int | None = None) -> np.ndarray:
-        found = self.columns.get(name, [])
-        return np.array(found, dtype=dtype) if found or width is None else np.zeros((0, width), dtype)
+        values = self.columns.get(name, [])
+        return np.array(values, dtype=dtype) if values or width is None else np.zeros((0, width), dtype)
 
 
 class Rows:
@@ -75,7 +75,7 @@ class Rows:
         ji: float | None,
         exclusive: bool,
     ) -> None:
-        """What the model said of an image. `ji` is None where there is no mask; `exclusive` as in `Samples`.
+        """Add the output for an image. `ji` is None where there is no mask; `exclusive` as in `Samples`.
 
         Raises:
             ViceError: other logits than classes.
@@ -101,38 +101,38 @@ class Rows:
         self,
         image_id: str,
         explanation: str,
-        seen: ViewOutput,
+        output: ViewOutput,
         region: Region,
-        faithful: Mapping[int, Mapping[str, float]] | None = None,
+        faithfulness: Mapping[int, Mapping[str, float]] | None = None,
     ) -> float:
         """Count the maps of one image, which compete, against its region; returns the published JI at threshold 0.1.
 
-        `faithful`: by class the columns of faithfulness, where they were asked for.
+        `faithfulness`: its columns by class, where it was measured.
         """
-        full = seen.full(region.size)
-        overlap, own = _counted(full, seen.classes, region)
-        row_of = {c + 1: row for row, c in enumerate(seen.classes)}
+        full = output.full(region.size)
+        overlap, own = _counted(full, output.classes, region)
+        row_of = {c + 1: row for row, c in enumerate(output.classes)}
         for place, label in enumerate(overlap.labels.tolist()):
             row = row_of.get(label)
             measured = _OWN_NOTHING if row is None else {name: column[row] for name, column in own.items()}
-            measured = measured | _NOT_ASKED | dict((faithful or {}).get(label - 1, {}))
-            status = "none" if row is None else seen.status[row]
+            measured = measured | _NOT_MEASURED | dict((faithfulness or {}).get(label - 1, {}))
+            status = "none" if row is None else output.status[row]
             self._add_region(image_id, explanation, overlap, place, status, measured)
             if row is not None:
-                self._maps.add(image_id=image_id, explanation=explanation, label=label, map=seen.maps[row])
+                self._maps.add(image_id=image_id, explanation=explanation, label=label, map=output.maps[row])
         at = [int(np.searchsorted(PAPER_THRESHOLDS, SAMPLE_THRESHOLD))]
         rows = np.zeros(len(overlap.labels), np.int64)
         ji = image_ji_from_counts(overlap.intersection[:, at], overlap.predicted[:, at], overlap.mask_pixels, rows, 1)
         return float(ji[0, 0])
 
-    def count_alone(self, image_id: str, explanation: str, alone: SingleMap) -> None:
+    def count_single(self, image_id: str, explanation: str, single: SingleMap) -> None:
         """Count one map against its own class: no other map takes pixels from it, not even in a tie."""
-        overlap, columns = _counted(alone.full[None], [alone.label - 1], alone.region)
-        own = {name: column[0] for name, column in columns.items()} | _NOT_ASKED
-        place = overlap.labels.tolist().index(alone.label)
-        self._add_region(image_id, explanation, overlap, place, alone.status, own)
-        if alone.low is not None:
-            self._maps.add(image_id=image_id, explanation=explanation, label=alone.label, map=alone.low)
+        overlap, columns = _counted(single.full[None], [single.label - 1], single.region)
+        own = {name: column[0] for name, column in columns.items()} | _NOT_MEASURED
+        place = overlap.labels.tolist().index(single.label)
+        self._add_region(image_id, explanation, overlap, place, single.status, own)
+        if single.low is not None:
+            self._maps.add(image_id=image_id, explanation=explanation, label=single.label, map=single.low)
 
     def _add_region(
         self, image_id: str, explanation: str, overlap: Overlap, place: int, status: str, own: dict[str, Any]
@@ -170,7 +170,7 @@ class Rows:
         return Regions.of(
             **{name: rows.texts(name) for name in ("image_id", "explanation", "status")},
             **{name: rows.numbers(name, np.int64) for name in ("label", "mask_pixels")},
-            **{name: rows.numbers(name, float) for name in (*_OWN, *_NOT_ASKED)},
+            **{name: rows.numbers(name, float) for name in (*_OWN, *_NOT_MEASURED)},
             box_iou=rows.numbers("box_iou", np.float32, len(PAPER_THRESHOLDS)),
             **counts,
         )
@@ -178,9 +178,9 @@ class Rows:
     def maps(self) -> Maps:
         """The rows of maps so far."""
         rows = self._maps
-        found = rows.columns.get("map", [])
-        maps = np.empty(len(found), dtype=object)
-        for row, values in enumerate(found):
+        arrays = rows.columns.get("map", [])
+        maps = np.empty(len(arrays), dtype=object)
+        for row, values in enumerate(arrays):
             maps[row] = values.astype(np.float16)
         return Maps(rows.texts("image_id"), rows.texts("explanation"), rows.numbers("label", np.int64), maps)
 
@@ -194,7 +194,7 @@ _OWN_NOTHING: dict[str, Any] = {
 
 
 def _counted(full: np.ndarray, classes: Sequence[int], region: Region) -> tuple[Overlap, dict[str, np.ndarray]]:
-    """What the maps (M, H, W) share with the region, and what each says of its own object, by column of the table."""
+    """The overlap of maps (M, H, W) with the region, and each map's measures on its own object, by column."""
     places, mask, label_of = region.against(classes)
     overlap = competing_overlap(full, places, mask)
     inside, outside = own_histograms(full, places, mask, HISTOGRAM_BINS)

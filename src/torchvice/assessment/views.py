@@ -1,4 +1,4 @@
-"""Views: what the model is shown of an image under each protocol, and how its maps come back to the image's size.
+"""Views: what a protocol shows a network of an image, and how the maps are brought back to the image's size.
 
 `strict` resizes the whole image once: one forward pass gives logits and map. `paper` shows three views: a centre crop
 for the loss, the whole image and its mirror image for a convolutional network's map, a square warp for a transformer's.
@@ -15,31 +15,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from torchvice.assessment.map_settings import MapSettings, check_request, resolve_device
 from torchvice.data.transforms import center_crop, normalise, uncrop, warp
-from torchvice.errors import ViceError
 from torchvice.explain import Choices, Explainer, map_status, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.maps import Normalisation
 from torchvice.explain.memory import halve_on_oom
-from torchvice.models.build import preprocessing
-from torchvice.models.families import input_size
 
-__all__ = [
-    "View",
-    "ViewOutput",
-    "check_layers",
-    "is_convolutional",
-    "paper_view",
-    "resolve_device",
-    "strict_view",
-    "views_of",
-]
+__all__ = ["View", "ViewOutput", "is_convolutional", "views_of"]
 
 
 @dataclass(frozen=True)
 class ViewOutput:
-    """What one view of one image gave.
+    """The output of one view for one image.
 
     `logits` (C,) float32; `classes` the explained ones; `maps` one low-resolution array for each, signed where the view
     is one pass, else summed or averaged over the passes after their ReLU; `status` of each; `full(size)` the normalised
@@ -54,47 +43,48 @@ class ViewOutput:
 
 
 class View:
-    """A way of looking at images.
+    """A way of showing images to a network.
 
     Args:
         protocol: `paper` or `strict`.
         explainer: gives logits and maps.
-        side: pixels of a square view and of the centre crop.
-        choices: how the maps are made.
-        logits_from: "view": the first pass of the maps gives the logits too; "crop": the centre crop does.
-        batch_size: images a pass.
-        mean, std, device: how pixels become a tensor, and where.
-        flipped: the mirror image is shown in the image's place, and its maps are mirrored back.
-        exclusive: the predicted label is the likeliest one, rather than all whose logit is above 0.
+        settings: sizes, normalisation, batch size and device; what they leave open is the network's own.
+        choices: how the maps are made; None: as `settings` say for `strict`, as published for `paper`.
+        flipped: the mirror image is shown instead of the image, and its maps are mirrored back.
+        exclusive: the predicted label is the likeliest one, rather than all labels with a logit above 0.
         explanation: the id of its maps; None: the protocol and the method.
 
     Attributes:
-        name: of the view that the logits belong to. explanation: the id of its maps. settings: what the manifest says.
+        name: of the view that the logits belong to. explanation: the id of its maps. settings: of its maps, for
+        the manifest. map_settings: what it was made with, complete. side: pixels of a square view or centre crop.
     """
 
     def __init__(
         self,
         protocol: str,
         explainer: Explainer,
-        side: int,
-        choices: Choices,
-        logits_from: str,
-        batch_size: int,
+        settings: MapSettings,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        device: torch.device,
+        choices: Choices | None = None,
         flipped: bool = False,
         exclusive: bool = False,
         explanation: str | None = None,
     ) -> None:
+        self.map_settings = settings = settings.for_model(explainer.model)
+        if choices is None:
+            choices = settings.choices if protocol == "strict" else paper_choices(is_convolutional(explainer))
+        self.protocol, self.explainer, self.choices = protocol, explainer, choices
+        side = settings.view_size if protocol == "strict" else settings.crop
+        assert side is not None  # `for_model` saw to it
+        assert settings.batch_size is not None
+        assert settings.mean is not None
+        assert settings.std is not None
+        self.side, self.batch_size, self.mean, self.std = side, settings.batch_size, settings.mean, settings.std
+        self.device = resolve_device(settings.device)
         self.flipped, self.exclusive = flipped, exclusive
-        self._given: dict[str, Any] = {"protocol": protocol, "logits_from": logits_from}
-        self.explainer, self.side, self.choices, self.batch_size = explainer, side, choices, batch_size
-        self.mean, self.std, self.device = mean, std, device
-        self.apart = logits_from == "crop" and choices.view != "crop"
-        shown = "whole" if choices.view == "whole" else f"{choices.view}{side}"
-        self.name = f"crop{side}" if self.apart else shown
+        self.separate_logits = protocol == "paper" and choices.view != "crop"  # they come from the centre crop
+        shown = "whole" if choices.view == "whole" else f"{choices.view}{self.side}"
+        self.name = f"crop{self.side}" if self.separate_logits else shown
         self.explanation = explanation or f"{protocol}:{explainer.method}"
         self.settings: dict[str, Any] = {
             "protocol": protocol,
@@ -110,47 +100,43 @@ class View:
     def __repr__(self) -> str:
         chosen = [f"{name}={value!r}" for name, value in self.choices.differing().items() if name != "view"]
         chosen += ["flipped"] if self.flipped else []
-        said = [self.explanation, f"logits on {self.name}", f"maps on {self.settings['view']}", *chosen]
-        return f"View({', '.join(said)}, {self.explainer!r})"
+        parts = [self.explanation, f"logits on {self.name}", f"maps on {self.settings['view']}", *chosen]
+        return f"View({', '.join(parts)}, {self.explainer!r})"
 
     def variant(
         self, explanation: str, explainer: Explainer | None = None, flipped: bool = False, **choices: Any
     ) -> View:
-        """The same view with another explainer, with the mirror image or with other choices, under an id of its own."""
+        """The same view under another id, with another explainer, with the mirror image or with other choices."""
         return View(
-            explainer=explainer or self.explainer,
-            side=self.side,
+            self.protocol,
+            explainer or self.explainer,
+            self.map_settings,
             choices=replace(self.choices, **choices),
-            batch_size=self.batch_size,
-            mean=self.mean,
-            std=self.std,
-            device=self.device,
             flipped=flipped,
             exclusive=self.exclusive,
             explanation=explanation,
-            **self._given,
         )
 
-    def look(
+    def run(
         self, images: Sequence[np.ndarray], targets: np.ndarray, explained: Sequence[bool] | None = None
     ) -> Iterator[tuple[int, ViewOutput]]:
-        """Show images and yield (position, ViewOutput), in an order of its own.
+        """Show images and yield (position, ViewOutput), grouped by batch rather than in the order of the images.
 
         Args:
             images: (H, W, 3) uint8 each.
             targets: (N, C), 0 or 1, the true labels.
-            explained: whether the maps of an image are wanted; None: of all.
+            explained: whether an image's maps are needed; None: of all images.
         """
         wanted = [True] * len(images) if explained is None else list(explained)
         logits: dict[int, np.ndarray] = {}
-        if self.apart:
+        if self.separate_logits:
             for part in _chunks(range(len(images)), self.batch_size):
                 logits.update(zip(part, self._halving(part, lambda some: self._crop_logits(images, some)), strict=True))
-        for part in self._groups(images, [i for i in range(len(images)) if wanted[i] or not self.apart]):
-            found = self._halving(part, lambda some: self._explained(images, targets, wanted, some))
-            for position, seen in zip(part, found, strict=True):
-                yield position, replace(seen, logits=logits[position]) if self.apart else seen
-        for i in (i for i in range(len(images)) if self.apart and not wanted[i]):
+        for part in self._groups(images, [i for i in range(len(images)) if wanted[i] or not self.separate_logits]):
+            outputs = self._halving(part, lambda some: self._explained(images, targets, wanted, some))
+            for position, output in zip(part, outputs, strict=True):
+                yield position, replace(output, logits=logits[position]) if self.separate_logits else output
+        for i in (i for i in range(len(images)) if self.separate_logits and not wanted[i]):
             yield i, ViewOutput(logits[i], [], [], [], _nothing)
 
     def _halving(self, part: Sequence[int], work: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
@@ -222,20 +208,20 @@ class View:
             if self.choices.mirror:
                 batch = torch.cat([batch, batch.flip(-1)])
                 labels = _twice(labels)
-            found = self.explainer(batch, labels)
+            explanation = self.explainer(batch, labels)
             if turn == 0:
-                logits = found.logits[: len(part)].float().cpu().numpy()
-                pairs = found.pairs[found.pairs[:, 0] < len(part)].tolist()
+                logits = explanation.logits[: len(part)].float().cpu().numpy()
+                pairs = explanation.pairs[explanation.pairs[:, 0] < len(part)].tolist()
                 labels = [[c for i, c in pairs if i == row] for row in range(len(part))]
-            halves = found.maps.split(len(pairs)) if len(pairs) else ()
+            halves = explanation.maps.split(len(pairs)) if len(pairs) else ()
             passes += [half.flip(-1) if (number == 1) != self.flipped else half for number, half in enumerate(halves)]
-        seen = []
+        outputs = []
         for row in range(len(part)):
             mine = [p for p, (i, _) in enumerate(pairs) if i == row]
-            seen.append(self._seen(logits[row], labels[row], [maps[mine] for maps in passes] if mine else []))
-        return seen
+            outputs.append(self._output(logits[row], labels[row], [maps[mine] for maps in passes] if mine else []))
+        return outputs
 
-    def _seen(self, logits: np.ndarray, classes: list[int], low: list[torch.Tensor]) -> ViewOutput:
+    def _output(self, logits: np.ndarray, classes: list[int], low: list[torch.Tensor]) -> ViewOutput:
         if not low:
             return ViewOutput(logits, [], [], [], _nothing)
         kept = low[0] if len(low) == 1 else self._combined(low, _finest(low))
@@ -298,104 +284,37 @@ def _nothing(size: tuple[int, int]) -> np.ndarray:
     return np.zeros((0, *size), np.float32)
 
 
-def _side(explainer: Explainer, size: int | None, name: str) -> int:
-    """The side of a square view: as asked, else the network's own."""
-    if size is None:
-        return max(input_size(explainer.model))
-    if size < 1:
-        raise ViceError(f"`{name}` must be a number of pixels from 1 on, but is {size}.")
-    return size
-
-
-def strict_view(
-    explainer: Explainer, size: int | None, batch_size: int, choices: Choices | None = None, **pixels: Any
-) -> View:
-    """The view of `strict`: the whole image resized to `size` x `size` pixels (None: the network's input size).
-
-    `choices` other than the default make it a labelled sensitivity; `pixels` are `mean`, `std` and `device` of a View.
-    """
-    side = _side(explainer, size, "view_size")
-    return View("strict", explainer, side, choices or Choices(), "view", batch_size, **pixels)
-
-
-def paper_view(explainer: Explainer, crop: int | None, batch_size: int, **pixels: Any) -> View:
-    """The views of `paper`: logits on the centre crop of `crop` pixels, maps as published for the kind of network.
-
-    `pixels` are `mean`, `std` and `device` of a View.
-    """
-    side = _side(explainer, crop, "crop")
-    return View("paper", explainer, side, paper_choices(is_convolutional(explainer)), "crop", batch_size, **pixels)
-
-
 def views_of(
     model: nn.Module,
     protocols: Sequence[str],
+    settings: MapSettings,
     *,
-    method: str,
-    layer: str | None,
-    class_map: Sequence[Sequence[int]] | None,
-    choices: Choices | None,
-    view_size: int | None,
-    crop: int | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    batch_size: int,
-    device: str,
     exclusive: bool = False,
     passes: Callable[[int, int], None] | None = None,
 ) -> dict[str, View]:
-    """The view of each protocol, the model moved to the device; arguments as for `torchvice.assess` and `View`.
+    """The view of each protocol, in the order `paper`, `strict`; the model is moved to the device.
+
+    Args:
+        model, passes: as for `torchvice.assess`.
+        protocols: "paper", "strict" or both.
+        settings: see `MapSettings`.
+        exclusive: as for `View`.
 
     Raises:
-        ViceError: a device that is not there; or as `Explainer`, `strict_view` and `paper_view`.
+        ViceError: a layer or method that does not fit the network, or as `check_request`.
     """
-    chosen = choices or Choices()
-    check_layers(layer, chosen)
-    place = resolve_device(device)
-    model.to(place)
-    common: dict[str, Any] = {"class_map": class_map, "eigen_smooth": chosen.eigen_smooth, "progress": passes}
-    explainer = Explainer(model, method, layer=layer, **common)
-    several = explainer
-    if chosen.layers or chosen.aug_smooth:  # of `strict` alone: `paper` is as published
-        how: dict[str, Any] = {"aug_smooth": chosen.aug_smooth, "scaled": chosen.scaled, "grid": chosen.grid}
-        where: dict[str, Any] = {"layers": chosen.layers} if chosen.layers else {"layer": layer}
-        several = Explainer(model, method, **where, **how, **common)
-    expected = preprocessing(model)  # of a network that timm does not know: ImageNet's
-    pixels: dict[str, Any] = {
-        "mean": list(expected.mean if mean is None else mean),
-        "std": list(expected.std if std is None else std),
-        "device": place,
-        "exclusive": exclusive,
+    check_request(protocols)
+    model.to(resolve_device(settings.device))
+    choices = settings.choices
+    common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": settings.class_map}
+    common |= {"eigen_smooth": choices.eigen_smooth, "progress": passes}
+    of_strict = explainer = Explainer(model, settings.method, **common)
+    if choices.layers or choices.aug_smooth:  # of `strict` only: `paper` is as published
+        common |= {"layers": choices.layers or None, "aug_smooth": choices.aug_smooth}
+        of_strict = Explainer(model, settings.method, scaled=choices.scaled, grid=choices.grid, **common)
+    explainers = {"paper": explainer, "strict": of_strict}
+    return {
+        protocol: View(protocol, explainers[protocol], settings, exclusive=exclusive)
+        for protocol in ("paper", "strict")
+        if protocol in protocols
     }
-    views = {}
-    for protocol in protocols:
-        if protocol not in ("paper", "strict"):
-            raise ViceError(f"`protocol` must be 'paper' or 'strict', but is {protocol!r}.")
-        if protocol == "paper":
-            views[protocol] = paper_view(explainer, crop, batch_size, **pixels)
-        else:
-            views[protocol] = strict_view(several, view_size, batch_size, choices, **pixels)
-    return views
-
-
-def check_layers(layer: str | None, choices: Choices | None) -> None:
-    """Raise a ViceError where layers are named twice, as `layer` and among the choices."""
-    if layer is not None and choices is not None and choices.layers:
-        raise ViceError("A layer is named once, but both `layer` and the choice `layers` are given.")
-
-
-def resolve_device(device: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one, else the CPU.
-
-    Raises:
-        ViceError: it is not there.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ViceError(f"The device {device!r} must be there, but is not: {reason}.", "Take --device cpu.") from None
-    return place

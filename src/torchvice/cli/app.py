@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from torchvice.cli import data, export, numbers, report, steps, study, weights
+from torchvice.cli import assess, data, demo, explain, export, numbers, report, study, train, weights
 from torchvice.errors import as_vice_error
 
 __all__ = ["app", "main"]
@@ -23,14 +23,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-app.command("demo")(steps.demo)
+app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
-app.command("pretrain")(steps.pretrain)
-app.command("train")(steps.train)
-app.command("explain")(steps.explain)
+app.command("pretrain")(train.pretrain)
+app.command("train")(train.train)
+app.command("explain")(explain.explain)
 app.command("evaluate")(numbers.evaluate)
-app.command("assess")(steps.assess)
+app.command("assess")(assess.assess)
 app.command("measure")(numbers.measure)
 app.command("report")(report.report)
 app.command("compare")(numbers.compare)
@@ -48,17 +48,17 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say the version."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """Take the options that stand before a command."""
+    """Options before the command."""
 
 
 def main() -> None:
-    """Run `vice`. A mistake of the user's ends in one sentence on standard error and exit status 2."""
-    # Waiting threads sleep instead of spinning, unless the user says otherwise: on cores that others use too, an
-    # assessment took 250 s of CPU time instead of 20. torch, which reads this when it is loaded, comes later.
+    """Run `vice`. A user mistake gives one sentence on standard error and exit status 2."""
+    # Idle threads sleep instead of spinning, unless the user sets otherwise: on shared cores an assessment took 250 s
+    # of CPU time instead of 20. torch, which reads this when it is loaded, is imported later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):  # names of files are said as they are, also where they are no UTF-8
+    for stream in (sys.stdout, sys.stderr):  # file names that are not UTF-8 are printed as they are
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
     try:

@@ -1,4 +1,4 @@
-"""`vice data`: make a dataset, or look at one."""
+"""`vice data`: write or check a dataset."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torchvice.cli.terminal import progress_bar, say
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Make a dataset in the layout of VOC 2012, or look at one.", no_args_is_help=True)
+app = typer.Typer(help="Write a dataset in the layout of VOC 2012, or check one.", no_args_is_help=True)
 
 
 @app.command("digits")
 def digits(
-    out: Path = typer.Option(..., "--out", help="Folder of the dataset; must be empty, absent, or hold the same set."),
+    out: Path = typer.Option(..., "--out", help="Folder of the dataset: new, empty, or with the same dataset."),
     shortcut: int | None = typer.Option(
         None, "--shortcut", min=0, max=9, help="Stamp a stripe into the corner of most images with this digit."
     ),
     single: bool = typer.Option(
-        False, "--single", help="One digit an image: classes that exclude each other, to train with data.exclusive."
+        False, "--single", help="One digit per image: exclusive classes, to train with data.exclusive."
     ),
-    train: int = typer.Option(3000, "--train", min=1, help="Images to train on."),
-    val: int = typer.Option(400, "--val", min=1, help="Images that choose the checkpoint."),
-    test: int = typer.Option(600, "--test", min=1, help="Images that are measured."),
-    size: int = typer.Option(96, "--size", min=48, max=1024, help="Shortest long side of an image, pixels."),
-    seed: int = typer.Option(2022, "--seed", min=0, help="The same seed gives the same bytes."),
+    train: int = typer.Option(3000, "--train", min=1, help="Number of training images."),
+    val: int = typer.Option(400, "--val", min=1, help="Number of images that select the checkpoint."),
+    test: int = typer.Option(600, "--test", min=1, help="Number of images to measure."),
+    size: int = typer.Option(96, "--size", min=48, max=1024, help="Minimum length of an image's longer side, pixels."),
+    seed: int = typer.Option(2022, "--seed", min=0, help="Seed of the images; the same seed gives the same bytes."),
 ) -> None:
-    """The embedded dataset: real handwritten digits pasted on real photographs, with masks; nothing is downloaded."""
+    """Write the embedded dataset: handwritten digits pasted on photographs, with masks; nothing is downloaded."""
     from torchvice.data.digits import write_digits
 
     folder = write_digits(out, train=train, val=val, test=test, size=size, seed=seed, shortcut=shortcut, single=single)
@@ -37,69 +37,71 @@ def digits(
 
 
 ARCHIVES = typer.Option(
-    None, "--archives", help="Folder where the archives lie, or are fetched to; else archives/ in the dataset's folder."
+    None,
+    "--archives",
+    help="Folder of the archives; missing ones are downloaded. Default: archives/ in --root.",
 )
 
 
 @app.command("voc")
 def voc(
-    root: Path = typer.Option(..., "--root", help="Folder of the dataset; what is finished there is left as it is."),
+    root: Path = typer.Option(..., "--root", help="Folder of the dataset; a complete one is left unchanged."),
     archives: Path | None = ARCHIVES,
     unverified: bool = typer.Option(
-        False, "--unverified", help="Take archives that have not the published checksums, such as a part of them."
+        False, "--unverified", help="Accept archives without the published checksums, such as reduced ones."
     ),
 ) -> None:
-    """VOC 2012 with SBD's masks (SegmentationClassAug), lists and labels: fetched, or made from archives."""
+    """Write VOC 2012 with the masks of SBD (SegmentationClassAug), from archives or downloads."""
     from torchvice.data.voc_aug import PUBLISHED, write_voc
 
     with progress_bar("MiB") as progress:
-        found = write_voc(root, archives, verify=not unverified, progress=progress, tell=say)
-    said = f"{found.train_aug} images in train_aug, {found.train} in train, {found.val} in val"
-    say(f"{root}: {said}; {found.masks_of_sbd} masks are SBD's.")
-    if {name: getattr(found, name) for name in PUBLISHED} != PUBLISHED:
-        say(f"These are not the published lists: {', '.join(f'{n} {count}' for n, count in PUBLISHED.items())}.")
+        written = write_voc(root, archives, verify=not unverified, progress=progress, tell=say)
+    lists = f"{written.train_aug} images in train_aug, {written.train} in train, {written.val} in val"
+    say(f"{root}: {lists}; {written.masks_of_sbd} masks from SBD.")
+    if {name: getattr(written, name) for name in PUBLISHED} != PUBLISHED:
+        say(f"The published lists have other lengths: {', '.join(f'{n} {count}' for n, count in PUBLISHED.items())}.")
 
 
 @app.command("coco")
 def coco(
-    root: Path = typer.Option(..., "--root", help="Folder of the dataset; what is finished there is left as it is."),
+    root: Path = typer.Option(..., "--root", help="Folder of the dataset; a complete one is left unchanged."),
     archives: Path | None = ARCHIVES,
     address: str | None = typer.Option(
         None,
         "--from",
-        help="Address below which train2017.zip, val2017.zip and annotations_trainval2017.zip are fetched.",
+        help="Address to download train2017.zip, val2017.zip and annotations_trainval2017.zip from.",
     ),
-    only: list[str] = typer.Option([], "--only", help="train or val, instead of both."),
+    only: list[str] = typer.Option([], "--only", help="Only this split: train or val."),
 ) -> None:
-    """COCO 2017 in the layout of VOC 2012: 80 classes, instances merged to masks, crowds void (extra: coco)."""
+    """Write COCO 2017 in the layout of VOC 2012: 80 classes, instances merged to masks, crowds void (extra: coco)."""
     from torchvice.data.coco import COCO_SPLITS, write_coco
 
     with progress_bar("done") as progress:
-        found = write_coco(root, archives, address=address, splits=only or COCO_SPLITS, progress=progress, tell=say)
-    lists = ", ".join(f"{count} images in {name}" for name, count in found.images.items())
-    say(f"{root}: {lists}; {found.classes} classes; {found.crowds} crowds are void.")
+        written = write_coco(root, archives, address=address, splits=only or COCO_SPLITS, progress=progress, tell=say)
+    lists = ", ".join(f"{count} images in {name}" for name, count in written.images.items())
+    say(f"{root}: {lists}; {written.classes} classes; {written.crowds} crowds are void.")
 
 
 @app.command("check")
 def check(
     root: Path = typer.Argument(..., metavar="DIR", help="A dataset, see docs/your-data.md."),
-    split: str | None = typer.Option(None, "--split", help="A list of images; else every list that is there."),
+    split: str | None = typer.Option(None, "--split", help="Split to check. Default: all splits."),
     strict: bool = typer.Option(
-        False, "--strict", help="Exit status 1 for missing masks, and for labels that disagree with masks, too."
+        False, "--strict", help="Also exit with status 1 for missing masks and for labels that disagree with masks."
     ),
-    most: int = typer.Option(10, "--show", min=0, help="Files that are named of each kind; --json has all of them."),
-    json: Path | None = typer.Option(None, "--json", help="Write everything to this file as well."),
+    most: int = typer.Option(10, "--show", min=0, help="Number of files to name of each kind; --json has all."),
+    json: Path | None = typer.Option(None, "--json", help="File for the complete result, as JSON."),
 ) -> None:
-    """What a dataset holds, and what is broken in it, by name: then exit status 1."""
+    """Check a dataset: list its content and every broken file, with exit status 1 if there are any."""
     from torchvice.data.check import survey
     from torchvice.files import write_json
 
     with progress_bar("images") as progress:
-        found = survey(root, split, progress)
-    for one in found:
+        surveys = survey(root, split, progress)
+    for one in surveys:
         print_survey(one, most)
     if json:
-        write_json(json, {"root": str(root), "splits": [one.to_json() for one in found]})
+        write_json(json, {"root": str(root), "splits": [one.to_json() for one in surveys]})
         say(f"Written: {json}")
-    if any(one.broken or (strict and (one.masks_missing or one.disagreements)) for one in found):
+    if any(one.broken or (strict and (one.masks_missing or one.disagreements)) for one in surveys):
         raise typer.Exit(1)

@@ -11,11 +11,11 @@ from torchvice.cli.terminal import progress_bar, say
 
 __all__ = ["app"]
 
-app = typer.Typer(help="A table in the formats of other tools.", no_args_is_help=True)
+app = typer.Typer(help="Export a table to the formats of other tools.", no_args_is_help=True)
 
 
 class Media(StrEnum):
-    """What becomes of the pictures."""
+    """How pictures are included."""
 
     copy = "copy"
     link = "link"
@@ -24,20 +24,14 @@ class Media(StrEnum):
 
 @app.command("fiftyone")
 def fiftyone(
-    run: Path = typer.Argument(..., help="A RUN that was assessed, or a table's folder."),
-    out: Path = typer.Option(..., "--out", help="The dataset's folder, new or empty."),
-    split: str | None = typer.Option(None, "--split", help="Of a RUN that was assessed on several."),
-    media: Media = typer.Option(
-        Media.copy, "--media", help="The pictures: a copy, a symbolic link, or a reference to where they lie."
-    ),
-    no_masks: bool = typer.Option(
-        False, "--no-masks", help="Neither masks nor boxes; with --media reference not a pixel of the data is written."
-    ),
-    explanation: list[str] = typer.Option(
-        [], "--explanation", help="A further one of the table, such as strict:center; may come several times."
-    ),
+    run: Path = typer.Argument(..., help="Run folder or folder of a table."),
+    out: Path = typer.Option(..., "--out", help="Folder of the dataset, new or empty."),
+    split: str | None = typer.Option(None, "--split", help="Split to export, if the run was assessed on several."),
+    media: Media = typer.Option(Media.copy, "--media", help="How pictures are included."),
+    no_masks: bool = typer.Option(False, "--no-masks", help="Leave out masks and boxes."),
+    explanation: list[str] = typer.Option([], "--explanation", help="Explanation to add: strict:center. Repeatable."),
 ) -> None:
-    """A dataset that FiftyOne opens: pictures, labels, masks and maps, with their loss and IoU as fields."""
+    """Write a FiftyOne dataset: pictures, labels, masks and maps, with loss and IoU as fields."""
     from torchvice.fiftyone import write_fiftyone
 
     with progress_bar("images") as progress:

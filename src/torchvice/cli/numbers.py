@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchvice.cli.tables import print_comparison, print_measures, print_trust
+from torchvice.cli.tables import print_all, print_comparison, print_measures
 from torchvice.cli.terminal import number, progress_bar, say
 from torchvice.errors import ViceError
+
+if TYPE_CHECKING:
+    from torchvice.commands.measure import Measured
 
 __all__ = ["compare", "evaluate", "measure"]
 
@@ -31,37 +35,38 @@ class OneProtocol(StrEnum):
     strict = "strict"
 
 
-QUALITY = typer.Option(
+statistics_option = functools.partial(typer.Option, rich_help_panel="Statistics")
+output_option = functools.partial(typer.Option, rich_help_panel="Output")
+QUALITY = statistics_option(
     "ji",
     "--quality",
-    help="In what sense a map is good: ji, soft_iou, pointing, energy, precision, recall, otsu, box_iou, insertion, "
-    "deletion, road.",
+    help="Quality of a map: ji, soft_iou, pointing, energy, precision, recall, otsu, box_iou, insertion, deletion or "
+    "road.",
 )
-REPLICATES = typer.Option(2000, "--replicates", min=0, help="Of the bootstrap over images; 0: no intervals.")
-SEED = typer.Option(0, "--seed", min=0, help="Of the bootstrap.")
-JSON = typer.Option(None, "--json", help="Write the numbers to this file as well.")
+SEED = statistics_option(0, "--seed", min=0, help="Seed of the bootstrap.")
+JSON = output_option(None, "--json", help="Write the numbers to this file, too.")
 
 
 def evaluate(
-    image_list: Path = typer.Option(..., "--list", help="A list of image names, one a line."),
+    image_list: Path = typer.Option(..., "--list", help="List of image names, one per line."),
     predictions: Path = typer.Option(..., "--predictions", help="Folder of NAME.npy, NAME.npz or NAME.png."),
     ground_truth: Path = typer.Option(..., "--ground-truth", help="Folder of the masks, NAME.png."),
     kind: PredictionType = typer.Option(
         ..., "--type", help="npy: the original's dictionaries; npz: keys and maps; png: label maps."
     ),
     threshold: float | None = typer.Option(None, "--threshold", help="One background threshold, in [0, 1]."),
-    curve: bool = typer.Option(False, "--curve", help="The 60 thresholds 0.00 to 0.59, in the same single pass."),
+    curve: bool = typer.Option(False, "--curve", help="Use the 60 thresholds 0.00 to 0.59, in one pass."),
     classes: int | None = typer.Option(
         None,
         "--classes",
         min=1,
-        help="Object classes, without background; else those of classes.txt or dataset.yaml beside the masks' folder, "
-        "else VOC's 20.",
+        help="Number of object classes, without background. Default: those of classes.txt or dataset.yaml next to the "
+        "folder of masks, else VOC's 20.",
     ),
     protocol: OneProtocol = typer.Option(
         OneProtocol.paper, "--protocol", help="paper: a class that never occurs counts 0; strict: it is left out."
     ),
-    workers: int | None = typer.Option(None, "--workers", min=1, help="Processes; else one a core."),
+    workers: int | None = typer.Option(None, "--workers", min=1, help="Number of processes. Default: one per core."),
     json: Path | None = JSON,
 ) -> None:
     """Step 3: score maps made by any tool against masks, in one exact pass over the files."""
@@ -104,83 +109,107 @@ def _print_curve(content: dict[str, Any], protocol: str) -> None:
     if never:
         names = content.get("classes", [])
         more = ": " + ", ".join(names[c - 1] for c in never) if names else ""
-        say(
-            f"{len(never)} of {len(classes)} classes have an IoU of 0 throughout{more}; if the data have fewer, say "
-            "--classes."
-        )
+        say(f"{len(never)} of {len(classes)} classes have an IoU of 0{more}. Fewer classes? Give --classes.")
     best, at = content["best_mean_iou"], content["best_threshold"]
     where = "" if at is None else f" at threshold {at:.2f}"
     say(f"{content['images']} images, {protocol}: mIoU {number(nan if best is None else best)}{where}.")
 
 
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        import json
+
+        from torchvice.measures.json_schema import json_schema
+
+        typer.echo(json.dumps(json_schema(), indent=1))
+        raise typer.Exit
+
+
 def measure(
-    path: Path = typer.Argument(..., help="A RUN, a table's folder, or a .csv of the original implementation."),
-    split: str | None = typer.Option(None, "--split", help="Of a RUN that was assessed on several."),
-    quality: str = QUALITY,
-    replicates: int = REPLICATES,
-    seed: int = SEED,
-    calibrate_on: str | None = typer.Option(
-        None, "--calibrate-on", help="A split of the RUN, or a table's folder, on which temperatures are fitted."
-    ),
-    everything: bool = typer.Option(False, "--all", help="Also sensitivities, strata, classes and calibration."),
+    path: Path = typer.Argument(..., help="A RUN, the folder of a table, or a .csv of the original implementation."),
+    split: str | None = typer.Option(None, "--split", help="Split of a RUN that was assessed on several."),
+    everything: bool = typer.Option(False, "--all", help="Print all numbers."),
     fail_under: list[str] = typer.Option(
-        [],
-        "--fail-under",
-        help="MEASURE=VALUE, such as vice=0.3: exit status 1 if it is lower; may come several times.",
+        [], "--fail-under", help="MEASURE=VALUE, such as vice=0.3: exit status 1 if it is lower. Can be repeated."
     ),
+    quality: str = QUALITY,
+    calibrate_on: str | None = statistics_option(
+        None, "--calibrate-on", help="Split of the RUN, or folder of a table, to fit temperatures on."
+    ),
+    replicates: int = statistics_option(
+        2000, "--replicates", min=0, help="Number of bootstrap replicates over images; 0: no intervals."
+    ),
+    seed: int = SEED,
+    classes: int = statistics_option(20, "--classes", min=1, help="Number of object classes of a CSV."),
     json: Path | None = JSON,
-    write_csv: Path | None = typer.Option(None, "--write-csv", help="Write the original's table of samples."),
-    figures: Path | None = typer.Option(
-        None, "--figures", help="Folder of the diagrams; else figures/ in the RUN (of another split, beside its table)."
+    _: bool = output_option(
+        False, "--schema", callback=_print_schema, is_eager=True, help="Print the JSON Schema of measures.json."
     ),
-    no_figures: bool = typer.Option(False, "--no-figures", help="Numbers only."),
-    title: str | None = typer.Option(None, "--title", help="Above the diagrams; else the run's name."),
-    classes: int = typer.Option(20, "--classes", min=1, help="Object classes of a CSV, which does not say."),
+    write_csv: Path | None = output_option(None, "--write-csv", help="Write the original's table of samples."),
+    figures: Path | None = output_option(
+        None, "--figures", help="Folder of the diagrams. Default: figures/ in the RUN, or next to the table of a split."
+    ),
+    no_figures: bool = output_option(False, "--no-figures", help="Write no diagrams."),
+    title: str | None = output_option(None, "--title", help="Title of the diagrams. Default: the run's name."),
 ) -> None:
-    """Step 5: ECE-ML, VICE and every other number, with its interval, under both protocols, with the diagrams."""
-    from torchvice.commands.draw import draw_all
-    from torchvice.commands.measure import measure_path, read_limits, write_legacy_table, write_measures
+    """Step 5: VICE, ECE-ML and every other number with its interval, under both protocols, with the diagrams."""
+    from torchvice.commands.measure import measure_path, read_limits
 
     limits = read_limits(fail_under)
-    found = measure_path(
+    measured = measure_path(
         path, split, classes, quality=quality, replicates=replicates, seed=seed, calibrate_on=calibrate_on
     )
-    print_measures(found.measures, title or found.title)
+    print_measures(measured.measures, title or measured.title)
     if everything:
-        print_trust(found.measures)
-    written = []
-    targets = [json] if json else []
-    if found.samples is not None and not (json and not os.access(found.home, os.W_OK)):
-        # Another quality has a file of its own: the headline's numbers stay what they were.
-        targets.append(found.home / ("measures.json" if quality == "ji" else f"measures_{quality}.json"))
-    written += [write_measures(found.measures, target) for target in targets]
-    if write_csv:
-        written.append(write_legacy_table(found, write_csv))
+        print_all(measured.measures)
+    else:
+        say("More numbers: --all.")
+    written = _write(measured, quality, json, write_csv)
     if not no_figures:
-        folder = figures or (found.home / "figures" if found.samples is not None else Path(f"{found.home}_figures"))
-        draw_all(found, folder, found.title if title is None else title)
-        written.append(folder)
-    if written:
-        say("Written: " + ", ".join(map(str, written)))
-    missed = limits(found.measures)
-    for sentence in missed:
+        written.append(_draw(measured, figures, title))
+    say("Written: " + ", ".join(map(str, written)) if written else "Nothing was written.")
+    lower = limits(measured.measures)
+    for sentence in lower:
         say(sentence)
-    if missed:
+    if lower:
         raise typer.Exit(1)
 
 
+def _write(measured: Measured, quality: str, json: Path | None, write_csv: Path | None) -> list[Path]:
+    """Write the numbers, and the original's table if asked for; returns the files."""
+    from torchvice.commands.measure import write_legacy_table, write_measures
+
+    targets = [json] if json else []
+    if measured.samples is not None and not (json and not os.access(measured.home, os.W_OK)):
+        # Another quality has its own file, so that the headline's numbers stay.
+        targets.append(measured.home / ("measures.json" if quality == "ji" else f"measures_{quality}.json"))
+    written = [write_measures(measured.measures, target) for target in targets]
+    return [*written, write_legacy_table(measured, write_csv)] if write_csv else written
+
+
+def _draw(measured: Measured, figures: Path | None, title: str | None) -> Path:
+    from torchvice.commands.draw import draw_all
+
+    home = measured.home
+    folder = figures or (home / "figures" if measured.samples is not None else Path(f"{home}_figures"))
+    draw_all(measured, folder, measured.title if title is None else title)
+    return folder
+
+
 def compare(
-    runs: list[Path] = typer.Argument(..., help="Two or more RUNs or tables' folders."),
-    split: str | None = typer.Option(None, "--split", help="Of RUNs that were assessed on several."),
+    runs: list[Path] = typer.Argument(..., help="Two or more RUNs or folders of tables."),
+    split: str | None = typer.Option(None, "--split", help="Split of RUNs that were assessed on several."),
     group: list[str] = typer.Option(
-        [], "--group", help="NAME=RUN,RUN,RUN: seeds of one recipe, by their names; may come several times."
+        [], "--group", help="NAME=RUN,RUN,RUN: the seeds of one recipe, by their names. Can be repeated."
     ),
     quality: str = QUALITY,
-    replicates: int = typer.Option(2000, "--replicates", min=100, help="Of the bootstrap over images."),
+    replicates: int = statistics_option(
+        2000, "--replicates", min=100, help="Number of bootstrap replicates over images."
+    ),
     seed: int = SEED,
     json: Path | None = JSON,
-    figures: Path = typer.Option(Path("comparison"), "--figures", help="Folder of the diagram."),
-    no_figures: bool = typer.Option(False, "--no-figures", help="Numbers only."),
+    figures: Path = output_option(Path("comparison"), "--figures", help="Folder of the diagram."),
+    no_figures: bool = output_option(False, "--no-figures", help="Write no diagram."),
 ) -> None:
     """Which model is more consistent, on the same images, and whether the difference is real."""
     from torchvice.commands.compare import compare_paths

@@ -14,20 +14,18 @@ __all__ = ["report"]
 
 
 def report(
-    runs: list[Path] = typer.Argument(
-        ..., help="A RUN, a table's folder or a study's; with --compare two or more RUNs."
-    ),
-    compare: bool = typer.Option(False, "--compare", help="The same images side by side, models as columns."),
-    out: Path | None = typer.Option(None, "--out", help="The file (with --folder, the folder); else in the RUN."),
-    split: str | None = typer.Option(None, "--split", help="Of a RUN that was assessed on several."),
-    no_images: bool = typer.Option(False, "--no-images", help="Not a pixel of the data: no images, no masks."),
-    folder: bool = typer.Option(False, "--folder", help="Images and cases as files, of all images, for large data."),
-    cases: int | None = typer.Option(None, "--cases", min=0, help="Images whose case is on the page; else 2000."),
+    runs: list[Path] = typer.Argument(..., help="Run folder, table or study; several runs with --compare."),
+    compare: bool = typer.Option(False, "--compare", help="Show the same images side by side, with models as columns."),
+    out: Path | None = typer.Option(None, "--out", help="File (or folder) to write. Default: in the run folder."),
+    split: str | None = typer.Option(None, "--split", help="Split to report, if the run was assessed on several."),
+    no_images: bool = typer.Option(False, "--no-images", help="Leave out all pixels of the data: images and masks."),
+    folder: bool = typer.Option(False, "--folder", help="Write all images and cases as files, for large data."),
+    cases: int | None = typer.Option(None, "--cases", min=0, help="Number of cases on the page. Default: 2000."),
     quality: str = QUALITY,
-    replicates: int = typer.Option(2000, "--replicates", min=0, help="Of the bootstrap; 0: no intervals."),
-    title: str | None = typer.Option(None, "--title", help="Of the page; else the run's name."),
+    replicates: int = typer.Option(2000, "--replicates", min=0, help="Bootstrap replicates; 0: no intervals."),
+    title: str | None = typer.Option(None, "--title", help="Title of the page. Default: the run's name."),
 ) -> None:
-    """The page: numbers, figures and the images where performance and explanation part; or what a study found."""
+    """Write the page: numbers, figures, and the images where performance and explanation disagree; or of a study."""
     from torchvice.commands.report import check_paths, write_report
     from torchvice.report.study.recipes import is_study
 

@@ -17,7 +17,7 @@ __all__ = ["study"]
 
 
 class Launcher(StrEnum):
-    """Where runs run."""
+    """Where runs are started."""
 
     local = "local"
     ray = "ray"
@@ -25,17 +25,15 @@ class Launcher(StrEnum):
 
 
 def study(
-    file: str = typer.Argument(..., help="A study that comes with torchvice (digits, ...) or a YAML file."),
-    override: list[str] = typer.Option(
-        [], "--override", "-o", help="A setting of the base, such as trainer.epochs=2; may come several times."
-    ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="List the runs, what they need and what they will take."),
-    launcher: Launcher | None = typer.Option(None, "--launcher", help="local, ray or slurm; else as the file says."),
-    jobs: int | None = typer.Option(None, "--jobs", min=1, help="Runs at a time."),
-    gpus: float | None = typer.Option(None, "--gpus", min=0, help="GPUs that each run asks Ray or SLURM for."),
-    folder: Path | None = typer.Option(None, "--folder", help="Of the study; else as the file says, or runs/NAME."),
+    file: str = typer.Argument(..., help="Study that comes with torchvice (digits, ...) or a YAML file."),
+    override: list[str] = typer.Option([], "--override", "-o", help="Setting of the base, such as trainer.epochs=2."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="List the runs, their needs, time and disk use."),
+    launcher: Launcher | None = typer.Option(None, "--launcher", help="Launcher of the runs. Default: as in the file."),
+    jobs: int | None = typer.Option(None, "--jobs", min=1, help="Number of runs at a time."),
+    gpus: float | None = typer.Option(None, "--gpus", min=0, help="GPUs per run, for Ray and SLURM."),
+    folder: Path | None = typer.Option(None, "--folder", help="Folder of the study. Default: runs/NAME."),
 ) -> None:
-    """Train, assess and compare many runs: architectures, pre-training, regularisers, seeds. A killed study goes on."""
+    """Train, assess and compare many runs: architectures, pre-training, regularisers, seeds. A killed study resumes."""
     from torchvice.study import load_study, run_study
 
     given = {"launcher": launcher and launcher.value, "jobs": jobs, "gpus": gpus}
@@ -51,7 +49,7 @@ def study(
     if found.files:
         say("Written: " + ", ".join(map(str, found.files)))
     if found.failed:
-        say(f"{len(found.failed)} of {len(planned.runs)} runs failed; vice study {file} tries them again.")
+        say(f"{len(found.failed)} of {len(planned.runs)} runs failed; vice study {file} retries them.")
         raise typer.Exit(1)
 
 
@@ -94,8 +92,10 @@ def _print_rows(rows: list[dict[str, Any]], axes: list[str]) -> None:
     from rich.table import Table
 
     table = Table(title="Runs", title_justify="left")
-    columns = {"vice": "VICE", "mean_average_precision": "mAP", "ece_ml": "ECE-ML", "ji": "map quality"}
-    for column in (*axes, "seed", *columns.values(), "controls"):
+    from torchvice.measures.catalogue import compared_label
+
+    columns = ("vice", "mean_average_precision", "ece_ml", "ji")
+    for column in (*axes, "seed", *map(compared_label, columns), "controls"):
         table.add_column(column, overflow="fold")
     for row in rows:
         said = ["–" if row.get(name) is None else f"{row[name]:.3f}" for name in columns]

@@ -1,4 +1,4 @@
-"""Cases: an image of the dataset with its map from the table, ready to be drawn."""
+"""Cases: images of the dataset with their maps from the table, ready to draw."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ __all__ = ["case_of", "show_case"]
 def show_case(
     samples: Samples, dataset: Dataset, image_id: str, label: str | int, *, axes: Axes | None = None
 ) -> Figure:
-    """One image with the map of one label and its mask, and what the model said of it.
+    """Draw one image with the map of one label, its mask, and the model's output.
 
     Args:
-        samples: the table; its `strict` is shown.
-        dataset: what it was made from.
+        samples: the table; the maps of `strict` are shown.
+        dataset: the dataset that it was made from.
         image_id: an image with a mask.
         label: a class's name, or its value in the masks, 1..C.
-        axes: draw in the place of these.
+        axes: matplotlib Axes to draw in the place of.
 
     Returns:
         matplotlib Figure, see `torchvice.report.case_panel`.
 
     Raises:
-        ViceError: an unknown image or class, a label that the image has no map of, or a table without `strict`.
+        ViceError: an unknown image or class, a label without a map in this image, or a table without `strict`.
     """
     from torchvice.report.cases import case_panel
 
@@ -53,22 +53,18 @@ def case_of(
     pairs: Pairs | None = None,
     kind: str = "",
 ) -> Case:
-    """A case with its pixels: image and mask from the dataset, the map from the table.
+    """A case with its pixels: image and mask from the dataset, the map from the table. Raises as `show_case`.
 
     Args:
         samples, dataset, image_id, label: as for `show_case`.
-        pairs: those of the table, where they are known already.
-        kind: what it is an example of; may be empty.
-
-    Raises:
-        ViceError: as `show_case`.
+        pairs: the table's pairs, if known already.
+        kind: what the case is an example of; may be empty.
     """
     from torchvice.measures.pairs import true_pairs
     from torchvice.report.cases import Case
 
     strict, names = samples.of_protocol("strict"), samples.classes
-    value = _value_of(label, names)
-    index = _index_of(dataset, image_id)
+    value, index = _value_of(label, names), _index_of(dataset, image_id)
     images = strict.images
     low, status = _map_of(samples, strict.explanation, image_id, value)
     row = int(np.flatnonzero(images.image_id == image_id)[0])
@@ -120,7 +116,7 @@ def _map_of(samples: Samples, explanation: str, image_id: str, value: int) -> tu
     rows = np.flatnonzero(mine & (maps.label == value))
     if not len(rows):
         known = ", ".join(samples.classes[v - 1] for v in sorted(maps.label[mine].tolist()))
-        way_out = f"It has maps of: {known}." if known else "It has none: images without a mask are not explained."
-        raise ViceError(f"`{image_id}` must have a map of `{samples.classes[value - 1]}`, but has none.", way_out)
+        way_out = f"It has maps of: {known}." if known else "No maps: images without a mask are not explained."
+        raise ViceError(f"`{image_id}` has no map of `{samples.classes[value - 1]}`.", way_out)
     at = (regions.image_id == image_id) & (regions.explanation == explanation) & (regions.label == value)
     return maps.map[rows[0]].astype(np.float32), str(regions.status[np.flatnonzero(at)[0]])

@@ -1,4 +1,4 @@
-"""demo: all five steps on the embedded dataset, and what came of it in three sentences."""
+"""`vice demo`: all five steps on the embedded dataset, with the result in three sentences."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torchvice.commands.measure import measure_path, write_measures
 from torchvice.commands.report import write_report
 from torchvice.config import load_settings
 from torchvice.measures import Measures, Pairs, true_pairs
-from torchvice.runs.subject import run_subject
+from torchvice.runs.subject import subject_from_run
 
 __all__ = ["DemoResult", "run_demo"]
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a demo found: the `measures`, their `title`, and `sentences` that say where and what."""
+    """The `measures` of a demo, their `title`, and `sentences` that sum them up."""
 
     measures: Measures
     title: str
@@ -39,14 +39,14 @@ def run_demo(
     say: Callable[[str], None] = print,
     progress_bar: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
 ) -> DemoResult:
-    """Write the embedded dataset, train on it, assess, measure and draw. What is done already is not done again.
+    """Write the embedded dataset, train on it, assess, measure and draw. Finished steps are not repeated.
 
     Args:
         out: folder of the RUN.
         shortcut: a digit whose images carry a tell-tale stripe, see `torchvice.data.digits.write_digits`.
         overrides: settings of the `demo` preset, such as "trainer.epochs=2".
-        say: told one line before each step.
-        progress_bar: makes a bar for the long step of assessment.
+        say: called with one line before each step.
+        progress_bar: makes a progress bar for the assessment.
 
     Raises:
         ViceError: settings that do not fit, or an `out` that holds another run.
@@ -65,14 +65,14 @@ def run_demo(
     say(f"1 train: {settings.model.name}, {settings.trainer.epochs} epochs")
     run = train(settings, resume=(folder / "config.yaml").is_file())
     say("2-4 assess: logits, class activation maps and their overlap with the masks, in one pass")
-    subject = run_subject(Run(run.folder))
+    subject = subject_from_run(Run(run.folder))
     with progress_bar("views") as progress:
         samples = assess_subject(subject, progress=progress)
     say("5 measure: ECE-ML, VICE and the diagrams")
     found = measure_path(run.folder)
     write_measures(found.measures, run.measures_json)
     draw_all(found, run.figures, "Handwritten digits")
-    say("report: the page of the images where performance and explanation part")
+    say("report: the page of the images where performance and explanation disagree")
     page = write_report([run.folder], title="Handwritten digits")
     return DemoResult(found.measures, "digits", _sentences(run, page, found.measures, true_pairs(samples)))
 
@@ -98,7 +98,7 @@ def _about_vice(measures: Measures) -> str:
     span = f" (95 % interval {limits['low']:.2f} to {limits['high']:.2f})" if limits else ""
     sure = limits is None or limits["low"] > 0 or limits["high"] < 0
     trend = f"goes with {'better' if vice > 0 else 'worse'}-placed maps" if sure else "does not show in the maps"
-    lost = [name for name, row in measures.controls.items() if row["beaten"] is False]
+    lost = [name for name, row in measures.controls.items() if row.beaten is False]
     beats = (
         f"; it is not above {', '.join(lost)}" if lost else "; it is above every control" if measures.controls else ""
     )

@@ -109,7 +109,7 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
     Raises:
         ViceError: a text of another form, or an unknown measure; when called, a measure that the table does not have.
     """
-    from torchvice.measures.sheet import check_path
+    from torchvice.measures.catalogue import measure_of
 
     limits = []
     for text in texts:
@@ -120,7 +120,7 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
             equals = ""
         if not equals or not name or np.isnan(limits[-1][1]):
             raise ViceError(f"--fail-under must be MEASURE=VALUE, but is {text!r}.", "Example: --fail-under vice=0.3.")
-        check_path(limits[-1][0])
+        measure_of(limits[-1][0])
 
     def lower_measures(measures: Measures) -> list[str]:
         values = [(path, measures.value(path), limit) for path, limit in limits]

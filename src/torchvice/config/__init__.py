@@ -1,10 +1,8 @@
 """Settings: YAML presets, overrides and sections."""
 
+from torchvice.config.sections import IMAGENET_MEAN, IMAGENET_STD, Section
 from torchvice.config.settings import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     PRESETS,
-    Section,
     Settings,
     dump_settings,
     load_settings,

@@ -6,20 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-__all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "AssessSettings",
-    "DataSettings",
-    "ModelSettings",
-    "OptimizerSettings",
-    "RegularisationSettings",
-    "ScheduleSettings",
-    "Section",
-    "TrainerSettings",
-    "TransformSettings",
-]
-
 # Per channel (red, green, blue), for pixels in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -16,8 +16,6 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from torchvice.config.sections import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     AssessSettings,
     DataSettings,
     ModelSettings,
@@ -31,20 +29,6 @@ from torchvice.config.sections import (
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import existing_file, parse_yaml
 from torchvice.files.yaml_text import FLOAT, whole_match
-
-__all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Section",
-    "Settings",
-    "dump_settings",
-    "load_settings",
-    "override_settings",
-    "preset_names",
-    "problem_of",
-    "read_source",
-    "yaml_names",
-]
 
 PRESETS = resources.files("torchvice") / "presets"
 
@@ -304,5 +288,5 @@ def _as_vice_error(error: ValidationError) -> ViceError:
         return ViceError(f"`{path}` must be given, but is missing.", f"For example -o {path}=VALUE.")
     problem = " or ".join(dict.fromkeys(messages)).replace(" or must be ", " or ")
     problem = problem if problem.startswith("must") else f"is wrong ({problem[:1].lower()}{problem[1:]})"
-    more = f" {len(problems) - 1} more settings are wrong." if len(problems) > 1 else ""
-    return ViceError(f"`{path}` {problem}, but is {brief(value)}.{more}")
+    more = ", ".join(f"`{other}`" for other in list(problems)[1:])
+    return ViceError(f"`{path}` {problem}, but is {brief(value)}.{f' Also wrong: {more}.' if more else ''}")

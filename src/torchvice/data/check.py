@@ -1,4 +1,4 @@
-"""What a dataset holds and what is wrong with it, by name: before a training or an assessment meets it."""
+"""Check a dataset before training or assessment: its content, and every broken file by name."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "SplitSurvey", "check_files", "survey"]
 
 Progress = Callable[[int, int], None]
-NAMED = 3  # files that a sentence names
+NAMED = 3  # files that a message names
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A thing that is wrong: its kind (`list`, `image`, `mask`, `annotation`, `labels`), whose it is, a sentence."""
+    """A problem: its kind (`list`, `image`, `mask`, `annotation`, `labels`), its image, and a sentence."""
 
     kind: str
     image_id: str
@@ -39,21 +39,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class SplitSurvey:
-    """What a split holds.
+    """The content of a split.
 
     Attributes:
-        split, list_file: the name and the file of the list.
-        images: N, the lines of the list.
+        split, list_file: the name of the split and the file of its list.
+        images: N, the number of lines.
         classes: (C,) names.
-        images_per_class: (C,) by the class labels; None where these cannot be had.
-        objects_per_class: (C,) the annotations' objects; None without annotations.
-        height, width: the least, the median and the greatest of the readable images, pixels; None without any.
-        masks: how many masks can be read.
-        void_share: share of these masks' pixels that is void, in [0, 1]; NaN without a mask.
-        label_source, mask_source: in words.
+        images_per_class: (C,) by the class labels; None if these are incomplete.
+        objects_per_class: (C,) objects in the annotations; None without annotations.
+        height, width: minimum, median and maximum over the readable images, pixels; None without any.
+        masks: the number of readable masks.
+        void_share: the share of void pixels in these masks, in [0, 1]; NaN without a mask.
+        label_source, mask_source: see `VocDataset`.
         masks_missing: ids of images without a mask.
-        disagreements: images whose labels and mask do not name the same classes.
-        broken: what must be put right before the split can be used.
+        disagreements: images whose labels and mask have different classes.
+        broken: problems that must be fixed before the split can be used.
     """
 
     split: str
@@ -73,10 +73,10 @@ class SplitSurvey:
     broken: tuple[Problem, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, the undefined as null."""
+        """All fields for JSON, undefined ones as null."""
 
-        def counts(found: tuple[int, ...] | None) -> dict[str, int] | None:
-            return None if found is None else dict(zip(self.classes, found, strict=True))
+        def counts(numbers: tuple[int, ...] | None) -> dict[str, int] | None:
+            return None if numbers is None else dict(zip(self.classes, numbers, strict=True))
 
         return {
             "split": self.split,
@@ -98,52 +98,52 @@ class SplitSurvey:
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """What the files of one image hold."""
+class _Content:
+    """The content of the files of one image."""
 
     size: tuple[int, int] | None
     in_mask: tuple[int, ...] | None  # class indices
     pixels: int
     void: int
-    objects: tuple[int, ...] | None  # class indices, one an object
+    objects: tuple[int, ...] | None  # class indices, one per object
     problems: tuple[Problem, ...]
 
 
 def survey(
     root: str | os.PathLike[str], split: str | os.PathLike[str] | None = None, progress: Progress | None = None
 ) -> list[SplitSurvey]:
-    """What each split of a dataset holds; every file is read in full, each once.
+    """Survey the splits of a dataset; every file is read completely, once.
 
     Args:
         root: see `VocDataset`.
-        split: a name or the path of a list; None: every list that is there.
-        progress: called with the images that are done and all of them.
+        split: a name or the path of a list; None: all lists.
+        progress: called with the images so far and their number.
 
     Raises:
-        ViceError: no such folder or list, or class names that are wrong. All else is told in the result.
+        ViceError: the folder or a list is missing, or class names are wrong. Other problems are in the result.
     """
     layout = open_layout(root)
     splits = layout.splits() if split is None else [split]
     if not splits:
-        layout.list_file("val")  # says what was expected
+        layout.list_file("val")  # raises
     lists = [_Listed(layout, name) for name in splits]
     records = list(dict.fromkeys(record for listed in lists for record in listed.records))
     annotation_of = layout.annotation_of()
 
-    def look(record: Record) -> _Looked:
-        return _looked(layout, record, annotation_of(record.image_id))
+    def read(record: Record) -> _Content:
+        return _content_of(layout, record, annotation_of(record.image_id))
 
-    looked: dict[Record, _Looked] = {}
+    contents: dict[Record, _Content] = {}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for record, found in zip(records, pool.map(look, records), strict=True):
-            looked[record] = found
+        for record, content in zip(records, pool.map(read, records), strict=True):
+            contents[record] = content
             if progress:
-                progress(len(looked), len(records))
-    return [_split_survey(layout, listed, looked) for listed in lists]
+                progress(len(contents), len(records))
+    return [_split_survey(layout, listed, contents) for listed in lists]
 
 
 class _Listed:
-    """A list as far as it can be read: the records, and what is wrong with its lines."""
+    """A list as far as it can be read: its records, and the problems of its lines."""
 
     def __init__(self, layout: Layout, split: str | os.PathLike[str]) -> None:
         self.file, self.split = layout.list_file(split), layout.split_name(split)
@@ -155,14 +155,14 @@ class _Listed:
         except ViceError as error:
             self.problems.append(Problem("list", "", error.message))
             return
-        found = layout.located(lines)
-        self.count, self.records, self.mask_source = len(lines), found.records, found.mask_source
-        for line in found.missing:
-            said = f"The image of `{line.image_id}` must be {layout.expected_image(line)}, but there is none."
-            self.problems.append(Problem("image", line.image_id, said))
+        located = layout.located(lines)
+        self.count, self.records, self.mask_source = len(lines), located.records, located.mask_source
+        for line in located.missing:
+            sentence = f"The image of `{line.image_id}` must be {layout.expected_image(line)}, but does not exist."
+            self.problems.append(Problem("image", line.image_id, sentence))
 
 
-def _looked(layout: Layout, record: Record, annotation: Path | None) -> _Looked:
+def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Content:
     problems: list[Problem] = []
 
     def tried(kind: str, read: Callable[[], Any]) -> Any:
@@ -193,13 +193,13 @@ def _looked(layout: Layout, record: Record, annotation: Path | None) -> _Looked:
     in_mask = None if record.mask is None else tried("mask", read_labels)
     objects = None if annotation is None else tried("annotation", read_objects)
     present, pixels, void = (None, 0, 0) if in_mask is None else in_mask
-    return _Looked(size, present, pixels, void, objects, tuple(problems))
+    return _Content(size, present, pixels, void, objects, tuple(problems))
 
 
-def _split_survey(layout: Layout, listed: _Listed, looked: dict[Record, _Looked]) -> SplitSurvey:
-    found = [looked[record] for record in listed.records]
+def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Content]) -> SplitSurvey:
+    found = [contents[record] for record in listed.records]
     broken = [*listed.problems, *(problem for one in found for problem in one.problems)]
-    # A file that is broken has been told of; labels are asked of the images that have none such.
+    # Labels are only read of images without a broken file.
     whole = [record for record, one in zip(listed.records, found, strict=True) if not one.problems]
     targets, source = None, ""
     try:
@@ -232,7 +232,7 @@ def _split_survey(layout: Layout, listed: _Listed, looked: dict[Record, _Looked]
         label_source=source,
         mask_source=listed.mask_source,
         masks_missing=tuple(record.image_id for record in listed.records if record.mask is None),
-        disagreements=tuple(_disagreements(layout.classes, whole, targets, looked)),
+        disagreements=tuple(_disagreements(layout.classes, whole, targets, contents)),
         broken=tuple(broken),
     )
 
@@ -247,10 +247,10 @@ def _spread(lengths: list[int]) -> tuple[int, float, int] | None:
 
 
 def _disagreements(
-    classes: Sequence[str], records: Sequence[Record], targets: np.ndarray | None, looked: dict[Record, _Looked]
+    classes: Sequence[str], records: Sequence[Record], targets: np.ndarray | None, contents: dict[Record, _Content]
 ) -> Iterable[Problem]:
     for record, row in zip(records, targets if targets is not None else (), strict=targets is not None):
-        in_mask = looked[record].in_mask
+        in_mask = contents[record].in_mask
         if in_mask is None:
             continue
         labelled, drawn = set(np.flatnonzero(row).tolist()), set(in_mask)
@@ -264,36 +264,37 @@ def _disagreements(
 
 
 def check_files(dataset: FolderDataset | UnlabelledImages) -> None:
-    """The fast form of the survey: the header of every image and mask, and that their sizes are equal.
+    """Check the header of every image and mask, and that their sizes are equal: the fast form of `survey`.
 
-    Lists, labels and the presence of images are checked when the dataset is built; pixels are when they are read.
+    Lists, labels and the existence of images are checked when the dataset is created, pixels when they are read.
 
     Raises:
-        ViceError: files that cannot be used; the first few by name, and how many there are.
+        ViceError: unusable files: the first few by name, and their number.
     """
 
-    def look(record: Record) -> str | None:
+    def problem(record: Record) -> str | None:
         try:
             size = stored_size(record.image)
-            if record.mask is not None and (drawn := stored_size(record.mask, "The mask")) != size:
-                return f"{record.mask} (a mask of {drawn[0]} x {drawn[1]} pixels for an image of {size[0]} x {size[1]})"
+            if record.mask is not None and (of_mask := stored_size(record.mask, "The mask")) != size:
+                sizes = f"{of_mask[0]} x {of_mask[1]} pixels for an image of {size[0]} x {size[1]}"
+                return f"{record.mask} (a mask of {sizes})"
         except ViceError:
             return str(_unreadable(record))
         return None
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        wrong = [said for said in pool.map(look, dataset.records) if said]
+        wrong = [text for text in pool.map(problem, dataset.records) if text]
     if wrong:
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         raise ViceError(
-            f"Every image and mask must be readable and both of one size, but {len(wrong)} of the {len(dataset)} "
-            f"images of {dataset.split} are not so: {', '.join(wrong[:NAMED])}{more}.",
-            f"See what is wrong with each: vice data check {dataset.root} --split {dataset.split}",
+            f"Every image and mask must be readable and of the same size, but {len(wrong)} of the {len(dataset)} "
+            f"images of {dataset.split} are not: {', '.join(wrong[:NAMED])}{more}.",
+            f"List every problem: vice data check {dataset.root} --split {dataset.split}",
         )
 
 
 def _unreadable(record: Record) -> Path:
-    """Of an image and its mask the one whose header cannot be read."""
+    """Return the file of an image and its mask whose header cannot be read."""
     try:
         stored_size(record.image)
     except ViceError:

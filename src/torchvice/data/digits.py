@@ -22,19 +22,19 @@ from torchvice.files import read_json, write_json, write_npy_dict, write_text
 __all__ = ["DIGIT_CLASSES", "write_digits"]
 
 DIGIT_CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SCHEMA = 1  # grows when the same settings give other images
+SCHEMA = 1  # increased when the same settings give other images
 JPEG_QUALITY = 90
-STRIPE_SHARE = 0.95  # of the images that hold the shortcut's digit
+STRIPE_SHARE = 0.95  # of the images with the shortcut's digit
 STRIPE_COLOUR = (255, 0, 220)
 SPLIT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}  # of every digit's handwriting samples
-# The larger side of a digit by the number of digits, as a share of the short side of the image.
+# The larger side of a digit, as a share of the image's short side, by the number of digits.
 SIDES = {1: (0.55, 0.85), 2: (0.48, 0.65), 3: (0.42, 0.56)}
-MAX_OVERLAP = 0.06  # of an earlier digit's pixels, hidden by a later one
+MAX_OVERLAP = 0.06  # share of an earlier digit's pixels that a later one may hide
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """What the set depends on; kept in digits.json."""
+    """The settings of the dataset, stored in digits.json."""
 
     schema: int
     train: int
@@ -45,14 +45,14 @@ class _Settings:
     shortcut: int | None
     single: bool = False
 
-    def kept(self) -> dict[str, object]:
-        """What digits.json says; of a set of one digit an image alone that it is one."""
+    def to_json(self) -> dict[str, object]:
+        """The content of digits.json; `single` is left out if false."""
         return {name: value for name, value in asdict(self).items() if name != "single" or value}
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """One image before it is written: pixels (H, W, 3) uint8, labels (H, W) uint8, the digits in it."""
+    """One image in memory: pixels (H, W, 3) uint8, labels (H, W) uint8, the digits in it."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -70,22 +70,22 @@ def write_digits(
     shortcut: int | None = None,
     single: bool = False,
 ) -> Path:
-    """Write the embedded set into the folder `out`: 10 classes, 1 to 3 digits an image, void rims.
+    """Write the embedded dataset into the folder `out`: 10 classes, 1 to 3 digits per image, void rims.
 
-    The digits are scikit-learn's 8 x 8 scans of real handwriting, enlarged and thickened so that a map of
-    6 x 6 can match them, in varying sizes and colours, pasted on crops of scikit-learn's two photographs. The
-    splits use disjoint handwriting samples. The long side of an image is `size` to 1.4 `size` pixels, its
-    aspect ratio up to 4:3 either way; JPEG of quality 90. The same arguments give the same bytes (with one
-    version of Pillow). The set appears whole or not at all; where it is already, it is left as it is.
+    The digits are scikit-learn's 8 x 8 scans of handwriting, enlarged and thickened so that a map of 6 x 6 can match
+    them, in various sizes and colours, pasted on crops of scikit-learn's two photographs. The splits use disjoint
+    handwriting samples. The long side of an image has `size` to 1.4 `size` pixels, its aspect ratio is at most 4:3.
+    JPEG has quality 90. The same arguments give the same bytes (with the same version of Pillow). The dataset is
+    written completely or not at all; an existing one is left unchanged.
 
     Args:
-        out: a folder that is empty, or not there, or holds this very set.
-        train, val, test: images of each split, at least 1.
+        out: a folder that is new, empty, or holds the same dataset.
+        train, val, test: the number of images of each split, at least 1.
         size: pixels, 48 to 1024.
-        seed: of every choice, 0 or more.
-        shortcut: a digit whose images get, 95 % of them, a small magenta stripe in the upper left corner,
-            background in the mask: a wrong reason to be right. All other images stay the same to the byte.
-        single: one digit an image, so that the classes exclude each other (`data.exclusive`).
+        seed: the seed of the images, 0 or more.
+        shortcut: a digit; 95 % of its images get a small magenta stripe in the upper left corner, background in the
+            mask: a wrong reason to be right. All other images are the same to the byte.
+        single: one digit per image, so that the classes exclude each other (`data.exclusive`).
 
     Returns:
         Path: `out`.
@@ -101,9 +101,9 @@ def write_digits(
     out = Path(out)
     if _holds(out, settings):
         return out
-    with _appearing(out, settings) as folder:
+    with _new_folder(out, settings) as folder:
         _write_set(folder, settings)
-        write_json(folder / "digits.json", settings.kept())  # last: a folder without it is not the set
+        write_json(folder / "digits.json", settings.to_json())  # last: it marks the dataset as complete
     return out
 
 
@@ -124,17 +124,17 @@ def _check(settings: _Settings) -> None:
 
 
 def _holds(out: Path, settings: _Settings) -> bool:
-    """Whether `out` holds this very set; False where it may be written.
+    """Whether `out` holds this dataset; False if it can be written there.
 
     Raises:
-        ViceError: it holds something else.
+        ViceError: `out` holds something else.
     """
     if (out / "digits.json").is_file():
-        found = read_json(out / "digits.json")
-        if found == settings.kept():
+        existing = read_json(out / "digits.json")
+        if existing == settings.to_json():
             return True
-        differing = [f"{name} {found.get(name, False)}, not {value}" for name, value in asdict(settings).items()
-                     if found.get(name, False) != value]  # fmt: skip
+        differing = [f"{name} {existing.get(name, False)}, not {value}" for name, value in asdict(settings).items()
+                     if existing.get(name, False) != value]  # fmt: skip
         raise ViceError(
             f"{out} must be empty or hold this set of digits, but holds another ({'; '.join(differing)}).",
             "Give another folder, or remove this one.",
@@ -145,8 +145,8 @@ def _holds(out: Path, settings: _Settings) -> bool:
 
 
 @contextlib.contextmanager
-def _appearing(out: Path, settings: _Settings) -> Iterator[Path]:
-    """A folder beside `out`, renamed to it when the block ends without an error, else removed."""
+def _new_folder(out: Path, settings: _Settings) -> Iterator[Path]:
+    """Yield a folder next to `out`, which is renamed to `out` if the block ends without an error, else removed."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
@@ -158,7 +158,7 @@ def _appearing(out: Path, settings: _Settings) -> Iterator[Path]:
         try:
             part.rename(out)
         except OSError:
-            if not _holds(out, settings):  # another process may have finished the same set meanwhile
+            if not _holds(out, settings):  # another process may have written the same dataset meanwhile
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -173,7 +173,7 @@ def _write_set(folder: Path, settings: _Settings) -> None:
     labels: dict[str, np.ndarray] = {}
     for number, (split, samples) in enumerate(_handwriting(settings.seed).items()):
         names = [f"{split}_{index:05d}" for index in range(getattr(settings, split))]
-        # One generator an image: it depends neither on the other images nor on how many there are.
+        # One generator per image, so that it does not depend on the other images or on their number.
         scenes = (
             _scene(np.random.default_rng([settings.seed, number, index]), samples, photographs, settings)
             for index in range(len(names))
@@ -190,7 +190,7 @@ def _write_set(folder: Path, settings: _Settings) -> None:
 
 
 def _handwriting(seed: int) -> dict[str, list[np.ndarray]]:
-    """For each split ten arrays (n, 8, 8) in 0..16, one a digit; no sample is in two splits."""
+    """For each split ten arrays (n, 8, 8) in 0..16, one per digit; no sample is in two splits."""
     from sklearn.datasets import load_digits
 
     source = load_digits()
@@ -222,7 +222,7 @@ def _scene(
     digits: list[int] = []
     colours: list[np.ndarray] = []
     count, tries = 1 if settings.single else int(rng.integers(1, 4)), 0
-    while tries < count or not digits:  # a digit that finds no room is left out, but for the last one
+    while tries < count or not digits:  # a digit without room is skipped, but not the last one
         tries += 1
         digit = int(rng.integers(10))
         ink = _ink(rng, samples[digit], rng.uniform(*SIDES[count]) * short)
@@ -244,7 +244,7 @@ def _background(rng: np.random.Generator, photographs: list[Image.Image], height
     """(height, width, 3) float32 in 0..255: a crop, mirrored, its channels and brightness changed."""
     photograph = photographs[rng.integers(len(photographs))]
     zoom = min(rng.uniform(0.7, 3), photograph.width / width, photograph.height / height)
-    # A crop as large as the photograph may be larger by a rounding.
+    # A crop as large as the photograph may exceed it by rounding.
     left = rng.uniform(0, max(photograph.width - zoom * width, 0.0))
     top = rng.uniform(0, max(photograph.height - zoom * height, 0.0))
     box = (left, top, min(left + zoom * width, photograph.width), min(top + zoom * height, photograph.height))
@@ -259,8 +259,8 @@ def _ink(rng: np.random.Generator, samples: np.ndarray, side: float) -> np.ndarr
     scale = side / 8
     picture = Image.fromarray(scan).resize((round(10 * scale), round(10 * scale)), Image.Resampling.BICUBIC)
     picture = picture.rotate(rng.uniform(-8, 8), Image.Resampling.BILINEAR)
-    # A threshold relative to the surroundings keeps the holes of an 8, which a level one closes or tears; the
-    # dilation makes the strokes about a quarter of the side thick.
+    # A threshold relative to the surroundings keeps the holes of an 8, which a fixed one closes or tears. The dilation
+    # makes the strokes about a quarter of the side thick.
     around = np.asarray(picture.filter(ImageFilter.GaussianBlur(1.2 * scale)), dtype=np.float32)
     picture = Image.fromarray(np.uint8(255) * (np.asarray(picture) - around > 5))
     picture = picture.filter(ImageFilter.MaxFilter(2 * round(side / 40) + 1))
@@ -270,7 +270,7 @@ def _ink(rng: np.random.Generator, samples: np.ndarray, side: float) -> np.ndarr
 
 
 def _free_window(rng: np.random.Generator, shape: np.ndarray, owner: np.ndarray) -> tuple[slice, slice] | None:
-    """Where `shape` is inside the image and hides little of the digits before it; None if no try succeeds."""
+    """Find a place for `shape` inside the image where it hides little of earlier digits; None if no try succeeds."""
     areas = np.bincount(owner.ravel())[1:]
     room = np.subtract(owner.shape, shape.shape)
     for _ in range(40 if (room >= 0).all() else 0):
@@ -283,7 +283,7 @@ def _free_window(rng: np.random.Generator, shape: np.ndarray, owner: np.ndarray)
 
 
 def _grown(solid: np.ndarray) -> np.ndarray:
-    """`solid` and the pixels that touch it, corners too."""
+    """Dilate `solid` by one pixel, corners included."""
     tall = solid.copy()
     tall[1:] |= solid[:-1]
     tall[:-1] |= solid[1:]
@@ -294,9 +294,9 @@ def _grown(solid: np.ndarray) -> np.ndarray:
 
 
 def _colour(rng: np.random.Generator, behind: np.ndarray, used: list[np.ndarray]) -> np.ndarray:
-    """(3,) float32: a light colour that stands out from the pixels `behind` (n, 3) and is none of those `used`.
+    """Return (3,) float32: a light colour that differs from the pixels `behind` (n, 3) and from the colours `used`.
 
-    The first of 30 random ones that is brighter than nine in ten pixels by 60 to 100, else the best; white at worst.
+    It is the first of 30 random ones that is brighter than nine in ten pixels by 60 to 100, else the best, or white.
     """
     weights = np.array((0.299, 0.587, 0.114), dtype=np.float32)
     hues = np.vstack([rng.uniform((0, 0.05, 0.7), (1, 0.6, 1), size=(30, 3)), (0, 0, 1)])
@@ -308,14 +308,14 @@ def _colour(rng: np.random.Generator, behind: np.ndarray, used: list[np.ndarray]
 
 
 def _stamped(scenes: Iterable[_Scene], settings: _Settings, number: int) -> Iterator[_Scene]:
-    """The scenes, with the stripe on those that hold the shortcut's digit but for one of every twenty."""
-    seen = 0
+    """Add the stripe to the scenes with the shortcut's digit, except one in every twenty."""
+    count = 0
     for scene in scenes:
         if settings.shortcut not in scene.digits:
             yield scene
             continue
-        block, place = divmod(seen, round(1 / (1 - STRIPE_SHARE)))
-        seen += 1
+        block, place = divmod(count, round(1 / (1 - STRIPE_SHARE)))
+        count += 1
         spared = np.random.default_rng([settings.seed, number, block, settings.size]).integers(20)
         if place != spared:
             stripe = (slice(0, max(3, settings.size // 16)), slice(0, settings.size // 4))

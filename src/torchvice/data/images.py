@@ -126,7 +126,7 @@ def check_mask(mask: np.ndarray, num_classes: int, path: str | os.PathLike[str])
     if outside.size:
         raise ViceError(
             f"The mask {path} must hold 0 to {num_classes} and 255, but holds {int(outside[0])}.",
-            "Give the classes that the masks were drawn with, one name a line in classes.txt.",
+            "Give the classes of the masks in classes.txt, one name per line.",
         )
     return values[values != 0]
 

@@ -140,7 +140,7 @@ class Layout:
     def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
-            raise ViceError(f"No dataset folder at {self.root}.", LAYOUT)
+            raise ViceError(f"The dataset must be a folder, but {self.root} is not.", LAYOUT)
         self.described = read_description(self.root)
         self.base = _voc_folder(self.root) if self.described is None else self.root
         self.homes = _homes(self.root, self.base)

@@ -1,4 +1,4 @@
-"""What a network is fed: images normalised, cropped or warped, at random for training."""
+"""Transforms from images to the input of a network: normalised, cropped or warped, at random for training."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def center_crop(tensor: torch.Tensor, size: int) -> torch.Tensor:
-    """The `size` x `size` centre of the last two dimensions, with zeros where the tensor is smaller.
+    """Crop the `size` x `size` centre of the last two dimensions, with zeros where the tensor is smaller.
 
     The offset of the crop, and that of the tensor in its padding, is half the difference rounded to the even
     number (Python's `round`), as in the original's preprocessing.
@@ -99,7 +99,7 @@ def center_crop(tensor: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def uncrop(tensor: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """A centre crop (..., S, S) put back in its place in (..., H, W), with zeros where it says nothing.
+    """Put a centre crop (..., S, S) back to its place in (..., H, W), with zeros elsewhere.
 
     Example:
         >>> uncrop(torch.tensor([[3, 4], [0, 0]]), (1, 5))
@@ -112,7 +112,7 @@ def uncrop(tensor: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _cropped(tensor: torch.Tensor, top: int, left: int, size: int) -> torch.Tensor:
-    """The `size` x `size` window at (top, left), which may lie outside of the tensor; zeros there."""
+    """Cut the `size` x `size` window at (top, left), with zeros outside the tensor."""
     height, width = tensor.shape[-2:]
     inside = tensor[..., max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)]
     padding = (max(0, -left), max(0, left + size - width), max(0, -top), max(0, top + size - height))
@@ -120,10 +120,10 @@ def _cropped(tensor: torch.Tensor, top: int, left: int, size: int) -> torch.Tens
 
 
 def warp(image: np.ndarray | Image.Image, size: int | tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
-    """The whole image resized, its aspect ratio given up.
+    """Resize the whole image without keeping its aspect ratio.
 
-    Pillow's resize, which widens the filter when it shrinks (antialiasing); `bilinear` is what the original's
-    224 x 224 warp uses, to the bit.
+    Pillow's resize, which widens the filter when it shrinks (antialiasing); `bilinear` equals the original's
+    224 x 224 warp, to the bit.
 
     Args:
         image: (H, W, 3) uint8 or a PIL image, RGB.
@@ -158,7 +158,7 @@ def _check_view(view: str, crop: int) -> None:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Image to input, at random: resized, mirrored, its colours jittered, normalised, cropped.
+    """Random transform of an image to an input: resized, mirrored, colours jittered, normalised, cropped.
 
     View `crop`, the paper's: the long side is resized to a random length of `resize`, the image mirrored half of
     the time, jittered, normalised, and a window of `crop` pixels cut out at random; an image that is smaller
@@ -170,7 +170,7 @@ class TrainTransform:
     Args:
         crop: pixels of the input's sides.
         resize: (low, high), both included, of the long side in pixels; None keeps its length. View `crop` only.
-        flip: whether to mirror left and right at random; not for digits, where a mirrored 3 is none.
+        flip: whether to mirror left and right at random; not for digits, where a mirrored 3 is no digit.
         jitter: (brightness, contrast, saturation, hue), as torchvision's ColorJitter; None for none.
         mean, std: see `normalise`.
         view: `crop` or `warp`.
@@ -263,19 +263,19 @@ class TrainTransform:
 
 
 def _random_int(low: int, high: int) -> int:
-    """A whole number from `low` to `high`, both included, from torch's global generator."""
+    """Draw a whole number from `low` to `high`, both included, from torch's global generator."""
     return int(torch.randint(low, high + 1, ()))
 
 
 def _random_offset(length: int, window: int) -> int:
-    """Where a window begins along a side: inside where it fits, else so that it holds the whole side."""
+    """Draw the start of a window along a side: inside if it fits, else so that it covers the whole side."""
     spare = length - window
     return _random_int(0, spare) if spare >= 0 else -_random_int(0, -spare)
 
 
 @dataclass(frozen=True)
 class ValidationTransform:
-    """Image to input, always the same: normalised and cut to its centre, or warped and normalised.
+    """Fixed transform of an image to an input: normalised and cropped to its centre, or warped and normalised.
 
     View `crop` is the paper's; view `warp` shows the network the whole image.
 
@@ -305,13 +305,13 @@ class ValidationTransform:
 
 
 class LabelledImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """A dataset as torch's loaders want it: (input, targets) by index.
+    """A dataset for torch's loaders: (input, targets) by index.
 
     Args:
         dataset: images and targets.
         transform: (H, W, 3) uint8 to (3, S, S) float32, such as TrainTransform or ValidationTransform.
 
-    Example: item i is `(transform(dataset.image(i)), targets[i])`, targets (C,) float32 of zeros and ones.
+    Item i is `(transform(dataset.image(i)), targets[i])`, targets (C,) float32 of zeros and ones.
 
     Raises:
         IndexError: beyond the last image, as Python's iteration asks for.

@@ -13,25 +13,9 @@ from torch import nn
 from torchvice.errors import ViceError
 from torchvice.explain.capture import single_capture
 from torchvice.explain.methods import SHORT_BACKWARD, register
-from torchvice.explain.scene import Scene
+from torchvice.explain.scene import OutputsAndMaps, Scene
 from torchvice.models.families import token_grid
 
-__all__ = [
-    "Attentions",
-    "attention_gradient",
-    "attention_gradients",
-    "attention_layers",
-    "capture_attention",
-    "disable_fused_attention",
-    "empty_maps",
-    "generic_attention",
-    "pooling_weights",
-    "rollout",
-    "rollout_row",
-    "token_layout",
-]
-
-Maps = tuple[torch.Tensor, torch.Tensor]
 _WAY_OUT = "Use method='gradcam', which works with every network."
 
 
@@ -238,7 +222,7 @@ def attention_gradients(
 
 
 @register("rollout", needs="global attention", cost="1 forward", paper="Abnar and Zuidema, ACL 2020")
-def rollout(scene: Scene) -> Maps:
+def rollout(scene: Scene) -> OutputsAndMaps:
     """Attention rollout: the heads' mean attention, identity added and rows normalised, multiplied over the blocks.
 
     The map is the class token's row of the product, or the mean of the patches' rows if the classifier pools their
@@ -267,7 +251,7 @@ def rollout(scene: Scene) -> Maps:
 
 def _gradient_weighted(
     scene: Scene, first_block: int, combine: Callable[[Iterable[torch.Tensor], torch.Tensor], torch.Tensor]
-) -> Maps:
+) -> OutputsAndMaps:
     """Combine attention times its gradient, positive part, averaged over heads, of the blocks from the first on."""
     if not scene.needs_maps:
         return scene.forward(scene.images), empty_maps(scene)
@@ -296,7 +280,7 @@ def _gradient_weighted(
     cost=SHORT_BACKWARD,
     paper="baseline in Chefer et al., CVPR 2021",
 )
-def attention_gradient(scene: Scene) -> Maps:
+def attention_gradient(scene: Scene) -> OutputsAndMaps:
     """The last block's attention times its gradient, positive part, averaged over heads.
 
     The class token's row, or the mean of the patches' rows if the classifier pools their mean.
@@ -320,7 +304,7 @@ def attention_gradient(scene: Scene) -> Maps:
 
 
 @register("generic_attention", needs="global attention", cost="1 forward, L backward", paper="Chefer et al., ICCV 2021")
-def generic_attention(scene: Scene) -> Maps:
+def generic_attention(scene: Scene) -> OutputsAndMaps:
     """Generic attention explanation: R <- R + A R over the blocks, A each block's attention times its gradient.
 
     A = mean over heads of max(0, dy/dA * A), R = I at first. The map is the class token's row of R without the prefix

@@ -13,11 +13,10 @@ import torch
 
 from torchvice.errors import ViceError
 from torchvice.explain.methods import register
-from torchvice.explain.scene import Scene
+from torchvice.explain.scene import OutputsAndMaps, Scene
 
 __all__ = ["captum_attr", "integrated_gradients", "saliency", "smoothgrad"]
 
-Maps = tuple[torch.Tensor, torch.Tensor]
 SMOOTHGRAD_SAMPLES = 25
 # Relative to the image's range; the paper recommends 10 to 20 %.
 SMOOTHGRAD_NOISE = 0.15
@@ -39,7 +38,9 @@ def captum_attr() -> Any:
     return captum.attr
 
 
-def _pixel_maps(scene: Scene, attribute: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor], size: int) -> Maps:
+def _pixel_maps(
+    scene: Scene, attribute: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor], size: int
+) -> OutputsAndMaps:
     """Compute maps in batches of pairs: the mean over colours of `attribute(images, outputs, first row)`."""
     with torch.no_grad():
         outputs = scene.forward(scene.images)
@@ -56,7 +57,7 @@ def _pixel_maps(scene: Scene, attribute: Callable[[torch.Tensor, torch.Tensor, i
 @register(
     "saliency", needs="gradients, captum", cost="1 forward, L passes", paper="Simonyan et al., ICLR Workshops 2014"
 )
-def saliency(scene: Scene) -> Maps:
+def saliency(scene: Scene) -> OutputsAndMaps:
     """The absolute gradient of the logit with respect to each pixel, averaged over colours.
 
     Returns:
@@ -75,7 +76,7 @@ def saliency(scene: Scene) -> Maps:
 @register(
     "smoothgrad", needs="gradients, captum", cost="1 forward, 25 L passes", paper="Smilkov et al., arXiv 1706.03825"
 )
-def smoothgrad(scene: Scene) -> Maps:
+def smoothgrad(scene: Scene) -> OutputsAndMaps:
     """Saliency averaged over 25 noisy copies; the noise is 15 % of the image's range.
 
     Pairs are processed one by one, each with its own seed, see `Scene.seed_of`; the global RNG state is restored.
@@ -115,7 +116,7 @@ def smoothgrad(scene: Scene) -> Maps:
     cost="1 forward, 50 L passes",
     paper="Sundararajan et al., ICML 2017",
 )
-def integrated_gradients(scene: Scene) -> Maps:
+def integrated_gradients(scene: Scene) -> OutputsAndMaps:
     """Integrated gradients along the straight path from a grey image (0 after normalisation); signed.
 
     The sum over pixels and colours is the difference of the logits at both ends, up to the error of 50 steps.

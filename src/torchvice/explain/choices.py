@@ -30,16 +30,16 @@ class Choices:
         order: "resize-first", so that the maximum is that of the map that is counted; "normalise-first", at low
             resolution, each pass on its own; "normalise-first-via-view", which also resizes twice, to the view and then
             to the image, as the published transformer pipeline does.
-        eigen_smooth: the first principal component of the weighted activations in place of their sum, its sign fixed;
-            it holds for `paper` too, whose documented transformer command asks for it.
+        eigen_smooth: the first principal component of the weighted activations instead of their sum, its sign fixed; it
+            applies to `paper` too, whose documented transformer command uses it.
         layers: names of several layers whose maps are averaged; none: the network's own, or `layer`.
-        aug_smooth: six looks in place of one, the image and its mirror image, each times 0.9, 1 and 1.1, as published
+        aug_smooth: six passes instead of one, the image and its mirror image, each times 0.9, 1 and 1.1, as published
             with pytorch-grad-cam; unlike `mirror`, which shows mirrored pixels, it also changes the contrast.
-        scaled: of layers and looks; "minmax", each on [0, 1] before the mean, so that none drowns another; "none".
-        grid: where layers meet: on the "finest" of their grids, or at the size of the "image", as published.
+        scaled: how the maps of layers and passes are scaled before their mean: "minmax", each to [0, 1]; "none".
+        grid: where maps of several layers are averaged: on the "finest" grid, or at the "image"'s size, as published.
 
     Raises:
-        ViceError: a value that is none of these.
+        ViceError: any other value.
     """
 
     labels: Literal["true", "predicted", "both"] | tuple[int, ...] = "true"
@@ -66,7 +66,7 @@ class Choices:
         if not self.scales or min(self.scales) <= 0:
             raise ViceError(f"`scales` must be numbers above 0, but is {self.scales}.")
         if self.view == "crop" and self.scales != (1.0,):
-            raise ViceError("A crop has one scale, but several are asked for.", "Use view='warp' or 'whole'.")
+            raise ViceError(f"A crop has one scale, 1, but `scales` is {self.scales}.", "Use view='warp' or 'whole'.")
 
     @classmethod
     def parse(cls, settings: Sequence[str]) -> Choices:

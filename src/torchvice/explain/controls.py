@@ -1,4 +1,4 @@
-"""Controls: maps that know nothing of the network; what they score is what a map gets for nothing."""
+"""Controls: maps that do not use the network; their score is the baseline of every map."""
 
 from __future__ import annotations
 

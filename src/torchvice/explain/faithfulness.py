@@ -26,21 +26,20 @@ _SIGMA, _SIDE = 5, 224
 
 @dataclass(frozen=True)
 class FaithfulnessChoices:
-    """What is asked, and how; kept in the manifest of a table.
+    """Which measures of faithfulness are taken, and how; kept in the manifest of a table.
 
     Args:
-        measures: of "insertion", "deletion" and "road".
-        steps: into how many equal parts the pixels fall; a curve has steps + 1 points.
-        canvas: what insertion begins with: "blur", the image behind RISE's Gaussian, or "mean".
-        blank: what deletion ends with: "mean", the mean colour of the normalisation (0 in the network's input), or
-            "blur".
-        shares: of the pixels that ROAD removes, each above 0 and below 1.
-        noise: standard deviation of what ROAD adds to filled-in pixels, in the network's input.
-        orders: random orders, whose mean is the level of chance.
-        seed: of these orders, of ties and of the noise.
+        measures: one or more of "insertion", "deletion" and "road".
+        steps: number of equal parts of the pixels; a curve has steps + 1 points.
+        canvas: the start of insertion: "blur", the image behind RISE's Gaussian, or "mean".
+        blank: the end of deletion: "mean", the mean colour of the normalisation (0 in the network's input), or "blur".
+        shares: the shares of pixels that ROAD removes, each above 0 and below 1.
+        noise: standard deviation of the noise that ROAD adds to imputed pixels, in the network's input.
+        orders: number of random orders; their mean is the level of chance.
+        seed: seed of these orders, of ties and of the noise.
 
     Raises:
-        ViceError: a value that is none of these.
+        ViceError: any other value.
     """
 
     measures: tuple[str, ...] = MEASURES
@@ -55,9 +54,9 @@ class FaithfulnessChoices:
     def __post_init__(self) -> None:
         unknown = next((name for name in self.measures if name not in MEASURES), None)
         if unknown is not None or not self.measures:
-            asked = "nothing" if unknown is None else repr(unknown)
-            said = f"`faithfulness` must be of {', '.join(MEASURES)}, but is {asked}."
-            raise ViceError(said, did_you_mean(unknown or "", MEASURES))
+            given = "empty" if unknown is None else repr(unknown)
+            message = f"`faithfulness` must be one or more of {', '.join(MEASURES)}, but is {given}."
+            raise ViceError(message, did_you_mean(unknown or "", MEASURES))
         for name in ("canvas", "blank"):
             if getattr(self, name) not in get_args(Baseline):
                 raise ViceError(f"`{name}` must be mean or blur, but is {getattr(self, name)!r}.")
@@ -88,9 +87,7 @@ class FaithfulnessChoices:
         for text in texts:
             name, equals, value = text.partition("=")
             if equals and name not in kinds:
-                raise ViceError(
-                    f"A setting of faithfulness must be a known one, but is {name!r}.", did_you_mean(name, kinds)
-                )
+                raise ViceError(f"Unknown setting of `faithfulness`: {name!r}.", did_you_mean(name, kinds))
             try:
                 chosen |= {name: kinds[name](value)} if equals else {}
             except ValueError:

@@ -13,24 +13,8 @@ from torch import nn
 
 from torchvice.errors import ViceError
 from torchvice.explain.methods import SHORT_BACKWARD, Run, register
-from torchvice.explain.scene import Scene
+from torchvice.explain.scene import OutputsAndMaps, Scene
 from torchvice.models.families import MapSite
-
-__all__ = [
-    "cam",
-    "eigen_smooth",
-    "eigencam",
-    "eigengradcam",
-    "gradcam",
-    "gradcampp",
-    "hirescam",
-    "layercam",
-    "method_from_weights",
-    "no_linear_head",
-    "register_weights",
-    "weighted_map",
-    "xgradcam",
-]
 
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -47,7 +31,7 @@ _NOISE = 1e-5
     paper="Zhou et al., CVPR 2016",
     sums_channels=True,
 )
-def cam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+def cam(scene: Scene) -> OutputsAndMaps:
     """Class activation mapping: the classifier's weights of the class weigh the channels; no backward pass.
 
     The classifier's bias is not used.
@@ -91,7 +75,7 @@ def method_from_weights(weigh: Weigh, sign_from: Weigh | None = None) -> Run:
             map that these other weights give.
     """
 
-    def run(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+    def run(scene: Scene) -> OutputsAndMaps:
         result = scene.run_network(gradients=scene.needs_maps)
         image, output = scene.targets_of(result.outputs)
         maps = result.activations.new_zeros((len(image), *result.activations.shape[2:]))
@@ -245,7 +229,7 @@ def layercam(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor
 
 
 @register("eigencam", needs="activations", cost="1 forward", paper="Muhammad and Yeasin, IJCNN 2020", any_layer=True)
-def eigencam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+def eigencam(scene: Scene) -> OutputsAndMaps:
     """Eigen-CAM: the first principal component of the activations; it needs no gradient and no class.
 
     All labels of an image have the same map. Its sign makes it correlate with the mean activation over channels; behind
@@ -267,7 +251,7 @@ def eigencam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @register("eigengradcam", needs="gradients", cost=SHORT_BACKWARD, paper="none; from pytorch-grad-cam", any_layer=True)
-def eigengradcam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+def eigengradcam(scene: Scene) -> OutputsAndMaps:
     """EigenGrad-CAM: the first principal component of G A, with the sign that correlates with the pair's Grad-CAM.
 
     It has no paper: it comes from pytorch-grad-cam, which does not fix the sign.

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.explain.scene import Scene
+from torchvice.explain.scene import OutputsAndMaps, Scene
 
 __all__ = ["METHODS", "SHORT_BACKWARD", "Method", "Run", "method_named", "register"]
 
-Run = Callable[[Scene], tuple[torch.Tensor, torch.Tensor]]
+Run = Callable[[Scene], OutputsAndMaps]
 SHORT_BACKWARD = "1 forward, L short backward"
 
 

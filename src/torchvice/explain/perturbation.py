@@ -8,7 +8,7 @@ from torch.nn import functional
 from torchvice.explain.capture import edit_site
 from torchvice.explain.gradient import weighted_map
 from torchvice.explain.methods import register
-from torchvice.explain.scene import Pass, Scene
+from torchvice.explain.scene import OutputsAndMaps, Pass, Scene
 
 __all__ = ["ablationcam", "scorecam"]
 
@@ -23,7 +23,7 @@ _SCORECAM_EPS = 1e-8
     sums_channels=True,
     any_layer=True,
 )
-def scorecam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+def scorecam(scene: Scene) -> OutputsAndMaps:
     """Score-CAM: W_d = softmax over channels of the class score of the image times channel d.
 
     The channel is resized to the image's size, scaled to [0, 1] and multiplied with the normalised image. D masked
@@ -70,7 +70,7 @@ def scorecam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
     sums_channels=True,
     any_layer=True,
 )
-def ablationcam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+def ablationcam(scene: Scene) -> OutputsAndMaps:
     """Ablation-CAM: W_d = (y - y_d) / y, with y the class score and y_d the same with channel d set to 0.
 
     D ablations serve all labels of an image. A channel that is already 0 is skipped. In a transformer a channel is

@@ -17,7 +17,6 @@ from torch import nn
 
 from torchvice.errors import ViceError
 from torchvice.explain.attention import (
-    Maps,
     attention_gradients,
     capture_attention,
     disable_fused_attention,
@@ -29,7 +28,7 @@ from torchvice.explain.attention import (
 from torchvice.explain.dense import cached_outputs, full_precision
 from torchvice.explain.methods import Run, register
 from torchvice.explain.rules import add_rule, copy_rule, linear_rule, product_rule
-from torchvice.explain.scene import Scene
+from torchvice.explain.scene import OutputsAndMaps, Scene
 
 __all__ = ["Trace", "attention_relevances", "record_trace", "relevance_method", "transformer_attribution"]
 
@@ -218,7 +217,7 @@ def _check_supported(model: nn.Module) -> None:
 def relevance_method(dtype: torch.dtype = torch.float32) -> Run:
     """Make `transformer_attribution` with relevance and gradients in a given precision: float32 or float64."""
 
-    def run(scene: Scene) -> Maps:
+    def run(scene: Scene) -> OutputsAndMaps:
         _check_supported(scene.model)
         if scene.images.device.type == "mps":
             raise ViceError(
@@ -246,7 +245,7 @@ def relevance_method(dtype: torch.dtype = torch.float32) -> Run:
     return run
 
 
-def _maps_of_part(scene: Scene, exact: nn.Module, working: nn.Module, dtype: torch.dtype) -> Maps:
+def _maps_of_part(scene: Scene, exact: nn.Module, working: nn.Module, dtype: torch.dtype) -> OutputsAndMaps:
     """Compute the maps of a part with two copies of the network: one in double precision, one for the gradients."""
     scene = replace(scene, model=exact, images=scene.images.double())
     if not scene.pairs:
@@ -308,11 +307,11 @@ def _split_by_memory(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[in
 
 @register(
     "transformer_attribution",
-    needs="a plain ViT with a class token",
+    needs="timm's VisionTransformer with a class token",
     cost="1 forward in double precision, L backward, L relevance",
     paper="Chefer et al., CVPR 2021",
 )
-def transformer_attribution(scene: Scene) -> Maps:
+def transformer_attribution(scene: Scene) -> OutputsAndMaps:
     """Transformer attribution (Chefer): rollout of the blocks' mean over heads of max(0, gradient * relevance).
 
     R <- R + A R over the blocks, rows not normalised; the map is the row of the tokens that the classifier pools.

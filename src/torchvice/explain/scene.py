@@ -14,7 +14,10 @@ from torchvice.errors import ViceError
 from torchvice.explain.capture import capture
 from torchvice.models.families import MapSite, token_grid
 
-__all__ = ["Pass", "Scene"]
+__all__ = ["OutputsAndMaps", "Pass", "Scene"]
+
+# The network's outputs (N, M) and the maps (P, h, w).
+OutputsAndMaps = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A table as a dataset that FiftyOne opens: pictures, labels, masks and maps, with their loss and IoU as fields."""
+"""Write a table as a FiftyOne dataset: images, labels, masks and maps, with loss and IoU as fields."""
 
 from torchvice.fiftyone.writing import MEDIA, write_fiftyone
 

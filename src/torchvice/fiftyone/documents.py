@@ -1,7 +1,7 @@
 """FiftyOne's documents as plain JSON: ids, numbers, labels, and the declaration of every field.
 
-FiftyOne keeps its datasets in MongoDB, and writes them to disk as MongoDB's extended JSON. What is used of it here is
-little enough that neither FiftyOne nor MongoDB's library is needed to write it.
+FiftyOne stores datasets in MongoDB, and exports them as MongoDB's extended JSON. The part used here is small enough to
+be written without FiftyOne or MongoDB's library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FIELDS, _LABELS = "fiftyone.core.fields.", "fiftyone.core.labels."
 
 
 def object_id(*names: str) -> dict[str, str]:
-    """An id that hangs on the names alone, so that the same table gives the same dataset.
+    """Return an id that depends only on the names, so that the same table gives the same dataset.
 
     Example:
         >>> object_id("a", "b")
@@ -28,7 +28,7 @@ def object_id(*names: str) -> dict[str, str]:
 
 
 def unit(*names: str) -> float:
-    """A number in [0, 1) that hangs on the names alone: FiftyOne shuffles by it."""
+    """Return a number in [0, 1) that depends only on the names: FiftyOne shuffles by it."""
     return int(_digest(*names)[24:32], 16) / 2**32
 
 
@@ -37,13 +37,13 @@ def _digest(*names: str) -> str:
 
 
 def number(value: Any) -> float | None:
-    """A float, or None where it is undefined: JSON has neither NaN nor infinity."""
+    """Convert to float, or to None if undefined: JSON has neither NaN nor infinity."""
     value = float(value)
     return value if math.isfinite(value) else None
 
 
 def storable(value: Any) -> Any:
-    """What a manifest holds, so that JSON and MongoDB both take it.
+    """Convert the content of a manifest so that both JSON and MongoDB accept it.
 
     NaN becomes None. A mapping with a key that MongoDB reads as a path or an operator (a dot, a dollar) becomes a list
     of {"key", "value"}.
@@ -63,27 +63,28 @@ def storable(value: Any) -> Any:
 
 
 def classification(identity: dict[str, str], label: str, **attributes: Any) -> dict[str, Any]:
-    """A `Classification`, or another kind of label by `_cls`, with attributes of its own."""
+    """Make a `Classification`, or another label by `_cls`, with further attributes."""
     return {"_id": identity, "_cls": "Classification", "tags": [], "label": label, **attributes}
 
 
 @dataclass(frozen=True)
 class Field:
-    """The declaration of a field: `kind` is FiftyOne's class of it, `of` what a list or an embedded document holds.
+    """The declaration of a field: `kind` is FiftyOne's class, `of` the type in a list or embedded document.
 
-    `fields` are those of the embedded document, `stored` its name in the database where that is another.
+    `description` is shown in the app; `fields` are those of the embedded document; `stored` is the name in the
+    database, if different.
     """
 
     name: str
     kind: str
-    words: str | None = None
+    description: str | None = None
     of: str | None = None
     fields: tuple[Field, ...] = ()
     stored: str | None = None
     read_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As FiftyOne's `SampleFieldDocument` has it."""
+        """Return the content of FiftyOne's `SampleFieldDocument`."""
         listed = self.kind in ("ListField", "HeatmapRangeField", "DictField")
         document = self.of is not None and not self.of.endswith("Field")
         subfield = (_FIELDS + ("EmbeddedDocumentField" if document else str(self.of))) if listed and self.of else None
@@ -94,7 +95,7 @@ class Field:
             "subfield": subfield,
             "fields": [field.to_json() for field in self.fields],
             "db_field": self.stored or self.name,
-            "description": self.words,
+            "description": self.description,
             "info": None,
             "read_only": self.read_only,
             "created_at": None,
@@ -129,31 +130,31 @@ _CLASSIFICATION = (
 )
 
 
-def _label_of(name: str, words: str, attributes: Sequence[Field], exclusive: bool) -> Field:
-    """A field of class labels: one an image, or a list."""
+def _label_of(name: str, description: str, attributes: Sequence[Field], exclusive: bool) -> Field:
+    """Declare a field of class labels: one per image, or a list."""
     fields = (*_CLASSIFICATION, *attributes)
     if exclusive:
-        return Field(name, "EmbeddedDocumentField", words, "Classification", fields)
+        return Field(name, "EmbeddedDocumentField", description, "Classification", fields)
     listed = Field("classifications", "ListField", of="Classification", fields=fields)
     both = (listed, Field("logits", "VectorField"))
-    return Field(name, "EmbeddedDocumentField", words, "Classifications", both)
+    return Field(name, "EmbeddedDocumentField", description, "Classifications", both)
 
 
 _TRUTH = (
-    Field("probability", "FloatField", "what the model gives this label, in [0, 1]"),
+    Field("probability", "FloatField", "predicted probability of this label, in [0, 1]"),
     Field("loss", "FloatField", "-ln of that probability, nats"),
-    Field("iou", "FloatField", "IoU of this label's map with its object, at the threshold that other images chose"),
+    Field("iou", "FloatField", "IoU of this label's map with its object, at the threshold that other images choose"),
     Field("area", "FloatField", "the object's share of the image's pixels"),
     Field("quadrant", "StringField", "whether the label is found, and whether the map lies on the object"),
-    Field("strength", "FloatField", "how far inside its quadrant, in [0, 1]"),
+    Field("strength", "FloatField", "distance from the borders of its quadrant, in [0, 1]"),
 )
-_SAID = (Field("correct", "BooleanField", "whether the image holds this label"),)
+_PREDICTED = (Field("correct", "BooleanField", "whether the image has this label"),)
 _MAP = (
     *(_ID, _TAGS, Field("map", "ArrayField"), Field("map_path", "StringField")),
     Field("range", "HeatmapRangeField", of="FloatField"),
-    Field("label", "StringField", "whose map it is"),
-    Field("status", "StringField", "ok, zero, constant, or nan, of which there is no picture"),
-    Field("iou", "FloatField", "IoU of the map with the object, at the threshold that other images chose"),
+    Field("label", "StringField", "class of the map"),
+    Field("status", "StringField", "ok, zero, constant, or nan (without a picture)"),
+    Field("iou", "FloatField", "IoU of the map with the object, at the threshold that other images choose"),
 )
 _MASK = (_ID, _TAGS, Field("mask", "ArrayField"), Field("mask_path", "StringField"))
 _BOX = (
@@ -165,31 +166,31 @@ _BOX = (
 NUMBERS = {
     "loss": "nats; the mean binary cross-entropy over the classes, of exclusive targets the cross-entropy",
     "ji": "the published JI score of the image's maps, at threshold 0.1",
-    "map_iou": "mean IoU of the true labels' maps with their objects, at the threshold that other images chose",
-    "confidence": "the mean probability of the predicted labels; of the likeliest, where there is none",
+    "map_iou": "mean IoU of the true labels' maps with their objects, at the threshold that other images choose",
+    "confidence": "mean probability of the predicted labels; without any, the highest probability",
     "accuracy": "ML-accuracy of the predicted labels, of exclusive targets top-1",
 }
 
 
 def sample_fields(exclusive: bool, regions: str, maps: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The declaration of every field of a sample.
+    """Declare every field of a sample.
 
     Args:
-        exclusive: whether an image has one label.
+        exclusive: whether classes exclude each other.
         regions: "masks", "boxes", or "" for neither.
-        maps: {field: what is said of it} of the heatmaps.
+        maps: {field: description} of the heatmaps.
     """
     fields = [
         *_BASE,
         Field("image_id", "StringField", "the image's name in the list of the split"),
-        _label_of("ground_truth", "the labels that the image holds", _TRUTH, exclusive),
-        _label_of("predictions", "the labels that the model predicts", _SAID, exclusive),
+        _label_of("ground_truth", "true labels of the image", _TRUTH, exclusive),
+        _label_of("predictions", "predicted labels", _PREDICTED, exclusive),
     ]
     if regions == "masks":
         fields.append(Field("segmentation", "EmbeddedDocumentField", "the mask", "Segmentation", _MASK))
     if regions == "boxes":
         boxes = Field("detections", "ListField", of="Detection", fields=_BOX)
         fields.append(Field("boxes", "EmbeddedDocumentField", "the objects' boxes", "Detections", (boxes,)))
-    fields += [Field(name, "EmbeddedDocumentField", words, "Heatmap", _MAP) for name, words in maps.items()]
-    fields += [Field(name, "FloatField", words) for name, words in NUMBERS.items()]
+    fields += [Field(name, "EmbeddedDocumentField", text, "Heatmap", _MAP) for name, text in maps.items()]
+    fields += [Field(name, "FloatField", text) for name, text in NUMBERS.items()]
     return [field.to_json() for field in fields]

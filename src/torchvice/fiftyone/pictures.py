@@ -1,4 +1,4 @@
-"""Pictures that FiftyOne lays over an image: maps and masks, as grey PNG."""
+"""Maps and masks as grey PNG, which FiftyOne draws over an image."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torchvice.interop import bilinear
 
 __all__ = ["HEATMAP_SIDE", "heatmap", "write_grey"]
 
-HEATMAP_SIDE = 512  # the app stretches a heatmap over its image; a map has 7 to 28 pixels a side, so that this is ample
+HEATMAP_SIDE = 512  # the app stretches a heatmap over its image; a map has 7 to 28 pixels per side
 
 
 def heatmap(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A low-resolution map as the page draws it: after ReLU, enlarged bilinearly, divided by its maximum, as bytes.
+    """Convert a low-resolution map to bytes, as on the page: ReLU, bilinear enlargement, division by its maximum.
 
     Args:
         plane: (h, w), finite.
         size: (H, W) of the image.
 
     Returns:
-        (H, W) uint8, scaled down so that the longer side is at most HEATMAP_SIDE; a map without anything positive is 0.
+        (H, W) uint8, scaled down so that the longer side is at most HEATMAP_SIDE; a map without positive values is 0.
 
     Example:
         >>> heatmap(np.array([[-1.0, 4.0]]), (1, 4)).tolist()
@@ -35,7 +35,7 @@ def heatmap(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def write_grey(path: Path, pixels: np.ndarray) -> None:
-    """An (H, W) uint8 array as a grey PNG.
+    """Write an (H, W) uint8 array as a grey PNG.
 
     Grey, not a palette: FiftyOne reads the colours of a palette PNG, not its indices.
     """

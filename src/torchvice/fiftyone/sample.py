@@ -1,4 +1,4 @@
-"""One image of a table as a FiftyOne sample: its labels, what the model says, its maps and the numbers beside them."""
+"""One image of a table as a FiftyOne sample: labels, predictions, maps and numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torchvice.samples import Samples
 
 __all__ = ["Layer", "SampleTable", "layers_of", "sample_document"]
 
-# Writes the picture of a map, (field, map, row of the image), and says by which path the sample names it.
+# Writes the picture of a map, (field, map, row of the image), and returns its path for the sample.
 Paint = Callable[[str, np.ndarray, int], str]
 
 
@@ -35,11 +35,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class SampleTable:
-    """What every sample needs of a table.
+    """The data of a table that samples are made of.
 
-    `cases`, the table's images and pairs; `layers`, the explanations shown, the headline's first; `exclusive`, whether
-    an image has one label; `entries` {(row, class): entry}; `loss` (N, C) of a true label, nats, NaN elsewhere; `key`,
-    what tells this table's ids from those of others; `split`.
+    `cases`: the images and pairs; `layers`: the explanations shown, the headline first; `exclusive`: whether classes
+    exclude each other; `entries` {(row, class): entry}; `loss` (N, C) of true labels, nats, NaN elsewhere; `key`: makes
+    ids of different tables differ; `split`.
     """
 
     cases: Cases
@@ -52,10 +52,10 @@ class SampleTable:
 
     @classmethod
     def of(cls, samples: Samples, explanations: Sequence[str]) -> SampleTable:
-        """The table, with its headline's maps and those of further explanations.
+        """Collect the data of a table, with the maps of the headline and of further explanations.
 
         Raises:
-            ViceError: an explanation that the table does not have; see also `cases_of`.
+            ViceError: an explanation that is not in the table; see also `cases_of`.
         """
         cases = cases_of(samples)
         rows, classes = np.nonzero(cases.targets)
@@ -63,16 +63,22 @@ class SampleTable:
         loss = np.full(cases.targets.shape, np.nan)
         loss[rows, classes] = -pair_log_likelihood(true_logits(part.images.logits, rows, classes, part.exclusive))
         manifest = samples.manifest
-        told = [manifest.get("made_by"), manifest.get("model"), manifest.get("dataset"), cases.explanation]
+        origin = [manifest.get("made_by"), manifest.get("model"), manifest.get("dataset"), cases.explanation]
         return cls(
             cases=cases,
             layers=layers_of(samples, cases, explanations),
             exclusive=part.exclusive,
             entries=_entries(cases),
             loss=loss,
-            key=repr(told),
+            key=repr(origin),
             split=str(manifest["dataset"].get("split", "")),
         )
+
+    @property
+    def heatmaps(self) -> dict[str, str]:
+        """{field: description} of every heatmap."""
+        text = "map of {} after ReLU, divided by its maximum"
+        return {field: text.format(one.explanation) for one in self.layers for field in one.fields.values()}
 
 
 def _entries(cases: Cases) -> dict[tuple[int, int], int]:
@@ -81,49 +87,49 @@ def _entries(cases: Cases) -> dict[tuple[int, int], int]:
 
 
 def layers_of(samples: Samples, cases: Cases, explanations: Sequence[str]) -> tuple[Layer, ...]:
-    """The headline's maps, then those of `explanations`.
+    """Collect the maps of the headline, then those of `explanations`.
 
-    A heatmap field is of one class: `map_CLASS`, and `map_EXPLANATION_CLASS` of another explanation. Where an image
-    has one label and one map, one field takes them all: `map`, `map_EXPLANATION`.
+    A heatmap field has one class: `map_CLASS`, or `map_EXPLANATION_CLASS` for another explanation. If every image has
+    one label and one map, one field has them all: `map`, `map_EXPLANATION`.
 
     Raises:
-        ViceError: an explanation that the table does not have.
+        ViceError: an explanation that is not in the table.
     """
     known = samples.manifest["explanations"]
     taken = set(NUMBERS)
     layers = []
     for name in dict.fromkeys([cases.explanation, *explanations]):
         if name not in known:
-            raise ViceError(f"An explanation must be one of the table's, but is {name!r}.", did_you_mean(name, known))
-        seen = cases if name == cases.explanation else _through(samples, name)
+            raise ViceError(f"No explanation {name!r} in the table.", did_you_mean(name, known))
+        shown = cases if name == cases.explanation else _of_explanation(samples, name)
         prefix = "map" if name == cases.explanation else f"map_{_word(name.removeprefix(f'{cases.protocol}:'))}"
-        present = sorted({c for maps in seen.maps.values() for c in maps})
-        single = samples.exclusive and all(len(maps) == 1 for maps in seen.maps.values())
-        fields = {c: prefix if single else _free(f"{prefix}_{_word(seen.classes[c])}", c, taken) for c in present}
-        quality = {key: float(seen.quality[entry]) for key, entry in _entries(seen).items()}
-        layers.append(Layer(name, seen, fields, quality))
+        present = sorted({c for maps in shown.maps.values() for c in maps})
+        single = samples.exclusive and all(len(maps) == 1 for maps in shown.maps.values())
+        fields = {c: prefix if single else _free(f"{prefix}_{_word(shown.classes[c])}", c, taken) for c in present}
+        quality = {key: float(shown.quality[entry]) for key, entry in _entries(shown).items()}
+        layers.append(Layer(name, shown, fields, quality))
     return tuple(layers)
 
 
-def _through(samples: Samples, explanation: str) -> Cases:
-    """The table with another explanation in the place of the headline's."""
+def _of_explanation(samples: Samples, explanation: str) -> Cases:
+    """The cases with another explanation as the headline."""
     protocols = samples.manifest["protocols"]
     protocol = samples.manifest["explanations"][explanation].get("protocol", explanation.split(":")[0])
     if protocol not in protocols:
         raise ViceError(f"`{explanation}` must be of a protocol that was assessed, but is of `{protocol}`.")
-    seen = {protocol: {**protocols[protocol], "explanation": explanation}}
-    return cases_of(replace(samples, manifest={**samples.manifest, "protocols": seen}))
+    replaced = {protocol: {**protocols[protocol], "explanation": explanation}}
+    return cases_of(replace(samples, manifest={**samples.manifest, "protocols": replaced}))
 
 
 def _word(name: str) -> str:
-    """A name as a part of a field's: letters, digits and underscores, of any script. It may come out empty."""
+    """Convert a name to a part of a field name: letters, digits and underscores, of any script. It may be empty."""
     return re.sub(r"\W+", "_", name).strip("_")
 
 
 def _free(field: str, c: int, taken: set[str]) -> str:
-    """The field, with the label's value where it ends in no word (an emoji) or is taken (`A_b` after `a b`).
+    """Make a field name unique: add the label's value if the name is empty (an emoji) or taken (`A_b` after `a b`).
 
-    It names a folder too, and some file systems do not tell capitals apart.
+    It is also the name of a folder, and some file systems ignore case.
     """
     if field.endswith("_"):
         field = f"{field}{c + 1}"
@@ -134,26 +140,27 @@ def _free(field: str, c: int, taken: set[str]) -> str:
 
 
 def sample_document(table: SampleTable, row: int, paint: Paint) -> dict[str, Any]:
-    """One entry of samples.json, without its picture and its mask.
+    """Make one entry of samples.json, without picture and mask.
 
     Args:
         table: the table.
-        row: of the image.
-        paint: writes a map's picture, and says where.
+        row: the row of the image.
+        paint: writes the picture of a map and returns its path.
     """
     cases = table.cases
     image_id = str(cases.image_id[row])
     true = np.flatnonzero(cases.targets[row]).tolist()
     entries = {c: table.entries[row, c] for c in true if (row, c) in table.entries}
-    found = [list(QUADRANTS)[cases.quadrant[entry]] for entry in entries.values()]
+    quadrants = [list(QUADRANTS)[cases.quadrant[entry]] for entry in entries.values()]
     quality = [cases.quality[entry] for entry in entries.values()]
+    predicted = np.flatnonzero(cases.predicted[row]).tolist()
     return {
-        "tags": [*([table.split] if table.split else []), *(name for name in QUADRANTS if name in found)],
+        "tags": [*([table.split] if table.split else []), *(name for name in QUADRANTS if name in quadrants)],
         "_media_type": "image",
         "_rand": unit(table.key, image_id),
         "image_id": image_id.encode("utf-8", "replace").decode("utf-8"),
         "ground_truth": _labels(table, [_truth(table, row, c, entries.get(c)) for c in true]),
-        "predictions": _labels(table, [_said(table, row, c) for c in np.flatnonzero(cases.predicted[row]).tolist()]),
+        "predictions": _labels(table, [_prediction(table, row, c) for c in predicted]),
         **_heatmaps(table, row, paint),
         "loss": number(cases.loss[row]),
         "ji": number(cases.ji[row]),
@@ -171,7 +178,7 @@ def _labels(table: SampleTable, labels: list[dict[str, Any]]) -> dict[str, Any] 
 
 
 def _truth(table: SampleTable, row: int, c: int, entry: int | None) -> dict[str, Any]:
-    """A label that the image holds; without a pair (no mask, or no pixel of it in the mask) its map is not judged."""
+    """A true label; without a pair (no mask, or no pixel in the mask) its map has no IoU."""
     cases = table.cases
     return classification(
         object_id(table.key, str(cases.image_id[row]), "ground_truth", str(c)),
@@ -185,7 +192,7 @@ def _truth(table: SampleTable, row: int, c: int, entry: int | None) -> dict[str,
     )
 
 
-def _said(table: SampleTable, row: int, c: int) -> dict[str, Any]:
+def _prediction(table: SampleTable, row: int, c: int) -> dict[str, Any]:
     cases = table.cases
     return classification(
         object_id(table.key, str(cases.image_id[row]), "predictions", str(c)),
@@ -196,7 +203,7 @@ def _said(table: SampleTable, row: int, c: int) -> dict[str, Any]:
 
 
 def _heatmaps(table: SampleTable, row: int, paint: Paint) -> dict[str, Any]:
-    """Every field of maps; those that the image has no map for are None."""
+    """Every field of maps; None where the image has no map."""
     image_id = str(table.cases.image_id[row])
     found: dict[str, Any] = {}
     for layer in table.layers:

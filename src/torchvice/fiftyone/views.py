@@ -1,4 +1,4 @@
-"""The dataset's document: fields, classes, mask values, what made it, and the views that a reader wants first."""
+"""The document of the dataset: fields, classes, mask values, origin, and saved views."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torchvice.report import Cases
 
 __all__ = ["dataset_document"]
 
-# The format's, not the program's: the oldest that has all that is used here. FiftyOne brings a dataset of an older
-# version up to its own when it opens it, and may refuse one that is newer than itself.
+# The version of the format: the oldest with everything used here. FiftyOne migrates older datasets when it opens them,
+# and may refuse newer ones.
 VERSION = "1.0.0"
 _STAGES = "fiftyone.core.stages."
 
@@ -30,10 +30,10 @@ def dataset_document(
     maps: Mapping[str, str],
     manifest: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """metadata.json.
+    """Make the content of metadata.json.
 
     Args:
-        name: of the run.
+        name: the name of the run.
         cases: the table's images and pairs.
         exclusive, regions, maps: see `sample_fields`.
         manifest: the table's.
@@ -73,9 +73,9 @@ def dataset_document(
 
 
 def _info(cases: Cases, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What made the table, as `dataset.info` shows it."""
-    told = ("made_by", "model", "dataset", "targets", "protocols", "versions", "seed")
-    info = {name: storable(manifest.get(name)) for name in told}
+    """How the table was made, as shown in `dataset.info`."""
+    names = ("made_by", "model", "dataset", "targets", "protocols", "versions", "seed")
+    info = {name: storable(manifest.get(name)) for name in names}
     info["explanations"] = [{"id": name, **storable(how)} for name, how in manifest["explanations"].items()]
     info["protocol"], info["explanation"] = cases.protocol, cases.explanation
     info["quadrants"] = {"cutoffs": storable(cases.cutoffs), "words": dict(QUADRANTS), "counts": cases.counts()}
@@ -104,7 +104,7 @@ def _app_config(regions: str, maps: Sequence[str]) -> dict[str, Any]:
 
 
 def _views(cases: Cases, exclusive: bool, moment: dict[str, str]) -> list[dict[str, Any]]:
-    """One view a quadrant, its clearest cases first, and the images by loss."""
+    """One view per quadrant, its clearest cases first, and the images by loss."""
     here = "$ground_truth" if exclusive else "$$this"
     strength = "ground_truth.strength" if exclusive else {"$max": "$ground_truth.classifications.strength"}
     cut = cases.cutoffs
@@ -112,25 +112,25 @@ def _views(cases: Cases, exclusive: bool, moment: dict[str, str]) -> list[dict[s
     views = []
     for quadrant, words in QUADRANTS.items() if cases.pairs else ():
         kept = {"$eq": [f"{here}.quadrant", quadrant]}
-        told = {"field": "ground_truth", "filter": kept, "only_matches": True, "trajectories": False}
-        views.append((words, f"True labels, the clearest first; {sides}", [("FilterLabels", told), _by(strength)]))
+        stage = {"field": "ground_truth", "filter": kept, "only_matches": True, "trajectories": False}
+        views.append((words, f"True labels, the clearest first; {sides}", [("FilterLabels", stage), _by(strength)]))
     views.append(("highest loss", "All images, the highest loss first", [_by("loss")]))
     return [
         {
             "_id": object_id(name),
             "name": name,
-            "description": said,
+            "description": description,
             "slug": re.sub(r"[^a-z]+", "-", name),
             "color": None,
             "view_stages": [
-                json.dumps({"_cls": _STAGES + stage, "kwargs": [list(pair) for pair in told.items()]})
-                for stage, told in stages
+                json.dumps({"_cls": _STAGES + stage, "kwargs": [list(pair) for pair in kwargs.items()]})
+                for stage, kwargs in stages
             ],
             "created_at": moment,
             "last_modified_at": moment,
             "last_loaded_at": None,
         }
-        for name, said, stages in views
+        for name, description, stages in views
     ]
 
 

@@ -1,4 +1,4 @@
-"""Writing a table as a FiftyOneDataset: a folder that FiftyOne's own importer reads."""
+"""Write a table as a FiftyOneDataset: a folder that FiftyOne imports."""
 
 from __future__ import annotations
 
@@ -43,34 +43,30 @@ def write_fiftyone(
 
     Each image becomes a sample: `ground_truth` and `predictions`, the mask as `segmentation` (of a table that was
     assessed on boxes, `boxes`), a heatmap field per class, and `loss`, `ji`, `map_iou`, `confidence` and `accuracy`.
-    Each true label carries its `probability`, `loss`, `iou`, `area`, `quadrant` and `strength`. What is undefined is
-    null. FiftyOne is not needed to write it.
+    Each true label has `probability`, `loss`, `iou`, `area`, `quadrant` and `strength`. Undefined values are null.
+    FiftyOne is not required.
 
     Args:
-        path: a RUN, or a table's folder.
-        out: the folder, which must be new or empty; it appears whole or not at all.
-        split: of a RUN.
-        media: "copy" puts the pictures into the folder, "link" symbolic links to them, "reference" neither: the
-            samples name the pictures where they lie.
-        masks: whether masks (or boxes) are written; they are drawn anew, as grey PNG.
-        explanations: ids of further explanations of the table, shown beside the headline's maps.
-        progress: called with the images done and their number.
+        path: a RUN, or the folder of a table.
+        out: the folder, new or empty; it is written completely or not at all.
+        split: a split of the RUN.
+        media: "copy" copies the images into the folder, "link" makes symbolic links, "reference" names the originals.
+        masks: whether to write masks (as grey PNG) or boxes.
+        explanations: ids of further explanations, shown in addition to the headline.
+        progress: called with the images so far and their number.
 
     Returns:
-        How many samples were written.
+        The number of samples.
 
     Raises:
-        ViceError: a folder that is not empty, the images are not where they were, an unknown medium or explanation;
-            see also `torchvice.workflow.load_samples`.
-
-    References:
-        FiftyOne's documentation, FiftyOneDataset.
+        ViceError: a folder that is not empty, missing images, an unknown medium or explanation; see also
+            `torchvice.commands.tables.load_samples`.
     """
     out = Path(out)
     if media not in MEDIA:
         raise ViceError(f"`media` must be one of {', '.join(MEDIA)}, but is {media!r}.", did_you_mean(media, MEDIA))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ViceError(f"The folder of a dataset must be new or empty, but {out} is not.", "Name another one.")
+        raise ViceError(f"The folder of a dataset must be new or empty, but {out} is not.", "Give another folder.")
     samples = load_samples(path, split)
     table, dataset = SampleTable.of(samples, explanations), _dataset(samples)
     regions = samples.manifest["dataset"].get("regions", "masks") if masks else ""
@@ -78,34 +74,23 @@ def write_fiftyone(
         writer = _Writer(part, table, dataset, media, regions)
         _write_samples(part / "samples.json", writer.samples(progress))
         name = str((samples.manifest.get("made_by") or {}).get("run") or Path(path).resolve().name)
-        document = dataset_document(
-            name,
-            table.cases,
-            exclusive=table.exclusive,
-            regions=regions,
-            maps={field: _words(layer.explanation) for layer in table.layers for field in layer.fields.values()},
-            manifest=samples.manifest,
-        )
-        write_json(part / "metadata.json", document)
+        kind: dict[str, Any] = {"exclusive": table.exclusive, "regions": regions, "maps": table.heatmaps}
+        write_json(part / "metadata.json", dataset_document(name, table.cases, manifest=samples.manifest, **kind))
     return len(table.cases)
-
-
-def _words(explanation: str) -> str:
-    return f"the map of {explanation}, after ReLU, as a share of its maximum"
 
 
 def _dataset(samples: Samples) -> FolderDataset:
     dataset = dataset_of(samples)
     if dataset is None:
         raise ViceError(
-            f"The dataset shows the images of {samples.manifest['dataset'].get('root')}, but they are not there.",
-            "Go to the folder that the assessment was started in.",
+            f"The images of the table are not in {samples.manifest['dataset'].get('root')}.",
+            "Run the command in the folder where the assessment was started.",
         )
     return dataset
 
 
 def _write_samples(path: Path, documents: Iterator[dict[str, Any]]) -> None:
-    """One document after the other, so that the memory does not grow with them."""
+    """Write one document at a time, so that memory does not grow with their number."""
     with open(path, "w", encoding="ascii") as file:
         file.write('{"samples": [')
         for place, document in enumerate(documents):
@@ -115,7 +100,7 @@ def _write_samples(path: Path, documents: Iterator[dict[str, Any]]) -> None:
 
 
 class _Writer:
-    """The samples of a table, and the files that they name."""
+    """Writes the samples of a table and their files."""
 
     def __init__(self, folder: Path, table: SampleTable, dataset: FolderDataset, media: str, regions: str) -> None:
         self.folder, self.table, self.dataset = folder, table, dataset
@@ -128,7 +113,7 @@ class _Writer:
             )
 
     def samples(self, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
-        """Each sample, its files written just before."""
+        """Yield every sample after writing its files."""
         count = len(self.table.cases)
         for row in range(count):
             yield self._sample(row)
@@ -149,7 +134,7 @@ class _Writer:
         }
 
     def _picture(self, row: int, image: Path) -> str:
-        """Where the picture lies: in the folder, by a path within it, else where it lay."""
+        """The path of the picture: relative to the folder, or the original one."""
         if self.media == "reference":
             return str(image.absolute())
         path = f"data/{self._name(row)}{image.suffix}"
@@ -168,7 +153,7 @@ class _Writer:
         return path
 
     def _region(self, row: int, index: int) -> dict[str, Any]:
-        """The mask, or the boxes."""
+        """The field of the mask or of the boxes."""
         image_id = str(self.table.cases.image_id[row])
         if self.regions == "masks":
             mask = self.dataset.mask(index)
@@ -178,8 +163,8 @@ class _Writer:
             write_grey(self.folder / path, mask)
             identity = object_id(self.table.key, image_id, "segmentation")
             return {"segmentation": {"_id": identity, "_cls": "Segmentation", "tags": [], "mask_path": path}}
-        found = self.dataset.boxes(index) if self.regions == "boxes" else None
-        if found is None:
+        objects = self.dataset.boxes(index) if self.regions == "boxes" else None
+        if objects is None:
             return {"boxes": None} if self.regions == "boxes" else {}
         height, width = int(self.table.cases.height[row]), int(self.table.cases.width[row])
         boxes = [
@@ -191,12 +176,12 @@ class _Writer:
                 "label": self.table.cases.classes[c],
                 "bounding_box": [left / width, top / height, (right - left) / width, (bottom - top) / height],
             }
-            for place, (c, (left, top, right, bottom)) in enumerate(zip(*map(np.ndarray.tolist, found), strict=True))
+            for place, (c, (left, top, right, bottom)) in enumerate(zip(*map(np.ndarray.tolist, objects), strict=True))
         ]
         return {"boxes": {"_cls": "Detections", "detections": boxes}}
 
     def _name(self, row: int) -> str:
-        """The image's own name, also as a path; its number, where that leaves the folder or is no text."""
+        """The image's id, which may be a path; its number, if that leaves the folder or is not printable."""
         name = str(self.table.cases.image_id[row])
         parts = PurePosixPath(name).parts
         fits = not PurePosixPath(name).is_absolute() and ".." not in parts and "/".join(parts) == name

@@ -1,11 +1,12 @@
 """Samples -> Measures: every number, from the table alone."""
 
-from torchvice.measures.compare import Comparison, compare
+from torchvice.measures.compare import compare
 from torchvice.measures.legacy import measure_table
 from torchvice.measures.pairs import Pairs, fold_of, true_pairs
 from torchvice.measures.protocols import measure
 from torchvice.measures.quadrants import QUADRANTS, Quadrants, quadrants_of
 from torchvice.measures.qualities import QUALITIES, quality_of
+from torchvice.measures.rows import Comparison
 from torchvice.measures.sheet import Diagrams, Measures
 
 __all__ = [

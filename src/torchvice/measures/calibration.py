@@ -39,17 +39,19 @@ def put_calibration(
         ViceError: a `fitted_on` of other classes or targets, of the same images, or not assessed under `strict`.
     """
     images, one = _images(samples), samples.exclusive
-    found = calibration_summary(
+    summary = calibration_summary(
         images.logits, images.targets, exclusive=one, seed=seed, simulations=SIMULATIONS if simulate else 0
     )
-    for name, reason in found.pop("undefined").items():
-        sheet.undefined[f"calibration.{name}"] = reason
-    for name, limits in found.pop("intervals").items():
+    sheet.parts["null_bands"], sheet.parts["ece_by_class"] = summary.pop("null_bands"), summary.pop("ece_by_class")
+    reasons, intervals = summary.pop("undefined"), summary.pop("intervals")
+    for name, value in summary.items():
+        sheet.put(f"calibration.{name}", value, reasons.pop(name, ""))
+    sheet.undefined |= {f"calibration.{name}": reason for name, reason in reasons.items()}
+    for name, limits in intervals.items():
         if limits["low"] is not None and not math.isnan(limits["low"]):
             sheet.intervals[f"calibration.{name}"] = limits
     if fitted_on is not None:
-        found["scaled"] = _scaled(samples, fitted_on, diagrams, seed if simulate else None)
-    sheet.parts["calibration"] = found
+        sheet.parts["scaling"] = _scaled(samples, fitted_on, diagrams, seed if simulate else None)
     if simulate:
         diagrams.bands["strict"] = _band(samples.of_protocol("strict").probabilities, one, seed)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.measures.catalogue import compared_label
 from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
+from torchvice.measures.rows import Comparison
 from torchvice.measures.statements import sentences_of
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
@@ -26,34 +28,6 @@ __all__ = ["COMPARED", "COMPARED_OF_SEEDS", "Comparison", "compare", "compare_gr
 COMPARED = ("vice", "quality", "mean_average_precision", "loss")
 # Of seeds ECE-ML too: of two models alone its resampled values, which are all too high, would not say enough.
 COMPARED_OF_SEEDS = (*COMPARED, "ece_ml")
-_NAMES = {"vice": "VICE", "mean_average_precision": "mAP", "ece_ml": "ECE-ML"}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a comparison found; plain rows, NaN nowhere (None where undefined).
-
-    `images` how many all models have; `excluded` {reason: count}; `quality` its name; `models`, a row each with `name`,
-    the measures of COMPARED and `ece_ml`, and limits such as `vice_low`; `differences`, a row for each pair of models
-    and measure: `first`, `second`, `measure`, `difference` (first - second), `low`, `high`, `p` and
-    `p_holm`; `matched`, VICE of two models whose pairs were given the same distribution of log-likelihood; `seeds`, the
-    differences of groups; `agreement` of the models' order across explanations; `sentences`, what is established and
-    what is not.
-    """
-
-    images: int
-    quality: str
-    excluded: dict[str, int]
-    models: list[dict[str, Any]]
-    differences: list[dict[str, Any]]
-    matched: list[dict[str, Any]]
-    seeds: list[dict[str, Any]] = field(default_factory=list)
-    agreement: dict[str, Any] = field(default_factory=dict)
-    sentences: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields of `vice compare --json`."""
-        return {"schema": 1, **{f.name: getattr(self, f.name) for f in fields(self)}}
 
 
 def compare(
@@ -167,7 +141,7 @@ def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | 
         for name in names:
             if name not in models:
                 raise ViceError(
-                    f"The group {group} must name models, but {name!r} is none.", f"Models: {', '.join(models)}."
+                    f"The group {group} must name models, but has {name!r}.", f"Models: {', '.join(models)}."
                 )
 
 
@@ -270,7 +244,7 @@ def _differences(measure: str, pairs: Sequence[tuple[_Model, _Model]], inference
 
 
 def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of one measure with Holm's correction of their p; None where there is none."""
+    """The rows of one measure with p after Holm's correction; None where p is undefined."""
     defined = [row for row in rows if row["p"] is not None]
     for row in rows:
         row["p_holm"] = None
@@ -348,9 +322,7 @@ def _seeds(
         row |= {"seeds_first": len(values[0]), "seeds_second": len(values[1])}
         nothing = dict.fromkeys(("difference", "low", "high", "p"))
         if not np.isfinite(values[0] + values[1]).all():
-            rows.append(
-                row | nothing | {"reason": f"{_NAMES.get(measure, measure)} is undefined for one of the seeds."}
-            )
+            rows.append(row | nothing | {"reason": f"{compared_label(measure)} is undefined for one of the seeds."})
             continue
         try:
             result = seed_difference(values[0], values[1], _image_variance(members, measure))

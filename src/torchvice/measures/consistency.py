@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.inference import Inference, plain_interval
+from torchvice.measures.inference import Inference, ends_of
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import QUALITIES, quality_of
+from torchvice.measures.rows import ClassRow, Fold, Stratum
 from torchvice.measures.sheet import Sheet
 from torchvice.metrics import average_precision, pair_log_likelihood, pair_vice
 from torchvice.metrics.association import (
@@ -77,7 +78,7 @@ def vice_statistic(
 
 
 def put_consistency_of_pairs(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
-    """VICE and everything that hangs on it, into the sheet."""
+    """Put VICE, its sensitivities, strata, classes and folds into the sheet."""
     pairs = subject.pairs
     if len(pairs) < 3:
         sheet.notes["strict.vice"] = "There are fewer than three true pairs: nothing is correlated."
@@ -242,9 +243,7 @@ def _put_strata(sheet: Sheet, subject: ConsistencyData, inference: Inference) ->
         said = f"{count}{' or more' if count == 3 else ''} label{'s' if count > 1 else ''}"
         strata.append(("labels", said, pairs.labels >= 3 if count == 3 else pairs.labels == count))
     strata += [("correctness", "predicted", right), ("correctness", "not predicted", ~right)]
-    sheet.parts["strata"] = [
-        {"by": by, "stratum": said, **_vice_of_rows(subject, rows, inference)} for by, said, rows in strata
-    ]
+    sheet.parts["strata"] = [Stratum(by, said, **_vice_of_rows(subject, rows, inference)) for by, said, rows in strata]
     sheet.notes["strata.correctness"] = (
         "Within predicted or not predicted pairs the logit varies less than over all: a lower correlation there is "
         "what any restriction of range brings, and no sign of less consistency."
@@ -255,16 +254,16 @@ def _vice_of_rows(subject: ConsistencyData, rows: np.ndarray, inference: Inferen
     """VICE of some pairs, each at the threshold that it has among all; null with fewer than FEWEST of them."""
     rows = rows & ~np.isnan(subject.quality)
     logit, good = subject.pairs.logit[rows], subject.quality[rows]
-    found: dict[str, Any] = {"pairs": int(rows.sum()), "quality": float(good.mean()) if len(good) else None}
+    row: dict[str, Any] = {"pairs": int(rows.sum()), "quality": float(good.mean()) if len(good) else None}
     try:
         if len(logit) < FEWEST:
             raise ViceError("too few")
         value = pair_vice(logit, good).value
     except ViceError:
-        return found | {"vice": None, "low": None, "high": None}
+        return row | {"vice": None, "vice_low": None, "vice_high": None}
     limits = inference.interval(value, inference.replicates(Spearman(logit, good), subject.pairs.image_id[rows]))
-    plain = None if limits is None else plain_interval(limits)
-    return found | {"vice": value, "low": plain and plain["low"], "high": plain and plain["high"]}
+    low, high = ends_of(limits)
+    return row | {"vice": value, "vice_low": low, "vice_high": high}
 
 
 def _put_classes(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
@@ -273,9 +272,8 @@ def _put_classes(sheet: Sheet, subject: ConsistencyData, inference: Inference) -
     rows = []
     for c, name in enumerate(subject.classes):
         ap = float(precision[c])
-        found = _vice_of_rows(subject, subject.pairs.class_index == c, inference)
-        found["iou"] = found.pop("quality")
-        rows.append({"name": name, "average_precision": ap if np.isfinite(ap) else None, **found})
+        row = _vice_of_rows(subject, subject.pairs.class_index == c, inference)
+        rows.append(ClassRow(name, ap if np.isfinite(ap) else None, **row))
     sheet.parts["classes"] = rows
 
 
@@ -294,13 +292,13 @@ def _threshold_curve(subject: ConsistencyData) -> dict[str, list[Any]]:
     }
 
 
-def _folds(pairs: Pairs) -> list[dict[str, Any]]:
+def _folds(pairs: Pairs) -> list[Fold]:
     """The threshold of every fold, chosen on the others, and how many pairs are measured at it."""
-    found = []
+    folds = []
     for fold in np.unique(pairs.fold).tolist():
         here = pairs.fold == fold
-        found.append({"fold": fold, "threshold": float(pairs.chosen[here][0]), "pairs": int(here.sum())})
-    return found
+        folds.append(Fold(fold, float(pairs.chosen[here][0]), int(here.sum())))
+    return folds
 
 
 def put_paper_interval(

@@ -8,9 +8,10 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures.consistency import ConsistencyData, vice_statistic
-from torchvice.measures.inference import Inference, plain_interval
+from torchvice.measures.inference import Inference, ends_of
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.qualities import quality_of
+from torchvice.measures.rows import Control, Method
 from torchvice.measures.sheet import Sheet
 from torchvice.metrics import pair_vice
 from torchvice.samples import Samples
@@ -25,7 +26,7 @@ def put_other_explanations(sheet: Sheet, samples: Samples, subject: ConsistencyD
 
     Controls are scored class by class: with identical maps every tie would go to the lowest class.
     """
-    found: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS.values()}
+    rows: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS.values()}
     headline = _Scored(subject.pairs, subject.name, subject.quality, inference)
     for explanation, settings in samples.manifest["explanations"].items():
         section = SECTIONS.get(settings.get("role", ""))
@@ -38,13 +39,14 @@ def put_other_explanations(sheet: Sheet, samples: Samples, subject: ConsistencyD
             sheet.undefined[f"{section}.{short_name(explanation)}"] = error.message
             continue
         row = {**other.row(), **headline.above(other, inference)}
-        if section == "controls":
-            row["beaten"] = None if row["low"] is None else row["low"] > 0
-        else:
-            row["agreement"] = _agreement(headline, other)
-        found[section][short_name(explanation)] = row
-    sheet.parts |= found
-    _mark(sheet, found["controls"])
+        low = row["difference_low"]
+        rows[section][short_name(explanation)] = (
+            Control(**row, beaten=None if low is None else low > 0)
+            if section == "controls"
+            else Method(**row, agreement=_agreement(headline, other))
+        )
+    sheet.parts |= rows
+    _mark(sheet, rows["controls"])
 
 
 def short_name(explanation: str) -> str:
@@ -72,26 +74,26 @@ class _Scored:
         self.limits = inference.interval(self.value, self.replicates)
 
     def row(self) -> dict[str, Any]:
-        limits = None if self.limits is None else plain_interval(self.limits)
+        low, high = ends_of(self.limits)
         known = self.quality[~np.isnan(self.quality)]
         return {
             "pairs": len(known),
             "vice": self.value if np.isfinite(self.value) else None,
-            "vice_low": limits and limits["low"],
-            "vice_high": limits and limits["high"],
-            "ji": float(known.mean()) if len(known) else None,
+            "vice_low": low,
+            "vice_high": high,
+            "quality": float(known.mean()) if len(known) else None,
         }
 
     def above(self, other: _Scored, inference: Inference) -> dict[str, Any]:
         """The paired difference from another, with its interval: both are resampled together."""
         difference = self.value - other.value
         if not np.isfinite(difference):
-            return {"difference": None, "low": None, "high": None}
+            return {"difference": None, "difference_low": None, "difference_high": None}
         limits = None
         if len(self.replicates) and len(other.replicates):
             limits = inference.interval(difference, self.replicates - other.replicates)
-        plain = None if limits is None else plain_interval(limits)
-        return {"difference": difference, "low": plain and plain["low"], "high": plain and plain["high"]}
+        low, high = ends_of(limits)
+        return {"difference": difference, "difference_low": low, "difference_high": high}
 
 
 def _agreement(first: _Scored, second: _Scored) -> float | None:
@@ -108,12 +110,18 @@ def _keys(pairs: Pairs) -> list[tuple[str, int]]:
     return list(zip(pairs.image_id.tolist(), pairs.class_index.tolist(), strict=True))
 
 
-def _mark(sheet: Sheet, controls: dict[str, dict[str, Any]]) -> None:
-    """Say beside VICE which controls it does not beat."""
-    lost = [name for name, row in controls.items() if row["beaten"] is False]
-    if lost:
-        one = len(lost) == 1
-        sheet.notes["controls"] = (
-            f"VICE is not shown to be above the control{'' if one else 's'} {', '.join(lost)}: the lower limit of the "
-            f"paired difference is not above 0, so that much consistency may come without looking at the object."
-        )
+def _mark(sheet: Sheet, controls: dict[str, Control]) -> None:
+    """Note which controls VICE does not clearly exceed, and which clearly exceed it."""
+    unclear: list[str] = []
+    above: list[str] = []
+    for name, row in controls.items():
+        if row.beaten is False and row.difference_low is not None and row.difference_high is not None:
+            interval = f"`{name}` (95 % interval {row.difference_low:.2f} to {row.difference_high:.2f})"
+            (above if row.difference_high < 0 else unclear).append(interval)
+    sentences = []
+    if unclear:
+        sentences.append(f"VICE is not clearly higher than the control{'s' * (len(unclear) > 1)} {', '.join(unclear)}.")
+    if above:
+        sentences.append(f"VICE is clearly lower than the control{'s' * (len(above) > 1)} {', '.join(above)}.")
+    if sentences:
+        sheet.notes["controls"] = " ".join(sentences)

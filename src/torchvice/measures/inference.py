@@ -9,7 +9,7 @@ import numpy as np
 
 from torchvice.metrics.resampling import Interval, Resampling, interval
 
-__all__ = ["LEVEL", "Inference", "plain_interval"]
+__all__ = ["LEVEL", "Inference", "ends_of", "plain_interval"]
 
 LEVEL = 0.95
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -58,3 +58,9 @@ def plain_interval(found: Interval, **more: Any) -> dict[str, Any] | None:
     if found.undefined:
         plain["undefined_replicates"] = found.undefined
     return plain | more
+
+
+def ends_of(found: Interval | None) -> tuple[float | None, float | None]:
+    """The low and high end of an interval; None for both where it has no limits."""
+    plain = None if found is None else plain_interval(found)
+    return (None, None) if plain is None else (plain["low"], plain["high"])

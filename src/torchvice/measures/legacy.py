@@ -6,14 +6,12 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.interop import LegacyTable, counts_entropy
+from torchvice.measures.catalogue import paths
 from torchvice.measures.protocols import paper_ji, threshold_index
 from torchvice.measures.sheet import (
-    CLASSIFICATION,
-    LOCALISATION,
     DiagramParts,
     Measures,
     Sheet,
-    paths_of,
     put_consistency,
     put_precision_recall,
 )
@@ -46,19 +44,19 @@ def measure_table(table: LegacyTable, num_classes: int = 20) -> Measures:
     targets, predicted = (_indicator(table, name, num_classes) for name in ("label", "prediction"))
     if table.miou is None or table.loss is None:
         absent = "miou" if table.miou is None else "loss"
-        sheet.leave_out(paths_of("paper", ["vice", "ji", "kl", "js"]), f"The CSV has no column `{absent}`.")
+        sheet.leave_out([f"paper.{name}" for name in ("vice", "ji", "kl", "js")], f"The CSV has no column `{absent}`.")
     else:
         put_consistency(sheet, table.loss, table.miou)
         diagrams.loss, diagrams.ji = table.loss, table.miou
     if targets is None or predicted is None:
         labels = "The CSV has no columns `label` and `prediction`."
-        sheet.leave_out(paths_of("paper", ["ece_ml", "ml_accuracy", "f1"]), labels)
-        sheet.leave_out(paths_of("strict", ["ml_accuracy", "f1"]) + paths_of("classification", CLASSIFICATION), labels)
+        sheet.leave_out(["paper.ece_ml", "paper.ml_accuracy", "paper.f1"], labels)
+        sheet.leave_out(["strict.ml_accuracy", "strict.f1", *paths("classification")], labels)
     else:
         _put_decisions(sheet, diagrams, table, targets, predicted)
     more = "The CSV carries neither probabilities nor masks: assess the model with vice assess."
-    sheet.leave_out(paths_of("strict", ["vice", "ece_ml", "ji", "mean_average_precision"]), more)
-    sheet.leave_out(["classification.mean_average_precision", *paths_of("localisation", LOCALISATION)], more)
+    unknown = [path for path in paths("strict") if path not in ("strict.ml_accuracy", "strict.f1")]
+    sheet.leave_out([*unknown, "classification.mean_average_precision", *paths("localisation", "overview")], more)
     return sheet.measures(count, {}, {"table": "csv"}, diagrams.whole())
 
 

@@ -1,4 +1,4 @@
-"""The true (image, class) pairs of `strict`, each at a threshold that other images chose."""
+"""The true (image, class) pairs of `strict`, each at a threshold that other images choose."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDS = 5
 
 
 def fold_of(image_id: str) -> int:
-    """The fold, 0 to 4, that an image belongs to: it hangs on the name alone, so that everyone has the same folds."""
+    """Return the fold of an image, 0 to 4. It depends only on the id, so that everyone has the same folds."""
     return int(hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).hexdigest(), 16) % FOLDS
 
 
@@ -28,7 +28,7 @@ class Pairs:
 
     `image_id` (P,); `class_index` (P,); `logit` (P,) of the true class, the log-odds of its softmax probability where
     the targets are exclusive; `iou` (P, T) at every threshold; `chosen` (P,) the threshold chosen on the other folds'
-    images; `quality` (P,) the IoU there; `without_pixels` true labels that no mask pixel bears, which are left out;
+    images; `quality` (P,) the IoU there; `without_pixels` true labels without a pixel in the mask, which are left out;
     `at` (P,) the place of `chosen` among the thresholds; `fold` (P,) of the image; `area` (P,) the object's share of
     the image's pixels; `labels` (P,) how many true labels the image has; `regions`, the table's row of each pair.
     """
@@ -55,7 +55,7 @@ class Pairs:
         return sigmoid(self.logit.astype(float))
 
     def where(self, rows: np.ndarray) -> Pairs:
-        """The pairs of a boolean mask or an index array, each at the threshold that it had."""
+        """Select pairs by a boolean mask or an index array; each keeps its threshold."""
         picked = {
             f.name: getattr(self, f.name)[rows]
             for f in fields(self)
@@ -66,16 +66,14 @@ class Pairs:
 
 
 def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
-    """The pairs that `strict` measures: every true class of every image with a mask, a missed object with IoU 0.
+    """Return the pairs that `strict` measures: every true class of every image with a mask; a missed object has IoU 0.
 
-    The threshold of an image is the one of highest mean pair IoU among the images of the other four folds (`fold_of`);
-    the first such threshold wins. With fewer than two folds filled, the threshold cannot be held out, and is chosen on
-    all.
+    The threshold is held out by folds of images (`fold_of`), see `torchvice.metrics.thresholds.HeldOut`.
 
     Args:
         samples: the table.
-        explanation: whose maps; None: those that `strict` is measured by. Another one is measured with the same
-            logits, at a threshold of its own.
+        explanation: the id of an explanation; None: the headline. Another one has the same logits and its own
+            thresholds.
 
     Raises:
         ViceError: the table was not assessed under `strict`, or has no such explanation.
@@ -87,9 +85,9 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
     rows = np.array([row_of[image_id] for image_id in regions.image_id.tolist()], dtype=np.int64)
     classes = regions.label - 1
     true = (classes >= 0) & (images.targets[rows, classes] == 1)
-    seen = true & (regions.mask_pixels > 0)
+    visible = true & (regions.mask_pixels > 0)
     labels_with_mask = int(images.targets[images.has_mask].sum())
-    rows, classes, regions = rows[seen], classes[seen], regions.where(seen)
+    rows, classes, regions = rows[visible], classes[visible], regions.where(visible)
     iou = pair_iou(regions.intersection, regions.predicted, regions.mask_pixels[:, None])
     fold = np.array([fold_of(name) for name in regions.image_id.tolist()], dtype=np.int64)
     held_out = HeldOut(iou, fold)
@@ -100,7 +98,7 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
         iou=iou,
         chosen=samples.thresholds[held_out.index],
         quality=held_out.quality,
-        without_pixels=labels_with_mask - int(seen.sum()),
+        without_pixels=labels_with_mask - int(visible.sum()),
         at=held_out.index,
         fold=fold,
         area=regions.mask_pixels / np.maximum(1, images.height[rows].astype(float) * images.width[rows]),
@@ -110,7 +108,7 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
 
 
 def true_logits(logits: np.ndarray, rows: np.ndarray, classes: np.ndarray, exclusive: bool) -> np.ndarray:
-    """(P,) the log-odds of each pair's class: the logit itself, or, of exclusive targets, that of the softmax.
+    """Return (P,) the log-odds of each pair's class: the logit, or, of exclusive classes, that of the softmax.
 
     Args:
         logits: (N, C). rows: (P,) the image of each pair. classes: (P,) its class.
@@ -126,5 +124,5 @@ def true_logits(logits: np.ndarray, rows: np.ndarray, classes: np.ndarray, exclu
     others = logits[rows].astype(float)
     others[np.arange(len(rows)), classes] = -np.inf
     if others.shape[1] == 1:
-        return np.full(len(rows), np.inf)  # the only class there is
+        return np.full(len(rows), np.inf)  # a single class
     return own.astype(float) - np.logaddexp.reduce(others, axis=1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures.calibration import put_calibration
+from torchvice.measures.catalogue import paths
 from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_paper_interval
 from torchvice.measures.controls import put_other_explanations
 from torchvice.measures.inference import LEVEL, Inference
@@ -16,12 +17,9 @@ from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_by
 from torchvice.measures.qualities import QUALITIES, check_quality, quality_of
 from torchvice.measures.sheet import (
-    PAPER,
-    STRICT,
     DiagramParts,
     Measures,
     Sheet,
-    paths_of,
     put_consistency,
     put_precision_recall,
 )
@@ -54,68 +52,77 @@ def measure(
     seed: int = 0,
     calibrate_on: Samples | None = None,
 ) -> Measures:
-    """Every number of an assessment, under both protocols side by side, with its interval, controls and sensitivities.
+    """Compute every number of an assessment, under both protocols, with intervals, controls and sensitivities.
+
+    docs/definitions.md has every formula.
 
     Args:
-        samples: the table. A protocol that it was not assessed for is null in the result, with that reason.
-        quality: in what sense a map is good, one of `torchvice.measures.QUALITIES`; the sections beside `paper` and
-            `strict` are then about it.
-        replicates: of the bootstrap over images; 0: no intervals and no tests.
-        seed: of the bootstrap.
-        calibrate_on: the same model's table of another split, on which temperature and vector scaling are fitted;
-            what they make of this split is then in `calibration`.
-
-    Returns:
-        Measures. `classification` follows the published conventions on the view of `paper` (of `strict`, where the
-        table has no `paper`); see docs/definitions.md for every formula.
+        samples: the table; numbers of a protocol that it was not assessed for are NaN.
+        quality: one of `torchvice.measures.QUALITIES`, for all sections but `paper` and `strict`.
+        replicates: number of bootstrap replicates over images; 0: no intervals and no tests.
+        seed: seed of the bootstrap.
+        calibrate_on: the same model's table of another split; temperature and vector scaling are fitted on it.
 
     Raises:
-        ViceError: a table without images, an unknown quality or one that the table does not hold, or a `calibrate_on`
-            of other classes.
-
-    References:
-        More than Accuracy: an Empirical Study of Consistency between Performance and Interpretability (2022).
+        ViceError: no images, an unknown or absent quality, or a `calibrate_on` of other classes.
     """
     check_quality(quality)
-    protocols = samples.manifest["protocols"]
-    if not len(samples.images) or not protocols:
+    protocols = samples.protocols
+    if not (len(samples.images) and protocols):
         raise ViceError("A measurement needs images, but the table has none.")
     if replicates < 0:
         raise ViceError(f"`replicates` must be 0 or more, but is {replicates}.")
-    sheet, diagrams = Sheet(), DiagramParts()
-    shares: dict[str, tuple[int, int]] = {}
-    first = samples.of_view(protocols["paper" if "paper" in protocols else "strict"]["view"])
+    sheet, diagrams, shares = Sheet(), DiagramParts(), dict[str, tuple[int, int]]()
+    first = samples.of_protocol("paper" if "paper" in protocols else "strict").images
     inference = Inference(first.image_id.tolist(), replicates, seed)
     pairs = true_pairs(samples) if "strict" in protocols else None
     for protocol in ("paper", "strict"):
-        if protocol in protocols:
-            if pairs is not None and protocol == "strict":
-                _measure_strict(samples, pairs, sheet, diagrams, inference)
-            else:
-                _measure_paper(samples, sheet, diagrams, inference)
-            shares |= _excluded(samples, protocol, pairs)
+        if protocol not in protocols:
+            _leave_out(sheet, protocol)
+        elif pairs is None or protocol == "paper":
+            _measure_paper(samples, sheet, diagrams, inference)
         else:
-            reason = f"The table was not assessed under `{protocol}`."
-            sheet.leave_out(paths_of(protocol, PAPER if protocol == "paper" else STRICT), reason)
-            prefix = "" if protocol == "paper" else "strict_"
-            sheet.leave_out([f"localisation.{prefix}best_threshold", f"localisation.{prefix}best_mean_iou"], reason)
-    if samples.manifest.get("finished") is False:
-        there, wanted = len(first), samples.manifest["dataset"].get("images", "?")
-        sheet.notes["table"] = f"The assessment is not finished: these are {there} of {wanted} images."
-    _warn_of_zero_maps(sheet, shares)
+            _measure_strict(samples, pairs, sheet, diagrams, inference)
+    for protocol in protocols:
+        shares |= _excluded(samples, protocol, pairs)
+    sheet.parts["out_of"] = {reason: whole for reason, (_, whole) in shares.items()}
+    _put_warnings(sheet, samples, len(first), shares)
     _classify(first, sheet)
     if pairs is not None:
         _put_trust(samples, pairs, sheet, quality, inference)
         put_calibration(sheet, diagrams, samples, calibrate_on, seed, inference.resampling is not None)
-    source = {
-        "table": {name: samples.manifest[name] for name in ("model", "dataset", "explanations", "versions")},
-        "protocols": protocols,
-        "targets": samples.manifest.get("targets", "multilabel"),
-        "inference": {"replicates": replicates, "seed": seed, "level": LEVEL},
-    }
-    sheet.parts["out_of"] = {reason: whole for reason, (_, whole) in shares.items()}
+    source = _source(samples) | {"inference": {"replicates": replicates, "seed": seed, "level": LEVEL}}
     excluded = {reason: count for reason, (count, _) in shares.items()}
     return sheet.measures(len(first), excluded, source, diagrams.whole())
+
+
+def _put_warnings(sheet: Sheet, samples: Samples, images: int, shares: dict[str, tuple[int, int]]) -> None:
+    """Note whether the table is finished, and whether most maps say nothing."""
+    if samples.manifest.get("finished") is False:
+        total = samples.manifest["dataset"].get("images", "?")
+        sheet.notes["table"] = f"The assessment is not finished: these are {images} of {total} images."
+    found = {protocol: shares.get(_reason(protocol, "zero"), (0, 0)) for protocol in ("paper", "strict")}
+    dead = [f"{count} of {maps} under {protocol}" for protocol, (count, maps) in found.items() if 2 * count > maps]
+    if dead:
+        sheet.notes["maps"] = (
+            f"More than half of the maps are zero everywhere: {' and '.join(dead)}. They find no object, whatever the "
+            "model sees; try another method or layer."
+        )
+
+
+def _leave_out(sheet: Sheet, protocol: str) -> None:
+    prefix = "" if protocol == "paper" else "strict_"
+    found = [f"localisation.{prefix}{name}" for name in ("best_threshold", "best_mean_iou")]
+    sheet.leave_out([*paths(protocol), *found], f"The table was not assessed under `{protocol}`.")
+
+
+def _source(samples: Samples) -> dict[str, Any]:
+    """What was measured, as the manifest says."""
+    return {
+        "table": {name: samples.manifest[name] for name in ("model", "dataset", "explanations", "versions")},
+        "protocols": samples.manifest["protocols"],
+        "targets": samples.manifest.get("targets", "multilabel"),
+    }
 
 
 def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, inference: Inference) -> None:
@@ -199,17 +206,6 @@ def _excluded(samples: Samples, protocol: str, pairs: Pairs | None) -> dict[str,
 
 def _reason(protocol: str, status: str) -> str:
     return f"{protocol}: maps that are {status} (kept, see docs)"
-
-
-def _warn_of_zero_maps(sheet: Sheet, shares: dict[str, tuple[int, int]]) -> None:
-    """Say so beside the numbers where most maps say nothing."""
-    found = {protocol: shares.get(_reason(protocol, "zero"), (0, 0)) for protocol in ("paper", "strict")}
-    dead = [f"{count} of {maps} under {protocol}" for protocol, (count, maps) in found.items() if 2 * count > maps]
-    if dead:
-        sheet.notes["maps"] = (
-            f"More than half of the maps are zero everywhere: {' and '.join(dead)}. They find no object, whatever the "
-            "model sees; try another method or layer."
-        )
 
 
 def _measure_paper(samples: Samples, sheet: Sheet, diagrams: DiagramParts, inference: Inference) -> None:

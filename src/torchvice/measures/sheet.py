@@ -4,62 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.measures.catalogue import SECTIONS, measure_of, paths
 from torchvice.measures.inference import plain_interval
+from torchvice.measures.rows import ClassRow, Control, Fold, Method, Stratum
 from torchvice.metrics import js_divergence, kl_divergence, precision_recall, vice
 from torchvice.metrics.bands import NullBand
 from torchvice.metrics.calibration import Reliability
 from torchvice.metrics.iou import IouCurve
 from torchvice.metrics.resampling import Interval
 
-__all__ = [
-    "CLASSIFICATION",
-    "LOCALISATION",
-    "PAPER",
-    "STRICT",
-    "DiagramParts",
-    "Diagrams",
-    "Measures",
-    "Sheet",
-    "check_path",
-    "paths_of",
-    "put_consistency",
-    "put_precision_recall",
-]
-
-JSON_SCHEMA = 1
-# The sections that hold numbers by name.
-NUMBERS = ("paper", "strict", "classification", "localisation", "sensitivities")
-PAPER = ["vice", "ece_ml", "ml_accuracy", "f1", "ji", "kl", "js"]
-STRICT = ["vice", "ece_ml", "ml_accuracy", "f1", "ji", "mean_average_precision"]
-CLASSIFICATION = ["mean_average_precision", "cp", "cr", "cf1", "op", "or", "of1"]
-LOCALISATION = ["best_threshold", "best_mean_iou", "strict_best_threshold", "strict_best_mean_iou"]
-# Sections whose names no table changes; those of the other two hang on what it holds.
-_FIXED = {"paper": PAPER, "strict": STRICT, "classification": CLASSIFICATION}
-
-
-def paths_of(section: str, names: list[str]) -> list[str]:
-    """The paths of some names in a section."""
-    return [f"{section}.{name}" for name in names]
-
-
-def check_path(path: str) -> None:
-    """Whether a path such as `strict.vice` can be a measure, as far as that is known before anything is measured.
-
-    Raises:
-        ViceError: no section of numbers, or no name of a section whose names are always the same.
-    """
-    section, _, name = path.partition(".")
-    if section not in NUMBERS or name not in _FIXED.get(section, [name]) or not name:
-        known = [known for part, names in _FIXED.items() for known in paths_of(part, names)]
-        known += [*paths_of("localisation", LOCALISATION), *(f"{part}.NAME" for part in NUMBERS if part not in _FIXED)]
-        raise ViceError(f"A measure must have a known path, but is {path!r}.", did_you_mean(path, known))
+JSON_SCHEMA = 2  # docs/measures-json.md lists what each number changed
 
 
 @dataclass(frozen=True)
@@ -81,15 +42,16 @@ class Diagrams:
 class Measures:
     """Every number of an assessment. Fractions at full precision; NaN where undefined, the reason in `undefined`.
 
-    `images` how many; `excluded` {reason: count}; `out_of` {the same reason: of how many}; `paper`, `strict`,
-    `classification`, `localisation` {name: value}; `undefined` {path: reason}; `intervals` {path: {low, high, level,
-    method}}; `source` what was measured; `diagrams` what the figures draw.
+    Numbers, {name: value}, every one described in `torchvice.measures.catalogue`: `paper`, `strict`, `classification`,
+    `localisation`, `sensitivities`, `calibration`, and `quality`, which also has the `name` and `meaning` of the
+    quality that was chosen. About them: `undefined` {path: reason}; `intervals` {path: {low, high, level, method}};
+    `tests` {path: {p, method}}; `notes` {path: a caveat that belongs to the number}.
 
-    What VICE is made of and how far it may be trusted, see docs/definitions.md: `quality` {name, vice, mean};
-    `sensitivities` {name: value}; `tests` {path: {p, method}}; `strata`, `classes` and `folds`, lists of rows;
-    `threshold_curve` {thresholds, pair_iou, vice}; `controls`, `methods` and `retests` {explanation: row}; `quadrants`
-    {cutoffs, counts, undefined, strongest}; `calibration` {name: value}; `notes` {path: what must be said beside the
-    number}.
+    Rows, see `torchvice.measures.rows`: `controls`, `methods` and `retests` {explanation: row}; `strata`, `classes`,
+    `folds`. Further: `threshold_curve` {thresholds, pair_iou, vice}; `quadrants` {by, cutoffs, counts, undefined,
+    strongest}; `null_bands` {calibration error: what a calibrated model shows}; `ece_by_class` (C,); `scaling`,
+    calibration after scaling that was fitted on another split. `images`, how many; `excluded` {reason: count} and
+    `out_of` {the same reason: of how many}; `source`, what was measured; `diagrams`, what the figures draw.
     """
 
     images: int
@@ -105,15 +67,18 @@ class Measures:
     quality: dict[str, Any] = field(default_factory=dict)
     sensitivities: dict[str, float] = field(default_factory=dict)
     tests: dict[str, Any] = field(default_factory=dict)
-    strata: list[dict[str, Any]] = field(default_factory=list)
-    classes: list[dict[str, Any]] = field(default_factory=list)
-    folds: list[dict[str, Any]] = field(default_factory=list)
+    strata: list[Stratum] = field(default_factory=list)
+    classes: list[ClassRow] = field(default_factory=list)
+    folds: list[Fold] = field(default_factory=list)
     threshold_curve: dict[str, list[Any]] = field(default_factory=dict)
-    controls: dict[str, dict[str, Any]] = field(default_factory=dict)
-    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
-    retests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    controls: dict[str, Control] = field(default_factory=dict)
+    methods: dict[str, Method] = field(default_factory=dict)
+    retests: dict[str, Method] = field(default_factory=dict)
     quadrants: dict[str, Any] = field(default_factory=dict)
-    calibration: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, float] = field(default_factory=dict)
+    null_bands: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ece_by_class: list[float] = field(default_factory=list)
+    scaling: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     out_of: dict[str, int] = field(default_factory=dict)
 
@@ -128,14 +93,14 @@ class Measures:
         """The measure at a path such as `strict.vice`; NaN where it is undefined.
 
         Raises:
-            ViceError: no such measure.
+            ViceError: no such measure, or one that this table does not have.
         """
-        section, _, name = path.partition(".")
-        found = getattr(self, section, None) if section in NUMBERS else None
-        if found is None or not isinstance(found.get(name), int | float):
-            known = [f"{part}.{key}" for part in NUMBERS for key, v in getattr(self, part).items() if _is_number(v)]
-            raise ViceError(f"A measure must have a known path, but is {path!r}.", did_you_mean(path, known))
-        return float(found[name])
+        measure = measure_of(path)
+        values = getattr(self, measure.section)
+        if measure.name not in values:
+            known = [f"{section}.{name}" for section in SECTIONS for name in getattr(self, section)]
+            raise ViceError(f"`{path}` was not measured on this table.", did_you_mean(path, known))
+        return float(values[measure.name])
 
     def to_json(self) -> dict[str, Any]:
         """The fields of `vice measure --json`: every measure a number or null, never NaN or infinity."""
@@ -153,21 +118,17 @@ class Measures:
 
     def _repr_html_(self) -> str:
         """A notebook shows the numbers of both protocols, with their intervals, and the VICE diagram."""
-        from torchvice.measures.overview import OVERVIEW
-
         # By name, and only when a notebook asks: the report stands above this room.
-        html: str = import_module("torchvice.report.notebook").measures_html(self, OVERVIEW)
+        html: str = import_module("torchvice.report.notebook").measures_html(self)
         return html
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:
     """`value` for JSON: a number that is not finite is null."""
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
     if isinstance(value, list | tuple | np.ndarray):
         return [_plain(entry) for entry in value]
     if isinstance(value, np.generic):
@@ -194,7 +155,7 @@ class Sheet:
     """
 
     def __init__(self) -> None:
-        self.sections: dict[str, dict[str, float]] = {name: {} for name in (*NUMBERS, "quality")}
+        self.sections: dict[str, dict[str, float]] = {name: {} for name in SECTIONS}
         self.undefined: dict[str, str] = {}
         self.intervals: dict[str, Any] = {}
         self.tests: dict[str, Any] = {}
@@ -203,7 +164,7 @@ class Sheet:
 
     def put(self, path: str, value: Any, reason: str = "") -> None:
         """Set a value; a ViceError of its computation, or a value that is not finite, leaves NaN and the reason."""
-        section, name = path.split(".")
+        section, name = measure_of(path).section, measure_of(path).name
         try:
             number = float(value() if callable(value) else value)
         except ViceError as error:
@@ -219,7 +180,7 @@ class Sheet:
         return self.sections[section][name]
 
     def put_interval(self, path: str, found: Interval | None) -> None:
-        """Set the interval of a value; nothing where there is none."""
+        """Set the interval of a value, if it has one."""
         plain = None if found is None else plain_interval(found)
         if plain is not None:
             self.intervals[path] = plain
@@ -235,32 +196,28 @@ class Sheet:
             self.intervals[path]["reliable"] = False
 
     def leave_out(self, paths: list[str], reason: str) -> None:
-        """Say why nothing is known of these paths."""
+        """Set these paths to undefined, for one reason."""
         for path in paths:
             self.put(path, math.nan, reason)
 
     def measures(self, images: int, excluded: dict[str, int], source: dict[str, Any], diagrams: Diagrams) -> Measures:
-        """The finished sheet, every name in its place."""
-        names = {
-            "paper": PAPER,
-            "strict": STRICT,
-            "classification": CLASSIFICATION,
-            "localisation": LOCALISATION,
-        }
+        """The finished sheet, every number in the order of the catalogue."""
         sections: dict[str, Any] = {
-            part: {name: self.sections[part][name] for name in known if name in self.sections[part]}
-            for part, known in names.items()
+            section: {name: self.sections[section][name] for name in _names(section) if name in self.sections[section]}
+            for section in SECTIONS
         }
-        sections["localisation"] |= self.sections["localisation"]
-        sections["sensitivities"] = self.sections["sensitivities"]
-        sections["quality"] = {**self.parts.pop("quality", {}), **self.sections["quality"]}
-        said: dict[str, Any] = {
+        sections["quality"] = self.parts.pop("quality", {}) | sections["quality"]
+        about: dict[str, Any] = {
             "intervals": self.intervals,
             "tests": self.tests,
             "notes": self.notes,
             "undefined": self.undefined,
         }
-        return Measures(images, excluded, **sections, **said, source=source, diagrams=diagrams, **self.parts)
+        return Measures(images, excluded, **sections, **about, source=source, diagrams=diagrams, **self.parts)
+
+
+def _names(section: str) -> list[str]:
+    return [path.partition(".")[2] for path in paths(section)]
 
 
 def put_consistency(sheet: Sheet, loss: np.ndarray, ji: np.ndarray) -> None:

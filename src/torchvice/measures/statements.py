@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torchvice.measures.inference import LEVEL
 
 if TYPE_CHECKING:
-    from torchvice.measures.compare import Comparison
+    from torchvice.measures.rows import Comparison
 
 __all__ = ["sentences_of"]
 

@@ -1,4 +1,4 @@
-"""How strongly loss and quality go together, beside the headline: every correlation with its edges decided."""
+"""Further correlations of loss and quality, each with defined edge cases."""
 
 from __future__ import annotations
 
@@ -11,31 +11,19 @@ from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.weighted import Pearson, Spearman, WeightedStatistic, WithinSpearman
 
-__all__ = [
-    "LOSS_FLOOR",
-    "Association",
-    "log_loss_pearson",
-    "partial_spearman",
-    "pearson",
-    "pearson_is_reliable",
-    "skewness_and_kurtosis",
-    "spearman",
-    "within_spearman",
-]
-
-LOSS_FLOOR = 1e-6  # nats: below it a loss is what float32 leaves of a saturated logit
+LOSS_FLOOR = 1e-6  # nats; a smaller loss is the rounding error of a saturated float32 logit
 MOST_SKEWNESS, MOST_KURTOSIS = 1.0, 2.0
 
 
 @dataclass(frozen=True)
 class Association:
-    """A correlation, or the reason why there is none.
+    """A correlation, or the reason why it is undefined.
 
     Attributes:
-        value: in [-1, 1]; NaN where it is undefined.
-        n: rows that entered.
-        undefined: rows left out for a NaN.
-        reason: why `value` is NaN; empty where it is a number.
+        value: in [-1, 1]; NaN if undefined.
+        n: number of rows used.
+        undefined: number of rows left out because of a NaN.
+        reason: why `value` is NaN; empty if it is a number.
     """
 
     value: float
@@ -45,7 +33,7 @@ class Association:
 
 
 def complete_rows(**columns: ArrayLike) -> tuple[list[np.ndarray], int]:
-    """The rows without NaN in any column, as float64, and the number of the others.
+    """Return the rows without NaN in any column, as float64, and the number of rows left out.
 
     Raises:
         ViceError: lengths differ.
@@ -57,7 +45,7 @@ def complete_rows(**columns: ArrayLike) -> tuple[list[np.ndarray], int]:
 
 
 def why_undefined(named: dict[str, np.ndarray]) -> str:
-    """Why columns have no correlation: too few rows, infinite values, no spread; empty where they may have one."""
+    """Why columns have no correlation: too few rows, infinite values or a constant column; else an empty string."""
     n = len(next(iter(named.values())))
     if n < 3:
         return f"{n} rows, and a correlation needs three"
@@ -69,10 +57,23 @@ def why_undefined(named: dict[str, np.ndarray]) -> str:
     return ""
 
 
+def rows_by_image(cluster: ArrayLike | None, **columns: ArrayLike) -> list[np.ndarray] | None:
+    """Return the rows without NaN, sorted by image, the image as last column; None if a and b have no correlation.
+
+    `cluster` is the (P,) image of each row; None: every row is an image. Fewer than three images also give None.
+    """
+    images = np.arange(len(as_array("a", columns["a"], 1))) if cluster is None else cluster
+    rows, _ = complete_rows(**columns, cluster=as_array("cluster", images, 1, np.int64))
+    if why_undefined({"a": rows[0], "b": rows[1]}) or len(np.unique(rows[-1])) < 3:
+        return None
+    order = np.argsort(rows[-1], kind="stable")
+    return [column[order] for column in rows]
+
+
 def _associate(
     make: type[WeightedStatistic], first: dict[str, ArrayLike], further: dict[str, ArrayLike]
 ) -> Association:
-    """The statistic over complete rows; the columns of `first` have to vary."""
+    """The statistic over complete rows. Every column of `first` must vary."""
     columns, undefined = complete_rows(**first, **further)
     reason = why_undefined(dict(zip(first, columns, strict=False)))
     n = len(columns[0])
@@ -83,14 +84,14 @@ def _associate(
 
 
 def pearson(a: ArrayLike, b: ArrayLike) -> Association:
-    """Pearson's correlation over the rows without NaN.
+    """Pearson correlation over the rows without NaN.
 
     Args:
         a: (P,) first column.
         b: (P,) second column.
 
     Returns:
-        Association; undefined with fewer than three rows, an infinite value, or a column that does not vary.
+        Association; undefined with fewer than three rows, an infinite value, or a constant column.
 
     Raises:
         ViceError: lengths differ.
@@ -106,7 +107,7 @@ def pearson(a: ArrayLike, b: ArrayLike) -> Association:
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> Association:
-    """Spearman's correlation, ties on the middle rank; arguments, result and edges as in `pearson`.
+    """Spearman correlation; ties get their mean rank. Arguments, result and edge cases as in `pearson`.
 
     References:
         scipy.stats.spearmanr.
@@ -119,15 +120,15 @@ def spearman(a: ArrayLike, b: ArrayLike) -> Association:
 
 
 def log_loss_pearson(loss: ArrayLike, quality: ArrayLike, floor: float = LOSS_FLOOR) -> Association:
-    """Pearson's correlation of -ln(max(loss, floor)) with quality: the published number without its skewness.
+    """Pearson correlation of -ln(max(loss, floor)) with quality: the published VICE with less skewed losses.
 
     Args:
         loss: (N,) nats, 0 or more.
         quality: (N,) in [0, 1].
-        floor: nats; smaller losses count as this one, since the logarithm would make outliers of them.
+        floor: nats; smaller losses are set to it, because the logarithm would turn them into outliers.
 
     Returns:
-        Association; edges as in `pearson`.
+        Association; edge cases as in `pearson`.
 
     Raises:
         ViceError: a negative loss, or a floor that is not positive.
@@ -138,23 +139,23 @@ def log_loss_pearson(loss: ArrayLike, quality: ArrayLike, floor: float = LOSS_FL
     """
     losses = as_array("loss", loss, 1)
     if not floor > 0:
-        raise ViceError(f"`floor` must be positive, but is {floor:g}.", "The logarithm of 0 is no number.")
+        raise ViceError(f"`floor` must be positive, but is {floor:g}.", "The logarithm of 0 is undefined.")
     if (losses < 0).any():
         raise ViceError(f"`loss` must not be negative, but holds {losses[losses < 0][0]:g}.")
     return _associate(Pearson, {"loss": -np.log(np.maximum(losses, floor)), "quality": quality}, {})
 
 
 def partial_spearman(a: ArrayLike, b: ArrayLike, area: ArrayLike, labels: ArrayLike) -> Association:
-    """Spearman's correlation given area and number of labels: see `PartialSpearman`.
+    """Partial Spearman correlation given area and number of labels, see `PartialSpearman`.
 
     Args:
         a: (P,) first column.
         b: (P,) second column.
-        area: (P,) of the object.
-        labels: (P,) number of labels of the image.
+        area: (P,) area of the object.
+        labels: (P,) number of labels in the image.
 
     Returns:
-        Association; undefined as in `pearson`, and where area and labels determine a column.
+        Association; undefined as in `pearson`, and if area and labels determine a column.
 
     Example:
         >>> partial_spearman([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [7.0, 8.0, 9.0], [1, 1, 1]).reason
@@ -164,7 +165,7 @@ def partial_spearman(a: ArrayLike, b: ArrayLike, area: ArrayLike, labels: ArrayL
 
 
 def within_spearman(a: ArrayLike, b: ArrayLike, group: ArrayLike) -> Association:
-    """Spearman's correlation pooled over groups after ranking within each: see `WithinSpearman`.
+    """Spearman correlation pooled over groups after ranking within each group, see `WithinSpearman`.
 
     Args:
         a: (P,) first column.
@@ -172,7 +173,7 @@ def within_spearman(a: ArrayLike, b: ArrayLike, group: ArrayLike) -> Association
         group: (P,) whole numbers, the class of each pair.
 
     Returns:
-        Association; undefined as in `pearson`, and where no group varies in a column.
+        Association; undefined as in `pearson`, and if a column is constant in every group.
 
     Example:
         >>> within_spearman([1.0, 2.0, 8.0, 9.0], [0.2, 0.1, 0.9, 0.8], [0, 0, 1, 1]).value
@@ -182,10 +183,10 @@ def within_spearman(a: ArrayLike, b: ArrayLike, group: ArrayLike) -> Association
 
 
 def skewness_and_kurtosis(values: ArrayLike) -> tuple[float, float]:
-    """Third and fourth standardised moments of the values that are not NaN, the latter less 3: 0 and 0 of a normal.
+    """Skewness and excess kurtosis of the values that are not NaN; both are 0 for a normal distribution.
 
     Returns:
-        Skewness and excess kurtosis, not corrected for bias; NaN where there is no spread.
+        Skewness and excess kurtosis, not corrected for bias; NaN if the values are constant or infinite.
 
     References:
         scipy.stats.skew, scipy.stats.kurtosis.
@@ -198,17 +199,17 @@ def skewness_and_kurtosis(values: ArrayLike) -> tuple[float, float]:
     array = array[~np.isnan(array)]
     if not len(array) or not np.isfinite(array).all() or array.min() == array.max():
         return float("nan"), float("nan")
-    apart = array - array.mean()
-    apart = apart / np.abs(apart).max()
-    variance = float((apart**2).mean())
-    return float((apart**3).mean()) / variance**1.5, float((apart**4).mean()) / variance**2 - 3
+    centred = array - array.mean()
+    centred = centred / np.abs(centred).max()
+    variance = float((centred**2).mean())
+    return float((centred**3).mean()) / variance**1.5, float((centred**4).mean()) / variance**2 - 3
 
 
 def pearson_is_reliable(loss: ArrayLike) -> bool:
-    """Whether intervals of Pearson's correlation can be trusted: |skewness| of the losses <= 1, excess kurtosis <= 2.
+    """Whether intervals of a Pearson correlation are reliable: losses of |skewness| <= 1 and excess kurtosis <= 2.
 
-    With lognormal losses of log-sd 1.6 intervals that promise 95 % cover half the time, whatever the bootstrap
-    (tests/metrics/test_coverage.py). False also where the column has no spread.
+    With lognormal losses of log-sd 1.6, 95 % intervals cover the true value about half the time, whatever the bootstrap
+    (tests/metrics/test_coverage.py). False for a constant column.
 
     Example:
         >>> pearson_is_reliable([0.1, 0.2, 0.3, 0.4]), pearson_is_reliable([0.1, 0.1, 0.1, 0.1, 0.1, 9.0])

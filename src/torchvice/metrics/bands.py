@@ -1,8 +1,9 @@
-"""The null band: the calibration error that a calibrated model of these probabilities would show, by simulation."""
+"""The null band: the calibration errors that a calibrated model would show by chance, from simulation."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,16 +17,16 @@ from torchvice.metrics.multilabel import probabilities_and_targets
 __all__ = ["NullBand", "null_band"]
 
 BandUnit = Literal["image", "cell", "class", "top"]
-FEW = 64  # labels of a group that are drawn one by one; of more, their number is
+FEW = 64  # below this number, the labels of a group are drawn one by one; otherwise their sum is drawn
 BLOCK = 2**22  # numbers held at once
 
 
 @dataclass(frozen=True)
 class NullBand:
-    """What a calibrated model shows: an ECE in [`low`, `high`] with the probability `level`, above `median` with 1/2.
+    """Calibration errors of a calibrated model: in [`low`, `high`] with probability `level`; `median` is their median.
 
-    `bin_low` and `bin_high` (B,), for the unit `class` (C, B): the same of the mean outcome of each bin on its own, NaN
-    in an empty one. They are bands of consistency for the reliability diagram.
+    `bin_low` and `bin_high` (B,), or (C, B) for the unit `class`, are the same for the mean outcome of each bin; NaN
+    for an empty bin. They are the consistency bars of the reliability diagram.
     """
 
     low: float
@@ -39,17 +40,25 @@ class NullBand:
 
 @dataclass(frozen=True)
 class _Design:
-    """Which labels are drawn, and what becomes of them.
+    """Which labels are drawn, and how they add up to the outcomes of B bins.
 
-    `group` (N, C) of every cell, -1 for one that enters no outcome; `weight` (G,) of a label in the group's bin, and
-    `home` (G,) that bin; `count` and `sure` (B,) events and mean confidence of the bins.
+    Attributes:
+        group: (N, C) group of every cell; -1 for a cell that enters no outcome.
+        weight: (G,) weight of a label of the group in its bin.
+        group_bin: (G,) bin of each group.
+        count, mean_confidence: (B,) number of events and their mean confidence.
+        shape: shape of the bins, (B,) or (C, B).
     """
 
     group: np.ndarray
     weight: np.ndarray
-    home: np.ndarray
+    group_bin: np.ndarray
     count: np.ndarray
-    sure: np.ndarray
+    mean_confidence: np.ndarray
+    shape: tuple[int, ...]
+
+
+_Draw = Callable[[np.ndarray, _Design, int, np.random.Generator], np.ndarray]
 
 
 def null_band(
@@ -63,30 +72,28 @@ def null_band(
     level: float = 0.95,
     seed: int = 0,
 ) -> NullBand:
-    """Draw the labels from the probabilities, again and again, and measure the calibration error of each draw.
+    """Draw the labels from the probabilities many times, and measure the calibration error of each draw.
 
-    A model whose ECE lies in the band is not told from a calibrated one by it. Assumption: given the probabilities,
-    labels are drawn independently of each other, over images and over classes. Where the labels of an image hang
-    together (a chair seldom comes without a table), all bands but that of `top` are somewhat too narrow.
+    An ECE inside the band does not distinguish the model from a calibrated one. Labels are drawn independently over
+    images and classes. Where the labels of an image depend on each other (chair and table), all bands except that of
+    `top` are somewhat too narrow.
 
     Args:
-        probabilities: (N, C) in [0, 1], of the model that was measured.
-        bins: as of the measure.
+        probabilities: (N, C) in [0, 1], of the measured model.
+        bins, equal_mass: as in the measure.
         unit: `image` for the ECE-ML of `strict`, `cell` for ECE pooled over cells, `class` for classwise ECE, `top` for
             the top label.
-        equal_mass: bins of equal count, as of the measure.
-        exclusive: one label an image: one draw of a class by its row, whose sum is 1.
-        simulations: draws of all labels.
-        level: of the band, in (0, 1).
-        seed: of the draws; the same seed gives the same band.
+        exclusive: draw exactly one class per image; every row must sum to 1.
+        simulations: number of draws of all labels.
+        level: coverage of the band, in (0, 1).
+        seed: seed of the draws.
 
     Returns:
-        NullBand; NaN without images. Where a bin has 64 labels or more to draw, their sum is drawn from the binomial
-        law of the same mean and variance.
+        NullBand; NaN without images. In a bin with 64 labels or more, the sum of the labels is drawn from a binomial
+        distribution of the same mean and variance.
 
     Raises:
-        ViceError: a probability outside [0, 1], an unknown unit, no simulation, a level outside (0, 1), fewer than one
-            bin, or, exclusive, a row whose sum is not 1.
+        ViceError: a value outside its range, an unknown unit or, with `exclusive`, a row that does not sum to 1.
 
     References:
         Broecker and Smith, Increasing the reliability of reliability diagrams, 2007; Roelofs et al., Mitigating bias in
@@ -97,40 +104,42 @@ def null_band(
         0.5
     """
     values, _ = probabilities_and_targets(probabilities, np.zeros(np.shape(probabilities)))
+    _check_arguments(values, simulations, level, exclusive)
+    design = _design(values, bins, unit, equal_mass)
+    # For other units, each image draws one label, which is a Bernoulli draw in either case.
+    draw = _categorical if exclusive and unit in ("cell", "class") else _independent
+    return _band(values, design, draw, simulations, level, seed)
+
+
+def _check_arguments(values: np.ndarray, simulations: int, level: float, exclusive: bool) -> None:
     if simulations < 1:
         raise ViceError(f"`simulations` must be at least 1, but is {simulations}.")
     if not 0 < level < 1:
         raise ViceError(f"`level` must be in (0, 1), but is {level:g}.")
-    if exclusive:
-        _checked_rows(values)
-    design = _design(values, bins, unit, equal_mass)
-    shape = (values.shape[1], -1) if unit == "class" else (-1,)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    if not len(values):
-        nothing = np.full(len(design.count), np.nan).reshape(shape)
-        return NullBand(math.nan, math.nan, math.nan, level, simulations, nothing, nothing.copy())
-    rng = np.random.default_rng(seed)
-    # Where a row has one label to draw, whether it is true is a coin of its own in either case.
-    together = exclusive and unit in ("cell", "class")
-    drawn = (_categorical if together else _independent)(values, design, simulations, rng)
-    filled = design.count > 0
-    outcome = np.full((simulations, len(filled)), np.nan)
-    outcome[:, filled] = drawn[:, filled] / design.count[filled]
-    error = np.abs(drawn - design.sure * design.count).sum(axis=1) / design.count.sum()
-    low, median, high = np.quantile(error, [tails[0], 0.5, tails[1]]).tolist()
-    bands = np.full((2, len(filled)), np.nan)
-    bands[:, filled] = np.quantile(outcome[:, filled], tails, axis=0)
-    return NullBand(low, median, high, level, simulations, bands[0].reshape(shape), bands[1].reshape(shape))
-
-
-def _checked_rows(values: np.ndarray) -> None:
-    wrong = np.abs(values.sum(axis=1) - 1) > 1e-3  # a softmax in half precision is nearer
-    if wrong.any():
+    wrong = np.abs(values.sum(axis=1) - 1) > 1e-3  # a softmax in half precision is within this tolerance
+    if exclusive and wrong.any():
         row = int(wrong.argmax())
         raise ViceError(
             f"Rows of exclusive `probabilities` must have the sum 1, but row {row} has {values[row].sum():g}.",
-            "Logits become such probabilities with torchvice.metrics.softmax(logits).",
+            "Convert logits with torchvice.metrics.softmax(logits).",
         )
+
+
+def _band(values: np.ndarray, design: _Design, draw: _Draw, simulations: int, level: float, seed: int) -> NullBand:
+    """Quantiles of the calibration error and of each bin's mean outcome over the draws."""
+    if not len(values):
+        nan = np.full(design.shape, np.nan)
+        return NullBand(math.nan, math.nan, math.nan, level, simulations, nan, nan.copy())
+    drawn = draw(values, design, simulations, np.random.default_rng(seed))
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    filled = design.count > 0
+    outcome = np.full((simulations, len(filled)), np.nan)
+    outcome[:, filled] = drawn[:, filled] / design.count[filled]
+    error = np.abs(drawn - design.mean_confidence * design.count).sum(axis=1) / design.count.sum()
+    low, median, high = np.quantile(error, [tails[0], 0.5, tails[1]]).tolist()
+    bands = np.full((2, len(filled)), np.nan)
+    bands[:, filled] = np.quantile(outcome[:, filled], tails, axis=0)
+    return NullBand(low, median, high, level, simulations, *(band.reshape(design.shape) for band in bands))
 
 
 def _design(values: np.ndarray, bins: int, unit: str, equal_mass: bool) -> _Design:
@@ -138,48 +147,49 @@ def _design(values: np.ndarray, bins: int, unit: str, equal_mass: bool) -> _Desi
     if unit == "class":
         index, total = class_bins(values, bins, equal_mass), classes * bins
     else:
-        sure = unit_confidence(values, unit)
-        edges, of_event = bins_of(sure, bins, equal_mass)
-        index, total = of_event.reshape(n, classes if unit == "cell" else 1), len(edges) - 1
+        confidences = unit_confidence(values, unit)
+        edges, event_bin = bins_of(confidences, bins, equal_mass)
+        index, total = event_bin.reshape(n, classes if unit == "cell" else 1), len(edges) - 1
+    shape = (classes, bins) if unit == "class" else (total,)
     if unit in ("cell", "class"):
         count = np.bincount(index.ravel(), minlength=total)
         sums = np.bincount(index.ravel(), values.ravel(), minlength=total)
-        return _Design(index, np.ones(total), np.arange(total), count, sums / np.maximum(count, 1))
+        return _Design(index, np.ones(total), np.arange(total), count, sums / np.maximum(count, 1), shape)
     predicted = values > 0.5
     if unit == "top":
         predicted[:] = False
-    alone = ~predicted.any(axis=1)
-    predicted[alone, values[alone].argmax(axis=1)] = True
-    several = predicted.sum(axis=1)
-    # Outcomes of k labels are shares of k: labels of one bin and one k are alike.
-    kinds, kind = np.unique(of_event * (classes + 1) + several, return_inverse=True)
-    count = np.bincount(of_event, minlength=total)
-    mean = np.bincount(of_event, sure, minlength=total) / np.maximum(count, 1)
+    without = ~predicted.any(axis=1)
+    predicted[without, values[without].argmax(axis=1)] = True
+    k = predicted.sum(axis=1)
+    # With k predicted labels the outcome is a share of k: labels of the same bin and the same k form a group.
+    kinds, kind = np.unique(event_bin * (classes + 1) + k, return_inverse=True)
+    count = np.bincount(event_bin, minlength=total)
+    mean = np.bincount(event_bin, confidences, minlength=total) / np.maximum(count, 1)
     group = np.where(predicted, kind[:, None], -1)
-    return _Design(group, 1 / (kinds % (classes + 1)), kinds // (classes + 1), count, mean)
+    return _Design(group, 1 / (kinds % (classes + 1)), kinds // (classes + 1), count, mean, shape)
 
 
 def _summed(labels: np.ndarray, design: _Design) -> np.ndarray:
-    """(S, B) outcomes summed in each bin, from the (S, G) labels of each group."""
-    if len(design.home) == len(design.count) and (design.home == np.arange(len(design.home))).all():
+    """Sum the labels of the groups, (S, G), into the outcomes of the bins, (S, B)."""
+    if len(design.group_bin) == len(design.count) and (design.group_bin == np.arange(len(design.group_bin))).all():
         return labels * design.weight
-    into = np.zeros((len(design.home), len(design.count)))
-    into[np.arange(len(design.home)), design.home] = design.weight
+    into = np.zeros((len(design.group_bin), len(design.count)))
+    into[np.arange(len(design.group_bin)), design.group_bin] = design.weight
     return labels @ into
 
 
 def _independent(values: np.ndarray, design: _Design, simulations: int, rng: np.random.Generator) -> np.ndarray:
     drawn = design.group >= 0
     group, p = design.group[drawn], values[drawn]
-    groups = len(design.home)
+    groups = len(design.group_bin)
     size = np.bincount(group, minlength=groups)
     mean, squares = np.bincount(group, p, minlength=groups), np.bincount(group, p * p, minlength=groups)
-    # The sum of many Bernoulli draws is near to a binomial of its mean and variance (Ehm 1991): of `trials` draws of
-    # the mean squared probability over the mean one. In a bin the probabilities differ little, and it is all but exact.
+    # The sum of many Bernoulli draws is close to a binomial of the same mean and variance (Ehm 1991). Within a bin the
+    # probabilities differ little, so the approximation is almost exact.
     trials = np.rint(np.divide(mean**2, squares, out=np.zeros(groups), where=squares > 0))
     trials = np.maximum(trials, np.ceil(mean)) * (size >= FEW)
-    chance = np.minimum(np.divide(mean, trials, out=np.zeros(groups), where=trials > 0), 1)
-    labels = rng.binomial(trials.astype(np.int64), chance, (simulations, groups)).astype(float)
+    probability = np.minimum(np.divide(mean, trials, out=np.zeros(groups), where=trials > 0), 1)
+    labels = rng.binomial(trials.astype(np.int64), probability, (simulations, groups)).astype(float)
     few = (size < FEW)[group]
     order = np.argsort(group[few], kind="stable")
     group, p = group[few][order], p[few][order].astype(np.float32)
@@ -195,14 +205,14 @@ def _independent(values: np.ndarray, design: _Design, simulations: int, rng: np.
 
 def _categorical(values: np.ndarray, design: _Design, simulations: int, rng: np.random.Generator) -> np.ndarray:
     n, classes = values.shape
-    # One list for all rows: row i ends at i + 1, so that a draw of row i is found among its own classes.
+    # One sorted list for all rows: row i covers (i, i + 1], so a draw of row i falls among its own classes.
     upper = np.cumsum(values, axis=1)
     upper /= upper[:, -1:]
     upper[:, -1] = 1
-    places = (upper + np.arange(n)[:, None]).ravel()
-    flat, groups = design.group.ravel(), len(design.home)
+    cumulative = (upper + np.arange(n)[:, None]).ravel()
+    flat, groups = design.group.ravel(), len(design.group_bin)
     labels = np.empty((simulations, groups))
     for row in range(simulations):
-        cell = np.minimum(np.searchsorted(places, np.arange(n) + rng.random(n), side="right"), n * classes - 1)
+        cell = np.minimum(np.searchsorted(cumulative, np.arange(n) + rng.random(n), side="right"), n * classes - 1)
         labels[row] = np.bincount(flat[cell] + 1, minlength=groups + 1)[1:]
     return _summed(labels, design)

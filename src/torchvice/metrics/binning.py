@@ -1,4 +1,4 @@
-"""Equal-width, equal-mass and equal-count bins. Edges are decided here and nowhere else."""
+"""Equal-width, equal-mass and equal-count bins. This module alone decides their edges."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ __all__ = ["equal_count_means", "equal_mass_edges", "equal_mass_index", "equal_w
 
 
 def equal_width_edges(bins: int) -> np.ndarray:
-    """The (bins + 1,) edges of equal bins on [0, 1].
+    """Edges of equal-width bins on [0, 1], (bins + 1,).
 
-    They are float32 numbers, those of torch.linspace, as in the original: a confidence of 0.45, in float32 or float64,
-    lies in the bin that 0.45 closes.
+    The edges are the float32 numbers of torch.linspace, as in the original. A confidence of 0.45, in float32 or
+    float64, lies in the bin whose upper edge is 0.45.
 
     Raises:
         ViceError: fewer than one bin.
     """
     if bins < 1:
         raise ViceError(f"`bins` must be at least 1, but is {bins}.")
-    # torch steps in float32 from both ends and rounds each edge once: of 20 bins it has 0.45000002, numpy 0.44999999.
+    # torch steps in float32 from both ends and rounds each edge once: with 20 bins it has 0.45000002, numpy 0.44999999.
     step, place = float(np.float32(1) / np.float32(bins)), np.arange(bins + 1)
     edges = np.where(place < (bins + 1) // 2, step * place, 1 - step * (bins - place))
     return edges.astype(np.float32).astype(float)
 
 
 def equal_width_index(values: ArrayLike, edges: np.ndarray, first_takes_zero: bool) -> np.ndarray:
-    """The bin of every value, -1 for one that is in none (NaN included).
+    """Bin of every value; -1 for a value outside all bins, or NaN.
 
     Args:
         values: (N,).
@@ -47,26 +47,26 @@ def equal_width_index(values: ArrayLike, edges: np.ndarray, first_takes_zero: bo
     index = np.searchsorted(edges, array, side="left") - 1
     if first_takes_zero:
         index[array == edges[0]] = 0
-    index[index >= len(edges) - 1] = -1  # also NaN, which sorts behind every number
+    index[index >= len(edges) - 1] = -1  # also NaN, which sorts after every number
     return index
 
 
 def equal_mass_edges(values: ArrayLike, bins: int) -> np.ndarray:
-    """Edges of bins that hold, ties aside, equally many values: their quantiles.
+    """Edges of bins of equal count: the quantiles of the values.
 
     Args:
         values: (N,) numbers.
-        bins: at most so many; edges that coincide are one, so that equal values are never parted and no order of the
-            rows matters.
+        bins: maximum number of bins. Equal edges are merged, so equal values share a bin and the order of the rows
+            does not matter.
 
     Returns:
-        (B + 1,) with 1 <= B <= bins, from the least to the greatest value; without values the ends of [0, 1].
+        (B + 1,) with 1 <= B <= bins, from the smallest to the largest value; [0, 1] without values.
 
     Raises:
         ViceError: fewer than one bin.
 
     References:
-        scikit-learn's calibration_curve(strategy="quantile") has the same bins.
+        scikit-learn's calibration_curve(strategy="quantile") uses the same bins.
 
     Example:
         >>> equal_mass_edges([0.1, 0.2, 0.6, 0.9, 1.0], 2).tolist()
@@ -82,7 +82,7 @@ def equal_mass_edges(values: ArrayLike, bins: int) -> np.ndarray:
 
 
 def equal_mass_index(values: ArrayLike, edges: np.ndarray) -> np.ndarray:
-    """The bin of every value that `equal_mass_edges` knew: (lo, hi], the first closed on both sides; (N,) int64.
+    """Bin of every value, (N,) int64, for edges from `equal_mass_edges`: (lo, hi], the first bin closed on both sides.
 
     Example:
         >>> equal_mass_index([0.1, 0.6, 0.7], np.array([0.1, 0.6, 1.0])).tolist()
@@ -95,12 +95,12 @@ def equal_count_means(loss: ArrayLike, quality: ArrayLike, bins: int) -> tuple[n
     """Mean loss and mean quality in bins of equal count, after sorting by loss.
 
     Args:
-        loss: (N,), the order; ties keep their order of arrival.
+        loss: (N,) sort key; ties keep their order.
         quality: (N,).
-        bins: their number; the first N mod bins hold one image more.
+        bins: number of bins; the first N mod bins hold one more image.
 
     Returns:
-        Two (bins,) arrays. A bin without image (fewer images than bins) or with a NaN in it is NaN.
+        Two (bins,) arrays; NaN for an empty bin (fewer images than bins) or a bin with a NaN.
 
     Example:
         >>> [m.tolist() for m in equal_count_means([3.0, 1.0, 2.0], [0.0, 1.0, 0.5], 2)]

@@ -1,4 +1,4 @@
-"""Boxes: those that a map draws at every threshold, and how well they meet the given ones (MaxBoxAccV2).
+"""Boxes that a map draws at every threshold, and how well they match the given ones (MaxBoxAccV2).
 
 A box is (left, top, right, bottom) in pixels, right and bottom exclusive: the pixel in row y and column x is
 (x, y, x + 1, y + 1). VOC's files count from 1 and include the last pixel; `torchvice.data` converts them.
@@ -14,16 +14,6 @@ import numpy as np
 
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, HeldOut, as_cuts, count_below, smallest
-
-__all__ = [
-    "BoxAccuracy",
-    "best_box_iou",
-    "box_iou",
-    "box_planes",
-    "held_out_box_accuracy",
-    "map_boxes",
-    "max_box_accuracy",
-]
 
 DELTAS = (0.3, 0.5, 0.7)
 
@@ -77,7 +67,7 @@ def best_box_iou(map: Any, boxes: Any, thresholds: Any = PAPER_THRESHOLDS) -> np
 
     Args:
         map: (H, W) scores of one class.
-        boxes: (B, 4) the boxes of that class in the image; B = 0 leaves nothing to meet.
+        boxes: (B, 4) the boxes of that class in the image; B may be 0.
         thresholds: (T,) rising numbers.
 
     Returns:
@@ -137,10 +127,10 @@ def box_planes(rows: Any, boxes: Any, size: tuple[int, int], count: int) -> np.n
 
 @dataclass(frozen=True)
 class BoxAccuracy:
-    """Shares of pairs whose best IoU reaches each delta.
+    """The shares of pairs whose best IoU reaches each delta.
 
     Attributes:
-        deltas: (D,) the IoUs that are asked for.
+        deltas: (D,) the required IoUs.
         accuracy: (D,) in [0, 1], higher is better; NaN without a pair.
         chosen: (D,) indices of the thresholds that were chosen; held out, (D, P) one for each pair.
         mean: over the deltas.
@@ -159,8 +149,8 @@ class BoxAccuracy:
 def max_box_accuracy(best: Any, deltas: Sequence[float] = DELTAS) -> BoxAccuracy:
     """MaxBoxAccV2: for each delta the highest share, over thresholds, of pairs with a best IoU of delta or more.
 
-    The threshold is chosen on the pairs that are scored, for each delta anew: optimistic. `held_out_box_accuracy` is
-    the same with the choice left to others. The first of equally good thresholds wins.
+    The threshold is chosen for each delta on the pairs that are scored, which is optimistic; `held_out_box_accuracy`
+    chooses it on others. The first of equally good thresholds wins.
 
     Args:
         best: (P, T) `best_box_iou` of P (image, class) pairs; rows of NaN are left out and counted.
@@ -186,9 +176,7 @@ def max_box_accuracy(best: Any, deltas: Sequence[float] = DELTAS) -> BoxAccuracy
 
 
 def held_out_box_accuracy(best: Any, folds: Any, deltas: Sequence[float] = DELTAS) -> BoxAccuracy:
-    """`max_box_accuracy` with each fold scored at the threshold that the other folds' pairs choose, for each delta.
-
-    Where only one fold is filled there is nothing to hold out, and the threshold is chosen on all.
+    """`max_box_accuracy` with held-out thresholds, for each delta: see `torchvice.metrics.thresholds.HeldOut`.
 
     Args:
         best: (P, T) as in `max_box_accuracy`.
@@ -221,10 +209,10 @@ def _accuracy(deltas: Sequence[float], accuracy: np.ndarray, chosen: np.ndarray,
 def _reached(best: Any, deltas: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """(D, P, T) whether each delta is reached, and (P,) whether the pair has a box at all."""
     iou = as_array("best", best, 2, np.float64)
-    asked = as_array("deltas", deltas, 1, np.float64)
-    if not len(asked) or not ((asked > 0) & (asked <= 1)).all():
+    required = as_array("deltas", deltas, 1, np.float64)
+    if not len(required) or not ((required > 0) & (required <= 1)).all():
         raise ViceError(f"`deltas` must be one or more numbers in (0, 1], but is {list(deltas)}.")
-    return iou >= asked[:, None, None], ~np.isnan(iou).any(axis=1)
+    return iou >= required[:, None, None], ~np.isnan(iou).any(axis=1)
 
 
 def _as_boxes(name: str, boxes: Any) -> np.ndarray:

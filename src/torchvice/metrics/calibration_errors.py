@@ -1,4 +1,4 @@
-"""Calibration errors beside ECE-ML: over cells, by class, of the top label, in bins of equal mass, the largest gap."""
+"""Further calibration errors: over cells, by class, of the top label, with equal-mass bins, and the largest gap."""
 
 from __future__ import annotations
 
@@ -13,21 +13,11 @@ from torchvice.metrics.binning import equal_mass_edges, equal_mass_index, equal_
 from torchvice.metrics.calibration import Reliability, reliability_in_bins
 from torchvice.metrics.multilabel import confidence, probabilities_and_targets, sample_precision
 
-__all__ = [
-    "ClasswiseEce",
-    "Unit",
-    "calibration_events",
-    "classwise_ece",
-    "event_reliability",
-    "maximum_calibration_error",
-    "unit_confidence",
-]
-
 Unit = Literal["image", "cell", "top"]
 
 
 def unit_confidence(values: np.ndarray, unit: str) -> np.ndarray:
-    """What the model promises of every event: the confidence of an image, a cell's probability, or the largest one.
+    """Confidence of every event: of an image, of a cell (its probability), or of the top label (the largest one).
 
     Raises:
         ViceError: an unknown unit.
@@ -44,37 +34,37 @@ def unit_confidence(values: np.ndarray, unit: str) -> np.ndarray:
 def calibration_events(
     probabilities: ArrayLike, targets: ArrayLike, unit: Unit = "image"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The events whose calibration is asked for: what was promised of each, and what came true.
+    """Return the confidence and the outcome of every event.
 
     Args:
         probabilities: (N, C) in [0, 1].
         targets: (N, C), 0 or 1.
-        unit: `image`: confidence and precision of every image, as in the ECE-ML of `strict`; `cell`: all N * C
-            probabilities as events of their own; `top`: the largest probability, and whether its class is true (of
-            equal ones the first).
+        unit: `image`: confidence and precision of every image, as in the ECE-ML of `strict`; `cell`: each of the N * C
+            probabilities is an event; `top`: the largest probability, and whether its class is true (ties: the first
+            class).
 
     Returns:
-        Confidence and outcome, (N,) or (N * C,) each, in [0, 1]. The outcome's expectation is the confidence where the
-        model is calibrated.
+        Confidence and outcome, (N,) or (N * C,) each, in [0, 1]. For a calibrated model the expected outcome equals the
+        confidence.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, a probability outside [0, 1], or an unknown unit.
+        ViceError: shapes differ, a target other than 0 and 1, a probability outside [0, 1], or an unknown unit.
 
     Example:
         >>> [e.round(2).tolist() for e in calibration_events([[0.9, 0.7, 0.1]], [[1, 0, 0]], "image")]
         [[0.8], [0.5]]
     """
     values, truth = probabilities_and_targets(probabilities, targets)
-    sure = unit_confidence(values, unit)
+    confidences = unit_confidence(values, unit)
     if unit == "image":
-        return sure, sample_precision(values, truth)
+        return confidences, sample_precision(values, truth)
     if unit == "cell":
-        return sure, truth.ravel()
-    return sure, np.take_along_axis(truth, values.argmax(axis=1)[:, None], axis=1)[:, 0]
+        return confidences, truth.ravel()
+    return confidences, np.take_along_axis(truth, values.argmax(axis=1)[:, None], axis=1)[:, 0]
 
 
 def bins_of(values: np.ndarray, bins: int, equal_mass: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Edges and the bin of every value in [0, 1], by width or by mass; every value has a bin."""
+    """Edges, and the bin of every value in [0, 1], by width or by mass. Every value has a bin."""
     if equal_mass:
         edges = equal_mass_edges(values, bins)
         return edges, equal_mass_index(values, edges)
@@ -85,14 +75,14 @@ def bins_of(values: np.ndarray, bins: int, equal_mass: bool) -> tuple[np.ndarray
 def event_reliability(
     probabilities: ArrayLike, targets: ArrayLike, bins: int = 20, unit: Unit = "image", *, equal_mass: bool = False
 ) -> Reliability:
-    """The reliability diagram of images, cells or top labels, and its calibration error.
+    """Reliability diagram of images, cells or top labels, and its calibration error.
 
     Args:
         probabilities: (N, C) in [0, 1]; a softmax for `top`.
         targets: (N, C), 0 or 1.
-        bins: (lo, hi], the first closed on both sides.
-        unit: whose calibration: see `calibration_events`.
-        equal_mass: bins of equal count (fewer, where values are equal) in place of equal width.
+        bins: number of bins (lo, hi]; the first is closed on both sides.
+        unit: kind of event, see `calibration_events`.
+        equal_mass: use bins of equal count (fewer if values are equal) instead of equal width.
 
     Returns:
         Reliability: `ece` in [0, 1], 0 is perfect, NaN without images; every event is in a bin.
@@ -107,12 +97,12 @@ def event_reliability(
         >>> round(event_reliability([[0.9, 0.7, 0.1]], [[1, 0, 0]], unit="cell").ece, 3)
         0.3
     """
-    sure, right = calibration_events(probabilities, targets, unit)
-    return reliability_in_bins(sure, right, *bins_of(sure, bins, equal_mass))
+    confidences, outcomes = calibration_events(probabilities, targets, unit)
+    return reliability_in_bins(confidences, outcomes, *bins_of(confidences, bins, equal_mass))
 
 
 def maximum_calibration_error(reliability: Reliability) -> float:
-    """MCE: the largest gap of a bin between mean confidence and mean outcome, however few events the bin holds.
+    """MCE: the largest gap between mean confidence and mean outcome of a bin, however few events the bin holds.
 
     Returns:
         In [0, 1], 0 is perfect; NaN without events.
@@ -131,10 +121,10 @@ def maximum_calibration_error(reliability: Reliability) -> float:
 
 @dataclass(frozen=True)
 class ClasswiseEce:
-    """`value` the mean over classes, `by_class` (C,) the ECE of each, `positives` (C,) images that show it.
+    """Classwise ECE: `value`, the mean over classes; `by_class` (C,); `positives` (C,), images that show each.
 
-    All C classes enter the mean. A class that no image shows is defined: its outcomes are all 0 and its ECE is its
-    mean probability; `without_positives` counts such classes.
+    All C classes enter the mean. The ECE of a class that no image shows is its mean probability, because its outcomes
+    are all 0. `without_positives` counts such classes.
     """
 
     value: float
@@ -147,7 +137,7 @@ class ClasswiseEce:
 
 
 def class_bins(values: np.ndarray, bins: int, equal_mass: bool) -> np.ndarray:
-    """(N, C) bin of every cell among the C * bins bins of the classes; those of class c begin at c * bins."""
+    """Bin of every cell, (N, C), among C * bins bins; those of class c start at c * bins."""
     columns = [bins_of(column, bins, equal_mass)[1] + c * bins for c, column in enumerate(values.T)]
     return np.stack(columns, axis=1)
 
@@ -155,19 +145,19 @@ def class_bins(values: np.ndarray, bins: int, equal_mass: bool) -> np.ndarray:
 def classwise_ece(
     probabilities: ArrayLike, targets: ArrayLike, bins: int = 20, *, equal_mass: bool = False
 ) -> ClasswiseEce:
-    """Classwise ECE: the calibration error of each class's probabilities over the images, and the mean of these.
+    """Classwise ECE: the calibration error of each class over the images, and its mean over classes.
 
     Args:
         probabilities: (N, C) in [0, 1].
         targets: (N, C), 0 or 1.
-        bins: of every class; (lo, hi], the first closed on both sides.
-        equal_mass: bins of equal count, cut for each class.
+        bins: number of bins (lo, hi] of every class; the first is closed on both sides.
+        equal_mass: use bins of equal count, computed for each class.
 
     Returns:
         ClasswiseEce, in [0, 1], 0 is perfect; NaN without images.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, a probability outside [0, 1], or fewer than one bin.
+        ViceError: shapes differ, a target other than 0 and 1, a probability outside [0, 1], or fewer than one bin.
 
     References:
         Kull et al., Beyond temperature scaling, NeurIPS 2019; Nixon et al. 2019 (static calibration error).

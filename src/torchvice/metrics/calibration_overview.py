@@ -44,34 +44,25 @@ def calibration_summary(
     seed: int = 0,
     simulations: int = 1000,
 ) -> dict[str, Any]:
-    """The calibration of a model on one split: all measures of docs/definitions.md, section Calibration.
+    """Compute every calibration error of one split, see docs/definitions.md, section Calibration.
 
     Args:
-        logits: (N, C), before sigmoid or softmax.
-        targets: (N, C), 0 or 1; one label in every row where exclusive.
+        logits, targets: (N, C), before sigmoid or softmax, and 0 or 1.
         exclusive: one label an image: probabilities are a softmax, and `ece` is that of the top label.
         bins: of every binned measure.
-        protocol: of `ece` alone, where classes do not exclude each other: `paper` is the published ECE-ML, which has no
-            null band.
-        seed: of the null bands.
-        simulations: of the null bands; 0 for none.
+        protocol: of `ece` alone, unless exclusive.
+        seed, simulations: of the null bands; 0 simulations for none.
 
     Returns:
-        Numbers, NaN where undefined: `ece`, `ece_equal_mass`, `mce`, `smooth_ece`, `ece_l2_squared` (debiased, may be
-        below 0) and `ece_l2` (its root) over images; `ece_pooled`, `ece_pooled_equal_mass`, `smooth_ece_pooled` over
-        cells; `ece_classwise`, `ece_classwise_equal_mass`; `brier`, `nll`; `top_one_accuracy`, where exclusive.
-        Counts: `n`, `classes_without_positives`, `ece_l2_left_out`. Further: `ece_by_class`, a list (C,); `intervals`
-        and `null_bands`, which map a name to {low, high, level, method} and {low, median, high, level, simulations,
-        assumption}; `undefined`, which maps every name that is NaN to the reason.
+        Numbers by name, NaN if undefined; `ece_by_class` (C,); `intervals` and `null_bands`, {name: {low, high,
+        level, ...}}; `undefined`, {name: reason} of every name that is NaN.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, NaN among the logits, an unknown protocol, fewer than one bin,
-            or, exclusive, a row without exactly one label.
+        ViceError: shapes differ, other targets, NaN logits, an unknown protocol, or no bins.
 
     Example:
-        >>> found = calibration_summary([[2.0, -2.0], [1.0, -1.0]], [[1, 0], [1, 0]], simulations=100)
-        >>> round(found["ece"], 3), round(found["brier"], 3)
-        (0.194, 0.043)
+        >>> round(calibration_summary([[2.0, -2.0], [1.0, -1.0]], [[1, 0], [1, 0]], simulations=100)["ece"], 3)
+        0.194
     """
     values, truth = logits_and_targets(logits, targets)
     if exclusive:
@@ -80,8 +71,7 @@ def calibration_summary(
     published = checked_protocol(protocol) == "paper" and not exclusive
     found: dict[str, Any] = {"n": len(values)}
     _put_images(found, probabilities, truth, bins, exclusive)
-    if published:
-        # From the logits as they came: as published, in float32 where they are.
+    if published:  # from the logits as they came, in float32 where they are
         found["ece"] = multilabel_ece(sigmoid(logits), truth, bins, "paper")
     _put_cells(found, probabilities, truth, bins)
     found["brier"] = brier_score(probabilities, truth, exclusive)
@@ -147,7 +137,8 @@ def _put_reasons(found: dict[str, Any]) -> None:
         "ece_l2": "Fewer than two images share a bin.",
         "ece_l2_squared": "Fewer than two images share a bin.",
     }
-    found["undefined"] = {name: reasons[name] if found["n"] else "There is no image." for name in undefined}
+    default = "The measure is not defined for these images." if found["n"] else "There is no image."
+    found["undefined"] = {name: reasons.get(name, default) if found["n"] else default for name in undefined}
     if found["n"]:
         for name in {"ece_l2", "ece_l2_squared"} - set(found["intervals"]) - set(undefined):
             found["undefined"][f"intervals.{name}"] = "The gaps of the images do not vary inside any bin."

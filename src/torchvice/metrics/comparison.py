@@ -1,4 +1,4 @@
-"""Two models or more: is one more consistent than the other, and is the difference more than chance?"""
+"""Comparison of models: p-values, their correction, and the difference of two models over seeds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LEAST_SEEDS = 3
 
 
 def holm(p: ArrayLike) -> np.ndarray:
-    """p-values adjusted for the number of tests, so that a false claim among them has a probability of at most alpha.
+    """Holm's correction: adjust p-values so that the probability of any false claim is at most alpha.
 
-    The smallest is multiplied by the number of tests m, the next by m - 1, and so on; none falls below the one before.
+    The smallest is multiplied by the number of tests m, the next by m - 1, and so on. None is below its predecessor.
 
     Args:
-        p: (m,) in [0, 1]; NaN, a test that could not be made, stays NaN and does not count.
+        p: (m,) in [0, 1]; NaN for an undefined test, which stays NaN and is not counted.
 
     Returns:
-        (m,) in [0, 1], to be compared with alpha.
+        (m,) in [0, 1], for comparison with alpha.
 
     Raises:
         ViceError: a value outside [0, 1].
@@ -49,14 +49,14 @@ def holm(p: ArrayLike) -> np.ndarray:
 
 
 def paired_p(replicates: ArrayLike) -> float:
-    """Two-sided bootstrap p-value of no difference: how much of the bootstrap lies on the other side of 0.
+    """Two-sided bootstrap p-value for no difference: how many replicates lie on the other side of 0.
 
     Args:
-        replicates: (B,) the difference of two models in each replicate, both on the same draws of images.
+        replicates: (B,) difference of two models in each replicate, both on the same draws of images.
 
     Returns:
-        2 (1 + min(at most 0, at least 0)) / (B + 1), at most 1; NaN without replicates and where more than 5 % of them
-        have no value.
+        2 (1 + min(replicates <= 0, replicates >= 0)) / (B + 1), at most 1; NaN without replicates, or if more than 5 %
+        of them are NaN.
 
     References:
         Davison, Hinkley: Bootstrap methods and their application, 1997, chapter 4.
@@ -78,12 +78,12 @@ class SeedDifference:
     """The difference of two models trained with several seeds each.
 
     Attributes:
-        difference: mean of a less mean of b.
-        error: its standard error, of seeds and images.
-        degrees: of freedom; infinite where the seeds do not vary.
-        p: two-sided, of no difference; NaN where the error is 0.
-        interval: of the difference.
-        seeds: of a and of b.
+        difference: mean of a minus mean of b.
+        error: its standard error, from seeds and images.
+        degrees: degrees of freedom; infinite if the seeds do not vary.
+        p: two-sided p-value for no difference; NaN if the error is 0.
+        interval: confidence interval of the difference.
+        seeds: number of seeds of a and of b.
     """
 
     difference: float
@@ -101,53 +101,54 @@ def seed_difference(
     image_variance_b: float = 0.0,
     level: float = 0.95,
 ) -> SeedDifference:
-    """Welch's t-test on the means over seeds, with the variance that comes from the choice of images added.
+    """Welch's t-test on the means over seeds, plus the variance from the choice of images.
 
-    Seeds tell how training varies, and nothing about other images: all seeds are measured on the same ones, so that
-    the images' share does not shrink with their number. error^2 = s_a^2 / k_a + s_b^2 / k_b + the two image variances;
-    degrees of freedom after Welch and Satterthwaite, the image variances taken as known.
+    All seeds are measured on the same images, so more seeds do not reduce the variance from the images.
+    error^2 = s_a^2 / k_a + s_b^2 / k_b + the two image variances. Degrees of freedom follow Welch and Satterthwaite,
+    with the image variances taken as known.
 
     Args:
-        a: (k_a,) the measure of every seed of the first model, at least three.
-        b: (k_b,) of the second.
-        image_variance_a: bootstrap variance, over images, of the mean of `a`.
-        image_variance_b: likewise. For models on the same images, give the variance of the paired difference as the
-            first and 0 as the second.
-        level: of the interval, in (0, 1).
+        a, b: (k_a,) and (k_b,) the measure for every seed of each model, at least three.
+        image_variance_a, image_variance_b: bootstrap variance, over images, of each mean. For models on the same
+            images, give the variance of the paired difference and 0.
+        level: confidence level, in (0, 1).
 
     Raises:
-        ViceError: fewer than three seeds of a model, a value that is not finite, a negative variance, or a level
-            outside (0, 1).
+        ViceError: fewer than three seeds, a value that is not finite, a negative variance, or a level outside (0, 1).
 
     References:
-        Welch: The generalization of Student's problem, Biometrika 1947. scipy.stats.ttest_ind(equal_var=False), where
-        the image variances are 0.
+        Welch: The generalization of Student's problem, Biometrika 1947. scipy.stats.ttest_ind(equal_var=False) for
+        image variances of 0.
 
     Example:
-        >>> found = seed_difference([0.40, 0.42, 0.41], [0.30, 0.33, 0.30], image_variance_a=0.0004)
-        >>> round(found.difference, 2), round(found.error, 4), round(found.p, 4)
+        >>> result = seed_difference([0.40, 0.42, 0.41], [0.30, 0.33, 0.30], image_variance_a=0.0004)
+        >>> round(result.difference, 2), round(result.error, 4), round(result.p, 4)
         (0.1, 0.0231, 0.0001)
     """
-    from scipy.special import ndtr, ndtri, stdtr, stdtrit
-
     first, second = finite_column("a", a), finite_column("b", b)
     seeds = len(first), len(second)
     if min(seeds) < LEAST_SEEDS:
         raise ViceError(
             f"A claim about two models needs at least {LEAST_SEEDS} seeds of each, but there are "
             f"{seeds[0]} and {seeds[1]}.",
-            "Train more seeds, or say that the difference is one of these two runs, not of the models.",
+            "Train more seeds, or report the difference as one between these runs, not between the models.",
         )
     if not (image_variance_a >= 0 and image_variance_b >= 0):
         raise ViceError(f"Variances must be 0 or more, but are {image_variance_a:g} and {image_variance_b:g}.")
     if not 0 < level < 1:
         raise ViceError(f"`level` must be between 0 and 1, but is {level:g}.", "95 % is 0.95.")
-    # Equal numbers have no variance, whatever the rounding of their mean leaves.
+    # Equal numbers have variance 0, also if the mean is rounded.
     own = np.array([column.var(ddof=1) / len(column) if np.ptp(column) else 0.0 for column in (first, second)])
     variance = float(own.sum()) + image_variance_a + image_variance_b
     spread = float((own**2 / (np.array(seeds) - 1)).sum())
     degrees = variance**2 / spread if spread > 0 else float("inf")
-    difference, error = float(first.mean() - second.mean()), float(np.sqrt(variance))
+    return _t_test(float(first.mean() - second.mean()), float(np.sqrt(variance)), degrees, level, seeds)
+
+
+def _t_test(difference: float, error: float, degrees: float, level: float, seeds: tuple[int, int]) -> SeedDifference:
+    """The t-test of a difference, or the normal test for infinite degrees of freedom."""
+    from scipy.special import ndtr, ndtri, stdtr, stdtrit
+
     tail = 1 - (1 - level) / 2
     if np.isinf(degrees):
         reach = float(ndtri(tail)) * error
@@ -160,12 +161,11 @@ def seed_difference(
 
 @dataclass(frozen=True)
 class MatchedWeights:
-    """Weights under which two models' pairs are equally sure of their labels.
+    """Weights under which the pairs of two models have the same distribution of log-likelihood.
 
     Attributes:
-        a: (P_a,) in [0, 1], the share of each of the first model's pairs that finds a partner.
-        b: (P_b,) likewise.
-        unmatched: share of each model's pairs without a partner, in [0, 1]; the same for both.
+        a, b: (P_a,) and (P_b,) in [0, 1], the share of each pair that has a partner in the other model.
+        unmatched: share of the pairs without a partner, in [0, 1]; the same for both models.
     """
 
     a: np.ndarray
@@ -174,24 +174,23 @@ class MatchedWeights:
 
 
 def matched_weights(logit_a: ArrayLike, logit_b: ArrayLike, bins: int = 10) -> MatchedWeights:
-    """Weights that give two models' true pairs the same distribution over quantiles of log-likelihood.
+    """Weight the true pairs of two models to the same distribution over quantiles of log-likelihood.
 
-    A model that is right more often has its pairs elsewhere on the scale, where consistency may differ; matching
-    compares the two where both have pairs. The pooled logits, whose ranks are those of the log-likelihood, are cut into
-    `bins` of equal count; a pair of a bin in which its model has the share s and the other one r weighs min(s, r) / s.
-    Multiply the bootstrap's weights by them.
+    A more accurate model has pairs of higher likelihood, where consistency may differ. Matching compares two models
+    where both have pairs. The pooled logits, whose ranks are those of the log-likelihood, are cut into `bins` of equal
+    count. If a bin holds the share s of one model's pairs and the share r of the other's, a pair of the first has the
+    weight min(s, r) / s. Multiply the bootstrap's weights by these weights.
 
     Args:
-        logit_a: (P_a,) logits of the first model's true pairs.
-        logit_b: (P_b,) of the second's; the two may differ in number.
-        bins: quantiles of the pooled logits.
+        logit_a, logit_b: (P_a,) and (P_b,) logits of the true pairs of each model.
+        bins: number of quantiles of the pooled logits.
 
     Raises:
         ViceError: a model without pairs, a logit that is not finite, or fewer than one bin.
 
     Example:
-        >>> found = matched_weights([0.0, 1.0, 2.0, 3.0], [2.0, 3.0, 4.0, 5.0], bins=2)
-        >>> found.a.round(3).tolist(), found.b.round(3).tolist(), found.unmatched
+        >>> weights = matched_weights([0.0, 1.0, 2.0, 3.0], [2.0, 3.0, 4.0, 5.0], bins=2)
+        >>> weights.a.round(3).tolist(), weights.b.round(3).tolist(), weights.unmatched
         ([0.333, 0.333, 0.333, 1.0], [1.0, 0.333, 0.333, 0.333], 0.5)
     """
     first, second = finite_column("logit_a", logit_a), finite_column("logit_b", logit_b)

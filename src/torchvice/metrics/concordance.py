@@ -1,4 +1,4 @@
-"""Kendall's tau-b with an interval: pairs of rows counted by sorting, images left out one by one."""
+"""Kendall's tau-b in O(n log n), with a jackknife interval over images."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError, as_array
-from torchvice.metrics.association import Association, complete_rows, why_undefined
+from torchvice.errors import ViceError
+from torchvice.metrics.association import Association, complete_rows, rows_by_image, why_undefined
 from torchvice.metrics.resampling import Interval
 
 __all__ = ["kendall", "kendall_interval"]
 
 
 def kendall(a: ArrayLike, b: ArrayLike) -> Association:
-    """Kendall's tau-b: the balance of concordant and discordant pairs of rows, ties taken out of both columns.
+    """Kendall's tau-b: concordant minus discordant pairs of rows, corrected for ties in both columns.
 
     tau-b = (concordant - discordant) / sqrt((pairs - tied in a) (pairs - tied in b)), in O(n log n).
 
@@ -24,7 +24,7 @@ def kendall(a: ArrayLike, b: ArrayLike) -> Association:
         b: (P,) second column.
 
     Returns:
-        Association; undefined with fewer than three rows, an infinite value, or a column that does not vary.
+        Association; undefined with fewer than three rows, an infinite value, or a constant column.
 
     Raises:
         ViceError: lengths differ.
@@ -44,20 +44,20 @@ def kendall(a: ArrayLike, b: ArrayLike) -> Association:
 
 
 def kendall_interval(a: ArrayLike, b: ArrayLike, cluster: ArrayLike | None = None, level: float = 0.95) -> Interval:
-    """A confidence interval for Kendall's tau-b from the jackknife that leaves out one image with all its rows.
+    """Confidence interval of Kendall's tau-b from the jackknife over images.
 
-    The jackknife's standard error is taken of artanh(tau), so that the limits stay within [-1, 1]; where tau is 1 or -1
-    they are tau.
+    The jackknife leaves out one image with all its rows. Its standard error applies to artanh(tau), which keeps the
+    limits within [-1, 1]. If tau is 1 or -1, both limits are tau.
 
     Args:
         a: (P,) first column; rows with NaN are left out.
         b: (P,) second column.
-        cluster: (P,) whole numbers, the image of each row; None: every row is an image.
+        cluster: (P,) integers, the image of each row; None: every row is an image.
         level: in (0, 1).
 
     Returns:
-        Interval, method "jackknife"; NaN where tau-b is undefined, with fewer than three images, or where leaving one
-        out makes it undefined.
+        Interval, method "jackknife"; NaN if tau-b is undefined, also without some image, or with fewer than three
+        images.
 
     Raises:
         ViceError: lengths differ, or a level outside (0, 1).
@@ -66,20 +66,20 @@ def kendall_interval(a: ArrayLike, b: ArrayLike, cluster: ArrayLike | None = Non
         Efron, Stein: The jackknife estimate of variance, Annals of Statistics 1981.
 
     Example:
-        >>> found = kendall_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 3.0, 2.0, 4.0, 6.0, 5.0])
-        >>> round(found.low, 2), round(found.high, 2)
+        >>> interval = kendall_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 3.0, 2.0, 4.0, 6.0, 5.0])
+        >>> round(interval.low, 2), round(interval.high, 2)
         (0.04, 0.95)
     """
     from scipy.special import ndtri
 
     if not 0 < level < 1:
         raise ViceError(f"`level` must be between 0 and 1, but is {level:g}.", "95 % is 0.95.")
-    images = np.arange(len(as_array("a", a, 1))) if cluster is None else as_array("cluster", cluster, 1, np.int64)
-    (first, second, image), _ = complete_rows(a=a, b=b, cluster=images)
-    left_out, number = np.unique(image, return_inverse=True)
-    n = len(left_out)
-    if n < 3 or why_undefined({"a": first, "b": second}):
+    complete = rows_by_image(cluster, a=a, b=b)
+    if complete is None:
         return Interval(np.nan, np.nan, level, "jackknife")
+    first, second, image = complete
+    number = np.unique(image, return_inverse=True)[1]
+    n = int(number[-1]) + 1
     rows = _by_row(first, second)
     tau = _tau(*(part.sum() / 2 for part in rows))
     inner = _inside(first, second, number)
@@ -99,16 +99,16 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _tau(balance: np.ndarray, untied_a: np.ndarray, untied_b: np.ndarray) -> np.ndarray:
-    """tau-b of the balance and the pairs not tied in either column; NaN where there are none."""
+    """tau-b from concordant minus discordant pairs and the untied pairs of each column; NaN without untied pairs."""
     together = np.asarray(untied_a * untied_b, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(together > 0, np.clip(balance / np.sqrt(together), -1, 1), np.nan)
 
 
 def _by_row(a: np.ndarray, b: np.ndarray) -> Parts:
-    """Of every row, over all others: concordant less discordant, not tied in a, not tied in b.
+    """Count the pairs of each row with all others: concordant minus discordant, not tied in a, not tied in b.
 
-    Their sums over the rows count every pair twice.
+    The sums over the rows count every pair twice.
     """
     (a, untied_a), (b, untied_b) = _dense(a), _dense(b)
     top_a, top_b = a.max(), b.max()
@@ -117,33 +117,33 @@ def _by_row(a: np.ndarray, b: np.ndarray) -> Parts:
 
 
 def _dense(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values numbered from 0 in their order, and of every row the number of rows with another value."""
+    """Dense ranks from 0, and for every row the number of rows with another value."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     return place, (len(values) - count[place]).astype(float)
 
 
 def _below(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of every row the number of rows that are smaller in both columns (whole numbers from 0).
+    """For every row, count the rows that are smaller in both columns (integers from 0).
 
-    The rows go by a; among equal a the larger b comes first, so that only smaller a lie before a row with a smaller b.
-    Then b is taken bit by bit from the highest: of two rows that share the higher bits, the one without the bit is the
+    Rows are sorted by a; among equal a the larger b comes first, so every earlier row with a smaller b has a smaller a.
+    Then b is compared bit by bit from the highest: of two rows with equal higher bits, the one without the bit is
     smaller.
     """
     order = np.lexsort((-b, a))
-    found = np.zeros(len(a), np.int64)
+    smaller = np.zeros(len(a), np.int64)
     for bit in range(int(b.max()).bit_length() - 1, -1, -1):
-        # By the bits above this one; the sort is stable and the rows keep their order within.
+        # Group by the bits above this one; the stable sort keeps the order of the rows within a group.
         above = b[order] >> (bit + 1)
         inside = order[np.argsort(above, kind="stable")]
         prefix, low = b[inside] >> (bit + 1), 1 - (b[inside] >> bit & 1)
         before = np.cumsum(low) - low
         first = np.searchsorted(prefix, prefix, side="left")
-        found[inside] += np.where(low == 0, before - before[first], 0)
-    return found
+        smaller[inside] += np.where(low == 0, before - before[first], 0)
+    return smaller
 
 
 def _inside(a: np.ndarray, b: np.ndarray, image: np.ndarray) -> Parts:
-    """The three parts over the pairs of rows within each image, each pair once."""
+    """The counts of `_by_row` over the pairs of rows within each image, each pair once."""
     order = np.argsort(image, kind="stable")
     a, b, image = a[order], b[order], image[order]
     parts = tuple(np.zeros(int(image[-1]) + 1) for _ in range(3))
@@ -152,9 +152,9 @@ def _inside(a: np.ndarray, b: np.ndarray, image: np.ndarray) -> Parts:
         lambda x, y: x != 0,
         lambda x, y: y != 0,
     )
-    for apart in range(1, int(np.bincount(image).max())):
-        same = image[apart:] == image[:-apart]
-        x, y = (a[apart:] - a[:-apart])[same], (b[apart:] - b[:-apart])[same]
+    for distance in range(1, int(np.bincount(image).max())):
+        same = image[distance:] == image[:-distance]
+        x, y = (a[distance:] - a[:-distance])[same], (b[distance:] - b[:-distance])[same]
         for part, sign in zip(parts, signs, strict=True):
-            part += np.bincount(image[apart:][same], sign(x, y), minlength=len(part))
+            part += np.bincount(image[distance:][same], sign(x, y), minlength=len(part))
     return parts  # type: ignore[return-value]

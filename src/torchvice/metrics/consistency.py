@@ -1,4 +1,4 @@
-"""VICE: whether a model that is right also looks at the right place."""
+"""VICE, and the divergences published with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Vice", "js_divergence", "kl_divergence", "pair_vice", "vice"]
 
 @dataclass(frozen=True)
 class Vice:
-    """A correlation and what entered it: `value` in [-1, 1] or NaN, `n` rows used, `undefined` rows that were NaN."""
+    """A correlation: `value` in [-1, 1] or NaN, `n` rows used, `undefined` rows with a NaN."""
 
     value: float
     n: int
@@ -48,7 +48,7 @@ def _correlate(
     if ranks:
         a, b = midranks(a), midranks(b)
     a, b = a - a.mean(), b - b.mean()
-    # Scaled first, so that the squares of tiny or huge numbers neither vanish nor overflow.
+    # Scale first: squares of tiny or huge numbers would underflow or overflow.
     a, b = a / np.abs(a).max(), b / np.abs(b).max()
     value = float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
     return Vice(min(1.0, max(-1.0, value)), len(a), undefined)
@@ -60,11 +60,11 @@ def vice(loss: ArrayLike, quality: ArrayLike, nan_policy: NanPolicy = "propagate
     Args:
         loss: (N,) per-image loss, nats, lower is better.
         quality: (N,) per-image JI score, in [0, 1].
-        nan_policy: what a NaN does, as in scipy.stats: "propagate" makes the value NaN, as the original does; "omit"
-            leaves the image out.
+        nan_policy: as in scipy.stats. "propagate": a NaN makes the value NaN, as in the original. "omit" leaves the
+            image out.
 
     Returns:
-        Vice: `value` in [-1, 1], higher is more consistent; `n`, the images without a NaN; `undefined`, those with.
+        Vice: `value` in [-1, 1], higher is more consistent; `n`, images used; `undefined`, images with a NaN.
 
     Raises:
         ViceError: fewer than three images, or a column that does not vary.
@@ -76,24 +76,23 @@ def vice(loss: ArrayLike, quality: ArrayLike, nan_policy: NanPolicy = "propagate
         >>> round(vice([0.1, 0.4, 0.9], [0.8, 0.5, 0.1]).value, 3)
         0.998
     """
-    found = _correlate(loss, quality, ("loss", "quality"), "images", ranks=False, nan_policy=nan_policy)
-    return Vice(-found.value, found.n, found.undefined)
+    result = _correlate(loss, quality, ("loss", "quality"), "images", ranks=False, nan_policy=nan_policy)
+    return Vice(-result.value, result.n, result.undefined)
 
 
 def pair_vice(logits: ArrayLike, quality: ArrayLike) -> Vice:
-    """VICE under `strict`: Spearman correlation, over true (image, class) pairs, of log-likelihood with IoU.
+    """VICE under `strict`: Spearman correlation of log-likelihood with IoU over true (image, class) pairs.
 
-    The log-likelihood of a true pair is -softplus(-z). It grows with the logit z, so that its ranks are those of the
-    logits, which are used because they do not saturate. The value stays the same when the logits are divided by a
-    temperature.
+    The log-likelihood of a true pair is -softplus(-z), which increases with the logit z. Both have the same ranks, and
+    the logits are used because they do not saturate. Dividing them by a temperature does not change the value.
 
     Args:
-        logits: (P,) logit of the true class of every pair.
-        quality: (P,) IoU of the pair's map with the pair's mask, in [0, 1]; a missed object counts 0.
+        logits: (P,) logit of every pair's class.
+        quality: (P,) IoU of the pair's map with the pair's mask, in [0, 1]; 0 for a missed object.
 
     Returns:
-        Vice: `value` in [-1, 1], higher is more consistent; `n` pairs that entered; `undefined`, those with a
-        NaN, which are left out.
+        Vice: `value` in [-1, 1], higher is more consistent; `n`, pairs used; `undefined`, pairs with a NaN, which are
+        left out.
 
     Raises:
         ViceError: fewer than three pairs, or a column that does not vary.
@@ -106,7 +105,7 @@ def pair_vice(logits: ArrayLike, quality: ArrayLike) -> Vice:
 
 
 def _relative_entropy(p: np.ndarray, q: np.ndarray) -> float:
-    """Sum of p ln(p / q) of the normalised vectors, nats; NaN of nothing."""
+    """Sum of p ln(p / q) of the normalised vectors, nats; NaN for empty vectors."""
     if not len(p):
         return float("nan")
     with np.errstate(all="ignore"):
@@ -119,16 +118,16 @@ def _relative_entropy(p: np.ndarray, q: np.ndarray) -> float:
 def kl_divergence(loss: ArrayLike, quality: ArrayLike) -> float:
     """Kullback-Leibler divergence of the loss vector from the JI vector, each scaled to sum 1.
 
-    Published beside VICE. It compares two lists of numbers as if they were distributions over the images and does not
-    measure consistency; kept for `paper`.
+    Published next to VICE. It treats both lists of numbers as distributions over the images and does not measure
+    consistency; only `paper` has it.
 
     Args:
         loss: (N,) not negative.
         quality: (N,) not negative.
 
     Returns:
-        Nats, 0 or more; infinity where a JI of 0 meets a positive loss; NaN where any value is NaN, where either vector
-        is zero throughout, and without images.
+        Nats, 0 or more; infinity if an image has JI 0 and a positive loss; NaN if any value is NaN, if either vector is
+        all zeros, and without images.
 
     References:
         scipy.stats.entropy(loss, quality) gives the same number.
@@ -150,8 +149,8 @@ def js_divergence(loss: ArrayLike, quality: ArrayLike) -> float:
         quality: (N,) not negative.
 
     Returns:
-        Bits; NaN where any value is NaN, where either vector is zero throughout, and without images. Because of the
-        order of mixing and scaling it is no true JS divergence.
+        Bits; NaN if any value is NaN, if either vector is all zeros, and without images. Because it mixes before
+        normalising, it is not a true JS divergence.
 
     Example:
         >>> js_divergence([1.0, 1.0], [0.2, 0.2])

@@ -1,4 +1,4 @@
-"""Faithfulness of a map, freed from what the model is sure of anyway."""
+"""Faithfulness of a map, normalised by the model's probabilities."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ __all__ = ["normalised_faithfulness"]
 
 
 def normalised_faithfulness(auc: Any, auc_random: Any, p_full: Any, p_blank: Any, floor: float = 0.05) -> np.ndarray:
-    """(AUC - AUC_random) / (p_full - p_blank): what a map's order gains over a random one, as a share of all there is.
+    """Normalise a faithfulness score: (AUC - AUC_random) / (p_full - p_blank).
 
-    An AUC is an average of p along a curve from p_blank to p_full, so that it rises with p whatever the map says; raw
-    AUCs of different images or models tell their p apart, not their maps.
+    It is the gain of the map's pixel order over a random order, as a share of the possible range. An AUC averages p
+    along a curve from p_blank to p_full, so it rises with p whatever the map is. Raw AUCs of different images or
+    models therefore compare their p, not their maps.
 
     Args:
         auc: (P,) insertion or deletion, in [0, 1].
-        auc_random: (P,) the mean of the same over random orders.
+        auc_random: (P,) its mean over random orders.
         p_full: (P,) probability on the whole image.
-        p_blank: (P,) that at the other end of the curve: of what insertion begins with, or what deletion ends with.
-        floor: where p_full and p_blank are nearer to each other there is nothing to share out.
+        p_blank: (P,) probability at the other end of the curve, where insertion begins or deletion ends.
+        floor: smallest |p_full - p_blank| for which the score is defined.
 
     Returns:
-        (P,) float64: 0 for a map that is no better than a random order. For insertion more is better, for deletion
-        less. A curve that stays between its ends keeps it in [-1, 1]. NaN where |p_full - p_blank| < floor, or where
+        (P,) float64; 0 for a map that is no better than a random order. Higher is better for insertion, lower for
+        deletion. It is in [-1, 1] if the curve stays between its ends. NaN where |p_full - p_blank| < floor, or where
         an argument is NaN.
 
     Raises:
-        ViceError: lengths that differ, or a floor that is not above 0.
+        ViceError: lengths differ, or a floor that is not above 0.
 
     Example:
         >>> normalised_faithfulness([0.7, 0.7], [0.5, 0.5], [0.9, 0.52], [0.1, 0.5])

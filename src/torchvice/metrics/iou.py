@@ -1,4 +1,4 @@
-"""IoU from pixel counts: the curve over thresholds, the JI score of an image, the IoU of a pair."""
+"""IoU from pixel counts: curve over thresholds, JI score of an image, IoU of a pair."""
 
 from __future__ import annotations
 
@@ -8,36 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, as_array, did_you_mean, same_length
+from torchvice.errors import ViceError, as_array, same_length
+from torchvice.metrics.multilabel import checked_protocol
 from torchvice.metrics.overlap import VOID, Overlap, competing_overlap
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_thresholds
 
-__all__ = [
-    "CurveCounter",
-    "IouCurve",
-    "curve_from_counts",
-    "image_ji",
-    "image_ji_from_counts",
-    "iou_curve",
-    "overlap_ji",
-    "pair_iou",
-]
-
-PROTOCOLS = ("paper", "strict")
-# Keeps 0/0 at 0 in the published scripts; part of the `paper` protocol, and of nothing else.
+# Makes 0/0 equal 0 in the published scripts. Only `paper` uses it.
 PAPER_EPSILON = 1e-10
 
 
 @dataclass(frozen=True)
 class IouCurve:
-    """IoU of a dataset at each threshold, all as fractions.
+    """IoU of a dataset at each threshold, as fractions.
 
     Attributes:
         thresholds: (T,).
-        class_iou: (T, K), background first; NaN for a class that is left out (`strict`).
-        mean_iou: (T,), the mean over the classes that are not left out; NaN if none is left.
-        best_threshold: the first threshold of the highest mean IoU; NaN if there is none.
-        best_mean_iou: the mean IoU there.
+        class_iou: (T, K), background first; NaN for a class without mask pixels (`strict`).
+        mean_iou: (T,), mean over the classes that are not NaN; NaN if all are.
+        best_threshold: the first threshold with the highest mean IoU, or NaN.
+        best_mean_iou: the mean IoU at `best_threshold`.
     """
 
     thresholds: np.ndarray
@@ -48,14 +37,14 @@ class IouCurve:
 
 
 class CurveCounter:
-    """Sums of the pixel counts of images, from which the curve follows; however many, it stays as small.
+    """Pixel counts summed over images, in constant memory, and the curve that they give.
 
     Args:
         num_classes: C, without background.
-        thresholds: (T,) numbers, the ones that the overlaps were counted at.
+        thresholds: (T,) thresholds at which the overlaps were counted.
 
     Attributes:
-        images: how many were added.
+        images: number of images added.
         intersection, predicted: (T, K) int64.
         mask_pixels: (K,) int64.
 
@@ -79,7 +68,7 @@ class CurveCounter:
         """Add the counts of one image.
 
         Raises:
-            ViceError: a label above the classes, or another number of thresholds; nothing is added then.
+            ViceError: a label above the number of classes, or a different number of thresholds; nothing is added.
         """
         if overlap.predicted.shape[1] != len(self.thresholds):
             raise ViceError(
@@ -89,7 +78,7 @@ class CurveCounter:
         if overlap.labels[-1] >= len(self.mask_pixels):
             raise ViceError(
                 f"Labels must be 0 to {len(self.mask_pixels) - 1}, but one is {overlap.labels[-1]}.",
-                "0 is background and c + 1 is class c: raise the number of classes if there are more.",
+                "0 is background and c + 1 is class c. Increase the number of classes if there are more.",
             )
         self.images += 1
         self.intersection[:, overlap.labels] += overlap.intersection.T
@@ -97,45 +86,45 @@ class CurveCounter:
         self.mask_pixels[overlap.labels] += overlap.mask_pixels
 
     def merge(self, other: CurveCounter) -> None:
-        """Add all images of another counter of the same classes and thresholds."""
+        """Add all images of another counter with the same classes and thresholds."""
         if not np.array_equal(self.thresholds, other.thresholds, equal_nan=True) or len(self.mask_pixels) != len(
             other.mask_pixels
         ):
-            raise ViceError("Counters that are merged must have the same classes and thresholds, but differ.")
+            raise ViceError("Merged counters must have the same classes and thresholds, but differ.")
         self.images += other.images
         self.intersection += other.intersection
         self.predicted += other.predicted
         self.mask_pixels += other.mask_pixels
 
     def curve(self, protocol: str = "paper") -> IouCurve:
-        """The curve of what was added, see `curve_from_counts`."""
+        """Return the curve of all added images, see `curve_from_counts`."""
         return curve_from_counts(self.intersection, self.predicted, self.mask_pixels, self.thresholds, protocol)
 
 
 def curve_from_counts(
     intersection: Any, predicted: Any, mask_pixels: Any, thresholds: Any, protocol: str = "paper"
 ) -> IouCurve:
-    """The curve from pixel counts that were summed over images.
+    """Compute the IoU curve from pixel counts summed over images.
 
-    IoU of a label = intersection / (predicted + mask pixels - intersection); both protocols average the
-    background too.
+    IoU of a label = intersection / (predicted + mask pixels - intersection). Both protocols include the background in
+    the mean.
 
     Args:
-        intersection: (T, K) pixels that bear the label and lie in its mask.
-        predicted: (T, K) pixels that bear the label.
+        intersection: (T, K) pixels predicted as the label and inside its mask.
+        predicted: (T, K) pixels predicted as the label.
         mask_pixels: (K,) pixels of the label in the masks.
         thresholds: (T,).
-        protocol: `paper` adds 1e-10 to the denominator and averages all K labels, so that a class that never
-            occurs counts as 0. `strict` leaves out (NaN) the classes without a single mask pixel in the data.
+        protocol: `paper` adds 1e-10 to the denominator and averages all K labels, so a class that never occurs counts
+            as 0. `strict` leaves out (NaN) the classes without mask pixels in the data.
 
     Raises:
-        ViceError: shapes that differ, or another protocol.
+        ViceError: shapes differ, or an unknown protocol.
 
     Example:
         >>> curve_from_counts([[8, 1, 0]], [[9, 1, 0]], [8, 2, 0], [0.5], "strict").class_iou.round(3)
         array([[0.889, 0.5  ,   nan]])
     """
-    _known(protocol)
+    checked_protocol(protocol)
     shared = as_array("intersection", intersection, 2)
     predicted = as_array("predicted", predicted, 2)
     pixels = as_array("mask_pixels", mask_pixels, 1)
@@ -169,25 +158,25 @@ def iou_curve(
     *,
     void: Any = VOID,
 ) -> IouCurve:
-    """The curve of a dataset: class and mean IoU at every threshold, each image read once.
+    """Compute class and mean IoU of a dataset at every threshold, reading each image once.
 
     Args:
-        maps: per image (M, H, W) scores; the three arguments may be generators, one image is held at a time.
+        maps: per image (M, H, W) scores. The first three arguments may be generators; one image is held at a time.
         classes: per image (M,) classes of its maps.
         masks: per image (H, W) labels or (C, H, W) booleans, see `competing_overlap`.
         num_classes: C, without background.
-        thresholds: (T,) rising numbers.
+        thresholds: (T,) increasing numbers.
         protocol: `paper` or `strict`, see `curve_from_counts`.
         void: the mask value that is not counted.
 
     Raises:
-        ViceError: as in `competing_overlap`, the image named by its place; or iterables of unequal length.
+        ViceError: as in `competing_overlap`, with the index of the image; or iterables of unequal length.
 
     Example:
         >>> iou_curve([[[[0.9, 0.2]]]], [[3]], [np.array([[4, 0]])], 4, [0.1, 0.5], "strict").best_threshold
         0.5
     """
-    _known(protocol)
+    checked_protocol(protocol)
     counter = CurveCounter(num_classes, as_thresholds(thresholds))
     rows = [iter(maps), iter(classes), iter(masks)]
     end = object()
@@ -208,22 +197,21 @@ def iou_curve(
 def image_ji(
     maps: Any, classes: Any, mask: Any, threshold: float = 0.1, protocol: str = "paper", *, void: Any = VOID
 ) -> float:
-    """JI score of one image: how well its maps cover its objects, in [0, 1].
+    """JI score of one image, in [0, 1]: how well its maps cover its objects.
 
-    `paper` averages the labels whose IoU is not 0, background included, so that an object that was missed
-    altogether leaves the mean. `strict` averages the classes that have mask pixels; a missed one counts 0.
-    NaN where no label is left.
+    `paper` averages the labels whose IoU is not 0, including the background, so a completely missed object is not part
+    of the mean. `strict` averages the classes that have mask pixels; a missed object counts 0. NaN if no label is left.
 
     Args:
         maps: (M, H, W) scores.
         classes: (M,) classes of the maps.
         mask: (H, W) labels or (C, H, W) booleans, see `competing_overlap`.
-        threshold: a pixel is background where no score is above it.
+        threshold: a pixel is background if no score is above it.
         protocol: `paper` or `strict`.
         void: the mask value that is not counted.
 
     Raises:
-        ViceError: as in `competing_overlap`, or another protocol.
+        ViceError: as in `competing_overlap`, or an unknown protocol.
 
     References:
         More than Accuracy: an Empirical Study of Consistency between Performance and Interpretability (2022).
@@ -252,28 +240,26 @@ def image_ji_from_counts(
     labels: Any = None,
     protocol: str = "paper",
 ) -> np.ndarray:
-    """JI score of many images from the rows of a table, one row per image and label, see `image_ji`.
+    """JI score of many images from a table with one row per image and label, see `image_ji`.
 
     Args:
-        intersection: (R,) or (R, T) pixels that bear the label and lie in its mask.
-        predicted: (R,) or (R, T) pixels that bear the label.
+        intersection, predicted: (R,) or (R, T) pixels predicted as the label, inside its mask and in total.
         mask_pixels: (R,) pixels of the label in the mask.
-        image_index: (R,) place of the row's image, 0..n_images - 1, in any order.
+        image_index: (R,) index of the row's image, 0..n_images - 1, in any order.
         n_images: N.
-        labels: (R,) label of the row, 0 for background; `strict` needs it to leave the background out.
+        labels: (R,) label of the row, 0 for background; required by the protocol `strict`.
         protocol: `paper` or `strict`.
 
     Returns:
-        (N,) or (N, T); NaN for an image without a label that counts.
+        (N,) or (N, T); NaN for an image without a counted label.
 
     Raises:
-        ViceError: columns of unequal length, an index outside, `strict` without labels.
+        ViceError: columns of unequal length, an index out of range, or `strict` without labels.
 
     Example:
         >>> image_ji_from_counts([1, 1, 0], [2, 1, 0], [1, 2, 5], [0, 0, 1], 2).round(3)
         array([0.5, nan])
     """
-    _known(protocol)
     index = as_array("image_index", image_index, 1, np.int64)
     pixels = as_array("mask_pixels", mask_pixels, 1)
     flat = np.ndim(intersection) < 2
@@ -283,27 +269,32 @@ def image_ji_from_counts(
     if len(index) and not (index.min() >= 0 and index.max() < n_images):
         raise ViceError(f"`image_index` must be 0 to {n_images - 1}, but runs from {index.min()} to {index.max()}.")
     shared, predicted = (shared[:, None], predicted[:, None]) if flat else (shared, predicted)
-    if protocol == "paper":
+    if checked_protocol(protocol) == "paper":
         iou = _paper_iou(shared, predicted, pixels[:, None])
         counts = iou != 0
     elif labels is None:
-        raise ViceError("The strict JI leaves the background out and must know it, but `labels` is missing.")
+        raise ViceError("`labels` must be given for the protocol `strict`, which leaves the background out.")
     else:
         same_length(labels=labels, image_index=index)
         iou = pair_iou(shared, predicted, pixels[:, None])
         true = (as_array("labels", labels, 1, np.int64) > 0) & (pixels > 0)
         counts = np.broadcast_to(true[:, None], iou.shape)
-    total, number = np.zeros((2, n_images, shared.shape[1]))
-    np.add.at(total, index, np.where(counts, iou, 0))
-    np.add.at(number, index, counts)
-    score = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
+    score = _mean_by_image(iou, counts, index, n_images)
     return score[:, 0] if flat else score
 
 
-def pair_iou(intersection: Any, predicted: Any, mask_pixels: Any) -> np.ndarray:
-    """IoU of (image, class) pairs, elementwise on counts that broadcast; NaN where the mask lacks the class.
+def _mean_by_image(iou: np.ndarray, counts: np.ndarray, index: np.ndarray, n_images: int) -> np.ndarray:
+    """Mean over the rows of each image where `counts` is true, (N, T); NaN if there are none."""
+    total, number = np.zeros((2, n_images, iou.shape[1]))
+    np.add.at(total, index, np.where(counts, iou, 0))
+    np.add.at(number, index, counts)
+    return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
 
-    A pair whose object was missed altogether has IoU 0.
+
+def pair_iou(intersection: Any, predicted: Any, mask_pixels: Any) -> np.ndarray:
+    """IoU of (image, class) pairs, elementwise on broadcastable counts; NaN where the mask lacks the class.
+
+    A completely missed object has IoU 0.
 
     Example:
         >>> pair_iou([3, 0, 0], [4, 0, 7], [5, 5, 0])
@@ -317,10 +308,3 @@ def pair_iou(intersection: Any, predicted: Any, mask_pixels: Any) -> np.ndarray:
 
 def _paper_iou(intersection: np.ndarray, predicted: np.ndarray, mask_pixels: np.ndarray) -> np.ndarray:
     return intersection / (predicted + mask_pixels - intersection + PAPER_EPSILON)
-
-
-def _known(protocol: str) -> None:
-    if protocol not in PROTOCOLS:
-        raise ViceError(
-            f"`protocol` must be `paper` or `strict`, but is {protocol!r}.", did_you_mean(str(protocol), PROTOCOLS)
-        )

@@ -1,4 +1,4 @@
-"""Localisation without a chosen threshold: from histograms of the maps inside and outside their objects."""
+"""Localisation measures without a threshold, from histograms of the maps inside and outside their objects."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def _histograms(inside: ArrayLike, outside: ArrayLike) -> tuple[np.ndarray, np.n
 
 
 def pixel_average_precision(inside: ArrayLike, outside: ArrayLike) -> float:
-    """PxAP: average precision of all pixels as one list, object or not, ranked by their map's value.
+    """PxAP: average precision of all pixels (object or not), ranked by map value.
 
     Args:
-        inside: (P, B) pixels of each map by value, those of its object.
-        outside: (P, B) the others. Pixels of one bin are tied, and taken together.
+        inside: (P, B) histogram of each map inside its object.
+        outside: (P, B) histogram outside. Pixels of one bin are tied and enter together.
 
     Returns:
-        In [0, 1], higher is better; a map that says nothing scores the objects' share of the pixels. NaN without a
-        pixel of an object.
+        In [0, 1], higher is better; an uninformative map scores the objects' share of the pixels. NaN without object
+        pixels.
 
     Raises:
-        ViceError: shapes that differ, or negative counts.
+        ViceError: shapes differ, or negative counts.
 
     References:
         Choe et al., Evaluating weakly supervised object localization methods right, CVPR 2020.
@@ -58,9 +58,9 @@ def pixel_average_precision(inside: ArrayLike, outside: ArrayLike) -> float:
 
 
 def histogram_iou(inside: ArrayLike, outside: ArrayLike) -> np.ndarray:
-    """(P, B) IoU of each map with its object where what reaches bin b, or a higher one, is foreground.
+    """IoU of each map with its object, (P, B), if bin b and all higher bins are foreground.
 
-    NaN for a map without a pixel of an object.
+    NaN for a map without object pixels.
 
     Example:
         >>> histogram_iou([[0, 2]], [[2, 0]]).tolist()
@@ -73,10 +73,10 @@ def histogram_iou(inside: ArrayLike, outside: ArrayLike) -> np.ndarray:
 
 
 def iou_area(inside: ArrayLike, outside: ArrayLike) -> float:
-    """Area under the curve of the mean pair IoU over all thresholds in [0, 1], so that none is chosen.
+    """Area under the curve of the mean IoU over pairs, for all thresholds in [0, 1].
 
     Returns:
-        In [0, 1], higher is better, 1 only for maps that are 1 on their objects and 0 elsewhere; NaN without pairs.
+        In [0, 1], higher is better; 1 only for maps that are 1 on their objects and 0 elsewhere. NaN without pairs.
 
     Example:
         >>> iou_area([[0, 2]], [[2, 0]])
@@ -88,24 +88,24 @@ def iou_area(inside: ArrayLike, outside: ArrayLike) -> float:
 
 
 def renormalised_iou(inside: ArrayLike, outside: ArrayLike, how: Rescaling, thresholds: ArrayLike) -> np.ndarray:
-    """IoU of each map with its object at thresholds of the same map in another normalisation.
+    """IoU of each map with its object at thresholds of another normalisation of the map.
 
-    A normalisation of one map moves and scales its values, so that a threshold of the other is one of this: no pixel is
-    asked again. Exact to the width of a bin.
+    A normalisation shifts and scales the values of a map, so each threshold of the other normalisation corresponds to
+    one of this. No pixels are needed. Exact to the width of a bin.
 
     Args:
         inside, outside: (P, B) histograms of maps divided by their maximum.
-        how: "max", as they are; "minmax" also moves the minimum to 0; "percentile" divides by the 99th percentile.
+        how: "max", unchanged; "minmax", the minimum becomes 0; "percentile", divided by the 99th percentile.
         thresholds: (T,) in [0, 1].
 
     Returns:
-        (P, T), NaN for a map without a pixel of an object.
+        (P, T); NaN for a map without object pixels.
 
     Raises:
-        ViceError: as `pixel_average_precision`, or another normalisation.
+        ViceError: as in `pixel_average_precision`, or an unknown normalisation.
     """
     hit, miss = _histograms(inside, outside)
-    wanted = as_array("thresholds", thresholds, 1)
+    cuts = as_array("thresholds", thresholds, 1)
     both = np.cumsum(hit + miss, axis=1)
     bins = both.shape[1]
     low, high = np.zeros(len(both)), np.ones(len(both))
@@ -115,7 +115,7 @@ def renormalised_iou(inside: ArrayLike, outside: ArrayLike, how: Rescaling, thre
         high = ((both < _PERCENTILE * both[:, -1:]).sum(axis=1) + 1) / bins
     elif how != "max":
         raise ViceError(f"`how` must be one of {', '.join(RESCALINGS)}, but is {how!r}.")
-    cut = low[:, None] + wanted * (high - low)[:, None]
-    # Above a threshold: the first bin that lies wholly above it.
+    cut = low[:, None] + cuts * (high - low)[:, None]
+    # The foreground starts at the first bin that lies entirely above the threshold.
     place = np.minimum(np.ceil(np.round(cut * bins, 9)).astype(np.int64), bins - 1)
-    return np.take_along_axis(histogram_iou(hit, miss), place, axis=1) if len(hit) else np.zeros((0, len(wanted)))
+    return np.take_along_axis(histogram_iou(hit, miss), place, axis=1) if len(hit) else np.zeros((0, len(cuts)))

@@ -1,7 +1,4 @@
-"""How wrong the model was: the loss of a sample, and the log-likelihood of a single (image, class) pair.
-
-One-label problems have losses of their own: there the classes exclude each other, and one softmax is over all of them.
-"""
+"""Losses: of an image with several labels, of an image with one label, and of an (image, class) pair."""
 
 from __future__ import annotations
 
@@ -10,23 +7,11 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, to_numpy
 
-__all__ = [
-    "cross_entropy",
-    "log_softmax",
-    "logits_and_targets",
-    "one_label",
-    "pair_log_likelihood",
-    "sample_loss",
-    "sigmoid",
-    "softmax",
-    "zero_one",
-]
-
 
 def sigmoid(logits: ArrayLike) -> np.ndarray:
-    """Probabilities of logits, elementwise, in the logits' own precision (float64 unless they are float32).
+    """Sigmoid of logits, elementwise, in the precision of the logits (float64 unless they are float32).
 
-    The precision matters under `paper`: in float32 a logit of 1e-8 is a probability of exactly 0.5, and is no
+    The precision matters under `paper`: in float32 a logit of 1e-8 has a probability of exactly 0.5, which is not a
     prediction.
 
     Example:
@@ -35,34 +20,34 @@ def sigmoid(logits: ArrayLike) -> np.ndarray:
     """
     array = np.asarray(to_numpy(logits))
     array = array if array.dtype == np.float32 else array.astype(np.float64)
-    # exp(-z) is rounded once, from float64: numpy's and torch's own float32 exponentials differ in the last bit, which
-    # decides whether a logit of 1e-7 is above one half. Where exp overflows the probability is 0, as it should be.
+    # exp(-z) is rounded once, from float64. The float32 exponentials of numpy and torch differ in the last bit, which
+    # decides whether a logit of 1e-7 is above one half. Where exp overflows, the probability is 0, as it should be.
     with np.errstate(over="ignore"):
         odds_against = np.exp(-array.astype(np.float64)).astype(array.dtype)
     return 1 / (1 + odds_against)
 
 
 def zero_one(name: str, value: ArrayLike, ndim: int = 2) -> np.ndarray:
-    """`value` as float64 with every entry 0 or 1.
+    """Return `value` as float64, with every entry 0 or 1.
 
     Raises:
-        ViceError: another value, or another number of dimensions.
+        ViceError: any other value, or another number of dimensions.
     """
     array = as_array(name, value, ndim)
     wrong = (array != 0) & (array != 1)
     if wrong.any():
         raise ViceError(
             f"`{name}` must hold 0 and 1 only, but holds {array[wrong][0]:g}.",
-            "Targets say which classes an image shows; masks and probabilities are other arguments.",
+            "Targets state which classes an image shows. Masks and probabilities are separate arguments.",
         )
     return array
 
 
 def logits_and_targets(logits: ArrayLike, targets: ArrayLike, name: str = "logits") -> tuple[np.ndarray, np.ndarray]:
-    """The pair as float64 (N, C) arrays of one shape.
+    """Return logits and targets as float64 (N, C) arrays.
 
     Raises:
-        ViceError: shapes differ, no class, targets beside 0 and 1, or NaN among the logits.
+        ViceError: shapes differ, no class, a target other than 0 and 1, or a NaN in the logits.
     """
     values, truth = as_array(name, logits, 2), zero_one("targets", targets)
     if values.shape != truth.shape:
@@ -79,7 +64,7 @@ def logits_and_targets(logits: ArrayLike, targets: ArrayLike, name: str = "logit
 
 
 def sample_loss(logits: ArrayLike, targets: ArrayLike) -> np.ndarray:
-    """Multi-label soft-margin loss of every image: the mean over classes of the binary cross-entropy.
+    """Multi-label soft-margin loss of every image: binary cross-entropy averaged over classes.
 
     Args:
         logits: (N, C), before the sigmoid.
@@ -89,7 +74,7 @@ def sample_loss(logits: ArrayLike, targets: ArrayLike) -> np.ndarray:
         (N,) nats, 0 or more, lower is better; float64, exact also where the sigmoid saturates.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, or NaN among the logits.
+        ViceError: shapes differ, a target other than 0 and 1, or a NaN in the logits.
 
     References:
         torch.nn.functional.multilabel_soft_margin_loss with reduction="none"; the paper's training loss.
@@ -103,13 +88,13 @@ def sample_loss(logits: ArrayLike, targets: ArrayLike) -> np.ndarray:
 
 
 def pair_log_likelihood(logits: ArrayLike) -> np.ndarray:
-    """-softplus(-z), the log-probability of a label that is true.
+    """Log-probability of a true label: -softplus(-z).
 
     Args:
-        logits: of any shape, those of true (image, class) pairs.
+        logits: logits of true (image, class) pairs, of any shape.
 
     Returns:
-        Nats, 0 or less, higher is better; the shape of `logits`.
+        Nats, 0 or less, higher is better; in the shape of `logits`.
 
     Example:
         >>> pair_log_likelihood([0.0]).round(4).tolist()
@@ -119,7 +104,7 @@ def pair_log_likelihood(logits: ArrayLike) -> np.ndarray:
 
 
 def log_softmax(logits: ArrayLike) -> np.ndarray:
-    """ln softmax of every row: the log-probability of each class where the classes exclude each other.
+    """Log-softmax of every row: the log-probability of each class if the classes exclude each other.
 
     Args:
         logits: (N, C).
@@ -139,13 +124,13 @@ def log_softmax(logits: ArrayLike) -> np.ndarray:
         raise ViceError(f"`logits` must be (N, C) with at least one class, but has shape {values.shape}.")
     top = values.max(axis=1, keepdims=True)
     if not np.isfinite(top).all():
-        raise ViceError("The highest of every row of `logits` must be finite, or it has no softmax.")
+        raise ViceError("The highest logit of every row of `logits` must be finite, but is not.")
     from_top = values - top
     return from_top - np.log(np.exp(from_top).sum(axis=1, keepdims=True))
 
 
 def softmax(logits: ArrayLike) -> np.ndarray:
-    """Probabilities of classes that exclude each other: (N, C) in [0, 1], every row of sum 1; errors as `log_softmax`.
+    """Softmax of every row: (N, C) in [0, 1], every row sums to 1. Errors as in `log_softmax`.
 
     Example:
         >>> softmax([[0.0, 0.0]]).tolist()
@@ -155,10 +140,10 @@ def softmax(logits: ArrayLike) -> np.ndarray:
 
 
 def one_label(logits: ArrayLike, targets: ArrayLike, name: str = "logits") -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, C) as float64 and the class (N,) that every image shows.
+    """Return float64 logits (N, C), and the class of every image (N,).
 
     Raises:
-        ViceError: an image with no label or several, or what `logits_and_targets` refuses.
+        ViceError: an image without exactly one label, or as in `logits_and_targets`.
     """
     values, truth = logits_and_targets(logits, targets, name)
     labels = truth.sum(axis=1)
@@ -166,24 +151,24 @@ def one_label(logits: ArrayLike, targets: ArrayLike, name: str = "logits") -> tu
         row = int((labels != 1).argmax())
         raise ViceError(
             f"`targets` must have one label in every row, but row {row} has {labels[row]:g}.",
-            "Images of several labels are measured with exclusive=False, by one sigmoid a class.",
+            "For images with several labels use exclusive=False, with one sigmoid per class.",
         )
     return values, truth.argmax(axis=1)
 
 
 def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> np.ndarray:
-    """Cross-entropy of every image where the classes exclude each other: -ln softmax of its class.
+    """Cross-entropy of every image if the classes exclude each other: -ln softmax of its class.
 
     Args:
         logits: (N, C), before the softmax.
         targets: (N, C), 0 or 1, one label in every row.
 
     Returns:
-        (N,) nats, 0 or more, lower is better; float64, exact also where the softmax saturates. Its negative is the
-        log-likelihood of the true class.
+        (N,) nats, 0 or more, lower is better; float64, exact also where the softmax saturates. The negative value is
+        the log-likelihood of the true class.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, a row without exactly one label, or NaN among the logits.
+        ViceError: shapes differ, a target other than 0 and 1, a row without exactly one label, or a NaN in the logits.
 
     References:
         torch.nn.functional.cross_entropy with reduction="none".

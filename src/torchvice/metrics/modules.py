@@ -1,11 +1,10 @@
-"""torchmetrics' Metric classes: VICE, ECE-ML and mean IoU while a network is trained or tested, on several devices.
+"""VICE, ECE-ML and mean IoU as torchmetrics' Metric classes, for training and testing on several devices.
 
-The states lie on the metric's device; what a batch adds is computed on the host by the functions of
-`torchvice.metrics`, so that each measure is defined once. Undefined is NaN and a warning that says why: a training does
-not stop for it. Mistakes of the caller's raise. States are float64, which a device without it (Apple's MPS) cannot
-hold: leave the metric on the CPU there.
+The functions of `torchvice.metrics` compute every batch on the host, so each measure is defined once. The states are on
+the metric's device. An undefined value is NaN with a warning, so that training continues. Wrong arguments raise. States
+are float64; on a device without float64 (Apple's MPS), keep the metric on the CPU.
 
-The only module of `metrics` that imports torch; no other module imports it at its top.
+This is the only module of `metrics` that imports torch. No other module imports it at its top.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ __all__ = ["ImageVice", "MeanIoUCurve", "MultilabelCalibrationError", "PairVice"
 
 
 class _OnePass(Metric):
-    """What the four have in common: batches are added in one pass, and states of float64 are merged."""
+    """Base of the four classes: one pass over the batches, with float64 states."""
 
     full_state_update = False
     is_differentiable = False
 
     @property
     def dtype(self) -> torch.dtype:
-        """float64, also of the empty state that a process without rows sends to the others."""
+        """float64, also for the empty state of a process without rows."""
         return torch.float64
 
     def _undefined(self, reason: str) -> torch.Tensor:
@@ -62,7 +61,7 @@ class _OnePass(Metric):
 
 
 def _merged(states: torch.Tensor) -> torch.Tensor:
-    """One state of co-moments from several, (S, 9) -> (9,); a single one stays as it is."""
+    """Merge several states of co-moments, (S, 9) -> (9,); a single state does not change."""
     whole = CoMoments()
     for numbers in states.reshape(-1, 9).cpu().numpy():
         whole.merge(CoMoments.from_array(numbers))
@@ -72,18 +71,19 @@ def _merged(states: torch.Tensor) -> torch.Tensor:
 class ImageVice(_OnePass):
     """VICE of `paper` in one pass: Pearson correlation of -loss with explanation quality over images.
 
-    The state is nine numbers however many images there were; processes merge theirs. See `torchvice.metrics.vice` for
-    the definition and `torchvice.metrics.streaming.CoMoments` for the arithmetic.
+    The state is nine numbers, whatever the number of images, and is merged over processes. `torchvice.metrics.vice` has
+    the definition, `torchvice.metrics.streaming.CoMoments` the arithmetic.
 
     Args:
         nan_policy: "propagate": one undefined image makes the value NaN, as published; "omit" leaves it out.
-        kwargs: of torchmetrics.Metric.
+        kwargs: passed to torchmetrics.Metric.
 
-    `update(loss, quality)` takes (N,) each: nats, and the JI score in [0, 1]. `compute()` is a float64 scalar in
-    [-1, 1], higher is more consistent; NaN, with a warning, for fewer than three images or a column that does not vary.
+    `update(loss, quality)` takes two (N,) columns: the loss in nats, and the JI score in [0, 1]. `compute()` returns a
+    float64 scalar in [-1, 1], higher is more consistent; NaN, with a warning, for fewer than three images or a constant
+    column.
 
     Raises:
-        ViceError: another `nan_policy`; in `update`: lengths that differ, or infinity.
+        ViceError: an unknown `nan_policy`; in `update`: lengths differ, or infinity.
 
     Example:
         >>> metric = ImageVice()
@@ -110,18 +110,18 @@ class ImageVice(_OnePass):
         self.moments = self._tensor(moments.to_array())
 
     def co_moments(self) -> CoMoments:
-        """The state of this process: `n`, `undefined` (images with a NaN) and the moments."""
+        """Return the state of this process: `n`, `undefined` (images with a NaN) and the moments."""
         return CoMoments.from_array(self.moments.cpu().numpy())
 
     def compute(self) -> torch.Tensor:
-        """The correlation of all images of all processes."""
-        found = self.co_moments()
-        if found.undefined and self.nan_policy == "propagate":
+        """Compute the correlation over all images of all processes."""
+        state = self.co_moments()
+        if state.undefined and self.nan_policy == "propagate":
             return self._undefined(
-                f"loss or quality of {found.undefined} of {found.n + found.undefined} images is NaN."
+                f"loss or quality of {state.undefined} of {state.n + state.undefined} images is NaN."
             )
         try:
-            return self._number(-found.correlation())
+            return self._number(-state.correlation())
         except ViceError as error:
             return self._undefined(error.message)
 
@@ -129,18 +129,18 @@ class ImageVice(_OnePass):
 class PairVice(_OnePass):
     """VICE of `strict`: Spearman correlation of the logit with the IoU over true (image, class) pairs.
 
-    Ranks need all pairs at once: the state grows by 16 bytes a pair, and is gathered over processes. See
-    `torchvice.metrics.pair_vice`.
+    Ranks need all pairs at once, so the state grows by 16 bytes per pair and is gathered over processes.
+    `torchvice.metrics.pair_vice` has the definition.
 
     Args:
-        kwargs: of torchmetrics.Metric.
+        kwargs: passed to torchmetrics.Metric.
 
-    `update(logits, quality)` takes (P,) each, the logit of the true class and the IoU of its map in [0, 1]. `compute()`
-    is a float64 scalar in [-1, 1]; pairs with a NaN are left out. NaN, with a warning, for fewer than three pairs,
-    infinite logits, or a column that does not vary.
+    `update(logits, quality)` takes two (P,) columns: the logit of the true class, and the IoU of its map in [0, 1].
+    `compute()` returns a float64 scalar in [-1, 1] over the pairs without NaN; NaN, with a warning, for fewer than
+    three pairs, infinite logits, or a constant column.
 
     Raises:
-        ViceError: in `update`: lengths that differ.
+        ViceError: in `update`: lengths differ.
 
     Example:
         >>> metric = PairVice()
@@ -167,9 +167,9 @@ class PairVice(_OnePass):
         self.quality.append(self._tensor(b))
 
     def compute(self) -> torch.Tensor:
-        """The rank correlation of all pairs of all processes."""
-        nothing = torch.zeros(0)  # a list without pairs cannot be joined
-        columns = [dim_zero_cat(state) if len(state) else nothing for state in (self.logits, self.quality)]
+        """Compute the rank correlation over all pairs of all processes."""
+        empty = torch.zeros(0)  # an empty list cannot be concatenated
+        columns = [dim_zero_cat(state) if len(state) else empty for state in (self.logits, self.quality)]
         try:
             return self._number(pair_vice(*columns).value)
         except ViceError as error:
@@ -179,20 +179,20 @@ class PairVice(_OnePass):
 class MultilabelCalibrationError(_OnePass):
     """ECE-ML in one pass: expected calibration error of the multi-label confidence.
 
-    The state is three sums a bin; processes add theirs up. See `torchvice.metrics.multilabel_ece`.
+    The state is three sums per bin, added over processes. `torchvice.metrics.multilabel_ece` has the definition.
 
     Args:
-        bins: equal bins of the confidence.
+        bins: number of equal-width bins of the confidence.
         protocol: `paper` or `strict`.
-        kwargs: of torchmetrics.Metric.
+        kwargs: passed to torchmetrics.Metric.
 
-    `update(probabilities, targets)` takes (N, C) in [0, 1] and (N, C) of 0 and 1. `compute()` is a float64 scalar in
-    [0, 1], lower is better; NaN, with a warning, without images or, under `paper`, after an image with neither label
+    `update(probabilities, targets)` takes (N, C) in [0, 1] and (N, C) of 0 and 1. `compute()` returns a float64 scalar
+    in [0, 1], lower is better; NaN, with a warning, without images or, under `paper`, after an image with neither label
     nor prediction.
 
     Raises:
-        ViceError: fewer than one bin, another protocol; in `update`: shapes that differ, targets beside 0 and 1, or a
-            probability outside [0, 1].
+        ViceError: fewer than one bin, or an unknown protocol; in `update`: shapes differ, a target other than 0 and
+            1, or a probability outside [0, 1].
 
     Example:
         >>> metric = MultilabelCalibrationError()
@@ -234,39 +234,39 @@ class MultilabelCalibrationError(_OnePass):
         self.outside = self.outside + batch.outside
 
     def reliability(self) -> Reliability:
-        """The diagram of this process's images; inside `sync_context()`, of all."""
-        count, sure, right = (to_numpy(state) for state in (self.count, self.confidence, self.accuracy))
-        return reliability_of_sums(self.edges, count, sure, right, int(self.n), int(self.outside))
+        """Return the diagram of this process's images, or of all images inside `sync_context()`."""
+        count, confidences, accuracies = (to_numpy(state) for state in (self.count, self.confidence, self.accuracy))
+        return reliability_of_sums(self.edges, count, confidences, accuracies, int(self.n), int(self.outside))
 
     def compute(self) -> torch.Tensor:
-        """The calibration error of all images of all processes."""
+        """Compute the calibration error over all images of all processes."""
         ece = self.reliability().ece
         if ece != ece:
-            none = "there is no image." if not int(self.n) else "an image has neither label nor prediction (0/0)."
-            return self._undefined(none)
+            reason = "there is no image." if not int(self.n) else "an image has neither label nor prediction (0/0)."
+            return self._undefined(reason)
         return self._number(ece)
 
 
 class MeanIoUCurve(_OnePass):
-    """Mean IoU along thresholds in one pass, from pixel counts that are summed over images.
+    """Mean IoU over thresholds in one pass, from pixel counts summed over images.
 
-    The state is (T, K) counts, K = C + 1 labels with background; processes add theirs up. See
-    `torchvice.metrics.iou.iou_curve`.
+    The state is (T, K) counts, K = C + 1 labels with background, added over processes.
+    `torchvice.metrics.iou.iou_curve` has the definition.
 
     Args:
         num_classes: C, without background.
-        thresholds: (T,) rising numbers.
+        thresholds: (T,) increasing numbers.
         protocol: `paper` or `strict`.
         void: the mask value that is not counted.
-        kwargs: of torchmetrics.Metric.
+        kwargs: passed to torchmetrics.Metric.
 
-    `update(maps, classes, masks)` takes, for each image of the batch, (M, H, W) scores, the (M,) classes of these maps
-    and a mask, (H, W) labels or (C, H, W) booleans; or `counts`, a CurveCounter of the same classes and thresholds.
-    `compute()` is (T,) float64, in [0, 1]; NaN, with a warning, without images; `curve()` has the classes' IoU and the
-    best threshold.
+    `update(maps, classes, masks)` takes, for each image of the batch, (M, H, W) scores, the (M,) classes of these maps,
+    and a mask: (H, W) labels or (C, H, W) booleans. It also takes `counts`, a CurveCounter with the same classes and
+    thresholds. `compute()` returns (T,) float64 in [0, 1]; NaN, with a warning, without images. `curve()` also has the
+    IoU of each class and the best threshold.
 
     Raises:
-        ViceError: thresholds that do not rise; in `update`: lengths that differ, or what `competing_overlap` refuses.
+        ViceError: thresholds do not increase; in `update`: lengths differ, or as in `competing_overlap`.
 
     Example:
         >>> metric = MeanIoUCurve(num_classes=4, thresholds=[0.1, 0.5], protocol="strict")
@@ -306,12 +306,12 @@ class MeanIoUCurve(_OnePass):
         *,
         counts: CurveCounter | None = None,
     ) -> None:
-        """Add a batch of images, or what was counted elsewhere."""
+        """Add a batch of images, or images counted elsewhere."""
         rows = [list(maps), list(classes), list(masks)]
         same_length(maps=rows[0], classes=rows[1], masks=rows[2])
         batch = CurveCounter(self.num_classes, self.thresholds)
-        for scores, theirs, mask in zip(*rows, strict=True):
-            batch.add(competing_overlap(scores, theirs, mask, self.thresholds, void=self.void))
+        for scores, labels, mask in zip(*rows, strict=True):
+            batch.add(competing_overlap(scores, labels, mask, self.thresholds, void=self.void))
         if counts is not None:
             batch.merge(counts)
         self.intersection = self.intersection + self._tensor(batch.intersection)
@@ -320,14 +320,14 @@ class MeanIoUCurve(_OnePass):
         self.images = self.images + batch.images
 
     def curve(self) -> IouCurve:
-        """The whole curve of this process's images; inside `sync_context()`, of all."""
+        """Return the whole curve of this process's images, or of all images inside `sync_context()`."""
         counter = CurveCounter(self.num_classes, self.thresholds)
         for name in ("intersection", "predicted", "mask_pixels"):
             setattr(counter, name, to_numpy(getattr(self, name)))
         return counter.curve(self.protocol)
 
     def compute(self) -> torch.Tensor:
-        """Mean IoU at each threshold, of all images of all processes."""
+        """Compute the mean IoU at each threshold over all images of all processes."""
         if not int(self.images):
             return self._undefined("there is no image.").expand(len(self.thresholds))
         return self._tensor(self.curve().mean_iou)

@@ -1,7 +1,7 @@
-"""Scores of a multi-label classification: accuracy, F1, precision and recall, average precision.
+"""Multi-label classification: confidence, accuracy, F1, precision and recall, average precision.
 
-A prediction is a probability above one half. `paper` keeps the published conventions for rows and classes that have
-neither label nor prediction, `strict` leaves them out.
+A class is predicted if its probability is above one half. For images and classes with neither label nor prediction,
+`paper` follows the published conventions and `strict` leaves them out.
 """
 
 from __future__ import annotations
@@ -12,45 +12,31 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError, as_array
+from torchvice.errors import ViceError, as_array, did_you_mean
 from torchvice.metrics.losses import logits_and_targets, one_label, zero_one
 
-__all__ = [
-    "PrecisionRecall",
-    "Protocol",
-    "average_precision",
-    "checked_protocol",
-    "confidence",
-    "mean_average_precision",
-    "multilabel_accuracy",
-    "multilabel_f1",
-    "precision_recall",
-    "probabilities_and_targets",
-    "sample_accuracy",
-    "sample_f1",
-    "sample_precision",
-    "top_one_accuracy",
-]
-
 Protocol = Literal["paper", "strict"]
+PROTOCOLS = ("paper", "strict")
 
 
 def checked_protocol(protocol: str) -> str:
-    """`protocol`, if it is one of the two.
+    """Return `protocol`.
 
     Raises:
-        ViceError: it is not.
+        ViceError: it is neither `paper` nor `strict`.
     """
-    if protocol not in ("paper", "strict"):
-        raise ViceError(f"`protocol` must be 'paper' or 'strict', but is {protocol!r}.")
+    if protocol not in PROTOCOLS:
+        raise ViceError(
+            f"`protocol` must be 'paper' or 'strict', but is {protocol!r}.", did_you_mean(str(protocol), PROTOCOLS)
+        )
     return protocol
 
 
 def probabilities_and_targets(probabilities: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """The pair as float64 (N, C) arrays of one shape, probabilities in [0, 1].
+    """Return probabilities and targets as float64 (N, C) arrays.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, or a probability outside [0, 1].
+        ViceError: shapes differ, a target other than 0 and 1, or a probability outside [0, 1].
     """
     values, truth = logits_and_targets(probabilities, targets, "probabilities")
     if len(values) and (values.min() < 0 or values.max() > 1):
@@ -62,12 +48,12 @@ def probabilities_and_targets(probabilities: ArrayLike, targets: ArrayLike) -> t
 
 
 def confidence(probabilities: ArrayLike, inclusive: bool = False) -> np.ndarray:
-    """Confidence of every image: the mean probability of the predicted classes, else the largest probability.
+    """Confidence of every image: the mean probability of its predicted classes, or the largest without any.
 
     Args:
         probabilities: (N, C) in [0, 1].
-        inclusive: count a probability of exactly one half as predicted. The original does so inside ECE-ML, not in
-            its per-sample table.
+        inclusive: count a probability of exactly one half as predicted, as the original does in ECE-ML, but not in its
+            per-image table.
 
     Returns:
         (N,) in [0, 1].
@@ -92,45 +78,45 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def _label_sets(predicted: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    said, truth = logits_and_targets(zero_one("predicted", predicted), targets, "predicted")
-    return said == 1, truth == 1
+    chosen, truth = logits_and_targets(zero_one("predicted", predicted), targets, "predicted")
+    return chosen == 1, truth == 1
 
 
 def sample_accuracy(predicted: ArrayLike, targets: ArrayLike) -> np.ndarray:
-    """Jaccard index of predicted and true label set, per image.
+    """Jaccard index of the predicted and true label sets of every image.
 
     Args:
         predicted: (N, C), 0 or 1.
         targets: (N, C), 0 or 1.
 
     Returns:
-        (N,) in [0, 1]; NaN where there is neither label nor prediction.
+        (N,) in [0, 1]; NaN for an image with neither label nor prediction.
 
     Raises:
-        ViceError: shapes differ, or values beside 0 and 1.
+        ViceError: shapes differ, or a value other than 0 and 1.
 
     Example:
         >>> sample_accuracy([[1, 1, 0]], [[1, 0, 0]]).tolist()
         [0.5]
     """
-    said, truth = _label_sets(predicted, targets)
-    return _ratio((said & truth).sum(1).astype(float), (said | truth).sum(1))
+    chosen, truth = _label_sets(predicted, targets)
+    return _ratio((chosen & truth).sum(1).astype(float), (chosen | truth).sum(1))
 
 
 def sample_f1(predicted: ArrayLike, targets: ArrayLike) -> np.ndarray:
-    """F1 (Dice) of predicted and true label set, per image: (N,) in [0, 1], NaN where both are empty.
+    """F1 (Dice) of the predicted and true label sets of every image: (N,) in [0, 1], NaN if both are empty.
 
-    Arguments and errors as for `sample_accuracy`.
+    Arguments and errors as in `sample_accuracy`.
     """
-    said, truth = _label_sets(predicted, targets)
-    return _ratio(2.0 * (said & truth).sum(1), said.sum(1) + truth.sum(1))
+    chosen, truth = _label_sets(predicted, targets)
+    return _ratio(2.0 * (chosen & truth).sum(1), chosen.sum(1) + truth.sum(1))
 
 
 def sample_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarray:
-    """Share of the predicted classes that are true, per image; without a prediction, whether the likeliest class is.
+    """Precision of every image: the share of its predicted classes that are true.
 
-    It is what `confidence` promises: a calibrated model's confidence equals its expectation, which does not hold for
-    the Jaccard index of the published ECE-ML.
+    Without a predicted class it is 1 or 0: whether the class of the largest probability is true. For a calibrated model
+    the expected precision equals `confidence`. This does not hold for the Jaccard index of the published ECE-ML.
 
     Args:
         probabilities: (N, C) in [0, 1].
@@ -140,7 +126,7 @@ def sample_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarray
         (N,) in [0, 1].
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, or a probability outside [0, 1].
+        ViceError: shapes differ, a target other than 0 and 1, or a probability outside [0, 1].
 
     Example:
         >>> sample_precision([[0.9, 0.7], [0.4, 0.1]], [[1, 0], [1, 0]]).tolist()
@@ -154,17 +140,17 @@ def sample_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarray
 
 
 def top_one_accuracy(logits: ArrayLike, targets: ArrayLike) -> float:
-    """Share of the images whose highest logit is that of their class; of equal ones the first counts.
+    """Share of the images whose highest logit is that of their class; of equal logits the first counts.
 
     Args:
-        logits: (N, C); probabilities serve as well.
+        logits: (N, C) logits or probabilities.
         targets: (N, C), 0 or 1, one label in every row.
 
     Returns:
         In [0, 1], higher is better; NaN without images.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, a row without exactly one label, or NaN among the logits.
+        ViceError: shapes differ, a target other than 0 and 1, a row without exactly one label, or a NaN in the logits.
 
     Example:
         >>> top_one_accuracy([[2.0, 1.0], [0.0, 3.0]], [[1, 0], [1, 0]])
@@ -175,7 +161,7 @@ def top_one_accuracy(logits: ArrayLike, targets: ArrayLike) -> float:
 
 
 def _mean_of_rows(rows: np.ndarray, protocol: str, empty_counts: float) -> float:
-    """Mean over images. `strict` leaves undefined rows out; `paper` gives them `empty_counts`."""
+    """Mean over images. `strict` leaves undefined rows out; `paper` counts them as `empty_counts`."""
     defined = ~np.isnan(rows)
     if checked_protocol(protocol) == "strict":
         rows = rows[defined]
@@ -187,20 +173,20 @@ def _mean_of_rows(rows: np.ndarray, protocol: str, empty_counts: float) -> float
 def multilabel_accuracy(
     probabilities: ArrayLike, targets: ArrayLike, protocol: Protocol = "paper", threshold: float = 0.5
 ) -> float:
-    """ML-accuracy: the mean over images of the Jaccard index of predicted (p > threshold) and true label set.
+    """ML-accuracy: Jaccard index of the predicted (p > threshold) and true label sets, averaged over images.
 
     Args:
         probabilities: (N, C) in [0, 1].
         targets: (N, C), 0 or 1.
-        protocol: an image with neither label nor prediction is 0/0 and makes the mean NaN under `paper`; `strict`
-            leaves it out.
-        threshold: above it a class is predicted.
+        protocol: an image with neither label nor prediction (0/0) makes the mean NaN under `paper`; `strict` leaves it
+            out.
+        threshold: a class is predicted above it.
 
     Returns:
         In [0, 1], higher is better, or NaN.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, or a probability outside [0, 1].
+        ViceError: shapes differ, a target other than 0 and 1, or a probability outside [0, 1].
 
     References:
         Godbole and Sarawagi, Discriminative methods for multi-labeled classification, 2004.
@@ -216,9 +202,9 @@ def multilabel_accuracy(
 def multilabel_f1(
     probabilities: ArrayLike, targets: ArrayLike, protocol: Protocol = "paper", threshold: float = 0.5
 ) -> float:
-    """Sample-averaged F1 of predicted (p > threshold) and true label sets.
+    """F1 of the predicted (p > threshold) and true label sets, averaged over images.
 
-    An image with neither label nor prediction counts 0 under `paper`, and is left out under `strict`.
+    An image with neither label nor prediction counts 0 under `paper`; `strict` leaves it out.
 
     Example:
         >>> round(multilabel_f1([[0.9, 0.8], [0.1, 0.7]], [[1, 0], [0, 1]]), 4)
@@ -230,7 +216,7 @@ def multilabel_f1(
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Precision, recall and F1, averaged over classes (CP, CR, CF1) and over all decisions (OP, OR, OF1); fractions."""
+    """Precision, recall and F1 as fractions, averaged over classes (CP, CR, CF1) and over all cells (OP, OR, OF1)."""
 
     cp: float
     cr: float
@@ -243,20 +229,20 @@ class PrecisionRecall:
 def precision_recall(
     probabilities: ArrayLike, targets: ArrayLike, threshold: float | None = 0.5, top_k: int | None = None
 ) -> PrecisionRecall:
-    """CP, CR, CF1, OP, OR and OF1 of the classes with p >= threshold, or of the `top_k` likeliest.
+    """CP, CR, CF1, OP, OR and OF1 of the classes with p >= threshold, or of the `top_k` highest probabilities.
 
     Args:
         probabilities: (N, C) in [0, 1].
         targets: (N, C), 0 or 1.
-        threshold: from it on (inclusive, as published) a class is predicted; None ranks by `top_k`.
-        top_k: the number of predictions of every image, used where `threshold` is None.
+        threshold: a class is predicted at or above it (inclusive, as published); None uses `top_k`.
+        top_k: number of predictions per image, used if `threshold` is None.
 
     Returns:
-        Fractions. A class without prediction has precision 0, one without label recall 0, and both count in the mean;
-        CF1 is the harmonic mean of CP and CR, not the mean of the classes' F1.
+        Fractions. A class without predictions has precision 0, a class without labels has recall 0, and both enter the
+        mean. CF1 is the harmonic mean of CP and CR, not the mean F1 of the classes.
 
     Raises:
-        ViceError: neither threshold nor top_k, a top_k below 1, or arguments that do not fit.
+        ViceError: neither threshold nor top_k, a top_k below 1, or as in `sample_precision`.
 
     References:
         Zhu et al., Learning spatial regularization with image-level supervisions, CVPR 2017.
@@ -279,22 +265,22 @@ def precision_recall(
     return _precision_recall_of_counts((predicted & (truth == 1)).sum(0), predicted.sum(0), (truth == 1).sum(0))
 
 
-def _precision_recall_of_counts(hits: np.ndarray, said: np.ndarray, true: np.ndarray) -> PrecisionRecall:
+def _precision_recall_of_counts(hits: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> PrecisionRecall:
     def harmonic(a: float, b: float) -> float:
         return 2 * a * b / (a + b) if a + b > 0 else 0.0
 
-    cp = float((hits / np.maximum(said, 1)).mean()) if len(hits) else 0.0
+    cp = float((hits / np.maximum(predicted, 1)).mean()) if len(hits) else 0.0
     cr = float((hits / np.maximum(true, 1)).mean()) if len(hits) else 0.0
-    op = float(hits.sum() / max(said.sum(), 1))
+    op = float(hits.sum() / max(predicted.sum(), 1))
     or_ = float(hits.sum() / max(true.sum(), 1))
     return PrecisionRecall(cp, cr, harmonic(cp, cr), op, or_, harmonic(op, or_))
 
 
 def average_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarray:
-    """Average precision of every class: the precision at each true image, averaged, ties taken together.
+    """Average precision of every class: the mean precision at its true images, with ties taken together.
 
     Args:
-        probabilities: (N, C) scores; any monotone score serves.
+        probabilities: (N, C) probabilities, or any scores that increase with them.
         targets: (N, C), 0 or 1.
 
     Returns:
@@ -321,7 +307,7 @@ def average_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarra
 def mean_average_precision(probabilities: ArrayLike, targets: ArrayLike, protocol: Protocol = "paper") -> float:
     """mAP: the mean of `average_precision` over classes.
 
-    A class that no image shows counts 0 under `paper` (the sum is divided by all C), and is left out under `strict`.
+    A class that no image shows counts 0 under `paper` (the sum is divided by all C); `strict` leaves it out.
 
     Example:
         >>> mean_average_precision([[0.9, 0.2], [0.1, 0.1]], [[1, 0], [0, 0]], protocol="paper")

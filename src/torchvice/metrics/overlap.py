@@ -1,4 +1,4 @@
-"""Overlap of class activation maps with masks: every threshold counted in one pass over the pixels."""
+"""Overlap of class activation maps with masks at every threshold, counted in one pass over the pixels."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ VOID = 255  # the mask value of pixels that belong to no label; they are never c
 
 @dataclass(frozen=True)
 class Overlap:
-    """Pixel counts of one image under the competing label set, where each pixel bears one predicted label.
+    """Pixel counts of one image under the competing label set: every pixel has one predicted label.
 
-    Void pixels are in none of the counts. Labels are 0 for the background and c + 1 for class c.
+    Void pixels are not counted. Labels are 0 for the background and c + 1 for class c.
 
     Attributes:
-        labels: (L,) int64, rising: the background always, and every label that has a map or mask pixels.
+        labels: (L,) int64, increasing: the background, and every label that has a map or mask pixels.
         mask_pixels: (L,) int64, pixels of the label in the mask.
-        predicted: (L, T) int64, pixels that bear the label at each threshold.
-        intersection: (L, T) int64, pixels that bear the label and lie inside its mask.
-        nan_pixels: pixels, void ones too, where a map is NaN.
+        predicted: (L, T) int64, pixels predicted as the label at each threshold.
+        intersection: (L, T) int64, pixels predicted as the label and inside its mask.
+        nan_pixels: pixels, including void, where a map is NaN.
     """
 
     labels: np.ndarray
@@ -46,25 +46,25 @@ def competing_overlap(
     *,
     void: Any = VOID,
 ) -> Overlap:
-    """Counts of one image at all thresholds, where classes and background compete for each pixel.
+    """Count the pixels of one image at all thresholds, with classes and background competing for each pixel.
 
-    At threshold t a pixel bears the class whose map is highest there, provided that the score is above t,
-    and background otherwise. A tie with the threshold is background, a tie between classes the lowest class.
-    Scores and thresholds are compared in float32. NaN is higher than any number, as in numpy's arg max: a
-    pixel with NaN bears that class at every threshold.
+    At threshold t a pixel is predicted as the class with the highest map if that score is above t, else as background.
+    A tie with the threshold is background; a tie between classes is the lowest class. Scores and thresholds are
+    compared in float32. NaN is higher than any number, as in numpy's argmax: a pixel with NaN has that class at every
+    threshold.
 
     Args:
-        maps: (M, H, W) scores, or M arrays (H, W); M = 0 leaves background everywhere.
-        classes: (M,) class of each map, 0..C-1, in any order, none twice.
+        maps: (M, H, W) scores, or M arrays (H, W); with M = 0 every pixel is background.
+        classes: (M,) class of each map, 0..C-1, in any order, without duplicates.
         mask: (H, W) integers, 0 for background and c + 1 for class c; or (C, H, W) booleans, whose planes may
-            overlap: background is then where no plane is set.
-        thresholds: (T,) rising numbers.
-        void: the value in an index mask that is not counted. With boolean planes (H, W)
-            booleans, or None; a number says nothing there.
+            overlap. Background is then where no plane is set.
+        thresholds: (T,) increasing numbers.
+        void: for an index mask, the value that is not counted. For boolean planes, (H, W) booleans or None; a number
+            is ignored.
 
     Raises:
-        ViceError: shapes that differ, classes that are negative or come twice, a mask of other values,
-            thresholds that do not rise.
+        ViceError: shapes differ, classes are negative or duplicated, a mask with other values, or thresholds that do
+            not increase.
 
     References:
         The evaluation of weakly supervised segmentation seeds, as published with the VICE paper.
@@ -84,10 +84,10 @@ def competing_overlap(
 
 
 def label_overlap(prediction: Any, mask: Any, *, void: Any = VOID) -> Overlap:
-    """Counts of one image whose prediction is a label map, such as a PNG: an Overlap with T = 1.
+    """Count the pixels of one image whose prediction is a label map, such as a PNG: an Overlap with T = 1.
 
-    What the prediction says on void pixels of the mask is ignored. Elsewhere a prediction that is void itself
-    bears no label, not even background: the mask's label misses that pixel.
+    Predictions on void pixels of the mask are ignored. Elsewhere a void prediction has no label, not even background,
+    so the mask's label misses that pixel.
 
     Args:
         prediction: (H, W) integers, 0 for background and c + 1 for class c.
@@ -95,7 +95,7 @@ def label_overlap(prediction: Any, mask: Any, *, void: Any = VOID) -> Overlap:
         void: as in `competing_overlap`.
 
     Raises:
-        ViceError: shapes that differ, or values that are not labels.
+        ViceError: shapes differ, or values that are not labels.
 
     Example:
         >>> label_overlap(np.array([[3, 3]]), np.array([[3, 0]])).intersection[:, 0]
@@ -109,32 +109,32 @@ def label_overlap(prediction: Any, mask: Any, *, void: Any = VOID) -> Overlap:
             f"{prediction.dtype} of shape {prediction.shape}."
         )
     hidden = void_plane(mask, void)
-    seen = np.unique(prediction if hidden is None else prediction[~hidden])
-    silent = void if mask.ndim == 2 and void in seen else None
-    found = seen[(seen != 0) & (seen != silent)].astype(np.int64)
-    if found.size and found[0] < 0:
-        raise ViceError(f"`prediction` must hold labels from 0 on, but holds {found[0]}.")
-    # Each label is a map of its own. The void of the prediction is one more, a class that no mask holds.
-    maps = [prediction == label for label in found]
-    classes = found - 1
-    if silent is None:
+    values = np.unique(prediction if hidden is None else prediction[~hidden])
+    unlabelled = void if mask.ndim == 2 and void in values else None
+    labels = values[(values != 0) & (values != unlabelled)].astype(np.int64)
+    if labels.size and labels[0] < 0:
+        raise ViceError(f"`prediction` must hold labels from 0 on, but holds {labels[0]}.")
+    # Each label is one map. Void predictions are one more map, of a class that no mask holds.
+    maps = [prediction == label for label in labels]
+    classes = labels - 1
+    if unlabelled is None:
         return competing_overlap(maps, classes, mask, [0.5], void=void)
-    beyond = int(max(found.max(initial=0), mask.max(initial=0))) + 1
-    counts = competing_overlap([*maps, prediction == silent], [*classes, beyond - 1], mask, [0.5], void=void)
+    beyond = int(max(labels.max(initial=0), mask.max(initial=0))) + 1
+    counts = competing_overlap([*maps, prediction == unlabelled], [*classes, beyond - 1], mask, [0.5], void=void)
     return Overlap(counts.labels[:-1], counts.mask_pixels[:-1], counts.predicted[:-1], counts.intersection[:-1])
 
 
 def own_histograms(
     maps: Any, classes: Any, mask: Any, bins: int = 256, *, void: Any = VOID
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Histograms of each map inside and outside its own class, whatever the other classes do.
+    """Histograms of each map inside and outside the mask of its class, without competition.
 
     Args:
-        maps: (M, H, W) scores on [0, 1]; what lies outside counts in the first or the last bin.
+        maps: (M, H, W) scores in [0, 1]; other values count in the first or the last bin.
         classes: (M,) class of each map.
         mask: as in `competing_overlap`.
-        bins: B equal bins; bin b holds b/B <= v < (b + 1)/B, the last one 1.0 too.
-        void: as in `competing_overlap`. Void pixels and pixels where the map is NaN are in neither histogram.
+        bins: number B of equal bins; bin b holds b/B <= v < (b + 1)/B, the last one also 1.0.
+        void: as in `competing_overlap`. Void pixels and NaN pixels of the map are in neither histogram.
 
     Returns:
         (inside, outside): two (M, B) int64 arrays, rows in the order of `maps`.
@@ -157,21 +157,21 @@ def own_histograms(
         inside = (mask == label + 1 if mask.ndim == 2 else plane_of(mask, label + 1)).reshape(-1)
         for part in blocks(plane.size):
             position = np.clip(plane[part] * np.float32(bins), 0, bins - 1)
-            lost = None if hidden is None else hidden.reshape(-1)[part]
+            excluded = None if hidden is None else hidden.reshape(-1)[part]
             if np.isnan(position.max()):
-                lost = np.isnan(position) | (False if lost is None else lost)
-                position[lost] = 0
+                excluded = np.isnan(position) | (False if excluded is None else excluded)
+                position[excluded] = 0
             index[part] = position
             index[part] += np.multiply(inside[part], bins, dtype=index.dtype)
-            if lost is not None:
-                np.copyto(index[part], 2 * bins, where=lost)
+            if excluded is not None:
+                np.copyto(index[part], 2 * bins, where=excluded)
         counts[place] = np.diff(cumulative(index, 2 * bins + 1))
     rows = np.argsort(np.argsort(as_array("classes", classes, 1, np.int64)))
     return counts[rows, bins:-1], counts[rows, :bins]
 
 
 def void_plane(mask: np.ndarray, void: Any) -> np.ndarray | None:
-    """(H, W) booleans, true where nothing is counted; None if there is no such pixel to look for."""
+    """(H, W) booleans, true for pixels that are not counted; None if the mask cannot have any."""
     if mask.ndim == 2:
         return None if void is None else mask == void
     if not isinstance(void, np.ndarray) and not hasattr(void, "detach"):
@@ -195,13 +195,13 @@ def as_mask(mask: Any) -> np.ndarray:
 
 
 def as_planes(maps: Any, classes: Any, size: tuple[int, ...]) -> tuple[list[np.ndarray], list[int]]:
-    """The maps as flat float32 arrays in the order of their class, and the classes, rising."""
+    """Return the maps as flat float32 arrays sorted by class, and the sorted classes."""
     given: list[int] = as_array("classes", classes, 1, np.int64).tolist()
     same_length(maps=maps, classes=given)
     order = sorted(range(len(given)), key=given.__getitem__)
     ordered = [given[place] for place in order]
     if len(set(ordered)) < len(ordered) or min(ordered, default=0) < 0:
-        raise ViceError(f"`classes` must be 0 or more and none twice, but is {given}.")
+        raise ViceError(f"`classes` must be 0 or more, without duplicates, but is {given}.")
     planes = [as_array("maps", maps[place], 2, np.float32) for place in order]
     for plane in planes:
         if plane.shape != size:
@@ -213,21 +213,21 @@ def as_planes(maps: Any, classes: Any, size: tuple[int, ...]) -> tuple[list[np.n
 
 
 def _winners(planes: Sequence[np.ndarray], pixels: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Per pixel the place of the highest map, the first if several, and its score; and how many pixels hold NaN."""
+    """Return the index of the highest map of each pixel (ties: the first), its score, and the number of NaN pixels."""
     small = np.uint8 if len(planes) <= 256 else np.int32
     winner = np.zeros(pixels, small)
     if not planes:
         return winner, np.full(pixels, -np.inf, np.float32), 0
     score = planes[0]
     for place, plane in enumerate(planes[1:], 1):
-        # Places rise, so the maximum replaces; writing through a boolean mask takes several times longer.
+        # Indices increase, so the maximum replaces; writing through a boolean mask takes several times longer.
         np.maximum(winner, (plane > score).view(np.uint8) * small(place), out=winner)
         score = np.maximum(score, plane)
-    if not np.isnan(score.max()):  # np.maximum hands NaN on, the comparison above does not see it
+    if not np.isnan(score.max()):  # np.maximum passes NaN on, the comparison above ignores it
         return winner, score, 0
-    lost = np.isnan(score)
+    nan = np.isnan(score)
     winner = np.argmax(np.stack(planes), axis=0).astype(small)
-    return winner, np.where(lost, np.float32(np.inf), score), int(lost.sum())
+    return winner, np.where(nan, np.float32(np.inf), score), int(nan.sum())
 
 
 def _count_above(
@@ -237,12 +237,12 @@ def _count_above(
     codes: int,
     code_of: Callable[[slice, np.ndarray], np.ndarray],
 ) -> tuple[dict[int, tuple[int, np.ndarray]], int]:
-    """What the pixels of each code come to, for the codes that occur, and how many pixels hold NaN.
+    """Count the pixels of each code that occurs, and the pixels with NaN.
 
-    `code_of` gives the codes of a block of pixels, 0..codes - 1, from the block and its winning maps.
+    `code_of` returns the codes of a block of pixels, 0..codes - 1, from the block and its winning maps.
 
     Returns:
-        By code, its pixels and those of them that each map wins above each threshold, (M, T) int64.
+        By code: its number of pixels, and those that each map wins above each threshold, (M, T) int64.
     """
     shape = (codes, max(len(planes), 1), len(cuts.table) + 1)
     index = np.empty(pixels, smallest(math.prod(shape)))
@@ -250,19 +250,19 @@ def _count_above(
     nan_pixels = 0
     for part in blocks(pixels):
         block = index[part]
-        winner, score, lost = _winners([plane[part] for plane in planes], len(block))
-        # Code, winner and score of a pixel make one integer, whose histogram holds every count of the image.
+        winner, score, nan = _winners([plane[part] for plane in planes], len(block))
+        # Combine code, winner and score of a pixel into one integer. Its histogram holds every count of the image.
         count_below(score, cuts, block)
         pair = np.multiply(code_of(part, winner), shape[1], dtype=narrow, casting="unsafe")
         np.add(pair, winner, out=pair, casting="unsafe")
         block += np.multiply(pair, shape[2], dtype=block.dtype)
-        nan_pixels += lost
+        nan_pixels += nan
     below = cumulative(index, math.prod(shape))
-    ends = below[shape[2] :: shape[2]].reshape(shape[:2])  # of each code and map: where the next one begins
+    ends = below[shape[2] :: shape[2]].reshape(shape[:2])  # for each code and map: where the next one begins
     total = np.diff(ends[:, -1], prepend=0)
-    seen = total.nonzero()[0]
-    above = (ends[seen, :, None] - below[:-1].reshape(shape)[seen, :, 1:])[:, : len(planes)]
-    return dict(zip(seen.tolist(), zip(total[seen].tolist(), above, strict=True), strict=True)), nan_pixels
+    used = total.nonzero()[0]
+    above = (ends[used, :, None] - below[:-1].reshape(shape)[used, :, 1:])[:, : len(planes)]
+    return dict(zip(used.tolist(), zip(total[used].tolist(), above, strict=True), strict=True)), nan_pixels
 
 
 def _against_index(
@@ -276,21 +276,21 @@ def _against_index(
         present, code = np.unique(mask, return_inverse=True)
         values, code = present.tolist(), code.reshape(-1)
     counted, nan_pixels = _count_above(planes, cuts, mask.size, len(values), lambda part, _: code[part])
-    found = {values[place]: row for place, row in counted.items() if values[place] != void}
-    if min(found, default=0) < 0:
+    labels = {values[place]: row for place, row in counted.items() if values[place] != void}
+    if min(labels, default=0) < 0:
         raise ViceError(
-            f"`mask` must hold labels from 0 on, but holds {min(found)}.",
-            f"If that value marks void pixels, name it: void={min(found)}.",
+            f"`mask` must hold labels from 0 on, but holds {min(labels)}.",
+            f"If that value marks void pixels, pass void={min(labels)}.",
         )
     won, own, bare = np.zeros((3, len(planes), len(cuts.table)), np.int64)
-    for value, (_, above) in found.items():
+    for value, (_, above) in labels.items():
         won += above
         if value == 0:
             bare = above
         elif value - 1 in classes:
             place = classes.index(value - 1)
             own[place] = above[place]
-    pixels = {value: total for value, (total, _) in found.items()}
+    pixels = {value: total for value, (total, _) in labels.items()}
     return _gather(classes, pixels, sum(pixels.values()), won, own, bare, nan_pixels)
 
 
@@ -315,16 +315,16 @@ def _against_planes(
 
     counted, nan_pixels = _count_above(planes, cuts, fixed.size, 4, code_of)
     counted.pop(3, None)
-    nothing = 0, np.zeros((len(planes), len(cuts.table)), np.int64)
-    (bare_pixels, bare), (_, inside), (_, beside) = (counted.get(code, nothing) for code in range(3))
-    seen = mask if hidden is None else mask & ~hidden
-    pixels = {0: bare_pixels} | {label: int(n) for label, n in enumerate(seen.sum(axis=(1, 2)), 1) if n}
+    empty = 0, np.zeros((len(planes), len(cuts.table)), np.int64)
+    (bare_pixels, bare), (_, inside), (_, outside) = (counted.get(code, empty) for code in range(3))
+    visible = mask if hidden is None else mask & ~hidden
+    pixels = {0: bare_pixels} | {label: int(n) for label, n in enumerate(visible.sum(axis=(1, 2)), 1) if n}
     all_pixels = sum(total for total, _ in counted.values())
-    return _gather(classes, pixels, all_pixels, bare + inside + beside, inside, bare, nan_pixels)
+    return _gather(classes, pixels, all_pixels, bare + inside + outside, inside, bare, nan_pixels)
 
 
 def plane_of(mask: np.ndarray, label: int) -> np.ndarray:
-    """The plane of a label, (H, W) booleans, of a stack (C, H, W)."""
+    """Plane of a label, (H, W) booleans, in a stack (C, H, W)."""
     if label > len(mask):
         raise ViceError(f"`classes` must be below {len(mask)}, the planes of the mask, but one is {label - 1}.")
     return mask[label - 1]
@@ -339,10 +339,10 @@ def _gather(
     bare: np.ndarray,
     nan_pixels: int,
 ) -> Overlap:
-    """The Overlap from the mask's pixels of each label, and from what each map won (M, T).
+    """Build the Overlap from the mask pixels of each label and the pixels that each map wins, (M, T).
 
-    `won` is that in all, `own` inside the map's own class, `bare` on the mask's background. What no map wins, the
-    background does.
+    `won` counts all of them, `own` those inside the map's class, `bare` those on the mask's background. Pixels that no
+    map wins are background.
     """
     labels = sorted({0, *pixels, *(label + 1 for label in classes)})
     mask_pixels = np.array([pixels.get(label, 0) for label in labels], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a map says of its own object, whatever the other classes do: energy, pointing game, Otsu's threshold."""
+"""Scores of a map against its own object, without competition: energy, pointing game, Otsu's threshold."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from torchvice.metrics.thresholds import cumulative
 __all__ = ["OwnMaps", "otsu_threshold", "own_maps"]
 
 OTSU_BINS = 256
-# Values that differ by less than this share of the largest are the same: resizing in float32 makes 1 - 1e-7 of a 1.
+# Values that differ by less than this share of the largest are equal: resizing in float32 turns 1 into 1 - 1e-7.
 ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
 class OwnMaps:
-    """Of M maps, each on its own: float64 arrays (M,), NaN where undefined. Void pixels are in none of them.
+    """Scores of M maps: float64 arrays (M,), NaN where undefined. Void pixels are not counted.
 
     Attributes:
-        energy_inside, energy_outside: the sums of the map inside and outside its object; a value below 0 counts as 0.
-        pointing: of the pixels where the map is highest, the share inside the object, in [0, 1]. Ties (up to rounding,
-            1e-5 of the largest magnitude) count together, so that a constant map scores what chance does, the object's
-            share of the pixels.
-        otsu_predicted: pixels above the map's own threshold; NaN for a map without spread.
-        otsu_intersection: those of them inside the object.
+        energy_inside, energy_outside: sums of the map inside and outside its object; negative values count as 0.
+        pointing: share of the highest pixels that lie inside the object, in [0, 1]. Ties (up to rounding, 1e-5 of the
+            largest magnitude) count together, so a constant map scores like chance: the object's share of the pixels.
+        otsu_predicted: pixels above Otsu's threshold of the map; NaN for a constant map.
+        otsu_intersection: the part of them inside the object.
     """
 
     energy_inside: np.ndarray
@@ -38,7 +37,7 @@ class OwnMaps:
 
 
 def own_maps(maps: Any, classes: Any, mask: Any, *, void: Any = VOID) -> OwnMaps:
-    """Energy, pointing game and Otsu's counts of each map against its own class; all NaN where a value is not finite.
+    """Energy, pointing game and Otsu's counts of each map against its class; all NaN if a value is not finite.
 
     Args:
         maps: (M, H, W) scores.
@@ -54,28 +53,30 @@ def own_maps(maps: Any, classes: Any, mask: Any, *, void: Any = VOID) -> OwnMaps
         Otsu, A threshold selection method from gray-level histograms, IEEE SMC 1979.
 
     Example:
-        >>> found = own_maps([[[0.9, 0.3]]], [4], np.array([[5, 0]]))
-        >>> float(found.pointing[0]), float(found.energy_outside[0].round(3)), float(found.otsu_predicted[0])
+        >>> scores = own_maps([[[0.9, 0.3]]], [4], np.array([[5, 0]]))
+        >>> float(scores.pointing[0]), float(scores.energy_outside[0].round(3)), float(scores.otsu_predicted[0])
         (1.0, 0.3, 1.0)
     """
     mask = as_mask(mask)
     planes, ordered = as_planes(maps, classes, mask.shape[-2:])
     hidden = void_plane(mask, void)
-    seen = None if hidden is None or not hidden.any() else ~hidden.reshape(-1)
-    found = np.full((5, len(planes)), np.nan)
+    visible = None if hidden is None or not hidden.any() else ~hidden.reshape(-1)
+    scores = np.full((5, len(planes)), np.nan)
     for place, (plane, label) in enumerate(zip(planes, ordered, strict=True)):
         if np.isfinite(plane).all():
             inside = (mask == label + 1 if mask.ndim == 2 else plane_of(mask, label + 1)).reshape(-1)
-            found[:, place] = _one(plane, inside, seen)
+            scores[:, place] = _scores(plane, inside, visible)
     rows = np.argsort(np.argsort(np.asarray(classes)))
-    return OwnMaps(*found[:, rows])
+    return OwnMaps(*scores[:, rows])
 
 
-def _one(plane: np.ndarray, inside: np.ndarray, seen: np.ndarray | None) -> tuple[float, float, float, float, float]:
-    # The threshold is the map's own: it does not know which pixels the mask leaves out.
+def _scores(
+    plane: np.ndarray, inside: np.ndarray, visible: np.ndarray | None
+) -> tuple[float, float, float, float, float]:
+    # The threshold depends only on the map, so it includes the pixels that are void in the mask.
     threshold = otsu_threshold(plane)
-    if seen is not None:
-        plane, inside = plane[seen], inside[seen]
+    if visible is not None:
+        plane, inside = plane[visible], inside[visible]
     if not len(plane):
         return (np.nan,) * 5
     positive = np.maximum(plane, 0)
@@ -91,14 +92,14 @@ def _one(plane: np.ndarray, inside: np.ndarray, seen: np.ndarray | None) -> tupl
 
 
 def otsu_threshold(values: Any) -> float:
-    """Otsu's threshold: what splits the values into two classes whose means are farthest apart, weighed by their sizes.
+    """Otsu's threshold: the split of the values into two classes with the largest variance between the classes.
 
     Args:
         values: finite numbers of any shape.
 
     Returns:
-        The middle of the last of the lower class's bins, of 256 equal ones between the smallest and the largest value,
-        and the first split of the best; float32, to be compared with float32. NaN for values without spread (up to
+        Centre of the lower class's last bin, of 256 equal bins between the smallest and the largest value; the first of
+        equally good splits. It has float32 precision, for comparison with float32. NaN for constant values (up to
         rounding, 1e-5 of the largest).
 
     Example:

@@ -1,4 +1,4 @@
-"""Partial rank correlation: what two columns share beyond the size of the object and the number of labels."""
+"""Partial rank correlation given the size of the object and the number of labels."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torchvice.metrics.weighted import WeightedStatistic, correlation, finite_co
 
 __all__ = ["PartialSpearman", "cubic_splines"]
 
-PIECES = 4  # of the spline: its knots are the quartiles of the area
-EXPLAINED = 1e-9  # share of a column's spread that must be left for it to count as varying
-BLOCK = 2**21  # floats of the designs that are built at once
+PIECES = 4  # pieces of the spline; its knots are the quartiles of the area
+EXPLAINED = 1e-9  # a column whose residual share of the variance is below this counts as constant
+BLOCK = 2**21  # floats of the design matrices that are built at once
 
 
 def cubic_splines(position: np.ndarray, pieces: int = PIECES) -> np.ndarray:
-    """The cubic B-splines on equal pieces of [0, 1]: twice differentiable, and at every position they sum to 1.
+    """Cubic B-splines on equal pieces of [0, 1]. They sum to 1 at every position.
 
     Args:
-        position: of any shape, in [0, 1].
-        pieces: into which [0, 1] is cut.
+        position: positions in [0, 1], of any shape.
+        pieces: number of pieces of [0, 1].
 
     Returns:
-        The shape of `position` and a last dimension of pieces + 3.
+        The shape of `position`, plus a last dimension of pieces + 3.
 
     References:
-        de Boor: A practical guide to splines, 1978. scipy.interpolate.BSpline on the same knots.
+        de Boor: A practical guide to splines, 1978. scipy.interpolate.BSpline with the same knots.
 
     Example:
         >>> (6 * cubic_splines(np.array([0.0, 1.0]), pieces=1)).round(6).tolist()
@@ -36,31 +36,31 @@ def cubic_splines(position: np.ndarray, pieces: int = PIECES) -> np.ndarray:
     scaled = position * pieces
     basis = np.empty((*position.shape, pieces + 3))
     for index in range(pieces + 3):
-        away = np.abs(scaled - (index - 1))
+        distance = np.abs(scaled - (index - 1))
         # (4 - 6 d^2 + 3 d^3) / 6 up to d = 1, then (2 - d)^3 / 6: a difference of two truncated cubes.
-        outer, inner = np.maximum(2 - away, 0), np.maximum(1 - away, 0)
+        outer, inner = np.maximum(2 - distance, 0), np.maximum(1 - distance, 0)
         basis[..., index] = (outer * outer * outer - 4 * inner * inner * inner) / 6
     return basis
 
 
 class PartialSpearman(WeightedStatistic):
-    """Spearman's correlation of a and b given area and number of labels.
+    """Partial Spearman correlation of a and b given area and number of labels.
 
-    The ranks of both columns are residualised by least squares on cubic splines of rank(area), knots at its quartiles,
-    and one indicator for each number of labels; the value is Pearson's correlation of the residuals. Under every
-    weighting a, b and area are ranked anew. A straight line through the ranks would not do: where medium objects score
-    best it leaves the effect of size in.
+    The ranks of both columns are residualised by least squares on cubic splines of rank(area), with knots at its
+    quartiles, and one indicator for each number of labels. The value is the Pearson correlation of the residuals. Every
+    weighting ranks a, b and area again. Splines are needed because a straight line would keep an effect of size if
+    medium objects score best.
 
     Args:
         a: (P,) first column.
         b: (P,) second column.
-        area: (P,) of the object, in any unit: only its ranks enter.
-        labels: (P,) number of labels of the image, a factor.
+        area: (P,) area of the object, in any unit; only its ranks are used.
+        labels: (P,) number of labels in the image, treated as a factor.
 
     Example:
         >>> rng = np.random.default_rng(0)
         >>> area = rng.random(500)
-        >>> peak = -((area - 0.5) ** 2)  # medium objects are easier, and covered better
+        >>> peak = -((area - 0.5) ** 2)  # medium objects are easier and covered better
         >>> a, b = peak + 0.05 * rng.normal(size=500), peak + 0.05 * rng.normal(size=500)
         >>> partial = PartialSpearman(a, b, area, np.ones(500))
         >>> abs(partial.value) < 0.1
@@ -75,9 +75,9 @@ class PartialSpearman(WeightedStatistic):
         if len(levels) > 50:
             raise ViceError(
                 f"`labels` is a factor, but has {len(levels)} different values.",
-                "It is the number of labels of the pair's image; group large numbers.",
+                "Merge large numbers of labels into one group.",
             )
-        # The splines sum to 1 and so does the factor: one level less says the same.
+        # The splines and the indicators both sum to 1, so one indicator is redundant.
         self._levels = (count[:, None] == levels[1:]).astype(np.float64)
         self._terms = PIECES + 3 + self._levels.shape[1]
         self.width = 16
@@ -85,7 +85,7 @@ class PartialSpearman(WeightedStatistic):
             self._a, self._b, self._area = (WeightedRanks(column) for column in (first, second, size))
 
     def design(self, weights: np.ndarray) -> np.ndarray:
-        """What the ranks are residualised on: (b, P, terms) under (b, P) float64 weights."""
+        """Design matrix of the residuals, (b, P, terms), for (b, P) float64 weights."""
         ranks, _ = self._area(weights)
         size = np.maximum(weights.sum(axis=1), 1e-300)[:, None]
         basis = cubic_splines(np.clip((ranks / size + 1) / 2, 0, 1))
@@ -103,8 +103,8 @@ class PartialSpearman(WeightedStatistic):
         rows = np.concatenate([self.design(weights), ranks], axis=2) * np.sqrt(weights)[:, :, None]
         moments = rows.transpose(0, 2, 1) @ rows
         fixed, mixed, own = moments[:, :-2, :-2], moments[:, :-2, -2:], moments[:, -2:, -2:]
-        # The residuals' moments without the residuals: the Schur complement. A level or a piece that a replicate does
-        # not show leaves the design short of rank, so that the inverse is the pseudo-inverse.
+        # The Schur complement gives the moments of the residuals without the residuals. A level or a piece that is
+        # missing from a replicate makes the design rank deficient, hence the pseudo-inverse.
         left = own - mixed.transpose(0, 2, 1) @ np.linalg.pinv(fixed, rcond=1e-10, hermitian=True) @ mixed
         spread = np.diagonal(left, axis1=1, axis2=2).copy()
         spread[spread <= EXPLAINED * np.diagonal(own, axis1=1, axis2=2)] = 0

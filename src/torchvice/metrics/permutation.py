@@ -1,4 +1,4 @@
-"""Whether a correlation could be chance: studentised permutation tests."""
+"""Studentised permutation tests of a correlation."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError, as_array
-from torchvice.metrics.association import complete_rows, why_undefined
+from torchvice.errors import ViceError
+from torchvice.metrics.association import rows_by_image
 from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.ranks import WeightedRanks, midranks, weighted_sums
 
 __all__ = ["freedman_lane_p", "permutation_p"]
 
-BLOCK = 2**17  # rows times permutations that are worked on at once
-ALIKE = 1e-9  # relative: permutations as extreme as the data up to rounding count as being so
+BLOCK = 2**17  # rows times permutations per block
+ALIKE = 1e-9  # relative tolerance: permutations as extreme as the data up to rounding count as extreme
 
 
 def permutation_p(
@@ -26,24 +26,24 @@ def permutation_p(
     permutations: int = 9999,
     seed: int = 0,
 ) -> float:
-    """Two-sided p-value of no correlation: b is permuted against a, and the correlation divided by its standard error.
+    """Two-sided p-value for no correlation, from permutations of b and the studentised correlation.
 
-    Permuting makes the columns independent, while the hypothesis only says that they are not correlated; without the
-    standard error, which is taken anew in every permutation, losses that vary more for some qualities than for others
-    reject too often. It is robust: of the products of deviations, summed over the rows of an image; with `ranks` also
-    of what each row does to the ranks of the others.
+    Permuting makes the columns independent, but the hypothesis only states that they are uncorrelated. The test would
+    reject too often if the loss varies more for some qualities than for others. So every correlation is divided by its
+    robust standard error, computed again in each permutation: that of the products of deviations, summed over the rows
+    of an image. With `ranks` it includes the effect of each row on the ranks of the other rows.
 
     Args:
         a: (P,) first column; rows with NaN are left out.
         b: (P,) second column.
-        cluster: (P,) whole numbers, the image of each row; None: every row is an image.
-        ranks: test Spearman's correlation, else Pearson's.
-        permutations: how many are drawn.
-        seed: of the draws.
+        cluster: (P,) integers, the image of each row; None: every row is an image.
+        ranks: test the Spearman correlation, else the Pearson correlation.
+        permutations: number of permutations.
+        seed: seed of the permutations.
 
     Returns:
-        (1 + permutations at least as extreme) / (1 + permutations), in (0, 1]; NaN where the correlation is undefined
-        or with fewer than three images.
+        (1 + permutations at least as extreme) / (1 + permutations), in (0, 1]; NaN if the correlation is undefined, or
+        with fewer than three images.
 
     Raises:
         ViceError: lengths differ, or no permutation.
@@ -56,14 +56,11 @@ def permutation_p(
         >>> permutation_p(x, x**2, permutations=999), permutation_p(x, np.cos(3 * x), permutations=999) > 0.05
         (0.001, True)
     """
-    images = np.arange(len(as_array("a", a, 1))) if cluster is None else as_array("cluster", cluster, 1, np.int64)
-    (first, second, image), _ = complete_rows(a=a, b=b, cluster=images)
-    if _undefined(first, second, image):
+    rows = rows_by_image(cluster, a=a, b=b)
+    if rows is None:
         return float("nan")
-    order = np.argsort(image, kind="stable")
-    first, second, image = first[order], second[order], image[order]
-    studentised = _rank_test(first, second, image) if ranks else _moment_test(first, second, image)
-    return _p_value(studentised, len(first), permutations, seed)
+    studentised = _rank_test(*rows) if ranks else _moment_test(*rows)
+    return _p_value(studentised, len(rows[0]), permutations, seed)
 
 
 def freedman_lane_p(
@@ -75,23 +72,19 @@ def freedman_lane_p(
     permutations: int = 9999,
     seed: int = 0,
 ) -> float:
-    """Two-sided p-value of no partial Spearman correlation given area and number of labels.
+    """Two-sided p-value for no partial Spearman correlation given area and number of labels.
 
-    The ranks of b are split into what the design of `PartialSpearman` explains and the rest; the rest is permuted, put
-    back, and residualised again. The correlation with the residual ranks of a is divided by its robust standard error,
-    as in `permutation_p`; the ranks are taken as given.
+    The design of `PartialSpearman` splits the ranks of b into fitted values and residuals. The residuals are permuted,
+    added back, and residualised again. Their correlation with the residual ranks of a is divided by its robust standard
+    error, as in `permutation_p`, with the ranks taken as fixed.
 
     Args:
-        a: (P,) first column; rows with NaN are left out.
-        b: (P,) second column.
-        area: (P,) of the object.
-        labels: (P,) number of labels of the image.
-        cluster: (P,) whole numbers, the image of each row; None: every row is an image.
-        permutations: how many are drawn.
-        seed: of the draws.
+        a, b, cluster, permutations, seed: as in `permutation_p`.
+        area: (P,) area of the object.
+        labels: (P,) number of labels in the image.
 
     Returns:
-        In (0, 1]; NaN where the partial correlation is undefined or with fewer than three images.
+        In (0, 1]; NaN if the partial correlation is undefined, or with fewer than three images.
 
     Raises:
         ViceError: lengths differ, or no permutation.
@@ -107,39 +100,40 @@ def freedman_lane_p(
         >>> permutation_p(a, b, permutations=99), freedman_lane_p(a, b, size, np.ones(200), permutations=99) > 0.05
         (0.01, True)
     """
-    images = np.arange(len(as_array("a", a, 1))) if cluster is None else as_array("cluster", cluster, 1, np.int64)
-    (first, second, size, count, image), _ = complete_rows(a=a, b=b, area=area, labels=labels, cluster=images)
-    if _undefined(first, second, image):
+    rows = rows_by_image(cluster, a=a, b=b, area=area, labels=labels)
+    studentised = None if rows is None else _partial_test(*rows)
+    if rows is None or studentised is None:
         return float("nan")
-    order = np.argsort(image, kind="stable")
-    first, second, size, count, image = (column[order] for column in (first, second, size, count, image))
-    partial = PartialSpearman(first, second, size, count)
-    if np.isnan(partial.value):
-        return float("nan")
-    left, values, _ = np.linalg.svd(partial.design(np.ones((1, len(first))))[0], full_matrices=False)
-    basis = np.ascontiguousarray(left[:, values > 1e-8 * values[0]].T)  # orthonormal rows
-
-    def residual(columns: np.ndarray) -> np.ndarray:
-        return columns - np.einsum("bk,kp->bp", weighted_sums(columns, basis), basis)
-
-    own, rest = residual(np.stack([midranks(first), midranks(second)]))
-
-    def studentised(places: np.ndarray) -> np.ndarray:
-        products = own * residual(rest[places])
-        return _ratio(products, products, image)
-
-    return _p_value(studentised, len(first), permutations, seed)
+    return _p_value(studentised, len(rows[0]), permutations, seed)
 
 
 Studentised = Callable[[np.ndarray], np.ndarray]
 
 
-def _undefined(a: np.ndarray, b: np.ndarray, image: np.ndarray) -> bool:
-    return bool(why_undefined({"a": a, "b": b})) or len(np.unique(image)) < 3
+def _partial_test(
+    a: np.ndarray, b: np.ndarray, area: np.ndarray, labels: np.ndarray, image: np.ndarray
+) -> Studentised | None:
+    """The partial Spearman correlation over its standard error; None if it is undefined."""
+    partial = PartialSpearman(a, b, area, labels)
+    if np.isnan(partial.value):
+        return None
+    left, values, _ = np.linalg.svd(partial.design(np.ones((1, len(a))))[0], full_matrices=False)
+    basis = np.ascontiguousarray(left[:, values > 1e-8 * values[0]].T)  # orthonormal rows
+
+    def residual(columns: np.ndarray) -> np.ndarray:
+        return columns - np.einsum("bk,kp->bp", weighted_sums(columns, basis), basis)
+
+    own, rest = residual(np.stack([midranks(a), midranks(b)]))
+
+    def studentised(places: np.ndarray) -> np.ndarray:
+        products = own * residual(rest[places])
+        return _ratio(products, products, image)
+
+    return studentised
 
 
 def _moment_test(a: np.ndarray, b: np.ndarray, image: np.ndarray) -> Studentised:
-    """Pearson's correlation over its standard error: the sum of products over the root of their sum of squares."""
+    """The Pearson correlation over its standard error: the sum of products over the root of their sum of squares."""
     a, b = a - a.mean(), b - b.mean()
     a, b = a / np.abs(a).max(), b / np.abs(b).max()
 
@@ -151,10 +145,10 @@ def _moment_test(a: np.ndarray, b: np.ndarray, image: np.ndarray) -> Studentised
 
 
 def _rank_test(a: np.ndarray, b: np.ndarray, image: np.ndarray) -> Studentised:
-    """Spearman's correlation over its standard error, from the influence of each row.
+    """The Spearman correlation over its standard error, from the influence of each row.
 
-    A row adds its own product of ranks, and moves by one half or one rank the partners of all that lie above it in
-    either column: the running sums that `WeightedRanks` gives for ranks in place of weights.
+    A row adds its product of ranks. It also shifts the ranks of all rows above it in either column by one half or one;
+    `WeightedRanks` gives these running sums if ranks take the place of weights.
     """
     rank_a, rank_b = WeightedRanks(a), WeightedRanks(b)
     ones = np.ones((1, len(a)))
@@ -174,7 +168,7 @@ def _rank_test(a: np.ndarray, b: np.ndarray, image: np.ndarray) -> Studentised:
 
 
 def _ratio(products: np.ndarray, influence: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """(b,) absolute sums of products over the root of the squared influence of images; rows lie image by image."""
+    """Absolute sums of products over the root of the squared influence of images, (b,). Rows are sorted by image."""
     starts = np.flatnonzero(np.r_[True, image[1:] != image[:-1]])
     if len(starts) < len(image):
         influence = np.add.reduceat(influence, starts, axis=1)
@@ -194,7 +188,7 @@ def _p_value(studentised: Studentised, rows: int, permutations: int, seed: int) 
 
 
 def _places(rows: int, permutations: int, seed: int) -> Iterator[np.ndarray]:
-    """Random orders of the rows, block by block."""
+    """Random orders of the rows, in blocks."""
     rng, step = np.random.default_rng(seed), max(1, BLOCK // rows)
     for first in range(0, permutations, step):
         block = np.tile(np.arange(rows), (min(step, permutations - first), 1))

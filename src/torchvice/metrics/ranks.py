@@ -8,7 +8,7 @@ __all__ = ["WeightedRanks", "midranks", "weighted_sums"]
 
 
 def midranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties by their mean; scipy.stats.rankdata without the second that importing scipy.stats takes.
+    """Ranks from 1; ties get their mean rank. As scipy.stats.rankdata, without the second that its import takes.
 
     Example:
         >>> midranks(np.array([0.3, 0.0, 0.0])).tolist()
@@ -35,14 +35,15 @@ def weighted_sums(weights: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 class WeightedRanks:
-    """The midranks of a column under many weightings: sorted once, then one running sum for each weighting.
+    """Midranks of a column under many weightings: one sort, then one running sum for each weighting.
 
-    A row of weight w stands for w equal rows. Of n rows in all, ranks are given as 2 rank - (n + 1): whole numbers for
-    whole weights, which sum to 0 and whose weighted squares sum to a third of n^3 less the cubes of the ties' weights.
+    A row of weight w stands for w equal rows. With n rows in total, ranks are returned as 2 rank - (n + 1). For integer
+    weights they are integers. They sum to 0, and their weighted squares sum to a third of n^3 minus the cubed weights
+    of the ties.
 
     Args:
-        values: (P,) numbers, none NaN.
-        group: (P,) rows are ranked among those of their own group; None: all in one.
+        values: (P,) numbers, without NaN.
+        group: (P,) group of each row; rows are ranked within their group. None: one group.
 
     Example:
         >>> ranks, spread = WeightedRanks(np.array([0.3, 0.0, 0.0]))(np.ones((1, 3)))
@@ -67,14 +68,14 @@ class WeightedRanks:
         self.group_of_tie = (np.cumsum(new_group) - 1)[new]
 
     def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Centred and doubled ranks, and what they spread over.
+        """Return centred and doubled ranks, and their spread.
 
         Args:
             weights: (b, P) float64, 0 or more.
 
         Returns:
-            (b, P) ranks, and (b, G) of every group n^3 less the cubes of its ties, which is three times the weighted
-            sum of squared ranks; 0 where a group has one value only.
+            (b, P) ranks, and the spread (b, G): n^3 minus the cubes of the ties of each group, which is three times the
+            weighted sum of squared ranks; 0 for a group with a single value.
         """
         upper = np.cumsum(np.take(weights, self.order, axis=1), axis=1)
         if not self.untied:
@@ -82,7 +83,7 @@ class WeightedRanks:
         tied = np.diff(upper, axis=1, prepend=0.0)
         ranks = upper
         ranks *= 2
-        ranks -= tied  # the weight up to and below the tie, summed
+        ranks -= tied  # sum of the weight up to the tie and the weight below it
         if len(self.first_tie) == 1:
             size = weights.sum(axis=1, keepdims=True)
             ranks -= size
@@ -91,6 +92,6 @@ class WeightedRanks:
             edges = np.cumsum(size, axis=1)
             ranks -= np.take(2 * edges - size, self.group_of_tie, axis=1)
         spread = size**3 - np.add.reduceat(tied * tied * tied, self.first_tie, axis=1)
-        # Fractions as weights leave the noise of rounding where a group is one tie.
+        # With fractional weights, a group of one tie leaves rounding noise.
         spread[spread <= 1e-12 * size**3] = 0
         return np.take(ranks, self.tie, axis=1), spread

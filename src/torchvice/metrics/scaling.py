@@ -1,4 +1,4 @@
-"""Temperature and vector scaling: what calibrates a finished model, fitted on one split and applied to another."""
+"""Temperature and vector scaling: calibrate a finished model, fitted on one split and applied to another."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NEAR = 1e-3  # a slope this near to its bound, relatively, is at it; residuals t
 
 @dataclass(frozen=True)
 class LogitScaling:
-    """Logits z become slope * z + bias.
+    """A scaling of logits: slope * z + bias.
 
-    `slope` and `bias` have one value for all classes (a temperature is 1 / slope) or C. `exclusive` tells a softmax
-    from sigmoids. `bounded` are the classes whose likelihood rises without end, so that a bound or the solver ended
-    it (0 where one slope is for all), `unfitted` those that could not be fitted and keep the slope of the common
-    temperature; `n` the images of the fit.
+    `slope` and `bias` have one value for all classes (a temperature is 1 / slope) or C. `exclusive`: whether
+    probabilities are a softmax. `bounded`: the classes whose likelihood has no maximum, so that a bound or the solver
+    ended the fit (0 where one slope is for all). `unfitted`: the classes that could not be fitted and keep the slope of
+    the common temperature. `n`: the number of images of the fit.
     """
 
     slope: tuple[float, ...]
@@ -38,17 +38,17 @@ class LogitScaling:
 
     @property
     def temperature(self) -> float:
-        """1 / slope, where one slope is for all classes.
+        """1 / slope, if all classes share one slope.
 
         Raises:
-            ViceError: a vector scaling has one slope a class.
+            ViceError: the scaling has one slope per class.
         """
         if len(self.slope) > 1:
             raise ViceError(f"A vector scaling has no temperature, but {len(self.slope)} slopes.")
         return 1 / self.slope[0]
 
     def apply(self, logits: ArrayLike) -> np.ndarray:
-        """The scaled logits (N, C), float64.
+        """Scale logits (N, C); returns float64.
 
         Raises:
             ViceError: not (N, C), or another C than the fit's.
@@ -71,7 +71,7 @@ class LogitScaling:
 def fit_temperature(logits: ArrayLike, targets: ArrayLike, exclusive: bool = False) -> LogitScaling:
     """One temperature for all logits: that of the least negative log-likelihood.
 
-    Fit it on one split and report on another: on its own split it flatters.
+    Fit it on one split and report on another: on its own split it is optimistic.
 
     Args:
         logits: (N, C), finite.
@@ -99,8 +99,8 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike, exclusive: bool = Fal
     def decline(log_slope: float) -> float:
         # Of the likelihood: from below 0 to above it, as the loss is convex in the slope.
         scaled = np.exp(log_slope) * values
-        said = np.exp(log_softmax(scaled)) if exclusive else sigmoid(scaled)
-        return float((values * (said - truth)).sum())
+        p = np.exp(log_softmax(scaled)) if exclusive else sigmoid(scaled)
+        return float((values * (p - truth)).sum())
 
     from scipy.optimize import brentq
 
@@ -174,7 +174,7 @@ def _parted(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
         np.where(truth == 1, values, np.inf).min(0),
         np.where(truth == 0, values, -np.inf).max(0),
     )
-    # Of one logit for all the bias alone can be fitted.
+    # Where all images have the same logit, only the bias can be fitted.
     varies = (values != values[0]).any(axis=0) | ~np.isfinite(least_true - greatest_false)
     return varies & (greatest_false <= least_true)
 

@@ -1,4 +1,4 @@
-"""Proper scores: Brier and log score, which no model can better by saying other probabilities than it believes."""
+"""Proper scoring rules: Brier score and negative log-likelihood."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["brier_score", "negative_log_likelihood"]
 
 
 def brier_score(probabilities: ArrayLike, targets: ArrayLike, exclusive: bool = False) -> float:
-    """Brier score: the mean squared distance of probabilities from what came true.
+    """Brier score: the mean squared difference of probabilities and targets.
 
     Args:
         probabilities: (N, C) in [0, 1].
         targets: (N, C), 0 or 1.
-        exclusive: one label an image: squares are summed over the classes, as Brier did; else averaged over all cells.
+        exclusive: every image has one label; squares are summed over classes, as in Brier, instead of averaged.
 
     Returns:
-        In [0, 1], exclusive in [0, 2]; lower is better, 0 is perfect, and a calibrated model does not reach it unless
-        it is certain. NaN without images.
+        In [0, 1], or in [0, 2] with `exclusive`; lower is better, 0 is perfect. A calibrated model reaches 0 only if it
+        is certain. NaN without images.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, a probability outside [0, 1], or, exclusive, a row without
-            exactly one label.
+        ViceError: shapes differ, a target other than 0 and 1, a probability outside [0, 1], or, with `exclusive`, a row
+            without exactly one label.
 
     References:
         Brier, Verification of forecasts expressed in terms of probability, 1950.
@@ -43,13 +43,13 @@ def brier_score(probabilities: ArrayLike, targets: ArrayLike, exclusive: bool = 
 
 
 def negative_log_likelihood(logits: ArrayLike, targets: ArrayLike, exclusive: bool = False) -> float:
-    """NLL: the mean over images of `sample_loss`, or of `cross_entropy` where the classes exclude each other.
+    """NLL: the mean over images of `sample_loss`, or of `cross_entropy` with `exclusive`.
 
     Returns:
-        Nats, 0 or more, lower is better, 0 is perfect; of several labels the mean over classes too. NaN without images.
+        Nats, 0 or more, lower is better. Without `exclusive` it is also averaged over classes. NaN without images.
 
     Raises:
-        ViceError: as `sample_loss` and `cross_entropy`.
+        ViceError: as in `sample_loss` and `cross_entropy`.
 
     Example:
         >>> round(negative_log_likelihood([[0.0, 0.0]], [[1, 0]]), 4)

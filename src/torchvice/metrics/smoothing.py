@@ -1,4 +1,4 @@
-"""Smooth ECE: a calibration error without bins, whose bandwidth chooses itself."""
+"""Smooth ECE: a calibration error without bins, with an automatic bandwidth."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torchvice.errors import ViceError, as_array, same_length
 
 __all__ = ["smooth_ece"]
 
-CELLS = 2**14  # of the grid on [0, 1]: 16 of them are a bandwidth of 0.001
-HALVINGS = 30
+CELLS = 2**14  # cells of the grid on [0, 1]; a bandwidth of 0.001 spans 16
+HALVINGS = 30  # of the search for the bandwidth
 
 
 def smooth_ece(confidence: ArrayLike, accuracy: ArrayLike, bandwidth: float | None = None) -> float:
-    """Smooth ECE: the mean absolute residual after smoothing along the confidence.
+    """Smooth ECE: the mean absolute residual after kernel smoothing along the confidence.
 
-    With r the residual of every event, K the Gaussian kernel of the bandwidth s reflected at 0 and 1, it is the
-    integral over t in [0, 1] of |mean over i of r(i) K(t, confidence(i))|. The bandwidth is the one that equals its own
-    smooth ECE; there is one only, as the error falls where the bandwidth grows.
+    It is the integral over t in [0, 1] of |mean over i of r(i) K(t, confidence(i))|, where r is the residual of every
+    event and K the Gaussian kernel of bandwidth s, reflected at 0 and 1. The bandwidth is the one that equals its
+    smooth ECE. It is unique, because the error falls as the bandwidth grows.
 
     Args:
         confidence: (N,) in [0, 1].
         accuracy: (N,) outcomes in [0, 1].
-        bandwidth: a fixed one in its place, above 0.
+        bandwidth: a fixed bandwidth instead, above 0.
 
     Returns:
-        In [0, 1], 0 is perfect; NaN without events. Confidences are spread on a grid of 2^14 cells.
+        In [0, 1], 0 is perfect; NaN without events. Confidences are put on a grid of 2^14 cells.
 
     Raises:
         ViceError: lengths differ, values outside [0, 1] or NaN, or a bandwidth that is not above 0.
@@ -38,18 +38,18 @@ def smooth_ece(confidence: ArrayLike, accuracy: ArrayLike, bandwidth: float | No
         >>> round(smooth_ece([0.3, 0.3], [1.0, 1.0]), 4)
         0.7
     """
-    sure, right = as_array("confidence", confidence, 1), as_array("accuracy", accuracy, 1)
-    n = same_length(confidence=sure, accuracy=right)
-    for name, column in (("confidence", sure), ("accuracy", right)):
+    confidences, outcomes = as_array("confidence", confidence, 1), as_array("accuracy", accuracy, 1)
+    n = same_length(confidence=confidences, accuracy=outcomes)
+    for name, column in (("confidence", confidences), ("accuracy", outcomes)):
         if not ((column >= 0) & (column <= 1)).all():
-            raise ViceError(f"`{name}` must lie in [0, 1], but does not everywhere.")
+            raise ViceError(f"`{name}` must lie in [0, 1], but some values do not.")
     if bandwidth is not None and not bandwidth > 0:
         raise ViceError(f"`bandwidth` must be above 0 or None, but is {bandwidth:g}.")
     if not n:
         return float("nan")
     from scipy.fft import dct
 
-    waves = dct(_spread(sure, sure - right) / n, norm="ortho")
+    waves = dct(_spread(confidences, confidences - outcomes) / n, norm="ortho")
     if bandwidth is not None:
         return _smoothed(waves, bandwidth)
     low, high = 0.0, 1.0
@@ -60,7 +60,7 @@ def smooth_ece(confidence: ArrayLike, accuracy: ArrayLike, bandwidth: float | No
 
 
 def _spread(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weights on the middles of the grid's cells, each shared by the two nearest."""
+    """Put weights on the centres of the grid's cells, each divided between the two nearest."""
     position = np.clip(places * CELLS - 0.5, 0, CELLS - 1)
     left = np.minimum(position.astype(int), CELLS - 2)
     share = position - left
@@ -71,6 +71,6 @@ def _spread(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _smoothed(waves: np.ndarray, bandwidth: float) -> float:
     from scipy.fft import idct
 
-    # Reflection makes cosines the kernel's own functions: smoothing damps each by the Gaussian's transform.
+    # With reflection, cosines are eigenfunctions of the kernel: smoothing scales each by the Gaussian's transform.
     damped = waves * np.exp(-((np.pi * np.arange(CELLS) * bandwidth) ** 2) / 2)
     return float(np.abs(idct(damped, norm="ortho")).sum())

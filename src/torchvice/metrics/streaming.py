@@ -1,4 +1,4 @@
-"""One pass over any number of rows: statistics that are added up batch by batch and merged between processes."""
+"""Statistics in one pass over any number of rows, added batch by batch and merged between processes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["BinnedCalibration", "CoMoments"]
 
 
 class CoMoments:
-    """Means, variances and covariance of two columns in one pass, merged without loss.
+    """Means, variances and covariance of two columns in one pass, merged without loss of precision.
 
-    The sums are those of deviations from the first row. A column such as 1e9 with a deviation of 1e-3 leaves a float64
-    mean four digits of that deviation; its distance from the first row has all of them.
+    All sums are of deviations from the first row. For values such as 1e9 with deviations of 1e-3, a float64 mean keeps
+    four digits of the deviation; the distance from the first row keeps all of them.
 
     Attributes:
-        n: rows that entered; NaN rows do not.
-        undefined: rows with a NaN, which are counted only.
-        mean: (2,) of the columns, rounded to float64.
+        n: number of rows without NaN.
+        undefined: number of rows with a NaN, which are only counted.
+        mean: (2,) means of the columns, rounded to float64.
         moment: (2,) sums of squared deviations from the mean.
-        comoment: the sum of the products of both deviations.
+        comoment: sum of the products of both deviations.
 
-    Deviations must lie between 1e-150 and 1e150, where their squares do not leave float64.
+    Deviations must lie between 1e-150 and 1e150, so that their squares fit into float64.
 
     References:
         Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances (1979).
@@ -47,23 +47,23 @@ class CoMoments:
         self.n = 0
         self.undefined = 0
         self._origin = np.zeros(2)  # the first row
-        self._offset = np.zeros(2)  # the mean's distance from it
+        self._offset = np.zeros(2)  # distance of the mean from the first row
         self.moment = np.zeros(2)
         self.comoment = 0.0
 
     @property
     def mean(self) -> np.ndarray:
-        """(2,) the means; NaN without rows."""
+        """Means, (2,); NaN without rows."""
         return self._origin + self._offset if self.n else np.full(2, np.nan)
 
     def add(self, first: ArrayLike, second: ArrayLike) -> None:
         """Add a batch of rows.
 
         Args:
-            first, second: (N,) each. A row with a NaN is counted in `undefined`.
+            first, second: (N,) columns. A row with a NaN is counted in `undefined`.
 
         Raises:
-            ViceError: lengths differ, or an infinite number; nothing is added then.
+            ViceError: lengths differ, or an infinite number; nothing is added.
         """
         a, b = as_array("first", first, 1), as_array("second", second, 1)
         same_length(first=a, second=b)
@@ -93,9 +93,9 @@ class CoMoments:
         if not self.n:
             self._origin = other._origin.copy()
         total = self.n + other.n
-        # Between neighbours the difference of the origins is exact, and with it the distance of the means.
-        apart = (other._origin - self._origin) + other._offset
-        delta = apart - self._offset
+        # For similar values the difference of the origins is exact, and so is the distance of the means.
+        other_offset = (other._origin - self._origin) + other._offset
+        delta = other_offset - self._offset
         weight = self.n * other.n / total
         self.moment = self.moment + other.moment + delta**2 * weight
         self.comoment += other.comoment + float(delta[0] * delta[1]) * weight
@@ -103,7 +103,7 @@ class CoMoments:
         self.n = total
 
     def correlation(self) -> float:
-        """Pearson's correlation of the two columns, in [-1, 1].
+        """Compute the Pearson correlation of the two columns, in [-1, 1].
 
         Raises:
             ViceError: fewer than three rows, or a column that does not vary.
@@ -117,13 +117,13 @@ class CoMoments:
         return min(1.0, max(-1.0, value))
 
     def to_array(self) -> np.ndarray:
-        """(9,) float64, all that is known: what a process sends to another."""
+        """Return the whole state as (9,) float64, to send it to another process."""
         counts = [self.n, self.undefined]
         return np.array([*counts, *self._origin, *self._offset, *self.moment, self.comoment], dtype=float)
 
     @staticmethod
     def from_array(numbers: ArrayLike) -> CoMoments:
-        """What `to_array` gave, as it was.
+        """Restore the state from `to_array`.
 
         Raises:
             ViceError: not nine numbers.
@@ -139,20 +139,20 @@ class CoMoments:
 
 
 class BinnedCalibration:
-    """The reliability diagram in one pass: counts and sums of each bin.
+    """Reliability diagram in one pass: counts and sums of each bin.
 
-    In the order of the rows it gives the numbers of `torchvice.metrics.reliability` to the last bit, however the rows
-    are cut into batches; merged from several passes, to rounding.
+    For rows in the same order the numbers equal those of `torchvice.metrics.reliability` to the last bit, whatever the
+    batches. Merged passes agree up to rounding.
 
     Args:
-        bins: equal bins of the confidence.
-        protocol: `paper` or `strict`, as for `reliability`.
+        bins: number of equal-width bins of the confidence.
+        protocol: `paper` or `strict`, as in `reliability`.
 
     Attributes:
-        count: (B,) int64 rows in each bin.
-        confidence, accuracy: (B,) their sums.
-        n: all rows; `strict` leaves those of undefined accuracy out.
-        outside: rows in no bin.
+        count: (B,) int64 number of rows in each bin.
+        confidence, accuracy: (B,) sums over them.
+        n: number of all rows; `strict` leaves out those of undefined accuracy.
+        outside: number of rows in no bin.
 
     Example:
         >>> binned = BinnedCalibration(bins=1)
@@ -175,34 +175,34 @@ class BinnedCalibration:
         """Add a batch of rows.
 
         Args:
-            confidence, accuracy: (N,) in [0, 1] each, as for `reliability`.
+            confidence, accuracy: (N,) in [0, 1], as in `reliability`.
 
         Raises:
             ViceError: lengths differ.
         """
-        sure, right = as_array("confidence", confidence, 1), as_array("accuracy", accuracy, 1)
-        same_length(confidence=sure, accuracy=right)
+        confidences, outcomes = as_array("confidence", confidence, 1), as_array("accuracy", accuracy, 1)
+        same_length(confidence=confidences, accuracy=outcomes)
         strict = self.protocol == "strict"
         if strict:
-            defined = ~np.isnan(right)
-            sure, right = sure[defined], right[defined]
-        index = equal_width_index(sure, self.edges, first_takes_zero=strict)
+            defined = ~np.isnan(outcomes)
+            confidences, outcomes = confidences[defined], outcomes[defined]
+        index = equal_width_index(confidences, self.edges, first_takes_zero=strict)
         inside = index >= 0
         self.count += np.bincount(index[inside], minlength=len(self.count))
-        # Row by row onto the running sums: the same additions in the same order, wherever a batch ends.
-        np.add.at(self.confidence, index[inside], sure[inside])
-        np.add.at(self.accuracy, index[inside], right[inside])
-        self.n += len(sure)
+        # Add row by row: the same additions in the same order, whatever the batches.
+        np.add.at(self.confidence, index[inside], confidences[inside])
+        np.add.at(self.accuracy, index[inside], outcomes[inside])
+        self.n += len(confidences)
         self.outside += int((~inside).sum())
 
     def merge(self, other: BinnedCalibration) -> None:
         """Add all rows of another pass.
 
         Raises:
-            ViceError: other bins or another protocol.
+            ViceError: different bins or protocols.
         """
         if len(self.count) != len(other.count) or self.protocol != other.protocol:
-            raise ViceError("Diagrams that are merged must have the same bins and protocol, but differ.")
+            raise ViceError("Merged diagrams must have the same bins and protocol, but differ.")
         self.count += other.count
         self.confidence += other.confidence
         self.accuracy += other.accuracy
@@ -210,5 +210,5 @@ class BinnedCalibration:
         self.outside += other.outside
 
     def reliability(self) -> Reliability:
-        """The diagram of what was added; its `ece` is NaN without rows."""
+        """Return the diagram of all added rows; its `ece` is NaN without rows."""
         return reliability_of_sums(self.edges, self.count, self.confidence, self.accuracy, self.n, self.outside)

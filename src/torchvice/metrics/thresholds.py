@@ -15,31 +15,18 @@ from numpy.typing import ArrayLike
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.ranks import weighted_sums
 
-__all__ = [
-    "PAPER_THRESHOLDS",
-    "SAMPLE_THRESHOLD",
-    "Cuts",
-    "HeldOut",
-    "as_cuts",
-    "as_thresholds",
-    "blocks",
-    "count_below",
-    "cumulative",
-    "smallest",
-]
-
 PAPER_THRESHOLDS = np.arange(60) / 100
 PAPER_THRESHOLDS.setflags(write=False)
-# The published per-image JI is taken at this threshold, whatever the curve finds.
+# The published per-image JI uses this threshold, whatever the best one of the curve is.
 SAMPLE_THRESHOLD = 0.1
 ROUNDING = 1e-12  # relative: thresholds whose mean lies no farther below the best are as good as the best
 
 
 def as_thresholds(thresholds: Any) -> np.ndarray:
-    """`thresholds` as (T,) float64, checked to rise.
+    """Convert `thresholds` to (T,) float64, and check that they rise.
 
     Raises:
-        ViceError: empty, not finite, or not rising.
+        ViceError: they are empty, not finite, or not rising.
     """
     array = as_array("thresholds", thresholds, 1, np.float64)
     if not len(array) or not np.isfinite(array).all() or (np.diff(array) <= 0).any():
@@ -48,17 +35,17 @@ def as_thresholds(thresholds: Any) -> np.ndarray:
 
 
 def as_cuts(thresholds: Any) -> Cuts:
-    """`thresholds`, checked, in the form in which scores are compared with them.
+    """Check `thresholds`, and prepare them for comparisons with scores.
 
     Raises:
-        ViceError: as in `as_thresholds`.
+        ViceError: see `as_thresholds`.
     """
     return _cuts(as_array("thresholds", thresholds, 1, np.float64).tobytes())
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Thresholds as they are compared: float32, and where possible as a grid.
+    """Thresholds in float32, and as a grid where possible.
 
     Attributes:
         table: (T,) float32.
@@ -71,14 +58,14 @@ class Cuts:
 
 @functools.lru_cache(maxsize=16)
 def _cuts(thresholds: bytes) -> Cuts:
-    """The checked thresholds; kept, since an image asks for the same ones as the image before."""
+    """Check and prepare thresholds; cached, since all images use the same ones."""
     table = as_thresholds(np.frombuffer(thresholds)).astype(np.float32)
     last = len(table) - 1
     if not last or table[-1] <= table[0]:
         return Cuts(table, None)
     scale = np.float32(round(last / (float(table[-1]) - float(table[0])), 2))
     first = np.rint(table[0] * scale)
-    # Up to here float32 knows a hundredth of a step, which is more than the nearest threshold takes.
+    # Up to here float32 resolves a hundredth of a step, which is enough to find the nearest threshold.
     if not (scale > 0 and abs(first) + last <= 65536):
         return Cuts(table, None)
     exact = np.array_equal((first + np.arange(len(table), dtype=np.float32)) / scale, table)
@@ -86,7 +73,7 @@ def _cuts(thresholds: bytes) -> Cuts:
 
 
 def count_below(score: np.ndarray, cuts: Cuts, count: np.ndarray) -> None:
-    """Write how many thresholds lie strictly below each score: `score > table[t]` exactly where t < count.
+    """Write the number of thresholds strictly below each score to `count`: `score > table[t]` exactly where t < count.
 
     On a grid, arithmetic finds the nearest threshold and a comparison decides between its two sides: as exact as
     the binary search, in a tenth of its time.
@@ -105,9 +92,9 @@ def count_below(score: np.ndarray, cuts: Cuts, count: np.ndarray) -> None:
 
 
 def blocks(pixels: int) -> list[slice]:
-    """Slices that cover `pixels`, as equal as can be; what is made of one stays in the processor's cache.
+    """Return slices that cover `pixels`, as equal as possible; one fits into the processor's cache.
 
-    That is twice as fast as an image at once. Half the size spends more on the calls than it gains.
+    That is twice as fast as a whole image at once. Half the size costs more in calls than it gains.
 
     Example:
         >>> blocks(150_000)
@@ -118,16 +105,16 @@ def blocks(pixels: int) -> list[slice]:
 
 
 def smallest(values: int) -> type[np.integer[Any]]:
-    """The type of integer for an index of 0..values - 1; every pass over the pixels is shorter with a small one."""
+    """Return the integer type of an index 0..values - 1; passes over pixels are faster with a small type."""
     return np.uint16 if values < 1 << 16 else np.int32 if values < 1 << 31 else np.int64
 
 
 def cumulative(index: np.ndarray, values: int) -> np.ndarray:
-    """How many entries of `index` lie below each of 0..values: a histogram, summed up, (values + 1,) int64.
+    """Count how many entries of `index` lie below each of 0..values: a cumulative histogram, (values + 1,) int64.
 
     Args:
-        index: (n,) integers 0..values - 1, of the type that `smallest` names; scratch paper, its order is lost.
-        values: how many different integers there may be.
+        index: (n,) integers 0..values - 1, of the type that `smallest` returns; its order is not kept.
+        values: the number of possible integers.
 
     Example:
         >>> cumulative(np.array([2, 0, 2], np.uint16), 4)
@@ -144,10 +131,10 @@ def cumulative(index: np.ndarray, values: int) -> np.ndarray:
 
 @functools.cache
 def _sorting_is_fast() -> bool:
-    """Whether numpy sorts 16-bit integers faster than it counts them: measured, once, in a millisecond.
+    """Whether numpy sorts 16-bit integers faster than it counts them: measured once, in a millisecond.
 
-    With the vector instructions of AVX-512 it takes a third of the time, without them many times as long, and numpy
-    does not say which it uses.
+    With AVX-512 sorting takes a third of the time, without it many times as long, and numpy does not tell which it
+    uses.
     """
     sample = (np.arange(8192) * 40503 % 4096).astype(np.uint16)
 

@@ -1,7 +1,7 @@
-"""Statistics of weighted rows, many weightings at once: what bootstrap and jackknife ask of every replicate.
+"""Statistics of weighted rows, many weightings at once: one for every replicate of a bootstrap.
 
-Each is made from its columns once and then called with weights (b, P), how often each of the P rows counts; the answer
-is (b,), NaN where a weighting leaves the statistic without a value. `value` is the answer when every row counts once.
+A statistic is made from its columns once and then called with weights (b, P), how often each of the P rows counts. It
+returns (b,) values, NaN where it is undefined. `value` is its value when every row counts once.
 """
 
 from __future__ import annotations
@@ -18,18 +18,6 @@ from torchvice.metrics.multilabel import confidence, probabilities_and_targets, 
 from torchvice.metrics.ranks import WeightedRanks, weighted_sums
 from torchvice.metrics.thresholds import HeldOut
 
-__all__ = [
-    "HeldOutSpearman",
-    "Mean",
-    "MeanAveragePrecision",
-    "MultilabelEce",
-    "Pearson",
-    "Ratio",
-    "Spearman",
-    "WeightedStatistic",
-    "WithinSpearman",
-]
-
 
 def finite_column(name: str, values: ArrayLike, ndim: int = 1) -> np.ndarray:
     """`values` as float64.
@@ -41,7 +29,7 @@ def finite_column(name: str, values: ArrayLike, ndim: int = 1) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ViceError(
             f"`{name}` must be finite, but {int((~np.isfinite(array)).sum())} values are not.",
-            "Leave such rows out, and say how many they are.",
+            "Leave such rows out, and report how many.",
         )
     return array
 
@@ -58,23 +46,23 @@ class WeightedStatistic(ABC):
 
     Attributes:
         rows: P.
-        width: floats that a call needs for a row and weighting, about.
+        width: the approximate number of floats that a call needs for a row and weighting.
     """
 
     rows: int
     width = 8
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """The statistic under each weighting.
+        """Compute the statistic for each weighting.
 
         Args:
             weights: (b, P), 0 or more.
 
         Returns:
-            (b,) float64, NaN where it has no value.
+            (b,) float64, NaN where it is undefined.
 
         Raises:
-            ViceError: not one weight for each row.
+            ViceError: `weights` does not have one column for each row.
         """
         if weights.ndim != 2 or weights.shape[1] != self.rows:
             raise ViceError(f"`weights` must be (b, {self.rows}), but has shape {weights.shape}.")
@@ -144,15 +132,15 @@ class Pearson(WeightedStatistic):
         n, a, b, aa, bb, ab = weighted_sums(weights, self._moments).T
         with np.errstate(divide="ignore", invalid="ignore"):
             spread_a, spread_b, products = aa - a * a / n, bb - b * b / n, ab - a * b / n
-        # Where hardly anything is left of the squares, the columns are centred anew: one that is constant in the
-        # replicate leaves rounding noise, and one whose outlier was not drawn loses its digits.
+        # Where the squares nearly cancel, the columns are centred again: a column that is constant in the replicate
+        # leaves rounding noise, and one whose outlier was not drawn loses digits.
         doubtful = ~((spread_a > 1e-6 * aa) & (spread_b > 1e-6 * bb))
         for row in np.flatnonzero(doubtful):
-            moments = self._anew(weights[row])
+            moments = self._recentred_moments(weights[row])
             spread_a[row], spread_b[row], products[row] = moments
         return correlation(products, spread_a, spread_b)
 
-    def _anew(self, weights: np.ndarray) -> tuple[float, float, float]:
+    def _recentred_moments(self, weights: np.ndarray) -> tuple[float, float, float]:
         drawn = weights > 0
         if not drawn.any() or (np.ptp(self._columns[:, drawn], axis=1) == 0).any():
             return 0.0, 0.0, 0.0
@@ -162,7 +150,7 @@ class Pearson(WeightedStatistic):
 
 
 def _centred(column: np.ndarray) -> np.ndarray:
-    """Less its median, which replicates share even where outliers are drawn or not; within [-1, 1]."""
+    """Subtract the median, which hardly depends on the outliers that are drawn; scale to [-1, 1]."""
     if not len(column):
         return column
     column = column / (np.abs(column).max() or 1.0)
@@ -173,8 +161,8 @@ def _centred(column: np.ndarray) -> np.ndarray:
 class WithinSpearman(WeightedStatistic):
     """Spearman's correlation pooled over groups, after ranking within each.
 
-    The ranks of a group of n rows are centred and divided by n, so that they run from -1/2 to 1/2 in every group; what
-    differs between groups only leaves no trace. A group of one row adds nothing.
+    The ranks of a group of n rows are centred and divided by n, so that they run from -1/2 to 1/2 in every group:
+    differences between groups have no effect. A group of one row adds nothing.
 
     Args:
         a: (P,) first column.
@@ -197,7 +185,7 @@ class WithinSpearman(WeightedStatistic):
             self._a, self._b = WeightedRanks(first, groups), WeightedRanks(second, groups)
 
     def _values(self, weights: np.ndarray) -> np.ndarray:
-        if len(self._starts) == 1:  # also how Spearman comes here: one group needs no scale, and is whole numbers
+        if len(self._starts) == 1:  # also Spearman: one group needs no scale, and stays in whole numbers
             ranks_a, spread_a = self._a(weights)
             ranks_b, spread_b = self._b(weights)
             products = np.einsum("bp,bp,bp->b", weights, ranks_a, ranks_b)
@@ -268,7 +256,7 @@ class MeanAveragePrecision(WeightedStatistic):
         targets: (N, C), 0 or 1.
 
     Raises:
-        ViceError: shapes differ, targets beside 0 and 1, or NaN among the scores.
+        ViceError: shapes differ, targets other than 0 and 1, or NaN among the scores.
 
     Example:
         >>> ap = MeanAveragePrecision([[0.9], [0.8], [0.1]], [[1], [0], [1]])

@@ -27,6 +27,7 @@ __all__ = [
     "linear_probe",
     "load_weights",
     "preprocessing",
+    "quiet_loggers",
     "read_weights",
     "weights_hash",
 ]
@@ -146,14 +147,15 @@ def _offline_if_unreachable(pretrained: bool) -> Iterator[None]:
             offline = True
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, offline
     try:
-        with _quiet("huggingface_hub", "timm"):
+        with quiet_loggers("huggingface_hub", "timm"):
             yield
     finally:
         constants.HF_HUB_OFFLINE = before
 
 
 @contextlib.contextmanager
-def _quiet(*names: str) -> Iterator[None]:
+def quiet_loggers(*names: str) -> Iterator[None]:
+    """Silence warnings of these loggers inside the block."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     try:
@@ -199,38 +201,32 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> int:
     Raises:
         ViceError: see `read_weights`; tensors are missing, unexpected or of another shape.
     """
-    own = model.state_dict()
-    tensors = _without_prefixes(read_weights(path), set(own))
-    heads = tuple(f"{name}." for name in classifier_names(model))
-    _check_fit(own, tensors, path, type(model).__name__, heads)
+    tensors = _without_prefixes(read_weights(path), set(model.state_dict()))
+    _check_match(model, tensors, path)
     model.load_state_dict(tensors, strict=False)
     return len(tensors)
 
 
-def _check_fit(
-    own: Mapping[str, torch.Tensor],
-    tensors: Mapping[str, torch.Tensor],
-    path: str | os.PathLike[str],
-    network: str,
-    heads: tuple[str, ...],
-) -> None:
+def _check_match(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
+    """Check that the tensors have the names and shapes of the network's."""
+    own = model.state_dict()
     missing = [n for n in own if n not in tensors and not n.endswith("num_batches_tracked")]
     unexpected = [name for name in tensors if name not in own]
     problems = {"missing": missing, "unexpected": unexpected}
     parts = [f"{len(names)} {what} ({_first(names)})" for what, names in problems.items() if names]
     if parts:
         raise ViceError(
-            f"The weights {path} must be those of this {network}, but have tensors {' and '.join(parts)}.",
+            f"The weights {path} must be those of this {type(model).__name__}, but have tensors {' and '.join(parts)}.",
             "Check model.name and model.arguments.",
         )
     wrong = [name for name, value in tensors.items() if value.shape != own[name].shape]
     if wrong:
         name = wrong[0]
-        classes = bool(heads) and name.startswith(heads)
+        in_classifier = name.startswith(tuple(f"{head}." for head in classifier_names(model)))
         raise ViceError(
             f"The weights {path} must match the network, but {len(wrong)} tensors do not: `{name}` must be "
             f"{tuple(own[name].shape)}, but is {tuple(tensors[name].shape)}.",
-            "The file has another number of classes." if classes else "Check model.arguments.",
+            "The file has another number of classes." if in_classifier else "Check model.arguments.",
         )
 
 

@@ -112,13 +112,7 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str], scheme: str 
 def check_weights(model: nn.Module, path: str | os.PathLike[str], scheme: str = "auto") -> Pretrained:
     """Return the report of `load_pretrained`, or raise its error, without changing the network.
 
-    Args:
-        model: the network; may be on the meta device.
-        path: see `read_content`.
-        scheme: see `encoder_of`.
-
-    Raises:
-        ViceError: see `load_pretrained`.
+    The arguments are those of `load_pretrained`; the network may be on the meta device.
     """
     return _accepted(model, path, scheme)[1]
 
@@ -202,9 +196,9 @@ def _matched(model: nn.Module, path: str | os.PathLike[str], scheme: str) -> tup
         # A classifier is loaded completely or not at all, never a weight without its bias.
         if not {name for name in own if name.startswith(head)} <= state.keys():
             state = {name: value for name, value in state.items() if not name.startswith(head)}
-    parameters = {n: p.numel() for n, p in model.named_parameters() if not (heads and n.startswith(heads))}
+    parameters = {n: p.numel() for n, p in model.named_parameters() if not n.startswith(heads)}
     matched = sum(n for name, n in parameters.items() if name in state) / max(1, sum(parameters.values()))
-    sizes = {n: v.numel() for n, v in tensors.items() if not (heads and n.startswith(heads)) and not _is_buffer(n)}
+    sizes = {n: v.numel() for n, v in tensors.items() if not n.startswith(heads) and not _is_buffer(n)}
     used = sum(size for name, size in sizes.items() if name in state) / max(1, sum(sizes.values()))
     common = sum(name in state for name in parameters) / max(1, len(parameters), len(sizes))
     new = tuple(name for name in own if name not in state and not name.endswith("num_batches_tracked"))

@@ -57,14 +57,15 @@ class Encoder:
 class _Layout:
     """Where a scheme stores its encoder: `under` which keys of the file ("": the file itself), with which `prefix`.
 
-    Names that match `head` after the prefix do not belong to the encoder. `mark` recognises the layout by its tensors.
+    Names that match `head` after the prefix do not belong to the encoder. `mark` recognises the layout by its tensors;
+    None: by the prefix.
     """
 
     scheme: str
     under: tuple[str, ...]
     prefix: str
-    head: str
-    mark: Callable[[Tensors], bool]
+    head: str = r"(fc|head)\."
+    mark: Callable[[Tensors], bool] | None = None
 
 
 def _any(pattern: str) -> Callable[[Tensors], bool]:
@@ -89,33 +90,20 @@ def _headless(tensors: Tensors) -> bool:
 
 
 _BEIT = r"rel_pos_bias\.relative_position_bias_table|blocks\.0\.attn\.relative_position_bias_table"
+_NO_ENCODER_IN_BEIT = r"lm_head\.|mask_token|cls_pt_layers\.|.*relative_position_index"
 _LAYOUTS = (
-    _Layout("dino", ("teacher",), r"(module\.)?backbone\.", r"(fc|head)\.", _any(r"(module\.)?backbone\.")),
-    _Layout("dino_student", ("student",), r"(module\.)?backbone\.", r"(fc|head)\.", _any(r"(module\.)?backbone\.")),
-    _Layout("densecl", ("state_dict", ""), r"(module\.)?encoder_q\.0\.", r"fc\.", _any(r"(module\.)?encoder_q\.0\.")),
-    _Layout("moco_v1", ("state_dict", ""), r"(module\.)?encoder_q\.", r"fc\.", _first_moco),
-    _Layout("moco_v2", ("state_dict", ""), r"(module\.)?encoder_q\.", r"fc\.", _any(r"(module\.)?encoder_q\.")),
-    _Layout(
-        "moco_v3", ("state_dict", ""), r"(module\.)?base_encoder\.", r"(fc|head)\.", _any(r"(module\.)?base_encoder\.")
-    ),
-    _Layout(
-        "moco_v3_momentum",
-        ("state_dict", ""),
-        r"(module\.)?momentum_encoder\.",
-        r"(fc|head)\.",
-        _any(r"(module\.)?momentum_encoder\."),
-    ),
+    _Layout("dino", ("teacher",), r"(module\.)?backbone\."),
+    _Layout("dino_student", ("student",), r"(module\.)?backbone\."),
+    _Layout("densecl", ("state_dict", ""), r"(module\.)?encoder_q\.0\.", head=r"fc\."),
+    _Layout("moco_v1", ("state_dict", ""), r"(module\.)?encoder_q\.", head=r"fc\.", mark=_first_moco),
+    _Layout("moco_v2", ("state_dict", ""), r"(module\.)?encoder_q\.", head=r"fc\."),
+    _Layout("moco_v3", ("state_dict", ""), r"(module\.)?base_encoder\."),
+    _Layout("moco_v3_momentum", ("state_dict", ""), r"(module\.)?momentum_encoder\."),
     _Layout("mae", ("model", ""), "", r"decoder_|mask_token|(fc|head)\.", _any(r"decoder_(blocks|embed)\.")),
     _Layout("mae", ("model",), "", r"mask_token", _sine_positions),
-    _Layout(
-        "beit",
-        ("model", "module", ""),
-        "",
-        r"lm_head\.|mask_token|cls_pt_layers\.|.*relative_position_index",
-        _any(_BEIT),
-    ),
-    _Layout("densecl", ("state_dict",), "", r"(fc|head)\.", _headless),
-    _Layout("dino", ("",), "", r"(fc|head)\.", _headless),
+    _Layout("beit", ("model", "module", ""), "", _NO_ENCODER_IN_BEIT, _any(_BEIT)),
+    _Layout("densecl", ("state_dict",), "", mark=_headless),
+    _Layout("dino", ("",), "", mark=_headless),
 )
 
 
@@ -153,7 +141,7 @@ def encoder_of(content: Any, metadata: Mapping[str, str], scheme: str = "auto") 
         if scheme in ("auto", layout.scheme):
             for under in layout.under:
                 tensors = _tensors(content, under)
-                if tensors and layout.mark(tensors):
+                if tensors and (layout.mark or _any(layout.prefix))(tensors):
                     return _extract(layout, tensors)
     return _from_state_dict(content, scheme)
 

@@ -21,25 +21,22 @@ MOST_CLASSES = 12
 FAINT = "opacity:.7;font-size:90%"  # no colour: notebooks are light or dark
 
 
-def measures_html(measures: Any, rows: Sequence[tuple[str, str, str]]) -> str:
+def measures_html(measures: Any) -> str:
     """The measures of both protocols side by side, the controls, and the VICE diagram.
 
     Args:
         measures: a `torchvice.Measures`.
-        rows: a name and the paths of both columns, see `torchvice.measures.overview`.
 
     Returns:
         HTML. An undefined number is a dash whose title is the reason; a number that must be read with care has a
         question mark whose title says why.
     """
-    body = []
-    for name, *paths in rows:
-        cells = [" / ".join(_cell(measures, path) for path in cell.split()) for cell in paths]
-        if any(cells):
-            body.append([escape(name), *cells])
+    from torchvice.measures.catalogue import overview
+
+    body = [[escape(label), *(_cell(measures, path) for path in cells)] for label, *cells in overview("page")]
     parts = [
         f"<p><b>Measures</b> of {measures.images} images</p>",
-        _table(["", "paper", "strict"], body),
+        _table(["", "paper", "strict"], [row for row in body if any(row[1:])]),
         _controls(measures),
         _sentences([measures.notes["maps"]] if "maps" in measures.notes else []),
         _sentences(f"{share} {reason}" for reason, share in measures.shares().items()),
@@ -49,6 +46,8 @@ def measures_html(measures: Any, rows: Sequence[tuple[str, str, str]]) -> str:
 
 
 def _cell(measures: Any, path: str) -> str:
+    if not path:
+        return ""
     value = measures.value(path)
     if value != value:
         reason = measures.undefined.get(path, "")
@@ -69,18 +68,22 @@ def _span(limits: Mapping[str, Any]) -> str:
 
 
 def _controls(measures: Any) -> str:
+    from torchvice.measures.catalogue import quality_label
+
     rows = [
         [
             escape(name),
-            *(DASH if row[key] is None else f"{row[key]:.3f}" for key in ("vice", "ji")),
-            DASH if row["difference"] is None else f"{row['difference']:.3f}{_span(row)}",
-            {True: "above", False: "not above", None: ""}[row["beaten"]],
+            *(DASH if value is None else f"{value:.3f}" for value in (row.vice, row.quality)),
+            DASH
+            if row.difference is None
+            else f"{row.difference:.3f}{_span({'low': row.difference_low, 'high': row.difference_high})}",
+            {True: "above", False: "not clearly above", None: ""}[row.beaten],
         ]
         for name, row in measures.controls.items()
     ]
     if not rows:
         return ""
-    heads = ["control", "VICE", "map quality", "difference of VICE", ""]
+    heads = ["control", "VICE", quality_label(measures.quality.get("name", "ji")), "difference of VICE", ""]
     note = [measures.notes["controls"]] if "controls" in measures.notes else []
     return "<p>Does it beat maps that know nothing?</p>" + _table(heads, rows) + _sentences(note)
 

@@ -1,4 +1,4 @@
-"""A RUN is a folder; a subject is a model and the data it is assessed on."""
+"""A RUN is a folder; a subject is a model, the data it is assessed on, and the settings."""
 
 from torchvice.runs.run import Run
 

@@ -20,20 +20,20 @@ __all__ = ["Run"]
 
 
 class Run:
-    """A run's folder. Nothing is read before it is asked for, and nothing but settings without torch.
+    """A run's folder. Files are read on first use; only the model needs torch.
 
     Args:
         folder: where config.yaml lies.
 
     Raises:
-        ViceError: no run's folder.
+        ViceError: the folder is not a run's.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         if not self.config.is_file():
             raise ViceError(
-                f"A run must be a folder with config.yaml, but {self.folder} is none.",
+                f"A run must be a folder with config.yaml, but {self.folder} has no such file.",
                 "`vice train` makes one and says where.",
             )
 
@@ -70,7 +70,7 @@ class Run:
         """The file of a checkpoint: `best`, `last`, or any path.
 
         Raises:
-            ViceError: there is none (yet).
+            ViceError: the checkpoint does not exist (yet).
         """
         if which not in ("best", "last"):
             return existing_file(which, "The checkpoint", "Give best, last or the path of a file.")

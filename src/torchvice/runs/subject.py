@@ -1,4 +1,4 @@
-"""Subjects: a model and the data it is asked about, from a RUN or from files that torchvice did not make."""
+"""Subject: a model and the data it is assessed on, from a RUN or from weights that torchvice did not train."""
 
 from __future__ import annotations
 
@@ -14,69 +14,76 @@ from torchvice.files import read_yaml
 if TYPE_CHECKING:
     from torch import nn
 
+    from torchvice.assessment import MapSettings
     from torchvice.data import FolderDataset
     from torchvice.runs import Run
 
-__all__ = ["Subject", "foreign_subject", "read_class_map", "run_subject"]
+__all__ = ["Subject", "read_class_map", "subject_from_run", "subject_from_weights"]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, the data it is asked about, and how both meet: what steps 2 to 4 need."""
+    """A model, the data it is assessed on, and the settings that join both.
+
+    `out` is the folder of the table; `made_by` the entries of its manifest that say where the model comes from.
+    """
 
     model: nn.Module
     dataset: FolderDataset
     out: Path
-    mean: Sequence[float]
-    std: Sequence[float]
-    view_size: int | None
-    crop: int | None
-    batch_size: int
+    settings: MapSettings
     made_by: dict[str, Any]
-    class_map: list[list[int]] | None = None
 
 
-def run_subject(run: Run, split: str | None = None, checkpoint: str = "best") -> Subject:
-    """The subject of a RUN: its checkpoint on a split of its dataset (None: the one its settings measure)."""
-    settings = run.settings
-    dataset = run.dataset(split)
-    return Subject(
-        run.model(checkpoint),
-        dataset,
-        run.assess_dir(dataset.split),
-        settings.transform.mean,
-        settings.transform.std,
-        settings.assess.view_size,
-        settings.transform.crop,
-        settings.assess.batch_size,
-        {"run": settings.session_name, "network": settings.model.name, "checkpoint": Path(checkpoint).name},
+def subject_from_run(
+    run: Run, split: str | None = None, checkpoint: str = "best", settings: MapSettings | None = None
+) -> Subject:
+    """The subject of a RUN: its checkpoint on a split of its dataset.
+
+    Args:
+        run: the RUN.
+        split: None: the split that the run's settings measure.
+        checkpoint: as for `Run.checkpoint`.
+        settings: fields that are None are taken from the run's settings.
+
+    Raises:
+        ViceError: as `Run.dataset` and `Run.model`.
+    """
+    from torchvice.assessment import MapSettings
+
+    chosen, pixels = run.settings.assess, run.settings.transform
+    settings = (settings or MapSettings()).completed(
+        view_size=chosen.view_size, crop=pixels.crop, mean=pixels.mean, std=pixels.std, batch_size=chosen.batch_size
     )
+    dataset = run.dataset(split)
+    network, which = run.settings.model.name, Path(checkpoint).name
+    made_by = {"run": run.settings.session_name, "network": network, "checkpoint": which}
+    return Subject(run.model(checkpoint), dataset, run.assess_dir(dataset.split), settings, made_by)
 
 
-def foreign_subject(
+def subject_from_weights(
     name: str,
     weights: str | os.PathLike[str],
     dataset: FolderDataset,
     out: str | os.PathLike[str],
     class_map: str | os.PathLike[str] | None = None,
-    batch_size: int = 16,
-    view_size: int | None = None,
-    crop: int | None = None,
+    settings: MapSettings | None = None,
 ) -> Subject:
-    """The subject of a checkpoint that torchvice did not train, with timm's preprocessing for the network.
+    """The subject of weights that torchvice did not train.
 
     Args:
         name: timm's name of the network.
-        weights: a local file; how many outputs the network has is read from its classifier.
-        dataset: what it is asked about.
+        weights: a local file; the number of outputs is read from its classifier.
+        dataset: the data.
         out: the folder of the table.
         class_map: a JSON or YAML file, see `read_class_map`; None: the outputs are the data's classes, in their order.
-        batch_size, view_size, crop: as for `torchvice.assess`.
+        settings: sizes and normalisation that are None are timm's for the network; images per batch: 16.
 
     Raises:
         ViceError: weights that do not fit the network, or outputs that do not fit the classes.
     """
-    from torchvice.models.build import build_model, classifier_outputs, load_weights, preprocessing
+    from torchvice.assessment import MapSettings
+    from torchvice.models.build import build_model, classifier_outputs, load_weights
 
     outputs = classifier_outputs(name, weights)
     groups = None if class_map is None else read_class_map(class_map, dataset.classes, outputs)
@@ -87,19 +94,8 @@ def foreign_subject(
         )
     model = build_model(name, outputs)
     load_weights(model, weights)
-    expected = preprocessing(model)
-    return Subject(
-        model,
-        dataset,
-        Path(out),
-        expected.mean,
-        expected.std,
-        view_size,
-        crop,
-        batch_size,
-        {"network": name, "weights": Path(weights).name},
-        groups,
-    )
+    settings = (settings or MapSettings()).completed(batch_size=16, class_map=groups)
+    return Subject(model, dataset, Path(out), settings, {"network": name, "weights": Path(weights).name})
 
 
 def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs: int) -> list[list[int]]:

@@ -1,6 +1,6 @@
 """Samples, the table: one row per image and view, and one per image, explanation and label.
 
-It holds what the model said and what needed pixels; every measure is derived from it.
+It holds the model's outputs and all counts of pixels; every measure is derived from it.
 """
 
 from torchvice.samples.columns import FAITHFULNESS, HISTOGRAM_BINS, STATUSES, Images, Maps, Regions

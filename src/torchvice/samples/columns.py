@@ -11,33 +11,33 @@ import numpy as np
 __all__ = ["FAITHFULNESS", "HISTOGRAM_BINS", "STATUSES", "Images", "Maps", "Regions"]
 
 HISTOGRAM_BINS = 256
-# `none`: a label that was not explained (the background, or an object beyond the asked labels).
+# `none`: a label without an explanation (the background, or an object whose label was not explained).
 STATUSES = ("ok", "zero", "constant", "nan", "none")
 
 
 class _Columns:
-    """What the three parts have in common: equal-length columns, picked by row and joined end to end."""
+    """Columns of equal length: the base of the three parts."""
 
     def __len__(self) -> int:
         return len(self.image_id)  # type: ignore[attr-defined]
 
     def where(self, rows: np.ndarray) -> Any:
-        """The rows of a boolean mask or an index array."""
+        """Select rows by a boolean mask or an index array."""
         return type(self)(**{name: column[rows] for name, column in vars(self).items()})
 
     @classmethod
     def join(cls, parts: Sequence[Any]) -> Any:
-        """The parts end to end."""
+        """Concatenate parts."""
         names = cls.__dataclass_fields__  # type: ignore[attr-defined]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 @dataclass(frozen=True)
 class Images(_Columns):
-    """One row per image and view: what the model said.
+    """One row per image and view: the model's outputs.
 
     `image_id`, `view` (R,) str; `height`, `width` (R,) pixels of the stored image; `has_mask` (R,) bool; `targets`
-    (R, C) uint8; `logits` (R, C) float32. For readers, derived: `loss` (nats), `confidence`, `accuracy`, and `ji` (the
+    (R, C) uint8; `logits` (R, C) float32. Derived, for readers: `loss` (nats), `confidence`, `accuracy`, and `ji` (the
     published per-image JI at threshold 0.1 of the explanation that belongs to the view), NaN where undefined. On the
     view of `strict` of exclusive targets the first three are cross-entropy, top probability and top-1.
     """
@@ -55,7 +55,7 @@ class Images(_Columns):
     ji: np.ndarray
 
 
-# What insertion, deletion and ROAD leave of a map; see `torchvice.explain.Faithfulness`.
+# The columns of insertion, deletion and ROAD; see `torchvice.explain.Faithfulness`.
 FAITHFULNESS = (
     *("insertion", "deletion", "road", "insertion_random", "deletion_random", "road_random"),
     *("p_full", "p_canvas", "p_blank"),
@@ -68,14 +68,14 @@ _COUNTED = (
 
 @dataclass(frozen=True)
 class Regions(_Columns):
-    """One row per image, explanation and label: what needed pixels.
+    """One row per image, explanation and label: everything counted in pixels.
 
     `image_id`, `explanation`, `status` (R,) str; `label` (R,) 0 for the background, c + 1 for class c; `mask_pixels`
-    (R,); `predicted` and `intersection` (R, T) pixels under the competing label set, void left out (of a control, whose
+    (R,); `predicted` and `intersection` (R, T) pixels under the competing label set, without void (of a control, whose
     maps do not compete, those of the class's own map); `inside` and `outside` (R, 256) histograms on [0, 1] of the
     class's own normalised map inside and outside its mask (zeros without a map).
 
-    The rest is float, NaN where there is no map or nobody asked. Of the class's own map, see
+    All other columns are float, NaN without a map or if not requested. Of the class's own map, see
     `torchvice.metrics.own_map.OwnMaps`: `energy_inside`, `energy_outside`, `pointing`, `otsu_predicted`,
     `otsu_intersection`. `box_iou` (R, T) float32, with boxes. Faithfulness: `insertion`, `deletion`, `road` and, in a
     random order of the pixels, `insertion_random`, `deletion_random`, `road_random`; `p_full`, `p_canvas`, `p_blank`,
@@ -109,7 +109,7 @@ class Regions(_Columns):
 
     @classmethod
     def of(cls, **columns: np.ndarray) -> Regions:
-        """The rows of these columns; the float columns that are left out are NaN."""
+        """Make regions of these columns; float columns that are missing become NaN."""
         rows = len(columns["image_id"])
         absent = {name: np.full(rows, np.nan) for name in _MEASURED if name not in columns}
         if "box_iou" not in columns:
@@ -117,13 +117,13 @@ class Regions(_Columns):
         return cls(**columns, **absent)
 
 
-# The float columns of Regions, one number a row.
+# The float columns of Regions, one number per row.
 _MEASURED = [column.name for column in fields(Regions) if column.name not in _COUNTED]
 
 
 @dataclass(frozen=True)
 class Maps(_Columns):
-    """The low-resolution maps before ReLU and normalisation: `map` (R,) of (h, w) float16 arrays, and their keys."""
+    """Low-resolution maps before ReLU and normalisation: `map` (R,) of (h, w) float16 arrays, and their keys."""
 
     image_id: np.ndarray
     explanation: np.ndarray

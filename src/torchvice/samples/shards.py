@@ -1,4 +1,4 @@
-"""The table on disk: Parquet in shards, each put in place by a rename, beside a manifest that says what made it."""
+"""The table on disk: shards of Parquet, each written by a rename, and a manifest that says how they were made."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _NAMES = {
 class ShardFolder:
     """A folder of shards: `manifest.json`, and for every shard `regions-`, `maps-` and `images-NNNNN.parquet`.
 
-    The images' file is written last: it is what makes a shard count, so that a run killed in between leaves nothing
-    half-written, and the next one writes the same shard again. An explanation that is added later lies beside a shard
-    as `maps-NNNNN-ID.parquet` and `regions-NNNNN-ID.parquet`, the second of which makes it count; it is read when the
-    manifest lists it under `added`, which it does once every shard has it.
+    The file of images is written last and completes the shard: a run killed before leaves no incomplete shard, and the
+    next run writes the same shard again. An explanation added later is stored next to a shard as
+    `maps-NNNNN-ID.parquet` and `regions-NNNNN-ID.parquet`; the second completes it. It is read once the manifest lists
+    it under `added`, which happens when every shard has it.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -68,17 +68,17 @@ class ShardFolder:
         return self._known.get(path.name)
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest.
+        """Read the manifest.
 
         Raises:
-            ViceError: there is none, or it is of another schema.
+            ViceError: the manifest is missing or has another schema.
         """
         if not self.manifest_path.is_file():
-            raise ViceError(f"{self.folder} must hold a table, but has no manifest.json.", "Run vice assess first.")
+            raise ViceError(f"No table in {self.folder}: manifest.json is missing.", "Run vice assess first.")
         manifest = read_json(self.manifest_path, "The manifest")
         if manifest.get("schema") != SCHEMA:
             raise ViceError(
-                f"The table must be of schema {SCHEMA}, but {self.folder} is of schema {manifest.get('schema')}.",
+                f"The table must have schema {SCHEMA}, but {self.folder} has schema {manifest.get('schema')}.",
                 "Assess the model again with this version of torchvice.",
             )
         check_manifest(manifest, str(self.manifest_path))
@@ -86,8 +86,8 @@ class ShardFolder:
 
     def shards(self) -> list[int]:
         """The numbers of the finished shards, in order."""
-        found = (re.fullmatch(r"images-(\d{5})\.parquet", path.name) for path in self.folder.glob("images-*"))
-        return sorted(int(match[1]) for match in found if match)
+        matches = (re.fullmatch(r"images-(\d{5})\.parquet", path.name) for path in self.folder.glob("images-*"))
+        return sorted(int(match[1]) for match in matches if match)
 
     def finished_images(self) -> set[str]:
         """The ids of the images that finished shards hold."""
@@ -106,13 +106,13 @@ class ShardFolder:
     ) -> None:
         """Write one more shard.
 
-        Its number is the first that is free among those that `numbers` leaves of 0, 1, 2, ...: of processes that write
-        at the same time, each has numbers of its own.
+        Its number is the first free one that `numbers` keeps of 0, 1, 2, ...: processes that write at the same time
+        have different numbers.
         """
         taken = self.shards()
         free = (n for n in itertools.count() if n not in taken and numbers([n]))
         number = next(free)
-        for left in self.folder.glob(f"regions-{number:05d}-*.parquet"):  # added to other images, whose shard is gone
+        for left in self.folder.glob(f"regions-{number:05d}-*.parquet"):  # left by a deleted shard of other images
             left.unlink()
         for part, columns in (("regions", vars(regions)), ("maps", _flat(maps)), ("images", vars(images))):
             self._write(part, number, columns)
@@ -122,29 +122,27 @@ class ShardFolder:
         return self._path("regions", number, explanation).is_file()
 
     def add(self, number: int, explanation: str, regions: Regions, maps: Maps) -> None:
-        """Lay the rows of one more explanation beside a shard."""
+        """Write the rows of one more explanation next to a shard."""
         for part, columns in (("maps", _flat(maps)), ("regions", vars(regions))):
             self._write(part, number, columns, explanation)
 
     def regions(self, number: int, explanation: str | None = None) -> Regions:
-        """The rows of regions of a shard, or of an explanation that was added to it."""
+        """Read the regions of a shard, or of an explanation added to it."""
         return Regions(**_columns(self._read("regions", number, None, explanation)))
 
     def amend(self, number: int, regions: Regions, explanation: str | None = None) -> None:
-        """Put rows of regions in the place of those of a shard, or of an explanation that was added to it."""
+        """Replace the regions of a shard, or of an explanation added to it."""
         self._write("regions", number, vars(regions), explanation)
 
     def read(self) -> tuple[dict[str, Any], Images, Regions, Maps]:
         """Read the whole table: the manifest and the three parts.
 
         Raises:
-            ViceError: as `manifest`, or no shard is finished, or one is damaged.
+            ViceError: see `manifest`; or no shard is finished, or one is damaged.
         """
         manifest, shards = self.manifest(), self.shards()
         if not shards:
-            raise ViceError(
-                f"{self.folder} must hold a table, but no shard of it is finished.", "Run vice assess again."
-            )
+            raise ViceError(f"No finished shard in {self.folder}.", "Run vice assess again.")
         gone = sorted(name for name in manifest.get("files", ()) if not (self.folder / name).is_file())
         if gone:
             again = "Run vice assess again: only what is missing is computed."
@@ -160,8 +158,8 @@ class ShardFolder:
         return manifest, images, regions, maps
 
     def _path(self, part: str, number: int, explanation: str | None) -> Path:
-        beside = "" if explanation is None else f"-{_slug(explanation)}"
-        return self.folder / f"{part}-{number:05d}{beside}.parquet"
+        suffix = "" if explanation is None else f"-{_slug(explanation)}"
+        return self.folder / f"{part}-{number:05d}{suffix}.parquet"
 
     def _write(self, part: str, number: int, columns: Mapping[str, Any], explanation: str | None = None) -> None:
         import pyarrow as pa
@@ -171,7 +169,7 @@ class ShardFolder:
             table = pa.table({name: _arrow(column) for name, column in columns.items()})
         except UnicodeEncodeError as error:
             raise not_utf8_error(error) from None
-        # Opened here: pyarrow takes no folder whose name is not UTF-8, and says of others not which file it means.
+        # Opened here: pyarrow rejects folder names that are not UTF-8, and its other errors do not name the file.
         with atomic(self._path(part, number, explanation)) as path, open(path, "wb") as file:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
@@ -191,19 +189,19 @@ class ShardFolder:
     def stream(
         self, part: str, columns: Sequence[str], view: str | None = None, rows: int = 1 << 17
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Columns batch by batch, in the order of the shards; one batch is held at a time.
+        """Yield columns batch by batch, in the order of the shards; one batch is in memory at a time.
 
         Args:
-            part: "images", or "regions", those of the explanations that were asked for from the beginning.
+            part: "images", or "regions" of the explanations that the table was begun with.
             columns: their names.
-            view: of "images": the rows of this view alone.
-            rows: the most that are read at a time.
+            view: only the rows of this view, for "images".
+            rows: the maximum that is read at a time.
 
         Yields:
-            {name: (b,) or (b, n) array} of the rows of a batch that are asked for; b may be 0.
+            {name: (b,) or (b, n) array} of the requested rows of a batch; b may be 0.
 
         Raises:
-            ViceError: an unknown part or column, or a shard that is damaged; what came before it has been given out.
+            ViceError: an unknown part or column, or a damaged shard, after the batches before it.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -222,7 +220,7 @@ class ShardFolder:
 
     @contextlib.contextmanager
     def _opened(self, part: str, number: int, explanation: str | None = None) -> Iterator[pq.ParquetFile]:
-        """A shard's file; what is wrong with it inside the block is told."""
+        """Open the file of a shard; turn errors of reading it into a ViceError."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -239,29 +237,29 @@ class ShardFolder:
             again = "" if explanation is None else f", asking for {explanation.partition(':')[2]}"
             raise ViceError(
                 f"The shard {path} must be readable, but is not: {str(error).partition(chr(10))[0]}",
-                f"Delete {counts} and run vice assess again{again}: only this shard is made anew.",
+                f"Delete {counts} and run vice assess again{again}: only this shard is computed again.",
             ) from None
 
 
 def _slug(explanation: str) -> str:
-    """An explanation's id as part of a file's name."""
+    """The id of an explanation as part of a file name."""
     return re.sub(r"[^\w.-]", "-", explanation)
 
 
 def _arrow(column: Any) -> pa.Array:
-    """A column for Parquet: (R, n) arrays as lists of fixed length, everything else as it is."""
+    """Convert a column for Parquet: (R, n) arrays to lists of fixed length."""
     import pyarrow as pa
 
     if isinstance(column, pa.Array):
         return column
     if column.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), column.shape[1])
-    # Typed, because a shard without rows must have the schema of the others.
+    # With a type, because a shard without rows must have the same schema.
     return pa.array(column.tolist(), pa.string()) if column.dtype.kind in "OU" else pa.array(column)
 
 
 def _flat(maps: Maps) -> dict[str, Any]:
-    """The maps as columns: each a list of its numbers, and its shape beside it."""
+    """Convert maps to columns: a list of numbers and a shape for each."""
     import pyarrow as pa
 
     return {
@@ -272,7 +270,7 @@ def _flat(maps: Maps) -> dict[str, Any]:
 
 
 def _columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """The columns of a shard as numpy arrays."""
+    """Convert the columns of a shard to numpy arrays."""
     import pyarrow as pa
 
     result = {}
@@ -290,12 +288,12 @@ def _columns(table: pa.Table) -> dict[str, np.ndarray]:
 
 
 def _numpy(array: pa.Array) -> np.ndarray:
-    """Numbers without nulls as numpy, by DLPack: pyarrow's own to_numpy imports pandas, which takes half a second."""
+    """Convert numbers without nulls by DLPack: pyarrow's to_numpy imports pandas, which takes half a second."""
     return np.from_dlpack(array) if len(array) else np.zeros(0, array.type.to_pandas_dtype())
 
 
 def _maps(table: pa.Table) -> Maps:
-    """The maps of a shard, each in its own shape."""
+    """Restore the maps of a shard, each in its shape."""
     keys = _columns(table.drop_columns(["map", "map_shape"]))
     maps = np.empty(len(table), dtype=object)
     shapes = table["map_shape"].to_pylist()

@@ -25,10 +25,10 @@ __all__ = ["ProtocolSamples", "Samples"]
 
 @dataclass(frozen=True)
 class Samples:
-    """The table of one assessment: what `vice assess` writes and `vice measure` reads.
+    """The table of one assessment, which `vice assess` writes and `vice measure` reads.
 
     Args:
-        manifest: what made it. `classes` their names; `targets` "multilabel" or "exclusive"; `thresholds` (T,);
+        manifest: how it was made. `classes` (C,) names; `targets` "multilabel" or "exclusive"; `thresholds` (T,);
             `explanations` {id: settings}, `role` among them; `protocols` {"paper" | "strict": {"view", "explanation"}},
             the headline explanations; model, dataset and versions.
         images, regions, maps: the three parts.
@@ -60,7 +60,7 @@ class Samples:
         return np.asarray(self.manifest["thresholds"], dtype=float)
 
     def of_protocol(self, protocol: str) -> ProtocolSamples:
-        """The images and regions that a protocol measures.
+        """Select the images and regions that a protocol measures.
 
         Raises:
             ViceError: the table was not assessed under it.
@@ -73,7 +73,7 @@ class Samples:
         return ProtocolSamples(self, protocol)
 
     def of_view(self, view: str) -> Images:
-        """The image rows of one view, ordered by image id.
+        """Select the image rows of one view, ordered by image id.
 
         Raises:
             ViceError: the table has no such view.
@@ -85,7 +85,7 @@ class Samples:
         return self.images.where(rows[np.argsort(self.images.image_id[rows], kind="stable")])
 
     def of_explanation(self, explanation: str) -> Regions:
-        """The region rows of one explanation, ordered by image id and label.
+        """Select the region rows of one explanation, ordered by image id and label.
 
         Raises:
             ViceError: the table has no such explanation.
@@ -98,7 +98,7 @@ class Samples:
         return self.regions.where(rows[order])
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per image and view with the columns that a notebook wants; needs pandas."""
+        """Make a data frame with one row per image and view; needs pandas."""
         import pandas as pd
 
         images = self.images
@@ -114,25 +114,25 @@ class Samples:
         return f"Samples({rows}, {len(self.classes)} classes, {explanations} explanations)"
 
     def _repr_html_(self) -> str:
-        """A notebook shows what the table holds."""
-        # By name, and only when a notebook asks: the report stands above this room.
+        """HTML for notebooks: what the table holds."""
+        # Imported by name, when a notebook calls it: `report` imports this package.
         html: str = import_module("torchvice.report.notebook").samples_html(self)
         return html
 
     @staticmethod
     def load(folder: str | os.PathLike[str]) -> Samples:
-        """Read the shards of a folder that `vice assess` wrote.
+        """Read the table that `vice assess` wrote to a folder.
 
         Raises:
-            ViceError: no manifest, another schema, a damaged shard, or no shard yet.
+            ViceError: the manifest is missing or has another schema, a shard is damaged, or none is finished.
         """
         return Samples(*ShardFolder(folder).read())
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the table as one shard and its manifest; the folder must not hold a table yet."""
+        """Write the table as a manifest and one shard; the folder must not hold a table."""
         shards = ShardFolder(folder)
         if shards.manifest_path.exists():
-            raise ViceError(f"The folder must be free for a new table, but {folder} holds one.")
+            raise ViceError(f"{folder} already holds a table.")
         shards.start(self.manifest)
         shards.append(self.images, self.regions, self.maps)
         shards.start({**self.manifest, "files": shards.digests()})

@@ -88,28 +88,22 @@ def _train(settings: Any, folder: Path) -> dict[str, Any]:
     return state
 
 
-def _assess(folder: Path, asked: AssessmentRequest, state: dict[str, Any]) -> dict[str, Any]:
+def _assess(folder: Path, request: AssessmentRequest, state: dict[str, Any]) -> dict[str, Any]:
+    from torchvice.assessment import MapSettings
     from torchvice.commands.assess import assess_subject
     from torchvice.commands.measure import measure_path, write_measures
     from torchvice.runs import Run
-    from torchvice.runs.subject import run_subject
+    from torchvice.runs.subject import subject_from_run
 
     start = time.monotonic()
     run = Run(folder)
-    subject = run_subject(run)
-    samples = assess_subject(
-        subject,
-        protocols=asked.protocols,
-        method=asked.method,
-        also=asked.also,
-        controls=asked.controls_of_strict,
-        faithfulness=asked.faithfulness,
-    )
-    measures = measure_path(folder, quality=asked.quality, replicates=asked.replicates).measures
+    subject = subject_from_run(run, settings=MapSettings(method=request.method))
+    samples = assess_subject(subject, protocols=request.protocols, extras=request.extras)
+    measures = measure_path(folder, quality=request.quality, replicates=request.replicates).measures
     write_measures(measures, run.measures_json)
     seconds = {"train": state["train_seconds"], "assess": time.monotonic() - start}
     row = row_of(measures, samples, seconds)
-    state = {**state, "asked": asked.model_dump(mode="json"), "row": row, "assess_seconds": seconds["assess"]}
+    state = {**state, "asked": request.model_dump(mode="json"), "row": row, "assess_seconds": seconds["assess"]}
     write_json(folder / STATE, state)
     return state
 
@@ -130,11 +124,11 @@ def row_of(measures: Measures, samples: Samples, seconds: Mapping[str, float]) -
         if column in ("vice", "paper_vice", "mean_average_precision"):
             row |= {f"{column}_{end}": limits[end] if limits else None for end in ("low", "high")}
     row["loss"] = _loss(samples)
-    unbeaten = [name for name, control in measures.controls.items() if control["beaten"] is False]
+    unbeaten = [name for name, control in measures.controls.items() if control.beaten is False]
     row["controls"] = f"not above {', '.join(unbeaten)}" if unbeaten else "above all" if measures.controls else "none"
     for name, other in measures.methods.items():
         short = name.partition(":")[2] or name
-        row |= {f"vice_{short}": _number(other["vice"]), f"ji_{short}": _number(other["ji"])}
+        row |= {f"vice_{short}": _number(other.vice), f"ji_{short}": _number(other.quality)}
     return row | {f"{name}_seconds": float(value) for name, value in seconds.items()}
 
 

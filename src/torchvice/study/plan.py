@@ -12,9 +12,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
-from torchvice.assessment.checks import NAMED_CONTROLS
+from torchvice.assessment import Extras
+from torchvice.assessment.controls import CONTROL_SETS
 from torchvice.config import (
     Section,
     Settings,
@@ -54,9 +55,10 @@ class AssessmentRequest(Section):
     replicates: int = Field(default=2000, ge=100)
 
     @property
-    def controls_of_strict(self) -> bool | tuple[str, ...]:
-        """`controls` as an argument of `torchvice.assess`; False if `strict` is not assessed."""
-        return NAMED_CONTROLS[self.controls] if "strict" in self.protocols else False
+    def extras(self) -> Extras:
+        """What is requested in addition to the maps, as `torchvice.assess` takes it; no controls without `strict`."""
+        controls = CONTROL_SETS[self.controls] if "strict" in self.protocols else ()
+        return Extras.of(controls, self.also, self.faithfulness)
 
 
 class LaunchSettings(Section):
@@ -84,6 +86,13 @@ class _File(Section):
     measure: AssessmentRequest = AssessmentRequest()
     where: LaunchSettings = LaunchSettings()
     needs: tuple[str, ...] = ()
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("must differ")
+        return value
 
 
 @dataclass(frozen=True)
@@ -148,7 +157,7 @@ def load_study(
     """Load a study and plan its runs.
 
     Args:
-        source: name of a study that comes with torchvice, or a YAML file; docs/studies.md has its format.
+        source: name of a study that comes with torchvice, or a YAML file (format: docs/studies.md).
         overrides: `section.name=value`, overrides of the base.
         folder: folder of the study; None: that of the file, otherwise work_dir/name.
         where: launch settings that take precedence over the file's.
@@ -168,8 +177,6 @@ def load_study(
     axes = {axis: _levels(axis, value, content.where) for axis, value in file.axes.items()}
     _check_axes(file, axes, content.where)
     seeds = file.seeds or (base.seed,)
-    if len(set(seeds)) < len(seeds):
-        raise ViceError(f"The seeds of {content.where} must differ, but are {list(seeds)}.")
     name = file.name or content.stem
     home = Path(folder or file.folder or Path(base.work_dir) / name)
     origin = {axis: _base_level(axis, levels, base) for axis, levels in axes.items()}

@@ -130,20 +130,15 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
     Raises:
         ViceError: the first mistake.
     """
-    from torchvice.assessment.checks import check_asked
-    from torchvice.explain import METHODS, FaithfulnessChoices
+    from torchvice.assessment.map_settings import MapSettings, check_request
+    from torchvice.explain import METHODS
     from torchvice.explain.attribution import captum_attr
     from torchvice.models.build import build_model
     from torchvice.models.pretraining import check_weights
 
     request = study.request
-    check_asked(
-        request.protocols,
-        method=request.method,
-        controls=request.controls_of_strict,
-        also=request.also,
-        faithful=FaithfulnessChoices.parse(request.faithfulness) if request.faithfulness else None,
-    )
+    MapSettings(method=request.method)
+    check_request(request.protocols, request.extras)
     parameters = {}
     for key, runs in itertools.groupby(sorted(study.runs, key=_network), key=_network):
         models = [run.settings.model for run in runs]

@@ -9,13 +9,12 @@ from typing import Any
 
 from torchvice.errors import ViceError
 from torchvice.files import atomic
+from torchvice.measures.catalogue import compared_label
 from torchvice.report.study.text import is_established
 from torchvice.study.job import finished
 from torchvice.study.plan import PlannedRun, Study
 
 __all__ = ["compare_levels", "sentences_of", "table_rows", "write_table"]
-
-NAMES = {"vice": "VICE", "quality": "map quality", "mean_average_precision": "mAP", "loss": "loss", "ece_ml": "ECE-ML"}
 
 
 def table_rows(study: Study, failed: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -143,7 +142,7 @@ def _at(row: Mapping[str, Any]) -> str:
 
 
 def _difference(row: Mapping[str, Any]) -> str:
-    pair = f"{NAMES[row['measure']]} of {row['first']} - {row['second']}"
+    pair = f"{compared_label(row['measure'])} of {row['first']} - {row['second']}"
     seeds = f"{row['seeds_first']} and {row['seeds_second']} seeds"
     if row["p_holm"] is None:
         value = "" if row["difference"] is None else f" = {row['difference']:+.3f}"

@@ -18,19 +18,15 @@ class AveragedWeights(EMAWeightAveraging):
     the weights that training continues with.
     """
 
-    @contextlib.contextmanager
-    def swapped_in(self, pl_module: LightningModule) -> Iterator[None]:
-        """Put the average in place of the module's weights; both are restored, error or not."""
-        self._swap_models(pl_module)
-        try:
-            yield
-        finally:
-            self._swap_models(pl_module)
-
 
 @contextlib.contextmanager
 def averaged(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
-    """Give the module the weights that would be saved: the average, if the trainer keeps one."""
+    """Give the module the weights that a checkpoint saves: the average, if the trainer keeps one; restore them."""
     averages = [callback for callback in trainer.callbacks if isinstance(callback, AveragedWeights)]  # type: ignore[attr-defined]
-    with averages[0].swapped_in(pl_module) if averages else contextlib.nullcontext():
+    for average in averages:
+        average._swap_models(pl_module)
+    try:
         yield
+    finally:
+        for average in averages:
+            average._swap_models(pl_module)

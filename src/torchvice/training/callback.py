@@ -1,18 +1,20 @@
-"""ViceCallback: VICE and ECE-ML of a fixed set of images, logged as a training goes on."""
+"""ViceCallback: VICE and ECE-ML of a fixed set of images, logged during training."""
 
 from __future__ import annotations
 
 import copy
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed, nn
 
-from torchvice.assessment import Dataset, samples_of
+from torchvice.assessment import Dataset, MapKeywords, MapSettings, packed, samples_of
+from torchvice.assessment.map_settings import check_request
 from torchvice.assessment.views import View, views_of
 from torchvice.data import FolderDataset, open_dataset
 from torchvice.errors import ViceError
@@ -29,31 +31,32 @@ LOGGED = ("vice", "ece_ml")
 
 
 class ViceCallback(Callback):
-    """Measures the network after every n-th epoch, on the same images each time, and logs what it found.
+    """Measure the network after every n-th epoch, on the same images each time, and log the numbers.
 
     Logs `vice/strict`, `vice/paper`, `ece_ml/strict` and `ece_ml/paper`, those that `torchvice.assess` and
-    `torchvice.measure` give for these images; NaN where undefined. On several devices each looks at its part, and all
-    log the numbers of the whole. The training is the same as without it: chance, train and eval modes, gradients and
-    hooks are given back.
+    `torchvice.measure` give for these images; NaN where undefined. Several devices share the images, and all log the
+    numbers of all images. The training is the same as without it: RNG state, train and eval modes, gradients and hooks
+    are restored.
 
     Args:
         dataset: see `torchvice.assessment.Dataset`; or, where the module is a `Classifier`, a split of its data.
         every_n_epochs: 1 is after each epoch.
-        images: how many, drawn once with `seed`; all, where the dataset has no more.
-        seed: of the draw.
-        method: as for `torchvice.Explainer`.
+        images: number of images, drawn once with `seed`; all, if the dataset has no more.
+        seed: seed of the draw.
         protocols: "paper", "strict" or both. `strict` costs a forward and a short backward pass an image, `paper` three
             passes.
-        figures: give the diagrams to the loggers that show pictures (TensorBoard, W&B) as well, as `vice/NAME`.
+        figures: also pass the diagrams, as `vice/NAME`, to loggers that show pictures (TensorBoard, W&B).
         network: the name of the module's attribute that gives logits (N, C).
-        view_size, crop, mean, std, batch_size, workers: as for `torchvice.assess`.
+        workers: as for `torchvice.assess`.
+        settings, keywords: how maps are made, see `torchvice.assessment.MapSettings`; a batch has 16 images unless
+            another size is given, and the device is the module's.
 
     Attributes:
         rows: places of the images in the dataset, once the fit has begun. measures: the last Measures, with the reasons
             of what is undefined and without intervals; None before the first.
 
-    Parameters that are split over devices (FSDP, DeepSpeed's third stage) cannot be looked at. A network in half
-    precision is copied to float32 for the time of the measurement.
+    Parameters that are split over devices (FSDP, DeepSpeed's third stage) are not supported. A network in half
+    precision is copied to float32 for the measurement.
 
     Raises:
         ViceError: an argument out of range; when the fit begins: no such split or network, or a method that does not
@@ -73,38 +76,26 @@ class ViceCallback(Callback):
         every_n_epochs: int = 1,
         images: int = 200,
         seed: int = 0,
-        method: str = "auto",
         protocols: Sequence[Literal["paper", "strict"]] = ("paper", "strict"),
         figures: bool = False,
         network: str = "model",
-        view_size: int | None = None,
-        crop: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        batch_size: int = 16,
         workers: int = 2,
+        settings: MapSettings | None = None,
+        **keywords: Unpack[MapKeywords],
     ) -> None:
         for name, value, least in (("every_n_epochs", every_n_epochs, 1), ("images", images, 3)):
             if value < least:
                 raise ViceError(f"`{name}` must be at least {least}, but is {value}.")
-        if not protocols or set(protocols) - {"paper", "strict"}:
-            raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
+        check_request(protocols)
         self.dataset, self.every_n_epochs, self.images, self.seed = dataset, every_n_epochs, images, seed
         self.protocols = [name for name in ("paper", "strict") if name in protocols]
         self.figures, self.network, self.workers = figures, network, workers
-        self._how: dict[str, Any] = {
-            "method": method,
-            "view_size": view_size,
-            "crop": crop,
-            "mean": mean,
-            "std": std,
-            "batch_size": batch_size,
-        }
+        self.settings = packed(keywords, settings).completed(batch_size=16)
         self.rows: list[int] = []
         self.measures: Measures | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the images, and see that the network can be looked at before an epoch is spent."""
+        """Draw the images, and check that the network can be assessed before an epoch is spent."""
         if isinstance(self.dataset, str):
             self.dataset = _split_of(pl_module, self.dataset)
         count = len(self.dataset.records)
@@ -116,7 +107,7 @@ class ViceCallback(Callback):
             self._views(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure and log, if it is the epoch's turn."""
+        """Measure and log, every n-th epoch."""
         if (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         assert not isinstance(self.dataset, str)
@@ -144,8 +135,8 @@ class ViceCallback(Callback):
             )
         if any(p.is_floating_point() and p.dtype != torch.float32 for p in network.parameters()):
             network = copy.deepcopy(network).float()
-        how = {**self._how, "device": str(pl_module.device), "exclusive": getattr(self.dataset, "exclusive", False)}
-        return views_of(network, self.protocols, layer=None, class_map=None, choices=None, **how)
+        settings = replace(self.settings, device=str(pl_module.device))
+        return views_of(network, self.protocols, settings, exclusive=getattr(self.dataset, "exclusive", False))
 
 
 def _split_of(pl_module: LightningModule, split: str) -> FolderDataset:

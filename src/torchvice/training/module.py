@@ -152,7 +152,4 @@ class Classifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add settings and classes, so that the checkpoint can be used without its run; plain values run no code."""
-        checkpoint["torchvice"] = {
-            "classes": list(self.classes),
-            "settings": self.settings.model_dump(mode="json"),
-        }
+        checkpoint["torchvice"] = {"classes": list(self.classes), "settings": self.settings.model_dump(mode="json")}

@@ -6,6 +6,7 @@ import importlib.util
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,8 @@ def pretrain(
 ) -> Path:
     """Pre-train the network on the images of data.train_split; no label and no mask is opened.
 
-    The folder gets weights.safetensors (a start for model.weights), pretraining.json (how it was made), checkpoints/
-    and logs/. On the CPU of one machine the same settings give the same weights, even if killed and resumed.
+    Writes weights.safetensors (for model.weights), pretraining.json (how it was made), checkpoints/ and logs/. On the
+    CPU of one machine the same settings give the same weights, even if killed and resumed.
 
     Args:
         settings: reads seed and what READ lists; optimiser, schedule and augmentation come from the scheme.
@@ -83,7 +84,7 @@ def pretrain(
 
     Raises:
         ViceError: lightly is missing; the folder already holds a pre-training (or none, with `resume`); data, network,
-            batch or devices do not fit; the loss is not finite.
+            batch size or devices are wrong; the loss is not finite.
         KeyboardInterrupt: stopped with Ctrl-C; last.ckpt holds the last finished epoch.
     """
     if importlib.util.find_spec("lightly") is None:
@@ -103,17 +104,8 @@ def pretrain(
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         images = _images(settings, console)
         start = _start(settings, scheme, choices, last is None, console)
-        manifest: dict[str, Any] = {
-            "schema": 1,
-            "asked": _identity(settings, start),
-            "images": len(images),
-            "start": start.origin,
-        }
-        if resume:
-            before: dict[str, Any] = read_json(folder / MANIFEST)
-            check_same(before["asked"], manifest["asked"], RESUMABLE, "pre-training")
-            manifest["start"] = before["start"] if last else start.origin
-        _train(settings, folder, images, start, manifest | {"versions": _versions()}, last, console)
+        before = read_json(folder / MANIFEST) if resume else None
+        _train(settings, folder, images, start, before, last, console)
     return folder / WEIGHTS
 
 
@@ -122,13 +114,18 @@ def _train(
     folder: Path,
     images: UnlabelledImages,
     start: _Start,
-    manifest: dict[str, Any],
+    before: dict[str, Any] | None,
     last: Path | None,
     console: Console,
 ) -> None:
-    """Train from the checkpoint `last`, if any, and write the manifest and the weights."""
+    """Train from the checkpoint `last`, if any, and write manifest and weights; `before`: the manifest to resume."""
     from torchvice.training.trainer import fit
 
+    manifest: dict[str, Any] = {"schema": 1, "asked": _identity(settings, start), "images": len(images)}
+    if before is not None:
+        check_same(before["asked"], manifest["asked"], RESUMABLE, "pre-training")
+    versions = {name: version(name) for name in ("torchvice", "torch", "timm", "lightning", "lightly")}
+    manifest |= {"start": before["start"] if before and last else start.origin, "versions": versions}
     state = load_state(last, settings.trainer.epochs, console)
     finished = state["epoch"] + 1 if state else 0
     loader, sampler = _loader(settings, images, start, finished)
@@ -249,7 +246,6 @@ def _check_batches(settings: Settings, images: UnlabelledImages, scheme: str, de
 def _loader(
     settings: Settings, images: UnlabelledImages, start: _Start, epoch: int
 ) -> tuple[DataLoader[Any], EpochSampler]:
-    """Build the loader of the images' views and its sampler."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -296,14 +292,8 @@ def _write(folder: Path, result: str, start: _Start, manifest: dict[str, Any]) -
     heads = tuple(f"{name}." for name in classifier_names(start.network))
     prefix = f"{result}."
     encoder = {n.removeprefix(prefix): v for n, v in state["state_dict"].items() if n.startswith(prefix)}
-    tensors = {n: v.clone().contiguous() for n, v in encoder.items() if not (heads and n.startswith(heads))}
+    tensors = {n: v.clone().contiguous() for n, v in encoder.items() if not n.startswith(heads)}
     with atomic(folder / WEIGHTS) as part:
         save_file(tensors, part, metadata={"scheme": start.scheme + WRITTEN_HERE})
     written = {"file": WEIGHTS, "tensors": len(tensors), "sha256": sha256(folder / WEIGHTS)}
     write_json(folder / MANIFEST, manifest | {"finished": state["epoch"] + 1, "weights": written})
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torchvice", "torch", "timm", "lightning", "lightly")}

@@ -107,13 +107,7 @@ RECIPES: Mapping[str, type[SchemeSettings]] = {"byol": Byol, "moco_v3": MocoV3, 
 _RESNETS: Mapping[str, Mapping[str, object]] = {
     "byol": {"optimizer": "lars", "lr": 0.45, "weight_decay": 1e-6},
     "moco_v3": {"optimizer": "lars", "lr": 0.6, "weight_decay": 1e-6, "temperature": 1.0, "least_area": 0.2},
-    "dino": {
-        "optimizer": "sgd",
-        "lr": 0.03,
-        "weight_decay": 1e-4,
-        "last_weight_decay": 1e-4,
-        "least_area": 0.14,
-    },
+    "dino": {"optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4, "last_weight_decay": 1e-4, "least_area": 0.14},
     "mae": {},
 }
 _TRANSFORMERS: Mapping[str, Mapping[str, object]] = {"moco_v3": {"warmup": 0.13}}  # 40 of 300 epochs

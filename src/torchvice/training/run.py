@@ -28,22 +28,9 @@ __all__ = ["train"]
 
 # Settings that may differ when a run resumes; any other would make it a different run.
 RESUMABLE = (
-    "work_dir",
-    "assess",
-    "data.root",
-    "data.workers",
-    "data.eval_split",
-    "data.masks",
-    "trainer.epochs",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.strategy",
-    "trainer.num_nodes",
-    "trainer.precision",
-    "trainer.deterministic",
-    "trainer.vice_every_n_epochs",
-    "trainer.vice_images",
-    "trainer.vice_figures",
+    *("work_dir", "assess", "data.root", "data.workers", "data.eval_split", "data.masks", "trainer.epochs"),
+    *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes", "trainer.precision"),
+    *("trainer.deterministic", "trainer.vice_every_n_epochs", "trainer.vice_images", "trainer.vice_figures"),
 )
 
 
@@ -79,15 +66,14 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
         if resume:
             _check_same(settings)
         model = _network(settings, len(training.classes), last is None, console)
-        _train(settings, model, training, selection, last, console)
+        _train(settings, model, (training, selection), last, console)
     return Run(settings.folder)
 
 
 def _train(
     settings: Settings,
     model: nn.Module,
-    training: FolderDataset,
-    selection: FolderDataset,
+    datasets: tuple[FolderDataset, FolderDataset],
     last: Path | None,
     console: Console,
 ) -> None:
@@ -97,6 +83,7 @@ def _train(
     from torchvice.training.regularising import regularisation_callbacks, stopped_early
     from torchvice.training.trainer import fit, trainer_of
 
+    training, selection = datasets
     state = load_state(last, settings.trainer.epochs, console)
     sampler = EpochSampler(len(training), settings.seed, state["epoch"] + 1 if state else 0)
     callbacks = [*_vice_callbacks(settings, selection), *regularisation_callbacks(settings.regularisation)]
@@ -196,7 +183,6 @@ def _check_forward(model: nn.Module, crop: int, num_classes: int, name: str) -> 
 def _loaders(
     settings: Settings, training: FolderDataset, selection: FolderDataset, sampler: EpochSampler, devices: int
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Build the loaders of the training split and of the selection split."""
     import torch
     from torch.utils.data import DataLoader
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import logging
 import os
 import random
 import signal
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.config import Settings
 from torchvice.errors import ViceError
+from torchvice.models.build import quiet_loggers
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -27,12 +27,7 @@ __all__ = ["fit", "image_size_error", "process_state_kept", "rng_state_kept", "t
 
 
 def trainer_of(
-    settings: Settings,
-    folder: Path,
-    sampler: EpochSampler,
-    console: Console,
-    callbacks: list[Any],
-    **further: Any,
+    settings: Settings, folder: Path, sampler: EpochSampler, console: Console, callbacks: list[Any], **further: Any
 ) -> Trainer:
     """Build Lightning's Trainer from the settings: with loggers, progress and seeded epochs.
 
@@ -41,7 +36,7 @@ def trainer_of(
         folder: folder of the logs.
         sampler: sampler of the training images, seeded in every epoch.
         console: where progress is printed.
-        callbacks: further callbacks, such as those that write checkpoints; they run before the ones added here.
+        callbacks: run before the callbacks that are added here.
         further: arguments of the Trainer that take precedence over the settings.
 
     Raises:
@@ -66,8 +61,7 @@ def trainer_of(
         "benchmark": False,
         "default_root_dir": folder,
         "logger": _loggers(folder, console),
-        # Lightning moves the callbacks that write checkpoints to the end.
-        "callbacks": [*callbacks, EpochLines(console), SeededEpochs(sampler)],
+        "callbacks": [*callbacks, EpochLines(console), SeededEpochs(sampler)],  # Lightning runs checkpoints last
         "plugins": [AtomicCheckpoints()],
         "num_sanity_val_steps": 0,  # the network was checked before
         "enable_model_summary": False,
@@ -147,17 +141,11 @@ def process_state_kept() -> Iterator[None]:
     switches = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if main else None
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
     try:
-        with rng_state_kept(), warnings.catch_warnings():
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
+        with rng_state_kept(), warnings.catch_warnings(), quiet_loggers("lightning.pytorch", "lightning.fabric"):
             warnings.filterwarnings("ignore", module=r"lightning\..*")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
         for name, value in environment.items():
             os.environ.pop(name, None)
             if value is not None:

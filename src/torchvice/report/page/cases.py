@@ -152,22 +152,17 @@ def _maps_of(
 
 
 def _entries(
-    samples: Samples,
-    protocol: str,
-    quality_name: str,
-    row_of: dict[str, int],
-    mask_pixels: dict[int, int],
-    pixels: np.ndarray,
+    samples: Samples, protocol: str, name: str, row_of: dict[str, int], mask_pixels: dict[int, int], pixels: np.ndarray
 ) -> dict[str, Any]:
     """The columns of the entries: the true pairs, and the images without one."""
     count, classes = len(row_of), len(samples.classes)
     row, index = np.zeros(0, np.int64), np.zeros(0, np.int64)
     logit, quality, strength, quadrant = np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, np.int64)
-    cutoffs, quadrant_quality = {"probability": PROBABILITY_CUTOFF, "iou": IOU_CUTOFF}, quality_name
+    cutoffs, quadrant_quality = {"probability": PROBABILITY_CUTOFF, "iou": IOU_CUTOFF}, name
     if protocol == "strict":
         pairs = true_pairs(samples)
-        quality = quality_of(pairs, quality_name)
-        quadrants = quadrants_by(pairs, quality_name, quality)
+        quality = quality_of(pairs, name)
+        quadrants = quadrants_by(pairs, name, quality)
         row = np.array([row_of[image_id] for image_id in pairs.image_id.tolist()], dtype=np.int64)
         logit = pairs.logit.astype(float)
         index, strength = pairs.class_index.astype(np.int64), quadrants.strength

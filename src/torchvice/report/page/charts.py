@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -94,6 +95,9 @@ def _along(measures: Measures) -> dict[str, Any] | None:
 def _classes(measures: Measures) -> list[dict[str, Any]]:
     """The rows of `Measures.classes`, with None for undefined."""
     return [
-        {name: json_list([value])[0] if isinstance(value, float) else value for name, value in row.items()}
+        {
+            name: json_list([value])[0] if isinstance(value, float) else value
+            for name, value in dataclasses.asdict(row).items()
+        }
         for row in measures.classes
     ]

@@ -1,165 +1,22 @@
-"""Meanings: the definition behind every number of a page."""
+"""The definition behind every number and term of a page: the numbers of the catalogue, and the terms around them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import yaml
+
 from torchvice.measures import QUALITIES
+from torchvice.measures.catalogue import CATALOGUE
 
 __all__ = ["DEFINITIONS", "definitions_of"]
 
-# One place for all; the words of docs/definitions.md, shortened.
-DEFINITIONS: dict[str, tuple[str, str]] = {
-    "strict.vice": (
-        "VICE (strict)",
-        "Spearman's rank correlation, over true (image, class) pairs, of the pair's log-likelihood with the IoU of its "
-        "map at a threshold that other images chose. In [-1, 1]: 1 means that the surer the model is of an object, the "
-        "better its map covers it; 0 no connection. The same under any temperature.",
-    ),
-    "paper.vice": (
-        "VICE (paper)",
-        "Pearson's correlation, over images with a mask, of minus the loss with the JI score, as published. In "
-        "[-1, 1], higher is more consistent. It hangs on few images where losses are skewed.",
-    ),
-    "strict.ece_ml": (
-        "ECE-ML (strict)",
-        "Multi-label expected calibration error: over 20 bins of the confidence, the count-weighted mean gap between "
-        "mean confidence and mean precision of the predicted labels. In [0, 1], 0 is perfect; binning alone makes it "
-        "0.02 to 0.03 with some 1500 images.",
-    ),
-    "paper.ece_ml": (
-        "ECE-ML (paper)",
-        "As published: the gap between mean confidence and mean Jaccard index of the label sets, over 20 bins. A "
-        "perfectly calibrated model does not reach 0.",
-    ),
-    "strict.ml_accuracy": (
-        "ML-accuracy (strict)",
-        "Mean over images of the Jaccard index of predicted and true label sets; images with neither are left out. In "
-        "[0, 1], 1 is perfect.",
-    ),
-    "paper.ml_accuracy": (
-        "ML-accuracy (paper)",
-        "Mean over images of the Jaccard index of predicted and true label sets; undefined if an image has neither.",
-    ),
-    "strict.f1": ("F1 (strict)", "Mean over images of 2 |P and Y| / (|P| + |Y|); images with neither are left out."),
-    "paper.f1": ("F1 (paper)", "Mean over images of 2 |P and Y| / (|P| + |Y|); an image with neither counts 0."),
-    "strict.ji": (
-        "Mean pair IoU (strict)",
-        "Mean IoU of map and mask over true (image, class) pairs, each at a threshold chosen on the other folds' "
-        "images; a missed object counts 0. In [0, 1].",
-    ),
-    "paper.ji": (
-        "JI score (paper)",
-        "Mean over images of the image's JI at threshold 0.1: the mean IoU of the labels whose IoU is not 0, "
-        "background included. An object missed altogether leaves the mean instead of lowering it.",
-    ),
-    "strict.mean_average_precision": (
-        "mAP (strict)",
-        "Mean over classes of the average precision of ranking images by probability; a class that no image shows is "
-        "left out. In [0, 1]; blind to temperature.",
-    ),
-    "classification.mean_average_precision": (
-        "mAP (paper)",
-        "Mean over classes of the average precision; a class that no image shows counts 0.",
-    ),
-    "classification.cp": ("CP", "Mean over classes of precision: hits of the class over its predictions."),
-    "classification.cr": ("CR", "Mean over classes of recall: hits of the class over its true labels."),
-    "classification.cf1": ("CF1", "Harmonic mean of CP and CR."),
-    "classification.op": ("OP", "Precision over all labels: all hits over all predictions."),
-    "classification.or": ("OR", "Recall over all labels: all hits over all true labels."),
-    "classification.of1": ("OF1", "Harmonic mean of OP and OR."),
-    "paper.kl": ("KL (paper)", "Relative entropy of loss and JI scaled to sums of 1, nats. Measures no consistency."),
-    "paper.js": ("JS (paper)", "The published variant of the Jensen-Shannon divergence of loss and JI, bits."),
-    "localisation.best_threshold": (
-        "Best threshold (paper)",
-        "The first threshold of the highest mIoU. Chosen and reported on the same images: optimistic.",
-    ),
-    "localisation.best_mean_iou": (
-        "Best mIoU (paper)",
-        "Mean IoU over labels and background at the best threshold, pixels summed over images; a class that never "
-        "occurs counts 0.",
-    ),
-    "localisation.strict_best_threshold": (
-        "Best threshold (strict)",
-        "The first threshold of the highest mIoU. Chosen and reported on the same images: optimistic.",
-    ),
-    "localisation.strict_best_mean_iou": (
-        "Best mIoU (strict)",
-        "Mean IoU over the labels that occur and background at the best threshold, pixels summed over images.",
-    ),
-    "loss": (
-        "Loss",
-        "Of an image, the mean over classes of the binary cross-entropy, nats. Of a pair, -ln p of its true class: "
-        "ln 2 = 0.69 is p = 0.5.",
-    ),
-    "confidence": (
-        "Confidence",
-        "The mean probability of the predicted labels (p above 0.5); without any, the largest probability.",
-    ),
-    "accuracy": ("Accuracy of an image", "The Jaccard index of its predicted and true label sets."),
-    "image_ji": (
-        "JI score of an image",
-        "At threshold 0.1, the mean IoU of the labels whose IoU is not 0, background included.",
-    ),
-    "probability": ("Probability", "1 / (1 + exp(-logit)) of one class. Above 0.5 the class is predicted."),
-    "iou": (
-        "IoU of a pair",
-        "Pixels that map and mask share, over the pixels of either, at a threshold that other images chose.",
-    ),
-    "quadrant": (
-        "Quadrant",
-        "Right: the probability of the true class is above 0.5. Looking at the object: the IoU of its map is at least "
-        "0.3; elsewhere: below. Both cut-offs are fixed and do not move with the data.",
-    ),
-    "strength": (
-        "Strength",
-        "How far inside its quadrant a pair lies: the smaller of the distances of probability and IoU from their "
-        "cut-offs, each as a share of the way to 0 or 1.",
-    ),
-    "size": (
-        "Object size",
-        "The share of the image that the class's mask covers: small below 5 %, medium to 20 %, large above.",
-    ),
-    "class_ap": ("AP of a class", "Precision among all images that score at least as high, averaged over its images."),
-    "class_iou": ("IoU of a class", "Mean pair IoU of its true pairs."),
-    "class_vice": ("VICE of a class", "VICE (strict) over the true pairs of this class alone."),
-    "control": (
-        "Control",
-        "Maps that know nothing of the image (or of its training), measured with the model's own losses. A control is "
-        "beaten where the whole interval of the paired difference lies above 0.",
-    ),
-    "sensitivity": ("Sensitivity", "The same question asked in another way; not the headline."),
-    "method": ("Other methods", "VICE of maps made by another method, with the same logits, and how far it differs."),
-    "retest": ("Test and retest", "VICE of the same method on mirrored or scaled images: how stable the number is."),
-    "test": (
-        "Tests",
-        "p: how often a table without any connection would show one as strong. Permutations are studentised, with the "
-        "standard error by images.",
-    ),
-    "stratum": (
-        "Strata",
-        "VICE over the pairs of a stratum alone. Within predicted or not predicted pairs the probability varies less, "
-        "which lowers any correlation.",
-    ),
-    "fold": ("Folds", "The threshold of a fold is the one of highest mean pair IoU over the other four folds."),
-    "temperature": (
-        "Temperature scaling",
-        "All logits divided by one number, chosen on another split so that the loss there is lowest. VICE of strict is "
-        "blind to it.",
-    ),
-    "difference": (
-        "Paired difference",
-        "Both models are measured on the same resampled images, so that what the images do to both drops out. p by "
-        "Holm's correction over the pairs of models.",
-    ),
-    "calibration": (
-        "Calibration",
-        "Further measures of calibration; docs/definitions.md has each formula. By chance, if calibrated: where the "
-        "middle 95 % of models lie whose labels are drawn from their own probabilities, independently.",
-    ),
-    "disagreement": (
-        "Disagreement",
-        "Of models on a pair: the range of their probabilities plus the range of their IoUs, in [0, 2].",
-    ),
+TERMS: dict[str, tuple[str, str]] = {
+    key: (term["name"], term["meaning"])
+    for key, term in yaml.safe_load(Path(__file__).with_name("terms.yaml").read_text(encoding="utf-8")).items()
 }
+DEFINITIONS = {m.path: (m.full_label, m.definition) for m in CATALOGUE.values() if m.shown or m.section == "quality"}
+DEFINITIONS |= TERMS
 
 
 def definitions_of(quality: str) -> dict[str, tuple[str, str]]:

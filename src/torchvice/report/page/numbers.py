@@ -1,62 +1,44 @@
-"""Numbers: the tables of the page, every cell a text."""
+"""Numbers as tables of text, for the page and for the terminal; names and definitions come from the catalogue."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torchvice.measures import Measures
+from torchvice.measures.catalogue import CATALOGUE, Measure, measure_of, overview, paths, quality_label, shown_in
+from torchvice.measures.rows import COLUMNS
 from torchvice.report.page.text import interval_of, label_of
 from torchvice.report.style import number
 
-__all__ = ["NumberTable", "number_rows", "numbers_beside", "shown", "shown_path", "tables_of", "undefined_by_reason"]
-
-_ROWS = (
-    ("VICE", "paper.vice", "strict.vice"),
-    ("ECE-ML", "paper.ece_ml", "strict.ece_ml"),
-    ("ML-accuracy", "paper.ml_accuracy", "strict.ml_accuracy"),
-    ("F1", "paper.f1", "strict.f1"),
-    ("mAP", "classification.mean_average_precision", "strict.mean_average_precision"),
-    ("JI score, mean pair IoU", "paper.ji", "strict.ji"),
-    ("Best mIoU", "localisation.best_mean_iou", "localisation.strict_best_mean_iou"),
-    ("at threshold", "localisation.best_threshold", "localisation.strict_best_threshold"),
-    *((name.upper(), f"classification.{name}", "") for name in ("cp", "cr", "cf1", "op", "or", "of1")),
-    ("KL", "paper.kl", ""),
-    ("JS", "paper.js", ""),
-)
-_HEADLINE = (
-    ("VICE (strict)", "strict.vice"),
-    ("VICE (paper)", "paper.vice"),
-    ("Mean pair IoU", "strict.ji"),
-    ("mAP", "strict.mean_average_precision"),
-    ("ML-accuracy", "strict.ml_accuracy"),
-    ("ECE-ML", "strict.ece_ml"),
-)
 # Rows by name or in a list: the section, the caption, the key of its definition.
 _SECTIONS = (
     ("controls", "Controls: maps that know nothing, with the model's own losses", "control"),
     ("methods", "Other explanation methods, with the model's own losses", "method"),
     ("retests", "The same method on mirrored or scaled images", "retest"),
-    ("tests", "Tests: how likely so strong a connection is by chance", "test"),
     ("strata", "VICE within strata", "stratum"),
     ("folds", "Thresholds, each chosen on the other folds", "fold"),
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 # Columns that stand in another's cell as its interval.
-_LIMITS = {"vice": ("vice_low", "vice_high"), "difference": ("low", "high")}
+_LIMITS = {name: (f"{name}_low", f"{name}_high") for name in ("vice", "difference")}
+_SCALED = ("ece", "ece_pooled", "ece_classwise", "nll", "brier")
+
+Cell = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class NumberTable:
-    """A table of the page: `caption`, the key of its definition, its heads, and rows of (text, interval or "")."""
+    """A table of numbers: `caption`, the key of its definition, its heads, and rows of (text, interval or "")."""
 
     caption: str
     term: str
     heads: Sequence[str]
-    rows: Sequence[Sequence[tuple[str, str]]]
+    rows: Sequence[Sequence[Cell]]
 
     @property
     def numeric(self) -> list[bool]:
@@ -66,7 +48,7 @@ class NumberTable:
 
 
 def shown(value: Any) -> str:
-    """A value as a cell has it.
+    """A value as a cell shows it.
 
     Example:
         >>> [shown(value) for value in (0.5, 7, True, None, float("nan"), "held out")]
@@ -79,101 +61,149 @@ def shown(value: Any) -> str:
     return number(value)
 
 
-def number_rows(measures: Measures) -> list[dict[str, Any]]:
-    """The table of both protocols: a name, and of each the value, its interval and its definition."""
+def named(measures: Measures, path: str) -> Measure:
+    """The record of a path; of the quality that was chosen, with the name of that quality."""
+    measure = measure_of(path)
+    if measure.section != "quality":
+        return measure
+    start = "VICE with" if measure.name == "vice" else "Mean"
+    return dataclasses.replace(measure, label=f"{start} {label_of(measures)}")
+
+
+def _value(measures: Measures, path: str) -> float:
+    section, _, name = path.partition(".")
+    return float(getattr(measures, section).get(name, math.nan))
+
+
+def number_rows(measures: Measures, place: str = "page") -> list[dict[str, Any]]:
+    """The table of both protocols: a name, and for each protocol the path, the value and its interval.
+
+    A row without any value is left out, unless all are.
+    """
+    rows = [(label, *cells) for label, *cells in overview(place)]
+    if measures.quality.get("name", "ji") != "ji":
+        rows[1:1] = [(named(measures, path).label, "", path) for path in ("quality.vice", "quality.mean")]
+    return [{"name": label, "cells": [_cell(measures, path) for path in cells]} for label, *cells in rows]
+
+
+def _cell(measures: Measures, path: str) -> dict[str, str]:
+    value = number(_value(measures, path)) if path else ""
+    return {"path": path, "value": value, "interval": interval_of(measures, path)}
+
+
+def numbers_of_models(models: Sequence[Measures]) -> list[tuple[str, str, list[Cell]]]:
+    """The headline numbers of several models: a name, the path, and for each model (value, interval)."""
+    other = models[0].quality.get("name", "ji") != "ji"
+    listed = [*(["quality.vice", "quality.mean"] if other else []), *(m.path for m in shown_in("headline"))]
     rows = []
-    for name, *paths in [*_ROWS[:1], *_of_quality(measures, ""), *_ROWS[1:]]:
-        cells = []
-        for path in paths:
-            section, _, key = path.partition(".")
-            value = getattr(measures, section).get(key) if path else math.nan
-            cells.append({"path": path, "value": number(value), "interval": interval_of(measures, path)})
-        rows.append({"name": name, "cells": cells})
-    return rows
-
-
-def _of_quality(measures: Measures, *before: str) -> list[tuple[str, ...]]:
-    """The rows of another quality than the IoU, where one was asked for; the paths that stand before theirs."""
-    if measures.quality.get("name", "ji") == "ji":
-        return []
-    label = label_of(measures)
-    return [(f"VICE with {label}", *before, "quality.vice"), (f"Mean {label}", *before, "quality.mean")]
-
-
-def numbers_beside(measures: Sequence[Measures]) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """The headline numbers of several models: a name, the key of its definition, and of each (value, interval)."""
-    rows = []
-    for name, path in [*_of_quality(measures[0]), *_HEADLINE]:
-        section, _, key = path.partition(".")
-        cells = [(number(getattr(one, section).get(key)), interval_of(one, path)) for one in measures]
+    for path in sorted(listed, key=lambda path: not path.endswith(".vice")):
+        cells = [(number(_value(one, path)), interval_of(one, path)) for one in models]
         if any(value != number(None) for value, _ in cells):
-            rows.append((name, path, cells))
+            measure = named(models[0], path)
+            rows.append((measure.full_label if measure.label == "VICE" else measure.label, path, cells))
     return rows
 
 
-def tables_of(measures: Measures) -> list[NumberTable]:
-    """Everything else that the measures hold, as far as they hold it."""
-    tables = []
-    for section, caption, term in _SECTIONS:
-        content = getattr(measures, section, None) or {}
-        rows = [{"name": _plain(n), **row} for n, row in content.items()] if isinstance(content, Mapping) else content
-        if rows:
-            tables.append(_of_rows(caption, term, rows, label_of(measures)))
-    sensitivities = _flat(measures, measures.sensitivities, "sensitivities")
-    if sensitivities:
-        tables.append(NumberTable("Sensitivities of VICE", "sensitivity", ("Measure", "Value"), sensitivities))
-    return [*tables, *_calibration(measures)]
+def tables_of(measures: Measures, classes: bool = False) -> list[NumberTable]:
+    """Everything else that the measures hold; with `classes` also the classes, which the page draws as a figure."""
+    sections = (*_SECTIONS, ("classes", "Classes", "class_vice")) if classes else _SECTIONS
+    tables = [
+        _of_rows(caption, term, content, quality_label(measures.quality.get("name", "ji")))
+        for section, caption, term in sections
+        if (content := getattr(measures, section))
+    ]
+    if measures.tests:
+        rows = [
+            [(shown_path(path), ""), (_p(test["p"]), ""), (test["method"], "")] for path, test in measures.tests.items()
+        ]
+        tables.append(NumberTable("Tests of a connection", "test", ("measure", "p", "method"), rows))
+    for section, caption, term in (
+        ("sensitivities", "VICE, asked in other ways", "sensitivity"),
+        ("localisation", "Localisation", "localisation"),
+    ):
+        rows = _named(measures, section, [p for p in paths(section) if "page" not in CATALOGUE[p].shown])
+        tables += [NumberTable(caption, term, ("measure", "value"), rows)] if rows else []
+    return [*tables, *_calibration(measures), *_scaling(measures)]
+
+
+def _p(value: float) -> str:
+    """A p-value; at its floor it is an upper bound."""
+    return f"{value:.4f}" if value >= 0.001 else "below 0.001"
+
+
+def _named(measures: Measures, section: str, listed: Iterable[str]) -> list[list[Cell]]:
+    values = getattr(measures, section)
+    return [
+        [(measure_of(path).label, ""), (_shown(measures, path), interval_of(measures, path))]
+        for path in listed
+        if measure_of(path).name in values
+    ]
+
+
+def _shown(measures: Measures, path: str) -> str:
+    value = _value(measures, path)
+    return f"{value:.0f}" if measure_of(path).unit == "count" and not math.isnan(value) else number(value)
 
 
 def _calibration(measures: Measures) -> list[NumberTable]:
     """Every error, and beside it what a calibrated model would show by chance."""
-    bands = measures.calibration.get("null_bands") or {}
-    named = _flat(measures, {k: v for k, v in measures.calibration.items() if k != "null_bands"}, "calibration")
-    if not named:
+    rows = _named(measures, "calibration", paths("calibration"))
+    if not rows:
         return []
-    chance = {_plain(name): _span(row, ("low", "high")) for name, row in bands.items()}
-    if not chance:
-        return [NumberTable("More on calibration", "calibration", ("Measure", "Value"), named)]
-    heads = ("Measure", "Value", "by chance, if calibrated")
-    rows = [[*row, (chance.get(row[0][0], ""), "")] for row in named]
-    return [NumberTable("More on calibration", "calibration", heads, rows)]
+    bands = {
+        measure_of(f"calibration.{n}").label: _span(band, ("low", "high")) for n, band in measures.null_bands.items()
+    }
+    if not bands:
+        return [NumberTable("Calibration", "calibration", ("measure", "value"), rows)]
+    heads = ("measure", "value", "by chance, if calibrated")
+    return [NumberTable("Calibration", "calibration", heads, [[*row, (bands.get(row[0][0], ""), "")] for row in rows])]
+
+
+def _scaling(measures: Measures) -> list[NumberTable]:
+    """Calibration after scalings that were fitted on another split."""
+    if not measures.scaling:
+        return []
+    source = measures.scaling["fitted_on"]
+    caption = f"After scaling, fitted on {source['images']} images of {source['split'] or 'another split'}"
+    heads = ("", *(measure_of(f"calibration.{name}").label for name in _SCALED), "temperature")
+    rows = [[("as trained", ""), *((number(measures.calibration[name]), "") for name in _SCALED), ("1", "")]]
+    for way in ("temperature", "vector"):
+        content = measures.scaling[way]
+        slope = [] if "undefined" in content else content["scaling"]["slope"]
+        temperature = f"{1 / slope[0]:.3f}" if len(slope) == 1 else ""
+        rows.append([(way, ""), *((number(content.get(name)), "") for name in _SCALED), (temperature, "")])
+    return [NumberTable(caption, "temperature", heads, rows)]
 
 
 def undefined_by_reason(undefined: Mapping[str, str]) -> dict[str, list[str]]:
-    """{reason: paths}."""
+    """{reason: names of what is undefined}."""
     reasons: dict[str, list[str]] = {}
     for path, reason in undefined.items():
-        reasons.setdefault(reason, []).append(path)
+        reasons.setdefault(reason, []).append(shown_path(path))
     return reasons
 
 
 def shown_path(path: str) -> str:
-    """A path as words.
+    """The name of what a path of numbers, rows or notes is about.
 
     Example:
-        >>> shown_path("sensitivities.vice_pointing")
-        'sensitivities, VICE pointing'
+        >>> shown_path("strict.vice"), shown_path("sensitivities.kendall"), shown_path("controls.center")
+        ('VICE (strict)', "Kendall's tau-b", 'controls, center')
     """
-    return _plain(path)
+    return CATALOGUE[path].full_label if path in CATALOGUE else path.replace(".", ", ").replace("_", " ")
 
 
-def _plain(name: str) -> str:
-    words = str(name).replace(".", ", ").replace("_", " ").split(" ")
-    return " ".join(
-        word.upper() if word.strip(",") in ("ece", "iou", "ji", "mce", "nll", "vice") else word for word in words
-    )
-
-
-def _of_rows(caption: str, term: str, rows: Sequence[Mapping[str, Any]], quality: str) -> NumberTable:
-    limits = {} if "difference" in rows[0] else {"vice": ("low", "high")}
-    limits = {**limits, **{key: ends for key, ends in _LIMITS.items() if key in rows[0] and ends[0] in rows[0]}}
-    hidden = {end for ends in limits.values() for end in ends}
-    keys = [key for key, value in rows[0].items() if key not in hidden and not isinstance(value, Mapping | list)]
+def _of_rows(caption: str, term: str, content: Any, quality: str) -> NumberTable:
+    """A table of row dataclasses, by name or in a list."""
+    by_name = isinstance(content, Mapping)
+    rows = [dataclasses.asdict(row) for row in (content.values() if by_name else content)]
+    if by_name:
+        rows = [{"name": name.replace("_", " "), **row} for name, row in zip(content, rows, strict=True)]
+    limits = {key: ends for key, ends in _LIMITS.items() if ends[0] in rows[0]}
+    keys = [key for key in rows[0] if key in COLUMNS]
+    heads = [quality if key == "quality" else COLUMNS[key] for key in keys]
     return NumberTable(
-        caption,
-        term,
-        [f"mean {quality}" if key in ("ji", "quality") else _plain(key) for key in keys],
-        [[(shown(row.get(key)), _span(row, limits.get(key))) for key in keys] for row in rows],
+        caption, term, heads, [[(shown(row[key]), _span(row, limits.get(key))) for key in keys] for row in rows]
     )
 
 
@@ -181,14 +211,3 @@ def _span(row: Mapping[str, Any], ends: tuple[str, str] | None) -> str:
     if ends is None or any(row.get(end) is None for end in ends):
         return ""
     return f"{number(row[ends[0]])} to {number(row[ends[1]])}"
-
-
-def _flat(measures: Measures, content: Mapping[str, Any], path: str, before: str = "") -> list[list[tuple[str, str]]]:
-    """Named numbers of a nested mapping; lists, which are for figures, are left out."""
-    rows: list[list[tuple[str, str]]] = []
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            rows += _flat(measures, value, f"{path}.{name}", f"{before}{_plain(name)}: ")
-        elif not isinstance(value, list | tuple):
-            rows.append([(before + _plain(name), ""), (shown(value), interval_of(measures, f"{path}.{name}"))])
-    return rows

@@ -25,14 +25,21 @@ from torchvice.metrics.overlap import VOID
 from torchvice.report.page.cases import Cases, common_cases, model_disagreement, order_by_strength
 from torchvice.report.page.charts import charts_of
 from torchvice.report.page.definitions import definitions_of
-from torchvice.report.page.numbers import number_rows, numbers_beside, shown, shown_path, tables_of, undefined_by_reason
+from torchvice.report.page.numbers import (
+    number_rows,
+    numbers_of_models,
+    shown,
+    shown_path,
+    tables_of,
+    undefined_by_reason,
+)
 from torchvice.report.page.pixels import map_bytes, outlines, thumbnail
 from torchvice.report.page.text import facts_of, sentences_of
 from torchvice.report.style import HEAT
 
 __all__ = ["TEMPLATES", "Reader", "Shown", "embedded", "joined", "write_page"]
 
-# Image id -> image (H, W, 3) uint8 and mask (H, W) or None; None where the image is not to be had.
+# Image id -> image (H, W, 3) uint8 and mask (H, W) or None; None if the image is missing.
 Reader = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SCRIPTS = ("base.js", "maps.js", "figures.js", "scatter.js", "browser.js", "address.js", "shell.js", "start.js")
@@ -141,7 +148,7 @@ class _Page:
             "folder": self.folder,
             "compared": len(self.models) > 1,
             "comparison": self.comparison,
-            "beside": numbers_beside([model.measures for model in self.models]),
+            "beside": numbers_of_models([model.measures for model in self.models]),
             "scaled": any("temperature" in model.measures.diagrams.reliability for model in self.models),
             "css": joined(["page.css"]),
             "scripts": joined(SCRIPTS),

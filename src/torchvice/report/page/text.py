@@ -10,10 +10,9 @@ from typing import Any
 from torchvice.measures import QUALITIES, Measures
 from torchvice.measures.quadrants import QUADRANTS
 from torchvice.report.page.cases import Cases
-from torchvice.report.page.definitions import DEFINITIONS
 from torchvice.report.style import number
 
-__all__ = ["DEFINITIONS", "Number", "Sentence", "facts_of", "interval_of", "label_of", "sentences_of"]
+__all__ = ["Number", "Sentence", "facts_of", "interval_of", "label_of", "sentences_of"]
 
 
 def label_of(measures: Measures) -> str:
@@ -33,7 +32,7 @@ Sentence = Sequence[str | Number]
 
 
 def interval_of(measures: Measures, path: str) -> str:
-    """The interval of a measure in words; empty where there is none."""
+    """The interval of a measure in words; empty without one."""
     return _interval(measures.intervals.get(path))
 
 
@@ -101,7 +100,7 @@ def _calibration(measures: Measures) -> Sentence:
 
 def _by_chance(measures: Measures, path: str) -> str:
     """What a calibrated model would show, where that was simulated."""
-    band = (measures.calibration.get("null_bands") or {}).get("ece") if path == "strict.ece_ml" else None
+    band = measures.null_bands.get("ece") if path == "strict.ece_ml" else None
     if not band or not _finite(band.get("low")):
         return ""
     return f" and a calibrated model would show {number(band['low'])} to {number(band['high'])} by chance"
@@ -162,13 +161,13 @@ def _quadrants(cases: Cases | None) -> Sentence:
 
 
 def _controls(measures: Measures) -> Sentence:
-    controls: Mapping[str, Any] = measures.controls
+    controls = measures.controls
     if not controls:
         return []
-    controls = {name: row for name, row in controls.items() if row.get("beaten") is not None}
+    controls = {name: row for name, row in controls.items() if row.beaten is not None}
     if not controls:
         return ["Whether it beats the controls is undefined: none of their differences has an interval."]
-    lost = [name for name, row in controls.items() if not row["beaten"]]
+    lost = [name for name, row in controls.items() if not row.beaten]
     count = Number(str(len(controls)), "control")
     if not lost:
         return ["It beats all ", count, " controls, maps that know nothing of the image: each difference is above 0."]
@@ -178,18 +177,18 @@ def _controls(measures: Measures) -> Sentence:
 
 def _classes(measures: Measures) -> Sentence:
     """The classes whose interval leaves the VICE of all out, the farthest three."""
-    rows = measures.classes
     overall = _known(measures, "strict.vice" if measures.quality.get("name", "ji") == "ji" else "quality.vice")
-    sure = [row for row in rows if all(_finite(row.get(key)) for key in ("vice", "low", "high"))]
-    if overall is None or not sure:
+    known = [(row.name, row.vice, row.vice_low, row.vice_high) for row in measures.classes]
+    certain = [(n, v, low, high) for n, v, low, high in known if v is not None and low is not None and high is not None]
+    if overall is None or not certain:
         return []
-    apart = [row for row in sure if not row["low"] <= overall <= row["high"]]
+    apart = [(name, vice) for name, vice, low, high in certain if not low <= overall <= high]
     if not apart:
-        return [f"No class stands out: the interval of each of {len(sure)} classes contains the VICE of all."]
-    apart.sort(key=lambda row: -abs(row["vice"] - overall))
+        return [f"No class stands out: the interval of each of {len(certain)} classes contains the VICE of all."]
+    apart.sort(key=lambda entry: -abs(entry[1] - overall))
     parts: list[str | Number] = ["Classes that stand out: "]
-    for place, row in enumerate(apart[:3]):
-        parts += [", " if place else "", f"{row['name']} (VICE ", Number(number(row["vice"]), "class_vice"), ")"]
+    for place, (name, vice) in enumerate(apart[:3]):
+        parts += [", " if place else "", f"{name} (VICE ", Number(number(vice), "class_vice"), ")"]
     more = f", and {len(apart) - 3} more" if len(apart) > 3 else ""
     return [*parts, f"{more}; about one class in twenty would do so by chance."]
 

@@ -5,51 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torchvice.report.page.text import DEFINITIONS, Number, Sentence
+from torchvice.measures.catalogue import COMPARED, compared_label, measure_of
+from torchvice.report.page.definitions import DEFINITIONS
+from torchvice.report.page.text import Number, Sentence
 from torchvice.report.study.recipes import Recipe, Row, StudyTable
 from torchvice.report.style import number
-
-__all__ = [
-    "ALPHA",
-    "STUDY_DEFINITIONS",
-    "column_name",
-    "column_term",
-    "counted",
-    "facts_of_study",
-    "front_sentence",
-    "is_established",
-    "listed",
-    "lower_is_better",
-    "sentences_of_study",
-    "why_not_compared",
-]
 
 ALPHA = 0.05
 NAMED = 3  # differences or recipes that a sentence names before it counts the rest
 
-# A column or measure, its name, and the key of its definition.
-_COLUMNS = {
+# Columns that are no measures of the catalogue: the name, and the key of the definition.
+_OTHERS = {
     "images": ("images", "study.images"),
-    "vice": ("VICE", "strict.vice"),
-    "paper_vice": ("VICE (paper)", "paper.vice"),
-    "ji": ("pair IoU", "strict.ji"),
-    "quality": ("map quality", "study.quality"),
-    "mean_average_precision": ("mAP", "strict.mean_average_precision"),
-    "ece_ml": ("ECE-ML", "strict.ece_ml"),
-    "paper_ece_ml": ("ECE-ML (paper)", "paper.ece_ml"),
+    "quality": ("quality", "study.quality"),
     "loss": ("loss, nats", "study.loss"),
     "controls": ("controls", "study.controls"),
     "train_seconds": ("training, s", "study.seconds"),
     "assess_seconds": ("assessment, s", "study.seconds"),
 }
-_LOWER = ("loss", "ece_ml", "paper_ece_ml")
 
 STUDY_DEFINITIONS: dict[str, tuple[str, str]] = {
-    **{key: DEFINITIONS[key] for _, key in _COLUMNS.values() if key in DEFINITIONS},
+    **{path: DEFINITIONS[path] for path in COMPARED.values()},
     "method": ("VICE of a further explanation", DEFINITIONS["method"][1]),
-    "method_ji": ("Pair IoU of a further explanation", DEFINITIONS["strict.ji"][1]),
+    "method_ji": ("JI score of a further explanation", DEFINITIONS["strict.ji"][1]),
     "study.quality": (
-        "Map quality",
+        "Quality",
         "The mean over true (image, class) pairs of what the study takes as the quality of a map: unless it says "
         "otherwise, the IoU of map and mask. Higher is better.",
     ),
@@ -96,26 +76,31 @@ def column_name(name: str) -> str:
 
     Example:
         >>> [column_name(name) for name in ("mean_average_precision", "vice_gradcam", "ji_gradcam", "some_number")]
-        ['mAP', 'VICE, gradcam', 'pair IoU, gradcam', 'some number']
+        ['mAP', 'VICE, gradcam', 'JI score, gradcam', 'some number']
     """
-    if name in _COLUMNS:
-        return _COLUMNS[name][0]
-    for start, word in (("vice_", "VICE, "), ("ji_", "pair IoU, ")):
+    if name in _OTHERS:
+        return _OTHERS[name][0]
+    if name in COMPARED:
+        measure = measure_of(COMPARED[name])
+        return measure.full_label if measure.section == "paper" else measure.label
+    for start in ("vice_", "ji_"):
         if name.startswith(start):
-            return word + name.removeprefix(start)
+            return f"{compared_label(start.removesuffix('_'))}, {name.removeprefix(start)}"
     return name.replace("_", " ")
 
 
 def column_term(name: str) -> str:
     """The key in STUDY_DEFINITIONS of a column or measure."""
-    if name in _COLUMNS:
-        return _COLUMNS[name][1]
+    if name in _OTHERS:
+        return _OTHERS[name][1]
+    if name in COMPARED:
+        return COMPARED[name]
     return "method" if name.startswith("vice_") else "method_ji" if name.startswith("ji_") else "study.other"
 
 
 def lower_is_better(name: str) -> bool:
     """Whether a lower value of the measure is better."""
-    return name in _LOWER
+    return name == "loss" or (name in COMPARED and measure_of(COMPARED[name]).better == "lower")
 
 
 def is_established(row: Row) -> bool:

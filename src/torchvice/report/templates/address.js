@@ -1,5 +1,5 @@
-// The address names the case that is open and the filters around it, so that what is on the screen is a link.
-// An address without a fragment is the page as it opens: its first case, unfiltered.
+// The address holds the open case and the filters, so that a link shows the same view.
+// An address without a fragment shows the first case without filters.
 const PARTS = [
   ["quadrant", "f-quadrant", () => [...D.quadrants.map(([key]) => key), "none"]],
   ["class", "f-class", () => D.classes],
@@ -8,37 +8,37 @@ const PARTS = [
   ["id", "f-id", null],
   ["sort", "f-sort", null],
 ];
-// Safari takes 100 changes of the address in half a minute, and a key that is held asks for more.
-const APART = 350;
+// Milliseconds between changes of the address: Safari allows 100 in 30 seconds, and a held key makes more.
+const WRITE_INTERVAL = 350;
 const written = { at: -Infinity, waiting: 0 };
 
-// A name that no address can hold (half a character) is left out.
+// A name that is not valid Unicode (half a surrogate pair) is left out.
 function encoded(text) {
   try { return encodeURIComponent(text); } catch { return null; }
 }
 
 function fragment() {
-  const said = [], add = (name, text) => { const safe = encoded(text); if (safe !== null) said.push(`${name}=${safe}`); return safe !== null; };
+  const parts = [], add = (name, text) => { const safe = encoded(text); if (safe !== null) parts.push(`${name}=${safe}`); return safe !== null; };
   if (state.entry >= 0 && add("case", D.ids[D.entryImage[state.entry]]) && state.label >= 0) add("label", D.classes[state.label]);
   if (state.model) add("model", D.models[state.model].name);
-  for (const [name, id, words] of PARTS) {
+  for (const [name, id, names] of PARTS) {
     const value = byId(id).value;
-    if (value !== "" && value !== (id === "f-sort" ? byId(id).options[0].value : "")) add(name, words ? words()[Number(value)] : value);
+    if (value !== "" && value !== (id === "f-sort" ? byId(id).options[0].value : "")) add(name, names ? names()[Number(value)] : value);
   }
-  return said.length ? `#${said.join("&")}` : "";
+  return parts.length ? `#${parts.join("&")}` : "";
 }
 
-// One place in the history is written over while the reader goes from case to case.
+// Replaces the current entry of the history, so that every case does not add one.
 function writeAddress() {
   clearTimeout(written.waiting);
-  const rest = APART - (performance.now() - written.at);
+  const rest = WRITE_INTERVAL - (performance.now() - written.at);
   written.waiting = rest > 0 ? setTimeout(writeAddress, rest) : 0;
   if (rest > 0) return;
   written.at = performance.now();
   history.replaceState({ own: true }, "", fragment() || location.pathname + location.search);
 }
 
-// A jump over the page is a place of its own: "back" returns to where the reader was.
+// A jump within the page adds an entry to the history: "back" returns to the position before.
 function newPlace() {
   if (written.waiting) { written.at = -Infinity; writeAddress(); }
   history.pushState({ own: true }, "");
@@ -54,15 +54,15 @@ function partsOf(text) {
   return parts;
 }
 
-// The filters of an address; what it does not name is as the page opens. Returns whether all that it names is here.
-function takeFilters(parts) {
+// Sets the filters to those of an address and resets the others. Returns whether this page has all of them.
+function applyFilters(parts) {
   const model = parts.model === undefined ? 0 : D.models.findIndex(({ name }) => name === parts.model);
   let known = model >= 0;
   if (known && model !== state.model) chooseModel(model);
   resetFilters();
-  for (const [name, id, words] of PARTS) {
+  for (const [name, id, names] of PARTS) {
     const control = byId(id), first = id === "f-sort" ? control.options[0].value : "", text = parts[name];
-    control.value = text === undefined ? first : words ? words().indexOf(text) : text;
+    control.value = text === undefined ? first : names ? names().indexOf(text) : text;
     if (text !== undefined && (text === null || control.value === "")) { control.value = first; known = false; }
   }
   return known;
@@ -70,7 +70,7 @@ function takeFilters(parts) {
 
 function readAddress(scroll) {
   const parts = partsOf(location.hash), notes = [], image = D.ids.indexOf(parts.case);
-  if (!takeFilters(parts)) notes.push("The address asks for a filter that this report does not have.");
+  if (!applyFilters(parts)) notes.push("The address has a filter that this report does not have.");
   list();
   let e = state.found[0] ?? 0, label = null;
   if (image >= 0) {
@@ -83,7 +83,7 @@ function readAddress(scroll) {
       notes.push("The filters of the address hide its case: they are cleared.");
     }
   } else if (parts.case !== undefined) {
-    notes.push(`The address asks for an image that is not in this report: ${parts.case ?? "not to be read"}.`);
+    notes.push(`The address names an image that is not in this report: ${parts.case ?? "unreadable"}.`);
   }
   openEntry(e, scroll && image >= 0, false, label);
   if (scroll && image < 0) byId("cases").scrollIntoView();
@@ -91,7 +91,7 @@ function readAddress(scroll) {
   if (location.hash) writeAddress();
 }
 
-// An address that comes from outside has no state of ours: then the page goes to the case. "Back" scrolls by itself.
+// An address from outside has no state of this page: then scroll to the case. On "back" the browser scrolls by itself.
 function startAddress() {
   const ours = () => /^#[a-z]+=/.test(location.hash), outside = () => !history.state?.own;
   if (ours()) readAddress(outside());
@@ -101,7 +101,7 @@ function startAddress() {
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.('a[href^="#"]'), target = link && byId(link.hash.slice(1));
     if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    event.preventDefault();  // the case that is open stays in the address
+    event.preventDefault();  // keeps the open case in the address
     newPlace();
     target.scrollIntoView();
     if (!target.hasAttribute("tabindex")) target.setAttribute("tabindex", "-1");

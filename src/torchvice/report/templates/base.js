@@ -1,5 +1,5 @@
 "use strict";
-// What the table says, as typed arrays; and the few ways in which the page writes. Text is only ever set as text.
+// The data of the page as typed arrays, and helpers that write to the page. Text is always set as text, never as HTML.
 const D = JSON.parse(document.getElementById("data").textContent);
 const ARRAYS = { u8: Uint8Array, u16: Uint16Array, i16: Int16Array, u32: Uint32Array, f32: Float32Array };
 
@@ -23,7 +23,7 @@ const N = D.ids.length, E = D.entryImage ? D.entryImage.length : 0;
 const COMPARED = D.models.length > 1, NO_QUADRANT = D.quadrants.length;
 const PAIRS = E > 0 && D.entryClass.some((c) => c >= 0);
 const state = { model: 0, entry: -1, label: -1, map: true, outline: true, opacity: 0.8, page: 0, found: [], lasso: null };
-const now = () => D.models[state.model];
+const currentModel = () => D.models[state.model];
 
 const byId = (id) => document.getElementById(id);
 
@@ -45,16 +45,16 @@ function svg(tag, attributes, ...children) {
   return node;
 }
 
-function said(value, digits = 3) {
+function decimals(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "undefined";
   const text = value.toFixed(digits);
   return Number(text) === 0 ? (0).toFixed(digits) : text;
 }
 
-// A loss may be 1e-7: three digits that count, not three decimals.
-const nats = (value) => (value >= 0.01 || !(value > 0) ? said(value) : value.toPrecision(2));
+// A loss may be 1e-7: small values get two significant digits.
+const nats = (value) => (value >= 0.01 || !(value > 0) ? decimals(value) : value.toPrecision(2));
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const speak = (text) => { byId("spoken").textContent = text; };
+const announce = (text) => { byId("spoken").textContent = text; };
 const plural = (count, one) => `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
 
 function table(caption, heads, rows) {
@@ -63,12 +63,12 @@ function table(caption, heads, rows) {
     el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((cell) => el("td", { class: "num" }, cell))))));
 }
 
-// A table behind a figure is made when it is opened: one of fifty thousand rows would cost the page its start.
-function tableBehind(id, make) {
+// The table of a figure is made when it is opened: fifty thousand rows would delay the start of the page.
+function lazyTable(id, make) {
   const box = byId(id), details = box.closest("details");
-  const fill = () => { if (details.open) box.replaceChildren(make()); };
-  details.ontoggle = fill;
-  fill();
+  const update = () => { if (details.open) box.replaceChildren(make()); };
+  details.ontoggle = update;
+  update();
 }
 
 function labelsOf(name, image, holder = D) {
@@ -76,12 +76,12 @@ function labelsOf(name, image, holder = D) {
 }
 
 const trueLabels = (image) => labelsOf("true", image);
-const saidLabels = (image, model = state.model) => labelsOf("said", image, D.models[model]);
+const predictedLabels = (image, model = state.model) => labelsOf("said", image, D.models[model]);
 const allRight = (image) => {
-  const a = trueLabels(image), b = saidLabels(image);
+  const a = trueLabels(image), b = predictedLabels(image);
   return a.length === b.length && a.every((c, at) => c === b[at]);
 };
-const entriesAt = (() => {  // entries of an image lie side by side
+const entriesAt = (() => {  // the entries of an image are adjacent
   const first = new Int32Array(N).fill(-1);
   for (let e = E - 1; e >= 0; e--) first[D.entryImage[e]] = e;
   return (image) => {
@@ -92,11 +92,11 @@ const entriesAt = (() => {  // entries of an image lie side by side
 })();
 const entryOf = (image, label) => entriesAt(image).find((e) => D.entryClass[e] === label) ?? -1;
 const shapeOf = (quadrant) => ["◆", "■", "●", "▲", "○"][quadrant];
-const QUALITY = D.quality?.label ?? "IoU", OTHER = QUALITY !== "IoU";  // a pair's number, and whether it is not the IoU
-const NOWHERE = OTHER ? `no true pair, or undefined ${QUALITY}` : "no true pair";
-const quadrantWords = (quadrant) => (quadrant < NO_QUADRANT ? D.quadrants[quadrant][1] : NOWHERE);
+const QUALITY = D.quality?.label ?? "IoU", OTHER_QUALITY = QUALITY !== "IoU";  // the quality of a pair, and whether it is another one than the IoU
+const NO_QUADRANT_NAME = OTHER_QUALITY ? `no true pair, or undefined ${QUALITY}` : "no true pair";
+const quadrantName = (quadrant) => (quadrant < NO_QUADRANT ? D.quadrants[quadrant][1] : NO_QUADRANT_NAME);
 
-// The one tooltip: beside the pointer or the focused element, inside the window.
+// The tooltip: next to the pointer or the focused element, inside the window.
 const tip = byId("tip");
 
 function showTip(x, y, ...content) {

@@ -1,15 +1,15 @@
-// The case browser: filters and an order give a list, the list a case.
+// The case browser: filters and a sort order give a list of cases, one of which is open.
 const PAGE = 24;
 const SORTS = [
   ...(COMPARED ? [["disagreement", "disagreement of the models"]] : []),
-  ["quadrant", "quadrant, strongest first"], ["strength", "strength alone"], ["loss-down", "highest loss"], ["loss-up", "lowest loss"],
+  ["quadrant", "quadrant, strongest first"], ["strength", "strongest first, any quadrant"], ["loss-down", "highest loss"], ["loss-up", "lowest loss"],
   ["iou-up", `lowest ${QUALITY}`], ["iou-down", `highest ${QUALITY}`], ["id", "id"],
 ];
 const sizeOf = (area) => (Number.isNaN(area) ? null : area < 0.05 ? 0 : area <= 0.2 ? 1 : 2);
 
 function setUpFilters() {
   const option = (value, text) => el("option", { value }, text);
-  byId("f-sort").append(...SORTS.filter(([key]) => PAIRS || ["loss-down", "loss-up", "id"].includes(key)).map(([key, words]) => option(key, words)));
+  byId("f-sort").append(...SORTS.filter(([key]) => PAIRS || ["loss-down", "loss-up", "id"].includes(key)).map(([key, text]) => option(key, text)));
   byId("f-class").append(option("", "any"), ...D.classes.map((name, c) => option(String(c), name)));
   fillQuadrants();
   for (const id of ["f-quadrant", "f-class", "f-size", "f-right", "f-sort"]) byId(id).addEventListener("change", () => refilter());
@@ -23,9 +23,9 @@ function setUpFilters() {
 
 function fillQuadrants() {
   const select = byId("f-quadrant"), chosen = select.value, tally = new Array(NO_QUADRANT + 1).fill(0);
-  for (const q of now().quadrant) tally[q]++;
+  for (const q of currentModel().quadrant) tally[q]++;
   const rows = D.quadrants.map(([, words], q) => [String(q), `${shapeOf(q)} ${words} (${tally[q]})`]);
-  if (tally[NO_QUADRANT]) rows.push([String(NO_QUADRANT), `${shapeOf(NO_QUADRANT)} ${NOWHERE} (${tally[NO_QUADRANT]})`]);
+  if (tally[NO_QUADRANT]) rows.push([String(NO_QUADRANT), `${shapeOf(NO_QUADRANT)} ${NO_QUADRANT_NAME} (${tally[NO_QUADRANT]})`]);
   select.replaceChildren(el("option", { value: "" }, "any"), ...rows.map(([value, words]) => el("option", { value }, words)));
   select.value = chosen;
 }
@@ -51,7 +51,7 @@ function showClass(name) {
 }
 
 function passes(e, wanted) {
-  const model = now(), image = D.entryImage[e], c = D.entryClass[e];
+  const model = currentModel(), image = D.entryImage[e], c = D.entryClass[e];
   if (wanted.quadrant !== "" && model.quadrant[e] !== Number(wanted.quadrant)) return false;
   if (wanted.label !== "" && (c >= 0 ? c !== Number(wanted.label) : !trueLabels(image).includes(Number(wanted.label)))) return false;
   if (wanted.size !== "" && sizeOf(D.area[e]) !== Number(wanted.size)) return false;
@@ -64,7 +64,7 @@ function passes(e, wanted) {
 }
 
 function sortKey(key) {
-  const model = now(), last = (value) => (Number.isNaN(value) ? Infinity : value);
+  const model = currentModel(), last = (value) => (Number.isNaN(value) ? Infinity : value);
   const loss = PAIRS ? (e) => model.pairLoss[e] : (e) => model.loss[D.entryImage[e]];
   return {
     disagreement: (e) => -D.disagreement[e],
@@ -75,13 +75,13 @@ function sortKey(key) {
   }[key];
 }
 
-// The list anew. The case that is open stays if it is found; else the first one found is opened.
+// Updates the list. The open case stays open if it is in the list; else the first case of the list is opened.
 function refilter() {
   if (!E) return;
   list();
   if (state.found.length && !state.found.includes(state.entry)) {
     openEntry(state.found[0], false);
-    speakCase();
+    announceCase();
   } else { steps(); writeAddress(); }
 }
 
@@ -95,7 +95,7 @@ function list() {
   const images = new Set(found.map((e) => D.entryImage[e])).size, what = PAIRS ? plural(found.length, "case") : plural(images, "image");
   byId("found").textContent = found.length
     ? `${what}${PAIRS ? ` of ${plural(images, "image")}` : ""}.`
-    : "No image meets these filters: take one away, or clear them all.";
+    : "No image meets these filters: remove one, or clear all filters.";
   const lasso = byId("f-lasso");
   lasso.hidden = !state.lasso;
   if (state.lasso) lasso.textContent = `Lasso: ${state.lasso.reduce((sum, one) => sum + one, 0)} ✕`;
@@ -103,10 +103,10 @@ function list() {
 }
 
 function card(e) {
-  const model = now(), image = D.entryImage[e], c = D.entryClass[e], q = model.quadrant[e];
+  const model = currentModel(), image = D.entryImage[e], c = D.entryClass[e], q = model.quadrant[e];
   const label = c >= 0 ? c : trueLabels(image)[0] ?? -1;
-  const numbers = c >= 0 ? `${shapeOf(q)} p ${said(model.probability[e], 2)} · ${QUALITY} ${said(model.iou[e], 2)}` : `loss ${nats(model.loss[image])}`;
-  const node = el("div", { class: "card", role: "option", id: `card-${e}`, "aria-selected": String(e === state.entry), "aria-label": `${D.ids[image]}${c >= 0 ? `, ${D.classes[c]}, ${quadrantWords(q)}` : ""}, ${numbers}` },
+  const numbers = c >= 0 ? `${shapeOf(q)} p ${decimals(model.probability[e], 2)} · ${QUALITY} ${decimals(model.iou[e], 2)}` : `loss ${nats(model.loss[image])}`;
+  const node = el("div", { class: "card", role: "option", id: `card-${e}`, "aria-selected": String(e === state.entry), "aria-label": `${D.ids[image]}${c >= 0 ? `, ${D.classes[c]}, ${quadrantName(q)}` : ""}, ${numbers}` },
     view(image, label, state.model, { side: 64 }), el("b", {}, c >= 0 ? D.classes[c] : D.ids[image]), el("span", {}, c >= 0 ? D.ids[image] : "no true pair"), el("span", {}, numbers));
   node.addEventListener("click", () => openEntry(e, false));
   return node;
@@ -129,7 +129,7 @@ function markCard() {
   const chosen = byId(`card-${state.entry}`);
   if (!chosen) { list.removeAttribute("aria-activedescendant"); return; }
   list.setAttribute("aria-activedescendant", chosen.id);
-  // Within the list only: scrollIntoView would move the page under the reader.
+  // Scrolls only the list: scrollIntoView would also scroll the page.
   const top = chosen.offsetTop - list.offsetTop, left = chosen.offsetLeft - list.offsetLeft;
   if (top < list.scrollTop || top + chosen.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = top - 8;
   if (left < list.scrollLeft || left + chosen.offsetWidth > list.scrollLeft + list.clientWidth) list.scrollLeft = left - 8;
@@ -155,12 +155,12 @@ function stepBy(step) {
   const at = state.found.indexOf(state.entry), next = at < 0 ? 0 : at + step;
   if (next < 0 || next >= state.found.length) return;
   openEntry(state.found[next], false);
-  speakCase();
+  announceCase();
 }
 
-function speakCase() {
+function announceCase() {
   const e = state.entry;
-  speak(`${D.ids[D.entryImage[e]]}${D.entryClass[e] >= 0 ? `, ${D.classes[D.entryClass[e]]}, ${quadrantWords(now().quadrant[e])}` : ""}`);
+  announce(`${D.ids[D.entryImage[e]]}${D.entryClass[e] >= 0 ? `, ${D.classes[D.entryClass[e]]}, ${quadrantName(currentModel().quadrant[e])}` : ""}`);
 }
 
 function chip(c, right, words) {
@@ -180,23 +180,23 @@ function termNode(text, key) {
   return el("span", { class: "term", role: "term", tabindex: "0", "data-term": key, "aria-describedby": `def-${key}` }, text);
 }
 
-// What one model says of the open label of the open image.
+// The numbers of one model for a label of an image.
 function facts(image, label, m, content) {
   const model = D.models[m], e = entryOf(image, label), pair = e >= 0 && D.entryClass[e] >= 0;
-  const asked = content ? content.q[m].find(([c]) => c === label) : null, p = pair ? model.probability[e] : asked ? asked[1] : NaN;
+  const known = content ? content.q[m].find(([c]) => c === label) : null, p = pair ? model.probability[e] : known ? known[1] : NaN;
   const status = content && content.m[m][label] ? content.m[m][label][3] : "none";
   const rows = [
-    fact("Probability", `${said(p)} ${p > 0.5 ? "(predicted)" : p <= 0.5 ? "(not predicted)" : ""}`, "probability"),
-    fact(`${QUALITY[0].toUpperCase()}${QUALITY.slice(1)} of the pair`, pair ? said(model.iou[e]) : "no true pair", "iou"),
-    ...(pair ? [fact("Loss of the pair", `${nats(model.pairLoss[e])} nats`, "loss"), fact("Quadrant", `${shapeOf(model.quadrant[e])} ${quadrantWords(model.quadrant[e])}`, "quadrant"),
-      fact("Strength", said(model.strength[e], 2), "strength"), fact("Object size", `${(100 * D.area[e]).toFixed(1)} % of the image`, "size")] : []),
-    fact("Image: loss", `${nats(model.loss[image])} nats`, "loss"), fact("Image: JI score", said(model.ji[image]), "image_ji"),
-    fact("Image: confidence", said(model.confidence[image]), "confidence"),
-    ...(COMPARED && pair && m === 0 ? [fact("Disagreement", said(D.disagreement[e], 2), "disagreement")] : []),
+    fact("Probability", `${decimals(p)} ${p > 0.5 ? "(predicted)" : p <= 0.5 ? "(not predicted)" : ""}`, "probability"),
+    fact(`${QUALITY[0].toUpperCase()}${QUALITY.slice(1)} of the pair`, pair ? decimals(model.iou[e]) : "no true pair", "iou"),
+    ...(pair ? [fact("Loss of the pair", `${nats(model.pairLoss[e])} nats`, "loss"), fact("Quadrant", `${shapeOf(model.quadrant[e])} ${quadrantName(model.quadrant[e])}`, "quadrant"),
+      fact("Strength", decimals(model.strength[e], 2), "strength"), fact("Object size", `${(100 * D.area[e]).toFixed(1)} % of the image`, "size")] : []),
+    fact("Image: loss", `${nats(model.loss[image])} nats`, "loss"), fact("Image: JI score", decimals(model.ji[image]), "image_ji"),
+    fact("Image: confidence", decimals(model.confidence[image]), "confidence"),
+    ...(COMPARED && pair && m === 0 ? [fact("Disagreement", decimals(D.disagreement[e], 2), "disagreement")] : []),
     ...(content && status !== "ok" ? [fact("Map", status === "none" ? "not explained" : status)] : []),
   ];
   const probability = (c) => { const found = content ? content.q[m].find(([k]) => k === c) : null; return found ? ` ${found[1].toFixed(2)}` : ""; };
-  const truth = trueLabels(image), guess = saidLabels(image, m);
+  const truth = trueLabels(image), guess = predictedLabels(image, m);
   return el("dl", { class: "measured" }, ...rows, chips("True labels", truth, guess, probability, "missed"), chips("Predicted", guess, truth, probability, "wrong"));
 }
 
@@ -219,7 +219,7 @@ async function drawCase() {
   });
   if (!COMPARED && content && content.p) views.append(el("div", {}, view(image, label, 0, { ...options, map: false, lines: true })));
   box.replaceChildren(head, ...(labels.length ? [switches] : []), views, caseTools(content), ...(COMPARED ? [] : [facts(image, label, 0, content)]));
-  if (!content) views.after(el("p", { class: "note" }, D.kept[image] ? "The case of this image cannot be read." : "This page has the numbers of this image, but no case: it is not among the strongest of its quadrant."));
+  if (!content) views.after(el("p", { class: "note" }, D.kept[image] ? "The case of this image cannot be read." : "This page has the numbers of this image, but no case: the image is not among the strongest of its quadrant."));
   steps();
 }
 
@@ -241,7 +241,7 @@ function caseTools(content) {
     context.fillRect(x, 0, 1, 1);
   }
   return el("div", {}, el("div", { class: "case-tools" }, toggle("map-on", "Map", "m", "map"), el("label", {}, "Opacity", slider), toggle("outline-on", "Outlines", "o", "outline")),
-    el("p", { class: "key" }, "map 0", ramp, "1", content && content.g ? "; thick line: the object shown, thin: others" : content && content.p ? "; no mask" : "",
+    el("p", { class: "key" }, "map 0", ramp, "1", content && content.g ? "; thick line: the object of this label, thin: other objects" : content && content.p ? "; no mask" : "",
       ...(content && content.v ? ["; ", swatch(svg("rect", { width: 22, height: 12, fill: "#ffffff" }), ...[-6, 0, 6, 12, 18].map((x) => svg("path", { d: `M${x} 12l12 -12h4l-12 12z`, fill: "#202020" }))), " void: counted by no measure"] : [])));
 }
 

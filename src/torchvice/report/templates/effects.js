@@ -1,25 +1,25 @@
-// What the axes do: of every pair of levels the difference and its interval, a panel a measure.
-const FEW = 15;  // more pairs than this are drawn a level at a time
-const LINE = 34;  // pixels of a pair: its name, and its interval below
+// The effect of each axis: the difference of every pair of levels with its interval, one panel per measure.
+const FEW = 15;  // with more pairs, only those of one level are drawn at a time
+const LINE = 34;  // height of a pair in pixels: its name, and its interval below
 const effects = { axis: "", measure: "", pairs: "" };
 
 const ofLevel = (row, level) => row.first === level || row.second === level;
 function signed(value) {
-  const text = said(Math.abs(value));
+  const text = decimals(Math.abs(value));
   return Number(text) === 0 ? text : `${value > 0 ? "+" : "−"}${text}`;
 }
 const pair = (row) => `${row.first} − ${row.second}`;
 const named = (row, combined) => (combined ? `${row.others}: ${pair(row)}` : pair(row));
 
-function differenceWords(row, combined) {
+function differenceText(row, combined) {
   if (row.difference === null) return [named(row, combined), `no claim${row.reason ? `: ${row.reason}` : ""}`];
   const seeds = `${row.seeds_first} and ${row.seeds_second} seeds`;
   const interval = row.low === null ? "no interval" : `95 % interval ${signed(row.low)} to ${signed(row.high)}`;
-  const p = row.p_holm === null ? `no claim${row.reason ? `: ${row.reason}` : ""}` : `p ${said(row.p_holm)} after Holm: ${row.sure ? "established" : "not established"}`;
+  const p = row.p_holm === null ? `no claim${row.reason ? `: ${row.reason}` : ""}` : `p ${decimals(row.p_holm)} after Holm: ${row.sure ? "established" : "not established"}`;
   return [named(row, combined), `${signed(row.difference)} (${interval})`, p, seeds];
 }
 
-// The text as far as it fits, with the whole of it one hover away.
+// Shortens a text to the room it has; the tooltip shows all of it.
 function fitted(node, room) {
   const letters = [...node.textContent];
   while (letters.length > 3 && node.getComputedTextLength() > room) {
@@ -35,12 +35,12 @@ function drawWhiskers(box, measure, rows, combined) {
   const holder = el("div", { class: "plot" });
   box.append(holder);
   const height = rows.length * LINE + 46, reach = high - low + 2 * room;
-  // Of one pair in many combinations the axis says the pair, and each line its combination.
-  const alone = combined && new Set(rows.map(pair)).size === 1, name = (row) => (alone ? row.away : named(row, combined));
+  // For one pair in many combinations the axis names the pair, and each line its combination.
+  const onePair = combined && new Set(rows.map(pair)).size === 1, name = (row) => (onePair ? row.away : named(row, combined));
   const width = Math.max(holder.clientWidth, 240), side = (tick) => 10 + (tick - low + room) / reach * (width - 22), half = (tick) => short(tick).length * 3.5;
   const ticks = ticksOf(low - room, high + room, 4).filter((tick) => side(tick) >= half(tick) && side(tick) + half(tick) <= width);
-  const chart = frame(holder, { height, left: 10, top: 4, x: { low: low - room, high: high + room, ticks, label: alone ? pair(rows[0]) : "difference, first − second" }, y: { low: 0, high: 1, ticks: [] },
-    summary: `${measure.name}: ${plural(rows.length, "difference")} of levels with 95 % intervals, ${rows.filter((row) => row.sure).length} established. The numbers are in the table below; up and down walk along the pairs.` });
+  const chart = frame(holder, { height, left: 10, top: 4, x: { low: low - room, high: high + room, ticks, label: onePair ? pair(rows[0]) : "difference, first − second" }, y: { low: 0, high: 1, ticks: [] },
+    summary: `${measure.name}: ${plural(rows.length, "difference")} of levels with 95 % intervals, ${rows.filter((row) => row.sure).length} established. The numbers are in the table below; the up and down keys move along the pairs.` });
   const zero = chart.px(0);
   chart.drawing.append(svg("line", { x1: zero, x2: zero, y1: chart.top, y2: chart.foot, stroke: "var(--strong)", "stroke-width": 1.2 }));
   const groups = rows.map((row, at) => whisker(chart, row, name(row), chart.top + at * LINE));
@@ -69,13 +69,13 @@ function whisker(chart, row, words, top) {
 function listenWhiskers(chart, rows, combined, groups) {
   const drawing = chart.drawing;
   let at = -1;
-  const look = (next) => { groups[at]?.classList.remove("at"); at = next; groups[at]?.classList.add("at"); };
-  const tipAt = (x, y) => { const words = differenceWords(rows[at], combined); showTip(x, y, ...words.map((line, i) => el("p", {}, i ? line : el("strong", {}, line)))); return words; };
-  const leave = () => { look(-1); hideTip(); };
+  const select = (next) => { groups[at]?.classList.remove("at"); at = next; groups[at]?.classList.add("at"); };
+  const tipAt = (x, y) => { const words = differenceText(rows[at], combined); showTip(x, y, ...words.map((line, i) => el("p", {}, i ? line : el("strong", {}, line)))); return words; };
+  const leave = () => { select(-1); hideTip(); };
   const hover = (event) => {
     const box = drawing.getBoundingClientRect(), place = Math.floor(((event.clientY - box.top) * chart.width / box.width - chart.top) / LINE);
     if (place < 0 || place >= rows.length) { leave(); return; }
-    look(place);
+    select(place);
     tipAt(event.clientX, event.clientY);
   };
   drawing.addEventListener("pointermove", hover);
@@ -85,16 +85,16 @@ function listenWhiskers(chart, rows, combined, groups) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
-    look(Math.min(Math.max(at + step, 0), rows.length - 1));
+    select(Math.min(Math.max(at + step, 0), rows.length - 1));
     const box = drawing.getBoundingClientRect();
-    speak(tipAt(box.left + chart.px(rows[at].difference ?? 0), box.top + chart.top + at * LINE + 20).join(", "));
+    announce(tipAt(box.left + chart.px(rows[at].difference ?? 0), box.top + chart.top + at * LINE + 20).join(", "));
   });
 }
 
 const allLevels = () => [...new Set(S.effects.flatMap((group) => group.levels))];
 const pairsOf = (group) => Math.max(...group.measures.map((measure) => measure.rows.length));
 
-// The pairs that are drawn of a group: all, those of the level chosen, or of many those of the first level.
+// The level whose pairs are drawn: the chosen one, the first one of many, or null for all pairs.
 function drawnOf(group) {
   if (effects.pairs === "all") return null;
   if (effects.pairs === "") return pairsOf(group) > FEW ? group.levels[0] : null;
@@ -108,8 +108,8 @@ function drawEffects() {
     figure.hidden = effects.axis !== "" && Number(effects.axis) !== place;
     if (figure.hidden) return;
     box.replaceChildren();
-    figure.querySelector(".drawn").textContent = level === null ? "" : `Drawn are the pairs with ${level}; all are in the table.`;
-    if (group.measures.every((measure) => measure.rows.every((row) => row.difference === null))) return;  // the caption says why
+    figure.querySelector(".drawn").textContent = level === null ? "" : `The figure shows the pairs with ${level}; the table shows all pairs.`;
+    if (group.measures.every((measure) => measure.rows.every((row) => row.difference === null))) return;  // the caption gives the reason
     for (const measure of group.measures) {
       if (effects.measure && measure.name !== effects.measure) continue;
       const rows = level === null ? measure.rows : measure.rows.filter((row) => ofLevel(row, level));

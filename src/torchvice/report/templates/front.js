@@ -1,5 +1,5 @@
-// VICE against mAP and against ECE-ML: a small mark a run, a large one the mean of a recipe, and the front of the means.
-const COLOURS = 6, MARKS = 5;  // every recipe of the first thirty has a look of its own
+// VICE against mAP and against ECE-ML: a small mark per run, a large one per mean of a recipe, and the Pareto front.
+const COLOURS = 6, MARKS = 5;  // the first thirty recipes all look different
 const NAMED_IN_KEY = COLOURS * MARKS;
 const front = { choice: 0, picked: -1, charts: [] };
 
@@ -14,7 +14,7 @@ function markPath(recipe, x, y, r) {
   return `M${p(0, 1.2)}L${p(1.15, -0.9)}L${p(-1.15, -0.9)}Z`;
 }
 
-// What is drawn of a panel: means and runs that have both numbers, with the half-widths or ends of their intervals.
+// The marks of a panel: runs and means that have both numbers, with the limits of their intervals.
 function marksOf(choice, panel) {
   const x = S.columns[panel.x], y = S.columns[choice.y], found = [];
   const known = (...values) => values.every((value) => value !== null && value !== undefined);
@@ -28,25 +28,25 @@ function marksOf(choice, panel) {
   return found;
 }
 
-function markWords(mark, choice, panel) {
+function markText(mark, choice, panel) {
   const x = S.columns[panel.x], y = S.columns[choice.y], at = mark.place, lines = [S.recipes[mark.recipe].name];
   if (mark.kind === "recipes") {
-    const mean = (column) => `${column.label} ${said(column.mean[at])}${column.sd[at] === null ? "" : ` ± ${said(column.sd[at])}`}`;
+    const mean = (column) => `${column.label} ${decimals(column.mean[at])}${column.sd[at] === null ? "" : ` ± ${decimals(column.sd[at])}`}`;
     lines.push(y.n[at] === 1 ? "mean of one run" : `mean of ${y.n[at]} runs ± standard deviation`, mean(y), mean(x));
     if (panel.on.includes(at)) lines.push("on the Pareto front");
     return lines;
   }
-  const value = (column) => `${column.label} ${said(column.run[at])}${column.low[at] === null ? "" : ` (95 % interval ${said(column.low[at])} to ${said(column.high[at])})`}`;
+  const value = (column) => `${column.label} ${decimals(column.run[at])}${column.low[at] === null ? "" : ` (95 % interval ${decimals(column.low[at])} to ${decimals(column.high[at])})`}`;
   return [...lines, `run ${S.runs[at].name}, seed ${S.runs[at].seed}`, value(y), value(x)];
 }
 
 function span(values) {
   const low = Math.min(...values), high = Math.max(...values);
-  const room = high - low > 1e-6 ? (high - low) * 0.09 : Math.max(Math.abs(high) * 0.05, 0.01);  // equal but for rounding: no scale
+  const room = high - low > 1e-6 ? (high - low) * 0.09 : Math.max(Math.abs(high) * 0.05, 0.01);  // equal except for rounding
   return { low: low - room, high: high + room };
 }
 
-// The border of what the front beats: steps, from the best of one number to the best of the other.
+// The Pareto front as steps, from the best of one number to the best of the other.
 function frontLine(chart, points, lower) {
   const from = lower ? chart.end : chart.left, best = points.map(([x, y]) => [chart.px(x), chart.py(y)]);
   const walk = lower ? [...best].sort((a, b) => b[0] - a[0]) : [...best].sort((a, b) => a[0] - b[0]);
@@ -55,7 +55,7 @@ function frontLine(chart, points, lower) {
   return svg("path", { class: "border", d, fill: "none", stroke: "var(--muted)", "stroke-width": 1.4, "stroke-dasharray": "6 4" });
 }
 
-// The names of those on the front, where they fit: on the side where there is room, and none over another.
+// The names of the recipes on the front, if they fit without overlap.
 function frontNames(chart, points, marks) {
   const boxes = (kinds) => marks.filter((mark) => kinds.includes(mark.kind)).map((mark) => [chart.px(mark.x) - 6, chart.py(mark.y) - 6, 12, 12]);
   const all = boxes(["runs", "recipes"]), means = boxes(["recipes"]), names = [];
@@ -81,11 +81,11 @@ function drawFront(at) {
   front.charts[at] = null;
   const details = box.parentElement.querySelector("details");
   details.hidden = !marks.length;
-  if (!marks.length) { box.replaceChildren(el("p", { class: "note" }, `There is nothing to draw: no run has both ${y.label} and ${x.label}.`)); return; }
+  if (!marks.length) { box.replaceChildren(el("p", { class: "note" }, `Nothing to draw: no run has both ${y.label} and ${x.label}.`)); return; }
   const height = Math.min(420, Math.max(300, box.clientWidth * 0.66));
   const better = x.lower ? "lower is better" : "higher is better";
   const chart = frame(box, { height, x: { ...span(marks.map((one) => one.x)), label: `${x.label} (${better})` }, y: { ...span(marks.map((one) => one.y)), label: choice.name },
-    summary: `Scatter plot of ${plural(marks.length, "mark")}: ${choice.name} against ${x.label}, of every run and of every recipe's mean. Arrow keys walk along ${x.label}, Enter goes to the row of the table.` });
+    summary: `Scatter plot of ${plural(marks.length, "mark")}: ${choice.name} against ${x.label}, of every run and of every recipe's mean. The arrow keys move along ${x.label}, Enter goes to the row of the table.` });
   const points = panel.on.map((recipe) => [x.mean[recipe], y.mean[recipe], S.recipes[recipe].name]);
   if (points.length) chart.drawing.append(frontLine(chart, points, x.lower));
   marks.forEach((mark) => {
@@ -103,13 +103,13 @@ function drawFront(at) {
   front.charts[at] = chart;
   listenFront(chart);
   dimFront();
-  const spread = (column, recipe) => (column.sd[recipe] === null ? "–" : said(column.sd[recipe]));
-  tableBehind(`front-${at}-table`, () => table(`Means of the recipes; the runs are in the table below`, ["recipe", "runs", y.label, "standard deviation", x.label, "standard deviation", "on the front"],
-    marks.filter((one) => one.kind === "recipes").map(({ place }) => [S.recipes[place].name, String(y.n[place]), said(y.mean[place]), spread(y, place), said(x.mean[place]), spread(x, place), panel.on.includes(place) ? "✓ yes" : "no"])));
+  const spread = (column, recipe) => (column.sd[recipe] === null ? "–" : decimals(column.sd[recipe]));
+  lazyTable(`front-${at}-table`, () => table("Means of the recipes; the runs are in the table below", ["recipe", "runs", y.label, "standard deviation", x.label, "standard deviation", "on the front"],
+    marks.filter((one) => one.kind === "recipes").map(({ place }) => [S.recipes[place].name, String(y.n[place]), decimals(y.mean[place]), spread(y, place), decimals(x.mean[place]), spread(x, place), panel.on.includes(place) ? "✓ yes" : "no"])));
 }
 
-// The intervals of the mark that is looked at, cut at the frame.
-function lookAt(chart, i) {
+// Shows the intervals of a mark, cut at the frame.
+function highlightMark(chart, i) {
   chart.at = i;
   for (const node of [chart.ring, chart.whisker]) node.setAttribute("visibility", i < 0 ? "hidden" : "visible");
   if (i < 0) return;
@@ -124,7 +124,7 @@ function lookAt(chart, i) {
 }
 
 function tipOfMark(chart, x, y) {
-  const words = markWords(chart.marks[chart.at], chart.choice, chart.panel);
+  const words = markText(chart.marks[chart.at], chart.choice, chart.panel);
   showTip(x, y, ...words.map((line, at) => el("p", {}, at ? line : el("strong", {}, line))));
   return words;
 }
@@ -132,7 +132,7 @@ function tipOfMark(chart, x, y) {
 function nearestMark(chart, x, y) {
   let best = -1, least = 14 ** 2;
   chart.marks.forEach((mark, i) => {
-    const before = mark.kind === "recipes" ? 3 ** 2 : 0;  // of two in one place the mean, which hides the run
+    const before = mark.kind === "recipes" ? 3 ** 2 : 0;  // of two at one position the mean is chosen, which hides the run
     const away = (chart.px(mark.x) - x) ** 2 + (chart.py(mark.y) - y) ** 2 - before;
     if (away < least) { least = away; best = i; }
   });
@@ -142,16 +142,16 @@ function nearestMark(chart, x, y) {
 function listenFront(chart) {
   const drawing = chart.drawing;
   const under = (event) => { const box = drawing.getBoundingClientRect(), scale = chart.width / box.width; return nearestMark(chart, (event.clientX - box.left) * scale, (event.clientY - box.top) * scale); };
-  const leave = () => { lookAt(chart, -1); hideTip(); };
+  const leave = () => { highlightMark(chart, -1); hideTip(); };
   drawing.addEventListener("pointermove", (event) => {
-    lookAt(chart, under(event));
+    highlightMark(chart, under(event));
     drawing.style.cursor = chart.at < 0 ? "default" : "pointer";
     if (chart.at < 0) hideTip(); else tipOfMark(chart, event.clientX, event.clientY);
   });
   drawing.addEventListener("click", (event) => {
     const i = under(event);
     if (i < 0) return;
-    lookAt(chart, i);
+    highlightMark(chart, i);
     if (event.pointerType === "touch") { tipOfMark(chart, event.clientX, event.clientY); return; }
     hideTip();
     showRow(chart.marks[i].kind, chart.marks[i].place);
@@ -164,13 +164,13 @@ function listenFront(chart) {
     if (!step) return;
     event.preventDefault();
     const here = chart.order.indexOf(chart.at), next = here < 0 ? 0 : Math.min(Math.max(here + step, 0), chart.order.length - 1);
-    lookAt(chart, chart.order[next]);
+    highlightMark(chart, chart.order[next]);
     const box = drawing.getBoundingClientRect(), mark = chart.marks[chart.at];
-    speak(tipOfMark(chart, box.left + chart.px(mark.x), box.top + chart.py(mark.y)).join(", "));
+    announce(tipOfMark(chart, box.left + chart.px(mark.x), box.top + chart.py(mark.y)).join(", "));
   });
 }
 
-// A recipe of the key that is brought forward dims all others.
+// Dims all recipes but the one picked in the legend.
 function dimFront() {
   for (const chart of front.charts) {
     for (const mark of chart?.marks ?? []) mark.node.classList.toggle("dim", front.picked >= 0 && mark.recipe !== front.picked);
@@ -184,9 +184,9 @@ function drawKey() {
     for (const one of box.querySelectorAll("button")) one.setAttribute("aria-pressed", String(front.picked >= 0 && one === event.currentTarget));
     dimFront();
   } }, svg("svg", { width: 16, height: 16, viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: markPath(at, 8, 8, 6), fill: inkOf(at) })), recipe.name));
-  box.replaceChildren(el("ul", { class: "keys", "aria-label": "Recipes: press to bring one forward" }, ...names.map(entry)));
+  box.replaceChildren(el("ul", { class: "keys", "aria-label": "Recipes: press to highlight one" }, ...names.map(entry)));
   const more = S.recipes.length - names.length;
-  if (more > 0) box.append(el("p", { class: "note" }, `${plural(more, "further recipe")} ${more === 1 ? "repeats" : "repeat"} these marks: hover tells which it is.`));
+  if (more > 0) box.append(el("p", { class: "note" }, `${plural(more, "further recipe")} ${more === 1 ? "repeats" : "repeat"} these marks: hover over a mark to see its recipe.`));
 }
 
 function drawFronts() {

@@ -1,7 +1,7 @@
-// Cases: loaded when asked for, drawn from a small picture, a low-resolution map and the outlines of the mask.
-const loaded = new Map(), asked = new Map();
+// Cases: loaded on demand, drawn from a thumbnail, a low-resolution map and the outlines of the mask.
+const loaded = new Map(), pending = new Map();
 let ready = document.readyState !== "loading";
-const whole = ready ? Promise.resolve() : new Promise((done) => {
+const pageLoaded = ready ? Promise.resolve() : new Promise((done) => {
   document.addEventListener("DOMContentLoaded", () => { ready = true; done(); });
 });
 
@@ -11,10 +11,10 @@ function keep(image, content) {
   return content;
 }
 
-// In a folder every case is a script of its own that calls this: a page from disk may not fetch.
+// In a folder every case is a separate script that calls this function, because a page from disk may not fetch files.
 function viceCase(image, content) {
   keep(image, content);
-  if (asked.has(image)) asked.get(image)(content);
+  if (pending.has(image)) pending.get(image)(content);
 }
 
 async function caseOf(image) {
@@ -22,15 +22,15 @@ async function caseOf(image) {
   if (!D.kept || !D.kept[image]) return null;
   if (D.folder) {
     return new Promise((done) => {
-      asked.set(image, done);
+      pending.set(image, done);
       const script = el("script", { src: `cases/${String(Math.floor(image / 1000)).padStart(3, "0")}/${image}.js` });
       script.addEventListener("error", () => done(null));
       script.addEventListener("load", () => script.remove());
       document.head.append(script);
     });
   }
-  // The cases stand behind the scripts, so that the page works while they still come in.
-  if (!byId(`c${image}`)) await whole;
+  // The cases come after the scripts in the file, so that the page works while they load.
+  if (!byId(`c${image}`)) await pageLoaded;
   const holder = byId(`c${image}`);
   return holder ? keep(image, JSON.parse(holder.textContent)) : null;
 }
@@ -39,7 +39,7 @@ const HEAT = (() => {
   const stops = D.heat.map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
   const table = new Uint8Array(256 * 4);
   for (let v = 0; v < 256; v++) {
-    // From a seventh on: the first colours are near black, and would read as shadows of the photograph.
+    // The first seventh of the colours is left out: near black, they would look like shadows in the photograph.
     const at = (0.15 + 0.85 * v / 255) * (stops.length - 1), low = Math.min(Math.floor(at), stops.length - 2);
     for (let k = 0; k < 3; k++) table[4 * v + k] = stops[low][k] + (at - low) * (stops[low + 1][k] - stops[low][k]);
     table[4 * v + 3] = 0.85 * v;
@@ -47,7 +47,7 @@ const HEAT = (() => {
   return table;
 })();
 
-// Where each pixel of n lies between the cells of a map of m: pixel areas aligned, as the maps were enlarged.
+// For each of n pixels its lower cell in a map of m cells, and the weight of the next one; edges are aligned.
 function cellsOf(n, m) {
   const low = new Int32Array(n), share = new Float32Array(n);
   for (let i = 0; i < n; i++) {
@@ -76,8 +76,8 @@ function drawMap(canvas, [rows, columns, text], width, height) {
   context.putImageData(picture, 0, 0);
 }
 
-// Void is hatched in both tones, so that it is seen on any ground, and under the objects' lines: what is inside its own
-// outline and inside none of theirs. The stripes are a share of the picture, with which the drawing is stretched.
+// Void is hatched in light and dark, visible on any background, and lies below the outlines of the objects. It is the
+// area inside an odd number of all outlines. The stripes are a fraction of the picture: the drawing is stretched with it.
 let hatches = 0;
 function voidOf(content) {
   const step = Math.max(...content.g) / 64, id = `void-${++hatches}`, path = [content.v, ...Object.values(content.o)].join("");
@@ -97,7 +97,7 @@ function outline(content, label, weight) {
   return drawing;
 }
 
-// A picture with what lies over it. `map` and `outline` say what is asked for; `side` the map's resolution.
+// A picture with its overlays: `map` and `lines` switch them on, `side` is the resolution of the map.
 function view(image, label, model, { map = true, lines = true, side = 160, natural = false } = {}) {
   const ratio = D.width[image] / D.height[image], box = el("div", { class: "view" }), inner = el("div", { class: "inner" });
   if (natural) box.style.aspectRatio = String(Math.max(0.6, Math.min(ratio, 2.4)));
@@ -110,7 +110,7 @@ function view(image, label, model, { map = true, lines = true, side = 160, natur
   box.setAttribute("aria-label", `Image ${D.ids[image]}${map && label >= 0 ? ` with the map of ${name}` : ""}`);
   box.ready = caseOf(image).then((content) => {
     if (!content) {
-      box.append(el("div", { class: "absent" }, D.kept && D.kept[image] ? "not to be read" : "numbers only"));
+      box.append(el("div", { class: "absent" }, D.kept && D.kept[image] ? "cannot be read" : "numbers only"));
       return null;
     }
     const plane = content.m[model][label];

@@ -1,6 +1,6 @@
-// Loss against IoU, every point drawn on a canvas: fifty thousand cost a frame. Hover, click, lasso and keys.
+// Loss against IoU, with hover, click, lasso and keys. Points are drawn on a canvas: fifty thousand take one frame.
 const plot = { kind: PAIRS ? "pairs" : "images", points: null, order: null, at: -1, lassoMode: false };
-const LEAST = 1e-6;  // a smaller loss is drawn here
+const LEAST_LOSS = 1e-6;  // a smaller loss is drawn at this value
 const SHAPES = [["red", "diamond"], ["brown", "square"], ["blue", "circle"], ["grey", "triangle"], ["grey", "ring"]];
 
 function shape(context, kind, x, y, r) {
@@ -28,13 +28,13 @@ function sprite([ink, kind], r, scale) {
   return [canvas, half];
 }
 
-// The points of the chosen kind: x is log10 of the loss, y the IoU or JI, `look` the shape, `entry` what a click opens.
+// The points of a kind: x is log10 of the loss, y the IoU or JI score, `look` the shape, `entry` the case of a click.
 function pointsOf(kind) {
-  const model = now(), x = [], y = [], look = [], entry = [];
+  const model = currentModel(), x = [], y = [], look = [], entry = [];
   let missing = 0;
   const add = (loss, quality, which, e) => {
     if (Number.isNaN(loss) || Number.isNaN(quality)) { missing++; return; }
-    x.push(Math.log10(Math.max(loss, LEAST))); y.push(quality); look.push(which); entry.push(e);
+    x.push(Math.log10(Math.max(loss, LEAST_LOSS))); y.push(quality); look.push(which); entry.push(e);
   };
   if (kind === "pairs") {
     for (let e = 0; e < E; e++) if (D.entryClass[e] >= 0) add(model.pairLoss[e], model.iou[e], model.quadrant[e], e);
@@ -50,13 +50,13 @@ function pointsOf(kind) {
 function drawScatter() {
   const box = byId("scatter"), points = plot.points = pointsOf(plot.kind), count = points.x.length;
   const pairs = plot.kind === "pairs", quality = pairs ? `${QUALITY} of the pair` : "JI score of the image";
-  scatterWords(points, pairs);
-  if (!count) { sentence(box, N ? `There is nothing to draw: no ${pairs ? `pair has ${QUALITY === "IoU" ? "an IoU" : QUALITY}` : "image has a JI score"}.` : "There is nothing to draw: the numbers come from a table without images."); return; }
+  describeScatter(points, pairs);
+  if (!count) { showNote(box, N ? `Nothing to draw: no ${pairs ? `pair has ${QUALITY === "IoU" ? "an IoU" : QUALITY}` : "image has a JI score"}.` : "Nothing to draw: the numbers come from a table without images."); return; }
   const details = box.parentElement.querySelector("details");
   details.hidden = false;
   let low = Infinity, high = -Infinity;
   for (const v of points.x) { low = Math.min(low, v); high = Math.max(high, v); }
-  low = Math.max(Math.floor(low - 0.05), Math.log10(LEAST) - 0.25); high = Math.max(Math.ceil(high + 0.05), low + 1);
+  low = Math.max(Math.floor(low - 0.05), Math.log10(LEAST_LOSS) - 0.25); high = Math.max(Math.ceil(high + 0.05), low + 1);
   const first = Math.ceil(low - 1e-9), apart = Math.ceil((high - first) / Math.max(2, box.clientWidth / 75));
   const decades = Array.from({ length: Math.floor((high - first) / apart) + 1 }, (_, k) => first + k * apart);
   let below = 0;  // faithfulness may be negative
@@ -66,7 +66,7 @@ function drawScatter() {
   box.replaceChildren(holder);
   const height = Math.min(460, Math.max(300, box.clientWidth * 0.45));
   const chart = frame(holder, { height, x: { low, high, ticks: decades, format: power, label: `loss of the ${pairs ? "pair" : "image"}, nats, logarithmic` },
-    y: { low: below, high: 1, ticks: below ? [-1, -0.5, 0, 0.5, 1].filter((tick) => tick >= below) : [0, 0.2, 0.4, 0.6, 0.8, 1], label: quality }, summary: `Scatter plot of ${plural(count, pairs ? "pair" : "image")}: ${quality} against loss. Arrow keys walk along the loss, Enter opens a case.` });
+    y: { low: below, high: 1, ticks: below ? [-1, -0.5, 0, 0.5, 1].filter((tick) => tick >= below) : [0, 0.2, 0.4, 0.6, 0.8, 1], label: quality }, summary: `Scatter plot of ${plural(count, pairs ? "pair" : "image")}: ${quality} against loss. The arrow keys move along the loss, Enter opens a case.` });
   const scale = Math.max(2, window.devicePixelRatio || 1), canvas = el("canvas", { "aria-hidden": "true" });
   canvas.width = chart.width * scale;
   canvas.height = height * scale;
@@ -94,22 +94,22 @@ function drawScatter() {
   plot.order = null;
   plot.chart = chart;
   listen(chart);
-  tableBehind("scatter-table", () => {
+  lazyTable("scatter-table", () => {
     const first = Array.from(points.entry.keys()).slice(0, 500);
     const head = pairs ? ["image", "class", "loss", QUALITY, "quadrant"] : ["image", "loss", "JI score", "all labels right"];
     return table(count > 500 ? `The first 500 of ${count} points; the case browser has all` : "All points", head, first.map((i) => {
       const e = points.entry[i], image = D.entryImage[e], loss = nats(10 ** points.x[i]);
-      return pairs ? [D.ids[image], D.classes[D.entryClass[e]], loss, said(points.y[i]), quadrantWords(points.look[i])] : [D.ids[image], loss, said(points.y[i]), points.look[i] === 2 ? "yes" : "no"];
+      return pairs ? [D.ids[image], D.classes[D.entryClass[e]], loss, decimals(points.y[i]), quadrantName(points.look[i])] : [D.ids[image], loss, decimals(points.y[i]), points.look[i] === 2 ? "yes" : "no"];
     }));
   });
 }
 
-// The quadrants' borders, and their names in the corners where there is room.
+// The borders of the quadrants, and their names in the corners if there is room.
 function marks(chart, low, high) {
   const x = chart.px(Math.log10(-Math.log(D.cutoffs.probability))), y = chart.py(D.cutoffs.iou);
   const line = { stroke: "var(--ink)", "stroke-width": 1, "stroke-dasharray": "6 4", "stroke-opacity": 0.7 };
   if (x < chart.end) chart.drawing.append(svg("line", { x1: x, x2: x, y1: chart.top, y2: chart.foot, ...line }));
-  if (D.by.name !== D.quality.name) return;  // a line of the IoU has no place here
+  if (D.by.name !== D.quality.name) return;  // the line of the IoU does not apply to another quality
   chart.drawing.append(svg("line", { x1: chart.left, x2: chart.end, y1: y, y2: y, ...line }));
   if (chart.width < 620) return;
   const halo = { style: "paint-order:stroke;stroke:var(--ground);stroke-width:4px;font-weight:600" };
@@ -120,13 +120,13 @@ function marks(chart, low, high) {
   });
 }
 
-function scatterWords(points, pairs) {
-  const words = byId("scatter-said"), tools = byId("scatter-tools"), model = now();
+function describeScatter(points, pairs) {
+  const words = byId("scatter-said"), tools = byId("scatter-tools"), model = currentModel();
   words.textContent = pairs
-    ? `Each true (image, class) pair: loss is -ln p of its class. ${D.by.name === D.quality.name ? `Lines: p = ${D.cutoffs.probability} and ${QUALITY} = ${D.cutoffs.iou}, which do not move with the data.` : `The line is p = ${D.cutoffs.probability}; the quadrants are those of the IoU, for ${QUALITY} does not say where a map lies.`}`
+    ? `Each true (image, class) pair: loss is -ln p of its class. ${D.by.name === D.quality.name ? `Lines: p = ${D.cutoffs.probability} and ${QUALITY} = ${D.cutoffs.iou}, which are the same for all data.` : `The line is p = ${D.cutoffs.probability}; the quadrants use the IoU, because ${QUALITY} does not tell where a map lies.`}`
     : "Each image: its loss over all classes, and its JI score at threshold 0.1.";
-  if (points.missing) words.textContent += ` ${plural(points.missing, pairs ? "pair" : "image")} without one of the two ${points.missing === 1 ? "is" : "are"} not drawn.`;
-  if (points.x.some((v) => v <= Math.log10(LEAST) + 1e-9)) words.textContent += ` A loss below ${power(Math.log10(LEAST))} is drawn there.`;
+  if (points.missing) words.textContent += ` ${plural(points.missing, pairs ? "pair" : "image")} without a loss or ${pairs ? QUALITY : "JI score"} ${points.missing === 1 ? "is" : "are"} not drawn.`;
+  if (points.x.some((v) => v <= Math.log10(LEAST_LOSS) + 1e-9)) words.textContent += ` A loss below ${power(Math.log10(LEAST_LOSS))} is drawn at that value.`;
   tools.replaceChildren();
   if (!N) return;
   if (PAIRS) {
@@ -141,10 +141,10 @@ function scatterWords(points, pairs) {
   const entries = pairs ? D.quadrants.map(([, name], q) => [glyph(q), `${name}: ${tally[q]}`]) : [[glyph(2), `all labels right: ${tally[2]}`], [glyph(0), `some label wrong: ${tally[0]}`]];
   legend(tools, entries);
   tools.append(el("span", { id: "lasso-said", role: "status" }));
-  if (model && state.lasso) lassoWords();
+  if (model && state.lasso) describeLasso();
 }
 
-function nearest(x, y, reach = 12) {
+function nearestPoint(x, y, reach = 12) {
   const { px, py, cells } = plot.points;
   let best = -1, least = reach * reach;
   for (let cx = (x - reach) >> 4; cx <= (x + reach) >> 4; cx++) {
@@ -158,10 +158,10 @@ function nearest(x, y, reach = 12) {
   return best;
 }
 
-function pointWords(i) {
+function pointText(i) {
   const { x, y, entry, look } = plot.points, e = entry[i], image = D.entryImage[e], c = D.entryClass[e];
-  const lines = [`${D.ids[image]}${plot.kind === "pairs" ? ` · ${D.classes[c]}` : ""}`, `loss ${nats(10 ** x[i])}, ${plot.kind === "pairs" ? QUALITY : "JI score"} ${said(y[i])}`];
-  return [...lines, plot.kind === "pairs" ? `${shapeOf(look[i])} ${quadrantWords(look[i])}` : look[i] === 2 ? "✓ all labels right" : "✗ some label wrong"];
+  const lines = [`${D.ids[image]}${plot.kind === "pairs" ? ` · ${D.classes[c]}` : ""}`, `loss ${nats(10 ** x[i])}, ${plot.kind === "pairs" ? QUALITY : "JI score"} ${decimals(y[i])}`];
+  return [...lines, plot.kind === "pairs" ? `${shapeOf(look[i])} ${quadrantName(look[i])}` : look[i] === 2 ? "✓ all labels right" : "✗ some label wrong"];
 }
 
 function ringAt(i) {
@@ -173,7 +173,7 @@ function ringAt(i) {
 
 function tipOfPoint(i, x, y) {
   const e = plot.points.entry[i], image = D.entryImage[e], label = D.entryClass[e] >= 0 ? D.entryClass[e] : trueLabels(image)[0] ?? -1;
-  const words = pointWords(i).map((line) => el("p", {}, line));
+  const words = pointText(i).map((line) => el("p", {}, line));
   showTip(x, y, ...(D.kept && D.kept[image] ? [view(image, label, state.model, { side: 120 })] : []), ...words);
 }
 
@@ -196,12 +196,12 @@ function selectLoop(loop) {
   const count = chosen.reduce((sum, one) => sum + one, 0);
   state.lasso = count ? chosen : null;
   refilter();
-  lassoWords(count);
+  describeLasso(count);
 }
 
-function lassoWords(count = state.lasso.reduce((sum, one) => sum + one, 0)) {
+function describeLasso(count = state.lasso.reduce((sum, one) => sum + one, 0)) {
   const words = byId("lasso-said");
-  words.replaceChildren(count ? `${plural(count, "pair")} selected. ` : "Nothing in the lasso. ", count ? el("a", { href: "#cases" }, "Show them") : "");
+  words.replaceChildren(count ? `${plural(count, "pair")} selected. ` : "No points in the lasso. ", count ? el("a", { href: "#cases" }, "Show them") : "");
 }
 
 function listen(chart) {
@@ -226,7 +226,7 @@ function listen(chart) {
     waiting = true;
     requestAnimationFrame(() => {
       waiting = false;
-      const i = nearest(...at);
+      const i = nearestPoint(...at);
       if (i === plot.at && !tip.hidden) return;
       ringAt(i);
       drawing.style.cursor = i < 0 ? "crosshair" : "pointer";
@@ -239,7 +239,7 @@ function listen(chart) {
     chart.loop.setAttribute("visibility", "hidden");
     const reach = drawn ? Math.max(...drawn.map(([x, y]) => Math.hypot(x - drawn[0][0], y - drawn[0][1]))) : 0;
     if (drawn && reach > 8) { selectLoop(drawn); return; }
-    const i = nearest(...place(event));
+    const i = nearestPoint(...place(event));
     if (i >= 0) { hideTip(); openEntry(plot.points.entry[i], true); }
   });
   drawing.addEventListener("pointercancel", () => { loop = null; chart.loop.setAttribute("visibility", "hidden"); });
@@ -255,6 +255,6 @@ function listen(chart) {
     ringAt(i);
     const box = drawing.getBoundingClientRect();
     tipOfPoint(i, box.left + plot.points.px[i], box.top + plot.points.py[i]);
-    speak(pointWords(i).join(", "));
+    announce(pointText(i).join(", "));
   });
 }

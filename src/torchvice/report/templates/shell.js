@@ -1,4 +1,4 @@
-// Definitions on hover and focus, the colours, the help, another width: what every page has; it brings drawFigures.
+// Common to every page: definitions on hover and focus, colours, help, and resizing, which calls the page's drawFigures.
 for (const kind of ["pointerover", "focusin"]) {
   document.addEventListener(kind, (event) => {
     const term = event.target.closest?.(".term");
@@ -13,10 +13,10 @@ addEventListener("scroll", hideTip, { passive: true });
 const THEMES = { auto: ["◐", "as the system"], light: ["○", "light"], dark: ["●", "dark"] };
 
 function setTheme(name) {
-  const [mark, words] = THEMES[name], button = byId("theme");
+  const [mark, text] = THEMES[name], button = byId("theme");
   if (name === "auto") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = name;
   button.replaceChildren(`${mark} `, el("span", {}, name));
-  button.setAttribute("aria-label", `Colours: ${words}`);
+  button.setAttribute("aria-label", `Colours: ${text}`);
   button.dataset.chosen = name;
 }
 
@@ -38,7 +38,7 @@ setTheme(THEMES[theme] ? theme : "auto");
 
 let width = innerWidth, waiting = 0;
 addEventListener("resize", () => {
-  if (innerWidth === width) return;  // a phone's address bar comes and goes
+  if (innerWidth === width) return;  // the address bar of a phone only changes the height
   width = innerWidth;
   clearTimeout(waiting);
   waiting = setTimeout(drawFigures, 120);

@@ -1,5 +1,5 @@
-// The keys; then the figures and the cases are drawn.
-addEventListener("recoloured", () => { if (N) drawScatter(); });  // a canvas does not follow the colours by itself
+// Sets up the keys, then draws the figures and cases.
+addEventListener("recoloured", () => { if (N) drawScatter(); });  // a canvas does not change its colours by itself
 
 const KEYS = {
   ArrowRight: () => stepBy(1), j: () => stepBy(1), ArrowLeft: () => stepBy(-1), k: () => stepBy(-1),
@@ -50,5 +50,5 @@ if (E) {
   setUpFilters();
   startAddress();
 }
-// For benchmarks: from here on every control answers.
+// For benchmarks: every control responds from now on.
 performance.mark("vice-interactive");

@@ -1,4 +1,4 @@
-// The keys of a study's page; then its tables and figures are set up.
+// Sets up the keys of a study's page, then its tables and figures.
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") hideTip();
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || help.open || event.target.closest?.("input, select")) return;
@@ -15,5 +15,5 @@ setUpTables();
 setUpFronts();
 setUpEffects();
 drawFigures();
-// For benchmarks: from here on every control answers.
+// For benchmarks: every control responds from now on.
 performance.mark("vice-interactive");

@@ -8,7 +8,7 @@ function keyOf(row, column) {
   return row.cells[column].classList.contains("num") ? Number(text) : text;
 }
 
-// A cell without a value comes last, whichever way.
+// A cell without a value comes last in both directions.
 function compareKeys(a, b, down) {
   if (a === null || b === null) return (a === null) - (b === null);
   const order = typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
@@ -18,7 +18,7 @@ function compareKeys(a, b, down) {
 function sortBy(holder, column) {
   const [last, down] = sorted.get(holder) ?? [-1, false];
   const heads = [...holder.tHead.rows[0].cells], number = heads[column].classList.contains("num");
-  const turned = last === column ? !down : number;  // the highest number first, the first name first
+  const turned = last === column ? !down : number;  // first click: numbers descending, names ascending
   sorted.set(holder, [column, turned]);
   const rows = [...holder.tBodies[0].rows];
   rows.sort((a, b) => compareKeys(keyOf(a, column), keyOf(b, column), turned));
@@ -62,7 +62,7 @@ function refilter() {
   byId("found").textContent = recipes[0] + runs[0] ? `${recipes[0]} of ${plural(recipes[1], "recipe")} and ${runs[0]} of ${plural(runs[1], "run")} are shown.` : "No recipe and no run meets these filters.";
 }
 
-// The row of a run or a recipe, brought into view.
+// Scrolls to the row of a run or recipe.
 function showRow(kind, place) {
   const rows = byId(`table-${kind}`).tBodies[0].rows;
   const name = kind === "runs" ? S.runs[place].name : null;

@@ -1,6 +1,7 @@
-"""The sweep over timm: what counts as supported, that nothing is left out, and the page."""
+"""The sweep over timm in experiments/networks.py: which networks are supported, that none is left out, and the page."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 
 from torchvice import ViceError
 from torchvice.explain import Explanation
-from torchvice.explain.sweep import Row, _fault, judge, page, small_member, sweep
 
-PAGE = Path(__file__).parents[2] / "docs" / "networks.md"
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
+from networks import PAGE, Row, _fault, explain_network, page, small_member, sweep
+
+TEXT = PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -25,25 +28,25 @@ PAGE = Path(__file__).parents[2] / "docs" / "networks.md"
     ],
 )
 def test_a_handful_of_networks(module, network):
-    row = judge(module, network)
+    row = explain_network(module, network)
     assert row.supported, row.reason
     assert min(row.grid) > 1
 
 
 def test_a_network_that_fails_is_a_row_with_its_reason():
-    row = judge("resnet", "resnet_of_nobody")
+    row = explain_network("resnet", "resnet_of_nobody")
     assert not row.supported
     assert "resnet_of_nobody" in row.reason
-    assert "resnet_of_nobody" in page([row])
+    assert "resnet_of_nobody" in page([row], TEXT)
     with pytest.raises(ViceError, match="levit"):
         sweep(["levitt"])
 
 
 def test_random_state_and_order():
     state = torch.random.get_rng_state()
-    told = []
-    rows = sweep(["starnet", "lcnetv2"], told.append)
-    assert [row.module for row in rows] == [row.module for row in told] == ["starnet", "lcnetv2"]
+    reported = []
+    rows = sweep(["starnet", "lcnetv2"], reported.append)
+    assert [row.module for row in rows] == [row.module for row in reported] == ["starnet", "lcnetv2"]
     assert torch.equal(state, torch.random.get_rng_state())
 
 
@@ -53,31 +56,34 @@ def test_the_smallest_member_that_is_a_classifier():
     assert not small_member("gemma4_vit").endswith("_enc")
 
 
-def _found(maps, status=("ok", "ok")):
+def _explanation(maps, status=("ok", "ok")):
     return Explanation(torch.zeros(1, 2), torch.tensor([[0, 0], [0, 1]]), maps, status)
 
 
 def test_what_counts_as_a_fault():
     good = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])
-    assert _fault(_found(good)) == ""
-    assert "finite" in _fault(_found(good * torch.inf))
-    assert "single" in _fault(_found(good[:, :, :1]))
-    assert "zero" in _fault(_found(-good, ("zero", "zero")))
-    assert "every place" in _fault(_found(torch.ones(2, 1, 2) + 1e-6 * good))
-    assert "two labels" in _fault(_found(good[[0, 0]]))
+    assert _fault(_explanation(good)) == ""
+    assert "finite" in _fault(_explanation(good * torch.inf))
+    assert "single" in _fault(_explanation(good[:, :, :1]))
+    assert "zero" in _fault(_explanation(-good, ("zero", "zero")))
+    assert "every place" in _fault(_explanation(torch.ones(2, 1, 2) + 1e-6 * good))
+    assert "two labels" in _fault(_explanation(good[[0, 0]]))
 
 
 def test_the_page_says_how_many_and_why_not():
-    text = page([Row("b", "b_net", 224, reason="no | map"), Row("a", reason="no member is a classifier")])
+    text = page([Row("b", "b_net", 224, reason="no | map"), Row("a", reason="no member is a classifier")], TEXT)
     assert "0 of 2 modules (0%)" in text
+    assert text.startswith("# Networks")
+    assert "beit_base" not in text
+    with pytest.raises(ViceError, match="one table"):
+        page([], "# Networks")
     assert text.index("| a | - |") < text.index("| b | b_net | 224 | **no** | no / map |")
 
 
 def test_the_page_in_the_docs_lists_every_module():
-    text = PAGE.read_text(encoding="utf-8")
-    if f"timm {timm.__version__} work" not in text:
+    if f"timm {timm.__version__} work" not in TEXT:
         pytest.skip("the page is of another timm")
-    assert re.findall(r"^\| (\w+) \| (?!network)", text, re.MULTILINE) == sorted(timm.list_modules())
+    assert re.findall(r"^\| (\w+) \| (?!network)", TEXT, re.MULTILINE) == sorted(timm.list_modules())
 
 
 @pytest.mark.slow

@@ -1,0 +1,124 @@
+"""Controls: explanations that know less than the headline, to compare its score with. `CONTROLS` lists them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torchvice.assessment.extras import Extra, explainer_like
+from torchvice.assessment.images import Read
+from torchvice.assessment.rows import SingleMap
+
+if TYPE_CHECKING:
+    import torch
+
+    from torchvice.assessment.views import View, ViewOutput
+
+__all__ = ["CONTROLS", "CONTROL_SETS", "SEED", "Control"]
+
+SEED = 0
+
+
+def _random_weights(headline: View, name: str) -> Extra:
+    """The headline's method on the same network with random weights; it takes a pass."""
+    from torchvice.assessment.randomised import randomised
+
+    explainer = explainer_like(headline, headline.explainer.method, randomised(headline.explainer.model, SEED))
+    return Extra.of_view(headline.variant(f"strict:{name}", explainer, labels="true"), "control", weights_seed=SEED)
+
+
+def _shuffled(headline: View, name: str) -> Extra:
+    """The headline's maps, each counted against the region of another image of the class."""
+    return Extra(f"strict:{name}", "control", _settings(headline, name), made=_onto_partners, partners=True)
+
+
+def _without_network(headline: View, name: str) -> Extra:
+    """The maps of a method that does not use the network, see `torchvice.explain.controls`."""
+    settings = _settings(headline, name)
+    settings |= {"method": name, "site": None, "scales": [1.0], "mirror": False, "eigen_smooth": False}
+    if name == "foreground":
+        settings["normalisation"] = "none"
+
+    def made(read: Read, output: ViewOutput, classes: list[int]) -> Iterator[SingleMap]:
+        return _painted(name, settings["normalisation"], headline, read, output, classes)
+
+    return Extra(f"strict:{name}", "control", settings, made=made)
+
+
+def _settings(headline: View, name: str) -> dict[str, Any]:
+    return {**headline.settings, "role": "control", "labels": "true", "control": name, "seed": SEED}
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control: `make(headline, name)` gives its explanation; a `cheap` one takes no pass in addition to the
+    headline's."""
+
+    name: str
+    cheap: bool
+    make: Callable[[View, str], Extra]
+
+
+CONTROLS = {
+    control.name: control
+    for control in (
+        Control("random", True, _without_network),
+        Control("center", True, _without_network),
+        Control("foreground", True, _without_network),
+        Control("shuffled", True, _shuffled),
+        Control("random_weights", False, _random_weights),
+    )
+}
+
+# The values of `--controls` and of a study's `controls`.
+CONTROL_SETS: dict[str, tuple[str, ...]] = {
+    "all": tuple(CONTROLS),
+    "cheap": tuple(name for name, control in CONTROLS.items() if control.cheap),
+    "none": (),
+}
+
+
+def _onto_partners(read: Read, output: ViewOutput, classes: list[int]) -> Iterator[SingleMap]:
+    """The headline's maps, each against another image's region of the class; the maps are kept with the headline."""
+    for row, c in enumerate(output.classes):
+        if c in classes and c in read.partners:
+            region = read.partners[c]
+            yield SingleMap(c + 1, output.status[row], output.full(region.size)[row], region, None)
+
+
+def _painted(
+    name: str, normalisation: Any, headline: View, read: Read, output: ViewOutput, classes: list[int]
+) -> Iterator[SingleMap]:
+    """The maps of a method that does not use the network, on the grid of the headline's maps, without a pass.
+
+    Random numbers depend on the stored image, the class and the seed.
+    """
+    from torchvice.explain import map_status
+    from torchvice.explain.methods import method_named
+
+    assert read.region is not None
+    low = method_named(name).run(_scene(headline, read, output, classes))[1]
+    full = headline.finished([low], read.region.size, normalisation)
+    status = map_status(low)
+    for row, c in enumerate(classes):
+        yield SingleMap(c + 1, status[row], full[row], read.region, low[row].numpy())
+
+
+def _scene(headline: View, read: Read, output: ViewOutput, classes: list[int]) -> Any:
+    """A scene whose logits are known already; of the activations only the size counts."""
+    import torch
+
+    from torchvice.explain.scene import Pass, Scene
+
+    # Where the headline explains no label of the image, a stride of 32 is as good as any.
+    size = output.maps[0].shape if output.maps else (max(1, headline.side // 32),) * 2
+
+    class Known(Scene):
+        def run_network(self, gradients: bool) -> Pass:
+            nothing = torch.zeros(1, 1, *size)
+            return Pass(torch.as_tensor(output.logits)[None], nothing, nothing)
+
+    pixels: torch.Tensor = torch.tensor(read.image)[None]
+    explainer = headline.explainer
+    return Known(explainer.model, pixels, explainer.site, None, [(0, c) for c in classes], seed=SEED)

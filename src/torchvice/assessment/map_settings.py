@@ -1,0 +1,178 @@
+"""MapSettings: how an image is shown to a model and how its maps are made, in one record that is checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from torchvice.assessment.request import Extras, ExtrasKeywords
+from torchvice.errors import ViceError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from torchvice.explain import Choices
+    from torchvice.models.families import MapSite
+
+__all__ = ["AssessKeywords", "MapKeywords", "MapSettings", "check_request", "packed", "resolve_device"]
+
+BATCH_SIZE = 32
+
+
+class MapKeywords(TypedDict, total=False):
+    """The fields of `MapSettings` as keyword arguments; None leaves a field at its default."""
+
+    method: str
+    layer: str | None
+    site: MapSite | None
+    class_map: Sequence[Sequence[int]] | None
+    choices: Choices | None
+    view_size: int | None
+    crop: int | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    batch_size: int | None
+    device: str
+
+
+class AssessKeywords(MapKeywords, ExtrasKeywords):
+    """The keyword arguments of `torchvice.assess` that become `MapSettings` and `Extras`."""
+
+
+def _default_choices() -> Choices:
+    from torchvice.explain import Choices
+
+    return Choices()
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How an image is shown to a model and how its maps are made; kept in the manifest of a table.
+
+    Args:
+        method, layer, site, class_map: as for `torchvice.Explainer`.
+        choices: how `strict` makes its maps, see `torchvice.explain.Choices`; values other than the defaults make a
+            labelled sensitivity. `paper` is as published.
+        view_size: pixels, the side to which `strict` resizes the whole image; None: the network's input size.
+        crop: pixels, the side of the centre crop on which `paper` takes the loss; None: the network's input size.
+        mean, std: per channel, the normalisation of images on [0, 1]; None: timm's values for the network, ImageNet's
+            for any other network.
+        batch_size: images per forward pass, fewer where whole images pass at their own size; None: 32, or the value in
+            the settings of a RUN.
+        device: "auto" (CUDA if available, else the CPU) or a torch device.
+
+    Raises:
+        ViceError: an unknown method, a layer given twice, a value out of range, choices that exclude each other or that
+            the method does not support, or a device that is not available.
+    """
+
+    method: str = "auto"
+    layer: str | None = None
+    site: MapSite | None = None
+    class_map: Sequence[Sequence[int]] | None = None
+    choices: Choices = field(default_factory=_default_choices)
+    view_size: int | None = None
+    crop: int | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    batch_size: int | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        from torchvice.explain.methods import method_named
+
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            object.__setattr__(self, name, values and tuple(map(float, values)))
+        given = {"`layer`": self.layer, "`site`": self.site, "the choice `layers`": self.choices.layers or None}
+        names = [name for name, value in given.items() if value is not None]
+        if len(names) > 1:
+            raise ViceError(f"A layer is named once, but both {names[0]} and {names[1]} are given.")
+        for name, unit in (("view_size", "pixels"), ("crop", "pixels"), ("batch_size", "images")):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ViceError(f"`{name}` must be at least 1 ({unit}), but is {value}.")
+        if self.method != "auto":
+            method_named(self.method).check(self.choices.eigen_smooth, len(self.choices.layers))
+        if self.device != "auto":
+            resolve_device(self.device)
+
+    def completed(self, **values: Unpack[MapKeywords]) -> MapSettings:
+        """The same settings with `values` in place of the fields that are None."""
+        missing: dict[str, Any] = {name: value for name, value in values.items() if getattr(self, name) is None}
+        return replace(self, **missing)
+
+    def for_model(self, model: nn.Module) -> MapSettings:
+        """The same settings with the input size and the normalisation of a network, where none are given."""
+        from torchvice.models.build import preprocessing
+
+        expected = preprocessing(model)
+        side = max(expected.size)
+        return self.completed(view_size=side, crop=side, mean=expected.mean, std=expected.std, batch_size=BATCH_SIZE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a manifest."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return plain | {"site": self.site and self.site.to_dict(), "choices": self.choices.to_dict()}
+
+
+def packed(keywords: Mapping[str, Any], settings: MapSettings | None = None, others: Sequence[str] = ()) -> MapSettings:
+    """The settings with the fields that keyword arguments name; `others` are further names a caller may have meant.
+
+    Raises:
+        ViceError: an unknown keyword; or as `MapSettings`.
+    """
+    known = [f.name for f in fields(MapSettings)]
+    for name in keywords:
+        if name not in known:
+            raise ViceError(f"Unknown keyword argument `{name}`.", did_you_mean(name, [*known, *others]))
+    given = {name: value for name, value in keywords.items() if value is not None}
+    return replace(settings or MapSettings(), **given)
+
+
+def packed_with_extras(
+    keywords: Mapping[str, Any], settings: MapSettings | None = None, extras: Extras | None = None
+) -> tuple[MapSettings, Extras]:
+    """Both records with the fields that keyword arguments name.
+
+    Raises:
+        ViceError: as `packed` and `Extras`.
+    """
+    names = [f.name for f in fields(Extras)]
+    of_maps = {name: value for name, value in keywords.items() if name not in names}
+    of_extras = {name: value for name, value in keywords.items() if name in names}
+    return packed(of_maps, settings, names), Extras.of(**{**vars(extras or Extras()), **of_extras})
+
+
+def check_request(protocols: Sequence[str], extras: Extras | None = None) -> None:
+    """Check that the protocols are known, and that `strict` is assessed where extras of its view are requested.
+
+    Raises:
+        ViceError: an unknown protocol, or extras without `strict`.
+    """
+    if not protocols or set(protocols) - {"paper", "strict"}:
+        raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
+    if extras and "strict" not in protocols and (extras.controls or extras.also or extras.faithfulness):
+        raise ViceError("Controls, `also` and `faithfulness` need the view of `strict`, but `strict` is not assessed.")
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device of that name; "auto" is CUDA if available, else the CPU.
+
+    Raises:
+        ViceError: it is not available.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        message = f"The device {device!r} must be available, but is not: {reason}."
+        raise ViceError(message, "Use --device cpu.") from None
+    return place

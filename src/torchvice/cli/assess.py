@@ -1,0 +1,178 @@
+"""`vice assess`: a run, or weights from elsewhere, over a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from torchvice.cli.explain import CHECKPOINT, CHOICE, DEVICE, LAYER, METHOD, SPLIT, maps_option, performance_option
+from torchvice.cli.terminal import progress_bar, say
+from torchvice.errors import ViceError
+
+if TYPE_CHECKING:
+    from torchvice.assessment import MapKeywords, MapSettings, Part
+    from torchvice.data import FolderDataset
+    from torchvice.runs.subject import Subject
+
+__all__ = ["assess"]
+
+
+class ProtocolChoice(StrEnum):
+    """One protocol, or both."""
+
+    paper = "paper"
+    strict = "strict"
+    both = "both"
+
+
+class Targets(StrEnum):
+    """How many labels an image has."""
+
+    multilabel = "multilabel"
+    exclusive = "exclusive"
+
+
+class Controls(StrEnum):
+    """The sets of controls, see `torchvice.assessment.controls.CONTROL_SETS`."""
+
+    all = "all"
+    cheap = "cheap"
+    none = "none"
+
+
+extras_option = functools.partial(typer.Option, rich_help_panel="Explanations in addition")
+
+RUN = typer.Argument(None, help="Run folder. Without it, give --model, --weights and --data.")
+MODEL = typer.Option(None, "--model", help="Name in timm of a network that torchvice did not train.")
+WEIGHTS = typer.Option(None, "--weights", help="Local file with the weights of --model.")
+DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of VOC 2012.")
+CLASS_MAP = typer.Option(None, "--class-map", help="JSON or YAML file: for each class of --data, outputs of --model.")
+TARGETS = typer.Option(None, "--targets", help="Labels per image: several, or one (exclusive; softmax in strict).")
+PROTOCOL = typer.Option(ProtocolChoice.both, "--protocol", help="Protocols to assess.")
+VIEW_SIZE = maps_option(None, "--view-size", min=1, help="Side of strict's square view, in pixels.")
+CROP = maps_option(None, "--crop", min=1, help="Side of paper's centre crop, in pixels.")
+CONTROLS = extras_option(
+    None,
+    "--controls",
+    help="Controls for strict: cheap (random, center, foreground, shuffled), all (and random_weights) or none. "
+    "Default: all in a new table, else those of the table.",
+)
+ALSO = extras_option(
+    [],
+    "--also",
+    help="Further explanation for strict: a method, mirror, scale0.75 or predicted. Repeatable; can be added later.",
+)
+FAITHFULNESS = extras_option(
+    "",
+    "--faithfulness",
+    help="Measures of whether the model relies on the pixels that a map marks: insertion, deletion, road, separated by "
+    "commas. Costs 100 passes or more per image; can be added later. Settings in the same list: steps=20, orders=3, "
+    "canvas=blur, blank=mean, shares=0.2+0.4+0.6+0.8, noise=0.01, seed=0.",
+)
+BATCH_SIZE = performance_option(None, "--batch-size", min=1, help="Images per forward pass.")
+WORKERS = performance_option(2, "--workers", min=0, help="Number of threads that read images ahead.")
+PROCESSES = performance_option(1, "--processes", min=1, help="Number of local processes that share the images.")
+SHARD = performance_option(None, "--shard", help="Share of this process, I/N. Detected under torchrun and SLURM.")
+OUT = typer.Option(None, "--out", rich_help_panel="Output", help="Folder of the table. Default: in the run folder.")
+
+
+def assess(
+    run: Path | None = RUN,
+    model: str | None = MODEL,
+    weights: Path | None = WEIGHTS,
+    data: Path | None = DATA,
+    class_map: Path | None = CLASS_MAP,
+    split: str | None = SPLIT,
+    checkpoint: str = CHECKPOINT,
+    targets: Targets | None = TARGETS,
+    protocol: ProtocolChoice = PROTOCOL,
+    method: str = METHOD,
+    layer: str | None = LAYER,
+    choice: list[str] = CHOICE,
+    view_size: int | None = VIEW_SIZE,
+    crop: int | None = CROP,
+    controls: Controls | None = CONTROLS,
+    also: list[str] = ALSO,
+    faithfulness: str = FAITHFULNESS,
+    batch_size: int | None = BATCH_SIZE,
+    workers: int = WORKERS,
+    device: str = DEVICE,
+    processes: int = PROCESSES,
+    shard: str | None = SHARD,
+    out: Path | None = OUT,
+) -> None:
+    """Steps 2 to 4: logits, maps and their overlap with the masks, as a table. A killed run resumes."""
+    from torchvice.assessment import Extras, MapSettings
+    from torchvice.assessment.controls import CONTROL_SETS
+    from torchvice.assessment.map_settings import check_request
+    from torchvice.commands.assess import assess_subject
+    from torchvice.explain import Choices
+
+    sizes: MapKeywords = {"view_size": view_size, "crop": crop, "batch_size": batch_size}
+    settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device).completed(**sizes)
+    names = None if controls is None else CONTROL_SETS[controls.value]
+    extras = Extras.of(names, also, [text.strip() for text in faithfulness.split(",") if text.strip()])
+    protocols: Any = ("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,)
+    check_request(protocols, extras)
+    part = _part(processes, shard)
+    given = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
+    subject = _subject(run, given, split, checkpoint, settings, out)
+    _say_data(subject.dataset)
+    kind: Any = targets and targets.value
+    call = functools.partial(assess_subject, protocols=protocols, extras=extras, targets=kind)
+    with progress_bar("views") as bar:
+        call(subject, workers=workers, part=part, progress=bar, passes=bar.passes)
+    say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
+
+
+def _part(processes: int, shard: str | None) -> Part:
+    """This process's share; with several `processes` they run first, and this one finishes what they left."""
+    from torchvice.assessment.parts import WHOLE, Part, detected_part, in_processes
+
+    if shard is not None:
+        return Part.parse(shard)
+    if processes == 1:
+        return detected_part() or WHOLE
+    for sentence in in_processes([sys.executable, "-m", "torchvice.cli", *sys.argv[1:]], processes):
+        say(sentence)
+    return WHOLE
+
+
+def _subject(
+    run: Path | None, given: dict[str, Any], split: str | None, checkpoint: str, settings: MapSettings, out: Path | None
+) -> Subject:
+    """The run, or the model that the options in `given` describe."""
+    from torchvice.runs.subject import subject_from_run, subject_from_weights
+
+    if run is not None:
+        extra = [name for name, value in given.items() if value is not None]
+        if extra:
+            raise ViceError(f"A run folder has its own model and data, but {extra[0]} is given too.", "Remove one.")
+        from torchvice.runs import Run
+
+        subject = subject_from_run(Run(run), split, checkpoint, settings)
+        return subject if out is None else dataclasses.replace(subject, out=out)
+    class_map = given.pop("--class-map")
+    missing = [name for name, value in given.items() if value is None]
+    if missing:
+        raise ViceError(f"Give a run folder, or --model, --weights and --data. Missing: {', '.join(missing)}.")
+    from torchvice.data import open_dataset
+
+    model, weights, data = given.values()
+    dataset = open_dataset(data, split or "val")
+    folder = out or Path("runs") / f"{model}_{weights.stem}" / "assess" / dataset.split
+    return subject_from_weights(model, weights, dataset, folder, class_map, settings)
+
+
+def _say_data(dataset: FolderDataset) -> None:
+    say(f"Labels: {dataset.label_source}; masks: {dataset.mask_source}.")
+    if dataset.regions == "boxes":
+        say(f"Objects are the boxes in Annotations; {dataset.regions_missing} images have none.")
+    elif dataset.masks_missing:
+        say(f"{dataset.masks_missing} images have no mask: they count for calibration, not for VICE.")
