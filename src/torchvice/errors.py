@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ViceError", "as_array", "as_vice_error", "did_you_mean", "not_utf8_error", "same_length", "to_numpy"]
+__all__ = [
+    "ViceError",
+    "as_array",
+    "as_vice_error",
+    "brief",
+    "did_you_mean",
+    "not_utf8_error",
+    "same_length",
+    "to_numpy",
+]
 
 
 class ViceError(ValueError):
@@ -47,6 +56,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean `{close[0]}`?"
     return f"Known: {', '.join(known)}."
+
+
+def brief(value: Any) -> str:
+    """The repr of a value from a foreign file, cut where it is long: messages are read by people.
+
+    Example:
+        >>> brief(list(range(100)))
+        '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...]'
+    """
+    import reprlib
+
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 3, 120, 120, 40
+    short.maxlist = short.maxtuple = short.maxdict = short.maxset = 12
+    return short.repr(value)
 
 
 def as_vice_error(error: Exception) -> ViceError | None:

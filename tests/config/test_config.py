@@ -140,7 +140,7 @@ def test_a_file_may_be_short(tmp_path: Path) -> None:
 def test_unknown_presets_and_files() -> None:
     with pytest.raises(ViceError, match="Did you mean `resnet50`"):
         load_settings("resnet5O")
-    with pytest.raises(ViceError, match=r"nowhere\.yaml does not exist"):
+    with pytest.raises(ViceError, match=r"The settings must be a file, but nowhere\.yaml does not exist"):
         load_settings("nowhere.yaml")
 
 

@@ -161,13 +161,13 @@ def test_classes_that_are_given_must_be_the_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("names: [a", r"dataset\.yaml must be YAML"),
+        ("names: [a", r"dataset\.yaml, line 1, must be YAML"),
         ("- a", "has no `names`"),
         ("images: pictures", "has no `names`"),
         ("names: [a]\nvoids: 3", "unknown key 'voids'"),
         ("names: []", "must be different class names"),
         ("names: [a, a]", "must be different class names"),
-        ("names: [a, no]", "must be different class names"),
+        ("names: [a, 3]", "must be different class names"),
         ("names: cat", "must be different class names"),
         ("names: [background, cat]", "must be objects only"),
         ("names: {a: 1, b: 1}", "must give 1 one meaning, but has it at `names: a` and `names: b`"),

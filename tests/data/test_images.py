@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from torchvice.data.images import check_mask, read_image, read_mask, stored_size
+from torchvice.data.images import FORMATS, check_mask, read_colours, read_image, read_mask, stored_size
 from torchvice.errors import ViceError
 
 LABELS = np.array([[0, 1, 2], [20, 254, 255]], dtype=np.uint8)
@@ -135,3 +136,28 @@ def test_check_mask_gives_the_labels_without_background_and_void(dtype: type) ->
 def test_check_mask_refuses_the_value_beside_void() -> None:
     with pytest.raises(ViceError, match="but holds 254"):
         check_mask(np.array([[254, 255]], dtype=np.uint8), 20, "m.png")
+
+
+def test_no_file_that_is_read_starts_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = tmp_path / "started"
+    gs = tmp_path / "bin" / "gs"
+    gs.parent.mkdir()
+    gs.write_text(f"#!/bin/sh\ntouch {trace}\n")
+    gs.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{gs.parent}:{os.environ['PATH']}")
+    file = tmp_path / "x.jpg"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    for read in (read_image, read_mask, read_colours, stored_size):
+        with pytest.raises(ViceError, match=r"x\.jpg must be an image \(JPEG, PNG, "):
+            read(file)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_that_is_named_is_read(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (3, 2), (250, 10, 10)).save(
+        tmp_path / "x.jpg", kind, **({"lossless": True} if kind == "WEBP" else {})
+    )
+    assert read_image(tmp_path / "x.jpg").shape == (2, 3, 3)
+    assert read_image(tmp_path / "x.jpg")[0, 0, 0] > 200
+    assert stored_size(tmp_path / "x.jpg") == (2, 3)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -224,6 +226,22 @@ def spoilt(archives: Path, kind: str) -> None:
         tarred(tar, {"../evil.txt": b"x", **voc}, "w")
     elif kind == "a path outside in SBD":
         tarred(tgz, {"benchmark_RELEASE/dataset/cls/../../../evil.mat": b"x", **sbd}, "w:gz")
+    elif kind in ("a link", "a hard link", "a device"):
+        with tarfile.open(tar, "w") as opened:
+            member = tarfile.TarInfo("VOCdevkit/VOC2012/SegmentationClassAug")
+            member.type = {"a link": tarfile.SYMTYPE, "a hard link": tarfile.LNKTYPE, "a device": tarfile.FIFOTYPE}[
+                kind
+            ]
+            member.linkname = "JPEGImages" if kind == "a link" else "VOCdevkit/VOC2012/JPEGImages/2008_000001.jpg"
+            opened.addfile(member)
+            for name, content in voc.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                opened.addfile(member, io.BytesIO(content))
+    elif kind == "a claim of terabytes":
+        header = tarfile.TarInfo("VOCdevkit/VOC2012/JPEGImages/2008_000001.jpg")
+        header.size = 1 << 42
+        tar.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + b"x" * 1024)
     elif kind == "other folders":
         tarred(tar, {name.replace("VOC2012", "VOC2011"): content for name, content in voc.items()}, "w")
     elif kind == "no list":
@@ -244,6 +262,10 @@ def spoilt(archives: Path, kind: str) -> None:
         ("no tgz", rf"{TGZ} is truncated or damaged"),
         ("a path outside", rf"{TAR} is refused: .*evil\.txt.*outside"),
         ("a path outside in SBD", rf"{TGZ} is refused: .*evil\.mat.*outside"),
+        ("a link", rf"{TAR} is refused: .*SegmentationClassAug' is neither a file nor a folder"),
+        ("a hard link", rf"{TAR} is refused: .*SegmentationClassAug' is neither a file nor a folder"),
+        ("a device", rf"{TAR} is refused: .*SegmentationClassAug' is neither a file nor a folder"),
+        ("a claim of terabytes", rf"{TAR} is refused: .*2008_000001.jpg' is too large for it"),
         ("other folders", "must hold VOCdevkit/VOC2012/JPEGImages"),
         ("no list", r"must hold benchmark_RELEASE/dataset/val\.txt"),
         ("no mat", r"2008_000001\.mat must be a MATLAB file"),
@@ -271,7 +293,7 @@ from torchvice.data import archives, voc_aug
 
 where, root, count = Path(sys.argv[1]), sys.argv[2], 0
 kind = sys.argv[4]
-extract, replace = tarfile.TarFile.extract, os.replace
+extract, replace = tarfile.TarFile.extractfile, os.replace
 
 def killing(whole, after):
     def call(*arguments, **named):
@@ -282,7 +304,7 @@ def killing(whole, after):
     return call
 
 if kind == "unpacking":
-    tarfile.TarFile.extract = killing(extract, 9)
+    tarfile.TarFile.extractfile = killing(extract, 9)
 else:
     class Os:
         replace = staticmethod(killing(replace, 3))

@@ -41,7 +41,9 @@ def test_round_trip(tmp_path: Path) -> None:
     same(found, TABLE)
     assert found.classes == ("cat", "dog", "bus")
     assert found.thresholds.tolist() == [0.0, 0.1, 0.3, 0.5]
-    assert dict(found.manifest) == {"schema": 2, **TABLE.manifest}
+    files = ShardFolder(tmp_path / "new" / "table").digests()
+    assert sorted(files) == ["images-00000.parquet", "maps-00000.parquet", "regions-00000.parquet"]
+    assert dict(found.manifest) == {"schema": 2, **TABLE.manifest, "files": files}
 
 
 def test_every_float_comes_back_bit_for_bit(tmp_path: Path) -> None:
@@ -158,6 +160,7 @@ def test_a_flipped_bit_is_seen_or_says_nothing(tmp_path: Path) -> None:
 def test_a_parquet_of_other_columns_is_refused(tmp_path: Path) -> None:
     TABLE.save(tmp_path)
     table = pq.read_table(tmp_path / "images-00000.parquet")
+    (tmp_path / "manifest.json").write_text(json.dumps(ShardFolder(tmp_path).manifest() | {"files": {}}))
     pq.write_table(table.rename_columns({"loss": "cost"}), tmp_path / "images-00000.parquet")
     with pytest.raises(ViceError, match="its columns differ in cost, loss"):
         Samples.load(tmp_path)

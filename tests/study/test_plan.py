@@ -131,7 +131,7 @@ def test_what_cannot_run_raises_before_anything_runs(study_file, tmp_path, monke
     for changes, word in (
         ({"axes": {"model.name": ["test_resnet", "test_resnett"]}}, "test_resnett"),
         ({"settings": {"model.arguments": {"colour": 3}}}, "colour"),
-        ({"settings": {"data.root": str(tmp_path / "none")}}, "must be a folder"),
+        ({"settings": {"data.root": str(tmp_path / "none")}}, "The dataset must be a folder, but .*none is not"),
         ({"measure": {"also": ["gradcamm"]}}, "gradcam"),
         ({"measure": {"faithfulness": ["rode"]}}, "road"),
     ):

@@ -15,6 +15,7 @@ import pytest
 
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
+from torchvice.files.lock import locked
 from torchvice.measures import compare
 from torchvice.measures.compare import COMPARED_OF_SEEDS, compare_groups, group_pairs
 from torchvice.metrics.comparison import holm
@@ -24,7 +25,6 @@ from torchvice.samples import Samples
 from torchvice.study import check_study, estimate, load_study, run_study
 from torchvice.study.description import write_description
 from torchvice.study.job import STATE, failure, finished, prepare, run_job
-from torchvice.study.lock import locked
 from torchvice.study.table import compare_levels, sentences_of, table_rows, write_table
 
 TIMES = {"train_seconds", "assess_seconds"}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Ledger", "manifest_of"]
 
 # What may differ when a run resumes; explanations and map settings are compared one by one.
-_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings")
+_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files")
 
 
 def manifest_of(
@@ -101,7 +101,12 @@ class Ledger:
             ViceError: the folder holds the table of another assessment.
         """
         requested = json.loads(json.dumps(requested))  # as it comes back from the manifest: tuples are lists there
-        if not folder.manifest_path.is_file() or not folder.shards():  # nothing is lost where nothing was finished
+        if folder.shards() and not folder.manifest_path.is_file():
+            raise ViceError(
+                f"{folder.folder} holds shards of a table, but no manifest.json that says which model made them.",
+                "Restore the manifest, or delete that folder to begin again.",
+            )
+        if not folder.shards():  # nothing is lost where nothing was finished
             ledger = cls(folder, requested, {**requested, "added": [], "adding": {}})
         else:
             before = folder.manifest()
@@ -112,6 +117,7 @@ class Ledger:
             kept["explanations"] = _joined(before["explanations"], requested["explanations"])
             kept["adding"] = _joined(before["adding"], requested["explanations"]) | new
             ledger = cls(folder, requested, {**before, **requested, **kept})
+            ledger.manifest.pop("files", None)  # until the table is finished again
         folder.start(ledger.manifest)
         return ledger
 
@@ -187,7 +193,7 @@ class Ledger:
         }
         self.folder.start(self.manifest)
         samples = Samples.load(self.folder.folder)
-        self.manifest |= {"without_row": _without_row(samples), "finished": True}
+        self.manifest |= {"without_row": _without_row(samples), "finished": True, "files": self.folder.digests()}
         self.folder.start(self.manifest)
         return Samples(self.folder.manifest(), samples.images, samples.regions, samples.maps)
 

@@ -26,8 +26,9 @@ from torchvice.config.sections import (
     TrainerSettings,
     TransformSettings,
 )
-from torchvice.errors import ViceError, did_you_mean
-from torchvice.files import existing_file
+from torchvice.errors import ViceError, brief, did_you_mean
+from torchvice.files import existing_file, parse_yaml
+from torchvice.files.yaml_text import FLOAT, whole_match
 
 PRESETS = resources.files("torchvice") / "presets"
 
@@ -74,40 +75,12 @@ class Settings(Section):
         return Path(self.work_dir) / self.session_name
 
 
-class _Loader(yaml.SafeLoader):
-    """Load plain values as in YAML 1.2: 1e-2 is a number; `on`, `no` and 12:30 are text. Refuse duplicate names."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (as PyYAML has it)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                mark = node.value[i][0].start_mark
-                raise yaml.MarkedYAMLError(problem=f"`{name}` occurs twice", problem_mark=mark)
-        return super().construct_mapping(node, deep)
-
-
-def _whole(pattern: str) -> re.Pattern[str]:
-    return re.compile(f"(?:{pattern})$")
-
-
-_FLOAT = r"[-+]?([0-9]*\.[0-9]+|[0-9]+\.)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan"
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),  # no leading zeros: 0010 is a name, not eight or ten
-    ("float", _FLOAT, "-+.0123456789"),
-    ("null", r"~|null|Null|NULL|", "~nN"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole(_pattern), [*_first, ""])
-
-
 class _Dumper(yaml.SafeDumper):
     """Quote text that YAML 1.1 or 1.2 would read as another type."""
 
 
 # PyYAML copies the resolvers to the subclass before it adds one.
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _whole(_FLOAT), list("-+.0123456789"))
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", whole_match(FLOAT), list("-+.0123456789"))
 
 
 def preset_names() -> list[str]:
@@ -210,22 +183,6 @@ def read_source(source: str | os.PathLike[str], shipped: Traversable, kind: str,
         raise ViceError(f"{path} must be YAML in UTF-8, but is not: {error}.") from None
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """Parse YAML text into plain values; `where` names the text in messages.
-
-    Raises:
-        ViceError: invalid YAML or a duplicate name; the message has the line.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where += f", line {mark.line + 1}," if mark else ""
-        raise ViceError(f"{where} must be YAML, but is not: {error.problem or error.context}.") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ViceError(f"{where} must be YAML, but is not: {' '.join(str(error).split())}.") from None
-
-
 def _section(owner: type[BaseModel], name: str) -> type[Section] | None:
     """Return the class of a setting that is a section, else None."""
     kind = owner.model_fields[name].annotation
@@ -274,7 +231,7 @@ def _check_names(content: dict[Any, Any], owner: type[BaseModel], prefix: str, w
             content[name] = {}
         elif section and not isinstance(value, Mapping):
             way_out = f"It has: {', '.join(section.model_fields)}."
-            raise ViceError(f"`{prefix}{name}` must be a section{where}, but is {value!r}.", way_out)
+            raise ViceError(f"`{prefix}{name}` must be a section{where}, but is {brief(value)}.", way_out)
         elif section:
             _check_names(value, section, f"{prefix}{name}.", where)
 
@@ -332,4 +289,4 @@ def _as_vice_error(error: ValidationError) -> ViceError:
     problem = " or ".join(dict.fromkeys(messages)).replace(" or must be ", " or ")
     problem = problem if problem.startswith("must") else f"is wrong ({problem[:1].lower()}{problem[1:]})"
     more = ", ".join(f"`{other}`" for other in list(problems)[1:])
-    return ViceError(f"`{path}` {problem}, but is {value!r}.{f' Also wrong: {more}.' if more else ''}")
+    return ViceError(f"`{path}` {problem}, but is {brief(value)}.{f' Also wrong: {more}.' if more else ''}")

@@ -17,17 +17,19 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TypeVar
 
 from torchvice.errors import ViceError
 
-__all__ = ["Source", "building", "check_space", "fetch", "fetch_all", "reading", "safe_name", "unpack_tar"]
+__all__ = ["Room", "Source", "building", "check_space", "fetch", "fetch_all", "reading", "safe_name", "unpack_tar"]
 
 Progress = Callable[[int, int], None]
 CHUNK = 1 << 20
 PART = ".vice-data.part"
 SECONDS = 60  # timeout of a request
 MEBIBYTE = 1 << 20
+KEPT_NOTHING = "Nothing was unpacked."
+Member = TypeVar("Member", tarfile.TarInfo, zipfile.ZipInfo)
 
 
 @dataclass(frozen=True)
@@ -215,8 +217,6 @@ def reading(archive: Path) -> Iterator[None]:
     """
     try:
         yield
-    except tarfile.FilterError as error:
-        raise ViceError(f"The archive {archive} is refused: {error}.", "Nothing was unpacked.") from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise ViceError(
             f"The archive {archive} is truncated or damaged: {error}.",
@@ -236,22 +236,61 @@ def safe_name(name: str, archive: Path) -> PurePosixPath:
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise ViceError(f"The archive {archive} is refused: {name!r} lies outside it.", "Nothing was unpacked.")
+        raise ViceError(f"The archive {archive} is refused: {name!r} lies outside it.", KEPT_NOTHING)
     return path
 
 
 def unpack_tar(archive: Path, folder: Path, progress: Progress | None = None) -> None:
-    """Unpack the files and folders of a tar, and nothing else, into `folder`.
+    """Unpack the regular files and folders of a tar into `folder`.
+
+    Links, devices and everything else are refused: Python's own filter lets links through, and a later member could be
+    written through one of them.
 
     Raises:
-        ViceError: see `reading`.
+        ViceError: see `reading`; a member of another kind, outside the folder, or far larger than the archive.
     """
     size = archive.stat().st_size
+    room = Room(archive)
     with reading(archive), archive.open("rb") as file, tarfile.open(fileobj=file, mode="r:*") as tar:
         for member in tar:
-            tar.extract(member, folder, filter="data")
+            target = folder / safe_name(member.name, archive)
+            if member.isdir():
+                target.mkdir(parents=True, exist_ok=True)
+            elif member.isreg():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                opened = tar.extractfile(room.take(member))
+                assert opened is not None  # a regular file
+                with opened, target.open("wb") as written:
+                    shutil.copyfileobj(opened, written)
+            else:
+                raise ViceError(
+                    f"The archive {archive} is refused: {member.name!r} is neither a file nor a folder.", KEPT_NOTHING
+                )
             if progress:
                 progress(file.tell() // MEBIBYTE, size // MEBIBYTE)
+
+
+class Room:
+    """Counts what comes out of an archive: a few kilobytes can claim to be terabytes.
+
+    Args:
+        archive: images and masks are compressed already, so that 100 times its size, and 1 GiB more, is far too much.
+    """
+
+    def __init__(self, archive: Path) -> None:
+        self.archive, self.left = archive, 100 * archive.stat().st_size + (1 << 30)
+
+    def take(self, member: Member) -> Member:
+        """Count a member, a `TarInfo` or a `ZipInfo`, and return it.
+
+        Raises:
+            ViceError: more came out than any archive of images holds.
+        """
+        self.left -= member.size if isinstance(member, tarfile.TarInfo) else member.file_size
+        if self.left < 0:
+            name = member.name if isinstance(member, tarfile.TarInfo) else member.filename
+            raise ViceError(f"The archive {self.archive} is refused: {name!r} is too large for it.", KEPT_NOTHING)
+        return member
 
 
 @contextlib.contextmanager

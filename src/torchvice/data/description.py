@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from torchvice.data.images import VOID, read_colours, read_mask
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, brief, did_you_mean
+from torchvice.files import read_yaml
 
 __all__ = ["FILE", "Description", "read_description"]
 
@@ -81,15 +81,12 @@ def read_description(root: Path) -> Description | None:
     file = root / FILE
     if not file.is_file():
         return None
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ViceError(f"{file} must be YAML, but is not: {' '.join(str(error).split())}.") from None
+    content = read_yaml(file, "The description of the dataset")
     if not isinstance(content, dict) or "names" not in content:
         raise ViceError(f"{file} has no `names`, which lists the classes.", f"Known keys: {', '.join(KEYS)}.")
     for key in content:
         if key not in KEYS:
-            raise ViceError(f"{file} has the unknown key {key!r}.", did_you_mean(str(key), KEYS))
+            raise ViceError(f"{file} has the unknown key {brief(key)}.", did_you_mean(str(key), KEYS))
     names, codes = _codes(file, content)
     folders = {key: _folder(file, key, content.get(key)) for key in ("images", "masks", "boxes")}
     return Description(file, names, codes, splits=_splits(file, content.get("splits")), **folders)
@@ -101,12 +98,13 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
     names = tuple(named if isinstance(named, list | dict) else ())
     if not names or len(set(map(str, names))) < len(names) or not all(isinstance(n, str) and n for n in names):
         raise ViceError(
-            f"`names` in {file} must be different class names, or class names with their values, but is {named!r}.",
+            f"`names` in {file} must be different class names, or class names with their values, "
+            f"but is {brief(named)}.",
             "A name such as no or 7, which YAML reads as something else, needs quotation marks.",
         )
     if names[0] in ("background", "__background__"):
         raise ViceError(
-            f"`names` in {file} must be objects only, but begins with {names[0]!r}.", "Use the key `background`."
+            f"`names` in {file} must be objects only, but begins with {brief(names[0])}.", "Use the key `background`."
         )
     classes = list(named.items()) if isinstance(named, dict) else [(name, c + 1) for c, name in enumerate(names)]
     coloured = not isinstance(classes[0][1], int)
@@ -117,9 +115,11 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
     for where, value, label in given:
         code = _code(file, where, value)
         if isinstance(code, tuple) != coloured:
-            raise ViceError(f"{file} must not mix values and colours, but `{where}` is {value!r}.")
+            raise ViceError(f"{file} must not mix values and colours, but `{where}` is {brief(value)}.")
         if codes.get(code, label) != label:
-            raise ViceError(f"{file} must give {value!r} one meaning, but has it at `{owners[code]}` and `{where}`.")
+            raise ViceError(
+                f"{file} must give {brief(value)} one meaning, but has it at `{owners[code]}` and `{where}`."
+            )
         owners[code], codes[code] = where, label
     # Defaults, unless the file sets them or a class uses the code.
     defaults: dict[str, Code | None] = {"background": (0, 0, 0) if coloured else 0, "void": None if coloured else VOID}
@@ -153,7 +153,7 @@ def _code(file: Path, where: str, value: Any) -> Code:
         if number >= 0:
             return (number >> 16, number >> 8 & 255, number & 255)
     raise ViceError(
-        f"`{where}` in {file} must be a mask's value (0 to 65535) or a colour, but is {value!r}.",
+        f"`{where}` in {file} must be a mask's value (0 to 65535) or a colour, but is {brief(value)}.",
         'A colour is [red, green, blue], each 0 to 255, or "#rrggbb".',
     )
 
@@ -162,7 +162,7 @@ def _folder(file: Path, key: str, value: Any) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str) or not (file.parent / value).is_dir():
-        raise ViceError(f"`{key}` in {file} must be a folder next to it, but is {value!r}.")
+        raise ViceError(f"`{key}` in {file} must be a folder next to it, but is {brief(value)}.")
     return file.parent / value
 
 
@@ -170,7 +170,7 @@ def _splits(file: Path, value: Any) -> dict[str, Path]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
-        raise ViceError(f"`splits` in {file} must map names of splits to files of lists, but is {value!r}.")
+        raise ViceError(f"`splits` in {file} must map names of splits to files of lists, but is {brief(value)}.")
     for name, place in value.items():
         if not (file.parent / place).is_file():
             raise ViceError(f"The split `{name}` in {file} must be a file next to it, but {place} does not exist.")

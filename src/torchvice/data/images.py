@@ -25,6 +25,8 @@ __all__ = [
     "voc_palette",
 ]
 
+# Named at every opening: Pillow would otherwise try all it knows, and start Ghostscript on a PostScript file.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -36,12 +38,12 @@ def _decoded(path: str | os.PathLike[str], what: str) -> tuple[Image.Image, str]
     """
     path = existing_file(path, what)
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             stored = str(picture.tile[0][3]) if picture.tile else picture.mode
             picture.load()
             return picture, stored
     except UnidentifiedImageError:
-        raise ViceError(f"{what} {path} must be an image (JPEG, PNG), but is not.") from None
+        raise ViceError(f"{what} {path} must be an image ({', '.join(FORMATS)}), but is not.") from None
     except DAMAGE as error:
         raise ViceError(
             f"{what} {path} is damaged or truncated: {error}.",
@@ -151,10 +153,12 @@ def check_same_size(mask: np.ndarray, size: tuple[int, int], path: str | os.Path
 def stored_size(path: Path, what: str = "The image") -> tuple[int, int]:
     """Read (H, W) of an image file from its header."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             return picture.height, picture.width
     except DAMAGE as error:
-        raise ViceError(f"{what} {path} must be an image (JPEG, PNG), but cannot be read: {error}.") from None
+        raise ViceError(
+            f"{what} {path} must be an image ({', '.join(FORMATS)}), but cannot be read: {error}."
+        ) from None
 
 
 def voc_palette() -> bytes:

@@ -17,6 +17,7 @@ from torchvice.data.annotations import class_indices, read_annotation
 from torchvice.data.archives import (
     MEBIBYTE,
     Progress,
+    Room,
     Source,
     building,
     fetch_all,
@@ -134,13 +135,14 @@ def _take_sbd(archive: Path, voc: Path, progress: Progress | None) -> tuple[dict
     own = {mask.stem for mask in (voc / "SegmentationClass").glob("*.png")}
     images = {image.stem for image in (voc / "JPEGImages").iterdir()}
     lists: dict[str, list[str]] = {}
-    count, size = 0, archive.stat().st_size
+    count, size, room = 0, archive.stat().st_size, Room(archive)
     with reading(archive), archive.open("rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:
         for member in tar:
             path = safe_name(member.name, archive)
             kind = "/".join(path.parts[1:-1])
             if not member.isfile() or path.name.startswith(".") or path.parts[0] != "benchmark_RELEASE":
                 continue
+            room.take(member)
             if kind == "dataset" and path.name in ("train.txt", "val.txt"):
                 lists[path.stem] = _member(tar, member).decode("utf-8").split()
             elif kind == "dataset/cls" and path.suffix == ".mat" and path.stem not in own:

@@ -3,14 +3,17 @@
 from torchvice.files.reading import existing_file, read_json, sha256
 from torchvice.files.unpickle import read_npy_dict, read_pickle, write_npy_dict
 from torchvice.files.writing import atomic, atomic_folder, write_json, write_text
+from torchvice.files.yaml_text import parse_yaml, read_yaml
 
 __all__ = [
     "atomic",
     "atomic_folder",
     "existing_file",
+    "parse_yaml",
     "read_json",
     "read_npy_dict",
     "read_pickle",
+    "read_yaml",
     "sha256",
     "write_json",
     "write_npy_dict",

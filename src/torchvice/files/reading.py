@@ -35,7 +35,7 @@ def read_json(path: str | os.PathLike[str], what: str = "The JSON file") -> dict
     path = existing_file(path, what)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8, and integers of thousands of digits
         raise ViceError(f"{what} {path} must be JSON, but is not: {error}.") from None
     if not isinstance(content, dict):
         raise ViceError(f"{what} {path} must hold a JSON object, but holds a {type(content).__name__}.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, brief, did_you_mean
+from torchvice.files import read_yaml
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,15 +110,7 @@ def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs
     Raises:
         ViceError: no such file, a class that is missing or unknown, or an index outside the outputs.
     """
-    import yaml
-
-    from torchvice.files import existing_file
-
-    path = existing_file(path, "The class map")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ViceError(f"The class map {path} must be JSON or YAML, but is not: {error}.") from None
+    content = read_yaml(path, "The class map")
     if not isinstance(content, Mapping):
         raise ViceError(f"The class map {path} must map class names to outputs, but is a {type(content).__name__}.")
     known = {str(name): value for name, value in content.items()}
@@ -131,6 +124,8 @@ def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs
             raise ViceError(f"The class map {path} must name every class of the data, but lacks `{name}`.")
         group = known[name] if isinstance(known[name], list) else [known[name]]
         if not group or not all(type(i) is int and 0 <= i < outputs for i in group):
-            raise ViceError(f"The class map's `{name}` must be outputs 0 to {outputs - 1}, but is {known[name]!r}.")
+            raise ViceError(
+                f"The class map's `{name}` must be outputs 0 to {outputs - 1}, but is {brief(known[name])}."
+            )
         groups.append(group)
     return groups

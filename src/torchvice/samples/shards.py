@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import re
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean, not_utf8_error
-from torchvice.files import atomic, read_json, write_json
+from torchvice.files import atomic, read_json, sha256, write_json
+from torchvice.samples.checks import check_columns, check_manifest, check_rows
 from torchvice.samples.columns import Images, Maps, Regions
 
 if TYPE_CHECKING:
@@ -44,10 +46,26 @@ class ShardFolder:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.manifest_path = self.folder / "manifest.json"
+        self._known: Mapping[str, str] | None = None
 
     def start(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, before the first shard and again when the counts are known."""
         write_json(self.manifest_path, {"schema": SCHEMA, **manifest})
+        self._known = manifest.get("files", {})
+
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of every file of the table, by name: a manifest's `files`.
+
+        A reader holds the files against them, because the checksums of Parquet's pages do not cover its footer.
+        """
+        return {path.name: sha256(path) for path in sorted(self.folder.glob("*.parquet"))}
+
+    def _digest(self, path: Path) -> str | None:
+        """What the manifest says of a file; None where it says nothing: of a table that is not finished."""
+        if self._known is None:
+            known = read_json(self.manifest_path, "The manifest").get("files") if self.manifest_path.is_file() else {}
+            self._known = known if isinstance(known, dict) else {}
+        return self._known.get(path.name)
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest.
@@ -63,6 +81,7 @@ class ShardFolder:
                 f"The table must have schema {SCHEMA}, but {self.folder} has schema {manifest.get('schema')}.",
                 "Assess the model again with this version of torchvice.",
             )
+        check_manifest(manifest, str(self.manifest_path))
         return manifest
 
     def shards(self) -> list[int]:
@@ -124,6 +143,10 @@ class ShardFolder:
         manifest, shards = self.manifest(), self.shards()
         if not shards:
             raise ViceError(f"No finished shard in {self.folder}.", "Run vice assess again.")
+        gone = sorted(name for name in manifest.get("files", ()) if not (self.folder / name).is_file())
+        if gone:
+            again = "Run vice assess again: only what is missing is computed."
+            raise ViceError(f"{self.folder} must hold {gone[0]}, which its manifest lists, but does not.", again)
         tables = {part: [self._read(part, shard) for shard in shards] for part in ("images", "regions", "maps")}
         for explanation in manifest.get("added", ()):
             for part in ("regions", "maps"):
@@ -131,6 +154,7 @@ class ShardFolder:
         images = Images.join([Images(**_columns(table)) for table in tables["images"]])
         regions = Regions.join([Regions(**_columns(table)) for table in tables["regions"]])
         maps = Maps.join([_maps(table) for table in tables["maps"]])
+        check_rows(manifest, images, regions, str(self.folder))
         return manifest, images, regions, maps
 
     def _path(self, part: str, number: int, explanation: str | None) -> Path:
@@ -159,6 +183,7 @@ class ShardFolder:
             absent = set(columns or _NAMES[part]) ^ set(table.column_names)
             if absent:
                 raise pa.ArrowInvalid(f"its columns differ in {', '.join(sorted(absent))}")
+            check_columns(table)
             return table
 
     def stream(
@@ -201,10 +226,13 @@ class ShardFolder:
 
         path = self._path(part, number, explanation)
         try:
-            # Without checksums a flipped bit would be another number, unnoticed.
-            with open(path, "rb") as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+            content, expected = path.read_bytes(), self._digest(path)
+            if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+                raise ValueError("it is not the file that the manifest was written for")
+            # Without the checksums a flipped bit in a table that is not finished would be another number.
+            with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
                 yield file
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             counts = self._path("images" if explanation is None else "regions", number, explanation).name
             again = "" if explanation is None else f", asking for {explanation.partition(':')[2]}"
             raise ViceError(

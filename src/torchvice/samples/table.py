@@ -135,6 +135,7 @@ class Samples:
             raise ViceError(f"{folder} already holds a table.")
         shards.start(self.manifest)
         shards.append(self.images, self.regions, self.maps)
+        shards.start({**self.manifest, "files": shards.digests()})
         return shards.folder
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torchvice.config import dump_settings, load_settings
 from torchvice.errors import as_vice_error
 from torchvice.files import read_json, write_json, write_text
-from torchvice.study.lock import locked
+from torchvice.files.lock import locked
 from torchvice.study.plan import AssessmentRequest, PlannedRun
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from torchvice.config import (
     Settings,
     load_settings,
     override_settings,
-    parse_yaml,
     problem_of,
     read_source,
     yaml_names,
 )
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, brief, did_you_mean
+from torchvice.files import parse_yaml
 
 __all__ = ["AssessmentRequest", "LaunchSettings", "PlannedRun", "Study", "load_study", "study_names"]
 
@@ -241,7 +241,7 @@ def _parse(text: str, where: str) -> _File:
         path = ".".join(str(part) for part in item["loc"])
         if item["type"] == "missing":
             raise ViceError(f"`{path}` must be given in {where}, but is missing.", "For example base: demo.") from None
-        raise ViceError(f"`{path}` of {where} {problem_of(item['msg'])}, but is {item['input']!r}.") from None
+        raise ViceError(f"`{path}` of {where} {problem_of(item['msg'])}, but is {brief(item['input'])}.") from None
 
 
 def _load_base(file: _File, folder: Path, overrides: Sequence[str]) -> Settings:
@@ -269,12 +269,13 @@ def _levels(axis: str, value: Any, where: str) -> dict[str, Changes]:
         if wrong is not None:
             raise ViceError(
                 f"The level `{wrong}` of the axis `{axis}` must be settings, {{setting: value}}, but is "
-                f"{value[wrong]!r} in {where}.",
+                f"{brief(value[wrong])} in {where}.",
                 f"For an axis of one setting write {axis}: [value, value].",
             )
     else:
         raise ViceError(
-            f"The axis `{axis}` must be a list of values or {{level: {{setting: value}}}}, but is {value!r} in {where}."
+            f"The axis `{axis}` must be a list of values or {{level: {{setting: value}}}}, but is {brief(value)} in "
+            f"{where}."
         )
     if not levels:
         raise ViceError(f"The axis `{axis}` has no levels in {where}.", "List its values, or leave out the axis.")

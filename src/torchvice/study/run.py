@@ -12,10 +12,10 @@ from typing import Any
 
 from torchvice.data import open_dataset
 from torchvice.errors import ViceError
+from torchvice.files.lock import locked
 from torchvice.study.description import write_description
 from torchvice.study.job import failure, finished, prepare
 from torchvice.study.launch import run_jobs
-from torchvice.study.lock import locked
 from torchvice.study.plan import PlannedRun, Study
 from torchvice.study.table import compare_levels, sentences_of, table_rows, write_table
 

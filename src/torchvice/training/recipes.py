@@ -7,9 +7,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from torchvice.config import parse_yaml, problem_of
+from torchvice.config import problem_of
 from torchvice.config.sections import Count, NotNegative, Positive, Probability, Section, Share
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.files import parse_yaml
 
 __all__ = ["RECIPES", "Byol", "Dino", "Mae", "MocoV3", "SchemeSettings", "recipe_of"]
 

@@ -1,0 +1,197 @@
+"""The schema of COCO's instances: every name, number and bound is checked before pycocotools sees one of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import PurePosixPath
+from typing import IO, Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from torchvice.errors import ViceError
+
+__all__ = ["read_instances", "runs_of"]
+
+MOST_CATEGORIES = 254  # a mask of bytes has 0 for the background and 255 for void
+MOST_PIXELS = 1 << 28
+FAR = 1e5  # pixels; pycocotools walks along every edge of a polygon, so that a distant corner takes all memory
+
+
+def _corners(polygon: list[float]) -> list[float]:
+    if len(polygon) < 6 or len(polygon) % 2:
+        raise ValueError(f"a polygon needs x and y of three corners or more, but has {len(polygon)} numbers")
+    if not all(math.isfinite(value) and abs(value) <= FAR for value in polygon):
+        raise ValueError(f"the corners of a polygon must be finite and within {FAR:g} pixels")
+    return polygon
+
+
+def _file_name(name: str) -> str:
+    if not PurePosixPath(name).name or any(ord(letter) < 32 for letter in name):
+        raise ValueError("a file name must not be empty nor hold control characters")
+    return name
+
+
+def _class_name(name: str) -> str:
+    if not name.strip() or any(ord(letter) < 32 for letter in name):
+        raise ValueError("a category's name must not be empty nor hold control characters")
+    if name.strip().lower().strip("_") == "background":
+        raise ValueError("the background is no category: it is what no annotation covers")
+    return name
+
+
+Id = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Side = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
+Polygon = Annotated[list[float], AfterValidator(_corners)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=True)
+
+
+class _Category(_Entry):
+    id: Id
+    name: Annotated[str, AfterValidator(_class_name)]
+
+
+class _Image(_Entry):
+    id: Id
+    file_name: Annotated[str, AfterValidator(_file_name)]
+    height: Side
+    width: Side
+
+
+class _Rle(_Entry):
+    size: tuple[Side, Side]
+    counts: list[Annotated[int, Field(strict=True, ge=0, le=MOST_PIXELS)]] | str
+
+
+class _Annotation(_Entry):
+    id: Id | None = None
+    image_id: Id
+    category_id: Id
+    iscrowd: bool = False
+    segmentation: Annotated[list[Polygon], Field(min_length=1)] | _Rle
+
+
+_SECTIONS: dict[str, TypeAdapter[Any]] = {
+    "categories": TypeAdapter(list[_Category]),
+    "images": TypeAdapter(list[_Image]),
+    "annotations": TypeAdapter(list[_Annotation]),
+}
+
+
+def read_instances(file: IO[bytes], name: str) -> dict[str, list[dict[str, Any]]]:
+    """Read `images`, `annotations` and `categories` of a JSON file in COCO's format, checked.
+
+    Args:
+        file: the JSON text.
+        name: of the file, for the messages.
+
+    Returns:
+        The three lists, with the fields that masks are drawn from and no others.
+
+    Raises:
+        ViceError: not JSON; an entry that lacks a field or has one of another type or out of range; an id or a name
+            twice; an annotation of an image or category that is not listed.
+    """
+    try:
+        content = json.load(file)
+    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8, and integers of thousands of digits
+        raise ViceError(f"{name} must be JSON, but is not: {error}.") from None
+    if not isinstance(content, dict):
+        raise ViceError(f"{name} must hold a JSON object, but holds a {type(content).__name__}.")
+    read = {}
+    for section, adapter in _SECTIONS.items():
+        if section not in content:
+            raise ViceError(f"{name} must have `{section}`, like COCO's instances, but has not.")
+        try:
+            entries = adapter.validate_python(content[section])
+        except ValidationError as error:
+            raise _refusal(error, name, section, content[section]) from None
+        read[section] = [entry.model_dump() for entry in entries]
+    _check_references(read, name)
+    return read
+
+
+def _refusal(error: ValidationError, name: str, section: str, entries: Any) -> ViceError:
+    """The first mistake of a section, with the id of its entry."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place, *fields = first["loc"] or ("",)
+    entry = entries[place] if isinstance(place, int) else None
+    known = entry.get("id") if isinstance(entry, dict) else None
+    which = f"[{place}]" if isinstance(place, int) else ""
+    which += "" if known is None else f" (id {known!r:.40})"
+    field = ".".join(str(part) for part in fields if not isinstance(part, str) or part.isidentifier())
+    message = first["msg"].removeprefix("Value error, ")
+    return ViceError(f"{name}: `{section}`{which}{f' `{field}`' if field else ''} is wrong: {message}.")
+
+
+def _check_references(read: dict[str, list[dict[str, Any]]], name: str) -> None:
+    """Ids and names are unique, and what annotations refer to is listed."""
+    if not 1 <= len(read["categories"]) <= MOST_CATEGORIES:
+        raise ViceError(
+            f"{name} must have 1 to {MOST_CATEGORIES} categories, but has {len(read['categories'])}.",
+            "A mask has one byte a pixel: keep the categories that you measure, and remove the others.",
+        )
+    stems = [PurePosixPath(image["file_name"]).stem for image in read["images"]]
+    for what, values in (
+        ("the category id", [entry["id"] for entry in read["categories"]]),
+        ("the category name", [entry["name"] for entry in read["categories"]]),
+        ("the image id", [entry["id"] for entry in read["images"]]),
+        ("the image name (without folder and suffix)", stems),
+    ):
+        double = [value for value, count in Counter(values).items() if count > 1]
+        if double:
+            raise ViceError(f"{name} must have {what} {double[0]!r} once, but has it {values.count(double[0])} times.")
+    for section, field in (("images", "image_id"), ("categories", "category_id")):
+        listed = {entry["id"] for entry in read[section]}
+        for annotation in read["annotations"]:
+            if annotation[field] not in listed:
+                raise ViceError(
+                    f"{name}: the annotation {annotation['id']} has `{field}` {annotation[field]}, which is not among "
+                    f"the {section}."
+                )
+
+
+def runs_of(counts: list[int] | str, pixels: int) -> np.ndarray:
+    """Decode the run lengths of an RLE: (R,) int64, background and object in turn, column by column.
+
+    Args:
+        counts: COCO's uncompressed list, or its compressed text (LEB128 of 5 bits a character, each from the third on
+            as the difference from the one before the last).
+        pixels: H x W, which the runs must add up to.
+
+    Raises:
+        ViceError: another sum, a negative run, or a text that ends in the middle of a number.
+
+    References:
+        rleToString and rleFrString of the COCO API.
+
+    Example:
+        >>> runs_of("01202", 8).tolist()
+        [0, 1, 2, 1, 4]
+    """
+    runs: list[int] = list(counts) if isinstance(counts, list) else []
+    if isinstance(counts, str):
+        value, shift = 0, 0
+        for letter in counts:
+            digit = ord(letter) - 48
+            if not 0 <= digit < 64 or shift > 60:
+                raise ViceError(f"A compressed RLE must be COCO's text, but holds {letter!r}.")
+            value |= (digit & 31) << shift
+            shift += 5
+            if not digit & 32:
+                if digit & 16:
+                    value -= 1 << shift
+                runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+                value, shift = 0, 0
+        if shift:
+            raise ViceError("A compressed RLE must be whole, but ends in the middle of a number.")
+    if any(run < 0 for run in runs) or sum(runs) != pixels:
+        raise ViceError(
+            f"The runs of an RLE must be 0 or more and add up to {pixels} pixels, but add up to {sum(runs)}."
+        )
+    return np.array(runs, dtype=np.int64)

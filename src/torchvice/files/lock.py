@@ -1,0 +1,188 @@
+"""Locks: one process at a time in a folder, also after a kill, also over several machines."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from torchvice.errors import ViceError
+
+__all__ = ["is_locked", "locked"]
+
+BEAT = 15.0  # seconds between two signs of life
+STALE = 90.0  # seconds without one after which a holder on another machine counts as dead
+# What flock raises where a file system has no locks.
+NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EREMOTEIO}
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], what: str, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file inside the block.
+
+    The kernel holds the lock and drops it with the process, so that a kill leaves nothing behind. Where the file system
+    has no locks, or does not share them with other machines, the file names its holder, and its age, compared with that
+    of a file just written next to it, tells whether the holder lives.
+
+    Args:
+        path: the lock file; made with its folder, and left there.
+        what: what is locked, as the message names it.
+        wait: wait until the lock is free, instead of raising.
+
+    Raises:
+        ViceError: another process holds it, and `wait` is false.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        while not (taken := _take(file, path)):
+            if not wait:
+                raise _held(path, what)
+            time.sleep(0.2)
+        stop = threading.Event()
+        signed = [path] if taken == "kernel" else [path, _claim(path)]
+        beating = threading.Thread(target=_beat, args=(signed, stop), daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            beating.join()
+            file.truncate(0)
+            if taken == "claim":
+                _claim(path).unlink(missing_ok=True)
+
+
+def is_locked(path: str | os.PathLike[str]) -> bool:
+    """Whether a process holds the lock file; false where the file does not exist."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with open(path, "a+", encoding="utf-8") as file:
+        before = path.read_text(encoding="utf-8")
+        taken = _take(file, path)
+        if taken == "claim":
+            _claim(path).unlink(missing_ok=True)
+        if taken and before:
+            file.truncate(0)
+        return not taken
+
+
+def _take(file: IO[str], path: Path) -> str | None:
+    """Take the lock if it is free, and write down who holds it; returns what holds it, "kernel" or "claim"."""
+    held = _flock(file)
+    if held is False:
+        return None
+    holder = _holder(path)
+    if held and holder.get("host", platform.node()) != platform.node() and not _is_stale(path):
+        _unlock(file)  # the kernel's lock is of this machine alone
+        return None
+    if held is None and not _exclusive(_claim(path)):
+        return None
+    file.truncate(0)
+    file.write(_signature())
+    file.flush()
+    return "kernel" if held else "claim"
+
+
+def _flock(file: IO[str]) -> bool | None:
+    """Whether the kernel gives the lock; None where it has none to give."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise
+    return True
+
+
+def _unlock(file: IO[str]) -> None:
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _claim(path: Path) -> Path:
+    """The file whose exclusive creation is the lock where the kernel has none."""
+    return path.with_name(f"{path.name}.held")
+
+
+def _exclusive(claim: Path) -> bool:
+    """Create the file unless it exists; one whose holder is dead is moved away first, by one process alone."""
+    holder = _holder(claim)
+    here = holder.get("host") == platform.node()
+    if claim.exists() and (not _lives(holder.get("pid")) if here else _is_stale(claim)):
+        aside = claim.with_name(f"{claim.name}.{uuid.uuid4().hex[:8]}")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(claim, aside)
+            aside.unlink()
+    try:
+        with open(claim, "x", encoding="utf-8") as file:
+            file.write(_signature())
+    except FileExistsError:
+        return False
+    return True
+
+
+def _lives(pid: Any) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, TypeError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _is_stale(path: Path) -> bool:
+    """Whether a file is older than STALE by the clock of its own file system, which may differ from ours."""
+    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.clock")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime >= STALE
+    except FileNotFoundError:
+        return True
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _signature() -> str:
+    return json.dumps({"host": platform.node(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+
+
+def _beat(paths: list[Path], stop: threading.Event) -> None:
+    while not stop.wait(BEAT):
+        for path in paths:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8") or "{}")
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _held(path: Path, what: str) -> ViceError:
+    holder = _holder(path)
+    process = f"process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}"
+    return ViceError(
+        f"{what} is already running: {process if holder else 'another process'}.",
+        "Wait until it ends, or end it, and run the same command again: it resumes there.",
+    )

@@ -1,0 +1,132 @@
+"""Check a table that was read from disk: manifests get edited, disks flip bits, two runs write into one folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from torchvice.errors import ViceError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from torchvice.samples.columns import Images, Regions
+
+__all__ = ["check_columns", "check_manifest", "check_rows"]
+
+WAY_OUT = "Restore the table's folder, or delete it and run vice assess again."
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    view: str
+    explanation: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What measures read of a manifest; everything else is free."""
+
+    classes: list[str]
+    targets: Literal["multilabel", "exclusive"]
+    thresholds: list[float]
+    explanations: dict[str, dict[str, Any]]
+    protocols: dict[Literal["paper", "strict"], _Protocol]
+    model: dict[str, Any]
+    dataset: dict[str, Any]
+    versions: dict[str, Any]
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
+    """Check the entries that readers need: there, of the right type, and in agreement.
+
+    Raises:
+        ViceError: an entry is missing or wrong; `where` names the file.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    known = {entry.name: manifest[entry.name] for entry in fields(_Manifest) if entry.name in manifest}
+    try:
+        checked = TypeAdapter(_Manifest).validate_python(known, strict=False)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ViceError(f"The manifest {where} is damaged: `{place}`: {first['msg']}.", WAY_OUT) from None
+    for name, chosen in checked.protocols.items():
+        if chosen.explanation not in checked.explanations:
+            message = f"`protocols.{name}` names `{chosen.explanation}`, which is not among its explanations"
+            raise ViceError(f"The manifest {where} is damaged: {message}.", WAY_OUT)
+    for explanation, settings in checked.explanations.items():
+        if not isinstance(settings.get("role"), str):
+            raise ViceError(f"The manifest {where} is damaged: `explanations.{explanation}` has no role.", WAY_OUT)
+    if not checked.classes or not checked.thresholds:
+        raise ViceError(f"The manifest {where} is damaged: it names no classes or no thresholds.", WAY_OUT)
+
+
+_TEXT = {"image_id", "view", "explanation", "status"}
+_LISTS = {"targets", "logits", "predicted", "intersection", "inside", "outside", "box_iou", "map", "map_shape"}
+
+
+def check_columns(table: pa.Table) -> None:
+    """Check that every column of a shard has the kind of values that its name stands for, and none is missing.
+
+    Raises:
+        ValueError: a column of another type, or a value that is null.
+    """
+    import pyarrow.types as kinds
+
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type
+        if name in _LISTS:
+            listed = kinds.is_list if name.startswith("map") else kinds.is_fixed_size_list
+            right = listed(kind) and _is_number(kind.value_type)
+        elif name in _TEXT:
+            right = kinds.is_string(kind)
+        else:
+            right = kinds.is_boolean(kind) if name == "has_mask" else _is_number(kind)
+        if not right:
+            raise ValueError(f"its column `{name}` is of type {kind}")
+        if column.null_count:
+            raise ValueError(f"its column `{name}` has {column.null_count} values that are null")
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow.types as kinds
+
+    return bool(kinds.is_integer(kind) or kinds.is_floating(kind))
+
+
+def check_rows(manifest: Mapping[str, Any], images: Images, regions: Regions, where: str) -> None:
+    """Check the rows of all shards together: each image and view once, and as many columns as the manifest says.
+
+    Raises:
+        ViceError: an image twice, which two runs in one folder leave behind; rows of another table.
+    """
+    classes, thresholds = len(manifest["classes"]), len(manifest["thresholds"])
+    keys = list(zip(images.image_id.tolist(), images.view.tolist(), strict=True))
+    if len(set(keys)) < len(keys):
+        (image, view), times = Counter(keys).most_common(1)[0]
+        raise ViceError(
+            f"The table {where} must hold each image once, but holds `{image}` {times} times on the view {view}, and "
+            f"{len(keys) - len(set(keys))} rows too many in all.",
+            "Two runs wrote into this folder. Delete it and run vice assess again.",
+        )
+    widths = {
+        "logits": (images.logits.shape[1:], classes),
+        "targets": (images.targets.shape[1:], classes),
+        "predicted": (regions.predicted.shape[1:], thresholds),
+        "intersection": (regions.intersection.shape[1:], thresholds),
+    }
+    for name, (shape, expected) in widths.items():
+        if len(images if name in ("logits", "targets") else regions) and shape != (expected,):
+            raise ViceError(f"The table {where} must have {expected} `{name}` a row, but has {shape}.", WAY_OUT)
+    outside = (regions.label < 0) | (regions.label > classes)
+    if outside.any():
+        label = int(regions.label[outside][0])
+        raise ViceError(f"The table {where} must have labels from 0 to {classes}, but has {label}.", WAY_OUT)
+    unknown = set(regions.image_id.tolist()) - set(images.image_id.tolist())
+    if unknown:
+        raise ViceError(f"The table {where} has regions of `{min(unknown)}`, but no such image.", WAY_OUT)
