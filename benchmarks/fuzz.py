@@ -155,6 +155,22 @@ def _table(path: Path) -> Any:
 TABLE = Path()
 
 
+def write_table(folder: Path) -> Path:
+    """Assess a small untrained network on a few digits: a real table, for the readers of shards and manifests."""
+    import timm
+    import torch
+
+    import torchvice.data
+    from torchvice.data.digits import write_digits
+
+    torch.manual_seed(0)
+    data = write_digits(folder / "digits", train=1, val=1, test=6, size=48)
+    model = timm.create_model("test_resnet", num_classes=10).eval()
+    dataset = torchvice.data.VocDataset(data, "test")
+    torchvice.assess(model, dataset, out=folder / "table", view_size=48, crop=48, controls=["random"])
+    return folder / "table"
+
+
 def seeds(folder: Path) -> dict[str, tuple[str, bytes, Callable[[Path], Any]]]:
     """{reader: (file name, the content of a real file, the reader)}."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 32, 3)).astype(np.uint8))
@@ -305,12 +321,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=100_000, help="Number of inputs over all readers.")
     parser.add_argument("--only", default="", help="Readers whose name holds this text.")
-    parser.add_argument("--table", default="", help="Folder of a small finished table; without it tables are left out.")
+    parser.add_argument("--table", default="", help="Folder of a small finished table. Default: one is made.")
     parser.add_argument("--keep", default="", help="Folder for one input of each kind of fault.")
     parser.add_argument("--start", type=int, default=0, help="Number of the first input.")
     chosen = parser.parse_args(arguments)
     global TABLE
-    TABLE = Path(chosen.table).absolute() if chosen.table else Path("/nonexistent")
+    made = tempfile.TemporaryDirectory()
+    TABLE = Path(chosen.table).absolute() if chosen.table else write_table(Path(made.name))
     if chosen.keep:
         Path(chosen.keep).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
