@@ -43,6 +43,11 @@ def print_survey(found: SplitSurvey, most: int) -> None:
     if found.disagreements:
         said = [problem.sentence for problem in found.disagreements]
         _name(f"{len(said)} images have labels that disagree with their masks", said, most)
+    if found.rotated:
+        title = f"{len(found.rotated)} images have an EXIF orientation, which is not applied; see that their masks fit"
+        _name(title, [f"`{i}`" for i in found.rotated], most)
+    for note in found.notes:
+        say(f"  {note}")
     for kind, title in _KINDS.items():
         said = [problem.sentence for problem in found.broken if problem.kind == kind]
         if said:

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
@@ -159,6 +159,15 @@ def stored_size(path: Path, what: str = "The image") -> tuple[int, int]:
         raise ViceError(
             f"{what} {path} must be an image ({', '.join(FORMATS)}), but cannot be read: {error}."
         ) from None
+
+
+def is_rotated(path: Path) -> bool:
+    """Whether an image that can be read has an EXIF orientation, which viewers apply and `read_image` does not."""
+    with Image.open(path, formats=FORMATS) as picture:
+        try:
+            return picture.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+        except DAMAGE:
+            return False
 
 
 def voc_palette() -> bytes:

@@ -53,6 +53,7 @@ class VocDataset:
         label_source: a text that says where the targets come from.
         mask_source: a text that says where the masks come from.
         masks_missing: the number of images without a mask.
+        notes: sentences on what was chosen among several files.
         regions: `masks` or `boxes`.
         regions_missing: the number of images without these.
         exclusive: as given.
@@ -89,13 +90,9 @@ class VocDataset:
         self.root, self.classes = self._layout.root, self._layout.classes
         self._list = self._layout.list_file(split)
         self.split = self._layout.split_name(split)
-        self.records, self.mask_source = self._located(masks)
+        self.records, self.mask_source, self.notes = self._located(split, masks)
         self.masks_missing = sum(record.mask is None for record in self.records)
-        if len(self.classes) >= VOID and self.masks_missing < len(self.records):
-            raise ViceError(
-                f"Masks can have at most 254 classes (255 is void), but the dataset has {len(self.classes)}.",
-                "Measure these classes without masks: move the mask folders elsewhere.",
-            )
+        self._layout.check_class_count(len(self.records) - self.masks_missing)
         annotation_of = self._layout.annotation_of()
         self._annotations = {record.image_id: annotation_of(record.image_id) for record in self.records}
         self.regions, self.regions_missing = self._regions(regions)
@@ -196,8 +193,8 @@ class VocDataset:
             raise ViceError(f"The index must be 0 to {len(self.records) - 1} in {self.split}, but is {index}.")
         return self.records[index]
 
-    def _located(self, masks: str | None) -> tuple[list[Record], str]:
-        """The files of every line, and a text that says where the masks are."""
+    def _located(self, split: str | os.PathLike[str], masks: str | None) -> tuple[list[Record], str, tuple[str, ...]]:
+        """The files of every line, a text that says where the masks are, and notes."""
         lines = list_lines(self._list)
         located = self._layout.located(lines, masks)
         if located.missing:
@@ -211,4 +208,10 @@ class VocDataset:
                 if self._layout.images.is_dir()
                 else LAYOUT,
             )
-        return located.records, located.mask_source
+        if located.masks_missing:
+            raise ViceError(
+                next(iter(located.masks_missing.values())),
+                "Correct the list, or give only the image in each line: the mask of its name is then read from "
+                f"{' or '.join(self._layout.masks)}.",
+            )
+        return located.records, located.mask_source, (*self._layout.notes(split), *located.notes)
