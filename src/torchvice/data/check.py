@@ -260,11 +260,11 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
     )
 
 
-def no_class(split: str, classes: Sequence[str]) -> ViceError:
-    """The error of a split whose masks hold no class: with 0 and 255 on the object, all of it is void."""
+def no_class(where: str, classes: Sequence[str]) -> ViceError:
+    """The error of a split, or folder, whose masks hold no class: with 0 and 255 on the object, all of it is void."""
     code = ", ".join(f"{name}: {value}" for name, value in zip(classes, (VOID, 128), strict=False))
     return ViceError(
-        f"The masks of {split} must hold classes (1 to {len(classes)}), but hold no class at all, only 0 (background) "
+        f"The masks of {where} must hold classes (1 to {len(classes)}), but hold no class at all, only 0 (background) "
         f"or {VOID} (void).",
         f"If {VOID} is an object, name the value of every class in dataset.yaml, such as `names: {{{code}}}`.",
     )
