@@ -14,7 +14,7 @@ from torchvice.data.images import VOID, read_colours, read_mask
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import read_yaml
 
-__all__ = ["FILE", "Description", "check_objects_only", "read_description"]
+__all__ = ["FILE", "Description", "check_objects_only", "is_no_object", "read_description"]
 
 FILE = "dataset.yaml"
 NO_OBJECTS = ("background", "bg", "void", "ignore", "ignored", "unlabeled", "unlabelled")
@@ -94,6 +94,16 @@ def read_description(root: Path) -> Description | None:
     return Description(file, names, codes, splits=_splits(file, content.get("splits")), **folders)
 
 
+def is_no_object(name: str) -> bool:
+    """Whether a class name means the background or void, under any spelling.
+
+    Example:
+        >>> is_no_object("__Background__"), is_no_object("background dog")
+        (True, False)
+    """
+    return re.sub(r"^[\W\d]+|[\W_]+", "", name.lower()) in NO_OBJECTS
+
+
 def check_objects_only(names: Sequence[str], where: str, way_out: str) -> None:
     """Check that no class is the background or void under any spelling, such as `__ignore__` or `_background_`.
 
@@ -101,7 +111,7 @@ def check_objects_only(names: Sequence[str], where: str, way_out: str) -> None:
         ViceError: one is; the message begins with `where`.
     """
     for name in names:
-        if re.sub(r"^[\W\d]+|[\W_]+", "", name.lower()) in NO_OBJECTS:
+        if is_no_object(name):
             raise ViceError(f"{where} objects only, but has {brief(name)}.", way_out)
 
 
