@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.data.check import no_class
 from torchvice.data.description import Description
 from torchvice.data.finder import Finder, existing
+from torchvice.data.images import no_class
 from torchvice.data.layout import VOC_CLASSES, Layout
 from torchvice.data.open import open_layout
 from torchvice.data.voc import VOID, read_list, read_mask
@@ -166,13 +166,13 @@ def evaluate(
     """
     ids = _known_ids(image_ids)
     layout = _layout(ground_truth)
-    classes = layout.classes if layout and num_classes is None else VOC_CLASSES if num_classes is None else ()
+    classes = () if num_classes else layout.classes if layout else VOC_CLASSES
     job = _job(kind, _description(layout, ground_truth), num_classes or len(classes), thresholds, ji_threshold)
     sources = _files(ids, Path(predictions), job.kind, "prediction")
-    files = list(zip(sources, _files(ids, Path(ground_truth), "png", "mask"), strict=True))
+    truths = _files(ids, Path(ground_truth), "png", "mask")
     total = _Part(CurveCounter(job.num_classes, job.thresholds), [])
     total.counter.curve(protocol)  # raises for a wrong protocol before the work
-    for part in _parts(files, job, workers):
+    for part in _parts(list(zip(sources, truths, strict=True)), job, workers):
         total.add(part)
         if progress is not None:
             progress(total.counter.images, len(ids))

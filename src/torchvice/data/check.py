@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, check_mask, check_same_size, is_rotated, read_image, stored_size
+from torchvice.data.images import VOID, check_mask, check_same_size, is_rotated, no_class, read_image, stored_size
 from torchvice.data.labels import targets_from
 from torchvice.data.layout import Layout, Record, list_lines
 from torchvice.data.open import open_layout
@@ -260,16 +260,6 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
     )
 
 
-def no_class(where: str, classes: Sequence[str]) -> ViceError:
-    """The error of a split, or folder, whose masks hold no class: with 0 and 255 on the object, all of it is void."""
-    code = ", ".join(f"{name}: {value}" for name, value in zip(classes, (VOID, 128), strict=False))
-    return ViceError(
-        f"The masks of {where} must hold classes (1 to {len(classes)}), but hold no class at all, only 0 (background) "
-        f"or {VOID} (void).",
-        f"If {VOID} is an object, name the value of every class in dataset.yaml, such as `names: {{{code}}}`.",
-    )
-
-
 def _counted(objects: Iterable[Sequence[int]], num_classes: int) -> tuple[int, ...]:
     every = np.array([c for one in objects for c in one], dtype=np.int64)
     return tuple(np.bincount(every, minlength=num_classes).tolist())
@@ -324,19 +314,6 @@ def check_files(dataset: FolderDataset | UnlabelledImages) -> None:
             f"images of {dataset.split} are not: {', '.join(wrong[:NAMED])}{more}.",
             f"List every problem: vice data check {dataset.root} --split {dataset.split}",
         )
-    _check_classes_drawn(dataset)
-
-
-def _check_classes_drawn(dataset: Any) -> None:
-    """Check that the masks hold a class; as a rule the first one does, and only it is read."""
-    drawn = [index for index, record in enumerate(dataset.records) if record.mask is not None]
-    if not drawn or dataset.regions != "masks":
-        return
-    for index in drawn:
-        mask = dataset.mask(index)
-        if mask is not None and ((mask > 0) & (mask != VOID)).any():
-            return
-    raise no_class(dataset.split, dataset.classes)
 
 
 def _unreadable(record: Record) -> Path:

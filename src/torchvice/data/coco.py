@@ -171,9 +171,8 @@ def _write_split(
                 shutil.copyfileobj(source, file)
             own, size = by_image.get(entry["id"], []), (entry["height"], entry["width"])
             drawn = part / "SegmentationClass" / f"{stem}.png"
-            check_same_size(
-                np.broadcast_to(np.uint8(0), size), stored_size(image), drawn.name
-            )  # before it takes memory
+            blank = np.broadcast_to(np.uint8(0), size)  # takes no memory
+            check_same_size(blank, stored_size(image), drawn.name)
             picture = Image.fromarray(class_mask(own, size, label_of))
             picture.putpalette(voc_palette())
             picture.save(drawn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ __all__ = [
     "VOID",
     "check_mask",
     "check_same_size",
+    "is_rotated",
+    "no_class",
     "read_colours",
     "read_image",
     "read_mask",
@@ -129,6 +132,16 @@ def check_mask(mask: np.ndarray, num_classes: int, path: str | os.PathLike[str])
             "Give the classes of the masks in classes.txt, one name per line.",
         )
     return values[values != 0]
+
+
+def no_class(where: str, classes: Sequence[str]) -> ViceError:
+    """The error of a split, or folder, whose masks hold no class: with 0 and 255 on the object, all of it is void."""
+    code = ", ".join(f"{name}: {value}" for name, value in zip(classes, (VOID, 128), strict=False))
+    return ViceError(
+        f"The masks of {where} must hold classes (1 to {len(classes)}), but hold no class at all, only 0 (background) "
+        f"or {VOID} (void).",
+        f"If {VOID} is an object, name the value of every class in dataset.yaml, such as `names: {{{code}}}`.",
+    )
 
 
 def check_same_size(mask: np.ndarray, size: tuple[int, int], path: str | os.PathLike[str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, check_mask, check_same_size, read_image, read_mask, stored_size
+from torchvice.data.images import VOID, check_mask, check_same_size, no_class, read_image, read_mask, stored_size
 from torchvice.data.labels import LABEL_SOURCES, targets_from
 from torchvice.data.layout import LAYOUT, VOC_CLASSES, Layout, Record, list_lines, read_list
 from torchvice.errors import ViceError, did_you_mean
@@ -58,12 +58,13 @@ class VocDataset:
         regions_missing: the number of images without these.
         exclusive: as given.
 
-    All files must exist when the dataset is created; their content is checked when they are read.
+    All files must exist when the dataset is created; their content is checked when they are read. Masks are read up to
+    the first that holds a class.
 
     Raises:
         ViceError: the folder or list is missing, the list is empty or names an image twice, an image is missing or has
             no labels, a class is unknown, labels have another length, or `regions` is "boxes" and no image has an
-            annotation; with `exclusive`, an image without a label or with several.
+            annotation; no mask holds a class; with `exclusive`, an image without a label or with several.
 
     References:
         The PASCAL Visual Object Classes Challenge 2012, development kit; for the augmented masks: Semantic
@@ -108,6 +109,20 @@ class VocDataset:
         self.exclusive = exclusive
         if exclusive:
             self._check_exclusive()
+        if (
+            self.regions == "masks"
+            and self.masks_missing < len(self)
+            and not any(map(self._is_drawn, range(len(self))))
+        ):
+            raise no_class(self.split, self.classes)
+
+    def _is_drawn(self, index: int) -> bool:
+        """Whether a mask holds a class, or cannot be read, which is said when it is."""
+        try:
+            mask = self.mask(index)
+        except ViceError:
+            return True
+        return mask is not None and bool(((mask > 0) & (mask != VOID)).any())
 
     def _check_exclusive(self) -> None:
         labels = self.targets.sum(1)
