@@ -166,7 +166,7 @@ def evaluate(
     """
     ids = _known_ids(image_ids)
     layout = _layout(ground_truth)
-    classes = () if num_classes else layout.classes if layout else VOC_CLASSES
+    classes = () if num_classes is not None else layout.classes if layout else VOC_CLASSES
     job = _job(kind, _description(layout, ground_truth), num_classes or len(classes), thresholds, ji_threshold)
     sources = _files(ids, Path(predictions), job.kind, "prediction")
     truths = _files(ids, Path(ground_truth), "png", "mask")

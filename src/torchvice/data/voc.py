@@ -109,11 +109,8 @@ class VocDataset:
         self.exclusive = exclusive
         if exclusive:
             self._check_exclusive()
-        if (
-            self.regions == "masks"
-            and self.masks_missing < len(self)
-            and not any(map(self._is_drawn, range(len(self))))
-        ):
+        masks = self.regions == "masks" and self.masks_missing < len(self)
+        if masks and not any(map(self._is_drawn, range(len(self)))):
             raise no_class(self.split, self.classes)
 
     def _is_drawn(self, index: int) -> bool:
