@@ -8,7 +8,7 @@ import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -266,7 +266,10 @@ def _checked(classes: Any, maps: Any) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def read_maps(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Read the maps of a file: the original's .npy dictionary, or an .npz of `write_maps` (or with `cams`).
+    """Read the maps of a file: the original's .npy dictionary, or an .npz of `write_maps`.
+
+    Either may also hold `keys` (M,) and maps (M, H, W) as other tools write them, under one of the names `maps`,
+    `cams`, `high_res` (IRN) and `attn_highres` (CLIP-ES), or else as `cam`, which these write at a lower resolution.
 
     Returns:
         (classes, maps): (M,) int64, and M arrays (H, W) of floats.
@@ -289,6 +292,9 @@ def read_maps(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[np.ndarray
 
 def _from_dict(path: Path) -> tuple[np.ndarray, list[Any], None]:
     content = read_npy_dict(path, "The file of maps")
+    if "keys" in content:
+        keys, stack = _stacked(path, {name: np.asarray(value) for name, value in content.items() if name in STACKS})
+        return keys, stack, None
     wrong = [key for key in content if not isinstance(key, int | np.integer) or isinstance(key, bool)]
     if wrong:
         raise ViceError(
@@ -306,29 +312,39 @@ def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], tuple[int, int] | None
     existing_file(path, "The file of maps")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in ("keys", "maps", "cams", "size")}
-            names = list(archive.files)
+            arrays = {name: archive[name] for name in archive.files if name in STACKS}
     except _DAMAGE as error:
         raise ViceError(
             f"The file of maps {path} must be an .npz archive of numbers, but cannot be read: {error}.",
             "If it is damaged, write it again.",
         ) from None
-    stack = arrays.get("maps", arrays.get("cams"))
-    keys = arrays.get("keys")
-    if stack is None or keys is None:
-        raise ViceError(
-            f"The file of maps {path} must hold `keys` (M,) and `maps` (M, H, W), but holds "
-            f"{', '.join(names) or 'nothing'}."
-        )
-    if stack.ndim != 3 or keys.shape != stack.shape[:1] or (keys.size and keys.dtype.kind not in "iu"):
-        raise ViceError(
-            f"The file of maps {path} must hold integer `keys` (M,) and `maps` (M, H, W), but they are "
-            f"{keys.dtype} {keys.shape} and {stack.shape}."
-        )
+    keys, stack = _stacked(path, arrays)
     size = arrays.get("size")
     if size is not None and (size.shape != (2,) or size.dtype.kind not in "iu" or size.min() < 1):
         raise ViceError(f"`size` in {path} must be (H, W), but is {size.tolist()}.")
-    return keys.astype(np.int64), list(stack), None if size is None else (int(size[0]), int(size[1]))
+    return keys, stack, None if size is None else (int(size[0]), int(size[1]))
+
+
+FULL_SIZE = ("maps", "cams", "high_res", "attn_highres")
+STACKS = ("keys", *FULL_SIZE, "cam", "size")
+
+
+def _stacked(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The keys and maps of a file that holds them under names."""
+    names = [name for name in FULL_SIZE if name in arrays] or [name for name in ("cam",) if name in arrays]
+    if len(names) != 1 or "keys" not in arrays:
+        raise ViceError(
+            f"The file of maps {path} must hold `keys` (M,) and `maps` (M, H, W), but holds "
+            f"{', '.join(arrays) or 'nothing'}.",
+            f"The maps may also be called {', '.join(FULL_SIZE[1:])} or cam; save one of these.",
+        )
+    keys, stack = arrays["keys"], arrays[names[0]]
+    if stack.ndim != 3 or keys.shape != stack.shape[:1] or (keys.size and keys.dtype.kind not in "iu"):
+        raise ViceError(
+            f"The file of maps {path} must hold integer `keys` (M,) and `{names[0]}` (M, H, W), but they are "
+            f"{keys.dtype} {keys.shape} and {stack.shape}."
+        )
+    return keys.astype(np.int64), list(stack)
 
 
 def bilinear(maps: Any, size: tuple[int, int]) -> np.ndarray:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from torchvice.cli.app import app
 from torchvice.commands.evaluate import CHUNK, Evaluation, evaluate
 from torchvice.errors import ViceError
 from torchvice.interop import write_legacy_maps, write_maps
@@ -268,3 +271,59 @@ def test_classes_are_those_that_the_data_names(beside: str, tmp_path: Path) -> N
     assert found.to_json()["classes"] == given
     one = evaluate(names, base / "npy", base / "masks", num_classes=20)
     assert (one.class_iou.shape[1], one.classes, "classes" in one.to_json()) == (21, (), False)
+
+
+def test_maps_of_irn_and_clip_es(tmp_path: Path) -> None:
+    names = small_set(tmp_path, 2)
+    usual = evaluate(names, tmp_path / "npy", tmp_path / "masks", thresholds=0.3)
+    for key in ("high_res", "attn_highres", "cam"):
+        (tmp_path / key).mkdir()
+        for name in names:
+            maps = np.load(tmp_path / "npy" / f"{name}.npy", allow_pickle=True).item()
+            content = {"keys": np.array(list(maps)), "cam": np.zeros((2, 2, 3)), key: np.stack(list(maps.values()))}
+            np.save(tmp_path / key / f"{name}.npy", content, allow_pickle=True)
+        assert_same(evaluate(names, tmp_path / key, tmp_path / "masks", thresholds=0.3), usual)
+    content |= {"high_res": content["cam"], "attn_highres": content["cam"]}
+    np.save(tmp_path / "cam" / f"{names[0]}.npy", content, allow_pickle=True)
+    with pytest.raises(ViceError, match=r"but holds keys, cam, high_res, attn_highres") as caught:
+        evaluate(names, tmp_path / "cam", tmp_path / "masks")
+    assert "save one of these" in caught.value.way_out
+
+
+def test_values_that_no_threshold_can_cut_are_told(tmp_path: Path) -> None:
+    names = small_set(tmp_path, 4)
+    assert evaluate(names, tmp_path / "npy", tmp_path / "masks").outside_images == 0
+    for name, value in zip(names, (np.nan, np.inf, 80, -1), strict=True):
+        write_legacy_maps(tmp_path / "npy" / f"{name}.npy", [1], np.full((1, 8, 9), value))
+    found = evaluate(names, tmp_path / "npy", tmp_path / "masks")
+    assert (found.to_json()["nan_images"], found.to_json()["outside_images"]) == (1, 3)
+    (tmp_path / "val.txt").write_text("\n".join(names))
+    command = ["evaluate", "--list", tmp_path / "val.txt", "--predictions", tmp_path / "npy", "--ground-truth",
+               tmp_path / "masks", "--type", "npy", "--threshold", "0.3"]  # fmt: skip
+    for protocol in ("paper", "strict"):
+        done = CliRunner().invoke(app, [*map(str, command), "--protocol", protocol])
+        assert done.exit_code == 0, done.output
+        assert "1 images have NaN in a map" in done.output
+        assert "3 images have a map with values outside [0, 1]" in done.output
+
+
+def test_masks_without_a_class_and_the_way_out(tmp_path: Path) -> None:
+    names = small_set(tmp_path, 2)
+    for name in names:
+        save_mask(tmp_path / "masks" / f"{name}.png", np.eye(8, 9) * 255)
+        write_legacy_maps(tmp_path / "npy" / f"{name}.npy", [0], np.eye(8, 9)[None])
+    (tmp_path / "classes.txt").write_text("polyp\n")
+    with pytest.raises(ViceError, match="must hold classes") as caught:
+        evaluate(names, tmp_path / "npy", tmp_path / "masks")
+    assert "names: {polyp: 255}" in caught.value.way_out
+    (tmp_path / "dataset.yaml").write_text("names: {polyp: 255}\nmasks: masks\n")
+    assert evaluate(names, tmp_path / "npy", tmp_path / "masks").best_mean_iou == pytest.approx(1, abs=1e-9)
+
+
+def test_names_with_spaces_capitals_and_both_normal_forms(tmp_path: Path) -> None:
+    names = small_set(tmp_path, 1)
+    composed, decomposed = (unicodedata.normalize(form, "a café") for form in ("NFC", "NFD"))
+    (tmp_path / "masks" / f"{names[0]}.png").rename(tmp_path / "masks" / f"{decomposed}.PNG")
+    (tmp_path / "npy" / f"{names[0]}.npy").rename(tmp_path / "npy" / f"{decomposed}.npy")
+    (tmp_path / "val.txt").write_text(composed, encoding="utf-8")
+    assert evaluate(tmp_path / "val.txt", tmp_path / "npy", tmp_path / "masks").images == 1

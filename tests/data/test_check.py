@@ -204,3 +204,71 @@ def test_the_command_and_its_exit_status(voc: Voc, tmp_path: Path) -> None:
     assert "3 broken images:" in done.output
     assert "and 2 more" in done.output
     assert isinstance(CliRunner().invoke(app, ["data", "check", str(tmp_path / "no")]).exception, ViceError)
+
+
+# ---- what the masks and names hide
+
+
+def test_masks_of_0_and_255_hold_no_class(voc: Voc) -> None:
+    root = voc()
+    (root / "classes.txt").write_text("polyp\n")
+    np.save(root / "cls_labels.npy", {name: np.ones(1) for name in NAMES}, allow_pickle=True)
+    for name, (shape, _) in SCENES.items():
+        mask = np.zeros(shape, np.uint8)
+        mask[:2] = 255
+        write_mask(root / "VOC2012/SegmentationClassAug" / f"{name}.png", mask)
+    (found,) = survey(root)
+    assert [problem.kind for problem in found.broken] == ["mask"]
+    assert "hold no class at all" in found.broken[0].sentence
+    with pytest.raises(ViceError, match="masks of val must hold classes") as caught:
+        check_files(VocDataset(root, "val"))
+    assert "names: {polyp: 255}" in caught.value.way_out
+    (root / "dataset.yaml").write_text("names: {polyp: 255}\nimages: VOC2012/JPEGImages\n"
+                                       "masks: VOC2012/SegmentationClassAug\n")  # fmt: skip
+    (found,) = survey(root)
+    assert not found.broken
+    check_files(VocDataset(root, "val"))
+
+
+def test_a_mask_of_void_alone_leaves_its_image_without_a_label(voc: Voc) -> None:
+    root = voc(labels=False)
+    write_mask(root / "VOC2012/SegmentationClassAug" / f"{NAMES[1]}.png", np.full((6, 4), 255, np.uint8))
+    (found,) = survey(root)
+    assert not found.broken
+    assert found.notes == (f"1 masks hold void (255) but no class, such as that of `{NAMES[1]}`.",)
+    assert found.to_json()["notes"] == list(found.notes)
+
+
+def test_images_with_an_orientation_are_named(voc: Voc) -> None:
+    root = voc()
+    assert not survey(root)[0].rotated
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    file = root / "VOC2012/JPEGImages" / f"{NAMES[2]}.jpg"
+    with Image.open(file) as picture:
+        picture.save(file, exif=exif)
+    (found,) = survey(root)
+    assert (found.rotated, found.broken) == ((NAMES[2],), ())
+    done = CliRunner().invoke(app, ["data", "check", str(root)])
+    assert done.exit_code == 0
+    assert "1 images have an EXIF orientation" in done.output
+    assert CliRunner().invoke(app, ["data", "check", str(root), "--strict"]).exit_code == 1
+
+
+def test_the_survey_has_the_rules_of_the_dataset(voc: Voc) -> None:
+    root = voc()
+    (root / "classes.txt").write_text("".join(f"class {i}\n" for i in range(300)))
+    (root / "cls_labels.npy").unlink()
+    (found,) = survey(root)
+    assert "at most 254 classes" in found.broken[0].sentence
+    root = voc("other/VOC2012")
+    (root / "val.txt").write_text("".join(f"JPEGImages/{name}.jpg Corrected/{name}.png\n" for name in NAMES))
+    (found,) = survey(root)
+    assert [problem.kind for problem in found.broken if problem.kind == "mask"] == ["mask"] * 3
+    assert "Corrected" in found.broken[0].sentence
+
+
+def test_hidden_files_are_no_splits(voc: Voc) -> None:
+    root = voc()
+    (root / "._val.txt").write_bytes(b"\0\x05\x16\x07\0\x02\xff")
+    assert [found.split for found in survey(root)] == ["val"]

@@ -237,3 +237,58 @@ def test_without_pycocotools(archives: Path, tmp_path: Path, monkeypatch: pytest
         write_coco(tmp_path / "coco", archives)
     assert "torchvice[coco]" in caught.value.way_out
     assert left(tmp_path / "coco") == []
+
+
+def named(archives: Path, names: list[str], categories: list[str], members: list[str] | None = None) -> Path:
+    """Archives of one split with images and categories of these names; every image shows the first category."""
+    images = [{"id": i, "file_name": name, "height": SIZE[0], "width": SIZE[1]} for i, name in enumerate(names)]
+    content = {
+        "images": images,
+        "annotations": [box(0, 0, 0, 3, 3, image_id=i) for i in range(len(names))],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(categories)],
+    }
+    zipped(
+        archives / "annotations_trainval2017.zip", {"annotations/instances_val2017.json": json.dumps(content).encode()}
+    )
+    zipped(archives / "val2017.zip", {name: picture(SIZE) for name in members or [f"val2017/{n}" for n in names]})
+    return archives
+
+
+def test_what_is_written_can_be_read(tmp_path: Path) -> None:
+    folder = named(tmp_path / "archives", ["my image 1.jpg", "x/b.1.png", "café.JPG"], [" hot dog ", "cat"])
+    write_coco(tmp_path / "coco", folder, splits=["val"])
+    data = VocDataset(tmp_path / "coco", "val")
+    assert [record.image_id for record in data.records] == ["my image 1", "b.1", "café"]
+    assert (data.classes, data.targets.tolist(), data.masks_missing) == (("hot dog", "cat"), [[1, 0]] * 3, 0)
+    (found,) = survey(tmp_path / "coco")
+    assert not found.broken
+
+
+@pytest.mark.parametrize(
+    ("names", "categories", "said"),
+    [
+        (["a.jpg", "x/a.png"], ["cat"], "'a' once, but has it 2 times"),
+        (["cafe\u0301.jpg", "caf\u00e9.jpg"], ["cat"], "once, but has it 2 times"),
+        (["a.jpg"], ["cat", " cat"], "'cat' once"),
+        (["a.jpg"], ["__ignore__"], "the background is no category"),
+        (["a.jpg"], ["cat\u2028dog"], "control characters"),
+        (["a\nb.jpg"], ["cat"], "control characters"),
+        (["a.bmp"], ["cat"], "must end in .jpg"),
+        (["a.jpg.jpg"], ["cat"], "cannot name 'a.jpg'"),
+        (["a .jpg"], ["cat"], "cannot name 'a '"),
+        (["é" * 120 + ".jpg"], ["cat"], "200 bytes at most"),
+    ],
+)
+def test_names_that_the_layout_cannot_hold(tmp_path: Path, names: list[str], categories: list[str], said: str) -> None:
+    folder = named(tmp_path / "archives", names, categories)
+    with pytest.raises(ViceError, match=said):
+        write_coco(tmp_path / "coco", folder, splits=["val"])
+    assert left(tmp_path / "coco") == []
+
+
+def test_an_image_in_two_folders_of_an_archive(tmp_path: Path) -> None:
+    folder = named(tmp_path / "archives", ["x/a.jpg"], ["cat"], ["val2017/x/a.jpg", "val2017/y/a.jpg"])
+    assert write_coco(tmp_path / "coco", folder, splits=["val"]).images == {"val": 1}
+    folder = named(tmp_path / "archives", ["a.jpg"], ["cat"], ["x/a.jpg", "y/a.jpg"])
+    with pytest.raises(ViceError, match=r"must hold a\.jpg, .* but has several"):
+        write_coco(tmp_path / "other", folder, splits=["val"])

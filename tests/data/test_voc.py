@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -361,3 +363,108 @@ def test_it_travels_to_a_worker(voc: Voc) -> None:
     copy = pickle.loads(pickle.dumps(data))
     np.testing.assert_array_equal(copy.image(1), data.image(1))
     assert copy.records == data.records
+
+
+# ---- names, and several files of one name
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [("my image 1", "my image 1"), ("my image 1.png", "my image 1"), ("image 1", "image 1"),
+     ("JPEGImages/my image.jpg Drawn by hand/my image.png", "my image"), ("x/y z.JPG", "y z")],
+)  # fmt: skip
+def test_names_may_hold_spaces(tmp_path: Path, line: str, name: str) -> None:
+    (tmp_path / "val.txt").write_text(f"{line}\n")
+    assert read_list(tmp_path / "val.txt") == [name]
+
+
+def test_the_suffix_in_the_list_is_the_files(voc: Voc) -> None:
+    root = voc()
+    images = root / "VOC2012/JPEGImages"
+    Image.new("RGB", (7, 5)).save(images / f"{NAMES[0]}.png")
+    (root / "val.txt").write_text(f"{NAMES[0]}.png\n{NAMES[1]}\n")
+    assert VocDataset(root, "val").records[0].image.name == f"{NAMES[0]}.png"
+    (images / f"{NAMES[0]}.png").unlink()  # the .jpg of the same name is another file
+    with pytest.raises(ViceError, match=rf"must be .*JPEGImages/{NAMES[0]}\.png, but does not exist"):
+        VocDataset(root, "val")
+
+
+def test_what_is_chosen_among_several_files_is_noted(voc: Voc) -> None:
+    root = voc()
+    assert VocDataset(root, "val").notes == ()
+    base = root / "VOC2012"
+    Image.new("RGB", (7, 5)).save(base / "JPEGImages" / f"{NAMES[0]}.png")
+    write_mask(base / "SegmentationClass" / f"{NAMES[1]}.png", np.full((6, 4), 3, np.uint8))
+    shutil.copy(root / "cls_labels.npy", base / "cls_labels.npy")
+    shutil.copy(root / "val.txt", base / "val.txt")
+    lists, labels, files = VocDataset(root, "val").notes
+    assert lists == f"There are several lists of val: read is {root / 'val.txt'}, not {base / 'val.txt'}."
+    assert labels.startswith("There are several files of labels: read is")
+    assert files.startswith(f"2 images have several files: read is {base / 'JPEGImages' / NAMES[0]}.jpg, not ")
+    shutil.copy(root / "classes.txt", base / "classes.txt")
+    assert VocDataset(root, "val").classes == ("cat", "dog", "cow")
+    (base / "classes.txt").write_text("dog\ncat\ncow\n")
+    with pytest.raises(ViceError, match=r"must have one classes\.txt, but .* differ"):
+        VocDataset(root, "val")
+
+
+def test_a_mask_that_the_list_names_is_not_replaced(voc: Voc) -> None:
+    root = voc()
+    (root / "val.txt").write_text("".join(f"JPEGImages/{name}.jpg Corrected/{name}.png\n" for name in NAMES))
+    with pytest.raises(ViceError, match=rf"The mask of `{NAMES[0]}` must be .*Corrected/.*, but does not") as caught:
+        VocDataset(root, "val")
+    assert "only the image" in caught.value.way_out
+    assert VocDataset(root, "val", masks="SegmentationClassAug").masks_missing == 0
+    (root / "val.txt").write_text("".join(f"JPEGImages/{name}.jpg\n" for name in NAMES))  # the way out
+    assert VocDataset(root, "val").mask_source == "SegmentationClassAug"
+
+
+def test_one_name_in_two_folders_is_no_double_line(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("cat/0.jpg\ndog/0.jpg\n")
+    with pytest.raises(ViceError, match="`0` is in line 1 and in line 2") as caught:
+        read_list(tmp_path / "val.txt")
+    assert "Rename one of the two files" in caught.value.way_out
+    (tmp_path / "val.txt").write_text("JPEGImages/0.jpg\n/JPEGImages/0.jpg\n")
+    with pytest.raises(ViceError) as caught:
+        read_list(tmp_path / "val.txt")
+    assert "Remove one of the two lines" in caught.value.way_out
+
+
+def test_suffixes_of_masks_and_annotations_in_capitals(voc: Voc) -> None:
+    root = voc(labels=False)
+    for name in NAMES:
+        folder = root / "VOC2012/SegmentationClassAug"
+        (folder / f"{name}.png").rename(folder / f"{name}.PNG")
+        write_xml(root / "VOC2012/Annotations" / f"{name}.XML", ["cat"])
+    data = VocDataset(root, "val")
+    assert (data.masks_missing, data.label_source) == (0, "Annotations")
+
+
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+def test_names_are_the_same_in_both_normal_forms_of_unicode(voc: Voc, listed: Any) -> None:
+    root = voc()
+    other = "NFC" if listed == "NFD" else "NFD"
+    name, stored = (unicodedata.normalize(form, "café") for form in (listed, other))
+    base = root / "VOC2012"
+    (base / "JPEGImages" / f"{NAMES[0]}.jpg").rename(base / "JPEGImages" / f"{stored}.jpg")
+    (base / "SegmentationClassAug" / f"{NAMES[0]}.png").rename(base / "SegmentationClassAug" / f"{stored}.png")
+    np.save(root / "cls_labels.npy", {stored: np.array([1, 0, 0])}, allow_pickle=True)
+    for line in (name, f"{name}.jpg", f"JPEGImages/{name}.jpg SegmentationClassAug/{name}.png"):
+        (root / "val.txt").write_text(line, encoding="utf-8")
+        data = VocDataset(root, "val")
+        assert (data.masks_missing, data.targets.tolist()) == (0, [[1, 0, 0]])
+    (root / "val.txt").write_text(f"{name}\n{stored}\n", encoding="utf-8")
+    with pytest.raises(ViceError, match="is in line 1 and in line 2"):
+        VocDataset(root, "val")
+
+
+@pytest.mark.parametrize(
+    "names", ["_background_\ncat", "Background\ncat", "BACKGROUND\ncat", "__ignore__\ncat", "cat\n Back-Ground", "0 bg"]
+)
+def test_the_background_is_known_under_every_spelling(voc: Voc, names: str) -> None:
+    root = voc()
+    (root / "classes.txt").write_text(f"{names}\n")
+    with pytest.raises(ViceError, match=r"classes\.txt must name objects only, but has"):
+        VocDataset(root, "val")
+    (root / "classes.txt").write_text("background dog\ncat\nignored cow\n")  # objects
+    assert len(VocDataset(root, "val").classes) == 3

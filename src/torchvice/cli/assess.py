@@ -172,6 +172,8 @@ def _subject(
 
 def _say_data(dataset: FolderDataset) -> None:
     say(f"Labels: {dataset.label_source}; masks: {dataset.mask_source}.")
+    for note in dataset.notes:
+        say(note)
     if dataset.regions == "boxes":
         say(f"Objects are the boxes in Annotations; {dataset.regions_missing} images have none.")
     elif dataset.masks_missing:

@@ -87,7 +87,9 @@ def check(
     root: Path = typer.Argument(..., metavar="DIR", help="A dataset, see docs/your-data.md."),
     split: str | None = typer.Option(None, "--split", help="Split to check. Default: all splits."),
     strict: bool = typer.Option(
-        False, "--strict", help="Also exit with status 1 for missing masks and for labels that disagree with masks."
+        False,
+        "--strict",
+        help="Also exit with status 1 for missing masks, rotated images, and labels that disagree with masks.",
     ),
     most: int = typer.Option(10, "--show", min=0, help="Number of files to name of each kind; --json has all."),
     json: Path | None = typer.Option(None, "--json", help="File for the complete result, as JSON."),
@@ -103,5 +105,5 @@ def check(
     if json:
         write_json(json, {"root": str(root), "splits": [one.to_json() for one in surveys]})
         say(f"Written: {json}")
-    if any(one.broken or (strict and (one.masks_missing or one.disagreements)) for one in surveys):
+    if any(one.broken or (strict and (one.masks_missing or one.disagreements or one.rotated)) for one in surveys):
         raise typer.Exit(1)

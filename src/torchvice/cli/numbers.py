@@ -110,6 +110,10 @@ def _print_curve(content: dict[str, Any], protocol: str) -> None:
         names = content.get("classes", [])
         more = ": " + ", ".join(names[c - 1] for c in never) if names else ""
         say(f"{len(never)} of {len(classes)} classes have an IoU of 0{more}. Fewer classes? Give --classes.")
+    if content["nan_images"]:
+        say(f"{content['nan_images']} images have NaN in a map: such pixels count as its class at every threshold.")
+    if content["outside_images"]:
+        say(f"{content['outside_images']} images have a map with values outside [0, 1], where the thresholds are.")
     best, at = content["best_mean_iou"], content["best_threshold"]
     where = "" if at is None else f" at threshold {at:.2f}"
     say(f"{content['images']} images, {protocol}: mIoU {number(nan if best is None else best)}{where}.")

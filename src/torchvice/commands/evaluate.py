@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.data.layout import VOC_CLASSES
+from torchvice.data.description import Description
+from torchvice.data.finder import Finder, existing
+from torchvice.data.images import no_class
+from torchvice.data.layout import VOC_CLASSES, Layout
 from torchvice.data.open import open_layout
 from torchvice.data.voc import VOID, read_list, read_mask
 from torchvice.errors import ViceError, did_you_mean
@@ -29,6 +32,7 @@ SCHEMA = 1
 KINDS = ("npy", "npz", "png")
 # Images per task of a worker: few enough for a progress bar, enough to make the cost of a task negligible.
 CHUNK = 16
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Evaluation:
         image_ids: N names.
         image_ji: (N,) JI score of each image, or None without `ji_threshold`.
         nan_images: number of images with NaN in a map; such pixels count as that class at every threshold.
+        outside_images: number of images with a value below 0, above 1 or infinite in a map.
         void_images: number of images whose mask is void everywhere; they add nothing.
         classes: (C,) names of the dataset; empty if `num_classes` was given.
     """
@@ -60,6 +65,7 @@ class Evaluation:
     image_ids: tuple[str, ...]
     image_ji: np.ndarray | None
     nan_images: int
+    outside_images: int
     void_images: int
     classes: tuple[str, ...] = ()
 
@@ -70,6 +76,7 @@ class Evaluation:
             "protocol": self.protocol,
             "images": self.images,
             "nan_images": self.nan_images,
+            "outside_images": self.outside_images,
             "void_images": self.void_images,
         }
         for name in ("thresholds", "mean_iou", "class_iou", "best_threshold", "best_mean_iou"):
@@ -93,9 +100,8 @@ def _to_json(value: Any) -> Any:
 class _Job:
     """The arguments of every worker; `ji_place` is the index of the threshold of the JI score, or None."""
 
-    predictions: Path
-    ground_truth: Path
     kind: str
+    described: Description | None
     num_classes: int
     thresholds: np.ndarray
     ji_place: int | None
@@ -108,14 +114,18 @@ class _Part:
     counter: CurveCounter
     ji: list[float]
     nan_images: int = 0
+    outside_images: int = 0
     void_images: int = 0
+    class_images: int = 0
 
     def add(self, part: _Part) -> None:
         """Add the sums of further images."""
         self.counter.merge(part.counter)
         self.ji += part.ji
         self.nan_images += part.nan_images
+        self.outside_images += part.outside_images
         self.void_images += part.void_images
+        self.class_images += part.class_images
 
 
 def evaluate(
@@ -140,7 +150,7 @@ def evaluate(
         image_ids: names, or the path of a list file with one name per line.
         predictions: folder of ID.npy ({class: (H, W) map}), ID.npz (`keys`, `maps`), or ID.png (labels).
         ground_truth: folder of masks ID.png: 0 background, c + 1 class c, 255 void.
-        kind: `npy`, `npz` or `png`.
+        kind: `npy`, `npz` or `png`; an .npy may also hold `keys` and `high_res`, see `torchvice.interop.read_maps`.
         num_classes: C without background, at most 254; None: as in the dataset.yaml or classes.txt next to the folder
             of masks, else the 20 of VOC.
         thresholds: (T,) increasing numbers in [0, 1], or one number; ignored for label maps.
@@ -152,18 +162,22 @@ def evaluate(
 
     Raises:
         ViceError: an empty list or a repeated name, a missing folder, map or mask, a damaged file, a map of another
-            size than its mask, a class or label that does not exist; the message names the file.
+            size than its mask, a class or label that does not exist, or masks without any class; names the file.
     """
     ids = _known_ids(image_ids)
-    classes = _class_names(ground_truth) if num_classes is None else ()
-    job = _job(predictions, ground_truth, kind, num_classes or len(classes), thresholds, ji_threshold)
-    _check_files(ids, job)
+    layout = _layout(ground_truth)
+    classes = () if num_classes is not None else layout.classes if layout else VOC_CLASSES
+    job = _job(kind, _description(layout, ground_truth), num_classes or len(classes), thresholds, ji_threshold)
+    sources = _files(ids, Path(predictions), job.kind, "prediction")
+    truths = _files(ids, Path(ground_truth), "png", "mask")
     total = _Part(CurveCounter(job.num_classes, job.thresholds), [])
     total.counter.curve(protocol)  # raises for a wrong protocol before the work
-    for part in _parts(ids, job, workers):
+    for part in _parts(list(zip(sources, truths, strict=True)), job, workers):
         total.add(part)
         if progress is not None:
             progress(total.counter.images, len(ids))
+    if not total.class_images:
+        raise no_class(str(ground_truth), classes or ["object"] * job.num_classes)
     return _evaluation(total, job, protocol, ids, classes)
 
 
@@ -180,15 +194,24 @@ def _evaluation(total: _Part, job: _Job, protocol: str, ids: list[str], classes:
         image_ids=tuple(ids),
         image_ji=None if job.ji_place is None else np.array(total.ji),
         nan_images=total.nan_images,
+        outside_images=total.outside_images,
         void_images=total.void_images,
         classes=classes,
     )
 
 
-def _class_names(ground_truth: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The classes of the dataset that a folder of masks belongs to, as `open_dataset` reads them."""
+def _layout(ground_truth: str | os.PathLike[str]) -> Layout | None:
+    """The dataset that a folder of masks belongs to, as `open_dataset` reads it."""
     home = Path(ground_truth).absolute().parent
-    return open_layout(home).classes if home.is_dir() else VOC_CLASSES
+    return open_layout(home) if home.is_dir() else None
+
+
+def _description(layout: Layout | None, ground_truth: str | os.PathLike[str]) -> Description | None:
+    """The dataset.yaml that says what the values of these masks mean, or None."""
+    described = None if layout is None else layout.described
+    if described is None or (described.masks and described.masks.resolve() != Path(ground_truth).resolve()):
+        return None
+    return described
 
 
 def _known_ids(image_ids: Sequence[str] | str | os.PathLike[str]) -> list[str]:
@@ -204,9 +227,8 @@ def _known_ids(image_ids: Sequence[str] | str | os.PathLike[str]) -> list[str]:
 
 
 def _job(
-    predictions: str | os.PathLike[str],
-    ground_truth: str | os.PathLike[str],
     kind: str,
+    described: Description | None,
     num_classes: int,
     thresholds: Any,
     ji_threshold: float | None,
@@ -216,7 +238,7 @@ def _job(
     if not 1 <= num_classes < VOID:
         raise ViceError(f"`num_classes` must be 1 to {VOID - 1} (in masks {VOID} is void), but is {num_classes}.")
     if kind == "png":
-        return _Job(Path(predictions), Path(ground_truth), kind, num_classes, np.array([np.nan]), 0)
+        return _Job(kind, described, num_classes, np.array([np.nan]), 0)
     values = as_thresholds([thresholds] if np.ndim(thresholds) == 0 else thresholds)
     outside = values[(values < 0) | (values > 1)]
     if len(outside):
@@ -231,28 +253,30 @@ def _job(
                 f"`ji_threshold` must be one of the {len(values)} thresholds, but is {ji_threshold}.",
                 f"The nearest one is {values[place]:g}.",
             )
-    return _Job(Path(predictions), Path(ground_truth), kind, num_classes, values, place)
+    return _Job(kind, described, num_classes, values, place)
 
 
-def _check_files(ids: Sequence[str], job: _Job) -> None:
-    """Check that every file exists, so that a missing one does not stop a long run."""
-    for what, folder, suffix in (("prediction", job.predictions, job.kind), ("mask", job.ground_truth, "png")):
-        if not folder.is_dir():
-            raise ViceError(f"The folder of the {what}s must exist, but {folder} does not.")
-        missing = [image_id for image_id in ids if not os.path.isfile(f"{folder}/{image_id}.{suffix}")]
-        if missing:
-            raise ViceError(
-                f"{len(missing)} of {len(ids)} {what}s are missing: `{missing[0]}` has no file "
-                f"{folder / missing[0]}.{suffix}.",
-                "Give the kind of the files (npy, npz, png), or remove these images from the list."
-                if what == "prediction"
-                else "Remove these images from the list, or give the folder that holds their masks.",
-            )
+def _files(ids: Sequence[str], folder: Path, suffix: str, what: str) -> list[Path]:
+    """Find the file of every image, so that a missing one does not stop a long run."""
+    if not folder.is_dir():
+        raise ViceError(f"The folder of the {what}s must exist, but {folder} does not.")
+    find = Finder(folder, (f".{suffix}",))
+    files = {image_id: [*find.all(image_id), *existing(folder / f"{image_id}.{suffix}")] for image_id in ids}
+    missing = [image_id for image_id in ids if not files[image_id]]
+    if missing:
+        raise ViceError(
+            f"{len(missing)} of {len(ids)} {what}s are missing: `{missing[0]}` has no file "
+            f"{folder / missing[0]}.{suffix}.",
+            "Give the kind of the files (npy, npz, png), or remove these images from the list."
+            if what == "prediction"
+            else "Remove these images from the list, or give the folder that holds their masks.",
+        )
+    return [files[image_id][0] for image_id in ids]
 
 
-def _parts(ids: Sequence[str], job: _Job, workers: int | None) -> Iterator[_Part]:
+def _parts(files: Sequence[tuple[Path, Path]], job: _Job, workers: int | None) -> Iterator[_Part]:
     """Count the images in their order, CHUNK at a time."""
-    chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+    chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(cores, len(chunks) // 2)
@@ -272,13 +296,15 @@ def _parts(ids: Sequence[str], job: _Job, workers: int | None) -> Iterator[_Part
         ) from None
 
 
-def _count(job: _Job, ids: Sequence[str]) -> _Part:
+def _count(job: _Job, files: Sequence[tuple[Path, Path]]) -> _Part:
     part = _Part(CurveCounter(job.num_classes, job.thresholds), [])
-    for image_id in ids:
-        overlap = _image(job, image_id)
+    for source, truth in files:
+        overlap, outside = _image(job, source, truth)
         part.counter.add(overlap)
         part.nan_images += overlap.nan_pixels > 0
+        part.outside_images += outside
         part.void_images += not overlap.mask_pixels.any()
+        part.class_images += bool(overlap.mask_pixels[overlap.labels > 0].any())
         if job.ji_place is not None:
             part.ji.append(float(overlap_ji(_at(overlap, job.ji_place))[0]))
     return part
@@ -289,10 +315,9 @@ def _at(overlap: Overlap, place: int) -> Overlap:
     return Overlap(overlap.labels, overlap.mask_pixels, overlap.predicted[:, chosen], overlap.intersection[:, chosen])
 
 
-def _image(job: _Job, image_id: str) -> Overlap:
-    truth = job.ground_truth / f"{image_id}.png"
-    source = job.predictions / f"{image_id}.{job.kind}"
-    mask = read_mask(truth)
+def _image(job: _Job, source: Path, truth: Path) -> tuple[Overlap, bool]:
+    """The counts of an image, and whether its maps exceed [0, 1]."""
+    mask, outside = read_mask(truth) if job.described is None else job.described.read_mask(truth), False
     if job.kind == "png":
         labels = read_mask(source)
         _same_size(source, labels, truth, mask)
@@ -307,9 +332,10 @@ def _image(job: _Job, image_id: str) -> Overlap:
             )
         for plane in maps:
             _same_size(source, plane, truth, mask)
+        outside = any(((plane < -ROUNDING) | (plane > 1 + ROUNDING)).any() for plane in maps)
         overlap = competing_overlap(maps, classes, mask, job.thresholds, void=VOID)
     _labels_exist(overlap.labels, job, truth)
-    return overlap
+    return overlap, outside
 
 
 def _same_size(source: Path, plane: np.ndarray, truth: Path, mask: np.ndarray) -> None:

@@ -217,7 +217,7 @@ def reading(archive: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:  # also a password
         raise ViceError(
             f"The archive {archive} is truncated or damaged: {error}.",
             "Copy or download it again. Nothing was unpacked.",

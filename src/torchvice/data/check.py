@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, check_mask, check_same_size, read_image, stored_size
+from torchvice.data.images import VOID, check_mask, check_same_size, is_rotated, no_class, read_image, stored_size
 from torchvice.data.labels import targets_from
 from torchvice.data.layout import Layout, Record, list_lines
 from torchvice.data.open import open_layout
@@ -53,6 +53,8 @@ class SplitSurvey:
         label_source, mask_source: see `VocDataset`.
         masks_missing: ids of images without a mask.
         disagreements: images whose labels and mask have different classes.
+        rotated: ids of images with a mask and an EXIF orientation, which is not applied.
+        notes: sentences on what was chosen among several files, and on masks without a class.
         broken: problems that must be fixed before the split can be used.
     """
 
@@ -71,6 +73,8 @@ class SplitSurvey:
     masks_missing: tuple[str, ...]
     disagreements: tuple[Problem, ...]
     broken: tuple[Problem, ...]
+    rotated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """All fields for JSON, undefined ones as null."""
@@ -94,6 +98,8 @@ class SplitSurvey:
             "masks_missing": list(self.masks_missing),
             "disagreements": [vars(problem) for problem in self.disagreements],
             "broken": [vars(problem) for problem in self.broken],
+            "rotated": list(self.rotated),
+            "notes": list(self.notes),
         }
 
 
@@ -107,6 +113,7 @@ class _Content:
     void: int
     objects: tuple[int, ...] | None  # class indices, one per object
     problems: tuple[Problem, ...]
+    rotated: bool
 
 
 def survey(
@@ -149,7 +156,7 @@ class _Listed:
         self.file, self.split = layout.list_file(split), layout.split_name(split)
         self.records: list[Record] = []
         self.problems: list[Problem] = []
-        self.count, self.mask_source = 0, ""
+        self.count, self.mask_source, self.notes = 0, "", layout.notes(split)
         try:
             lines = list_lines(self.file)
         except ViceError as error:
@@ -157,9 +164,15 @@ class _Listed:
             return
         located = layout.located(lines)
         self.count, self.records, self.mask_source = len(lines), located.records, located.mask_source
+        self.notes += located.notes
         for line in located.missing:
             sentence = f"The image of `{line.image_id}` must be {layout.expected_image(line)}, but does not exist."
             self.problems.append(Problem("image", line.image_id, sentence))
+        self.problems += [Problem("mask", *missing) for missing in located.masks_missing.items()]
+        try:
+            layout.check_class_count(sum(record.mask is not None for record in self.records))
+        except ViceError as error:
+            self.problems.append(Problem("mask", "", error.message))
 
 
 def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Content:
@@ -193,7 +206,8 @@ def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Con
     in_mask = None if record.mask is None else tried("mask", read_labels)
     objects = None if annotation is None else tried("annotation", read_objects)
     present, pixels, void = (None, 0, 0) if in_mask is None else in_mask
-    return _Content(size, present, pixels, void, objects, tuple(problems))
+    rotated = record.mask is not None and size is not None and is_rotated(record.image)
+    return _Content(size, present, pixels, void, objects, tuple(problems), rotated)
 
 
 def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Content]) -> SplitSurvey:
@@ -215,6 +229,13 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
             )
     except ViceError as error:
         broken.append(Problem("labels", "", error.message))
+    drawn = {record.image_id: one for record, one in zip(listed.records, found, strict=True) if one.in_mask is not None}
+    empty = [image_id for image_id, one in drawn.items() if not one.in_mask and one.void]
+    notes = listed.notes
+    if drawn and not any(one.in_mask for one in drawn.values()):
+        broken.append(Problem("mask", "", no_class(listed.split, layout.classes).message))
+    elif empty and source.startswith("masks"):  # these images have no label then
+        notes += (f"{len(empty)} masks hold void ({VOID}) but no class, such as that of `{empty[0]}`.",)
     objects = [one.objects for one in found if one.objects is not None]
     sizes = [one.size for one in found if one.size is not None]
     pixels = sum(one.pixels for one in found)
@@ -234,6 +255,8 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
         masks_missing=tuple(record.image_id for record in listed.records if record.mask is None),
         disagreements=tuple(_disagreements(layout.classes, whole, targets, contents)),
         broken=tuple(broken),
+        rotated=tuple(record.image_id for record, one in zip(listed.records, found, strict=True) if one.rotated),
+        notes=notes,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import zipfile
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from torchvice.data.archives import Progress, Source, building, fetch_all, reading, safe_name
+from torchvice.data.archives import Progress, Room, Source, building, fetch_all, reading, safe_name
+from torchvice.data.coco_schema import check_polygon, read_instances, runs_of
 from torchvice.data.images import VOID, check_same_size, stored_size, voc_palette
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import read_json, write_json, write_npy_dict, write_text
@@ -142,17 +142,10 @@ def _write_set(
 
 def _annotations(archive: Path, member: str) -> dict[str, Any]:
     with reading(archive), zipfile.ZipFile(archive) as opened:
-        try:
-            with opened.open(member) as file:
-                content: dict[str, Any] = json.load(file)
-        except KeyError:
-            raise ViceError(f"The archive {archive} must hold {member}, but does not.") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ViceError(f"{member} in {archive} must be JSON, but is not: {error}.") from None
-    lacking = [name for name in ("images", "annotations", "categories") if name not in content]
-    if lacking:
-        raise ViceError(f"{member} in {archive} must have `{lacking[0]}`, like COCO's instances, but does not.")
-    return content
+        if member not in opened.namelist():
+            raise ViceError(f"The archive {archive} must hold {member}, but does not.")
+        with opened.open(Room(archive).take(opened.getinfo(member))) as file:
+            return read_instances(file, f"{member} in {archive}")
 
 
 def _write_split(
@@ -169,26 +162,45 @@ def _write_split(
     vectors: dict[str, np.ndarray] = {}
     entries = sorted(content["images"], key=lambda entry: entry["id"])
     with reading(archive), zipfile.ZipFile(archive) as opened:
-        members = {safe_name(name, archive).name: name for name in opened.namelist() if not name.endswith("/")}
+        members, room = _members(opened, archive), Room(archive)
         for entry in entries:
+            member = _member(members, entry["file_name"], archive)
             name = Path(entry["file_name"]).name
-            if name not in members:
-                raise ViceError(f"The archive {archive} must hold {name}, which is in the annotations, but does not.")
             image, stem = part / "JPEGImages" / name, Path(name).stem
-            with opened.open(members[name]) as source, image.open("wb") as file:
+            with opened.open(room.take(member)) as source, image.open("wb") as file:
                 shutil.copyfileobj(source, file)
-            own = by_image.get(entry["id"], [])
-            mask = class_mask(own, (entry["height"], entry["width"]), label_of)
-            picture = Image.fromarray(mask)
-            picture.putpalette(voc_palette())
+            own, size = by_image.get(entry["id"], []), (entry["height"], entry["width"])
             drawn = part / "SegmentationClass" / f"{stem}.png"
-            check_same_size(mask, stored_size(image), drawn.name)
+            blank = np.broadcast_to(np.uint8(0), size)  # takes no memory
+            check_same_size(blank, stored_size(image), drawn.name)
+            picture = Image.fromarray(class_mask(own, size, label_of))
+            picture.putpalette(voc_palette())
             picture.save(drawn)
             vectors[stem] = np.zeros(len(label_of), dtype=np.float32)
             vectors[stem][[label_of[found["category_id"]] - 1 for found in own]] = 1
             if progress:
                 progress(len(vectors), len(entries))
     return vectors
+
+
+def _members(opened: zipfile.ZipFile, archive: Path) -> dict[str, list[zipfile.ZipInfo]]:
+    """The files of an archive by their name without folder."""
+    members: dict[str, list[zipfile.ZipInfo]] = {}
+    for info in opened.infolist():
+        if not info.is_dir():
+            members.setdefault(safe_name(info.filename, archive).name, []).append(info)
+    return members
+
+
+def _member(members: Mapping[str, list[zipfile.ZipInfo]], file_name: str, archive: Path) -> zipfile.ZipInfo:
+    """The file of an image; of several in different folders, the one whose path ends with `file_name`."""
+    named = members.get(Path(file_name).name, [])
+    if len(named) > 1:
+        named = [info for info in named if f"/{info.filename}".endswith(f"/{file_name}")]
+    if len(named) != 1:
+        which = "has several" if named else "does not"
+        raise ViceError(f"The archive {archive} must hold {file_name}, which is in the annotations, but {which}.")
+    return named[0]
 
 
 def class_mask(
@@ -228,21 +240,21 @@ def class_mask(
 
 
 def _region(tools: Any, entry: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """Decode an instance to (H, W) bool."""
+    """Decode an instance to (H, W) bool; pycocotools draws polygons only, after their corners are checked."""
     shape = entry["segmentation"]
     try:
-        if isinstance(shape, list):
-            if not shape or any(len(polygon) < 6 for polygon in shape):
-                raise ValueError("a polygon needs three corners")
-            encoded = tools.merge(tools.frPyObjects(shape, *size))
-        else:
-            encoded = tools.frPyObjects(shape, *size) if isinstance(shape["counts"], list) else shape
-        region = np.asarray(tools.decode(encoded), dtype=bool)
-        if region.shape != size:
-            raise ValueError(f"it is {region.shape[0]} x {region.shape[1]}")
-    except Exception as error:  # pycocotools may raise anything on a wrong segmentation
+        if not isinstance(shape, list):
+            if tuple(shape["size"]) != size:
+                raise ValueError(f"its size is {shape['size']}")
+            runs = runs_of(shape["counts"], size[0] * size[1])
+            return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, order="F")
+        if not shape:
+            raise ValueError("it has no polygon")
+        polygons = [check_polygon(polygon) for polygon in shape]
+        return np.asarray(tools.decode(tools.merge(tools.frPyObjects(polygons, *size))), dtype=bool)
+    except (ValueError, TypeError, KeyError) as error:
+        reason = error.message.rstrip(".") if isinstance(error, ViceError) else error
         raise ViceError(
             f"The annotation {entry.get('id')} must be polygons or RLE in an image of {size[0]} x {size[1]} (H x W): "
-            f"{error}."
+            f"{reason}."
         ) from None
-    return region

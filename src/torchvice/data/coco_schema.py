@@ -11,16 +11,25 @@ from typing import IO, Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from torchvice.data.description import is_no_object
+from torchvice.data.finder import composed
+from torchvice.data.layout import IMAGE_SUFFIXES, is_listed_as_name
 from torchvice.errors import ViceError
 
-__all__ = ["read_instances", "runs_of"]
+__all__ = ["check_polygon", "read_instances", "runs_of"]
 
 MOST_CATEGORIES = 254  # a mask of bytes has 0 for the background and 255 for void
+MOST_BYTES = 200  # of a file name, which gets another suffix for its mask
 MOST_PIXELS = 1 << 28
 FAR = 1e5  # pixels; pycocotools walks along every edge of a polygon, so that a distant corner takes all memory
 
 
-def _corners(polygon: list[float]) -> list[float]:
+def check_polygon(polygon: list[float]) -> list[float]:
+    """Return a polygon [x, y, ...] that pycocotools can draw.
+
+    Raises:
+        ValueError: fewer than three corners, or a corner that is not finite or far outside any image.
+    """
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"a polygon needs x and y of three corners or more, but has {len(polygon)} numbers")
     if not all(math.isfinite(value) and abs(value) <= FAR for value in polygon):
@@ -29,22 +38,32 @@ def _corners(polygon: list[float]) -> list[float]:
 
 
 def _file_name(name: str) -> str:
-    if not PurePosixPath(name).name or any(ord(letter) < 32 for letter in name):
+    path = PurePosixPath(name)
+    if not _is_line(name) or not path.name:
         raise ValueError("a file name must not be empty nor hold control characters")
+    if path.suffix.lower() not in IMAGE_SUFFIXES or len(path.name.encode()) > MOST_BYTES:
+        raise ValueError(f"a file name must end in {', '.join(IMAGE_SUFFIXES)} and have {MOST_BYTES} bytes at most")
+    if not is_listed_as_name(path.stem):
+        raise ValueError(f"a list of images cannot name {path.stem!r}: rename the file")
     return name
 
 
 def _class_name(name: str) -> str:
-    if not name.strip() or any(ord(letter) < 32 for letter in name):
+    name = name.strip()
+    if not _is_line(name):
         raise ValueError("a category's name must not be empty nor hold control characters")
-    if name.strip().lower().strip("_") == "background":
-        raise ValueError("the background is no category: it is what no annotation covers")
+    if is_no_object(name):
+        raise ValueError("the background is no category, nor is void: it is what no annotation covers")
     return name
+
+
+def _is_line(name: str) -> bool:
+    return name.splitlines() == [name] and not any(ord(letter) < 32 for letter in name)
 
 
 Id = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 Side = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
-Polygon = Annotated[list[float], AfterValidator(_corners)]
+Polygon = Annotated[list[float], AfterValidator(check_polygon)]
 
 
 class _Entry(BaseModel):
@@ -103,10 +122,11 @@ def read_instances(file: IO[bytes], name: str) -> dict[str, list[dict[str, Any]]
         raise ViceError(f"{name} must be JSON, but is not: {error}.") from None
     if not isinstance(content, dict):
         raise ViceError(f"{name} must hold a JSON object, but holds a {type(content).__name__}.")
-    read = {}
-    for section, adapter in _SECTIONS.items():
+    for section in ("images", "annotations", "categories"):
         if section not in content:
             raise ViceError(f"{name} must have `{section}`, like COCO's instances, but has not.")
+    read = {}
+    for section, adapter in _SECTIONS.items():
         try:
             entries = adapter.validate_python(content[section])
         except ValidationError as error:
@@ -136,7 +156,7 @@ def _check_references(read: dict[str, list[dict[str, Any]]], name: str) -> None:
             f"{name} must have 1 to {MOST_CATEGORIES} categories, but has {len(read['categories'])}.",
             "A mask has one byte a pixel: keep the categories that you measure, and remove the others.",
         )
-    stems = [PurePosixPath(image["file_name"]).stem for image in read["images"]]
+    stems = [composed(PurePosixPath(image["file_name"]).stem) for image in read["images"]]
     for what, values in (
         ("the category id", [entry["id"] for entry in read["categories"]]),
         ("the category name", [entry["name"] for entry in read["categories"]]),

@@ -45,6 +45,7 @@ class FolderDataset(Dataset, Protocol):
     label_source: str
     mask_source: str
     masks_missing: int
+    notes: tuple[str, ...]
     regions: str
     regions_missing: int
     exclusive: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from torchvice.data.images import VOID, read_colours, read_mask
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import read_yaml
 
-__all__ = ["FILE", "Description", "read_description"]
+__all__ = ["FILE", "Description", "check_objects_only", "is_no_object", "read_description"]
 
 FILE = "dataset.yaml"
+NO_OBJECTS = ("background", "bg", "void", "ignore", "ignored", "unlabeled", "unlabelled")
 NOT_CLASSES = {"background": 0, "void": VOID}
 KEYS = ("names", "background", "void", "images", "masks", "boxes", "splits")
 Code = int | tuple[int, int, int]  # a mask's value, or its colour
@@ -92,6 +94,27 @@ def read_description(root: Path) -> Description | None:
     return Description(file, names, codes, splits=_splits(file, content.get("splits")), **folders)
 
 
+def is_no_object(name: str) -> bool:
+    """Whether a class name means the background or void, under any spelling.
+
+    Example:
+        >>> is_no_object("__Background__"), is_no_object("background dog")
+        (True, False)
+    """
+    return re.sub(r"^[\W\d]+|[\W_]+", "", name.lower()) in NO_OBJECTS
+
+
+def check_objects_only(names: Sequence[str], where: str, way_out: str) -> None:
+    """Check that no class is the background or void under any spelling, such as `__ignore__` or `_background_`.
+
+    Raises:
+        ViceError: one is; the message begins with `where`.
+    """
+    for name in names:
+        if is_no_object(name):
+            raise ViceError(f"{where} objects only, but has {brief(name)}.", way_out)
+
+
 def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[Code, int]]:
     """Return the classes, and the label of each value or colour."""
     named = content["names"]
@@ -102,10 +125,7 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
             f"but is {brief(named)}.",
             "A name such as no or 7, which YAML reads as something else, needs quotation marks.",
         )
-    if names[0] in ("background", "__background__"):
-        raise ViceError(
-            f"`names` in {file} must be objects only, but begins with {brief(names[0])}.", "Use the key `background`."
-        )
+    check_objects_only(names, f"`names` in {file} must be", "Use the key `background` or `void`.")
     classes = list(named.items()) if isinstance(named, dict) else [(name, c + 1) for c, name in enumerate(names)]
     coloured = not isinstance(classes[0][1], int)
     given = [(f"names: {name}", code, c + 1) for c, (name, code) in enumerate(classes)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
@@ -18,6 +19,8 @@ __all__ = [
     "VOID",
     "check_mask",
     "check_same_size",
+    "is_rotated",
+    "no_class",
     "read_colours",
     "read_image",
     "read_mask",
@@ -131,6 +134,16 @@ def check_mask(mask: np.ndarray, num_classes: int, path: str | os.PathLike[str])
     return values[values != 0]
 
 
+def no_class(where: str, classes: Sequence[str]) -> ViceError:
+    """The error of a split, or folder, whose masks hold no class: with 0 and 255 on the object, all of it is void."""
+    code = ", ".join(f"{name}: {value}" for name, value in zip(classes, (VOID, 128), strict=False))
+    return ViceError(
+        f"The masks of {where} must hold classes (1 to {len(classes)}), but hold no class at all, only 0 (background) "
+        f"or {VOID} (void).",
+        f"If {VOID} is an object, name the value of every class in dataset.yaml, such as `names: {{{code}}}`.",
+    )
+
+
 def check_same_size(mask: np.ndarray, size: tuple[int, int], path: str | os.PathLike[str]) -> None:
     """Check that a mask has the size of its image.
 
@@ -159,6 +172,15 @@ def stored_size(path: Path, what: str = "The image") -> tuple[int, int]:
         raise ViceError(
             f"{what} {path} must be an image ({', '.join(FORMATS)}), but cannot be read: {error}."
         ) from None
+
+
+def is_rotated(path: Path) -> bool:
+    """Whether an image that can be read has an EXIF orientation, which viewers apply and `read_image` does not."""
+    with Image.open(path, formats=FORMATS) as picture:
+        try:
+            return picture.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+        except DAMAGE:
+            return False
 
 
 def voc_palette() -> bytes:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from torchvice.data.annotations import class_indices, read_annotation
+from torchvice.data.finder import Finder, composed
 from torchvice.data.images import check_mask
+from torchvice.data.layout import Record
 from torchvice.errors import ViceError
 from torchvice.files import read_npy_dict
-
-if TYPE_CHECKING:
-    from torchvice.data.layout import Record
 
 __all__ = ["LABEL_SOURCES", "targets_from"]
 
@@ -83,10 +81,11 @@ def targets_from(
 
 
 def _from_npy(file: Path | None, classes: Sequence[str]) -> _Source:
-    vectors = {} if file is None else read_npy_dict(file, "The class labels")
+    content = {} if file is None else read_npy_dict(file, "The class labels")
+    vectors = {composed(name) if isinstance(name, str) else name: vector for name, vector in content.items()}
 
     def labels_of(record: Record) -> np.ndarray:
-        vector = np.asarray(vectors[record.image_id])
+        vector = np.asarray(vectors[composed(record.image_id)])
         if vector.shape != (len(classes),):
             raise ViceError(
                 f"The labels of `{record.image_id}` in {file} must have shape ({len(classes)},), one "
@@ -97,18 +96,19 @@ def _from_npy(file: Path | None, classes: Sequence[str]) -> _Source:
             raise ViceError(f"The labels of `{record.image_id}` in {file} must be 0 or 1, but are {vector}.")
         return np.flatnonzero(vector)
 
-    return _Source("cls_labels.npy", lambda record: record.image_id in vectors, labels_of)
+    return _Source("cls_labels.npy", lambda record: composed(record.image_id) in vectors, labels_of)
 
 
 def _from_annotations(folder: Path, classes: Sequence[str]) -> _Source:
     known = {name: index for index, name in enumerate(classes)}
-    files = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+    annotation_of = Finder(folder, (".xml",))
 
     def labels_of(record: Record) -> list[int]:
-        file = folder / f"{record.image_id}.xml"
+        file = annotation_of(record.image_id)
+        assert file is not None  # only called for covered images
         return class_indices(read_annotation(file), known, file)
 
-    return _Source("Annotations", lambda record: f"{record.image_id}.xml" in files, labels_of)
+    return _Source("Annotations", lambda record: annotation_of(record.image_id) is not None, labels_of)
 
 
 def _from_masks(where: str, classes: Sequence[str], read_mask: Callable[[Path], np.ndarray]) -> _Source:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from torchvice.data.description import Description, read_description
-from torchvice.data.images import read_mask
+from torchvice.data.description import Description, check_objects_only, read_description
+from torchvice.data.finder import Finder, composed, existing, existing_files
+from torchvice.data.images import VOID, read_mask
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
 
@@ -22,9 +24,10 @@ VOC_CLASSES: tuple[str, ...] = (
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
 # fmt: on
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in any case; the first one is read if an image has several
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
-NO_LISTS = ("classes", "readme", "license")  # text files that are often next to lists
+NOT_LISTS = ("classes", "readme", "license", ".")  # text files that are often next to lists; hidden files
+VOC_OF_ONE_CLASS = re.compile(r"\S+(  ?-1|  [01])")  # a line of VOC's lists of one class, such as cat_train.txt
 LAYOUT = (
     "Give the folder that holds VOC2012/JPEGImages (or the VOC2012 folder itself), with the lists next to it "
     "or in VOC2012/ImageSets/Segmentation."
@@ -50,17 +53,32 @@ class ListLine:
 
 
 def _parsed(line: str, where: str) -> ListLine:
-    words = line.split()
-    paths = [PurePosixPath(word) for word in words]
-    is_path = [path.suffix in IMAGE_SUFFIXES for path in paths]
-    if len(words) == 1 and not is_path[0] and "/" not in words[0]:
-        return ListLine(words[0])
-    if all(is_path) and len(words) <= 2:
-        return ListLine(paths[0].stem, words[0] if "/" in words[0] else None, words[1] if len(words) == 2 else None)
+    """Read a line: a name, an image path, or both paths; names and paths may hold spaces."""
+    halves = [(line[: gap.start()], line[gap.end() :]) for gap in re.finditer(r"\s+", line)]
+    pairs = [pair for pair in halves if all(map(_is_image, pair))]
+    if not pairs and _is_image(line):
+        return ListLine(PurePosixPath(line).stem, line)
+    if not pairs and "/" not in line and not VOC_OF_ONE_CLASS.fullmatch(line):
+        return ListLine(line)
+    if len(pairs) == 1:
+        image, mask = pairs[0]
+        return ListLine(PurePosixPath(image).stem, image, mask)
     raise ViceError(
         f"{where} must be a name or an image path and a mask path, but is {line!r}.",
         "Write one image per line, such as `2007_000033` or `/JPEGImages/x.jpg /SegmentationClassAug/x.png`.",
     )
+
+
+def _is_image(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_listed_as_name(name: str) -> bool:
+    """Whether a line of a list that holds only `name` means the image of this name."""
+    try:
+        return _parsed(name.strip(), "") == ListLine(name)
+    except ViceError:
+        return False
 
 
 def _text_lines(path: str | os.PathLike[str], what: str) -> list[str]:
@@ -78,18 +96,21 @@ def list_lines(path: str | os.PathLike[str]) -> list[ListLine]:
         ViceError: a line that does not name an image, or an image that is named twice.
     """
     lines: list[ListLine] = []
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[int, str | None]] = {}
     for number, text in enumerate(_text_lines(path, "The list of images"), start=1):
         if not text:
             continue
         line = _parsed(text, f"Line {number} of {path}")
-        if line.image_id in seen:
+        first, image = seen.setdefault(composed(line.image_id), (number, line.image))
+        if first != number:
+            two = image and line.image and image.lstrip("/") != line.image.lstrip("/")
             raise ViceError(
-                f"The list {path} must name every image once, but `{line.image_id}` is in line "
-                f"{seen[line.image_id]} and in line {number}.",
-                "Remove one of the two lines.",
+                f"The list {path} must name every image once, but `{line.image_id}` is in line {first} and in line "
+                f"{number}.",
+                "Rename one of the two files: an image is known by its name without folder and suffix."
+                if two
+                else "Remove one of the two lines.",
             )
-        seen[line.image_id] = number
         lines.append(line)
     if not lines:
         raise ViceError(f"The list {path} must name at least one image, but is empty.", "Write one name per line.")
@@ -110,11 +131,21 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Located:
-    """The files of a list: records of lines whose image exists, the other lines, and a text on where the masks are."""
+    """The files of a list.
+
+    Attributes:
+        records: the lines whose image exists.
+        missing: the other lines.
+        mask_source: a text on where the masks are.
+        masks_missing: sentences on masks that the list names and that do not exist.
+        notes: sentences on what was chosen among several files.
+    """
 
     records: list[Record]
     missing: list[ListLine]
     mask_source: str
+    masks_missing: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Layout:
@@ -162,8 +193,7 @@ class Layout:
     @property
     def label_file(self) -> Path | None:
         """The path of cls_labels.npy, or None."""
-        files = (home / "cls_labels.npy" for home in self.homes)
-        return next((file for file in files if file.is_file()), None)
+        return next(iter(existing_files(home / "cls_labels.npy" for home in self.homes)), None)
 
     def list_file(self, split: str | os.PathLike[str]) -> Path:
         """Find the list of a split by its name or path.
@@ -174,15 +204,30 @@ class Layout:
         declared = {} if self.described is None else self.described.splits
         if str(split).removesuffix(".txt") in declared:
             return declared[str(split).removesuffix(".txt")]
-        folders = self._list_folders
-        tried = [folder / name for folder in folders for name in (f"{split}.txt", str(split))]
-        for file in (*tried, Path(split)):
-            if file.is_file():
-                return file
+        folders, files = self._list_folders, self._lists(split)
+        if files:
+            return files[0]
         known = self.splits()
         raise ViceError(
             f"`split` must name a list in {' or '.join(map(str, folders))}, but is {str(split)!r}.",
             did_you_mean(str(split), known) if known else LAYOUT,
+        )
+
+    def _lists(self, split: str | os.PathLike[str]) -> list[Path]:
+        tried = [folder / name for folder in self._list_folders for name in (f"{split}.txt", str(split))]
+        return existing_files(dict.fromkeys((*tried, Path(split))))
+
+    def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
+        """Sentences on lists and files of labels of which there are several: which one is read."""
+        declared = self.described is not None and str(split).removesuffix(".txt") in self.described.splits
+        lists = [] if declared else self._lists(split)
+        return tuple(
+            f"There are several {what}: read is {files[0]}, not {files[1]}."
+            for what, files in (
+                (f"lists of {self.split_name(split)}", lists),
+                ("files of labels", existing_files(home / "cls_labels.npy" for home in self.homes)),
+            )
+            if len({file.resolve() for file in files}) > 1
         )
 
     def split_name(self, split: str | os.PathLike[str]) -> str:
@@ -198,7 +243,7 @@ class Layout:
             return sorted(self.described.splits)
         folders = [folder for folder in self._list_folders if folder.is_dir()]
         names = {file.stem for folder in folders for file in folder.glob("*.txt")}
-        return sorted(name for name in names if not name.lower().startswith(NO_LISTS))
+        return sorted(name for name in names if not name.lower().startswith(NOT_LISTS))
 
     def read_mask(self, path: Path) -> np.ndarray:
         """Read the labels of a mask, (H, W) integers, see `torchvice.data.read_mask`, as dataset.yaml maps them."""
@@ -206,7 +251,22 @@ class Layout:
 
     def annotation_of(self) -> Callable[[str], Path | None]:
         """Return a function that finds the annotation of an image id."""
-        return finder(self.annotations, (".xml",))
+        return Finder(self.annotations, (".xml",))
+
+    def check_class_count(self, masks: int) -> None:
+        """Check that the pixels of masks can tell the classes apart.
+
+        Args:
+            masks: the number of masks of a split.
+
+        Raises:
+            ViceError: there are masks, and more than 254 classes.
+        """
+        if masks and len(self.classes) >= VOID:
+            raise ViceError(
+                f"Masks can have at most {VOID - 1} classes ({VOID} is void), but the dataset has {len(self.classes)}.",
+                "Measure these classes without masks: move the mask folders elsewhere.",
+            )
 
     def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:
         """Find the files of every line; `masks` is the only folder of masks, if given.
@@ -217,34 +277,52 @@ class Layout:
         if masks is not None and not (self.base / masks).is_dir():
             known = [entry.name for entry in self.base.iterdir() if entry.is_dir()]
             raise ViceError(f"`masks` must name a folder in {self.base}, but is {masks!r}.", did_you_mean(masks, known))
-        image_of = finder(self.images, IMAGE_SUFFIXES)
-        folders = {name: finder(self.base / name, (".png",)) for name in ([masks] if masks else self.masks)}
+        image_of = Finder(self.images, IMAGE_SUFFIXES)
+        folders = {name: Finder(self.base / name, (".png",)) for name in ([masks] if masks else self.masks)}
         records, missing, found = [], [], dict.fromkeys(("the list's paths", *folders), 0)
+        unfound: dict[str, str] = {}
+        several: dict[str, list[Path]] = {}
         for line in lines:
-            image = self._named_file(line.image) if line.image else image_of(line.image_id)
-            if image is None:
+            images = self._named_image(line.image) if line.image else image_of.all(line.image_id)
+            if not images:
                 missing.append(line)
                 continue
-            mask, source = (None if masks else self._named_file(line.mask)), "the list's paths"
-            for name, mask_of in folders.items():
-                if mask is None:
-                    mask, source = mask_of(line.image_id), name
-            found[source] += mask is not None
-            records.append(Record(line.image_id, image, mask))
-        return Located(records, missing, _mask_source(found, len(lines)))
+            if masks is None and line.mask:
+                drawn = [("the list's paths", file) for file in self._named_file(line.mask)]
+                if not drawn:
+                    expected = self.base / line.mask.lstrip("/")
+                    unfound[line.image_id] = f"The mask of `{line.image_id}` must be {expected}, but does not exist."
+            else:
+                drawn = [(name, file) for name, mask_of in folders.items() for file in mask_of.all(line.image_id)]
+            if drawn:
+                found[drawn[0][0]] += 1
+            records.append(Record(line.image_id, images[0], drawn[0][1] if drawn else None))
+            for files in (images, [file for _, file in drawn]):
+                if len(files) > 1:
+                    several.setdefault(line.image_id, files)
+        return Located(records, missing, _mask_source(found, len(lines)), unfound, _notes(several))
 
     def expected_image(self, line: ListLine) -> str:
         """Return a text that says where the image of a line should be."""
         if line.image:
-            return str(self.base / line.image.lstrip("/"))
+            return str(self.base / line.image.lstrip("/") if "/" in line.image else self.images / line.image)
         return f"{self.images / line.image_id}.jpg (or .jpeg, .png)"
 
-    def _named_file(self, path: str | None) -> Path | None:
+    def _named_image(self, path: str) -> list[Path]:
+        return self._named_file(path) if "/" in path else existing(self.images / path)
+
+    def _named_file(self, path: str) -> list[Path]:
         """Find a file that a line names: in the VOC folder, next to it, or anywhere."""
-        if path is None:
-            return None
-        inside = [home / path.lstrip("/") for home in (self.base, *self.homes)]
-        return next((file for file in (*inside, Path(path)) if file.is_file()), None)
+        inside = (home / path.lstrip("/") for home in (self.base, *self.homes))
+        return next((files for place in (*inside, Path(path)) if (files := existing(place))), [])
+
+
+def _notes(several: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
+    """One sentence on the images, or masks, that have several files."""
+    if not several:
+        return ()
+    first, second = next(iter(several.values()))[:2]
+    return (f"{len(several)} images have several files: read is {first}, not {second}.",)
 
 
 def _mask_source(found: dict[str, int], lines: int) -> str:
@@ -270,18 +348,20 @@ def _homes(root: Path, base: Path) -> list[Path]:
 def _class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, ...]:
     where = "`classes`"
     if classes is None:
-        file = next((home / "classes.txt" for home in homes if (home / "classes.txt").is_file()), None)
-        if file is None:
+        files = existing_files(home / "classes.txt" for home in homes)
+        if not files:
             return VOC_CLASSES
-        where = str(file)
-        classes = [line for line in _text_lines(file, "The list of classes") if line]
+        if len({file.read_bytes() for file in files}) > 1:
+            raise ViceError(
+                f"A dataset must have one classes.txt, but {' and '.join(map(str, files))} differ.",
+                "Remove one of them.",
+            )
+        where = str(files[0])
+        classes = [line for line in _text_lines(files[0], "The list of classes") if line]
     names = () if isinstance(classes, str) else tuple(classes)
     if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
         raise ViceError(f"{where} must be a list of different class names, but is {classes!r}.")
-    if names[0] in ("background", "__background__"):
-        raise ViceError(
-            f"{where} must name objects only, but begins with {names[0]!r}.", "Leave it out: it is label 0."
-        )
+    check_objects_only(names, f"{where} must name", "Leave it out: background is label 0 and void 255 in a mask.")
     return names
 
 
@@ -292,13 +372,3 @@ def _described_names(classes: Sequence[str] | None, described: Description) -> t
             "Leave them out: the file has them.",
         )
     return described.names
-
-
-def finder(folder: Path, suffixes: tuple[str, ...]) -> Callable[[str], Path | None]:
-    """Return a function that finds files of `folder` by stem; one listing is faster than thousands of checks."""
-    names = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
-
-    def find(stem: str) -> Path | None:
-        return next((folder / (stem + suffix) for suffix in suffixes if stem + suffix in names), None)
-
-    return find

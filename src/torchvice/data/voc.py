@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, check_mask, check_same_size, read_image, read_mask, stored_size
+from torchvice.data.images import VOID, check_mask, check_same_size, no_class, read_image, read_mask, stored_size
 from torchvice.data.labels import LABEL_SOURCES, targets_from
 from torchvice.data.layout import LAYOUT, VOC_CLASSES, Layout, Record, list_lines, read_list
 from torchvice.errors import ViceError, did_you_mean
@@ -53,16 +53,18 @@ class VocDataset:
         label_source: a text that says where the targets come from.
         mask_source: a text that says where the masks come from.
         masks_missing: the number of images without a mask.
+        notes: sentences on what was chosen among several files.
         regions: `masks` or `boxes`.
         regions_missing: the number of images without these.
         exclusive: as given.
 
-    All files must exist when the dataset is created; their content is checked when they are read.
+    All files must exist when the dataset is created; their content is checked when they are read. Masks are read up to
+    the first that holds a class.
 
     Raises:
         ViceError: the folder or list is missing, the list is empty or names an image twice, an image is missing or has
             no labels, a class is unknown, labels have another length, or `regions` is "boxes" and no image has an
-            annotation; with `exclusive`, an image without a label or with several.
+            annotation; no mask holds a class; with `exclusive`, an image without a label or with several.
 
     References:
         The PASCAL Visual Object Classes Challenge 2012, development kit; for the augmented masks: Semantic
@@ -89,13 +91,9 @@ class VocDataset:
         self.root, self.classes = self._layout.root, self._layout.classes
         self._list = self._layout.list_file(split)
         self.split = self._layout.split_name(split)
-        self.records, self.mask_source = self._located(masks)
+        self.records, self.mask_source, self.notes = self._located(split, masks)
         self.masks_missing = sum(record.mask is None for record in self.records)
-        if len(self.classes) >= VOID and self.masks_missing < len(self.records):
-            raise ViceError(
-                f"Masks can have at most 254 classes (255 is void), but the dataset has {len(self.classes)}.",
-                "Measure these classes without masks: move the mask folders elsewhere.",
-            )
+        self._layout.check_class_count(len(self.records) - self.masks_missing)
         annotation_of = self._layout.annotation_of()
         self._annotations = {record.image_id: annotation_of(record.image_id) for record in self.records}
         self.regions, self.regions_missing = self._regions(regions)
@@ -111,6 +109,17 @@ class VocDataset:
         self.exclusive = exclusive
         if exclusive:
             self._check_exclusive()
+        masks = self.regions == "masks" and self.masks_missing < len(self)
+        if masks and not any(map(self._is_drawn, range(len(self)))):
+            raise no_class(self.split, self.classes)
+
+    def _is_drawn(self, index: int) -> bool:
+        """Whether a mask holds a class, or cannot be read, which is said when it is."""
+        try:
+            mask = self.mask(index)
+        except ViceError:
+            return True
+        return mask is not None and bool(((mask > 0) & (mask != VOID)).any())
 
     def _check_exclusive(self) -> None:
         labels = self.targets.sum(1)
@@ -196,8 +205,8 @@ class VocDataset:
             raise ViceError(f"The index must be 0 to {len(self.records) - 1} in {self.split}, but is {index}.")
         return self.records[index]
 
-    def _located(self, masks: str | None) -> tuple[list[Record], str]:
-        """The files of every line, and a text that says where the masks are."""
+    def _located(self, split: str | os.PathLike[str], masks: str | None) -> tuple[list[Record], str, tuple[str, ...]]:
+        """The files of every line, a text that says where the masks are, and notes."""
         lines = list_lines(self._list)
         located = self._layout.located(lines, masks)
         if located.missing:
@@ -211,4 +220,10 @@ class VocDataset:
                 if self._layout.images.is_dir()
                 else LAYOUT,
             )
-        return located.records, located.mask_source
+        if located.masks_missing:
+            raise ViceError(
+                next(iter(located.masks_missing.values())),
+                "Correct the list, or give only the image in each line: the mask of its name is then read from "
+                f"{' or '.join(self._layout.masks)}.",
+            )
+        return located.records, located.mask_source, (*self._layout.notes(split), *located.notes)

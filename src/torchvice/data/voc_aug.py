@@ -123,7 +123,7 @@ def _unpack_voc(archive: Path, part: Path, progress: Progress | None) -> None:
     voc.rename(part / "VOC2012")
     masks = part / "VOC2012" / "SegmentationClassAug"
     masks.mkdir(exist_ok=True)
-    for mask in (part / "VOC2012" / "SegmentationClass").glob("*.png"):
+    for mask in (part / "VOC2012" / "SegmentationClass").glob("[!.]*.png"):  # not the ._x.png of macOS
         (masks / mask.name).write_bytes(mask.read_bytes())
 
 
@@ -132,7 +132,7 @@ def _take_sbd(archive: Path, voc: Path, progress: Progress | None) -> tuple[dict
 
     The archive is read as a stream: of its 1.4 GB only the masks are kept.
     """
-    own = {mask.stem for mask in (voc / "SegmentationClass").glob("*.png")}
+    own = {mask.stem for mask in (voc / "SegmentationClass").glob("[!.]*.png")}
     images = {image.stem for image in (voc / "JPEGImages").iterdir()}
     lists: dict[str, list[str]] = {}
     count, size, room = 0, archive.stat().st_size, Room(archive)

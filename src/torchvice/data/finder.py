@@ -1,0 +1,51 @@
+"""Find files by name: in any case of the suffix, and in either of Unicode's normal forms."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = ["Finder", "composed", "existing", "existing_files"]
+
+
+def composed(name: str) -> str:
+    """Return `name` in Unicode's composed form (NFC): file systems and programs write the same name in two forms."""
+    return unicodedata.normalize("NFC", name)
+
+
+class Finder:
+    """Find files of a folder by stem; one listing is faster than thousands of checks.
+
+    Args:
+        folder: may be missing.
+        suffixes: those of the files, in lower case, in the order of precedence.
+    """
+
+    def __init__(self, folder: Path, suffixes: tuple[str, ...]) -> None:
+        self.folder, self.files = folder, dict[str, list[str]]()
+        names = os.listdir(folder) if folder.is_dir() else []
+        suffix_of = {name: os.path.splitext(name)[1] for name in names}
+        order = {suffix: place for place, suffix in enumerate((*suffixes, *(s.upper() for s in suffixes)))}
+        for name in sorted(names, key=lambda name: (order.get(suffix_of[name], len(order)), name)):
+            if suffix_of[name].lower() in suffixes:
+                self.files.setdefault(composed(name.removesuffix(suffix_of[name])), []).append(name)
+
+    def all(self, stem: str) -> list[Path]:
+        """All files of a stem, the first of which is to be read."""
+        return [self.folder / name for name in self.files.get(composed(stem), ())]
+
+    def __call__(self, stem: str) -> Path | None:
+        return next(iter(self.all(stem)), None)
+
+
+def existing(file: Path) -> list[Path]:
+    """The file, or the one whose name differs in Unicode's normal form only; empty without one."""
+    forms = (str(file), *(unicodedata.normalize(form, str(file)) for form in ("NFC", "NFD")))
+    return existing_files(map(Path, forms))[:1]
+
+
+def existing_files(paths: Iterable[Path]) -> list[Path]:
+    """Return those of the paths that are files."""
+    return [path for path in paths if path.is_file()]
