@@ -22,6 +22,7 @@ from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.maps import Normalisation
 from torchvice.explain.memory import halve_on_oom
+from torchvice.models.bare import bare, check_finite
 
 __all__ = ["View", "ViewOutput", "is_convolutional", "views_of"]
 
@@ -304,6 +305,8 @@ def views_of(
         ViceError: a layer or method that does not fit the network, or as `check_request`.
     """
     check_request(protocols)
+    model = bare(model)
+    check_finite(model)
     model.to(resolve_device(settings.device))
     choices = settings.choices
     common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": settings.class_map}
