@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from torchvice.assessment.map_settings import MapSettings, check_request, resolve_device
+from torchvice.assessment.outputs import giving_logits
 from torchvice.data.transforms import center_crop, normalise, uncrop, warp
 from torchvice.explain import Choices, Explainer, map_status, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
@@ -305,7 +306,7 @@ def views_of(
         ViceError: a layer or method that does not fit the network, or as `check_request`.
     """
     check_request(protocols)
-    model = bare(model)
+    model = giving_logits(model, exclusive) if settings.outputs == "probabilities" else bare(model)
     check_finite(model)
     model.to(resolve_device(settings.device))
     choices = settings.choices
