@@ -210,7 +210,9 @@ def coarse():
 
 def test_random_maps_find_the_object_by_chance(tmp_path):
     controls = ["random", "center"]
-    found = assess(coarse(), Cells(), tmp_path, controls=controls, view_size=32, batch_size=64, shard_size=200)
+    found = assess(
+        coarse(), Cells(), tmp_path, controls=controls, view_size=32, outputs="logits", batch_size=64, shard_size=200
+    )
     regions = found.of_explanation("strict:random")
     # The highest place is any of 64 cells, of which 16 are the object's: 0.25, with a deviation of 0.433 / 14 over 200.
     assert regions.pointing.mean() == pytest.approx(0.25, abs=4 * 0.031)

@@ -229,6 +229,7 @@ def _refuse_another(
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The map settings that the rows of a table depend on, those of `choices` one by one."""
     settings = manifest["map_settings"]
+    settings = {**settings, "outputs": settings.get("outputs") or "logits"}  # tables of earlier versions have none
     settings = {**settings, **settings["choices"], "site": {**settings["site"], "layer": None}}  # `layer` says it
     unused = {"choices", "batch_size", "device"}
     unused |= set() if "paper" in manifest["protocols"] else {"crop"}

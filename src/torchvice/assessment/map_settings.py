@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from torchvice.assessment.outputs import Outputs
     from torchvice.explain import Choices
     from torchvice.models.families import MapSite
 
@@ -34,6 +35,7 @@ class MapKeywords(TypedDict, total=False):
     std: Sequence[float] | None
     batch_size: int | None
     device: str
+    outputs: Outputs | None
 
 
 def _default_choices() -> Choices:
@@ -57,6 +59,8 @@ class MapSettings:
         batch_size: images per forward pass, fewer where whole images pass at their own size; None: 32, or the value in
             the settings of a RUN.
         device: "auto" (CUDA if available, else the CPU) or a torch device.
+        outputs: "logits", or "probabilities", whose logits are taken; None: logits, and outputs that look like
+            probabilities are refused.
 
     Raises:
         ViceError: an unknown method, a layer given twice, a value out of range, choices that exclude each other or that
@@ -74,6 +78,7 @@ class MapSettings:
     std: Sequence[float] | None = None
     batch_size: int | None = None
     device: str = "auto"
+    outputs: Outputs | None = None
 
     def __post_init__(self) -> None:
         from torchvice.explain.methods import method_named
@@ -91,6 +96,8 @@ class MapSettings:
                 raise ViceError(f"`{name}` must be at least 1 ({unit}), but is {value}.")
         if self.method != "auto":
             method_named(self.method).check(self.choices.eigen_smooth, len(self.choices.layers))
+        if self.outputs not in (None, "logits", "probabilities"):
+            raise ViceError(f"`outputs` must be 'logits' or 'probabilities', but is {self.outputs!r}.")
         if self.device != "auto":
             resolve_device(self.device)
 

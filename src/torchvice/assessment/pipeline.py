@@ -106,6 +106,7 @@ class _Pipeline:
         self.extras = extras_of(self.views["strict"], extras) if "strict" in self.views else []
         manifest = manifest_of(self.dataset, self.views, self.extras, kind, made_by, extras.faithfulness)
         self.ledger = Ledger.open(self.folder, manifest)
+        self.unchecked = settings.outputs is None and not self.folder.shards()
 
     def run(self, shard_size: int, progress: Progress | None) -> Samples:
         """Make the missing shards, then what finished shards lack; the last part to end finishes the table."""
@@ -147,6 +148,11 @@ class _Pipeline:
         for batch in self._read(new, extras):
             rows = Rows()
             headline = count_headlines(self.views, batch, rows, self.exclusive, self.steps.advance, self.faithfulness)
+            if self.unchecked:
+                from torchvice.assessment.outputs import refuse_probabilities
+
+                refuse_probabilities(rows.images().logits, self.exclusive)
+                self.unchecked = False
             count_extras(extras, dict.fromkeys(names, rows), batch, headline, self.steps.advance)
             self.folder.append(rows.images(), rows.regions(), rows.maps(), self.part.shards)
 

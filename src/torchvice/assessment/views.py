@@ -16,12 +16,14 @@ import torch
 from torch import nn
 
 from torchvice.assessment.map_settings import MapSettings, check_protocols, resolve_device
+from torchvice.assessment.outputs import giving_logits
 from torchvice.data.transforms import center_crop, normalise, uncrop, warp
 from torchvice.explain import Choices, Explainer, map_status, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.maps import Normalisation
 from torchvice.explain.memory import halve_on_oom
+from torchvice.models.bare import bare, check_finite
 
 __all__ = ["View", "ViewOutput", "is_convolutional", "views_of"]
 
@@ -304,6 +306,8 @@ def views_of(
         ViceError: a layer or method that does not fit the network, or as `check_protocols`.
     """
     check_protocols(protocols)
+    model = giving_logits(model, exclusive) if settings.outputs == "probabilities" else bare(model)
+    check_finite(model)
     model.to(resolve_device(settings.device))
     choices = settings.choices
     common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": settings.class_map}

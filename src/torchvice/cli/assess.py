@@ -38,6 +38,13 @@ class Targets(StrEnum):
     exclusive = "exclusive"
 
 
+class OutputsChoice(StrEnum):
+    """What a model gives; the logits of probabilities are taken."""
+
+    logits = "logits"
+    probabilities = "probabilities"
+
+
 class Controls(StrEnum):
     """The sets of controls, see `torchvice.assessment.controls.CONTROL_SETS`."""
 
@@ -55,6 +62,11 @@ DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of 
 CLASS_MAP = typer.Option(None, "--class-map", help="JSON or YAML file: for each class of --data, outputs of --model.")
 TARGETS = typer.Option(None, "--targets", help="Labels per image: several, or one (exclusive; softmax in strict).")
 PROTOCOL = typer.Option(ProtocolChoice.both, "--protocol", help="Protocols to assess.")
+MEAN = maps_option(
+    None, "--mean", help="Mean of the channels of images on [0, 1]: 0.5,0.5,0.5. Default: the network's."
+)
+STD = maps_option(None, "--std", help="Standard deviation of the channels, as for --mean.")
+OUTPUTS = maps_option(None, "--outputs", help="What the model gives. Default: logits; probabilities are refused.")
 VIEW_SIZE = maps_option(None, "--view-size", min=1, help="Side of strict's square view, in pixels.")
 CROP = maps_option(None, "--crop", min=1, help="Side of paper's centre crop, in pixels.")
 CONTROLS = extras_option(
@@ -97,6 +109,9 @@ def assess(
     choice: list[str] = CHOICE,
     view_size: int | None = VIEW_SIZE,
     crop: int | None = CROP,
+    mean: str | None = MEAN,
+    std: str | None = STD,
+    outputs: OutputsChoice | None = OUTPUTS,
     controls: Controls | None = CONTROLS,
     also: list[str] = ALSO,
     faithfulness: str = FAITHFULNESS,
@@ -114,8 +129,11 @@ def assess(
     from torchvice.commands.assess import assess_subject
     from torchvice.explain import Choices
 
-    sizes: MapKeywords = {"view_size": view_size, "crop": crop, "batch_size": batch_size}
-    settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device).completed(**sizes)
+    shown: MapKeywords = {"view_size": view_size, "crop": crop, "batch_size": batch_size}
+    shown |= {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
+    kind_of_outputs: Any = outputs and outputs.value
+    choices = Choices.parse(choice)
+    settings = MapSettings(method, layer, choices=choices, device=device, outputs=kind_of_outputs).completed(**shown)
     names = None if controls is None else CONTROL_SETS[controls.value]
     extras = Extras.of(names, also, [text.strip() for text in faithfulness.split(",") if text.strip()])
     protocols: Any = ("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,)
@@ -129,6 +147,16 @@ def assess(
     with progress_bar("views") as bar:
         call(subject, workers=workers, part=part, progress=bar, passes=bar.passes)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
+
+
+def _channels(option: str, text: str | None) -> list[float] | None:
+    """The numbers of an option, separated by commas."""
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ViceError(
+            f"{option} must be numbers separated by commas, such as 0.5,0.5,0.5, but is {text!r}."
+        ) from None
 
 
 def _part(processes: int, shard: str | None) -> Part:

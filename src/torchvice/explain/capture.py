@@ -13,7 +13,7 @@ from torch import nn
 from torchvice.errors import ViceError
 from torchvice.models.families import MapSite, module_at
 
-__all__ = ["Captured", "capture", "edit_site", "eval_mode", "single_capture", "uncompiled"]
+__all__ = ["Captured", "capture", "edit_site", "eval_mode", "single_capture"]
 
 _BUSY = "_torchvice_capture"
 _COMPILED = "_compiled_call_impl"  # where nn.Module.compile stores the compiled call
@@ -44,18 +44,6 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
             if compiled is not None:
                 setattr(module, _COMPILED, compiled)
-
-
-def uncompiled(model: nn.Module) -> nn.Module:
-    """The original module of a `torch.compile` wrapper, which shares its parameters; any other model as it is.
-
-    Raises:
-        ViceError: a scripted model, whose modules do not support hooks.
-    """
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ViceError("The model must support hooks, but a scripted model does not.", "Give the unscripted model.")
-    original = getattr(model, "_orig_mod", None)
-    return original if isinstance(original, nn.Module) else model
 
 
 @contextlib.contextmanager

@@ -11,11 +11,12 @@ from torch import nn
 
 from torchvice.errors import ViceError
 from torchvice.explain.averaging import Grid, MapAverage, Scaled
-from torchvice.explain.capture import eval_mode, uncompiled
+from torchvice.explain.capture import eval_mode
 from torchvice.explain.gradient import no_linear_head
 from torchvice.explain.maps import map_status
 from torchvice.explain.methods import method_named
 from torchvice.explain.scene import Scene
+from torchvice.models.bare import bare, input_like
 from torchvice.models.families import MapSite, linear_head, locate, module_at
 
 __all__ = ["Explainer", "Explanation"]
@@ -42,8 +43,8 @@ class Explainer:
     """Class activation maps of any timm network, several labels an image, in one forward pass.
 
     Args:
-        model: the network; its hooks, modes and gradients are restored, also after an error. A compiled model runs
-            uncompiled, since compiled code skips hooks.
+        model: the network; its hooks, modes and gradients are restored, also after an error. It runs
+            without the wrappers of torch.compile, DataParallel and DDP, since compiled code skips hooks.
         method: one of `torchvice.explain.METHODS` (docs/explanations.md), or "auto": "cam" if the network ends in mean
             pooling and a linear layer, where it is exact, else "gradcam".
         layer: name of the module whose output is explained; None: the one that the network's family determines.
@@ -100,7 +101,7 @@ class Explainer:
             raise ViceError(f"Only one of `layer`, `site` and `layers` may be given, but {given} are.")
         if batch_size < 1:
             raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        self.model = model = uncompiled(model)
+        self.model = model = bare(model)
         with eval_mode(model):  # finding a layer may take a pass
             sites = (site or self._site_of(layer),) if layers is None else tuple(map(self._site_of, layers))
         average = MapAverage(sites, aug_smooth, scaled, grid)  # checks its arguments even for a single map
@@ -147,7 +148,7 @@ class Explainer:
         """Explain a batch.
 
         Args:
-            images: (N, 3, H, W), normalised as the model expects, on the model's device.
+            images: (N, 3, H, W), normalised as the model expects, on the model's device; cast to its precision.
             labels: class indices of every image; or a (N, C) tensor of 0 and 1; or a function from the logits (N, C) to
                 either; or "predicted", the classes whose logit is above 0.
 
@@ -168,7 +169,7 @@ class Explainer:
         requested: Fixed | Callable[[torch.Tensor], Fixed] = _predicted if isinstance(labels, str) else labels
         # The caller's inference mode allows no gradients, nor do tensors that were created in it.
         with torch.inference_mode(False), torch.no_grad(), eval_mode(self.model):
-            images = images.clone() if images.is_inference() else images
+            images = (images.clone() if images.is_inference() else images).to(input_like(self.model).dtype)
             logits, pairs, maps = self._explain(images, self.site, requested)
             if self.average is not None:
                 same = [[c for image, c in pairs if image == row] for row in range(len(images))]
@@ -183,6 +184,7 @@ class Explainer:
             ViceError: as `Scene.forward` and `Scene.logits_of`.
         """
         with torch.no_grad(), eval_mode(self.model):
+            images = images.to(input_like(self.model).dtype)
             scene = Scene(self.model, images, self.site, None, [], class_map=self.class_map)
             return scene.logits_of(scene.forward(images))[0].detach()
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from torchvice.explain.capture import eval_mode
 from torchvice.explain.engine import Explainer
+from torchvice.models.bare import input_like
 from torchvice.models.families import input_size
 
 __all__ = ["is_convolutional"]
@@ -34,8 +35,7 @@ def is_convolutional(explainer: Explainer) -> bool:
     if any(_is_attention(module) for module in model.modules()):
         return False
     height, width = input_size(model)
-    weight = next(model.parameters())
-    image = torch.zeros(1, 3, height + height // 2 + 1, width + 3, device=weight.device, dtype=weight.dtype)
+    image = input_like(model).new_zeros(1, 3, height + height // 2 + 1, width + 3)
     with torch.no_grad(), eval_mode(model):
         try:
             model(image)

@@ -12,6 +12,7 @@ from torch import nn
 
 from torchvice.errors import ViceError
 from torchvice.explain.capture import capture
+from torchvice.models.bare import logits_in, not_logits
 from torchvice.models.families import MapSite, token_grid
 
 __all__ = ["OutputsAndMaps", "Pass", "Scene"]
@@ -70,7 +71,7 @@ class Scene:
             ViceError: images of a size that the network does not accept, or a network that is not a classifier.
         """
         try:
-            outputs = self.model(images)
+            outputs = logits_in(self.model(images))
         except AssertionError as error:  # how timm's networks of one size refuse others
             reason = str(error).rstrip(".") or "an assertion without a message"
             size = f"{images.shape[2]} x {images.shape[3]}"
@@ -79,8 +80,7 @@ class Scene:
                 "Resize the images to the network's input size.",
             ) from None
         if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
-            came = f"shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-            raise ViceError(f"The model must give logits (N, C), but gives {came}.", "Explain a classifier.")
+            raise not_logits(self.model, outputs)
         return outputs
 
     @property

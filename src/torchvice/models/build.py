@@ -304,9 +304,10 @@ def preprocessing(model: nn.Module) -> Preprocessing:
     """Return the input size that the network was built with, and the normalisation of its pretrained weights."""
     from timm.data import resolve_model_data_config  # type: ignore[attr-defined]
 
+    from torchvice.models.bare import described
     from torchvice.models.families import input_size
 
-    config = resolve_model_data_config(model)
+    config = resolve_model_data_config(described(model))
     return Preprocessing(input_size(model), tuple(config["mean"]), tuple(config["std"]), str(config["interpolation"]))
 
 

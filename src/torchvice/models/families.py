@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.models.bare import check_finite, described, not_logits
 from torchvice.models.probe import Layout, Probe, SpatialLayout, TensorRecord, probe, spatial_layout
 
 __all__ = ["MapSite", "input_size", "linear_head", "locate", "module_at", "token_grid"]
@@ -153,6 +154,7 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
         refused = refused or f"at `{record.layer}` {reason}"
     if not refused and single:
         refused = f"from `{single}` on its maps have a single position, and no earlier one has the image's aspect ratio"
+    check_finite(model)
     reason = refused or "none of its modules returns one"
     raise ViceError(
         f"{type(model).__name__} must have a map that its logits depend on, but {reason}.",
@@ -162,19 +164,17 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
 
 def _largest_logit(model: nn.Module, outputs: Any) -> torch.Tensor:
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
-        actual = f"shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        raise ViceError(
-            f"{type(model).__name__} must return logits (N, C), but returns {actual}.", "Explain a classifier."
-        )
+        raise not_logits(model, outputs)
     return outputs.amax()
 
 
 def _of_swin(model: nn.Module, result: Probe) -> list[TensorRecord]:
-    """Return the output of Swin's last norm1, as in the literature, although a later map is pooled."""
-    if type(model).__name__ != "SwinTransformer":
-        return []
-    names = [name for name, _ in model.named_modules() if name.startswith("layers.") and name.endswith(".norm1")]
-    return [record for record in result.records if record.layer == names[-1] and record.where == "output"]
+    """Return the output of Swin's last norm1, as in the literature, although a later map is pooled.
+
+    By the block, which timm and torchvision name alike. Their Swin V2 has other blocks, whose norm1 is after attention.
+    """
+    blocks = [name for name, module in model.named_modules() if type(module).__name__ == "SwinTransformerBlock"]
+    return [r for r in result.records if r.where == "output" and r.layer in [f"{name}.norm1" for name in blocks[-1:]]]
 
 
 def _candidates(model: nn.Module, result: Probe) -> Iterator[TensorRecord]:
@@ -223,6 +223,7 @@ def _pool(model: nn.Module, result: Probe, after: int) -> TensorRecord | None:
 
 def _layout(model: nn.Module, tensor: torch.Tensor, size: tuple[int, int]) -> SpatialLayout | None:
     """Recognise a tensor's layout with the help of the attributes of timm's networks."""
+    model = described(model)
     numbers = (getattr(model, name, None) for name in ("num_features", "num_prefix_tokens"))
     channels, prefix = (number if isinstance(number, int) else None for number in numbers)
     channels_last = str(getattr(model, "output_fmt", "")).upper().endswith("NHWC")
@@ -261,6 +262,7 @@ def input_size(model: nn.Module) -> tuple[int, int]:
 
     A patch embedding is the first source, since it has the size that the model was built with; then timm's config.
     """
+    model = described(model)
     first: nn.Module | None = getattr(model, "patch_embed", None) or next(model.children(), None)
     while isinstance(first, nn.Sequential | nn.ModuleList) and len(first):
         first = first[0]
@@ -280,7 +282,7 @@ def token_grid(model: nn.Module, image: torch.Tensor) -> tuple[int, int] | None:
 
 
 def _patches(model: nn.Module, size: tuple[int, int]) -> tuple[int, int] | None:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    patch = getattr(getattr(described(model), "patch_embed", None), "patch_size", None)
     if not isinstance(patch, int | tuple | list):
         return None
     height, width = (patch, patch) if isinstance(patch, int) else patch

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from torchvice.errors import ViceError
+from torchvice.models.bare import described, input_like, logits_in
 
 __all__ = ["Probe", "SpatialLayout", "TensorRecord", "probe", "spatial_layout"]
 
@@ -94,16 +95,15 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
     """
     records: list[TensorRecord] = []
     calls: Counter[str] = Counter()
-    first = next(model.parameters(), torch.zeros(()))
     with _eval_and_frozen(model, gradients) as handles:
         noise = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
-        image = noise.to(first.device, first.dtype if first.is_floating_point() else None).requires_grad_(gradients)
+        image = noise.to(input_like(model)).requires_grad_(gradients)
         handles += [head.register_forward_hook(_random_outputs) for head in _zero_heads(model)]
         for name, module in model.named_modules():
             if name:
                 handles += _record(name, module, records, calls, image)
         try:
-            outputs = model(image)
+            outputs = logits_in(model(image))
         except Exception as error:  # layers may raise anything
             reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
             raise ViceError(
@@ -134,6 +134,7 @@ def _record(
 
 def _zero_heads(model: nn.Module) -> list[nn.Linear]:
     """Return the classifier's linear layers whose weights are all zero."""
+    model = described(model)
     if not hasattr(model, "get_classifier"):
         return []
     classifier = model.get_classifier()  # type: ignore[operator]

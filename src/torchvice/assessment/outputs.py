@@ -1,0 +1,76 @@
+"""Outputs of a model that are not logits: recognised by their values, or turned into logits."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from torchvice.errors import ViceError
+from torchvice.models.bare import bare, logits_in
+
+__all__ = ["Outputs", "giving_logits", "refuse_probabilities"]
+
+Outputs = Literal["logits", "probabilities"]
+_TOLERANCE = 1e-3  # of a sum of probabilities, in half precision too
+
+
+def refuse_probabilities(outputs: np.ndarray, exclusive: bool) -> None:
+    """Check that outputs are no probabilities, and for several labels an image no logarithms of them.
+
+    Args:
+        outputs: (N, C), of many images: few logits may lie in [0, 1] by chance.
+        exclusive: whether every image has one label; then logarithms of probabilities are logits of the softmax.
+
+    Raises:
+        ViceError: all outputs lie in [0, 1], or all are logarithms of probabilities with the sum 1.
+    """
+    if not outputs.size or not outputs.any():  # an untrained classifier of zeros gives zeros
+        return
+    values = np.asarray(outputs, np.float64)
+    if ((values >= 0) & (values <= 1)).all():
+        sums = outputs.shape[1] > 1 and bool((abs(values.sum(1) - 1) < _TOLERANCE).all())
+        what = "and have the sum 1: they look like a softmax" if sums else "they look like probabilities"
+        raise ViceError(
+            f"The outputs of the model must be logits, but all outputs of {len(outputs)} rows lie in [0, 1]"
+            f"{' ' if sums else ': '}{what}.",
+            "Take the logits of probabilities: --outputs probabilities (outputs='probabilities'). "
+            "If they are logits: --outputs logits.",
+        )
+    logarithms = not exclusive and outputs.shape[1] > 1 and bool((values <= 0).all())
+    if logarithms and (abs(np.exp(values).sum(1) - 1) < _TOLERANCE).all():
+        raise ViceError(
+            "The outputs of the model must be logits, but are logarithms of probabilities with the sum 1.",
+            "Remove the log_softmax at the model's end. If they are logits: --outputs logits.",
+        )
+
+
+def giving_logits(model: nn.Module, exclusive: bool) -> nn.Module:
+    """Return the network with the logits of its probabilities as outputs; it shares parameters and modules.
+
+    They are log(p / (1 - p)); where every image has one label and the probabilities of an image have the sum 1, log(p),
+    whose softmax they are. Probabilities are clamped to the precision of their type, so that logits are finite.
+    """
+    made = copy.copy(bare(model))
+    made._forward_hooks = OrderedDict(made._forward_hooks)  # the hook below is not the caller's model's
+
+    def to_logits(_: nn.Module, __: Any, outputs: Any) -> Any:
+        p = logits_in(outputs)
+        if not isinstance(p, torch.Tensor):
+            return outputs
+        if bool(((p < 0) | (p > 1)).any()):
+            low, high = p.min().item(), p.max().item()
+            raise ViceError(
+                f"Probabilities must lie in [0, 1], but are {low:.4g} to {high:.4g}.", "Use outputs='logits'."
+            )
+        least = torch.finfo(p.dtype).eps
+        if exclusive and p.ndim == 2 and p.shape[1] > 1 and bool(((p.sum(1) - 1).abs() < 10 * _TOLERANCE).all()):
+            return p.clamp(min=torch.finfo(p.dtype).tiny).log()
+        return torch.logit(p.clamp(least, 1 - least))
+
+    made.register_forward_hook(to_logits)
+    return made

@@ -1,0 +1,132 @@
+"""The network inside its wrappers, and what it needs of its input: type, device and channels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchvice.errors import ViceError
+
+__all__ = ["bare", "check_finite", "described", "input_channels", "input_like", "logits_in", "non_finite", "not_logits"]
+
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
+
+
+def bare(model: Any) -> nn.Module:
+    """Return the network without the wrappers of torch.compile, DataParallel, DDP and AveragedModel, also inside it.
+
+    It shares all parameters and inner modules with `model`, so that its layers have the names of the unwrapped network.
+
+    Raises:
+        ViceError: not a module, or one that cannot be run with hooks: scripted, exported, or without data.
+    """
+    if not isinstance(model, nn.Module):
+        kind = getattr(model, "__name__", None) if callable(model) else None
+        came = f"the function {kind}" if kind else f"a {type(model).__name__}"
+        raise ViceError(f"The model must be a torch.nn.Module, but is {came}.", "Give the module that it calls.")
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            message = "The model must support hooks, but a scripted model does not."
+            raise ViceError(message, "Give the unscripted model.")
+        if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
+            message = "The model must support hooks and eval(), but a model of torch.export does not."
+            raise ViceError(message, "Give the module that was exported.")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
+            raise ViceError(f"The model must be initialised, but `{name}` is not.", "Run it once on an image.")
+        if tensor.is_meta:
+            message = f"The model must have weights, but `{name}` is on the meta device."
+            raise ViceError(message, "Build the model on the CPU, and load its weights.")
+    return _unwrapped(model)
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    while True:
+        original = model.module if isinstance(model, _PARALLEL) else getattr(model, "_orig_mod", None)
+        if not isinstance(original, nn.Module):
+            break
+        model = original
+    children = {name: None if child is None else _unwrapped(child) for name, child in model._modules.items()}
+    if all(children[name] is child for name, child in model._modules.items()):
+        return model
+    model = copy.copy(model)  # the caller's module keeps its wrappers
+    model._modules = children
+    return model
+
+
+def described(model: nn.Module) -> nn.Module:
+    """Return the part that has timm's attributes: the model, or the only such network in one or two modules around it.
+
+    So input size, mean and std do not depend on a module that the user wraps around timm's network.
+    """
+    level = [model]
+    for _ in range(3):
+        networks = [module for module in level if not {"pretrained_cfg", "default_cfg"}.isdisjoint(vars(module))]
+        if networks:
+            return networks[0] if len(networks) == 1 else model
+        level = [child for module in level for child in module.children()]
+    return model
+
+
+def input_like(model: nn.Module) -> torch.Tensor:
+    """Return an empty tensor of the device and floating-point type of the model's weights, and so of its images."""
+    first = next(model.parameters(), torch.empty(0))
+    dtypes = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return torch.empty(0, device=first.device, dtype=next(dtypes, torch.float32))
+
+
+def input_channels(model: nn.Module) -> int:
+    """Return the number of channels of the images that the model accepts, by its first convolution; else 3."""
+    first = next((m for m in described(model).modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None)
+    return first.in_channels if isinstance(first, nn.Conv2d) else 3
+
+
+def non_finite(model: nn.Module) -> list[str]:
+    """Return the names of the parameters and buffers that hold NaN or infinity."""
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return [n for n, t in tensors if t.is_floating_point() and not bool(torch.isfinite(t.detach()).all())]
+
+
+def check_finite(model: nn.Module) -> None:
+    """Check that no parameter and no running statistic is NaN or infinite.
+
+    Raises:
+        ViceError: one is; the message has its name.
+    """
+    names = non_finite(model)
+    if names:
+        more = f" and {len(names) - 1} further tensors" if len(names) > 1 else ""
+        raise ViceError(
+            f"The weights of the model must be finite, but `{names[0]}`{more} hold NaN or infinity.",
+            "Use an earlier checkpoint, from before its training diverged.",
+        )
+
+
+def logits_in(outputs: Any) -> Any:
+    """Return the logits in what a model returns: its tensor, its `logits`, or the only (N, C) tensor of a tuple."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs
+    inner = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+    if isinstance(inner, torch.Tensor):
+        return inner
+    if isinstance(outputs, tuple | list):
+        matrices = [value for value in outputs if isinstance(value, torch.Tensor) and value.ndim == 2]
+        if len(matrices) == 1:
+            return matrices[0]
+    return outputs
+
+
+def not_logits(model: nn.Module, outputs: Any) -> ViceError:
+    """Return the error for outputs that are not logits (N, C)."""
+    way_out = "Explain a classifier."
+    if isinstance(outputs, torch.Tensor):
+        came = f"shape {tuple(outputs.shape)}"
+    else:
+        keys = f" of {', '.join(map(str, list(outputs)[:5]))}" if isinstance(outputs, Mapping) else ""
+        came = f"{type(outputs).__name__}{keys}"
+        way_out = "Wrap it in a module whose forward returns the tensor of logits."
+    return ViceError(f"{type(model).__name__} must return logits (N, C), but returns {came}.", way_out)
