@@ -18,6 +18,7 @@ from torchvice.data.layout import VOC_CLASSES
 from torchvice.data.open import open_layout
 from torchvice.data.voc import VOID, read_list, read_mask
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.files.process import end_with_parent
 from torchvice.interop import read_maps
 from torchvice.metrics.iou import CurveCounter, overlap_ji
 from torchvice.metrics.overlap import Overlap, competing_overlap, label_overlap
@@ -263,7 +264,7 @@ def _parts(ids: Sequence[str], job: _Job, workers: int | None) -> Iterator[_Part
         yield from map(_count, repeat(job), chunks)
         return
     try:
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
             yield from pool.map(_count, repeat(job), chunks)
     except BrokenProcessPool:
         raise ViceError(
