@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torchvice.assessment.views import View
     from torchvice.explain import FaithfulnessChoices
 
-__all__ = ["Ledger", "manifest_of"]
+__all__ = ["Ledger", "common_of", "manifest_of"]
 
 # What may differ when a run resumes; explanations and map settings are compared one by one.
 _LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files")
@@ -72,6 +72,11 @@ def manifest_of(
         "seed": None,
         "finished": False,
     }
+
+
+def common_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What processes that make one table at the same time must have in common."""
+    return {name: value for name, value in manifest.items() if name == "explanations" or name not in _LOOSE}
 
 
 def _map_settings(view: View) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
+from torchvice.files.lock import locked
 from torchvice.interop import write_legacy_maps, write_maps
 
 if TYPE_CHECKING:
     from torch import nn
 
     from torchvice.assessment import Dataset
+    from torchvice.assessment.views import View
 
 __all__ = ["write_map_files"]
 
@@ -47,7 +49,8 @@ def write_map_files(
         The number of files written.
 
     Raises:
-        ViceError: as `torchvice.assess`; an unknown protocol or format; a folder with maps of other settings.
+        ViceError: as `torchvice.assess`; an unknown protocol or format; a folder with maps of other settings, or
+            to which another process writes.
     """
     from torchvice.assessment.views import views_of
     from torchvice.models.build import weights_hash
@@ -56,15 +59,24 @@ def write_map_files(
         raise ViceError(f"`file_format` must be 'npz' or 'legacy', but is {file_format!r}.")
     view = views_of(model, [protocol], packed(keywords, settings), passes=passes)[protocol]
     folder = Path(folder)
-    _claim(folder, {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)})
-    paths = [folder / f"{record.image_id}{'.npz' if file_format == 'npz' else '.npy'}" for record in dataset.records]
+    made = {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)}
+    with locked(folder / "maps.lock", f"The writing of maps to {folder}", keep=False):
+        _claim(folder, made)
+        return _write_missing(view, dataset, folder, file_format, progress)
+
+
+def _write_missing(
+    view: View, dataset: Dataset, folder: Path, file_format: str, progress: Callable[[int, int], None] | None
+) -> int:
+    """Write the maps of the images that have no file yet; returns their number."""
+    write, suffix = (write_maps, ".npz") if file_format == "npz" else (write_legacy_maps, ".npy")
+    paths = [folder / f"{record.image_id}{suffix}" for record in dataset.records]
     todo = [index for index, path in enumerate(paths) if not path.exists()]
     count, size = len(paths) - len(todo), view.batch_size
     for part in (todo[start : start + size] for start in range(0, len(todo), size)):
         images = [dataset.image(index) for index in part]
         for position, output in view.run(images, dataset.targets[part]):
-            maps = output.full(images[position].shape[:2])
-            (write_maps if file_format == "npz" else write_legacy_maps)(paths[part[position]], output.classes, maps)
+            write(paths[part[position]], output.classes, output.full(images[position].shape[:2]))
             count += 1
             if progress:
                 progress(count, len(paths))

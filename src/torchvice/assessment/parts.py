@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
+import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from torchvice.errors import ViceError
+from torchvice.files.lock import locked
+from torchvice.files.process import WITH_PARENT
 
-__all__ = ["WHOLE", "Part", "detected_part", "in_processes"]
+__all__ = ["WHOLE", "Part", "detected_part", "in_processes", "locked_part"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,42 @@ class Part:
 WHOLE = Part()
 
 
+@contextlib.contextmanager
+def locked_part(folder: Path, part: Part, request: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the lock of a part of the table in a folder, inside the block.
+
+    The parts of one request run at the same time: each has images and files of its own. Every other process is refused,
+    such as one with another number of parts, other explanations or another size of shards. The guard makes it one step
+    to look at the locks and to take one.
+
+    Args:
+        folder: the folder of the table; created if missing.
+        part: the part that this process makes.
+        request: what the parts must have in common, as JSON.
+
+    Raises:
+        ViceError: another process makes this part, or a table of another request, in this folder.
+    """
+    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:8]
+    own = folder / f"assess-{part.index + 1}-of-{part.count}-{digest}.lock"
+    guard, together = folder / "assess.lock", f"-of-{part.count}-{digest}.lock"
+    with contextlib.ExitStack() as held:
+        with locked(guard, f"An assessment in {folder}", wait=True, keep=False):
+            for lock in folder.glob("assess-*-of-*.lock"):
+                if not lock.name.endswith(together):
+                    with locked(lock, _running(lock), keep=False):
+                        pass  # nobody holds it
+            held.enter_context(locked(own, _running(own), keep=False))
+        yield
+
+
+def _running(lock: Path) -> str:
+    """What runs while a lock is held, for the message."""
+    index, count = re.findall(r"\d+", lock.name)[:2]
+    part = "An assessment" if count == "1" else f"Part {index}/{count} of an assessment"
+    return f"{part} in {lock.parent}"
+
+
 def detected_part() -> Part | None:
     """The part that torchrun, SLURM or Lightning's launcher gave this process, as Fabric reads it, or None."""
     names = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "LOCAL_RANK")
@@ -103,18 +147,20 @@ def detected_part() -> Part | None:
 def in_processes(program: Sequence[str], count: int) -> list[str]:
     """Run a command once for each of `count` parts, at the same time, with `--shard I/COUNT` appended.
 
-    Each has an equal share of the cores. Their output is dropped except for error messages; the caller finishes what a
-    failed part left.
+    Each has an equal share of the cores and ends with this process, however that is killed. Their output is dropped
+    except for error messages; the caller finishes what a failed part left.
 
     Returns:
         A sentence for each part that failed.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = {f"{name}_NUM_THREADS": str(max(1, cores // count)) for name in ("OMP", "MKL", "OPENBLAS")}
+    reading, held = os.pipe()  # a child whose standard input ends knows that this process did
     running = [
         subprocess.Popen(
             [*program, "--shard", f"{index}/{count}"],
-            env={**os.environ, **threads},
+            env={**os.environ, **threads, WITH_PARENT: "1"},
+            stdin=reading,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -128,6 +174,8 @@ def in_processes(program: Sequence[str], count: int) -> list[str]:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        os.close(reading)
+        os.close(held)
     return [
         f"Part {index}/{count} ended with status {status}: {(said.strip().splitlines() or ['no message'])[-1]}"
         for index, (said, status) in enumerate(ended, 1)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from torchvice.assessment.extras import Extra, count_extras
 from torchvice.assessment.faithfulness import faithfulness_of, with_columns
 from torchvice.assessment.headline import count_headlines
 from torchvice.assessment.images import Batch, Dataset, Partners, check_dataset, kind_of_targets, read_ahead
-from torchvice.assessment.ledger import Ledger, manifest_of
+from torchvice.assessment.ledger import Ledger, common_of, manifest_of
 from torchvice.assessment.map_settings import MapSettings
-from torchvice.assessment.parts import WHOLE, Part
+from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.request import AssessKeywords, Extras, check_request, extras_of, packed_with_extras
 from torchvice.assessment.rows import Rows
 from torchvice.samples import Samples, ShardFolder
@@ -69,12 +70,14 @@ def assess(
 
     Raises:
         ViceError: a dataset that cannot be used, an unknown name, a method that does not fit the network, classes that
-            are not the model's outputs, or an `out` that holds the table of another assessment.
+            are not the model's outputs, or an `out` with the table of another assessment or in use by another process.
     """
     settings, extras = packed_with_extras(keywords, settings, extras)
     pipeline = _Pipeline(dataset, ShardFolder(out), workers, part)
-    pipeline.open(model, protocols, settings, extras, kind_of_targets(dataset, targets), made_by or {}, passes)
-    return pipeline.run(shard_size, progress)
+    kind = kind_of_targets(dataset, targets)
+    request = pipeline.request(model, protocols, settings, extras, kind, made_by or {}, passes)
+    with locked_part(Path(out), part, common_of(request) | {"shard_size": shard_size}):
+        return pipeline.run(request, shard_size, progress)
 
 
 class _Pipeline:
@@ -85,7 +88,7 @@ class _Pipeline:
         self.dataset, self.folder, self.workers, self.part = dataset, folder, workers, part
         self.place = {record.image_id: i for i, record in enumerate(dataset.records)}
 
-    def open(
+    def request(
         self,
         model: nn.Module,
         protocols: Sequence[str],
@@ -94,8 +97,8 @@ class _Pipeline:
         kind: str,
         made_by: Mapping[str, Any],
         passes: Progress | None,
-    ) -> None:
-        """Check the request, build the views, and open the table."""
+    ) -> dict[str, Any]:
+        """Check the request and build the views; returns the manifest of the requested table."""
         from torchvice.assessment.views import views_of
 
         extras = extras.for_table(self.folder.folder) if "strict" in protocols else extras
@@ -104,13 +107,13 @@ class _Pipeline:
         self.exclusive, self.faithfulness = kind == "exclusive", extras.faithfulness
         self.views = views_of(model, protocols, settings, exclusive=self.exclusive, passes=passes)
         self.extras = extras_of(self.views["strict"], extras) if "strict" in self.views else []
-        manifest = manifest_of(self.dataset, self.views, self.extras, kind, made_by, extras.faithfulness)
-        self.ledger = Ledger.open(self.folder, manifest)
         self.unchecked = settings.outputs is None and not self.folder.shards()
+        return manifest_of(self.dataset, self.views, self.extras, kind, made_by, extras.faithfulness)
 
-    def run(self, shard_size: int, progress: Progress | None) -> Samples:
+    def run(self, request: dict[str, Any], shard_size: int, progress: Progress | None) -> Samples:
         """Make the missing shards, then what finished shards lack; the last part to end finishes the table."""
-        ledger, (new, total) = self.ledger, self._new(shard_size)
+        self.ledger = ledger = Ledger.open(self.folder, request)
+        new, total = self._new(shard_size)
         absent, unmeasured = self._lacking(ledger.absent), self._lacking(ledger.unmeasured)
         in_shards, beside = ledger.of_shards(), ledger.beside()
         needed = set().union(in_shards | beside if new else (), *absent.values())

@@ -21,6 +21,7 @@ from torchvice.data.layout import VOC_CLASSES, Layout
 from torchvice.data.open import open_layout
 from torchvice.data.voc import VOID, read_list, read_mask
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.files.process import end_with_parent
 from torchvice.interop import read_maps
 from torchvice.metrics.iou import CurveCounter, overlap_ji
 from torchvice.metrics.overlap import Overlap, competing_overlap, label_overlap
@@ -287,7 +288,7 @@ def _parts(files: Sequence[tuple[Path, Path]], job: _Job, workers: int | None) -
         yield from map(_count, repeat(job), chunks)
         return
     try:
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
             yield from pool.map(_count, repeat(job), chunks)
     except BrokenProcessPool:
         raise ViceError(

@@ -6,8 +6,6 @@ import colorsys
 import contextlib
 import io
 import os
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from PIL import Image, ImageFilter
 
 from torchvice.data.images import VOID, voc_palette
 from torchvice.errors import ViceError
-from torchvice.files import read_json, write_json, write_npy_dict, write_text
+from torchvice.files import atomic_folder, read_json, write_json, write_npy_dict, write_text
 
 __all__ = ["DIGIT_CLASSES", "write_digits"]
 
@@ -147,21 +145,12 @@ def _holds(out: Path, settings: _Settings) -> bool:
 @contextlib.contextmanager
 def _new_folder(out: Path, settings: _Settings) -> Iterator[Path]:
     """Yield a folder next to `out`, which is renamed to `out` if the block ends without an error, else removed."""
-    out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
-    part.mkdir()
     try:
-        yield part
-        if out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
-        try:
-            part.rename(out)
-        except OSError:
-            if not _holds(out, settings):  # another process may have written the same dataset meanwhile
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with atomic_folder(out) as part:
+            yield part
+    except OSError:
+        if not (out.is_dir() and _holds(out, settings)):  # another process may have written the same set meanwhile
+            raise
 
 
 def _write_set(folder: Path, settings: _Settings) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from torchvice.errors import ViceError
+from torchvice.files.process import lives
 
 __all__ = ["is_locked", "locked"]
 
@@ -22,58 +23,101 @@ BEAT = 15.0  # seconds between two signs of life
 STALE = 90.0  # seconds without one after which a holder on another machine counts as dead
 # What flock raises where a file system has no locks.
 NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EREMOTEIO}
+_open: set[IO[str]] = set()  # the lock files of this process
+
+
+def _close_in_child() -> None:
+    """Close the locks in a forked child, such as a worker that reads images: it would hold them after a kill."""
+    while _open:
+        _open.pop().close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike[str], what: str, wait: bool = False) -> Iterator[None]:
+def locked(path: str | os.PathLike[str], what: str, wait: bool = False, keep: bool = True) -> Iterator[None]:
     """Hold a lock file inside the block.
 
-    The kernel holds the lock and drops it with the process, so that a kill leaves nothing behind. Where the file system
+    The kernel holds the lock and drops it with the process, so that a kill leaves nothing locked. Where the file system
     has no locks, or does not share them with other machines, the file names its holder, and its age, compared with that
     of a file just written next to it, tells whether the holder lives.
 
     Args:
-        path: the lock file; made with its folder, and left there.
+        path: the lock file; made with its folder.
         what: what is locked, as the message names it.
         wait: wait until the lock is free, instead of raising.
+        keep: leave the lock file there, empty; else it is removed at the end.
 
     Raises:
         ViceError: another process holds it, and `wait` is false.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as file:
-        while not (taken := _take(file, path)):
-            if not wait:
-                raise _held(path, what)
-            time.sleep(0.2)
-        stop = threading.Event()
-        signed = [path] if taken == "kernel" else [path, _claim(path)]
-        beating = threading.Thread(target=_beat, args=(signed, stop), daemon=True)
-        beating.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            beating.join()
-            file.truncate(0)
-            if taken == "claim":
-                _claim(path).unlink(missing_ok=True)
+    while (held := _try(path)) is None:
+        if not wait:
+            raise _held(path, what)
+        time.sleep(0.2)
+    file, taken = held
+    stop = threading.Event()
+    signed = [path] if taken == "kernel" else [path, _claim(path)]
+    beating = threading.Thread(target=_beat, args=(signed, stop), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beating.join()
+        file.truncate(0)
+        if not keep:
+            with contextlib.suppress(OSError):  # Windows refuses to remove open files
+                path.unlink()
+        if taken == "claim":
+            _claim(path).unlink(missing_ok=True)
+        _close(file)
 
 
 def is_locked(path: str | os.PathLike[str]) -> bool:
     """Whether a process holds the lock file; false where the file does not exist."""
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         return False
-    with open(path, "a+", encoding="utf-8") as file:
-        before = path.read_text(encoding="utf-8")
-        taken = _take(file, path)
-        if taken == "claim":
-            _claim(path).unlink(missing_ok=True)
-        if taken and before:
-            file.truncate(0)
-        return not taken
+    try:
+        with locked(path, "It"):
+            return False
+    except ViceError:
+        return True
+
+
+def _try(path: Path) -> tuple[IO[str], str] | None:
+    """Open the lock file and take the lock, see `_take`; None if another process holds it."""
+    while True:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - `locked` closes it
+        _open.add(file)
+        taken = None
+        try:
+            taken = _take(file, path)
+            if taken == "claim" or (taken and _is_there(file, path)):
+                return file, taken
+        except BaseException:
+            _close(file)
+            raise
+        _close(file)
+        if not taken:
+            return None  # else its last holder removed the file between opening and taking it
+
+
+def _is_there(file: IO[str], path: Path) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _close(file: IO[str]) -> None:
+    _open.discard(file)
+    file.close()
 
 
 def _take(file: IO[str], path: Path) -> str | None:
@@ -125,7 +169,7 @@ def _exclusive(claim: Path) -> bool:
     """Create the file unless it exists; one whose holder is dead is moved away first, by one process alone."""
     holder = _holder(claim)
     here = holder.get("host") == platform.node()
-    if claim.exists() and (not _lives(holder.get("pid")) if here else _is_stale(claim)):
+    if claim.exists() and (not lives(holder.get("pid")) if here else _is_stale(claim)):
         aside = claim.with_name(f"{claim.name}.{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(claim, aside)
@@ -135,16 +179,6 @@ def _exclusive(claim: Path) -> bool:
             file.write(_signature())
     except FileExistsError:
         return False
-    return True
-
-
-def _lives(pid: Any) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, TypeError, ValueError):
-        return False
-    except PermissionError:
-        pass
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,8 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from torchvice.errors import not_utf8_error
+from torchvice.files.process import lives, machine
 
 __all__ = ["atomic", "atomic_folder", "write_json", "write_text"]
+
+# The name of a temporary file or folder: what it becomes, the machine and the process that write it, and a number.
+_PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
+_cleared: set[Path] = set()
 
 
 @contextlib.contextmanager
@@ -23,9 +29,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     An OSError of the temporary file, such as that of a read-only folder, names `path`.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: numpy and matplotlib choose the format by it.
-    part = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part{target.suffix}")
+    part = _part(target.parent, target.stem, target.suffix)
     try:
         yield part
         os.replace(part, target)
@@ -43,9 +47,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     `path` must not exist or be an empty folder.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.absolute().with_name(f".{target.absolute().name}.{uuid.uuid4().hex[:8]}.part")
+    target = Path(path).absolute()
+    part = _part(target.parent, target.name)
     part.mkdir()
     try:
         yield part
@@ -54,6 +57,32 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(part, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _part(folder: Path, name: str, suffix: str = "") -> Path:
+    """A new temporary path in a folder, which is made; the first one there clears what killed processes left.
+
+    The suffix stays last: numpy and matplotlib choose the format by it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.absolute() not in _cleared:
+        _cleared.add(folder.absolute())
+        _clear(folder)
+    return folder / f".{name[:40]}.{machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part{suffix}"
+
+
+def _clear(folder: Path) -> None:
+    """Remove the temporary files and folders of processes of this machine that are dead."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            writer = _PART.fullmatch(entry.name)
+            if writer is None or writer[1] != machine() or lives(writer[2]):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

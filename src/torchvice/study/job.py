@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from torchvice.config import dump_settings, load_settings
 from torchvice.errors import as_vice_error
 from torchvice.files import read_json, write_json, write_text
 from torchvice.files.lock import locked
+from torchvice.files.process import end_with_parent
 from torchvice.study.plan import AssessmentRequest, PlannedRun
 
 if TYPE_CHECKING:
@@ -141,18 +141,11 @@ def _loss(samples: Samples) -> float:
     return float(samples.of_protocol("strict" if "strict" in samples.protocols else "paper").losses.mean())
 
 
-def _end_with_parent() -> None:
-    """Exit when standard input closes, so that a killed study leaves no run behind."""
-    while os.read(0, 4096):  # sys.stdin would hold a lock that the interpreter needs at exit
-        pass
-    os._exit(1)
-
-
 def main() -> None:
     """Run `python -m torchvice.study.job RUN`: status 0, or 1 with the reason in the RUN's failed.json."""
     folder = Path(sys.argv[1])
     if "--with-parent" in sys.argv:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        end_with_parent()
     try:
         run_job(folder)
     except Exception as error:  # no error of a run may stop the others

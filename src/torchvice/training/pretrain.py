@@ -18,7 +18,7 @@ from torchvice.models.build import build_model, classifier_names
 from torchvice.models.pretraining import load_pretrained
 from torchvice.models.schemes import WRITTEN_HERE
 from torchvice.training.recipes import Dino, Mae, SchemeSettings, recipe_of
-from torchvice.training.resuming import check_same, is_rank_zero, last_checkpoint, load_state
+from torchvice.training.resuming import check_same, is_rank_zero, load_state, locked_folder, start_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -83,8 +83,8 @@ def pretrain(
         Path of weights.safetensors.
 
     Raises:
-        ViceError: lightly is missing; the folder already holds a pre-training (or none, with `resume`); data, network,
-            batch size or devices are wrong; the loss is not finite.
+        ViceError: lightly is missing; the folder already holds a pre-training (or none, with `resume`) or is in use by
+            another process; data, network, batch size or devices are wrong; the loss is not finite.
         KeyboardInterrupt: stopped with Ctrl-C; last.ckpt holds the last finished epoch.
     """
     if importlib.util.find_spec("lightly") is None:
@@ -95,7 +95,7 @@ def pretrain(
 
     folder = folder or Path(settings.work_dir) / f"{settings.session_name}-{scheme}"
     console = Console(stderr=True, quiet=not progress or not is_rank_zero())
-    last = last_checkpoint(folder, MANIFEST, "pre-training", resume)
+    last = start_of(folder, MANIFEST, "pre-training", resume)
     with process_state_kept():
         import lightning.pytorch as lightning
 
@@ -104,8 +104,8 @@ def pretrain(
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         images = _images(settings, console)
         start = _start(settings, scheme, choices, last is None, console)
-        before = read_json(folder / MANIFEST) if resume else None
-        _train(settings, folder, images, start, before, last, console)
+        with locked_folder(folder, MANIFEST, "pre-training", resume) as last:
+            _train(settings, folder, images, start, read_json(folder / MANIFEST) if resume else None, last, console)
     return folder / WEIGHTS
 
 

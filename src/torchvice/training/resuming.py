@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError
+from torchvice.files.lock import locked
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["check_same", "is_rank_zero", "last_checkpoint", "load_state"]
+__all__ = ["check_same", "is_rank_zero", "load_state", "locked_folder", "start_of"]
 
 
 def is_rank_zero() -> bool:
@@ -20,8 +22,11 @@ def is_rank_zero() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "SLURM_PROCID", "RANK"))
 
 
-def last_checkpoint(folder: Path, manifest: str, what: str, resume: bool) -> Path | None:
-    """Find the checkpoint to resume from; None: start with the first epoch.
+@contextlib.contextmanager
+def locked_folder(folder: Path, manifest: str, what: str, resume: bool) -> Iterator[Path | None]:
+    """Hold the folder of a training inside the block; yields the checkpoint to resume from, if any.
+
+    Of the processes of one training, the first holds it for the others.
 
     Args:
         folder: folder of the training; its checkpoints are in `checkpoints`.
@@ -30,8 +35,32 @@ def last_checkpoint(folder: Path, manifest: str, what: str, resume: bool) -> Pat
         resume: whether to resume.
 
     Raises:
-        ViceError: there is nothing to resume, or a new training would overwrite another.
+        ViceError: another training writes to the folder; there is nothing to resume, or a new training would overwrite
+            another.
     """
+    mine = is_rank_zero()
+    lock = locked(folder / "training.lock", f"A {what} in {folder}", keep=False)
+    with lock if mine else contextlib.nullcontext():
+        if resume and mine:
+            for part in (folder / "checkpoints").glob(".*.part.ckpt"):  # left by a kill during writing
+                part.unlink(missing_ok=True)
+        yield _last_checkpoint(folder, manifest, what, resume)
+
+
+def start_of(folder: Path, manifest: str, what: str, resume: bool) -> Path | None:
+    """Check the folder as `locked_folder` does, before the data and the network are read; it is not created.
+
+    Returns:
+        The checkpoint to resume from; None: start with the first epoch.
+    """
+    if not folder.is_dir():
+        return _last_checkpoint(folder, manifest, what, resume)
+    with locked_folder(folder, manifest, what, resume) as last:
+        return last
+
+
+def _last_checkpoint(folder: Path, manifest: str, what: str, resume: bool) -> Path | None:
+    """Find the checkpoint to resume from; None: start with the first epoch. See `locked_folder`."""
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"
     if resume and not (folder / manifest).is_file():
@@ -41,9 +70,6 @@ def last_checkpoint(folder: Path, manifest: str, what: str, resume: bool) -> Pat
         raise ViceError(
             f"{folder} already holds a {what}.", "Resume it (--resume), or choose another name: -o session_name=NAME."
         )
-    if resume and is_rank_zero():
-        for part in checkpoints.glob(".*.part.ckpt"):  # left by a kill during writing
-            part.unlink(missing_ok=True)
     return last if resume and last.is_file() else None
 
 
@@ -51,7 +77,7 @@ def load_state(last: Path | None, epochs: int, console: Console) -> dict[str, An
     """Read the checkpoint to resume from, and print where training resumes; None without a checkpoint.
 
     Args:
-        last: see `last_checkpoint`.
+        last: see `locked_folder`.
         epochs: number of epochs of the whole training.
         console: where to print.
 

@@ -12,7 +12,7 @@ from torchvice.files import write_text
 from torchvice.models.build import build_model, linear_probe
 from torchvice.models.pretraining import load_pretrained
 from torchvice.runs import Run
-from torchvice.training.resuming import check_same, is_rank_zero, last_checkpoint, load_state
+from torchvice.training.resuming import check_same, is_rank_zero, load_state, locked_folder, start_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +47,8 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
         progress: show a bar and one line per epoch on standard error.
 
     Raises:
-        ViceError: the folder already holds a run (or none, with `resume`); data, network, weights or devices are not
-            as the settings say; the loss is not finite.
+        ViceError: the folder already holds a run (or none, with `resume`), or another process trains in it;
+            data, network, weights or devices are not as the settings say; the loss is not finite.
         KeyboardInterrupt: stopped with Ctrl-C; last.ckpt holds the last finished epoch.
     """
     from rich.console import Console
@@ -56,7 +56,7 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
     from torchvice.training.trainer import process_state_kept
 
     console = Console(stderr=True, quiet=not progress or not is_rank_zero())
-    last = last_checkpoint(settings.folder, "config.yaml", "run", resume)
+    last = start_of(settings.folder, "config.yaml", "run", resume)
     with process_state_kept():
         import lightning.pytorch as lightning
 
@@ -66,7 +66,10 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
         if resume:
             _check_same(settings)
         model = _network(settings, len(training.classes), last is None, console)
-        _train(settings, model, (training, selection), last, console)
+        with locked_folder(settings.folder, "config.yaml", "run", resume) as last:
+            if resume:  # another process may have trained here meanwhile
+                _check_same(settings)
+            _train(settings, model, (training, selection), last, console)
     return Run(settings.folder)
 
 

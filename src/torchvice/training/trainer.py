@@ -98,7 +98,7 @@ def fit(
         trainer: see `trainer_of`.
         module: the module to train.
         loaders: training and validation loader; the second may be None.
-        last: see `last_checkpoint`.
+        last: see `torchvice.training.resuming.locked_folder`.
         batch_size: images per batch, for the message.
 
     Raises:
