@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from simulated import simulated
 from torchvice.errors import ViceError
 from torchvice.measures import compare, true_pairs
 from torchvice.measures.compare import COMPARED_OF_SEEDS, compare_groups
+from torchvice.measures.statements import sentences_of
 from torchvice.samples import Samples
 
 
@@ -169,3 +172,42 @@ def test_what_cannot_be_compared() -> None:
     moved = replace(WEAK.images, image_id=np.array([f"y{i}" for i in range(250)], dtype=object))
     with pytest.raises(ViceError, match="none in common"):
         compare({"a": STRONG, "b": Samples(WEAK.manifest, moved, WEAK.regions, WEAK.maps)})
+
+
+COMPARE = sys.modules["torchvice.measures.compare"]  # `torchvice.measures.compare` is the function
+
+
+def false_claims(groups: int, trials: int) -> float:
+    """How often groups without a difference, of three seeds each, are called different in a sentence."""
+    rng = np.random.default_rng(groups)
+    false = 0
+    for _ in range(trials):
+        models = {
+            f"{group}.{seed}": SimpleNamespace(values={"vice": rng.normal(0.4, 0.02)}, replicates={"vice": np.zeros(9)})
+            for group in range(groups)
+            for seed in range(3)
+        }
+        members = {str(group): [f"{group}.{seed}" for seed in range(3)] for group in range(groups)}
+        rows = COMPARE._seeds(models, members, COMPARE.group_pairs(members))
+        false += any(s.startswith("Established") for s in sentences_of(replace(FOUND, seeds=rows), {}, 300))
+    return false / trials
+
+
+@pytest.mark.parametrize("groups", [2, 4, 9])
+def test_groups_without_a_difference_are_rarely_called_different(groups: int) -> None:
+    assert false_claims(groups, 400) < 0.09
+
+
+def test_sentences_name_the_quality_that_was_chosen() -> None:
+    found = compare({"strong": STRONG, "weak": WEAK}, quality="soft_iou", replicates=300)
+    assert found.sentences[0].startswith("VICE with soft IoU is compared: soft_iou is one of 11 qualities")
+    assert any(s.startswith("Established") and "(VICE with soft IoU" in s for s in found.sentences)
+    assert not any("qualities" in s for s in FOUND.sentences)
+
+
+def test_a_p_that_no_replicate_makes_lower_is_an_upper_bound() -> None:
+    apart = row_of("strong", "weak")
+    assert apart["p"] == pytest.approx(2 / 301)
+    assert apart["p_at_floor"]
+    assert not row_of("strong", "twin")["p_at_floor"]
+    assert any("p <= 0.02" in s for s in FOUND.sentences)

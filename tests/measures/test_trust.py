@@ -357,3 +357,13 @@ def test_a_planted_shortcut_is_found() -> None:
 
     said = compare({"plain": plain, "shortcut": shortcut}, replicates=200).sentences[0]
     assert "plain is more consistent than shortcut" in said
+
+
+def test_a_test_at_its_floor_says_so() -> None:
+    from torchvice.report.page.numbers import tables_of
+
+    found = measure(simulated(200, seed=0, dependence=1.5), replicates=100)
+    assert found.tests["strict.vice"]["p"] == 1 / 2000
+    assert found.tests["strict.vice"]["at_floor"] is True
+    (table,) = [table for table in tables_of(found) if table.term == "test"]
+    assert table.rows[0][1][0] == "<= 0.0005"

@@ -7,7 +7,9 @@ from torchvice.report.style import COLUMN, SMALL, column_figure, number, paper_s
 
 
 def test_numbers_have_three_decimals_and_no_negative_zero():
-    assert [number(v) for v in (0.62181, -0.0001, 1, -0.5)] == ["0.622", "0.000", "1.000", "-0.500"]
+    assert [number(v) for v in (0.62181, -0.0, -1e-17, 1, -0.5)] == ["0.622", "0.000", "0.000", "1.000", "-0.500"]
+    # A number that is not 0 never reads as 0.
+    assert [number(v) for v in (-0.0001, 0.000468)] == ["-0.0001", "0.00047"]
     assert number(None) == number(float("nan")) == "undefined"
 
 

@@ -10,7 +10,6 @@ import typer
 
 from torchvice.cli import assess, data, demo, explain, export, numbers, report, study, train, weights
 from torchvice.errors import as_vice_error
-from torchvice.files.process import WITH_PARENT, end_with_parent
 
 __all__ = ["app", "main"]
 
@@ -59,7 +58,9 @@ def main() -> None:
     # Idle threads sleep instead of spinning, unless the user sets otherwise: on shared cores an assessment took 250 s
     # of CPU time instead of 20. torch, which reads this when it is loaded, is imported later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if os.environ.pop(WITH_PARENT, None):
+    if os.environ.pop("TORCHVICE_WITH_PARENT", None):
+        from torchvice.files.process import end_with_parent
+
         end_with_parent()
     for stream in (sys.stdout, sys.stderr):  # file names that are not UTF-8 are printed as they are
         if isinstance(stream, io.TextIOWrapper):

@@ -161,7 +161,9 @@ def _quadrants(measures: Measures) -> NumberTable | None:
 
 
 def _span(low: float | None, high: float | None) -> str:
-    return "–" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+    from torchvice.measures.wording import decimals
+
+    return "–" if low is None or high is None else f"{decimals(low, 2)} to {decimals(high, 2)}"
 
 
 def _cell(value: float | None, digits: int = 3) -> str:
@@ -183,10 +185,10 @@ def print_comparison(found: Comparison) -> None:
         _add_row(table, [f"{short[row['name']]}  {row['name']}", *cells, _cell(row["ece_ml"])])
     _print(table)
     if found.seeds:
-        table = _table("VICE between groups, over seeds and images", "", "seeds", "difference", "95 %", "p")
+        table = _table("VICE between groups, over seeds and images", "", "seeds", "difference", "95 %", "p (Holm)")
         for row in found.seeds:
             seeds = f"{row['seeds_first']} and {row['seeds_second']}"
-            cells = [_cell(row["difference"]), _span(row["low"], row["high"]), _cell(row["p"])]
+            cells = [_cell(row["difference"]), _span(row["low"], row["high"]), _p_cell(row)]
             _add_row(table, [f"{row['first']} - {row['second']}", seeds, *cells])
         _print(table)
     else:
@@ -222,4 +224,10 @@ def _letter(place: int) -> str:
 
 
 def _difference_cells(row: Mapping[str, Any]) -> list[str]:
-    return [_cell(row["difference"]), _span(row["low"], row["high"]), _cell(row["p_holm"])]
+    return [_cell(row["difference"]), _span(row["low"], row["high"]), _p_cell(row)]
+
+
+def _p_cell(row: Mapping[str, Any]) -> str:
+    from torchvice.measures.wording import p_text
+
+    return "–" if row["p_holm"] is None else p_text(row["p_holm"], row["p_at_floor"])

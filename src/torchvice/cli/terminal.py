@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from torchvice.measures.wording import decimals
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -72,8 +74,7 @@ def number(value: float, digits: int = 4) -> str:
     """A measure for people; an en dash where it is undefined."""
     if value != value:
         return "–"
-    text = f"{value:.{digits}f}"
-    return text if text.strip("-0.") else text.lstrip("-")  # no negative zero
+    return decimals(value, digits)
 
 
 def print_methods(methods: Iterable[Method]) -> None:

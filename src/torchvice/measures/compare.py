@@ -41,7 +41,7 @@ def compare(
     """Compare models on the images that all of them were assessed on, under `strict`.
 
     Images are resampled for all models together, so that what two models have in common drops out of their difference;
-    p-values are corrected by Holm over the pairs of models, for each measure on its own.
+    p-values are corrected by Holm over the pairs of models, for each measure on its own, and over the pairs of groups.
 
     Args:
         models: tables by name, two or more, of the same classes.
@@ -106,7 +106,7 @@ def compare_groups(
     inference = Inference(common, replicates, seed)
     found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
     pairs = group_pairs(groups, against)
-    return [row for measure in COMPARED_OF_SEEDS for row in _corrected(_seeds(found, groups, pairs, measure))]
+    return [row for measure in COMPARED_OF_SEEDS for row in _seeds(found, groups, pairs, measure)]
 
 
 def group_pairs(groups: Iterable[str], against: str | None = None) -> list[tuple[str, str]]:
@@ -244,17 +244,24 @@ def _differences(measure: str, pairs: Sequence[tuple[_Model, _Model]], inference
 
 
 def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of one measure with p after Holm's correction; None where p is undefined."""
+    """The rows of one measure with p after Holm's correction; None where p is undefined.
+
+    `p_at_floor`: whether a p that has the smallest possible value decides `p_holm`, which is then an upper bound.
+    """
     defined = [row for row in rows if row["p"] is not None]
     for row in rows:
         row["p_holm"] = None
+        row.setdefault("p_at_floor", False)
     for row, p in zip(defined, holm([row["p"] for row in defined]) if defined else [], strict=True):
         row["p_holm"] = float(p)
+    bounds = {row["p_holm"] for row in defined if row["p_at_floor"]}
+    for row in defined:
+        row["p_at_floor"] = row["p_holm"] in bounds and row["p_holm"] < 1
     return rows
 
 
 def _difference(value: float, first: _Model, second: _Model, measure: str, inference: Inference) -> dict[str, Any]:
-    nothing = {"difference": _number(value), "low": None, "high": None, "p": None, "p_holm": None}
+    nothing = {"difference": _number(value), "low": None, "high": None, "p": None}
     replicates = [model.replicates[measure] for model in (first, second)]
     if not np.isfinite(value) or not all(len(part) for part in replicates):
         return nothing
@@ -262,8 +269,10 @@ def _difference(value: float, first: _Model, second: _Model, measure: str, infer
     limits = None if found is None else plain_interval(found)
     if limits is None:
         return nothing
-    p = _number(paired_p(replicates[0] - replicates[1]))
-    return {"difference": value, "low": limits["low"], "high": limits["high"], "p": p, "p_holm": None}
+    drawn = replicates[0] - replicates[1]
+    p, least = _number(paired_p(drawn)), 2 / (1 + np.count_nonzero(~np.isnan(drawn)))
+    at_floor = p is not None and p <= least
+    return {"difference": value, "low": limits["low"], "high": limits["high"], "p": p, "p_at_floor": bool(at_floor)}
 
 
 def _matched(first: _Model, second: _Model, inference: Inference) -> dict[str, Any]:
@@ -331,7 +340,7 @@ def _seeds(
             continue
         limits = {"low": _number(result.interval.low), "high": _number(result.interval.high)}
         rows.append(row | {"difference": _number(result.difference), **limits, "p": _number(result.p)})
-    return rows
+    return _corrected(rows)
 
 
 def _image_variance(members: Sequence[Sequence[_Model]], measure: str) -> float:

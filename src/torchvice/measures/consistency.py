@@ -120,10 +120,11 @@ def _put_headline(sheet: Sheet, subject: ConsistencyData, inference: Inference) 
         sheet.put_interval(path, found)
     cluster = inference.clusters(pairs.image_id)
     p = permutation_p(pairs.logit, pairs.quality, cluster, permutations=PERMUTATIONS)
-    sheet.put_test("strict.vice", p, "studentised permutation, standard error by images")
+    sheet.put_test("strict.vice", p, "studentised permutation, standard error by images", PERMUTATIONS)
     given = (pairs.logit, pairs.quality, pairs.area, pairs.labels)
     p = freedman_lane_p(*given, cluster=cluster, permutations=PERMUTATIONS)
-    sheet.put_test("sensitivities.partial_spearman", p, "Freedman and Lane, studentised, standard error by images")
+    method = "Freedman and Lane, studentised, standard error by images"
+    sheet.put_test("sensitivities.partial_spearman", p, method, PERMUTATIONS)
 
 
 Named = tuple[str, Any, Any, np.ndarray]

@@ -22,7 +22,7 @@ def json_schema() -> dict[str, Any]:
         reliable={"type": "boolean"},
         undefined_replicates={"type": "integer"},
     )
-    test = _object({"p": number | {"exclusiveMinimum": 0, "maximum": 1}, "method": text})
+    test = _object({"p": number | {"exclusiveMinimum": 0, "maximum": 1}, "method": text}, at_floor={"type": "boolean"})
     properties: dict[str, Any] = {
         "schema": {"const": JSON_SCHEMA},
         "images": {"type": "integer", "minimum": 0},

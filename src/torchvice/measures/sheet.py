@@ -187,9 +187,9 @@ class Sheet:
         if plain is not None:
             self.intervals[path] = plain
 
-    def put_test(self, path: str, p: float, method: str) -> None:
-        """Set the p-value, in (0, 1], of the hypothesis that the value at a path is 0."""
-        self.tests[path] = {"p": p, "method": method}
+    def put_test(self, path: str, p: float, method: str, permutations: int) -> None:
+        """Set the p-value, in (0, 1], of the hypothesis that the value at a path is 0, and whether it can be lower."""
+        self.tests[path] = {"p": p, "method": method, "at_floor": bool(p * (permutations + 1) <= 1)}
 
     def not_reliable(self, path: str, note: str) -> None:
         """Mark the interval of a value as not reliable, and say why."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torchvice.measures.inference import LEVEL
+from torchvice.measures.qualities import QUALITIES
+from torchvice.measures.wording import decimals, p_text
 
 if TYPE_CHECKING:
     from torchvice.measures.rows import Comparison
@@ -25,9 +27,26 @@ def sentences_of(found: Comparison, made: Mapping[str, Mapping[str, Any]], repli
         made: {model: settings of its headline explanation}.
         replicates: of the bootstrap.
     """
-    if found.seeds:
-        return _about_choices(made) + _about_seeds(found) + _about_order(found)
-    return _about_choices(made) + _about_pairs(found, replicates) + _about_seeds(found) + _about_order(found)
+    pairs = [] if found.seeds else _about_pairs(found, replicates)
+    return _about_choices(made) + _about_quality(found) + pairs + _about_seeds(found) + _about_order(found)
+
+
+def _about_quality(found: Comparison) -> list[str]:
+    """Which quality was chosen; the default is fixed beforehand, the others can be tried until one differs."""
+    if found.quality == "ji":
+        return []
+    return [
+        f"{_vice(found)} is compared: {found.quality} is one of {len(QUALITIES)} qualities that can be chosen, and no "
+        "p is corrected for this choice."
+    ]
+
+
+def _vice(found: Comparison) -> str:
+    return "VICE" if found.quality == "ji" else f"VICE with {QUALITIES[found.quality].label}"
+
+
+def _of(found: Comparison) -> str:
+    return "" if found.quality == "ji" else f" for {_vice(found)}"
 
 
 def _about_choices(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -54,16 +73,18 @@ def _about_pairs(found: Comparison, replicates: int) -> list[str]:
         for row in sure:
             up, down = (row["first"], row["second"]) if row["difference"] > 0 else (row["second"], row["first"])
             parts.append(
-                f"{up} is more consistent than {down} (VICE {value[up]:.2f} against {value[down]:.2f}, "
+                f"{up} is more consistent than {down} ({_vice(found)} {value[up]:.2f} against {value[down]:.2f}, "
                 f"{_span(row, row['difference'] < 0)})"
             )
         said.append(f"Established on these {found.images} images: {'; '.join(parts)}.")
     if open_:
         parts = [f"{row['first']} against {row['second']} ({_span(row)})" for row in open_]
-        said.append(f"Not established: {'; '.join(parts)}.")
+        said.append(f"Not established{_of(found)}: {'; '.join(parts)}.")
     for row in rows:
         if row["p_holm"] is None:
-            said.append(f"{row['first']} and {row['second']} cannot be compared: VICE is undefined for one of them.")
+            said.append(
+                f"{row['first']} and {row['second']} cannot be compared: {_vice(found)} is undefined for one of them."
+            )
     least = 2 * len(rows) / (replicates + 1)
     if least >= alpha and not sure:
         said.append(
@@ -90,11 +111,12 @@ def _about_seeds(found: Comparison) -> list[str]:
         if row["p"] is None:
             said.append(f"No claim about {row['first']} against {row['second']}: {row.get('reason', 'undefined')}")
         else:
-            word = "Established" if row["p"] < 1 - LEVEL else "Not established"
+            word = "Established" if row["p_holm"] < 1 - LEVEL else "Not established"
+            difference, low, high = (decimals(row[key], sign="+") for key in ("difference", "low", "high"))
+            corrected = f" after Holm over {len(found.seeds)} pairs of groups" if len(found.seeds) > 1 else ""
             said.append(
-                f"{word} over seeds: {row['first']} - {row['second']} = {row['difference']:+.3f} "
-                f"({row['low']:+.3f} to {row['high']:+.3f}, p {row['p']:.3f}, {row['seeds_first']} and "
-                f"{row['seeds_second']} seeds)."
+                f"{word} over seeds{_of(found)}: {row['first']} - {row['second']} = {difference} ({low} to {high}, "
+                f"p {p_text(row['p_holm'])}{corrected}, {row['seeds_first']} and {row['seeds_second']} seeds)."
             )
     return said
 
@@ -104,4 +126,7 @@ def _span(row: Mapping[str, Any], turned: bool = False) -> str:
     value, low, high = row["difference"], row["low"], row["high"]
     if turned:
         value, low, high = -value, -high, -low
-    return f"difference {value:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, p {row['p_holm']:.3f}"
+    return (
+        f"difference {decimals(value, sign='+')}, 95 % interval {decimals(low, sign='+')} to "
+        f"{decimals(high, sign='+')}, p {p_text(row['p_holm'], row['p_at_floor'])}"
+    )

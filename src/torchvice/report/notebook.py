@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchvice.measures.wording import decimals
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -64,7 +66,7 @@ def _span(limits: Mapping[str, Any]) -> str:
     if low is None or high is None or not np.isfinite([low, high]).all():
         return ""
     level = f"{limits.get('level', 0.95):.0%}".replace("%", " %")
-    return f' <span style="{FAINT}" title="{level} interval">({low:.2f} to {high:.2f})</span>'
+    return f' <span style="{FAINT}" title="{level} interval">({decimals(low, 2)} to {decimals(high, 2)})</span>'
 
 
 def _controls(measures: Any, quality: str) -> str:

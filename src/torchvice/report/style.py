@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from torchvice.measures.wording import decimals
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -100,15 +102,15 @@ def paper_style() -> Iterator[None]:
 
 
 def number(value: float | None) -> str:
-    """Format with three decimals; None and NaN are `undefined`.
+    """Format with three decimals, or two significant digits where these are 0; None and NaN are `undefined`.
 
     Example:
         >>> number(0.62181), number(-0.0001), number(None)
-        ('0.622', '0.000', 'undefined')
+        ('0.622', '-0.0001', 'undefined')
     """
     if value is None or value != value:
         return "undefined"
-    return f"{round(value, 3) + 0.0:.3f}"
+    return decimals(value)
 
 
 def line_height(size: float) -> float:

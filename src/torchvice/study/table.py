@@ -10,6 +10,7 @@ from typing import Any
 from torchvice.errors import ViceError
 from torchvice.files import atomic
 from torchvice.measures.catalogue import compared_label
+from torchvice.measures.wording import decimals, p_text
 from torchvice.report.study.text import is_established
 from torchvice.study.job import finished
 from torchvice.study.plan import PlannedRun, Study
@@ -145,10 +146,10 @@ def _difference(row: Mapping[str, Any]) -> str:
     pair = f"{compared_label(row['measure'])} of {row['first']} - {row['second']}"
     seeds = f"{row['seeds_first']} and {row['seeds_second']} seeds"
     if row["p_holm"] is None:
-        value = "" if row["difference"] is None else f" = {row['difference']:+.3f}"
+        value = "" if row["difference"] is None else f" = {decimals(row['difference'], sign='+')}"
         return f"no claim about {pair}{value} ({seeds})."
     word = "established" if is_established(row) else "not established"
     return (
-        f"{word}, {pair} = {row['difference']:+.3f} "
-        f"({row['low']:+.3f} to {row['high']:+.3f}, p {row['p_holm']:.3f} after Holm, {seeds})."
+        f"{word}, {pair} = {decimals(row['difference'], sign='+')} ({decimals(row['low'], sign='+')} to "
+        f"{decimals(row['high'], sign='+')}, p {p_text(row['p_holm'])} after Holm, {seeds})."
     )

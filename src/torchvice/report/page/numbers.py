@@ -12,6 +12,7 @@ from typing import Any
 from torchvice.measures import Measures
 from torchvice.measures.catalogue import CATALOGUE, Measure, measure_of, overview, paths, quality_label, shown_in
 from torchvice.measures.rows import COLUMNS
+from torchvice.measures.wording import p_text
 from torchvice.report.page.text import interval_of, label_of
 from torchvice.report.style import number
 
@@ -23,7 +24,7 @@ _SECTIONS = (
     ("strata", "VICE within strata", "stratum"),
     ("folds", "Thresholds, each chosen on the other folds", "fold"),
 )
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e-\d+)?")
 # Columns that stand in another's cell as its interval.
 _LIMITS = {name: (f"{name}_low", f"{name}_high") for name in ("vice", "difference")}
 _SCALED = ("ece", "ece_pooled", "ece_classwise", "nll", "brier")
@@ -114,7 +115,8 @@ def tables_of(measures: Measures, classes: bool = False) -> list[NumberTable]:
     ]
     if measures.tests:
         rows = [
-            [(shown_path(path), ""), (_p(test["p"]), ""), (test["method"], "")] for path, test in measures.tests.items()
+            [(shown_path(path), ""), (p_text(test["p"], test.get("at_floor", False)), ""), (test["method"], "")]
+            for path, test in measures.tests.items()
         ]
         tables.append(NumberTable("Tests of a connection", "test", ("measure", "p", "method"), rows))
     for section, caption, term in (
@@ -124,11 +126,6 @@ def tables_of(measures: Measures, classes: bool = False) -> list[NumberTable]:
         rows = _named(measures, section, [p for p in paths(section) if "page" not in CATALOGUE[p].shown])
         tables += [NumberTable(caption, term, ("measure", "value"), rows)] if rows else []
     return [*tables, *_calibration(measures), *_scaling(measures)]
-
-
-def _p(value: float) -> str:
-    """A p-value; at its floor it is an upper bound."""
-    return f"{value:.4f}" if value >= 0.001 else "below 0.001"
 
 
 def _named(measures: Measures, section: str, listed: Iterable[str]) -> list[list[Cell]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torchvice.measures.catalogue import COMPARED, compared_label, measure_of
+from torchvice.measures.wording import decimals, p_text
 from torchvice.report.page.definitions import DEFINITIONS
 from torchvice.report.page.text import Number, Sentence
 from torchvice.report.study.recipes import Recipe, Row, StudyTable
@@ -234,7 +235,8 @@ def _of_vice(rows: Sequence[Row]) -> Sentence:
     ]
     for place, row in enumerate(some):
         parts += ["; " if place else "", f"{_pair(row)} "]
-        parts += [Number(f"{row['difference']:+.3f}", "difference_of_levels"), f" ({_limits(row)}, p {_p(row)})"]
+        parts += [Number(decimals(row["difference"], sign="+"), "difference_of_levels")]
+        parts += [f" ({_limits(row)}, p {_p(row)})"]
     left = len(rows) - len(sure)
     if not left:
         return [*parts, "."]
@@ -256,15 +258,17 @@ def _pair(row: Row) -> str:
 
 
 def _p(row: Row) -> str:
-    return number(row["p_holm"]) if row["p_holm"] >= 0.0005 else "below 0.001"
+    return p_text(row["p_holm"])
 
 
 def _limits(row: Row) -> str:
-    return f"{row['low']:+.3f} to {row['high']:+.3f}" if None not in (row["low"], row["high"]) else "no interval"
+    if None in (row["low"], row["high"]):
+        return "no interval"
+    return f"{decimals(row['low'], sign='+')} to {decimals(row['high'], sign='+')}"
 
 
 def _size(row: Row) -> str:
-    return f"{row['difference']:+.3f}, {_limits(row)}"
+    return f"{decimals(row['difference'], sign='+')}, {_limits(row)}"
 
 
 def _no_claim(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
