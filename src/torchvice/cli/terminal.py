@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from torchvice.measures.wording import decimals
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -72,6 +70,8 @@ def progress_bar(title: str) -> Iterator[Advance]:
 
 def number(value: float, digits: int = 4) -> str:
     """A measure for people; an en dash where it is undefined."""
+    from torchvice.measures.wording import decimals
+
     if value != value:
         return "–"
     return decimals(value, digits)

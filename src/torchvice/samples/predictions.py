@@ -1,4 +1,7 @@
-"""Loss, probability, prediction and confidence of images, from their logits. All code takes them from here."""
+"""Loss, probability, prediction and confidence of images, from their logits.
+
+All but the NLL of calibration takes them from here.
+"""
 
 from __future__ import annotations
 
