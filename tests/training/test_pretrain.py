@@ -25,6 +25,7 @@ from torchvice.data.transforms import normalise, warp
 from torchvice.data.unlabelled import UnlabelledImages
 from torchvice.errors import ViceError
 from torchvice.files import sha256
+from torchvice.files.lock import locked
 from torchvice.models.build import build_model
 from torchvice.models.pretraining import Pretrained, load_pretrained
 from torchvice.training.progress import EpochLines
@@ -500,3 +501,14 @@ def test_two_devices_learn_the_same_network(bare: Make, tmp_path: Path) -> None:
     own = model.state_dict()
     inside = [n for n in trained if n.startswith("network.") and not n.startswith("network.fc.")]
     assert all(torch.equal(own[n.removeprefix("network.")], first["state"][n]) for n in inside)
+
+
+def test_a_second_pre_training_in_the_folder_is_refused(bare: Make) -> None:
+    chosen = bare()
+    folder = chosen.folder.with_name(f"{chosen.session_name}-byol")
+    with (
+        locked(folder / "training.lock", "x"),
+        pytest.raises(ViceError, match=r"A pre-training in .* is already running: process"),
+    ):
+        pretrained(chosen, "byol")
+    assert not list(folder.iterdir())[1:]

@@ -19,9 +19,12 @@ import torch
 from torchvice.config import Settings, dump_settings
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
+from torchvice.files import write_text
+from torchvice.files.lock import locked
 from torchvice.models.build import build_model, weights_hash
 from torchvice.runs import Run
 from torchvice.training.checkpoints import EpochSampler
+from torchvice.training.resuming import locked_folder
 from torchvice.training.run import _loaders, train
 
 Make = Callable[..., Settings]
@@ -237,3 +240,46 @@ def test_a_killed_training_resumes_to_the_same_weights(settings: Make, tmp_path:
     resumed = train(chosen, resume=True, progress=False)
     assert weights_hash(resumed.model("last")) == weights_hash(whole.model("last"))
     assert not list(resumed.checkpoints.glob(".*"))
+
+
+def test_a_second_training_in_the_folder_is_refused_before_it_writes(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, refused = settings(), []
+
+    def meanwhile(path: Path, text: str) -> Path:
+        if not refused:  # the config.yaml of the first
+            for resume in (False, True):
+                with pytest.raises(ViceError, match=r"A run in .* is already running: process") as caught:
+                    train(settings("trainer.epochs=2"), resume=resume, progress=False)
+                refused.append(caught.value)
+            assert not path.exists()
+        return write_text(path, text)
+
+    monkeypatch.setattr("torchvice.training.run.write_text", meanwhile)
+    run = train(chosen, progress=False)
+    assert len(refused) == 2
+    assert run.settings.trainer.epochs == 1
+    assert not (chosen.folder / "training.lock").exists()
+    monkeypatch.setenv("LOCAL_RANK", "1")  # the first process of the training holds the folder for this one
+    with locked(chosen.folder / "training.lock", "x"), locked_folder(chosen.folder, "config.yaml", "run", True) as last:
+        assert last == run.checkpoint("last")
+
+
+@pytest.mark.slow
+def test_two_trainings_at_once_leave_one_whole_run(settings: Make, tmp_path: Path) -> None:
+    running = []
+    for scheme, rate in (("first", "1e-3"), ("second", "2e-3")):
+        file = tmp_path / f"{scheme}.yaml"
+        file.write_text(dump_settings(settings(f"optimizer.lr={rate}", "trainer.epochs=4", "session_name=both")))
+        command = [sys.executable, "-m", "torchvice.cli", "train", str(file)]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    errors = [process.communicate(timeout=300)[1] for process in running]
+    statuses = [process.returncode for process in running]
+    assert sorted(statuses) == [0, 2], errors
+    assert "already" in errors[statuses.index(2)]
+    run = Run(settings("session_name=both").folder)
+    assert run.settings.optimizer.lr == (1e-3, 2e-3)[statuses.index(0)]
+    state = torch.load(run.checkpoint("last"), weights_only=True)
+    assert state["epoch"] == 3
+    assert state["optimizer_states"][0]["param_groups"][0]["initial_lr"] == run.settings.optimizer.lr

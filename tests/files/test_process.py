@@ -1,0 +1,165 @@
+"""What kills leave behind: child processes, locks that a worker holds, temporary files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from torchvice.files import write_text
+from torchvice.files.lock import locked
+from torchvice.files.process import lives, machine
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def until(condition: Callable[[], object]) -> None:
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("nothing happened for half a minute")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not waited for does not."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Run code that prints a line; wait for the line."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+CHILD = """
+import os, sys, time
+from torchvice.files.process import WITH_PARENT, end_with_parent
+assert os.environ.pop(WITH_PARENT)
+end_with_parent()
+open(f"{sys.argv[1]}/{os.getpid()}", "w").close()
+time.sleep(60)
+"""
+PARTS = """
+import sys
+from torchvice.assessment.parts import in_processes
+in_processes([sys.executable, "-c", sys.argv[1], sys.argv[2]], 2)
+"""
+WORKERS = """
+import os, sys, time
+from torchvice.commands import evaluate
+def slow(job, ids):
+    open(f"{sys.argv[1]}/{os.getpid()}", "w").close()
+    time.sleep(60)
+evaluate._count = slow
+list(evaluate._parts([str(i) for i in range(64)], None, 2))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("code", ["parts", "workers"])
+def test_children_end_with_their_parent(tmp_path: Path, code: str, how: signal.Signals) -> None:
+    parent = start(PARTS, CHILD, tmp_path) if code == "parts" else start(WORKERS, tmp_path)
+    until(lambda: len(list(tmp_path.iterdir())) == 2)
+    children = [int(path.name) for path in tmp_path.iterdir()]
+    assert all(map(runs, children))
+    parent.send_signal(how)
+    parent.wait()
+    until(lambda: not any(map(runs, children)))
+
+
+def test_a_parent_that_ended_before_is_noticed(tmp_path: Path) -> None:
+    code = CHILD.replace("time.sleep(60)", "time.sleep(60); print('late')")
+    environment = {**os.environ, "TORCHVICE_WITH_PARENT": "1"}
+    child = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.DEVNULL, env=environment, timeout=30
+    )
+    assert child.returncode == 1
+
+
+def test_a_worker_that_outlives_its_parent_does_not_hold_the_lock(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time\nfrom torchvice.files.lock import locked\n"
+        "with locked(sys.argv[1], 'x'):\n"
+        "    if not os.fork():\n        print(os.getpid(), flush=True)\n"
+        "    time.sleep(60)"
+    )
+    parent = start(code, tmp_path / "lock")
+    worker = int(line(parent))
+    parent.kill()
+    parent.wait()
+    try:
+        assert runs(worker)
+        with locked(tmp_path / "lock", "The run"):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_a_lock_that_is_removed_at_the_end_is_one_processs_at_a_time(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom torchvice.files.lock import locked\n"
+        "for _ in range(100):\n"
+        "    with locked(sys.argv[1] + '/lock', 'x', wait=True, keep=False):\n"
+        "        inside = Path(sys.argv[1], 'inside')\n"
+        "        inside.touch(exist_ok=False)\n        inside.unlink()\n"
+        "    time.sleep(0.002)"
+    )
+    both = [start(code.replace("0.002", f"0.00{i}"), tmp_path) for i in (1, 2, 3)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0, 0]
+    assert not list(tmp_path.iterdir())
+
+
+WRITER = """
+import sys, time
+from torchvice.files import atomic, atomic_folder
+with atomic(sys.argv[1] + "/a.npz") as file, atomic_folder(sys.argv[1] + "/b.c") as folder:
+    file.write_text("half")
+    (folder / "deep").mkdir()
+    (folder / "deep" / "file").write_text("half")
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_next_writer_clears_what_a_killed_one_left_and_nothing_else(tmp_path: Path) -> None:
+    kept = [".a.npz", "a.part", f".a.{'0' * 8}-1-{'0' * 8}.part", f".a.{machine()}-{os.getpid()}-{'0' * 8}.part.npz"]
+    for name in kept:  # files of others, of another machine, of a process that lives
+        (tmp_path / name).touch()
+    before = set(tmp_path.iterdir())
+    writer = start(WRITER, tmp_path)
+    assert line(writer) == "in"
+    parts = set(tmp_path.iterdir()) - before
+    assert len(parts) == 2
+    other = "import sys; from torchvice.files import write_text; write_text(sys.argv[1] + '/new.txt', '')"
+    subprocess.run([sys.executable, "-c", other, tmp_path], check=True)
+    assert set(tmp_path.iterdir()) == before | parts | {tmp_path / "new.txt"}
+    writer.kill()
+    writer.wait()
+    subprocess.run([sys.executable, "-c", other, tmp_path], check=True)
+    assert set(tmp_path.iterdir()) == before | {tmp_path / "new.txt"}
+
+
+def test_a_temporary_name_is_short_enough_for_any_name(tmp_path: Path) -> None:
+    name = "ä" * 120 + ".txt"
+    assert write_text(tmp_path / name, "whole").read_text() == "whole"
+
+
+def test_which_processes_live() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert lives(os.getpid())
+    assert lives(str(os.getppid()))
+    assert not any(map(lives, (ended.pid, None, "x", 10**30)))
