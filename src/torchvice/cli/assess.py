@@ -58,6 +58,12 @@ extras_option = functools.partial(typer.Option, rich_help_panel="Explanations in
 RUN = typer.Argument(None, help="Run folder. Without it, give --model, --weights and --data.")
 MODEL = typer.Option(None, "--model", help="Name in timm of a network that torchvice did not train.")
 WEIGHTS = typer.Option(None, "--weights", help="Local file with the weights of --model.")
+WEIGHTS_KEY = typer.Option(
+    None, "--weights-key", help="Which of several sets of weights in --weights, such as model_ema."
+)
+ARGUMENT = typer.Option(
+    [], "--argument", help="Argument of --model, as for timm.create_model: img_size=384. Repeatable."
+)
 DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of VOC 2012.")
 CLASS_MAP = typer.Option(None, "--class-map", help="JSON or YAML file: for each class of --data, outputs of --model.")
 TARGETS = typer.Option(None, "--targets", help="Labels per image: several, or one (exclusive; softmax in strict).")
@@ -98,6 +104,8 @@ def assess(
     run: Path | None = RUN,
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
+    weights_key: str | None = WEIGHTS_KEY,
+    argument: list[str] = ARGUMENT,
     data: Path | None = DATA,
     class_map: Path | None = CLASS_MAP,
     split: str | None = SPLIT,
@@ -139,7 +147,8 @@ def assess(
     protocols: Any = ("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,)
     check_request(protocols, extras)
     part = _part(processes, shard)
-    given = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
+    given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
+    given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
     subject = _subject(run, given, split, checkpoint, settings, out)
     _say_data(subject.dataset)
     kind: Any = targets and targets.value
@@ -147,6 +156,21 @@ def assess(
     with progress_bar("views") as bar:
         call(subject, workers=workers, part=part, progress=bar, passes=bar.passes)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
+
+
+def _arguments(texts: list[str]) -> dict[str, Any] | None:
+    """The values of NAME=VALUE, read as YAML; None without any."""
+    from torchvice.files import parse_yaml
+
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ViceError(f"--argument must be NAME=VALUE, but is {text!r}.", "For example --argument img_size=384.")
+        if name in values:
+            raise ViceError(f"--argument {name} must be given once, but is given twice.")
+        values[name] = parse_yaml(value, f"--argument {name}")
+    return values or None
 
 
 def _channels(option: str, text: str | None) -> list[float] | None:
@@ -186,7 +210,7 @@ def _subject(
 
         subject = subject_from_run(Run(run), split, checkpoint, settings)
         return subject if out is None else dataclasses.replace(subject, out=out)
-    class_map = given.pop("--class-map")
+    class_map, arguments, key = (given.pop(name) for name in ("--class-map", "--argument", "--weights-key"))
     missing = [name for name, value in given.items() if value is None]
     if missing:
         raise ViceError(f"Give a run folder, or --model, --weights and --data. Missing: {', '.join(missing)}.")
@@ -195,7 +219,7 @@ def _subject(
     model, weights, data = given.values()
     dataset = open_dataset(data, split or "val")
     folder = out or Path("runs") / f"{model}_{weights.stem}" / "assess" / dataset.split
-    return subject_from_weights(model, weights, dataset, folder, class_map, settings)
+    return subject_from_weights(model, weights, dataset, folder, class_map, settings, arguments, key)
 
 
 def _say_data(dataset: FolderDataset) -> None:

@@ -7,12 +7,13 @@ import hashlib
 import logging
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.models.weights import read_weights
+from torchvice.models.weights import read_state_dict, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,9 @@ __all__ = [
 RESERVED = frozenset(
     ("model_name", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path")
 ) | {"cache_dir", "in_chans", "features_only", "scriptable", "exportable"}
+
+
+_ARGUMENTS = "Check the network's arguments: -o model.arguments.NAME=VALUE, or --argument NAME=VALUE in vice assess."
 
 
 @dataclass(frozen=True)
@@ -188,23 +192,27 @@ def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exce
     return ViceError(f"timm's {name} cannot be built: {reason}.")
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> int:
+def load_weights(model: nn.Module, path: str | os.PathLike[str], key: str | None = None) -> int:
     """Load a local file into `model`, in place; returns the number of tensors loaded.
 
-    Prefixes of wrappers are removed (`module.` of DataParallel, `model.` of Lightning, `_orig_mod.` of torch.compile).
-    Every tensor must be present and match; only `num_batches_tracked`, which old files lack, may be missing.
+    The weights may lie under any keys, with any prefix before their names. Every tensor must be present and match; only
+    `num_batches_tracked`, which old files lack, may be missing. A warning names tensors without that prefix.
 
     Args:
         model: the network; unchanged if an error is raised.
-        path: see `read_weights`.
+        path: see `read_content`.
+        key: which of several sets of weights, see `read_state_dict`.
 
     Raises:
-        ViceError: see `read_weights`; tensors are missing, unexpected or of another shape.
+        ViceError: see `read_state_dict`; tensors are missing, unexpected, of another shape or not finite.
     """
-    tensors = _without_prefixes(read_weights(path), set(model.state_dict()))
-    _check_match(model, tensors, path)
-    model.load_state_dict(tensors, strict=False)
-    return len(tensors)
+    found = read_state_dict(path, {name: value.shape for name, value in model.state_dict().items()}, key)
+    _check_match(model, found.tensors, path)
+    if found.left_out:
+        message = f"Of {path} the weights under `{found.key}` are loaded, without {_first(list(found.left_out))}."
+        warnings.warn(message, stacklevel=2)
+    model.load_state_dict(found.tensors, strict=False)
+    return len(found.tensors)
 
 
 def _check_match(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
@@ -217,7 +225,7 @@ def _check_match(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: st
     if parts:
         raise ViceError(
             f"The weights {path} must be those of this {type(model).__name__}, but have tensors {' and '.join(parts)}.",
-            "Check model.name and model.arguments.",
+            f"Check the network's name. {_ARGUMENTS}",
         )
     wrong = [name for name, value in tensors.items() if value.shape != own[name].shape]
     if wrong:
@@ -226,7 +234,14 @@ def _check_match(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: st
         raise ViceError(
             f"The weights {path} must match the network, but {len(wrong)} tensors do not: `{name}` must be "
             f"{tuple(own[name].shape)}, but is {tuple(tensors[name].shape)}.",
-            "The file has another number of classes." if in_classifier else "Check model.arguments.",
+            "The file has another number of classes." if in_classifier else _ARGUMENTS,
+        )
+    bad = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        more = f" and {len(bad) - 1} further tensors" if len(bad) > 1 else ""
+        raise ViceError(
+            f"The weights {path} must be finite, but `{bad[0]}`{more} hold NaN or infinity.",
+            "Use an earlier checkpoint, from before its training diverged.",
         )
 
 
@@ -234,32 +249,26 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _without_prefixes(tensors: dict[str, torch.Tensor], own: set[str]) -> dict[str, torch.Tensor]:
-    while not own & tensors.keys():
-        for prefix in ("module.", "model.", "_orig_mod.", "network."):
-            if all(name.startswith(prefix) for name in tensors):
-                tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
-                break
-        else:
-            break
-    return tensors
-
-
-def classifier_outputs(name: str, path: str | os.PathLike[str], arguments: Mapping[str, Any] | None = None) -> int:
+def classifier_outputs(
+    name: str, path: str | os.PathLike[str], arguments: Mapping[str, Any] | None = None, key: str | None = None
+) -> int:
     """Return the number of outputs of a weights file: the first dimension of its classifier's weight.
 
     Raises:
-        ViceError: see `build_model` and `read_weights`; or the file has no classifier of this network.
+        ViceError: see `build_model` and `read_state_dict`; or the file has no classifier of this network.
     """
     model = build_model(name, 1, arguments=arguments)
-    tensors = _without_prefixes(read_weights(path), set(model.state_dict()))
-    for head in classifier_names(model):
+    shapes = {own: value.shape for own, value in model.state_dict().items()}
+    heads = classifier_names(model)
+    of_heads = {own for own in shapes if own.startswith(tuple(f"{head}." for head in heads))}
+    tensors = read_state_dict(path, shapes, key, of_heads).tensors
+    for head in heads:
         weight = tensors.get(f"{head}.weight")
-        if weight is not None:
+        if weight is not None and weight.ndim:
             return int(weight.shape[0])
     raise ViceError(
         f"No classifier of {name} found in the weights {path}.",
-        f"Expected: {', '.join(f'{head}.weight' for head in classifier_names(model)) or 'another network'}.",
+        f"Expected: {', '.join(f'{head}.weight' for head in heads) or 'another network'}.",
     )
 
 

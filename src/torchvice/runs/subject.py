@@ -68,6 +68,8 @@ def subject_from_weights(
     out: str | os.PathLike[str],
     class_map: str | os.PathLike[str] | None = None,
     settings: MapSettings | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    key: str | None = None,
 ) -> Subject:
     """The subject of weights that torchvice did not train.
 
@@ -78,6 +80,8 @@ def subject_from_weights(
         out: the folder of the table.
         class_map: a JSON or YAML file, see `read_class_map`; None: the outputs are the data's classes, in their order.
         settings: sizes and normalisation that are None are timm's for the network; images per batch: 16.
+        arguments: of the network, passed to timm.create_model.
+        key: which of several sets of weights in the file, see `torchvice.models.weights.read_state_dict`.
 
     Raises:
         ViceError: weights that do not fit the network, or outputs that do not fit the classes.
@@ -85,17 +89,19 @@ def subject_from_weights(
     from torchvice.assessment import MapSettings
     from torchvice.models.build import build_model, classifier_outputs, load_weights
 
-    outputs = classifier_outputs(name, weights)
+    outputs = classifier_outputs(name, weights, arguments, key)
     groups = None if class_map is None else read_class_map(class_map, dataset.classes, outputs)
     if groups is None and outputs != len(dataset.classes):
         raise ViceError(
             f"The network must have an output for each of {len(dataset.classes)} classes, but has {outputs}.",
             "Say which outputs mean which class: --class-map FILE.",
         )
-    model = build_model(name, outputs)
-    load_weights(model, weights)
+    model = build_model(name, outputs, arguments=arguments)
+    load_weights(model, weights, key)
     settings = (settings or MapSettings()).completed(batch_size=16, class_map=groups)
-    return Subject(model, dataset, Path(out), settings, {"network": name, "weights": Path(weights).name})
+    chosen = {"arguments": arguments and dict(arguments), "weights_key": key}
+    made_by = {"network": name, "weights": Path(weights).name, **{k: v for k, v in chosen.items() if v}}
+    return Subject(model, dataset, Path(out), settings, made_by)
 
 
 def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs: int) -> list[list[int]]:

@@ -1,0 +1,72 @@
+"""Options of `vice assess` for a network of the user's own: arguments, mean and std, outputs, sets of weights."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import timm
+import torch
+
+from command import vice
+from torchvice.data.digits import write_digits
+
+SIZES = ("--view-size", 64, "--crop", 64, "--controls", "none", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("digits") / "set"
+    write_digits(root, train=2, val=6, test=2, size=48)
+    return root
+
+
+def network(name="test_resnet", seed=0, **arguments):
+    torch.manual_seed(seed)
+    return timm.create_model(name, num_classes=10, **arguments)
+
+
+def test_arguments_mean_and_std_reach_the_network(data, tmp_path, capsys):
+    torch.save(network("test_vit", img_size=96).state_dict(), tmp_path / "w.pth")
+    given = ("assess", "--model", "test_vit", "--weights", tmp_path / "w.pth", "--data", data, *SIZES[4:])
+    given += ("--out", tmp_path / "t")
+    status, _, said = vice(capsys, *given)
+    assert status != 0
+    assert "--argument NAME=VALUE" in said
+    status, _, said = vice(capsys, *given, "--argument", "img_size=96", "--mean", "0.1,0.2,0.3", "--std", "1,1,1")
+    assert status == 0, said
+    manifest = json.loads((tmp_path / "t" / "manifest.json").read_text())
+    assert manifest["made_by"]["arguments"] == {"img_size": 96}
+    settings = manifest["map_settings"]
+    assert (settings["view_size"], settings["mean"], settings["std"]) == (96, [0.1, 0.2, 0.3], [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--argument", "img_size", "--argument must be NAME=VALUE, but is 'img_size'"),
+        ("--argument", "img_sise=96", "takes no argument `img_sise`"),
+        ("--argument", "num_classes=3", "must not hold `num_classes`"),
+        ("--mean", "a,b", "--mean must be numbers separated by commas"),
+        ("--mean", "0.5", "`mean` must be three numbers"),
+        ("--weights-key", "ema", "no set called 'ema'"),
+    ],
+)
+def test_options_that_are_wrong_are_refused(option, value, message, data, tmp_path, capsys):
+    torch.save(network().state_dict(), tmp_path / "w.pth")
+    given = ("assess", "--model", "test_resnet", "--weights", tmp_path / "w.pth", "--data", data, *SIZES)
+    status, _, said = vice(capsys, *given, "--out", tmp_path / "t", option, value)
+    assert status != 0
+    assert message in " ".join(said.split())
+
+
+def test_one_of_two_sets_of_weights_is_chosen(data, tmp_path, capsys):
+    sets = {"model": network().state_dict(), "model_ema": network(seed=1).state_dict()}
+    torch.save(sets, tmp_path / "w.pth")
+    given = ("assess", "--model", "test_resnet", "--weights", tmp_path / "w.pth", "--data", data, *SIZES)
+    status, _, said = vice(capsys, *given, "--out", tmp_path / "t")
+    assert status != 0
+    assert "--weights-key model_ema" in said
+    status, _, said = vice(capsys, *given, "--out", tmp_path / "t", "--weights-key", "model_ema")
+    assert status == 0, said
+    assert json.loads((tmp_path / "t" / "manifest.json").read_text())["made_by"]["weights_key"] == "model_ema"
