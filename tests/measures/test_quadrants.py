@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from simulated import simulated
 from torchvice.errors import ViceError
-from torchvice.measures import QUADRANTS, QUALITIES, Pairs, quadrants_of
+from torchvice.measures import QUADRANTS, QUALITIES, Pairs, measure, quadrants_of, true_pairs
 from torchvice.measures.quadrants import quadrants_by
+from torchvice.samples import Samples
 
 
 def pairs_of(probability: list[float], quality: list[float]) -> Pairs:
@@ -86,3 +90,36 @@ def test_every_quality_has_a_cutoff_and_quadrants_go_by_it() -> None:
     pairs = pairs_of([0.9, 0.1], [0.0, 0.0])
     assert quadrants_by(pairs, "recall", quality).name.tolist() == ["right_elsewhere", "both_bad"]
     assert quadrants_by(pairs, "soft_iou", quality).name.tolist() == ["both_good", "wrong_there"]
+
+
+def test_of_exclusive_classes_the_likeliest_is_right_below_one_half_too() -> None:
+    """Four classes: the true one is the likeliest with p of about .4, and in the second image is not."""
+    table = simulated(60, dependence=1.0)
+    targets = np.zeros((60, 4), np.uint8)
+    targets[:, 0] = 1
+    logits = np.log(np.array([[0.4, 0.3, 0.2, 0.1], [0.3, 0.4, 0.2, 0.1]], np.float32))[np.arange(60) % 2]
+    images = replace(table.images, targets=targets, logits=logits.astype(np.float32))
+    regions = table.regions.where(table.regions.label == 1)
+    exclusive = Samples({**table.manifest, "targets": "exclusive"}, images, regions, table.maps)
+    pairs = true_pairs(exclusive)
+    even = np.array([int(name[5:]) % 2 == 0 for name in pairs.image_id])
+    assert pairs.probability[even].max() < 0.5
+    assert (pairs.predicted == even).all()
+    found = quadrants_of(pairs)
+    assert set(found.name[even]) <= {"both_good", "right_elsewhere"}
+    assert set(found.name[~even]) <= {"both_bad", "wrong_there"}
+    assert found.to_json()["cutoffs"] == {"probability": None, "iou": 0.3}
+    assert found.strength.max() < 0.1 + 1e-6  # the lead over the next class
+    rows = {row.stratum: row.pairs for row in measure(exclusive, replicates=0).strata if row.by == "correctness"}
+    assert rows == {"predicted": int(even.sum()), "not predicted": int((~even).sum())}
+    assert (pairs.where(even).predicted).all()
+
+
+def test_of_equally_likely_classes_the_first_is_predicted() -> None:
+    table = simulated(40)
+    targets = np.zeros((40, 4), np.uint8)
+    targets[:, 1] = 1
+    logits = np.tile(np.array([[0.0, 1.0, 1.0, 0.0]], np.float32), (40, 1))
+    images = replace(table.images, targets=targets, logits=logits)
+    exclusive = Samples({**table.manifest, "targets": "exclusive"}, images, table.regions, table.maps)
+    assert true_pairs(exclusive).predicted.all()

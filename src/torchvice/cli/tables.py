@@ -153,10 +153,11 @@ def _quadrants(measures: Measures) -> NumberTable | None:
         return None
     cut, counts = measures.quadrants["cutoffs"], measures.quadrants["counts"]
     label = QUALITIES[measures.quadrants["by"]].label
+    right = "the likeliest class" if cut["probability"] is None else f"p above {cut['probability']:g}"
     rows = [[(words, ""), (str(counts[key]), "")] for key, words in QUADRANTS.items()]
     if measures.quadrants["undefined"]:
         rows.append([(f"in none: their {label} is undefined", ""), (str(measures.quadrants["undefined"]), "")])
-    caption = f"Labels (right: p above {cut['probability']:g}; at the object: {label} {cut['iou']:g} or more)"
+    caption = f"Labels (right: {right}; at the object: {label} {cut['iou']:g} or more)"
     return NumberTable(caption, "quadrant", ("quadrant", "pairs"), rows)
 
 

@@ -17,6 +17,7 @@ from torchvice.commands.measure import measure_path, write_measures
 from torchvice.commands.report import write_report
 from torchvice.config import load_settings
 from torchvice.measures import Measures, Pairs, true_pairs
+from torchvice.measures.wording import decimals
 from torchvice.runs.subject import subject_from_run
 
 __all__ = ["DemoResult", "run_demo"]
@@ -95,11 +96,11 @@ def _about_vice(measures: Measures) -> str:
     vice, limits = measures.strict["vice"], measures.intervals.get("strict.vice")
     if np.isnan(vice):
         return "VICE is undefined."
-    span = f" (95 % interval {limits['low']:.2f} to {limits['high']:.2f})" if limits else ""
+    span = f" (95 % interval {decimals(limits['low'], 2)} to {decimals(limits['high'], 2)})" if limits else ""
     sure = limits is None or limits["low"] > 0 or limits["high"] < 0
     trend = f"goes with {'better' if vice > 0 else 'worse'}-placed maps" if sure else "does not show in the maps"
     lost = [name for name, row in measures.controls.items() if row.beaten is False]
-    beats = (
-        f"; it is not above {', '.join(lost)}" if lost else "; it is above every control" if measures.controls else ""
-    )
+    beaten = sum(row.beaten is True for row in measures.controls.values())
+    count = "every control" if beaten == len(measures.controls) else f"{beaten} of {len(measures.controls)} controls"
+    beats = f"; it is not above {', '.join(lost)}" if lost else f"; it is above {count}" if beaten else ""
     return f"Being surer of a digit {trend}: VICE {vice:.2f}{span}{beats}."

@@ -108,7 +108,8 @@ def _views(cases: Cases, exclusive: bool, moment: dict[str, str]) -> list[dict[s
     here = "$ground_truth" if exclusive else "$$this"
     strength = "ground_truth.strength" if exclusive else {"$max": "$ground_truth.classifications.strength"}
     cut = cases.cutoffs
-    sides = f"found: probability above {cut['probability']:g}; on the object: IoU of at least {cut['iou']:g}"
+    predicted = "the likeliest class" if cut["probability"] is None else f"probability above {cut['probability']:g}"
+    sides = f"found: {predicted}; on the object: IoU of at least {cut['iou']:g}"
     views = []
     for quadrant, words in QUADRANTS.items() if cases.pairs else ():
         kept = {"$eq": [f"{here}.quadrant", quadrant]}

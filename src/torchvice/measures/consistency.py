@@ -233,7 +233,7 @@ def _put_strata(sheet: Sheet, subject: ConsistencyData, inference: Inference) ->
     pairs = subject.pairs
     thirds = np.quantile(pairs.area, [1 / 3, 2 / 3])
     size = np.searchsorted(thirds, pairs.area, side="left")
-    right = pairs.logit > 0
+    right = pairs.predicted
     strata = [
         ("area", f"{name} (up to {top:.3f} of the image)", size == i)
         for i, (name, top) in enumerate(

@@ -10,7 +10,7 @@ import numpy as np
 from torchvice.metrics.iou import pair_iou
 from torchvice.metrics.losses import sigmoid
 from torchvice.metrics.thresholds import HeldOut
-from torchvice.samples import Regions, Samples
+from torchvice.samples import ProtocolSamples, Regions, Samples
 
 __all__ = ["Pairs", "fold_of", "true_logits", "true_pairs"]
 
@@ -30,7 +30,9 @@ class Pairs:
     the targets are exclusive; `iou` (P, T) at every threshold; `chosen` (P,) the threshold chosen on the other folds'
     images; `quality` (P,) the IoU there; `without_pixels` true labels without a pixel in the mask, which are left out;
     `at` (P,) the place of `chosen` among the thresholds; `fold` (P,) of the image; `area` (P,) the object's share of
-    the image's pixels; `labels` (P,) how many true labels the image has; `regions`, the table's row of each pair.
+    the image's pixels; `labels` (P,) how many true labels the image has; `regions`, the table's row of each pair;
+    `lead` (P,) in [-1, 1], of exclusive targets how far the probability of the class lies above that of the likeliest
+    other class, else empty.
     """
 
     image_id: np.ndarray
@@ -45,6 +47,7 @@ class Pairs:
     area: np.ndarray = field(default_factory=lambda: np.zeros(0))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     regions: Regions | None = None
+    lead: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.logit)
@@ -53,6 +56,11 @@ class Pairs:
     def probability(self) -> np.ndarray:
         """(P,) float64 in [0, 1], of each pair's class."""
         return sigmoid(self.logit.astype(float))
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(P,) bool, whether the model predicts the class: above one half, or, of exclusive targets, the likeliest."""
+        return self.lead > 0 if len(self.lead) else self.logit > 0
 
     def where(self, rows: np.ndarray) -> Pairs:
         """Select pairs by a boolean mask or an index array; each keeps its threshold."""
@@ -104,7 +112,19 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
         area=regions.mask_pixels / np.maximum(1, images.height[rows].astype(float) * images.width[rows]),
         labels=images.targets[rows].sum(axis=1).astype(np.int64),
         regions=regions,
+        lead=_lead(strict, rows, classes) if strict.exclusive else np.zeros(0),
     )
+
+
+def _lead(strict: ProtocolSamples, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """How far each pair's class lies above the likeliest other class; of equal classes the first is predicted."""
+    others = strict.probabilities[rows].astype(float)
+    pair = np.arange(len(rows)), classes
+    own = others[pair]
+    others[pair] = 0.0
+    lead = own - others.max(axis=1, initial=0.0)
+    tied_and_predicted = (lead == 0) & strict.predicted[rows, classes]
+    return np.where(tied_and_predicted, np.finfo(float).tiny, lead)
 
 
 def true_logits(logits: np.ndarray, rows: np.ndarray, classes: np.ndarray, exclusive: bool) -> np.ndarray:

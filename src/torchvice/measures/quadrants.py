@@ -29,12 +29,13 @@ class Quadrants:
 
     `name` (P,) a key of QUADRANTS, empty where the quality is undefined; `strength` (P,) in [0, 1], how far inside: the
     smaller of the distances of probability and quality from their cut-offs, each as a share of the way to its end (0 or
-    1), and 0 without a quadrant; `probability` and `iou`, the cut-offs; `by` the quality that decides.
+    1), and 0 without a quadrant; `probability` and `iou`, the cut-offs; `by` the quality that decides. Of exclusive
+    targets the likeliest class is predicted: `probability` is None, and its distance is that from the next class.
     """
 
     name: np.ndarray
     strength: np.ndarray
-    probability: float
+    probability: float | None
     iou: float
     by: str = "ji"
 
@@ -60,8 +61,8 @@ def quadrants_of(pairs: Pairs, probability: float = PROBABILITY_CUTOFF, iou: flo
     """Sort the true pairs into four quadrants by cut-offs that do not move with the data.
 
     Args:
-        pairs: from `true_pairs`; a pair is right where its probability is above `probability`, and there where its
-            quality is at least `iou`.
+        pairs: from `true_pairs`; a pair is right where its probability is above `probability`, or, of exclusive
+            targets, where its class is the likeliest, and there where its quality is at least `iou`.
         probability: its cut-off, above 0 and below 1.
         iou: the cut-off of the quality, above 0 and below 1; each of QUALITIES has its own.
 
@@ -78,13 +79,13 @@ def quadrants_of(pairs: Pairs, probability: float = PROBABILITY_CUTOFF, iou: flo
     for name, value in (("probability", probability), ("iou", iou)):
         if not 0 < value < 1:
             raise ViceError(f"`{name}` must be above 0 and below 1, but is {value}.")
-    p = pairs.probability
-    right, there = p > probability, pairs.quality >= iou
+    exclusive, p = len(pairs.lead) > 0, pairs.probability
+    right, there = pairs.predicted if exclusive else p > probability, pairs.quality >= iou
     name = np.array(["both_bad", "wrong_there", "right_elsewhere", "both_good"], dtype=object)[2 * right + there]
-    strength = np.minimum(_margin(p, probability), _margin(pairs.quality, iou))
+    strength = np.minimum(np.abs(pairs.lead) if exclusive else _margin(p, probability), _margin(pairs.quality, iou))
     undefined = np.isnan(pairs.quality)
     name[undefined], strength[undefined] = "", 0.0
-    return Quadrants(name, strength, probability, iou)
+    return Quadrants(name, strength, None if exclusive else probability, iou)
 
 
 def quadrants_by(pairs: Pairs, name: str, quality: np.ndarray) -> Quadrants:

@@ -77,7 +77,7 @@ def _controls(measures: Any, quality: str) -> str:
             DASH
             if row.difference is None
             else f"{row.difference:.3f}{_span({'low': row.difference_low, 'high': row.difference_high})}",
-            {True: "above", False: "not clearly above", None: ""}[row.beaten],
+            {True: "above", False: "not clearly above", None: "undefined"}[row.beaten],
         ]
         for name, row in measures.controls.items()
     ]

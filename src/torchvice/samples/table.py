@@ -98,8 +98,15 @@ class Samples:
         return self.regions.where(rows[order])
 
     def to_pandas(self) -> pd.DataFrame:
-        """Make a data frame with one row per image and view; needs pandas."""
-        import pandas as pd
+        """Make a data frame with one row per image and view.
+
+        Raises:
+            ViceError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ViceError("A data frame needs pandas, which is not installed.", "pip install pandas") from None
 
         images = self.images
         frame = {name: getattr(images, name) for name in ("image_id", "view", "height", "width", "has_mask")}

@@ -125,7 +125,9 @@ def row_of(measures: Measures, samples: Samples, seconds: Mapping[str, float]) -
             row |= {f"{column}_{end}": limits[end] if limits else None for end in ("low", "high")}
     row["loss"] = _loss(samples)
     unbeaten = [name for name, control in measures.controls.items() if control.beaten is False]
-    row["controls"] = f"not above {', '.join(unbeaten)}" if unbeaten else "above all" if measures.controls else "none"
+    undefined = [name for name, control in measures.controls.items() if control.beaten is None]
+    above = f"above all but {', '.join(undefined)}, undefined" if undefined else "above all"
+    row["controls"] = f"not above {', '.join(unbeaten)}" if unbeaten else above if measures.controls else "none"
     for name, other in measures.methods.items():
         short = name.partition(":")[2] or name
         row |= {f"vice_{short}": _number(other.vice), f"ji_{short}": _number(other.quality)}

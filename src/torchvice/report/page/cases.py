@@ -57,7 +57,7 @@ class Cases:
     area: np.ndarray
     quadrant: np.ndarray
     strength: np.ndarray
-    cutoffs: dict[str, float]
+    cutoffs: dict[str, float | None]
     quality_name: str
     quadrant_quality: str
     protocol: str
@@ -158,7 +158,8 @@ def _entries(
     count, classes = len(row_of), len(samples.classes)
     row, index = np.zeros(0, np.int64), np.zeros(0, np.int64)
     logit, quality, strength, quadrant = np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, np.int64)
-    cutoffs, quadrant_quality = {"probability": PROBABILITY_CUTOFF, "iou": IOU_CUTOFF}, name
+    cutoffs: dict[str, float | None] = {"probability": PROBABILITY_CUTOFF, "iou": IOU_CUTOFF}
+    quadrant_quality = name
     if protocol == "strict":
         pairs = true_pairs(samples)
         quality = quality_of(pairs, name)

@@ -161,18 +161,28 @@ def _quadrants(cases: Cases | None) -> Sentence:
 
 
 def _controls(measures: Measures) -> Sentence:
-    controls = measures.controls
-    if not controls:
+    controls = {name: row for name, row in measures.controls.items() if row.beaten is not None}
+    missing = [name for name in measures.controls if name not in controls]
+    missing += [path.removeprefix("controls.") for path in measures.undefined if path.startswith("controls.")]
+    if not controls and not missing:
         return []
-    controls = {name: row for name, row in controls.items() if row.beaten is not None}
     if not controls:
         return ["Whether it beats the controls is undefined: none of their differences has an interval."]
+    undefined = f"; {_listed([f'`{name}`' for name in missing])} {_are(missing)} undefined" if missing else ""
     lost = [name for name, row in controls.items() if not row.beaten]
-    count = Number(str(len(controls)), "control")
-    if not lost:
-        return ["It beats all ", count, " controls, maps that know nothing of the image: each difference is above 0."]
-    names = _listed([_plain(name) for name in lost])
-    return [f"It does not beat {len(lost)} of ", count, f" controls ({names}): read its VICE with caution."]
+    if lost:
+        names, count = _listed([_plain(name) for name in lost]), Number(str(len(controls)), "control")
+        parts: list[str | Number] = [
+            f"It does not beat {len(lost)} of ",
+            count,
+            f" controls ({names}): read its VICE with caution",
+        ]
+        return [*parts, f"{undefined}."]
+    return [
+        f"It beats {f'{len(controls)} of' if missing else 'all'} ",
+        Number(str(len(controls) + len(missing)), "control"),
+        f" controls{undefined}: the whole 95\u00a0% interval of each difference lies above 0.",
+    ]
 
 
 def _classes(measures: Measures) -> Sentence:
@@ -199,6 +209,10 @@ def _finite(value: Any) -> bool:
 
 def _plain(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -108,7 +108,7 @@ function drawScatter() {
 function marks(chart, low, high) {
   const x = chart.px(Math.log10(-Math.log(D.cutoffs.probability))), y = chart.py(D.cutoffs.iou);
   const line = { stroke: "var(--ink)", "stroke-width": 1, "stroke-dasharray": "6 4", "stroke-opacity": 0.7 };
-  if (x < chart.end) chart.drawing.append(svg("line", { x1: x, x2: x, y1: chart.top, y2: chart.foot, ...line }));
+  if (D.cutoffs.probability !== null && x < chart.end) chart.drawing.append(svg("line", { x1: x, x2: x, y1: chart.top, y2: chart.foot, ...line }));
   if (D.by.name !== D.quality.name) return;  // the line of the IoU does not apply to another quality
   chart.drawing.append(svg("line", { x1: chart.left, x2: chart.end, y1: y, y2: y, ...line }));
   if (chart.width < 620) return;
@@ -121,9 +121,10 @@ function marks(chart, low, high) {
 }
 
 function describeScatter(points, pairs) {
+  const cut = D.cutoffs && D.cutoffs.probability, likeliest = "A class is found where it is the likeliest.";
   const words = byId("scatter-said"), tools = byId("scatter-tools"), model = currentModel();
   words.textContent = pairs
-    ? `Each true (image, class) pair: loss is -ln p of its class. ${D.by.name === D.quality.name ? `Lines: p = ${D.cutoffs.probability} and ${QUALITY} = ${D.cutoffs.iou}, which are the same for all data.` : `The line is p = ${D.cutoffs.probability}; the quadrants use the IoU, because ${QUALITY} does not tell where a map lies.`}`
+    ? `Each true (image, class) pair: loss is -ln p of its class. ${D.by.name === D.quality.name ? cut === null ? `${likeliest} The line is ${QUALITY} = ${D.cutoffs.iou}.` : `Lines: p = ${cut} and ${QUALITY} = ${D.cutoffs.iou}, which are the same for all data.` : `${cut === null ? likeliest : `The line is p = ${cut}.`} The quadrants use the IoU, because ${QUALITY} does not tell where a map lies.`}`
     : "Each image: its loss over all classes, and its JI score at threshold 0.1.";
   if (points.missing) words.textContent += ` ${plural(points.missing, pairs ? "pair" : "image")} without a loss or ${pairs ? QUALITY : "JI score"} ${points.missing === 1 ? "is" : "are"} not drawn.`;
   if (points.x.some((v) => v <= Math.log10(LEAST_LOSS) + 1e-9)) words.textContent += ` A loss below ${power(Math.log10(LEAST_LOSS))} is drawn at that value.`;
