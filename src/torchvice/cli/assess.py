@@ -16,7 +16,7 @@ from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
-    from torchvice.assessment import MapKeywords, MapSettings, Part
+    from torchvice.assessment import Extras, MapKeywords, MapSettings, Part
     from torchvice.data import FolderDataset
     from torchvice.runs.subject import Subject
 
@@ -29,6 +29,11 @@ class ProtocolChoice(StrEnum):
     paper = "paper"
     strict = "strict"
     both = "both"
+
+    @property
+    def protocols(self) -> Any:
+        """The protocols of the choice."""
+        return ("paper", "strict") if self == ProtocolChoice.both else (self.value,)
 
 
 class Targets(StrEnum):
@@ -131,31 +136,39 @@ def assess(
     out: Path | None = OUT,
 ) -> None:
     """Steps 2 to 4: logits, maps and their overlap with the masks, as a table. A killed run resumes."""
-    from torchvice.assessment import Extras, MapSettings
-    from torchvice.assessment.controls import CONTROL_SETS
+    from torchvice.assessment import MapSettings
     from torchvice.assessment.request import check_request
     from torchvice.commands.assess import assess_subject
     from torchvice.explain import Choices
 
-    shown: MapKeywords = {"view_size": view_size, "crop": crop, "batch_size": batch_size}
-    shown |= {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
-    kind_of_outputs: Any = outputs and outputs.value
-    choices = Choices.parse(choice)
-    settings = MapSettings(method, layer, choices=choices, device=device, outputs=kind_of_outputs).completed(**shown)
-    names = None if controls is None else CONTROL_SETS[controls.value]
-    extras = Extras.of(names, also, [text.strip() for text in faithfulness.split(",") if text.strip()])
-    protocols: Any = ("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,)
-    check_request(protocols, extras)
-    part = _part(processes, shard)
+    shown: MapKeywords = {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
+    shown |= {"view_size": view_size, "crop": crop, "batch_size": batch_size}
+    settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device, outputs=_value(outputs))
+    extras = _extras(controls, also, faithfulness)
+    check_request(protocol.protocols, extras)
     given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
     given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
-    subject = _subject(run, given, split, checkpoint, settings, out)
+    part = _part(processes, shard)
+    subject = _subject(run, given, split, checkpoint, settings.completed(**shown), out)
     _say_data(subject.dataset)
-    kind: Any = targets and targets.value
-    call = functools.partial(assess_subject, protocols=protocols, extras=extras, targets=kind)
+    asked: dict[str, Any] = {"protocols": protocol.protocols, "extras": extras, "targets": _value(targets)}
     with progress_bar("views") as bar:
-        call(subject, workers=workers, part=part, progress=bar, passes=bar.passes)
+        assess_subject(subject, **asked, workers=workers, part=part, progress=bar, passes=bar.passes)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
+
+
+def _extras(controls: Controls | None, also: list[str], faithfulness: str) -> Extras:
+    """The explanations in addition; controls are None where the option was not given."""
+    from torchvice.assessment import Extras
+    from torchvice.assessment.controls import CONTROL_SETS
+
+    names = None if controls is None else CONTROL_SETS[controls.value]
+    return Extras.of(names, also, [text.strip() for text in faithfulness.split(",") if text.strip()])
+
+
+def _value(choice: StrEnum | None) -> Any:
+    """The word of a choice, None where it was not made."""
+    return choice and choice.value
 
 
 def _arguments(texts: list[str]) -> dict[str, Any] | None:

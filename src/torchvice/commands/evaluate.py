@@ -119,6 +119,13 @@ class _Part:
     void_images: int = 0
     class_images: int = 0
 
+    @classmethod
+    def of(cls, job: _Job, protocol: str) -> _Part:
+        """No images yet; raises for a wrong protocol before the work."""
+        counter = CurveCounter(job.num_classes, job.thresholds)
+        counter.curve(protocol)
+        return cls(counter, [])
+
     def add(self, part: _Part) -> None:
         """Add the sums of further images."""
         self.counter.merge(part.counter)
@@ -171,8 +178,7 @@ def evaluate(
     job = _job(kind, _description(layout, ground_truth), num_classes or len(classes), thresholds, ji_threshold)
     sources = _files(ids, Path(predictions), job.kind, "prediction")
     truths = _files(ids, Path(ground_truth), "png", "mask")
-    total = _Part(CurveCounter(job.num_classes, job.thresholds), [])
-    total.counter.curve(protocol)  # raises for a wrong protocol before the work
+    total = _Part.of(job, protocol)
     for part in _parts(list(zip(sources, truths, strict=True)), job, workers):
         total.add(part)
         if progress is not None:
