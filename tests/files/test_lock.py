@@ -128,3 +128,13 @@ def test_waiting_ends_with_the_holder(tmp_path) -> None:
     with locked(path, "The run", wait=True):
         assert time.monotonic() - start > 0.5
     holder.wait()
+
+
+def test_a_read_only_folder_is_named_instead_of_the_lock(tmp_path, monkeypatch) -> None:
+    def refused(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(lock, "open", refused, raising=False)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        locked(tmp_path / "lock", "The table").__enter__()
+    assert caught.value.filename == str(tmp_path)

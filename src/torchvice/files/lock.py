@@ -69,13 +69,8 @@ def locked(path: str | os.PathLike[str], what: str, wait: bool = False, keep: bo
     finally:
         stop.set()
         beating.join()
-        file.truncate(0)
-        if not keep:
-            with contextlib.suppress(OSError):  # Windows refuses to remove open files
-                path.unlink()
-        if taken == "claim":
-            _claim(path).unlink(missing_ok=True)
-        _close(file)
+        if not file.closed:  # as it is in a forked child: the lock is its parent's
+            _release(file, path, taken, keep)
 
 
 def is_locked(path: str | os.PathLike[str]) -> bool:
@@ -92,7 +87,12 @@ def is_locked(path: str | os.PathLike[str]) -> bool:
 def _try(path: Path) -> tuple[IO[str], str] | None:
     """Open the lock file and take the lock, see `_take`; None if another process holds it."""
     while True:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - `locked` closes it
+        try:
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - `locked` closes it
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                error.filename = str(path.parent)  # the user does not know the lock
+            raise
         _open.add(file)
         taken = None
         try:
@@ -105,6 +105,16 @@ def _try(path: Path) -> tuple[IO[str], str] | None:
         _close(file)
         if not taken:
             return None  # else its last holder removed the file between opening and taking it
+
+
+def _release(file: IO[str], path: Path, taken: str, keep: bool) -> None:
+    file.truncate(0)
+    if not keep:
+        with contextlib.suppress(OSError):  # Windows refuses to remove open files
+            path.unlink()
+    if taken == "claim":
+        _claim(path).unlink(missing_ok=True)
+    _close(file)
 
 
 def _is_there(file: IO[str], path: Path) -> bool:
