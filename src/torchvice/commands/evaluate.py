@@ -176,10 +176,9 @@ def evaluate(
     layout = _layout(ground_truth)
     classes = () if num_classes is not None else layout.classes if layout else VOC_CLASSES
     job = _job(kind, _description(layout, ground_truth), num_classes or len(classes), thresholds, ji_threshold)
-    sources = _files(ids, Path(predictions), job.kind, "prediction")
-    truths = _files(ids, Path(ground_truth), "png", "mask")
+    files = _pairs(ids, predictions, ground_truth, job)
     total = _Part.of(job, protocol)
-    for part in _parts(list(zip(sources, truths, strict=True)), job, workers):
+    for part in _parts(files, job, workers):
         total.add(part)
         if progress is not None:
             progress(total.counter.images, len(ids))
@@ -261,6 +260,14 @@ def _job(
                 f"The nearest one is {values[place]:g}.",
             )
     return _Job(kind, described, num_classes, values, place)
+
+
+def _pairs(
+    ids: Sequence[str], predictions: str | os.PathLike[str], ground_truth: str | os.PathLike[str], job: _Job
+) -> list[tuple[Path, Path]]:
+    """The files of maps and mask of every image."""
+    sources = _files(ids, Path(predictions), job.kind, "prediction")
+    return list(zip(sources, _files(ids, Path(ground_truth), "png", "mask"), strict=True))
 
 
 def _files(ids: Sequence[str], folder: Path, suffix: str, what: str) -> list[Path]:
