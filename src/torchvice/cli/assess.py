@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
-    from torchvice.assessment import MapKeywords, MapSettings, Part
+    from torchvice.assessment import Extras, MapKeywords, MapSettings, Part
     from torchvice.data import FolderDataset
     from torchvice.runs.subject import Subject
 
@@ -131,31 +132,40 @@ def assess(
     out: Path | None = OUT,
 ) -> None:
     """Steps 2 to 4: logits, maps and their overlap with the masks, as a table. A killed run resumes."""
-    from torchvice.assessment import Extras, MapSettings
-    from torchvice.assessment.controls import CONTROL_SETS
+    from torchvice.assessment import MapSettings
     from torchvice.assessment.map_settings import check_request
     from torchvice.commands.assess import assess_subject
     from torchvice.explain import Choices
 
     shown: MapKeywords = {"view_size": view_size, "crop": crop, "batch_size": batch_size}
     shown |= {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
-    kind_of_outputs: Any = outputs and outputs.value
-    choices = Choices.parse(choice)
-    settings = MapSettings(method, layer, choices=choices, device=device, outputs=kind_of_outputs).completed(**shown)
-    names = None if controls is None else CONTROL_SETS[controls.value]
-    extras = Extras.of(names, also, [text.strip() for text in faithfulness.split(",") if text.strip()])
+    kinds: Any = {"outputs": outputs and outputs.value, "choices": Choices.parse(choice)}
+    settings = MapSettings(method, layer, device=device, **kinds).completed(**shown)
+    extras = _extras(controls, also, faithfulness)
     protocols: Any = ("paper", "strict") if protocol == ProtocolChoice.both else (protocol.value,)
     check_request(protocols, extras)
     part = _part(processes, shard)
     given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
     given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
     subject = _subject(run, given, split, checkpoint, settings, out)
-    _say_data(subject.dataset)
     kind: Any = targets and targets.value
     call = functools.partial(assess_subject, protocols=protocols, extras=extras, targets=kind)
-    with progress_bar("views") as bar:
-        call(subject, workers=workers, part=part, progress=bar, passes=bar.passes)
+    _run(functools.partial(call, subject, workers=workers, part=part), subject)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
+
+
+def _extras(controls: Controls | None, also: list[str], faithfulness: str) -> Extras:
+    from torchvice.assessment import Extras
+    from torchvice.assessment.controls import CONTROL_SETS
+
+    names = None if controls is None else CONTROL_SETS[controls.value]
+    return Extras.of(names, also, [text.strip() for text in faithfulness.split(",") if text.strip()])
+
+
+def _run(call: Callable[..., Any], subject: Subject) -> None:
+    _say_data(subject.dataset)
+    with progress_bar("views") as bar:
+        call(progress=bar, passes=bar.passes)
 
 
 def _arguments(texts: list[str]) -> dict[str, Any] | None:
