@@ -148,9 +148,8 @@ def assess(
     given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
     given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
     subject = _subject(run, given, split, checkpoint, settings, out)
-    kind: Any = targets and targets.value
-    call = functools.partial(assess_subject, protocols=protocols, extras=extras, targets=kind)
-    _run(functools.partial(call, subject, workers=workers, part=part), subject)
+    chosen: Any = {"protocols": protocols, "targets": targets and targets.value}
+    _run(functools.partial(assess_subject, extras=extras, workers=workers, part=part, **chosen), subject)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
 
 
@@ -165,7 +164,7 @@ def _extras(controls: Controls | None, also: list[str], faithfulness: str) -> Ex
 def _run(call: Callable[..., Any], subject: Subject) -> None:
     _say_data(subject.dataset)
     with progress_bar("views") as bar:
-        call(progress=bar, passes=bar.passes)
+        call(subject, progress=bar, passes=bar.passes)
 
 
 def _arguments(texts: list[str]) -> dict[str, Any] | None:
