@@ -158,3 +158,16 @@ def test_torchvisions_swin(name, side, layer):
     maps = explainer(torch.randn(1, 3, side, side), [[1]]).maps
     assert maps.shape == (1, side // 32, side // 32)
     assert bool(maps.any())
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_networks_of_other_channels_are_refused_with_a_way_out_that_works(channels):
+    grey = network(in_chans=channels)
+    with pytest.raises(ViceError, match=rf"3 channels \(RGB\), but takes {channels}\.\s+Wrap it in a module"):
+        Explainer(grey)
+
+    class FromRgb(Around):
+        def forward(self, images):
+            return self.network(images.mean(1, keepdim=True).expand(-1, channels, -1, -1))
+
+    assert Explainer(FromRgb(grey))(IMAGES, [[0], [1]]).maps.shape[0] == 2

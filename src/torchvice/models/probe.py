@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from torchvice.errors import ViceError
-from torchvice.models.bare import described, input_like, logits_in
+from torchvice.models.bare import described, input_channels, input_like, logits_in
 
 __all__ = ["Probe", "SpatialLayout", "TensorRecord", "probe", "spatial_layout"]
 
@@ -105,6 +105,12 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
         try:
             outputs = logits_in(model(image))
         except Exception as error:  # layers may raise anything
+            channels = input_channels(model)
+            if channels != 3:
+                raise ViceError(
+                    f"{type(model).__name__} must accept images of 3 channels (RGB), but takes {channels}.",
+                    "Wrap it in a module whose forward converts RGB images to its channels.",
+                ) from None
             reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
             raise ViceError(
                 f"{type(model).__name__} must accept a (1, 3, {size[0]}, {size[1]}) image, but raises: {reason}.",
