@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 
 import typer
 
 from torchvice.cli import assess, data, demo, explain, export, numbers, report, study, train, weights
+from torchvice.cli.streams import prepare_streams, visible
 from torchvice.errors import as_vice_error
 
 __all__ = ["app", "main"]
@@ -58,14 +58,12 @@ def main() -> None:
     # Idle threads sleep instead of spinning, unless the user sets otherwise: on shared cores an assessment took 250 s
     # of CPU time instead of 20. torch, which reads this when it is loaded, is imported later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):  # file names that are not UTF-8 are printed as they are
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+    prepare_streams()
     try:
         app()
     except Exception as error:
         sentence = as_vice_error(error)
         if sentence is None:
             raise
-        print(f"vice: {sentence}", file=sys.stderr)
+        print(visible(f"vice: {sentence}"), file=sys.stderr)
         sys.exit(2)

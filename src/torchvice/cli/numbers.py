@@ -140,7 +140,9 @@ def measure(
         2000, "--replicates", min=0, help="Number of bootstrap replicates over images; 0: no intervals."
     ),
     seed: int = SEED,
-    classes: int = statistics_option(20, "--classes", min=1, help="Number of object classes of a CSV."),
+    classes: int | None = statistics_option(
+        None, "--classes", min=1, help="Number of object classes of a CSV. Default: VOC's 20, if the twentieth occurs."
+    ),
     json: Path | None = JSON,
     _: bool = output_option(
         False, "--schema", callback=_print_schema, is_eager=True, help="Print the JSON Schema of measures.json."

@@ -40,7 +40,7 @@ class Measured:
 def measure_path(
     path: str | os.PathLike[str],
     split: str | None = None,
-    num_classes: int = 20,
+    num_classes: int | None = None,
     *,
     quality: str = "ji",
     replicates: int = 2000,
@@ -52,7 +52,7 @@ def measure_path(
     Args:
         path: a RUN (its `split`, or the only one assessed), a folder with a manifest.json, or a .csv file.
         split: split of a RUN.
-        num_classes: number of classes of a CSV, which does not contain it.
+        num_classes: number of classes of a CSV, see `torchvice.measures.measure_table`.
         quality, replicates, seed: see `torchvice.measure`.
         calibrate_on: a split of the RUN or the folder of a table, see `torchvice.measure`.
 
