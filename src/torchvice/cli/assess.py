@@ -113,6 +113,7 @@ def assess(
     from torchvice.assessment.map_settings import check_request
     from torchvice.commands.assess import assess_subject
     from torchvice.explain import Choices
+    from torchvice.runs import Run
 
     sizes: MapKeywords = {"view_size": view_size, "crop": crop, "batch_size": batch_size}
     settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device).completed(**sizes)
@@ -128,7 +129,8 @@ def assess(
     call = functools.partial(assess_subject, protocols=protocols, extras=extras, targets=kind)
     with progress_bar("views") as bar:
         call(subject, workers=workers, part=part, progress=bar, passes=bar.passes)
-    say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
+    measured = subject.out if run is None or subject.out != Run(run).assess_dir() else run
+    say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or measured}")
 
 
 def _part(processes: int, shard: str | None) -> Part:

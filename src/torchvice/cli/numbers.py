@@ -179,12 +179,17 @@ def measure(
 
 def _write(measured: Measured, quality: str, json: Path | None, write_csv: Path | None) -> list[Path]:
     """Write the numbers, and the original's table if asked for; returns the files."""
-    from torchvice.commands.measure import write_legacy_table, write_measures
+    from torchvice.commands.measure import kept_because, write_legacy_table, write_measures
 
     targets = [json] if json else []
     if measured.samples is not None and not (json and not os.access(measured.home, os.W_OK)):
         # Another quality has its own file, so that the headline's numbers stay.
-        targets.append(measured.home / ("measures.json" if quality == "ji" else f"measures_{quality}.json"))
+        own = measured.home / ("measures.json" if quality == "ji" else f"measures_{quality}.json")
+        better = kept_because(measured.measures, own) if own not in targets else ""
+        if better:
+            say(f"Kept {own}: {better}. To write these numbers: --json FILE.")
+        else:
+            targets.append(own)
     written = [write_measures(measured.measures, target) for target in targets]
     return [*written, write_legacy_table(measured, write_csv)] if write_csv else written
 

@@ -20,6 +20,7 @@ __all__ = ["print_all", "print_comparison", "print_measures"]
 
 WIDTH = 80
 SENTENCES = 5
+NOTES = ("table", "maps", "controls", "paper.vice", "scaling")  # printed without --all
 
 
 def _plain_table(title: str) -> Table:
@@ -72,7 +73,7 @@ def print_measures(measures: Measures, title: str) -> None:
     replicates = measures.source.get("inference", {}).get("replicates")
     if replicates:
         say(f"In brackets: 95 % intervals, {replicates} resamplings of the images.")
-    for path in ("table", "maps", "controls", "paper.vice"):
+    for path in NOTES:
         if path in measures.notes:
             label = "VICE (paper): " if path == "paper.vice" else ""
             _paragraph(f"{label}{measures.notes[path]}")
@@ -116,9 +117,8 @@ def print_all(measures: Measures) -> None:
             _print_numbers(table)
     for reason, share in measures.shares().items():
         _paragraph(f"{share} {reason}")
-    shown = ("table", "maps", "controls", "paper.vice")
     for path, note in measures.notes.items():
-        if path not in shown:
+        if path not in NOTES:
             _paragraph(f"{shown_path(path)}: {note}")
     for reason, names in undefined_by_reason(measures.undefined).items():
         more = f" and {len(names) - 3} more" if len(names) > 4 else ""

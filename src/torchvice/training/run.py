@@ -114,6 +114,8 @@ def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, Fold
     training = split(data.train_split, data.classes)
     _check_loss(settings, len(training.classes))
     selection = split(data.selection_split, training.classes)
+    if data.eval_split not in (data.train_split, data.selection_split):
+        split(data.eval_split, training.classes)  # a wrong name is an error before the training, not after it
     if is_rank_zero():
         check_files(training)
         check_files(selection)
