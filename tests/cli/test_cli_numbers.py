@@ -274,6 +274,8 @@ def test_numbers_with_intervals_are_not_replaced_by_numbers_without(tmp_path: Pa
     assert "Kept" in out
     assert "from 200 replicates, these are from 0" in " ".join(out.split())
     assert own.read_text() == before
+    latest = json.loads((tmp_path / "t" / "measures_latest.json").read_text())
+    assert latest["source"]["inference"]["replicates"] == 0
     # More replicates, and the numbers of another table, are written.
     status, out, _ = vice(capsys, *measure, 300)
     assert "Kept" not in out

@@ -187,9 +187,10 @@ def _write(measured: Measured, quality: str, json: Path | None, write_csv: Path 
         own = measured.home / ("measures.json" if quality == "ji" else f"measures_{quality}.json")
         better = kept_because(measured.measures, own) if own not in targets else ""
         if better:
-            say(f"Kept {own}: {better}. To write these numbers: --json FILE.")
-        else:
-            targets.append(own)
+            other = own.with_name(f"{own.stem}_latest.json")
+            say(f"Kept {own}: {better}. These numbers are in {other.name}.")
+            own = other
+        targets.append(own)
     written = [write_measures(measured.measures, target) for target in targets]
     return [*written, write_legacy_table(measured, write_csv)] if write_csv else written
 
