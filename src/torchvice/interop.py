@@ -115,11 +115,8 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
     _, header = next(rows, (1, []))
     header = [name.strip() for name in header]
     if "name_image" not in header or len(set(header)) < len(header):
-        raise ViceError(
-            f"The table {path} must begin with the column names {', '.join(_CELLS)}, each once, but has "
-            f"{', '.join(header) or 'none'}.",
-            "Only name_image is required.",
-        )
+        message = f"The table {path} must begin with the column names {', '.join(_CELLS)}, each once, but has "
+        raise ViceError(f"{message}{', '.join(header) or 'none'}.", "Only name_image is required.")
     columns: dict[str, Any] = {name: [] for name in header if name in _CELLS}
     seen: dict[str, int] = {}
     for line, row in rows:
@@ -135,16 +132,13 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
             try:
                 value = read(cell)
             except (ValueError, OverflowError):
-                raise ViceError(
-                    f"Line {line} of {path}, column {name}, must be {expected}, but is {cell[:60]!r}."
-                ) from None
+                message = f"Line {line} of {path}, column {name}, must be {expected}, but is {cell[:60]!r}."
+                raise ViceError(message) from None
             columns[name].append(value)
             most = _MOST.get(name)
             if most is not None and (np.less(value, -ROUNDING) | np.greater(value, most + ROUNDING)).any():
-                raise ViceError(
-                    f"Line {line} of {path}, column {name}, must be {_RANGES[most]}, but is {cell[:60]!r}.",
-                    "Divide per cent by 100." if most == 1 else "",
-                )
+                message = f"Line {line} of {path}, column {name}, must be {_RANGES[most]}, but is {cell[:60]!r}."
+                raise ViceError(message, "Divide per cent by 100." if most == 1 else "")
         image = columns["name_image"][-1]
         if image in seen:
             raise ViceError(
