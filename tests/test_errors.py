@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchvice.errors import ViceError, as_array, did_you_mean, same_length, to_numpy
+from torchvice.errors import ViceError, as_array, did_you_mean, not_utf8_error, same_length, to_numpy
 
 
 def test_message_and_way_out_are_two_lines() -> None:
@@ -69,3 +69,24 @@ def test_same_length_gives_it_or_names_all() -> None:
     assert same_length(a=[1, 2], b=np.zeros((2, 5))) == 2
     with pytest.raises(ViceError, match="must have one length, but have `a` 1, `b` 2 rows"):
         same_length(a=[1], b=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "suggested"),
+    [
+        ("strict.VICE", ["strict.ji", "strict.vice"], "strict.vice"),
+        ("VICE", ["strict.ji", "strict.vice"], "strict.vice"),
+        ("iou", ["ji", "soft_iou", "box_iou"], "ji"),
+        ("strict.iou", ["strict.vice", "strict.ji"], "strict.ji"),
+        ("gradcam++", ["cam", "gradcam", "gradcampp"], "gradcampp"),
+        ("Grad-CAM", ["cam", "gradcam"], "gradcam"),
+        ("optimiser", ["model", "optimizer"], "optimizer"),
+    ],
+)
+def test_the_same_name_in_another_spelling_is_suggested_first(name: str, known: list[str], suggested: str) -> None:
+    assert did_you_mean(name, known) == f"Did you mean `{suggested}`?"
+
+
+def test_text_that_an_ascii_terminal_lacks_is_a_sentence() -> None:
+    error = UnicodeEncodeError("ascii", "0.5 \u2013", 4, 5, "ordinal not in range(128)")
+    assert "must be ascii, but holds '\\u2013'" in not_utf8_error(error).message

@@ -251,3 +251,13 @@ def test_wrong_maps_are_not_written(classes: Any, maps: Any, words: str, tmp_pat
         with pytest.raises(ViceError, match=words):
             write(tmp_path / name, classes, maps)
         assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"), [("confidence", "45.2"), ("miou", "61"), ("miou_exist", "[61.0 0.2]"), ("loss", "-0.7")]
+)
+def test_values_outside_their_range_are_refused_by_line_and_column(tmp_path: Path, column: str, cell: str) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(f"name_image,{column}\na,{'[0.1]' if column == 'miou_exist' else '0.1'}\nb,{cell}\n")
+    with pytest.raises(ViceError, match=f"Line 3 of .*column {column}, must be (in|0 or more).* but is"):
+        read_table(file)

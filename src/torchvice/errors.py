@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +53,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         'Did you mean `optimizer`?'
     """
     known = list(known)
+    same = [one for one in known if _folded(one) == _folded(name)]
+    same += [one for one in known if _folded(one.rpartition(".")[2]) == _folded(name)]  # the last part of a path
+    if same:
+        return f"Did you mean `{same[0]}`?"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"Did you mean `{close[0]}`?"
     return f"Known: {', '.join(known)}."
+
+
+_SYNONYMS = {"iou": "ji", "jaccard": "ji", "map": "meanaverageprecision"}
+
+
+def _folded(name: str) -> str:
+    """A name for comparison: in small letters, without separators, `pp` for `++`, and our word for a synonym."""
+    section, dot, last = re.sub(r"[^a-z0-9.]", "", name.lower().replace("+", "p")).rpartition(".")
+    return section + dot + _SYNONYMS.get(last, last)
 
 
 def brief(value: Any) -> str:
@@ -111,7 +125,14 @@ def not_utf8_error(error: UnicodeEncodeError) -> ViceError:
         Text to be written must be UTF-8, but 'a\\udcff.jpg' is not.
             Rename the file or folder of this name.
     """
-    line = next(line for line in error.object.splitlines() if any("\ud800" <= letter <= "\udfff" for letter in line))
+    lines = error.object.splitlines()
+    surrogates = [line for line in lines if any("\ud800" <= letter <= "\udfff" for letter in line)]
+    if not surrogates:
+        letter = error.object[error.start : error.start + 1]
+        return ViceError(
+            f"Text to be written must be {error.encoding}, but holds {letter!a}.", "Set PYTHONIOENCODING=utf-8."
+        )
+    line = surrogates[0]
     message = f"Text to be written must be UTF-8, but {line[:200]!a} is not."
     return ViceError(message, "Rename the file or folder of this name.")
 

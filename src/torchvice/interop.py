@@ -18,6 +18,8 @@ import numpy as np
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.files import atomic, existing_file, read_npy_dict, write_npy_dict, write_text
 
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class LegacyTable:
@@ -80,6 +82,11 @@ _CELLS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
+# Column: the highest value; the lowest is 0.
+_MOST = {"loss": np.inf, "confidence": 1.0, "miou": 1.0, "miou_exist": 1.0}
+_RANGES = {np.inf: "0 or more", 1.0: "in [0, 1]"}
+
+
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a CSV that are not empty, each with the number of its first line."""
     try:
@@ -108,11 +115,8 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
     _, header = next(rows, (1, []))
     header = [name.strip() for name in header]
     if "name_image" not in header or len(set(header)) < len(header):
-        raise ViceError(
-            f"The table {path} must begin with the column names {', '.join(_CELLS)}, each once, but has "
-            f"{', '.join(header) or 'none'}.",
-            "Only name_image is required.",
-        )
+        message = f"The table {path} must begin with the column names {', '.join(_CELLS)}, each once, but has "
+        raise ViceError(f"{message}{', '.join(header) or 'none'}.", "Only name_image is required.")
     columns: dict[str, Any] = {name: [] for name in header if name in _CELLS}
     seen: dict[str, int] = {}
     for line, row in rows:
@@ -126,11 +130,15 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
                 continue
             read, expected = _CELLS[name]
             try:
-                columns[name].append(read(cell))
+                value = read(cell)
             except (ValueError, OverflowError):
-                raise ViceError(
-                    f"Line {line} of {path}, column {name}, must be {expected}, but is {cell[:60]!r}."
-                ) from None
+                message = f"Line {line} of {path}, column {name}, must be {expected}, but is {cell[:60]!r}."
+                raise ViceError(message) from None
+            columns[name].append(value)
+            most = _MOST.get(name)
+            if most is not None and (np.less(value, -ROUNDING) | np.greater(value, most + ROUNDING)).any():
+                message = f"Line {line} of {path}, column {name}, must be {_RANGES[most]}, but is {cell[:60]!r}."
+                raise ViceError(message, "Divide per cent by 100." if most == 1 else "")
         image = columns["name_image"][-1]
         if image in seen:
             raise ViceError(

@@ -261,3 +261,55 @@ def test_a_folder_whose_name_is_no_utf8(tables: Path, tmp_path: Path) -> None:
     assert (ended.returncode, b"Traceback" in ended.stderr) == (0, False), ended.stderr
     assert os.fsencode(folder / "figures") in ended.stdout
     assert list((folder / "figures").glob("*.png"))
+
+
+def test_numbers_with_intervals_are_not_replaced_by_numbers_without(tmp_path: Path, capsys: Any) -> None:
+    simulated(60).save(tmp_path / "t")
+    own = tmp_path / "t" / "measures.json"
+    measure = ("measure", tmp_path / "t", "--no-figures", "--replicates")
+    assert vice(capsys, *measure, 200)[0] == 0
+    before = own.read_text()
+    status, out, _ = vice(capsys, *measure, 0)
+    assert status == 0
+    assert "Kept" in out
+    assert "from 200 replicates, these are from 0" in " ".join(out.split())
+    assert own.read_text() == before
+    latest = json.loads((tmp_path / "t" / "measures_latest.json").read_text())
+    assert latest["source"]["inference"]["replicates"] == 0
+    # More replicates, and the numbers of another table, are written.
+    status, out, _ = vice(capsys, *measure, 300)
+    assert "Kept" not in out
+    assert json.loads(own.read_text())["source"]["inference"]["replicates"] == 300
+    shutil.rmtree(tmp_path / "t")
+    simulated(60, seed=5).save(tmp_path / "t")
+    own.write_text(before)
+    assert "Kept" not in vice(capsys, *measure, 0)[1]
+    assert json.loads(own.read_text())["intervals"].get("strict.vice") is None
+
+
+def test_fitting_temperatures_on_the_training_split_warns(tables: Path, tmp_path: Path, capsys: Any) -> None:
+    run = tmp_path / "run"
+    (run / "assess").mkdir(parents=True)
+    shutil.copytree(tables / "strong", run / "assess" / "test")
+    shutil.copytree(tables / "val", run / "assess" / "train")
+    manifest = run / "assess" / "train" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["dataset"]["split"] = "train"
+    manifest.write_text(json.dumps(content))
+    settings = ["session_name=run", f"work_dir={tmp_path}", "data.train_split=train", "data.eval_split=test"]
+    (run / "config.yaml").write_text(dump_settings(load_settings("demo", settings)))
+    command = ("measure", run, "--no-figures", "--replicates", 0, "--calibrate-on", "train")
+    status, out, _ = vice(capsys, *command)
+    assert status == 0
+    assert "fitted on the training split" in " ".join(out.split())
+    (run / "config.yaml").write_text(dump_settings(load_settings("demo", [*settings[:2], "data.train_split=other"])))
+    assert "training split" not in vice(capsys, *command, "--split", "test")[1]
+
+
+def test_a_csv_without_any_number_is_refused_before_figures(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "t.csv").write_text("name_image,loss\na,0.5\nb,0.7\n")
+    status, out, error = vice(capsys, "measure", tmp_path / "t.csv")
+    assert status == 2
+    assert out == ""
+    assert "lacks `miou`, `label`, `prediction`" in " ".join(error.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

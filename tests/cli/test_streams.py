@@ -31,3 +31,55 @@ def test_control_characters_are_shown() -> None:
     assert visible("a\x1b]0;title\x07b\x9b1m\r") == r"a\x1b]0;title\x07b\x9b1m\r"
     assert visible("left\u202eright") == r"left\u202eright"
     assert visible("two\nlines\tand café") == "two\nlines\tand café"
+
+
+def test_names_are_text_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.table import Table
+
+    from torchvice.cli.terminal import add_row, console, say
+
+    table = Table()
+    table.add_column("name")
+    for name in ("cat[red]dog", "a[/b]", ":cat:", "x\x1b[2Jy"):
+        add_row(table, [name])
+        say(name)
+    console().print(table)
+    output = capsys.readouterr().out
+    assert all(output.count(name) == 2 for name in ("cat[red]dog", "a[/b]", ":cat:", r"x\x1b[2Jy"))
+    assert "\x1b[2J" not in output
+
+
+def test_a_bar_is_drawn_from_its_first_progress_on(capsys: pytest.CaptureFixture[str]) -> None:
+    from torchvice.cli.terminal import progress_bar
+
+    with pytest.raises(ZeroDivisionError), progress_bar("images"):
+        raise ZeroDivisionError
+    assert capsys.readouterr().err.strip() == ""
+    with progress_bar("images") as bar:
+        bar(1, 2)
+    assert "1/2" in capsys.readouterr().err
+
+
+def test_the_line_of_an_error_shows_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torchvice.cli.app import main
+
+    monkeypatch.setattr(sys, "argv", ["vice", "measure", "no\x1b[2Jsuch.csv"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert r"no\x1b[2Jsuch.csv" in error
+    assert "\x1b" not in error
+
+
+def test_an_ascii_terminal_shows_undefined_numbers(tmp_path) -> None:
+    import os
+    import subprocess
+
+    (tmp_path / "t.csv").write_text("name_image,label,prediction\na,[0 1],[0]\nb,[1],[1]\n")
+    command = [sys.executable, "-m", "torchvice.cli", "measure", str(tmp_path / "t.csv"), "--no-figures", "--all"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"--classes" in done.stdout

@@ -130,3 +130,21 @@ def test_wrong_tables_are_refused() -> None:
     assert error.value.way_out == "Say how many classes there are: --classes N."
     with pytest.raises(ViceError, match="not assessed under `paper`, only under `strict`"):
         legacy_table(table_of(SCENES, ("strict",)))
+
+
+def test_averages_over_classes_are_undefined_where_nobody_says_how_many_there_are() -> None:
+    """Ten classes and a perfect prediction: divided by VOC's 20, CP would be one half."""
+    labels = [np.array([c]) for c in range(10)]
+    table = LegacyTable(np.array([f"i{c}" for c in range(10)]), label=labels, prediction=labels)
+    found = measure_table(table)
+    assert math.isnan(found.classification["cp"])
+    assert "--classes" in found.undefined["classification.cp"]
+    assert found.classification["op"] == found.paper["ml_accuracy"] == 1
+    assert measure_table(table, num_classes=10).classification["cp"] == 1
+    assert measure_table(CHAIN).classification["cp"] == measure_table(CHAIN, num_classes=20).classification["cp"]
+
+
+def test_a_table_without_any_number_is_refused() -> None:
+    table = LegacyTable(np.array(["a", "b"]), loss=np.array([0.1, 0.2]))
+    with pytest.raises(ViceError, match="but lacks `miou`, `label`, `prediction`"):
+        measure_table(table)

@@ -367,3 +367,16 @@ def test_a_test_at_its_floor_says_so() -> None:
     assert found.tests["strict.vice"]["at_floor"] is True
     (table,) = [table for table in tables_of(found) if table.term == "test"]
     assert table.rows[0][1][0] == "<= 0.0005"
+
+
+def test_the_mce_comes_with_the_count_of_its_bin() -> None:
+    from torchvice.metrics.calibration_errors import event_reliability
+
+    strict = TABLE.of_protocol("strict")
+    diagram = event_reliability(strict.probabilities, strict.images.targets)
+    gaps = [
+        abs(a - b) if n else -1 for a, b, n in zip(diagram.confidence, diagram.accuracy, diagram.count, strict=True)
+    ]
+    place = gaps.index(max(gaps))
+    assert FOUND.calibration["mce"] == pytest.approx(gaps[place])
+    assert FOUND.notes["calibration.mce"] == f"The bin with the largest gap holds {diagram.count[place]} of 200 images."

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 
 import typer
 
 from torchvice.cli import assess, data, demo, explain, export, numbers, report, study, train, weights
+from torchvice.cli.streams import prepare_streams, visible
 from torchvice.errors import as_vice_error
 
 __all__ = ["app", "main"]
@@ -62,14 +62,12 @@ def main() -> None:
         from torchvice.files.process import end_with_parent
 
         end_with_parent()
-    for stream in (sys.stdout, sys.stderr):  # file names that are not UTF-8 are printed as they are
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+    prepare_streams()
     try:
         app()
     except Exception as error:
         sentence = as_vice_error(error)
         if sentence is None:
             raise
-        print(f"vice: {sentence}", file=sys.stderr)
+        print(visible(f"vice: {sentence}"), file=sys.stderr)
         sys.exit(2)

@@ -154,7 +154,14 @@ def assess(
     asked: dict[str, Any] = {"protocols": protocol.protocols, "extras": extras, "targets": _value(targets)}
     with progress_bar("views") as bar:
         assess_subject(subject, **asked, workers=workers, part=part, progress=bar, passes=bar.passes)
-    say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or run or subject.out}")
+    say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or _measured(subject, run)}")
+
+
+def _measured(subject: Subject, run: Path | None) -> Path:
+    """What `vice measure` takes: the run, if it finds this table there, else the table."""
+    from torchvice.runs import Run
+
+    return subject.out if run is None or subject.out != Run(run).assess_dir() else run
 
 
 def _extras(controls: Controls | None, also: list[str], faithfulness: str) -> Extras:

@@ -144,7 +144,9 @@ def measure(
         2000, "--replicates", min=0, help="Number of bootstrap replicates over images; 0: no intervals."
     ),
     seed: int = SEED,
-    classes: int = statistics_option(20, "--classes", min=1, help="Number of object classes of a CSV."),
+    classes: int | None = statistics_option(
+        None, "--classes", min=1, help="Number of object classes of a CSV. Default: VOC's 20, if the twentieth occurs."
+    ),
     json: Path | None = JSON,
     _: bool = output_option(
         False, "--schema", callback=_print_schema, is_eager=True, help="Print the JSON Schema of measures.json."
@@ -181,12 +183,18 @@ def measure(
 
 def _write(measured: Measured, quality: str, json: Path | None, write_csv: Path | None) -> list[Path]:
     """Write the numbers, and the original's table if asked for; returns the files."""
-    from torchvice.commands.measure import write_legacy_table, write_measures
+    from torchvice.commands.measure import kept_because, write_legacy_table, write_measures
 
     targets = [json] if json else []
     if measured.samples is not None and not (json and not os.access(measured.home, os.W_OK)):
         # Another quality has its own file, so that the headline's numbers stay.
-        targets.append(measured.home / ("measures.json" if quality == "ji" else f"measures_{quality}.json"))
+        own = measured.home / ("measures.json" if quality == "ji" else f"measures_{quality}.json")
+        better = kept_because(measured.measures, own) if own not in targets else ""
+        if better:
+            other = own.with_name(f"{own.stem}_latest.json")
+            say(f"Kept {own}: {better}. These numbers are in {other.name}.")
+            own = other
+        targets.append(own)
     written = [write_measures(measured.measures, target) for target in targets]
     return [*written, write_legacy_table(measured, write_csv)] if write_csv else written
 

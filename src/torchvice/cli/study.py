@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchvice.cli.terminal import console, progress_bar, say
+from torchvice.cli.terminal import add_row, console, progress_bar, say
 
 if TYPE_CHECKING:
     from torchvice.study import Estimate, Study
@@ -99,7 +99,6 @@ def _print_rows(rows: list[dict[str, Any]], axes: list[str]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         numbers = ["–" if row.get(name) is None else f"{row[name]:.3f}" for name in columns]
-        table.add_row(
-            *(str(row[a]) for a in axes), str(row["seed"]), *numbers, str(row.get("controls") or row["status"])
-        )
+        status = str(row.get("controls") or row["status"])
+        add_row(table, (*(str(row[axis]) for axis in axes), str(row["seed"]), *numbers, status))
     console().print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torchvice.cli.terminal import console, say
+from torchvice.cli.terminal import add_row, console, say
 
 if TYPE_CHECKING:
     from torchvice.data.check import SplitSurvey
@@ -36,7 +36,7 @@ def print_survey(found: SplitSurvey, most: int) -> None:
         table.add_column("objects", justify="right")
         objects: Sequence[int | str] = found.objects_per_class or ["–"] * len(found.classes)
         for name, images, count in zip(found.classes, found.images_per_class, objects, strict=True):
-            table.add_row(f"  {name}", str(images), str(count))
+            add_row(table, (f"  {name}", str(images), str(count)))
         console().print(table)
     if found.masks_missing:
         _print_problems(

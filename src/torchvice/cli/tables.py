@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from torchvice.cli.terminal import console, number, say
+from torchvice.cli.streams import visible
+from torchvice.cli.terminal import add_row, console, number, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,6 +18,7 @@ __all__ = ["print_all", "print_comparison", "print_measures"]
 
 WIDTH = 80
 SENTENCES = 5
+NOTES = ("table", "maps", "controls", "paper.vice", "scaling")  # printed without --all
 
 
 def _plain_table(title: str) -> Table:
@@ -26,7 +28,12 @@ def _plain_table(title: str) -> Table:
     from rich.text import Text
 
     return Table(
-        title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+        title=Text(visible(title)),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
     )
 
 
@@ -40,13 +47,6 @@ def _table(title: str, *columns: str, whole: str = "name") -> Table:
         side = "left" if name else "right"
         table.add_column(Text(column), justify=side, no_wrap=name == (whole == "name"))  # type: ignore[arg-type]
     return table
-
-
-def _add_row(table: Table, cells: Sequence[str]) -> None:
-    """Cells are text, never markup: names come from the data."""
-    from rich.text import Text
-
-    table.add_row(*map(Text, cells))
 
 
 def _print(table: Table) -> None:
@@ -66,12 +66,12 @@ def print_measures(measures: Measures, title: str) -> None:
     for row in number_rows(measures, "overview"):
         cells = [_with_interval(measures, cell) for cell in row["cells"]]
         if any(cell.strip("– ") for cell in cells):
-            _add_row(table, [row["name"], *cells])
+            add_row(table, [row["name"], *cells])
     _print(table)
     replicates = measures.source.get("inference", {}).get("replicates")
     if replicates:
         say(f"In brackets: 95 % intervals, {replicates} resamplings of the images.")
-    for path in ("table", "maps", "controls", "paper.vice"):
+    for path in NOTES:
         if path in measures.notes:
             label = "VICE (paper): " if path == "paper.vice" else ""
             _paragraph(f"{label}{measures.notes[path]}")
@@ -115,9 +115,8 @@ def print_all(measures: Measures) -> None:
             _print_numbers(table)
     for reason, share in measures.shares().items():
         _paragraph(f"{share} {reason}")
-    shown = ("table", "maps", "controls", "paper.vice")
     for path, note in measures.notes.items():
-        if path not in shown:
+        if path not in NOTES:
             _paragraph(f"{shown_path(path)}: {note}")
     for reason, names in undefined_by_reason(measures.undefined).items():
         more = f" and {len(names) - 3} more" if len(names) > 4 else ""
@@ -140,7 +139,7 @@ def _print_numbers(numbers: NumberTable) -> None:
         side: Any = "right" if numeric and place else "left"
         table.add_column(Text(head), justify=side, min_width=max(map(len, [*head.split(), *parts, ""])))
     for row in rows:
-        _add_row(table, row)
+        add_row(table, row)
     _print(table)
 
 
@@ -183,14 +182,14 @@ def print_comparison(found: Comparison) -> None:
         # Narrow: five of them stand side by side.
         spans = [_span(row[f"{m}_low"], row[f"{m}_high"]).replace(" to ", "–") for m in measures]
         cells = [f"{_cell(row[m])}\n{span}" for m, span in zip(measures, spans, strict=True)]
-        _add_row(table, [f"{short[row['name']]}  {row['name']}", *cells, _cell(row["ece_ml"])])
+        add_row(table, [f"{short[row['name']]}  {row['name']}", *cells, _cell(row["ece_ml"])])
     _print(table)
     if found.seeds:
         table = _table("VICE between groups, over seeds and images", "", "seeds", "difference", "95 %", "p (Holm)")
         for row in found.seeds:
             seeds = f"{row['seeds_first']} and {row['seeds_second']}"
             cells = [_cell(row["difference"]), _span(row["low"], row["high"]), _p_cell(row)]
-            _add_row(table, [f"{row['first']} - {row['second']}", seeds, *cells])
+            add_row(table, [f"{row['first']} - {row['second']}", seeds, *cells])
         _print(table)
     else:
         _print_pairs(found, short)
@@ -207,7 +206,7 @@ def _print_pairs(found: Comparison, short: Mapping[str, str]) -> None:
     table = _table("Differences, paired over images", "", "measure", "difference", "95 %", "p (Holm)")
     for row in found.differences:
         pair = f"{short[row['first']]} - {short[row['second']]}"
-        _add_row(table, [pair, compared_label(row["measure"], found.quality), *_difference_cells(row)])
+        add_row(table, [pair, compared_label(row["measure"], found.quality), *_difference_cells(row)])
     _print(table)
     if any(row["difference"] is not None for row in found.matched):
         table = _table("VICE at equal likelihood", "", "first", "second", "difference", "95 %", "no partner")
@@ -215,7 +214,7 @@ def _print_pairs(found: Comparison, short: Mapping[str, str]) -> None:
             cells = [_cell(row[key]) for key in ("vice_first", "vice_second", "difference")]
             span = _span(row["low"], row["high"])
             pair = f"{short[row['first']]} - {short[row['second']]}"
-            _add_row(table, [pair, *cells, span, _cell(row["without_partner"], 2)])
+            add_row(table, [pair, *cells, span, _cell(row["without_partner"], 2)])
         _print(table)
 
 

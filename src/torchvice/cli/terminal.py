@@ -6,13 +6,16 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from torchvice.cli.streams import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
     from torchvice.explain import Method
 
-__all__ = ["Advance", "console", "number", "print_methods", "progress_bar", "say"]
+__all__ = ["Advance", "add_row", "console", "number", "print_methods", "progress_bar", "say"]
 
 
 def console(stderr: bool = False) -> Console:
@@ -23,23 +26,35 @@ def console(stderr: bool = False) -> Console:
 
 
 def say(text: str = "") -> None:
-    """One line for the user; square brackets mean themselves."""
-    console().print(text, markup=False)
+    """One line for the user; square brackets mean themselves, and control characters are shown."""
+    console().print(visible(text), markup=False, emoji=False)
+
+
+def add_row(table: Table, cells: Iterable[str]) -> None:
+    """Add cells that are text, never markup, because names come from the data; control characters are shown."""
+    from rich.text import Text
+
+    table.add_row(*(Text(visible(cell)) for cell in cells))
 
 
 class Advance:
     """Moves a bar, called with (done, total); `passes` moves a second one beneath it while there are any left."""
 
     def __init__(self, progress: Progress, title: str) -> None:
-        self._progress, self._task = progress, progress.add_task(title, total=None)
+        self._progress, self._title = progress, title
+        self._task: TaskID | None = None
         self._passes: TaskID | None = None
 
     def __call__(self, done: int, total: int) -> None:
+        if self._task is None:  # nothing is drawn above the error of a command that does not begin
+            self._task = self._progress.add_task(self._title, total=total)
+            self._progress.start()
         self._progress.update(self._task, completed=done, total=total)
 
     def passes(self, done: int, total: int) -> None:
         """Passes of the batch at hand, of the methods that need many."""
         if self._passes is None:
+            self._progress.start()
             self._passes = self._progress.add_task("  passes of this batch", total=total)
         self._progress.update(self._passes, completed=done, total=total, visible=done < total)
 
@@ -57,15 +72,18 @@ def progress_bar(title: str) -> Iterator[Advance]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(stderr=True)) as progress:
+    progress = Progress(*columns, console=console(stderr=True))
+    try:
         yield Advance(progress, title)
+    finally:
+        progress.stop()
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -16,6 +16,7 @@ from torchvice.commands.draw import draw_all
 from torchvice.commands.measure import measure_path, write_measures
 from torchvice.commands.report import write_report
 from torchvice.config import load_settings
+from torchvice.errors import ViceError
 from torchvice.measures import Measures, Pairs, true_pairs
 from torchvice.measures.wording import decimals
 from torchvice.runs.subject import subject_from_run
@@ -64,7 +65,13 @@ def run_demo(
     say(f"data: real handwritten digits on real photographs, to {settings.data.root}")
     write_digits(settings.data.root, shortcut=shortcut)
     say(f"1 train: {settings.model.name}, {settings.trainer.epochs} epochs")
-    run = train(settings, resume=(folder / "config.yaml").is_file())
+    resume = (settings.folder / "config.yaml").is_file()
+    try:
+        run = train(settings, resume=resume)
+    except ViceError as error:
+        if not resume:
+            raise
+        raise ViceError(error.message, f"For another run choose another folder: vice demo --out {folder}-2") from None
     say("2-4 assess: logits, class activation maps and their overlap with the masks, in one pass")
     subject = subject_from_run(Run(run.folder))
     with progress_bar("views") as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from torchvice.measures import Measures
     from torchvice.samples import Samples
 
-__all__ = ["Measured", "measure_path", "read_limits", "write_legacy_table", "write_measures"]
+__all__ = ["Measured", "kept_because", "measure_path", "read_limits", "write_legacy_table", "write_measures"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Measured:
 def measure_path(
     path: str | os.PathLike[str],
     split: str | None = None,
-    num_classes: int = 20,
+    num_classes: int | None = None,
     *,
     quality: str = "ji",
     replicates: int = 2000,
@@ -52,7 +53,7 @@ def measure_path(
     Args:
         path: a RUN (its `split`, or the only one assessed), a folder with a manifest.json, or a .csv file.
         split: split of a RUN.
-        num_classes: number of classes of a CSV, which does not contain it.
+        num_classes: number of classes of a CSV, see `torchvice.measures.measure_table`.
         quality, replicates, seed: see `torchvice.measure`.
         calibrate_on: a split of the RUN or the folder of a table, see `torchvice.measure`.
 
@@ -75,6 +76,11 @@ def measure_path(
     samples = Samples.load(folder)
     fitted_on = None if calibrate_on is None else _other_samples(path, calibrate_on)
     measures = measure(samples, quality=quality, replicates=replicates, seed=seed, calibrate_on=fitted_on)
+    if fitted_on is not None and _trained_on(path, folder, fitted_on):
+        measures.notes["scaling"] = (
+            "The scalings are fitted on the training split, where the model is surer than on new images: they correct "
+            "too little. Give another split to --calibrate-on."
+        )
     return Measured(measures, samples, _readable(path.name), _home(path, folder), path)
 
 
@@ -99,6 +105,20 @@ def _other_samples(path: Path, folder_or_split: str | os.PathLike[str]) -> Sampl
     if Path(folder_or_split).is_dir():
         return load_samples(folder_or_split)
     return load_samples(path, str(folder_or_split))
+
+
+def _trained_on(path: Path, table: Path, samples: Samples) -> bool:
+    """Whether a table is of the split that the RUN was trained on, by the RUN's settings."""
+    from torchvice.runs import Run
+
+    split = samples.manifest["dataset"].get("split")
+    for folder in (path, table.parent.parent):
+        try:
+            trained_on = Run(folder).settings.data.train_split
+        except ViceError:
+            continue
+        return split is not None and Path(split).name.removesuffix(".txt") == Path(trained_on).name.removesuffix(".txt")
+    return False
 
 
 def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
@@ -136,6 +156,27 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
 def write_measures(measures: Measures, path: str | os.PathLike[str]) -> Path:
     """Write the JSON of `vice measure --json`."""
     return write_json(path, measures.to_json())
+
+
+def kept_because(measures: Measures, path: Path) -> str:
+    """Why the numbers in a file must not be replaced: they are of the same table, and hold more; else empty.
+
+    Args:
+        measures: the new numbers.
+        path: the file; it may be missing or hold anything.
+    """
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        new = json.loads(json.dumps(measures.to_json()))
+        if any(old[section] != new[section] for section in ("paper", "strict", "classification")):
+            return ""
+        before, now = (content["source"]["inference"]["replicates"] for content in (old, new))
+        if before > now:
+            return f"its intervals are from {before} replicates, these are from {now}"
+        scaled = old["scaling"] and not new["scaling"]
+        return "it holds the calibration after scaling, which these numbers lack" if scaled else ""
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def write_legacy_table(measured: Measured, path: str | os.PathLike[str]) -> Path:

@@ -11,6 +11,7 @@ from torchvice.errors import ViceError
 from torchvice.measures.sheet import DiagramParts, Sheet
 from torchvice.metrics import multilabel_reliability
 from torchvice.metrics.bands import NullBand, null_band
+from torchvice.metrics.calibration_errors import event_reliability
 from torchvice.metrics.calibration_overview import calibration_summary
 from torchvice.metrics.scaling import fit_temperature, fit_vector
 from torchvice.samples import Images, Samples, probabilities
@@ -43,6 +44,7 @@ def put_calibration(
         images.logits, images.targets, exclusive=one, seed=seed, simulations=SIMULATIONS if simulate else 0
     )
     sheet.parts["null_bands"], sheet.parts["ece_by_class"] = summary.pop("null_bands"), summary.pop("ece_by_class")
+    _note_largest_gap(sheet, samples)
     reasons, intervals = summary.pop("undefined"), summary.pop("intervals")
     for name, value in summary.items():
         sheet.put(f"calibration.{name}", value, reasons.pop(name, ""))
@@ -54,6 +56,17 @@ def put_calibration(
         sheet.parts["scaling"] = _scaled(samples, fitted_on, diagrams, seed if simulate else None)
     if simulate:
         diagrams.bands["strict"] = _band(samples.of_protocol("strict").probabilities, one, seed)
+
+
+def _note_largest_gap(sheet: Sheet, samples: Samples) -> None:
+    """Note how many images the bin of the MCE holds: a bin of one image decides it as well as one of a thousand."""
+    table, unit = samples.of_protocol("strict"), "top" if samples.exclusive else "image"
+    diagram = event_reliability(table.probabilities, table.images.targets, unit=unit)  # type: ignore[arg-type]
+    if not diagram.count.any():
+        return
+    gaps = np.nan_to_num(np.abs(diagram.confidence - diagram.accuracy), nan=-1.0)
+    count = int(diagram.count[gaps.argmax()])
+    sheet.notes["calibration.mce"] = f"The bin with the largest gap holds {count} of {diagram.n} images."
 
 
 def _images(samples: Samples) -> Images:

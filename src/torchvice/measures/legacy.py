@@ -23,25 +23,29 @@ from torchvice.samples import Samples
 
 __all__ = ["legacy_table", "measure_table"]
 
+VOC_CLASSES = 20
 
-def measure_table(table: LegacyTable, num_classes: int = 20) -> Measures:
+
+def measure_table(table: LegacyTable, num_classes: int | None = None) -> Measures:
     """Measure the original's table: the numbers of `paper` that need no probabilities and no masks.
 
     Args:
         table: `name_image, loss, confidence, entropy, label, prediction` and, after step 3, `miou, miou_exist`.
-        num_classes: C, for the averages over classes.
+        num_classes: C, for the averages over classes. None: VOC's 20 where the highest class of the table is the
+            twentieth; else those averages are undefined, because the table does not say how many classes there are.
 
     Returns:
         Measures; what the columns do not carry is null, with the reason.
 
     Raises:
-        ViceError: an empty table, or a class index from `num_classes` on.
+        ViceError: an empty table, one without the columns of any number, or a class index from `num_classes` on.
     """
     count = len(table.name_image)
     if not count:
         raise ViceError("A measurement needs images, but the table has no row.")
+    _check_columns(table)
     sheet, diagrams = Sheet(), DiagramParts()
-    targets, predicted = (_indicator(table, name, num_classes) for name in ("label", "prediction"))
+    targets, predicted = (_indicator(table, name, num_classes or VOC_CLASSES) for name in ("label", "prediction"))
     if table.miou is None or table.loss is None:
         absent = "miou" if table.miou is None else "loss"
         sheet.leave_out([f"paper.{name}" for name in ("vice", "ji", "kl", "js")], f"The CSV has no column `{absent}`.")
@@ -54,10 +58,27 @@ def measure_table(table: LegacyTable, num_classes: int = 20) -> Measures:
         sheet.leave_out(["strict.ml_accuracy", "strict.f1", *paths("classification")], labels)
     else:
         _put_decisions(sheet, diagrams, table, targets, predicted)
+        highest = int((targets + predicted).any(axis=0).nonzero()[0].max(initial=-1))
+        if num_classes is None and highest + 1 != VOC_CLASSES:
+            reason = f"The CSV does not say how many classes there are (the highest is {highest}): give --classes N."
+            for name in ("cp", "cr", "cf1"):
+                sheet.put(f"classification.{name}", float("nan"), reason)
     more = "The CSV carries neither probabilities nor masks: assess the model with vice assess."
     unknown = [path for path in paths("strict") if path not in ("strict.ml_accuracy", "strict.f1")]
     sheet.leave_out([*unknown, "classification.mean_average_precision", *paths("localisation", "overview")], more)
     return sheet.measures(count, {}, {"table": "csv"}, diagrams.whole())
+
+
+def _check_columns(table: LegacyTable) -> None:
+    """Refuse a table that no number can be computed from."""
+    groups = (("loss", "miou"), ("label", "prediction"))
+    absent = [[name for name in group if getattr(table, name) is None] for group in groups]
+    if all(absent):
+        raise ViceError(
+            f"A CSV must hold `loss` and `miou` (for VICE), or `label` and `prediction` (for accuracy and ECE-ML), but "
+            f"lacks {', '.join(f'`{column}`' for part in absent for column in part)}.",
+            "Add the columns of one of the two groups, or assess the model: vice assess.",
+        )
 
 
 def _indicator(table: LegacyTable, name: str, num_classes: int) -> np.ndarray | None:

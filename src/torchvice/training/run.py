@@ -106,10 +106,12 @@ def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, Fold
     """Open, print and check the training split and the selection split."""
     data = settings.data
 
-    def split(name: str, classes: tuple[str, ...] | None) -> FolderDataset:
+    def split(name: str, classes: tuple[str, ...] | None, silent: bool = False) -> FolderDataset:
         dataset = open_dataset(
             data.root, name, classes=classes, labels=data.labels, masks=data.masks, exclusive=data.exclusive
         )
+        if silent:
+            return dataset
         summary = f"{name}: {len(dataset)} images, {len(dataset.classes)} classes, labels from {dataset.label_source}"
         console.print(summary, highlight=False, soft_wrap=True, markup=False)
         return dataset
@@ -117,6 +119,10 @@ def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, Fold
     training = split(data.train_split, data.classes)
     _check_loss(settings, len(training.classes))
     selection = split(data.selection_split, training.classes)
+    if data.eval_split not in (data.train_split, data.selection_split):
+        split(
+            data.eval_split, training.classes, silent=True
+        )  # a wrong name is an error before the training, not after it
     if is_rank_zero():
         check_files(training)
         check_files(selection)
