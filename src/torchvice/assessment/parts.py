@@ -26,7 +26,8 @@ class Part:
 
     Images are split into runs of equal length that the processes share evenly; run r and shard number r belong to
     process r % count, so that no two processes write the same file. A table that is made in one go has its rows in the
-    order of the dataset; when a run resumes with a different number of processes, the order differs.
+    order of the dataset; when a run resumes with a different number of processes, or several make the
+    table, the order may differ. Batches then differ too, which may change logits by up to 1e-6.
     """
 
     index: int = 0

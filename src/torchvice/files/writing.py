@@ -38,7 +38,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
             error.filename = str(target)
         raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only file system refuses even to remove what does not exist
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
