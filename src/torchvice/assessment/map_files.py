@@ -70,7 +70,7 @@ def _write_missing(
 ) -> int:
     """Write the maps of the images that have no file yet; returns their number."""
     write, suffix = (write_maps, ".npz") if file_format == "npz" else (write_legacy_maps, ".npy")
-    paths = [folder / f"{record.image_id}{suffix}" for record in dataset.records]
+    paths = [_path(folder, str(record.image_id), suffix) for record in dataset.records]
     todo = [index for index, path in enumerate(paths) if not path.exists()]
     count, size = len(paths) - len(todo), view.batch_size
     for part in (todo[start : start + size] for start in range(0, len(todo), size)):
@@ -81,6 +81,13 @@ def _write_missing(
             if progress:
                 progress(count, len(paths))
     return len(todo)
+
+
+def _path(folder: Path, image_id: str, suffix: str) -> Path:
+    """Return the file of an image's maps; refuse an id that leaves the folder."""
+    if Path(image_id).is_absolute() or ".." in Path(image_id).parts or "\0" in image_id:
+        raise ViceError(f"An image id must be a path inside the folder of the maps, but is {image_id!r}.", "Rename it.")
+    return folder / f"{image_id}{suffix}"
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
