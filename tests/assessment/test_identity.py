@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
 import torchvice
 from torchvice import ViceError
+from torchvice.assessment.images import contents_of
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 
@@ -59,3 +65,79 @@ def test_a_damaged_footer_is_found(digits, tmp_path) -> None:
         file.write_bytes(changed)
         with pytest.raises(ViceError, match="it is not the file that the manifest was written for"):
             torchvice.Samples.load(tmp_path)
+
+
+def exchange_ids(root: Path) -> None:
+    lists = next(root.rglob("test.txt"))
+    lines = lists.read_text().splitlines()
+    lists.write_text("\n".join([*lines[1:], lines[0]]) + "\n")
+
+
+def blacken_an_image(root: Path) -> None:
+    image = VocDataset(root, "test").records[-1].image
+    Image.fromarray(np.zeros_like(np.asarray(Image.open(image)))).save(image)
+
+
+def shift_a_mask(root: Path) -> None:
+    mask = VocDataset(root, "test").records[-1].mask
+    assert mask is not None
+    with Image.open(mask) as opened:
+        shifted, palette = np.roll(np.asarray(opened), 1, axis=1), opened.getpalette()
+    changed = Image.fromarray(shifted)
+    if palette:
+        changed.putpalette(palette)
+    changed.save(mask)
+
+
+def remove_a_mask(root: Path) -> None:
+    image_id = VocDataset(root, "test").records[-1].image_id
+    for mask in root.glob(f"VOC2012/SegmentationClass*/{image_id}.png"):
+        mask.unlink()
+
+
+def change_a_label(root: Path) -> None:
+    file = next(root.rglob("cls_labels.npy"))
+    labels = np.load(file, allow_pickle=True).item()  # written by this test's own fixture
+    for name in sorted(labels):
+        labels[name] = 1 - labels[name]
+    np.save(file, labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (exchange_ids, "ids"),
+        (blacken_an_image, "images"),
+        (shift_a_mask, "masks"),
+        (remove_a_mask, "masks"),
+        (change_a_label, "targets"),
+    ],
+)
+def test_a_table_takes_no_rows_of_a_changed_dataset(
+    digits: Path, tmp_path: Path, change: Callable[[Path], None], named: str
+) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(digits, root)
+    before = assess(root, out)
+    change(root)
+    with pytest.raises(ViceError, match=rf"^The ({named}) of the dataset are not those that the table in"):
+        assess(root, out)
+    assert np.array_equal(torchvice.Samples.load(out).images.logits, before.images.logits)
+
+
+def test_what_the_values_of_masks_mean_is_part_of_the_contents(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits, tmp_path / "data")
+    data = VocDataset(tmp_path / "data", "test")
+    before = contents_of(data)
+    assert set(before) == {"ids", "targets", "images", "masks"}
+    (tmp_path / "data" / "dataset.yaml").write_text("void: 254\n")
+    assert set(contents_of(data).items()) - set(before.items()) == {("description", contents_of(data)["description"])}
+
+
+def test_a_table_of_an_earlier_version_still_grows(digits: Path, tmp_path: Path) -> None:
+    assess(digits, tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["dataset"]["contents"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assess(digits, tmp_path)
+    assert "contents" not in torchvice.Samples.load(tmp_path).manifest["dataset"]

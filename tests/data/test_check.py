@@ -172,7 +172,7 @@ def test_training_and_assessing_begin_with_the_guard(voc: Voc, tmp_path: Path, c
     torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), tmp_path / "w.pth")
     arguments = {
         "train": ["train", "demo", "-o", f"data.root={root}", "-o", "data.train_split=val", "-o", "model.arguments={}",
-                  "-o", "model.name=test_resnet", "-o", f"work_dir={tmp_path / 'runs'}"],
+                  "-o", "data.eval_split=val", "-o", "model.name=test_resnet", "-o", f"work_dir={tmp_path / 'runs'}"],
         "assess": ["assess", "--model", "test_resnet", "--weights", str(tmp_path / "w.pth"), "--data", str(root),
                    "--out", str(tmp_path / "table")],
     }  # fmt: skip

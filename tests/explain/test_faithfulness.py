@@ -217,7 +217,7 @@ def test_the_model_is_restored(explainer: Explainer, images: torch.Tensor) -> No
     assert torch.equal(copy, images)
     broken = Explainer(timm.create_model("test_resnet", num_classes=4))
     broken.model.forward = broken.model.forward_features
-    with pytest.raises(ViceError, match="must give logits"):
+    with pytest.raises(ViceError, match="must return logits"):
         faithfulness(broken.logits, images, some_maps(images))
     assert broken.model.training
 

@@ -117,8 +117,10 @@ class Ledger:
             before = folder.manifest()
             known = before["explanations"] | before["adding"]
             _refuse_another(folder, requested, before, known)
+            _refuse_changed(folder, requested["dataset"], before["dataset"])
             new = {name: settings for name, settings in requested["explanations"].items() if name not in known}
             kept = {name: before[name] for name in ("added", "finished")}
+            kept["dataset"] = before["dataset"]
             kept["explanations"] = _joined(before["explanations"], requested["explanations"])
             kept["adding"] = _joined(before["adding"], requested["explanations"]) | new
             ledger = cls(folder, requested, {**before, **requested, **kept})
@@ -218,7 +220,8 @@ def _refuse_another(
     wrong = _differences(_comparable(before), _comparable(requested)) if "map_settings" in before else []
     if not wrong:  # else the views and explanations below differ as well, and say it less clearly
         names = [name for name in requested if name not in _LOOSE]
-        wrong = _differences({name: before.get(name) for name in names}, {name: requested[name] for name in names})
+        held = {name: before.get(name) for name in names}
+        wrong = _differences(_without_contents(held), _without_contents({name: requested[name] for name in names}))
         for name, settings in requested["explanations"].items():
             held = known.get(name, settings)
             if not ("faithfulness" in settings and "faithfulness" in held):  # it can be requested now, earlier or later
@@ -229,6 +232,23 @@ def _refuse_another(
             f"The table in {folder.folder} was made with other settings: {'; '.join(wrong)}.",
             "Delete that folder to start over, or write to another one.",
         )
+
+
+def _refuse_changed(folder: ShardFolder, requested: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Refuse to add to rows of other ids, targets, images or masks; tables of earlier versions do not know theirs."""
+    held, now = before.get("contents", {}), requested["contents"]
+    changed = [name for name in {**held, **now} if held and held.get(name) != now.get(name)]
+    if changed:
+        said = "ids" if "ids" in changed else " and ".join(changed)  # with other ids all the rest is another
+        raise ViceError(
+            f"The {said} of the dataset are not those that the table in {folder.folder} was made of.",
+            "Delete that folder to start over, write to another one, or restore them.",
+        )
+
+
+def _without_contents(manifest: dict[str, Any]) -> dict[str, Any]:
+    dataset = {name: value for name, value in (manifest.get("dataset") or {}).items() if name != "contents"}
+    return {**manifest, "dataset": dataset}
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from torchvice.assessment.extras import Extra, count_extras
 from torchvice.assessment.faithfulness import faithfulness_of, with_columns
 from torchvice.assessment.headline import count_headlines
-from torchvice.assessment.images import Batch, Dataset, Partners, check_dataset, kind_of_targets, read_ahead
+from torchvice.assessment.images import (
+    Batch,
+    Dataset,
+    Partners,
+    check_dataset,
+    contents_of,
+    kind_of_targets,
+    read_ahead,
+)
 from torchvice.assessment.ledger import Ledger, common_of, manifest_of
 from torchvice.assessment.map_settings import MapSettings
 from torchvice.assessment.parts import WHOLE, Part, locked_part
@@ -108,7 +116,9 @@ class _Pipeline:
         self.views = views_of(model, protocols, settings, exclusive=self.exclusive, passes=passes)
         self.extras = extras_of(self.views["strict"], extras) if "strict" in self.views else []
         self.unchecked = settings.outputs is None and not self.folder.shards()
-        return manifest_of(self.dataset, self.views, self.extras, kind, made_by, extras.faithfulness)
+        manifest = manifest_of(self.dataset, self.views, self.extras, kind, made_by, extras.faithfulness)
+        manifest["dataset"]["contents"] = contents_of(self.dataset)
+        return manifest
 
     def run(self, request: dict[str, Any], shard_size: int, progress: Progress | None) -> Samples:
         """Make the missing shards, then what finished shards lack; the last part to end finishes the table."""
