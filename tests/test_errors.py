@@ -29,6 +29,7 @@ def test_error_comes_whole_out_of_a_worker_process() -> None:
 
 def test_nearest_names_one_or_lists_all() -> None:
     assert did_you_mean("learning_rat", ["learning_rate", "epochs"]) == "Did you mean `learning_rate`?"
+    assert did_you_mean(None, ["seeds"]) == "Known: seeds."  # a key of a YAML file
     assert did_you_mean("zzz", iter(["learning_rate", "epochs"])) == "Known: learning_rate, epochs."
 
 

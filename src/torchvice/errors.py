@@ -45,14 +45,18 @@ class ViceError(ValueError):
         return type(self), (self.message, self.way_out)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Suggest the closest known name for an unknown one, or list all known names.
+
+    Args:
+        name: what was given; a key of a YAML file may be a number or null.
+        known: names.
 
     Example:
         >>> did_you_mean("optimiser", ["model", "optimizer"])
         'Did you mean `optimizer`?'
     """
-    known = list(known)
+    name, known = str(name), list(known)
     same = [one for one in known if _folded(one) == _folded(name)]
     same += [one for one in known if _folded(one.rpartition(".")[2]) == _folded(name)]  # the last part of a path
     if same:
