@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import subprocess
@@ -79,3 +80,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
 def test_every_metric_is_there() -> None:
     for name in torchvice.metrics.__all__:
         assert callable(getattr(torchvice.metrics, name)), name
+    for module, names in torchvice.metrics._ELSEWHERE.items():
+        found = importlib.import_module(f"torchvice.metrics.{module}")
+        assert all(getattr(torchvice.metrics, name) is getattr(found, name) for name in names), module
+    assert not hasattr(torchvice.metrics, "no_such_measure")

@@ -1,5 +1,8 @@
 """Every measure as a pure function of arrays: numpy arrays, torch tensors and nested lists alike."""
 
+import importlib
+from typing import Any
+
 from torchvice.metrics.bands import null_band
 from torchvice.metrics.boxes import best_box_iou, held_out_box_accuracy, max_box_accuracy
 from torchvice.metrics.calibration import multilabel_ece, multilabel_reliability, reliability
@@ -62,3 +65,30 @@ __all__ = [
     "top_one_accuracy",
     "vice",
 ]
+
+# Kinds of results and parts of measures: found here as well, listed in their modules alone.
+_ELSEWHERE = {
+    "bands": ("NullBand",),
+    "binning": (
+        "equal_count_means",
+        "equal_mass_edges",
+        "equal_mass_index",
+        "equal_width_edges",
+        "equal_width_index",
+    ),
+    "boxes": ("BoxAccuracy", "box_iou", "box_planes", "map_boxes"),
+    "calibration": ("Reliability",),
+    "calibration_errors": ("ClasswiseEce", "calibration_events", "event_reliability"),
+    "consistency": ("Vice",),
+    "debiased": ("DebiasedError",),
+    "losses": ("log_softmax",),
+    "multilabel": ("PrecisionRecall", "sample_f1", "sample_precision"),
+    "scaling": ("LogitScaling",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _ELSEWHERE.items():
+        if name in names:
+            return getattr(importlib.import_module(f"torchvice.metrics.{module}"), name)
+    raise AttributeError(f"module 'torchvice.metrics' has no attribute {name!r}")
