@@ -94,6 +94,7 @@ MISTAKES = {
     "a value twice": ({"axes": {"trainer.epochs": [1, 1]}}, "occurs twice"),
     "two levels that are one": ({"axes": {"trainer.epochs": {"a": TWO, "b": TWO}}}, "a and b"),
     "1 and 1.0": ({"axes": {"optimizer.lr": [1, 1.0]}}, "must differ"),
+    "a name that leads out": ({"name": "../outside"}, "must be the name of one folder, without slashes, but is"),
     "a level without settings": ({"axes": {"x": {"a": 3}}}, "must be settings"),
     "an axis without levels": ({"axes": {"x": []}}, "has no levels"),
     "not a list": ({"axes": {"trainer.epochs": 3}}, "list of values"),

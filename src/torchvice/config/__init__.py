@@ -1,6 +1,6 @@
 """Settings: YAML presets, overrides and sections."""
 
-from torchvice.config.sections import IMAGENET_MEAN, IMAGENET_STD, Section
+from torchvice.config.sections import IMAGENET_MEAN, IMAGENET_STD, FolderName, Section
 from torchvice.config.settings import (
     PRESETS,
     Settings,
@@ -17,6 +17,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "PRESETS",
+    "FolderName",
     "Section",
     "Settings",
     "dump_settings",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 # Per channel (red, green, blue), for pixels in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -17,6 +18,15 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Magnitude = Annotated[int, Field(ge=0, le=30)]
 Hue = Annotated[float, Field(ge=0, le=0.5)]
+
+
+def _one_folder(value: str) -> str:
+    if re.search(r"[/\\\0]", value) or not value.strip(". "):
+        raise ValueError("must be the name of one folder, without slashes")
+    return value
+
+
+FolderName = Annotated[str, AfterValidator(_one_folder)]
 
 
 class Section(BaseModel):

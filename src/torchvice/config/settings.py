@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from torchvice.config.sections import (
     AssessSettings,
     DataSettings,
+    FolderName,
     ModelSettings,
     OptimizerSettings,
     RegularisationSettings,
@@ -44,7 +45,7 @@ ORIGINAL_NAMES = {
 class Settings(Section):
     """All settings of a run."""
 
-    session_name: str
+    session_name: FolderName
     work_dir: str = "runs"
     seed: int = Field(default=2022, ge=0, lt=2**32)
     loss: Literal["auto", "multilabel", "cross_entropy"] = "auto"  # auto: cross_entropy if data.exclusive
@@ -56,13 +57,6 @@ class Settings(Section):
     regularisation: RegularisationSettings = RegularisationSettings()
     trainer: TrainerSettings = TrainerSettings()
     assess: AssessSettings = AssessSettings()
-
-    @field_validator("session_name")
-    @classmethod
-    def _one_folder(cls, value: str) -> str:
-        if re.search(r"[/\\\0]", value) or not value.strip(". "):
-            raise ValueError("must be the name of one folder, without slashes")
-        return value
 
     @property
     def training_loss(self) -> str:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 from torchvice.assessment import Extras
 from torchvice.assessment.controls import CONTROL_SETS
 from torchvice.config import (
+    FolderName,
     Section,
     Settings,
     load_settings,
@@ -75,7 +76,7 @@ class _File(Section):
     """Content of the file of a study."""
 
     base: str
-    name: str | None = None
+    name: FolderName | None = None
     folder: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     axes: dict[str, Any] = Field(default_factory=dict)
