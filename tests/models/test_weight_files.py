@@ -146,7 +146,7 @@ INDEX = {
         (json.dumps(INDEX).encode(), r"the index of 2 files that hold them \(model-00001-of-00002\.safetensors"),
         (b'{"message": "Not Found"}', "a JSON text"),
         (b"Entry not found in this repository", "a text that begins with 'Entry not found"),
-        (gzip.compress(b"a" * 99), "a gzip archive"),
+        (gzip.compress(b"a" * 99, mtime=0), "a gzip archive"),
         (archive("tar"), "a tar archive"),
         (archive("npz"), "NumPy or Keras"),
         (archive("zip"), "a zip archive of other files"),
