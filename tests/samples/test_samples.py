@@ -251,3 +251,20 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     odd = replace(TABLE.images, image_id=np.array([os.fsdecode(b"a\xff")] * len(TABLE.images), dtype=object))
     with pytest.raises(ViceError, match="must be UTF-8"):
         replace(TABLE, images=odd).save(tmp_path / "table")
+
+
+def test_tables_of_earlier_versions_lack_the_interventions(tmp_path: Path) -> None:
+    TABLE.save(tmp_path)
+    path = tmp_path / "regions-00000.parquet"
+    table = pq.read_table(path)
+    later = [name for name in table.column_names if name in (*module.INTERVENTIONS, "peak_features")]
+    pq.write_table(table.drop_columns(later), path, write_page_checksum=True)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["files"] = ShardFolder(tmp_path).digests()
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    same(Samples.load(tmp_path), TABLE)
+    pq.write_table(table.drop_columns(["pointing"]), path, write_page_checksum=True)
+    manifest["files"] = ShardFolder(tmp_path).digests()
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ViceError, match="its columns differ in pointing"):
+        Samples.load(tmp_path)

@@ -16,7 +16,7 @@ from torchvice.metrics.iou import image_ji_from_counts
 from torchvice.metrics.overlap import Overlap, competing_overlap, own_histograms
 from torchvice.metrics.own_map import OwnMaps, own_maps
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, SAMPLE_THRESHOLD
-from torchvice.samples import FAITHFULNESS, HISTOGRAM_BINS, Images, Maps, Regions
+from torchvice.samples import FAITHFULNESS, FEATURES, HISTOGRAM_BINS, INTERVENTIONS, Images, Maps, Regions
 from torchvice.samples.predictions import confidences, losses, predicted, probabilities
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ __all__ = ["Rows", "SingleMap"]
 _NO_HISTOGRAM = np.zeros(HISTOGRAM_BINS, np.int64)
 _NO_BOXES = np.full(len(PAPER_THRESHOLDS), np.nan, np.float32)
 _OWN = [column.name for column in fields(OwnMaps)]
-_NOT_MEASURED: dict[str, Any] = dict.fromkeys(FAITHFULNESS, np.nan)
+_NOT_MEASURED: dict[str, Any] = dict.fromkeys((*FAITHFULNESS, *INTERVENTIONS), np.nan)
+_NOT_MEASURED["peak_features"] = np.full(FEATURES, np.nan, np.float32)
 
 
 @dataclass(frozen=True)
@@ -103,21 +104,21 @@ class Rows:
         explanation: str,
         output: ViewOutput,
         region: Region,
-        faithfulness: Mapping[int, Mapping[str, float]] | None = None,
+        measured: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> float:
         """Count the maps of one image, which compete, against its region; returns the published JI at threshold 0.1.
 
-        `faithfulness`: its columns by class, where it was measured.
+        `measured`: further columns by class, of faithfulness and of interventions, where they were measured.
         """
         full = output.full(region.size)
         overlap, own = _counted(full, output.classes, region)
         row_of = {c + 1: row for row, c in enumerate(output.classes)}
         for place, label in enumerate(overlap.labels.tolist()):
             row = row_of.get(label)
-            measured = _OWN_NOTHING if row is None else {name: column[row] for name, column in own.items()}
-            measured = measured | _NOT_MEASURED | dict((faithfulness or {}).get(label - 1, {}))
+            columns = _OWN_NOTHING if row is None else {name: column[row] for name, column in own.items()}
+            columns = columns | _NOT_MEASURED | dict((measured or {}).get(label - 1, {}))
             status = "none" if row is None else output.status[row]
-            self._add_region(image_id, explanation, overlap, place, status, measured)
+            self._add_region(image_id, explanation, overlap, place, status, columns)
             if row is not None:
                 self._maps.add(image_id=image_id, explanation=explanation, label=label, map=output.maps[row])
         at = [int(np.searchsorted(PAPER_THRESHOLDS, SAMPLE_THRESHOLD))]
@@ -170,7 +171,8 @@ class Rows:
         return Regions.of(
             **{name: rows.texts(name) for name in ("image_id", "explanation", "status")},
             **{name: rows.numbers(name, np.int64) for name in ("label", "mask_pixels")},
-            **{name: rows.numbers(name, float) for name in (*_OWN, *_NOT_MEASURED)},
+            **{name: rows.numbers(name, float) for name in (*_OWN, *FAITHFULNESS, *INTERVENTIONS)},
+            peak_features=rows.numbers("peak_features", np.float32, FEATURES),
             box_iou=rows.numbers("box_iou", np.float32, len(PAPER_THRESHOLDS)),
             **counts,
         )

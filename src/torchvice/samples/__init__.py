@@ -3,14 +3,27 @@
 It holds the model's outputs and all counts of pixels; every measure is derived from it.
 """
 
-from torchvice.samples.columns import FAITHFULNESS, HISTOGRAM_BINS, STATUSES, Images, Maps, Regions
+from torchvice.samples.columns import (
+    FAITHFULNESS,
+    FEATURES,
+    FILLINGS,
+    HISTOGRAM_BINS,
+    INTERVENTIONS,
+    STATUSES,
+    Images,
+    Maps,
+    Regions,
+)
 from torchvice.samples.predictions import confidences, losses, predicted, probabilities
 from torchvice.samples.shards import SCHEMA, ShardFolder
 from torchvice.samples.table import ProtocolSamples, Samples
 
 __all__ = [
     "FAITHFULNESS",
+    "FEATURES",
+    "FILLINGS",
     "HISTOGRAM_BINS",
+    "INTERVENTIONS",
     "SCHEMA",
     "STATUSES",
     "Images",

@@ -67,7 +67,18 @@ def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
 
 
 _TEXT = {"image_id", "view", "explanation", "status"}
-_LISTS = {"targets", "logits", "predicted", "intersection", "inside", "outside", "box_iou", "map", "map_shape"}
+_LISTS = {
+    "targets",
+    "logits",
+    "predicted",
+    "intersection",
+    "inside",
+    "outside",
+    "box_iou",
+    "peak_features",
+    "map",
+    "map_shape",
+}
 
 
 def check_columns(table: pa.Table) -> None:

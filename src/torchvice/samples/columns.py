@@ -8,9 +8,21 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FAITHFULNESS", "HISTOGRAM_BINS", "STATUSES", "Images", "Maps", "Regions"]
+__all__ = [
+    "FAITHFULNESS",
+    "FEATURES",
+    "FILLINGS",
+    "HISTOGRAM_BINS",
+    "INTERVENTIONS",
+    "OPTIONAL",
+    "STATUSES",
+    "Images",
+    "Maps",
+    "Regions",
+]
 
 HISTOGRAM_BINS = 256
+FEATURES = 64  # numbers that describe what a map peaks on
 # `none`: a label without an explanation (the background, or an object whose label was not explained).
 STATUSES = ("ok", "zero", "constant", "nan", "none")
 
@@ -60,9 +72,17 @@ FAITHFULNESS = (
     *("insertion", "deletion", "road", "insertion_random", "deletion_random", "road_random"),
     *("p_full", "p_canvas", "p_blank"),
 )
+# What removed pixels are replaced by; see `torchvice.explain.filling`.
+FILLINGS = ("blur", "mean", "noise", "background")
+# The columns of interventions on the image; see `torchvice.assessment.interventions`.
+INTERVENTIONS = (
+    *("without_object", "without_background", "with_hole", *(f"object_by_{name}" for name in FILLINGS)),
+    *("noisy_object", "noisy_background"),
+    *("peak_y", "peak_x", "peak_height", "peak_covered", "elsewhere_covered"),
+)
 _COUNTED = (
     *("image_id", "explanation", "label", "status", "mask_pixels"),
-    *("predicted", "intersection", "inside", "outside", "box_iou"),
+    *("predicted", "intersection", "inside", "outside", "box_iou", "peak_features"),
 )
 
 
@@ -80,6 +100,14 @@ class Regions(_Columns):
     `otsu_intersection`. `box_iou` (R, T) float32, with boxes. Faithfulness: `insertion`, `deletion`, `road` and, in a
     random order of the pixels, `insertion_random`, `deletion_random`, `road_random`; `p_full`, `p_canvas`, `p_blank`,
     the probability of the class on the image, on what insertion begins with and on what deletion ends with.
+
+    Interventions give the margin of the class on a changed image: its logit, or, of exclusive targets, its logit minus
+    the highest other one; the class is found where it is above 0. `without_object` and `without_background`: with the
+    object, or all but the object, replaced; `with_hole`: with as large a hole elsewhere; `object_by_FILLING`: the
+    object replaced in another way; `noisy_object` and `noisy_background`: with noise added there. Of the highest value
+    of the map outside the object: `peak_y` and `peak_x`, its place in [0, 1] from the top left; `peak_height` in
+    [0, 1]; `peak_covered` and `elsewhere_covered`, margins with a patch there, or somewhere else, replaced;
+    `peak_features` (R, FEATURES) float32, what the network's layer holds there.
     """
 
     image_id: np.ndarray
@@ -106,6 +134,21 @@ class Regions(_Columns):
     p_blank: np.ndarray
     road: np.ndarray
     road_random: np.ndarray
+    without_object: np.ndarray
+    without_background: np.ndarray
+    with_hole: np.ndarray
+    object_by_blur: np.ndarray
+    object_by_mean: np.ndarray
+    object_by_noise: np.ndarray
+    object_by_background: np.ndarray
+    noisy_object: np.ndarray
+    noisy_background: np.ndarray
+    peak_y: np.ndarray
+    peak_x: np.ndarray
+    peak_height: np.ndarray
+    peak_covered: np.ndarray
+    elsewhere_covered: np.ndarray
+    peak_features: np.ndarray
 
     @classmethod
     def of(cls, **columns: np.ndarray) -> Regions:
@@ -114,11 +157,15 @@ class Regions(_Columns):
         absent = {name: np.full(rows, np.nan) for name in _MEASURED if name not in columns}
         if "box_iou" not in columns:
             absent["box_iou"] = np.full(columns["predicted"].shape, np.nan, np.float32)
+        if "peak_features" not in columns:
+            absent["peak_features"] = np.full((rows, FEATURES), np.nan, np.float32)
         return cls(**columns, **absent)
 
 
 # The float columns of Regions, one number per row.
 _MEASURED = [column.name for column in fields(Regions) if column.name not in _COUNTED]
+# The columns that tables of earlier versions lack.
+OPTIONAL = (*INTERVENTIONS, "peak_features")
 
 
 @dataclass(frozen=True)

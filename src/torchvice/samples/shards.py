@@ -17,7 +17,7 @@ import numpy as np
 from torchvice.errors import ViceError, did_you_mean, not_utf8_error
 from torchvice.files import atomic, read_json, sha256, write_json
 from torchvice.samples.checks import check_columns, check_manifest, check_rows
-from torchvice.samples.columns import Images, Maps, Regions
+from torchvice.samples.columns import OPTIONAL, Images, Maps, Regions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -128,7 +128,7 @@ class ShardFolder:
 
     def regions(self, number: int, explanation: str | None = None) -> Regions:
         """Read the regions of a shard, or of an explanation added to it."""
-        return Regions(**_columns(self._read("regions", number, None, explanation)))
+        return Regions.of(**_columns(self._read("regions", number, None, explanation)))
 
     def amend(self, number: int, regions: Regions, explanation: str | None = None) -> None:
         """Replace the regions of a shard, or of an explanation added to it."""
@@ -152,7 +152,7 @@ class ShardFolder:
             for part in ("regions", "maps"):
                 tables[part] += [self._read(part, shard, None, explanation) for shard in shards]
         images = Images.join([Images(**_columns(table)) for table in tables["images"]])
-        regions = Regions.join([Regions(**_columns(table)) for table in tables["regions"]])
+        regions = Regions.join([Regions.of(**_columns(table)) for table in tables["regions"]])
         maps = Maps.join([_maps(table) for table in tables["maps"]])
         check_rows(manifest, images, regions, str(self.folder))
         return manifest, images, regions, maps
@@ -181,6 +181,8 @@ class ShardFolder:
         with self._opened(part, number, explanation) as file:
             table = file.read(columns)
             absent = set(columns or _NAMES[part]) ^ set(table.column_names)
+            if part == "regions":
+                absent -= set(OPTIONAL) - set(table.column_names)
             if absent:
                 raise pa.ArrowInvalid(f"its columns differ in {', '.join(sorted(absent))}")
             check_columns(table)
