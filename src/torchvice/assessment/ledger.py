@@ -14,6 +14,7 @@ import numpy as np
 
 from torchvice.assessment.faithfulness import lacks_faithfulness
 from torchvice.assessment.images import Dataset
+from torchvice.assessment.interventions import lacks_interventions
 from torchvice.errors import ViceError
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
 from torchvice.samples import HISTOGRAM_BINS, Regions, Samples, ShardFolder
@@ -21,9 +22,12 @@ from torchvice.samples import HISTOGRAM_BINS, Regions, Samples, ShardFolder
 if TYPE_CHECKING:
     from torchvice.assessment.extras import Extra
     from torchvice.assessment.views import View
-    from torchvice.explain import FaithfulnessChoices
+    from torchvice.explain import FaithfulnessChoices, InterventionChoices
 
-__all__ = ["Ledger", "common_of", "manifest_of"]
+__all__ = ["MEASURED", "Ledger", "common_of", "manifest_of"]
+
+# What is measured of maps in finished shards, now or later: the entry of the explanation's settings, and its test.
+MEASURED = {"faithfulness": lacks_faithfulness, "interventions": lacks_interventions}
 
 # What may differ when a run resumes; explanations and map settings are compared one by one.
 _LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files")
@@ -36,14 +40,16 @@ def manifest_of(
     kind: str,
     made_by: Mapping[str, Any],
     faithfulness: FaithfulnessChoices | None = None,
+    interventions: InterventionChoices | None = None,
 ) -> dict[str, Any]:
-    """The manifest of the requested table; `faithfulness` is that of the headline of `strict`."""
+    """The manifest of the requested table; `faithfulness` and `interventions` are those of the headline of `strict`."""
     from torchvice.models.build import weights_hash
 
     explainer = next(iter(views.values())).explainer
     headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
-    if faithfulness is not None:
-        headlines[views["strict"].explanation]["faithfulness"] = faithfulness.to_dict()
+    for name, choices in {"faithfulness": faithfulness, "interventions": interventions}.items():
+        if choices is not None:
+            headlines[views["strict"].explanation][name] = choices.to_dict()
     return {
         "made_by": {"command": "assess", **made_by},
         "model": {
@@ -150,27 +156,27 @@ class Ledger:
                 "Request it again to finish the table, or delete that folder to start over.",
             )
 
-    def need_faithfulness(self, names: Iterable[str]) -> None:
-        """Refuse to resume if maps need a faithfulness that this request lacks."""
+    def need_measured(self, what: str, names: Iterable[str]) -> None:
+        """Refuse to resume if maps need what this request does not measure; `what` is a key of MEASURED."""
         requested = self.requested["explanations"]
-        lacking = sorted(name for name in names if "faithfulness" not in requested.get(name, {}))
+        lacking = sorted(name for name in names if what not in requested.get(name, {}))
         if lacking:
             raise ViceError(
-                f"The table in {self.folder.folder} needs the faithfulness of "
+                f"The table in {self.folder.folder} needs the {what} of "
                 f"{', '.join(f'`{name}`' for name in lacking)}, but this request lacks it.",
                 "Request it again to finish the table, or delete that folder to start over.",
             )
 
-    def measured(self) -> set[str]:
-        """The explanations whose faithfulness belongs to the table."""
+    def measured(self, what: str) -> set[str]:
+        """The explanations of which `what`, a key of MEASURED, belongs to the table."""
         known = self.manifest["explanations"] | self.manifest["adding"]
-        return {name for name, settings in known.items() if "faithfulness" in settings}
+        return {name for name, settings in known.items() if what in settings}
 
-    def unmeasured(self, number: int) -> set[str]:
-        """The explanations of a finished shard whose faithfulness is still missing."""
+    def unmeasured(self, what: str, number: int) -> set[str]:
+        """The explanations of a finished shard of which `what` is still missing."""
         mine = self.of_shards()
-        held = {name for name in self.measured() if name in mine or self.folder.has(number, name)}
-        return {name for name in held if lacks_faithfulness(self.regions(number, name), name)}
+        held = {name for name in self.measured(what) if name in mine or self.folder.has(number, name)}
+        return {name for name in held if MEASURED[what](self.regions(number, name), name)}
 
     def regions(self, number: int, name: str) -> Regions:
         """The rows of regions that lie where those of an explanation do."""
@@ -184,7 +190,8 @@ class Ledger:
         """Whether the shards hold that many images with everything requested, so that no part has work left."""
         if len(self.folder.finished_images()) < images:
             return False
-        return not any(self.absent(number) or self.unmeasured(number) for number in self.folder.shards())
+        missing = (self.absent(n) or any(self.unmeasured(what, n) for what in MEASURED) for n in self.folder.shards())
+        return not any(missing)
 
     def finish(self) -> Samples:
         """Finish the table: explanations that were being added count from now on.
@@ -209,7 +216,7 @@ class Ledger:
 
 
 def _joined(held: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:
-    """The explanations of a table, with the faithfulness of the present request."""
+    """The explanations of a table, with what the present request measures of them."""
     return {name: settings | requested.get(name, {}) for name, settings in held.items()}
 
 
@@ -224,8 +231,8 @@ def _refuse_another(
         wrong = _differences(_without_contents(held), _without_contents({name: requested[name] for name in names}))
         for name, settings in requested["explanations"].items():
             held = known.get(name, settings)
-            if not ("faithfulness" in settings and "faithfulness" in held):  # it can be requested now, earlier or later
-                held, settings = ({k: v for k, v in each.items() if k != "faithfulness"} for each in (held, settings))
+            later = [what for what in MEASURED if not (what in settings and what in held)]  # now, earlier or later
+            held, settings = ({k: v for k, v in each.items() if k not in later} for each in (held, settings))
             wrong += _differences(held, settings, f" of the explanation `{name}`")
     if wrong:
         raise ViceError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.metrics.boxes import box_planes
+from torchvice.metrics.overlap import VOID
 
 __all__ = ["Region", "region_of"]
 
@@ -33,6 +34,19 @@ class Region:
         if self.mask is not None:
             return bool((self.mask == c + 1).any())
         return self.classes is not None and c in self.classes
+
+    def object_of(self, c: int) -> np.ndarray:
+        """(H, W) bool: the pixels of class c and the void that touches them, or the union of its boxes."""
+        if self.mask is None:
+            assert self.classes is not None
+            return box_planes([0] * int((self.classes == c).sum()), self.boxes_of(c), self.size, 1)[0] > 0
+        own, void = self.mask == c + 1, self.mask == VOID
+        if not void.any():
+            return own
+        from scipy.ndimage import label
+
+        parts = label(own | void, structure=np.ones((3, 3)))[0]
+        return np.isin(parts, np.unique(parts[own]))
 
     def boxes_of(self, c: int) -> np.ndarray | None:
         """(B, 4) the boxes of class c; None where boxes are not known."""

@@ -98,6 +98,14 @@ FAITHFULNESS = extras_option(
     "commas. Costs 100 passes or more per image; can be added later. Settings in the same list: steps=20, orders=3, "
     "canvas=blur, blank=mean, shares=0.2+0.4+0.6+0.8, noise=0.01, seed=0.",
 )
+WITHOUT = extras_option(
+    None,
+    "--without",
+    help="What of each image is replaced to see whether its labels are still found: object, background, patch (where "
+    "the map peaks outside the object), noise, separated by commas, or none. Default: object,background,patch in a "
+    "new table, else those of the table; can be added later. Settings in the same list: filling=blur (or mean, noise, "
+    "background), dilation=5, sigma=0.25, seed=0.",
+)
 BATCH_SIZE = performance_option(None, "--batch-size", min=1, help="Images per forward pass.")
 WORKERS = performance_option(2, "--workers", min=0, help="Number of threads that read images ahead.")
 PROCESSES = performance_option(1, "--processes", min=1, help="Number of local processes that share the images.")
@@ -128,6 +136,7 @@ def assess(
     controls: Controls | None = CONTROLS,
     also: list[str] = ALSO,
     faithfulness: str = FAITHFULNESS,
+    without: str | None = WITHOUT,
     batch_size: int | None = BATCH_SIZE,
     workers: int = WORKERS,
     device: str = DEVICE,
@@ -144,7 +153,7 @@ def assess(
     shown: MapKeywords = {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
     shown |= {"view_size": view_size, "crop": crop, "batch_size": batch_size}
     settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device, outputs=_value(outputs))
-    extras = _extras(controls, also, faithfulness)
+    extras = _extras(controls, also, faithfulness, without)
     check_request(protocol.protocols, extras)
     given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
     given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
@@ -164,13 +173,17 @@ def _measured(subject: Subject, run: Path | None) -> Path:
     return subject.out if run is None or subject.out != Run(run).assess_dir() else run
 
 
-def _extras(controls: Controls | None, also: list[str], faithfulness: str) -> Extras:
-    """The explanations in addition; controls are None where the option was not given."""
+def _extras(controls: Controls | None, also: list[str], faithfulness: str, without: str | None) -> Extras:
+    """What is made in addition; controls are None and interventions "auto" where the option was not given."""
     from torchvice.assessment import Extras
     from torchvice.assessment.controls import CONTROL_SETS
 
     names = None if controls is None else CONTROL_SETS[controls.value]
-    return Extras.of(names, also, [text.strip() for text in faithfulness.split(",") if text.strip()])
+    return Extras.of(names, also, _listed(faithfulness), "auto" if without is None else _listed(without))
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _value(choice: StrEnum | None) -> Any:

@@ -59,7 +59,8 @@ class AssessmentRequest(Section):
     def extras(self) -> Extras:
         """What is requested in addition to the maps, as `torchvice.assess` takes it; no controls without `strict`."""
         controls = CONTROL_SETS[self.controls] if "strict" in self.protocols else ()
-        return Extras.of(controls, self.also, self.faithfulness)
+        without = "auto" if "strict" in self.protocols else None
+        return Extras.of(controls, self.also, self.faithfulness, without)
 
 
 class LaunchSettings(Section):
