@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from torchvice.files import atomic
 from torchvice.report.page.numbers import shown
-from torchvice.report.page.page import TEMPLATES, embedded, joined
+from torchvice.report.page.page import embedded, joined, template
 from torchvice.report.study.recipes import Recipe, RecipeMean, Row, StudyTable, pareto_front
 from torchvice.report.study.text import (
     STUDY_DEFINITIONS,
@@ -42,12 +42,8 @@ def write_study_page(path: str | os.PathLike[str], table: StudyTable, *, title: 
         table: from `torchvice.report.study.recipes.read_study`.
         title: title of the page; default: the name of the study.
     """
-    from jinja2 import Environment, FileSystemLoader
-
     path = Path(path)
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters["shown"] = shown
-    text = environment.get_template("study.html.jinja").render(_context(table, path.parent, title or table.name))
+    text = template("study.html.jinja").render(_context(table, path.parent, title or table.name))
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8", errors="replace", newline="\n")
     return path
