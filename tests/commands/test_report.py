@@ -102,7 +102,7 @@ def test_another_quality_has_a_page_of_its_own(home: Path, capsys: pytest.Captur
     assert "energy of the maps" in text
     vice("measure", "run", "--write-csv", "table.csv", "--no-figures")
     assert vice("report", "table.csv", "--quality", "energy") == 2
-    assert "but a CSV came" in capsys.readouterr().err
+    assert "--quality has no effect on a CSV" in capsys.readouterr().err
 
 
 def test_a_csv_becomes_a_page_of_numbers(home: Path) -> None:
@@ -175,15 +175,19 @@ def test_a_study_becomes_a_page_in_its_folder(study: Path, capsys: pytest.Captur
         (["run", "study", "--compare"], "study is a study: its report compares its own runs, not other paths"),
         (
             ["study", "--folder"],
-            "--folder has no effect on the page of a study, and study is a study",
+            "--folder has no effect on a study, which study is",
         ),
         (
             ["study", "--cases", 0],
-            "--cases has no effect on the page of a study, and study is a study",
+            "--cases has no effect on a study, which study is",
+        ),
+        (
+            ["study", "--replicates", 100],
+            "--replicates has no effect on a study, which study is",
         ),
         (
             ["study", "--split", "val"],
-            "--split has no effect on the page of a study, and study is a study",
+            "--split has no effect on a study, which study is",
         ),
     ],
 )

@@ -220,6 +220,8 @@ def _part(processes: int, shard: str | None) -> Part:
     """This process's share; with several `processes` they run first, and this one finishes what they left."""
     from torchvice.assessment.parts import WHOLE, Part, detected_part, in_processes
 
+    if shard is not None and processes > 1:
+        raise ViceError("--shard and --processes exclude each other, but both are given.")
     if shard is not None:
         return Part.parse(shard)
     if processes == 1:
@@ -243,6 +245,8 @@ def _subject(
 
         subject = subject_from_run(Run(run), split, checkpoint, settings)
         return subject if out is None else dataclasses.replace(subject, out=out)
+    if checkpoint != "best":
+        raise ViceError("--checkpoint names a checkpoint of a run folder, but none is given.", "Give --weights FILE.")
     class_map, arguments, key = (given.pop(name) for name in ("--class-map", "--argument", "--weights-key"))
     missing = [name for name, value in given.items() if value is None]
     if missing:

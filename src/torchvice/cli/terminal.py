@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torchvice.cli.streams import visible
 
 if TYPE_CHECKING:
+    import typer
     from rich.console import Console
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from torchvice.explain import Method
 
-__all__ = ["Advance", "add_row", "console", "number", "print_methods", "progress_bar", "say"]
+__all__ = ["Advance", "add_row", "console", "given", "number", "print_methods", "progress_bar", "say"]
 
 
 def console(stderr: bool = False) -> Console:
@@ -35,6 +36,16 @@ def add_row(table: Table, cells: Iterable[str]) -> None:
     from rich.text import Text
 
     table.add_row(*(Text(visible(cell)) for cell in cells))
+
+
+def given(context: typer.Context, **values: Any) -> dict[str, Any]:
+    """The values of the options that are on the command line; the others, which have their default, become None."""
+
+    def on_the_line(name: str) -> bool:
+        source = context.get_parameter_source(name)  # an enumeration of click, which typer may bring along
+        return source is not None and source.name == "COMMANDLINE"
+
+    return {name: value if on_the_line(name) else None for name, value in values.items()}
 
 
 class Advance:

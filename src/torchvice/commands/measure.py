@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.commands.tables import load_samples, table_folder
+from torchvice.commands.tables import load_samples, refuse_without_effect, table_folder
 from torchvice.errors import ViceError
 from torchvice.files import write_json
 
@@ -43,9 +43,9 @@ def measure_path(
     split: str | None = None,
     num_classes: int | None = None,
     *,
-    quality: str = "ji",
-    replicates: int = 2000,
-    seed: int = 0,
+    quality: str | None = None,
+    replicates: int | None = None,
+    seed: int | None = None,
     calibrate_on: str | os.PathLike[str] | None = None,
 ) -> Measured:
     """Measure a RUN, a folder of shards, or a CSV of the original implementation.
@@ -54,11 +54,11 @@ def measure_path(
         path: a RUN (its `split`, or the only one assessed), a folder with a manifest.json, or a .csv file.
         split: split of a RUN.
         num_classes: number of classes of a CSV, see `torchvice.measures.measure_table`.
-        quality, replicates, seed: see `torchvice.measure`.
+        quality, replicates, seed: see `torchvice.measure`, whose defaults take the place of None.
         calibrate_on: a split of the RUN or the folder of a table, see `torchvice.measure`.
 
     Raises:
-        ViceError: another file or folder, or a RUN that was not assessed.
+        ViceError: another file or folder, a RUN that was not assessed, or an argument that has no effect on the path.
     """
     from torchvice.interop import read_table
     from torchvice.measures import measure, measure_table
@@ -68,6 +68,10 @@ def measure_path(
     if path.is_file():
         if path.suffix.lower() != ".csv":
             raise ViceError(f"A measured file must be a .csv table, but is {path}.", "Give a RUN or a table's folder.")
+        if replicates == 0:  # a CSV has no intervals
+            replicates = None
+        given = {"split": split, "quality": quality, "calibrate_on": calibrate_on, "replicates": replicates}
+        refuse_without_effect("a CSV of the original", path, **given, seed=seed)
         table = read_table(path)
         return Measured(
             measure_table(table, num_classes), None, _readable(path.stem), path.with_suffix(""), path, table
@@ -75,7 +79,11 @@ def measure_path(
     folder = table_folder(path, split)
     samples = Samples.load(folder)
     fitted_on = None if calibrate_on is None else _other_samples(path, calibrate_on)
-    measures = measure(samples, quality=quality, replicates=replicates, seed=seed, calibrate_on=fitted_on)
+    if num_classes != len(samples.classes):
+        refuse_without_effect(f"a table of {len(samples.classes)} classes", folder, classes=num_classes)
+    statistics: dict[str, Any] = {"quality": quality, "replicates": replicates, "seed": seed}
+    statistics = {name: value for name, value in statistics.items() if value is not None}
+    measures = measure(samples, **statistics, calibrate_on=fitted_on)
     if fitted_on is not None and _trained_on(path, folder, fitted_on):
         measures.notes["scaling"] = (
             "The scalings are fitted on the training split, where the model is surer than on new images: they correct "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.commands.measure import Measured, measure_path
-from torchvice.commands.tables import dataset_of
+from torchvice.commands.tables import dataset_of, refuse_without_effect
 from torchvice.errors import ViceError
 from torchvice.measures import compare
 from torchvice.report.page.cases import cases_of
@@ -50,8 +50,8 @@ def write_report(
     pictures: bool = True,
     folder: bool = False,
     most_cases: int | None = None,
-    quality: str = "ji",
-    replicates: int = 2000,
+    quality: str | None = None,
+    replicates: int | None = None,
     title: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -65,20 +65,26 @@ def write_report(
         pictures: show images and masks; if False, the page holds no pixel of the data.
         folder: write images as files.
         most_cases: number of images with a case; None: the default of `torchvice.report.write_page`.
-        quality: quality of a map, one of `torchvice.measures.QUALITIES`; `paper` and `strict` keep their numbers.
-        replicates: replicates of the bootstrap over images; 0: no intervals and no paired differences.
+        quality: quality of a map, one of `torchvice.measures.QUALITIES`, default ji; `paper` and `strict` keep their
+            numbers.
+        replicates: replicates of the bootstrap over images, default 2000; 0: no intervals and no paired differences.
         title: title of the page; default: the name of the run.
         progress: called with the number of images done and of all images.
 
     Raises:
-        ViceError: the images are missing, or a CSV with another quality; see also `measure_path` and `write_page`.
+        ViceError: the images are missing, or an argument has no effect on the paths; see also `measure_path` and
+            `write_page`.
     """
     check_paths(paths, len(paths) > 1)
     if is_study(paths[0]):
-        _refuse_for_study(paths[0], split=split, folder=folder, cases=most_cases, quality=quality != "ji")
+        options = {"split": split, "folder": folder, "cases": most_cases, "quality": quality, "replicates": replicates}
+        refuse_without_effect("a study", paths[0], **options)
         return write_study_page(out or Path(paths[0]) / "report.html", read_study(paths[0]), title=title)
     runs = [measure_path(path, split, quality=quality, replicates=replicates) for path in paths]
-    names, tables = _different_names(runs), _tables(runs, quality)
+    quality, replicates = quality or "ji", 2000 if replicates is None else replicates
+    names, tables = _different_names(runs), [run.samples for run in runs]
+    if tables == [None]:
+        refuse_without_effect("a CSV of the original", paths[0], cases=most_cases)
     cases = [None if table is None else cases_of(table, quality) for table in tables]
     return write_page(
         out or _default_path(runs, folder, quality),
@@ -90,21 +96,6 @@ def write_report(
         comparison=_comparison(names, tables, quality, replicates),
         progress=progress,
     )
-
-
-def _tables(runs: Sequence[Measured], quality: str) -> list[Samples | None]:
-    """The table of each run, None for a CSV."""
-    tables = [run.samples for run in runs]
-    if quality != "ji" and None in tables:
-        raise ViceError(f"The quality {quality!r} needs the table of an assessment, but a CSV came.")
-    return tables
-
-
-def _refuse_for_study(path: str | os.PathLike[str], **options: Any) -> None:
-    """Refuse the first option that is set: the page of a study shows its tables, and chooses no images or measures."""
-    name = next((name for name, value in options.items() if value is not None and value is not False), None)
-    if name is not None:
-        raise ViceError(f"--{name} has no effect on the page of a study, and {path} is a study.", "Leave it out.")
 
 
 def _default_path(runs: Sequence[Measured], folder: bool, quality: str) -> Path:
