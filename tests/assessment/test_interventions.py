@@ -12,8 +12,8 @@ import torchvice
 from torchvice import Samples, ViceError
 from torchvice.assessment.interventions import margins, projected
 from torchvice.assessment.region import Region
+from torchvice.data.filling import dilated, filled
 from torchvice.data.transforms import normalise
-from torchvice.explain.filling import dilated, filled
 from torchvice.samples import INTERVENTIONS
 
 SIDE = 32

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from torchvice.assessment.faithfulness import ByClass
 from torchvice.assessment.images import Batch, Dataset
-from torchvice.explain.filling import Filling, InterventionChoices, dilated, filled
+from torchvice.data.filling import Filling, InterventionChoices, dilated, filled
 from torchvice.explain.memory import halve_on_oom
 from torchvice.samples import FEATURES, Regions
 

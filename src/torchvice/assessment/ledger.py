@@ -22,7 +22,8 @@ from torchvice.samples import HISTOGRAM_BINS, Regions, Samples, ShardFolder
 if TYPE_CHECKING:
     from torchvice.assessment.extras import Extra
     from torchvice.assessment.views import View
-    from torchvice.explain import FaithfulnessChoices, InterventionChoices
+    from torchvice.data.filling import InterventionChoices
+    from torchvice.explain import FaithfulnessChoices
 
 __all__ = ["MEASURED", "Ledger", "common_of", "manifest_of"]
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from torchvice.assessment.views import View, ViewOutput
-    from torchvice.explain import InterventionChoices
+    from torchvice.data.filling import InterventionChoices
 
 __all__ = ["assess"]
 

@@ -15,7 +15,8 @@ from torchvice.errors import ViceError, did_you_mean
 
 if TYPE_CHECKING:
     from torchvice.assessment.views import View
-    from torchvice.explain import FaithfulnessChoices, InterventionChoices
+    from torchvice.data.filling import InterventionChoices
+    from torchvice.explain import FaithfulnessChoices
 
 __all__ = ["AssessKeywords", "Extras", "ExtrasKeywords", "check_request", "extras_of", "packed_with_extras", "scale_of"]
 
@@ -77,7 +78,8 @@ class Extras:
         without: str | Sequence[str] | InterventionChoices | None = None,
     ) -> Extras:
         """A request as `torchvice.assess` takes it: `controls` True for all; the others also as texts."""
-        from torchvice.explain import FaithfulnessChoices, InterventionChoices
+        from torchvice.data.filling import InterventionChoices
+        from torchvice.explain import FaithfulnessChoices
 
         if isinstance(controls, bool):
             controls = tuple(CONTROLS) if controls else ()
@@ -93,7 +95,7 @@ class Extras:
 
     def for_table(self, folder: Path) -> Extras:
         """The same request with what the table in a folder has, where `controls` is None or `without` "auto"."""
-        from torchvice.explain import InterventionChoices
+        from torchvice.data.filling import InterventionChoices
         from torchvice.samples import ShardFolder
 
         table = ShardFolder(folder)
@@ -118,7 +120,7 @@ def _choices(plain: Mapping[str, Any]) -> InterventionChoices:
     Raises:
         ViceError: a manifest that was edited.
     """
-    from torchvice.explain import InterventionChoices
+    from torchvice.data.filling import InterventionChoices
 
     try:
         return InterventionChoices(**{**plain, "treatments": tuple(plain["treatments"])})

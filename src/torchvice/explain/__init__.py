@@ -8,7 +8,6 @@ from torchvice.explain import gradient, perturbation, attention, relevance, attr
 from torchvice.explain.choices import Choices, paper_choices
 from torchvice.explain.engine import Explainer, Explanation
 from torchvice.explain.faithfulness import Faithfulness, FaithfulnessChoices, MapRequest, faithfulness
-from torchvice.explain.filling import InterventionChoices
 from torchvice.explain.maps import map_status, normalise, upsample
 from torchvice.explain.methods import METHODS, Method, register
 from torchvice.explain.scene import Scene
@@ -20,7 +19,6 @@ __all__ = [
     "Explanation",
     "Faithfulness",
     "FaithfulnessChoices",
-    "InterventionChoices",
     "MapRequest",
     "Method",
     "Scene",

@@ -72,7 +72,7 @@ FAITHFULNESS = (
     *("insertion", "deletion", "road", "insertion_random", "deletion_random", "road_random"),
     *("p_full", "p_canvas", "p_blank"),
 )
-# What removed pixels are replaced by; see `torchvice.explain.filling`.
+# What removed pixels are replaced by; see `torchvice.data.filling`.
 FILLINGS = ("blur", "mean", "noise", "background")
 # The columns of interventions on the image; see `torchvice.assessment.interventions`.
 INTERVENTIONS = (

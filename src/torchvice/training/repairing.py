@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from torchvice.config.sections import RegularisationSettings
 from torchvice.data.dataset import Dataset
+from torchvice.data.filling import dilated, filled
 from torchvice.data.images import VOID
 from torchvice.data.transforms import LabelledImages, warp
 
@@ -82,7 +82,7 @@ def erase_class(image: np.ndarray, mask: np.ndarray, label: int) -> tuple[np.nda
     """Remove all pixels of a class, dilated by MARGIN pixels, and fill the hole from the background.
 
     The pixels of other classes stay. Void goes too, but for the rims of other classes (MARGIN pixels), since it may
-    hide further objects of the class. The filling is smooth, see `_filled`.
+    hide further objects of the class. The filling is smooth, see `torchvice.data.filling`.
 
     Args:
         image: (H, W, 3) uint8.
@@ -125,35 +125,17 @@ def _shows_all(mask: np.ndarray, targets: torch.Tensor) -> bool:
 
 
 def _dilated(region: np.ndarray) -> np.ndarray:
-    """Dilate a region (H, W) by a square of 2 MARGIN + 1 pixels."""
-    pixels = torch.from_numpy(region).float()[None]
-    dilated: np.ndarray = functional.max_pool2d(pixels, 2 * MARGIN + 1, 1, MARGIN)[0].numpy() > 0
-    return dilated
+    """Dilate a region (H, W) by MARGIN pixels."""
+    enlarged: np.ndarray = dilated(torch.from_numpy(region)[None, None], MARGIN)[0, 0].numpy()
+    return enlarged
 
 
 def _filled(image: np.ndarray, hole: np.ndarray, source: np.ndarray) -> np.ndarray | None:
-    """Fill the hole smoothly from the pixels of `source`, or from all outside the hole if there are none.
-
-    Push-pull: the source is averaged to coarser and coarser images until no pixel is empty; each empty pixel then
-    takes the value of the next coarser image, interpolated bilinearly.
-
-    References:
-        Gortler et al., The Lumigraph, 1996.
-    """
-    known = torch.from_numpy(source if source.any() else ~hole).float()[None, None]
+    """Fill the hole smoothly from the pixels of `source`, or from all outside the hole if there are none."""
+    known = source if source.any() else ~hole
     if not known.any():
         return None
     pixels = torch.from_numpy(image.transpose(2, 0, 1).copy()).float()[None]
-    smooth = _completed(pixels, known)[0].round().permute(1, 2, 0).numpy().astype(np.uint8)
-    return np.where(hole[..., None], smooth, image)
-
-
-def _completed(pixels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Give the pixels (1, 3, H, W) where `known` (1, 1, H, W) is 0 the values of coarser images."""
-    if known.all():
-        return pixels
-    share = functional.avg_pool2d(known, 2, ceil_mode=True)
-    coarse = functional.avg_pool2d(pixels * known, 2, ceil_mode=True) / share.clamp(min=1e-6)
-    coarse = _completed(coarse, (share > 0).float())
-    finer = functional.interpolate(coarse, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
-    return torch.where(known > 0, pixels, finer)
+    smooth = filled(pixels, torch.from_numpy(~known)[None, None])[0]
+    colours = smooth.round().permute(1, 2, 0).numpy().astype(np.uint8)
+    return np.where(hole[..., None], colours, image)

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from torchvice import ViceError
-from torchvice.explain import InterventionChoices
-from torchvice.explain.filling import dilated, filled
+from torchvice.data.filling import InterventionChoices, dilated, filled
 
 WAYS = ("blur", "mean", "noise", "background")
 
