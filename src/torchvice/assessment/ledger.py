@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ledger", "common_of", "manifest_of"]
 
-# What may differ when a run resumes; explanations and map settings are compared one by one.
-_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files")
+# What is not compared as a whole when a run resumes: what may differ, and what has a comparison of its own.
+_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files", "contents")
 
 
 def manifest_of(
@@ -76,7 +76,7 @@ def manifest_of(
 
 def common_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What processes that make one table at the same time must have in common."""
-    return {name: value for name, value in manifest.items() if name == "explanations" or name not in _LOOSE}
+    return {name: v for name, v in manifest.items() if name in ("explanations", "contents") or name not in _LOOSE}
 
 
 def _map_settings(view: View) -> dict[str, Any]:
@@ -117,10 +117,10 @@ class Ledger:
             before = folder.manifest()
             known = before["explanations"] | before["adding"]
             _refuse_another(folder, requested, before, known)
-            _refuse_changed(folder, requested["dataset"], before["dataset"])
+            _refuse_changed(folder, requested["contents"], before.get("contents", {}))
             new = {name: settings for name, settings in requested["explanations"].items() if name not in known}
             kept = {name: before[name] for name in ("added", "finished")}
-            kept["dataset"] = before["dataset"]
+            kept["contents"] = before.get("contents", {})  # of the rows that are there
             kept["explanations"] = _joined(before["explanations"], requested["explanations"])
             kept["adding"] = _joined(before["adding"], requested["explanations"]) | new
             ledger = cls(folder, requested, {**before, **requested, **kept})
@@ -221,7 +221,7 @@ def _refuse_another(
     if not wrong:  # else the views and explanations below differ as well, and say it less clearly
         names = [name for name in requested if name not in _LOOSE]
         held = {name: before.get(name) for name in names}
-        wrong = _differences(_without_contents(held), _without_contents({name: requested[name] for name in names}))
+        wrong = _differences(held, {name: requested[name] for name in names})
         for name, settings in requested["explanations"].items():
             held = known.get(name, settings)
             if not ("faithfulness" in settings and "faithfulness" in held):  # it can be requested now, earlier or later
@@ -234,9 +234,8 @@ def _refuse_another(
         )
 
 
-def _refuse_changed(folder: ShardFolder, requested: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+def _refuse_changed(folder: ShardFolder, now: Mapping[str, Any], held: Mapping[str, Any]) -> None:
     """Refuse to add to rows of other ids, targets, images or masks; tables of earlier versions do not know theirs."""
-    held, now = before.get("contents", {}), requested["contents"]
     changed = [name for name in {**held, **now} if held and held.get(name) != now.get(name)]
     if changed:
         said = "ids" if "ids" in changed else " and ".join(changed)  # with other ids all the rest is another
@@ -244,11 +243,6 @@ def _refuse_changed(folder: ShardFolder, requested: Mapping[str, Any], before: M
             f"The {said} of the dataset are not those that the table in {folder.folder} was made of.",
             "Delete that folder to start over, write to another one, or restore them.",
         )
-
-
-def _without_contents(manifest: dict[str, Any]) -> dict[str, Any]:
-    dataset = {name: value for name, value in (manifest.get("dataset") or {}).items() if name != "contents"}
-    return {**manifest, "dataset": dataset}
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:

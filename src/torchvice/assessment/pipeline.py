@@ -117,7 +117,7 @@ class _Pipeline:
         self.extras = extras_of(self.views["strict"], extras) if "strict" in self.views else []
         self.unchecked = settings.outputs is None and not self.folder.shards()
         manifest = manifest_of(self.dataset, self.views, self.extras, kind, made_by, extras.faithfulness)
-        manifest["dataset"]["contents"] = contents_of(self.dataset)
+        manifest["contents"] = contents_of(self.dataset)
         return manifest
 
     def run(self, request: dict[str, Any], shard_size: int, progress: Progress | None) -> Samples:
