@@ -137,7 +137,21 @@ def test_what_the_values_of_masks_mean_is_part_of_the_contents(digits: Path, tmp
 def test_a_table_of_an_earlier_version_still_grows(digits: Path, tmp_path: Path) -> None:
     assess(digits, tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    del manifest["dataset"]["contents"]
+    del manifest["contents"]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     assess(digits, tmp_path)
-    assert "contents" not in torchvice.Samples.load(tmp_path).manifest["dataset"]
+    assert not torchvice.Samples.load(tmp_path).manifest["contents"]  # nobody knows of what its rows were made
+
+
+def test_a_table_whose_contents_lie_under_the_dataset_is_read(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits, tmp_path / "data")
+    assess(tmp_path / "data", tmp_path / "out")
+    file = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["dataset"]["contents"] = contents = manifest.pop("contents")
+    file.write_text(json.dumps(manifest))
+    assess(tmp_path / "data", tmp_path / "out")
+    assert torchvice.Samples.load(tmp_path / "out").manifest["contents"] == contents
+    shift_a_mask(tmp_path / "data")
+    with pytest.raises(ViceError, match="The masks of the dataset are not those"):
+        assess(tmp_path / "data", tmp_path / "out")

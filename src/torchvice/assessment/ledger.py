@@ -30,8 +30,8 @@ __all__ = ["MEASURED", "Ledger", "common_of", "manifest_of"]
 # What is measured of maps in finished shards, now or later: the entry of the explanation's settings, and its test.
 MEASURED = {"faithfulness": lacks_faithfulness, "interventions": lacks_interventions}
 
-# What may differ when a run resumes; explanations and map settings are compared one by one.
-_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files")
+# What is not compared as a whole when a run resumes: what may differ, and what has a comparison of its own.
+_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files", "contents")
 
 
 def manifest_of(
@@ -83,7 +83,7 @@ def manifest_of(
 
 def common_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What processes that make one table at the same time must have in common."""
-    return {name: value for name, value in manifest.items() if name == "explanations" or name not in _LOOSE}
+    return {name: v for name, v in manifest.items() if name in ("explanations", "contents") or name not in _LOOSE}
 
 
 def _map_settings(view: View) -> dict[str, Any]:
@@ -124,10 +124,10 @@ class Ledger:
             before = folder.manifest()
             known = before["explanations"] | before["adding"]
             _refuse_another(folder, requested, before, known)
-            _refuse_changed(folder, requested["dataset"], before["dataset"])
+            _refuse_changed(folder, requested["contents"], before.get("contents", {}))
             new = {name: settings for name, settings in requested["explanations"].items() if name not in known}
             kept = {name: before[name] for name in ("added", "finished")}
-            kept["dataset"] = before["dataset"]
+            kept["contents"] = before.get("contents", {})  # of the rows that are there
             kept["explanations"] = _joined(before["explanations"], requested["explanations"])
             kept["adding"] = _joined(before["adding"], requested["explanations"]) | new
             ledger = cls(folder, requested, {**before, **requested, **kept})
@@ -229,7 +229,7 @@ def _refuse_another(
     if not wrong:  # else the views and explanations below differ as well, and say it less clearly
         names = [name for name in requested if name not in _LOOSE]
         held = {name: before.get(name) for name in names}
-        wrong = _differences(_without_contents(held), _without_contents({name: requested[name] for name in names}))
+        wrong = _differences(held, {name: requested[name] for name in names})
         for name, settings in requested["explanations"].items():
             held = known.get(name, settings)
             later = [what for what in MEASURED if not (what in settings and what in held)]  # now, earlier or later
@@ -242,9 +242,8 @@ def _refuse_another(
         )
 
 
-def _refuse_changed(folder: ShardFolder, requested: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+def _refuse_changed(folder: ShardFolder, now: Mapping[str, Any], held: Mapping[str, Any]) -> None:
     """Refuse to add to rows of other ids, targets, images or masks; tables of earlier versions do not know theirs."""
-    held, now = before.get("contents", {}), requested["contents"]
     changed = [name for name in {**held, **now} if held and held.get(name) != now.get(name)]
     if changed:
         said = "ids" if "ids" in changed else " and ".join(changed)  # with other ids all the rest is another
@@ -252,11 +251,6 @@ def _refuse_changed(folder: ShardFolder, requested: Mapping[str, Any], before: M
             f"The {said} of the dataset are not those that the table in {folder.folder} was made of.",
             "Delete that folder to start over, write to another one, or restore them.",
         )
-
-
-def _without_contents(manifest: dict[str, Any]) -> dict[str, Any]:
-    dataset = {name: value for name, value in (manifest.get("dataset") or {}).items() if name != "contents"}
-    return {**manifest, "dataset": dataset}
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:

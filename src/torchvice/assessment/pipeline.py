@@ -123,7 +123,7 @@ class _Pipeline:
         self.unchecked = settings.outputs is None and not self.folder.shards()
         amended = extras.faithfulness, self.interventions
         manifest = manifest_of(self.dataset, self.views, self.extras, kind, made_by, *amended)
-        manifest["dataset"]["contents"] = contents_of(self.dataset)
+        manifest["contents"] = contents_of(self.dataset)
         return manifest
 
     def run(self, request: dict[str, Any], shard_size: int, progress: Progress | None) -> Samples:

@@ -138,6 +138,7 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
         ViceError: a text of another form, or an unknown measure; when called, a measure that the table does not have.
     """
     from torchvice.measures.catalogue import measure_of
+    from torchvice.measures.wording import decimals, decimals_between
 
     limits = []
     for text in texts:
@@ -153,7 +154,8 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
     def lower_measures(measures: Measures) -> list[str]:
         values = [(path, measures.value(path), limit) for path, limit in limits]
         return [
-            f"{path} must be at least {limit:g}, but is {'undefined' if np.isnan(value) else f'{value:.4f}'}."
+            f"{path} must be at least {limit:g}, but is "
+            f"{'undefined' if np.isnan(value) else decimals(value, decimals_between(value, limit, 4))}."
             for path, value, limit in values
             if not value >= limit
         ]

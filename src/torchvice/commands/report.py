@@ -13,6 +13,7 @@ from torchvice.commands.measure import Measured, measure_path
 from torchvice.commands.tables import dataset_of, refuse_without_effect
 from torchvice.errors import ViceError
 from torchvice.measures import compare
+from torchvice.measures.contents import check_same_truth
 from torchvice.report.page.cases import cases_of
 from torchvice.report.page.page import MOST_CASES, Shown, write_page
 from torchvice.report.study.page import write_study_page
@@ -121,7 +122,10 @@ def _comparison(
         for name, table in zip(names, tables, strict=True)
         if table is not None and "strict" in table.protocols
     }
-    if len(tables) < 2 or len(strict) < len(tables) or not replicates:
+    if len(tables) < 2 or len(strict) < len(tables):
+        return None
+    check_same_truth(strict)
+    if not replicates:
         return None
     return compare(strict, quality=quality, replicates=replicates).to_json()
 

@@ -12,6 +12,7 @@ import numpy as np
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import compared_label
 from torchvice.measures.consistency import vice_statistic
+from torchvice.measures.contents import check_same_truth
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
@@ -52,10 +53,11 @@ def compare(
         seed: of the bootstrap.
 
     Raises:
-        ViceError: fewer than two models, tables of other classes or without `strict`, no common image, or a group that
-            names no model.
+        ViceError: fewer than two models, tables of other classes or without `strict`, no common image, targets or masks
+            of shared images that differ, or a group that names no model.
     """
     _check(models, groups, replicates)
+    about_images = check_same_truth(models)
     common = _common(models)
     inference = Inference(common, replicates, seed)
     found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
@@ -74,7 +76,7 @@ def compare(
         agreement=_agreement(models, common),
     )
     made = {name: _headline(samples) for name, samples in models.items()}
-    comparison.sentences.extend(sentences_of(comparison, made, replicates))
+    comparison.sentences.extend(about_images + sentences_of(comparison, made, replicates))
     return comparison
 
 

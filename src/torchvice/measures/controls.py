@@ -13,7 +13,7 @@ from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.qualities import quality_of
 from torchvice.measures.rows import Control, Method
 from torchvice.measures.sheet import Sheet
-from torchvice.measures.wording import decimals
+from torchvice.measures.wording import interval_text
 from torchvice.metrics import pair_vice
 from torchvice.samples import Samples
 
@@ -117,8 +117,7 @@ def _mark(sheet: Sheet, controls: dict[str, Control]) -> None:
     above: list[str] = []
     for name, row in controls.items():
         if row.beaten is False and row.difference_low is not None and row.difference_high is not None:
-            low, high = (decimals(end, 2) for end in (row.difference_low, row.difference_high))
-            interval = f"`{name}` (95 % interval {low} to {high})"
+            interval = f"`{name}` (95 % interval {interval_text(row.difference_low, row.difference_high, 2)})"
             (above if row.difference_high < 0 else unclear).append(interval)
     sentences = []
     if unclear:

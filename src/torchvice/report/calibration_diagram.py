@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.measures.wording import interval_text
 from torchvice.metrics.bands import NullBand
 from torchvice.metrics.calibration import Reliability
 from torchvice.report.frame import figure_of, set_heading, side_by_side, styled
@@ -161,7 +162,7 @@ def _panel_text(name: str, reliability: Reliability, band: NullBand | None, widt
     ece = number(reliability.ece)
     lines = [f"ECE {ece}" if ece == "undefined" else f"ECE = {ece} (n = {reliability.n})"]
     if band is not None:
-        lines.append(f"calibrated: {number(band.low)} to {number(band.high)}" if band.low == band.low else "")
+        lines.append(f"calibrated: {interval_text(band.low, band.high)}" if band.low == band.low else "")
     return [*wrapped(name, width, most=1), *lines]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torchvice.measures import Measures
 from torchvice.measures.catalogue import CATALOGUE, Measure, measure_of, overview, paths, quality_label, shown_in
 from torchvice.measures.rows import COLUMNS
-from torchvice.measures.wording import p_text
+from torchvice.measures.wording import interval_text, p_text
 from torchvice.report.page.text import interval_of, label_of
 from torchvice.report.style import number
 
@@ -207,4 +207,4 @@ def _of_rows(caption: str, term: str, content: Any, quality: str) -> NumberTable
 def _span(row: Mapping[str, Any], ends: tuple[str, str] | None) -> str:
     if ends is None or any(row.get(end) is None for end in ends):
         return ""
-    return f"{number(row[ends[0]])} to {number(row[ends[1]])}"
+    return interval_text(row[ends[0]], row[ends[1]])

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from torchvice.files import atomic
+from torchvice.measures.wording import interval_text
 from torchvice.report.page.numbers import shown
 from torchvice.report.page.page import embedded, joined, template
 from torchvice.report.study.recipes import Recipe, RecipeMean, Row, StudyTable, pareto_front
@@ -161,7 +162,7 @@ def _value_cell(row: Row, name: str) -> _Cell:
     if value is None:
         return _Cell("–")
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    below = f"{number(low)} to {number(high)}" if low is not None and high is not None else ""
+    below = interval_text(low, high) if low is not None and high is not None else ""
     return _Cell(str(value) if isinstance(value, int) else _number(value), below, value)
 
 
