@@ -68,9 +68,12 @@ def fetch(source: Source, folder: Path, progress: Progress | None = None) -> Pat
     try:
         _download(source.url, part, progress)
     except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(folder)  # the user does not know the part
+            raise
         if error.errno == errno.ENOSPC:
             raise ViceError(
-                f"The disk is full: {part} is incomplete.", "Free some space and start again; the download resumes."
+                f"The disk is full: {file} is incomplete.", "Free some space and start again; the download resumes."
             ) from None
         raise _no_answer(source, folder, str(getattr(error, "reason", error))) from None
     except http.client.HTTPException as error:
@@ -304,7 +307,7 @@ def building(root: Path, names: Sequence[str]) -> Iterator[Path]:
         ViceError: `root` holds one of the names, another process builds it, or the disk is full.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with (root / ".vice-data.lock").open("w") as lock:
+    with _opened(root / ".vice-data.lock") as lock:
         _lock(lock, root)
         try:
             with _parts(root, names) as part:
@@ -341,6 +344,14 @@ def _parts(root: Path, names: Sequence[str]) -> Iterator[Path]:
         # Next to what a killed build had moved, the empty folder marks that it may be replaced.
         if not taken:
             part.rmdir()
+
+
+def _opened(lock: Path) -> IO[str]:
+    try:
+        return lock.open("w")
+    except OSError as error:
+        error.filename = str(lock.parent)  # the user does not know the lock
+        raise
 
 
 def _lock(file: IO[str], root: Path) -> None:
