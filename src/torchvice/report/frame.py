@@ -66,11 +66,10 @@ def panels(
     """
     if axes is not None:
         divided = _divided(axes, heights, between)
-        lines, top = [title, subtitle, ", ".join(box)], divided[0]
-        pad = legend_above(top, keys)
-        set_heading(top, lines, pad)
-        if top is not axes:
-            _reserve(axes, top, lines, pad)
+        lines, pad = [title, subtitle, ", ".join(box)], legend_above(divided[0], keys)
+        set_heading(divided[0], lines, pad)
+        if divided[0] is not axes:
+            _reserve(axes, divided[0], lines, pad)
         return divided
     body = sum(heights) + between * (len(heights) - 1) + below
     figure = column_figure(body, title=title, subtitle=subtitle, box=box, keys=keys)
