@@ -11,7 +11,7 @@ from torchvice.errors import ViceError
 from torchvice.measures.wording import interval_text
 from torchvice.metrics.bands import NullBand
 from torchvice.metrics.calibration import Reliability
-from torchvice.report.frame import figure_of, set_heading, side_by_side, styled
+from torchvice.report.frame import figure_of, legend_above, set_heading, side_by_side, styled
 from torchvice.report.style import (
     COLUMN,
     PALETTE,
@@ -133,15 +133,14 @@ def calibration_diagram(
     texts = [_panel_text(name, *panel, width) for name, panel in panels.items()]
     keys = _keys(bands)
     placed = _new_axes(texts, width, title, keys) if axes is None else side_by_side(axes, len(panels), BETWEEN)
+    pad = None if axes is None else legend_above(axes, keys)
     for place, (panel, (reliability, band)) in enumerate(zip(placed, panels.values(), strict=True)):
         reliability_points(panel, reliability, band)
         panel.set_xlabel("mean confidence of a bin")
         panel.tick_params(axis="y", labelleft=not place)
         if axes is not None:
-            set_heading(panel, [title, *texts[place]] if not place else texts[place])
+            set_heading(panel, [title, *texts[place]] if not place else texts[place], pad)
     placed[0].set_ylabel(outcome_label)
-    if axes is not None:
-        axes.legend(handles=keys, frameon=False, loc="upper left")
     return figure_of(placed[0])
 
 
