@@ -3,7 +3,8 @@
 Six kinds of shortcuts at four strengths, three trainings each, and 18 trainings on clean digits. Every run is trained,
 assessed and measured as a user would do it, with `vice`. The truth is interventional: the average precision of the
 planted class on the test images without the shortcut, and without the object. `make shortcuts` runs all of it and
-resumes what was stopped; `--quick` runs four small trainings in minutes. See README.md for what is printed.
+resumes what was stopped; `--quick` runs four small trainings in minutes. `--repair` compares trainings with and without
+the settings that break shortcuts. See README.md for what is printed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from summary import summary
+from summary import repair_summary, summary
 
 from torchvice.files import read_json, write_json, write_text
 from torchvice.files.lock import locked
@@ -35,6 +36,12 @@ INTERVENTIONS = ("without_shortcut", "without_object")
 # On 64 pixels its last maps are 4 x 4.
 MODEL = "{name: resnet10t, arguments: {channels: [16, 32, 64, 128], output_stride: 16}}"
 WHERE = {"accelerator": "cpu"}
+REPAIRS: dict[str, dict[str, float]] = {
+    "none": {},
+    "swap": {"swap_background": 0.5},
+    "erase": {"erase_object": 0.2},
+    "both": {"swap_background": 0.5, "erase_object": 0.2},
+}
 
 
 @dataclass(frozen=True)
@@ -54,16 +61,18 @@ QUICK = Size(600, 60, 200, 48, 8)
 
 @dataclass(frozen=True)
 class Case:
-    """One training: `kind` None is clean; the images and the weights depend on `seed`."""
+    """One training: `kind` None is clean, `repair` a name in REPAIRS; images and weights depend on `seed`."""
 
     kind: str | None
     strength: float
     seed: int
+    repair: str = "none"
 
     @property
     def name(self) -> str:
         """Name of the run's folder."""
-        return f"clean-{self.seed}" if self.kind is None else f"{self.kind}-{self.strength:g}-{self.seed}"
+        planted = "clean" if self.kind is None else f"{self.kind}-{self.strength:g}"
+        return f"{planted}-{self.seed}" + (f"-{self.repair}" if self.repair != "none" else "")
 
     @property
     def digit(self) -> int | None:
@@ -71,8 +80,12 @@ class Case:
         return None if self.kind is None else DIGITS[self.seed % len(DIGITS)]
 
 
-def cases(quick: bool) -> list[Case]:
-    """All trainings: the clean ones first, then planted ones from the strongest shortcut down."""
+def cases(quick: bool, repair: bool = False) -> list[Case]:
+    """All trainings: the clean ones first, then planted ones from the strongest shortcut down; or those of a repair."""
+    if repair:
+        kinds = ("stripe",) if quick else ("stripe", "texture")
+        seeds = 1 if quick else SEEDS
+        return [Case(kind, 0.95, seed, name) for seed in range(seeds) for kind in kinds for name in REPAIRS]
     if quick:
         return [Case(None, 0, 0), Case(None, 0, 1), Case("stripe", 0.95, 0), Case("companion", 0.95, 0)]
     clean = [Case(None, 0, seed) for seed in range(CLEAN)]
@@ -117,6 +130,7 @@ def train_run(case: Case, size: Size, run: Path, data: Path) -> None:
         "assess.view_size": size.side,
         "trainer.epochs": size.epochs,
         **{f"trainer.{name}": value for name, value in WHERE.items()},
+        **{f"regularisation.{name}": value for name, value in REPAIRS[case.repair].items()},
     }
     return vice("train", "demo", *(word for item in settings.items() for word in ("-o", "{}={}".format(*item))))
 
@@ -227,6 +241,7 @@ def run_all(todo: Sequence[Case], options: argparse.Namespace) -> Iterator[str]:
     def start(case: Case) -> tuple[str, int, float]:
         command = [sys.executable, __file__, "--out", str(options.out), "--one", case.name]
         command += ["--quick"] * options.quick + ["--keep-data"] * options.keep_data
+        command += ["--repair"] * options.repair
         begun = time.perf_counter()
         log = options.out / "logs" / f"{case.name}.txt"
         with log.open("a", encoding="utf-8") as lines:
@@ -245,22 +260,24 @@ def run_all(todo: Sequence[Case], options: argparse.Namespace) -> Iterator[str]:
 def parsed() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder of the runs; default: runs/shortcuts, or runs/shortcuts-quick")
+    parser.add_argument("--out", type=Path, help="folder of the runs; default: runs/shortcuts, runs/repair ...")
     parser.add_argument("--jobs", type=int, default=max(1, min(os.cpu_count() or 1, 8)), help="runs at the same time")
     parser.add_argument("--quick", action="store_true", help="four small trainings instead of 90")
+    parser.add_argument("--repair", action="store_true", help="swap_background and erase_object: 24 trainings")
     parser.add_argument("--again", action="store_true", help="assess what is new, and measure finished runs again")
     parser.add_argument("--only-summary", action="store_true", help="print the tables of the finished runs")
     parser.add_argument("--keep-data", action="store_true", help="keep the images of finished runs")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.out = options.out or Path("runs/shortcuts-quick" if options.quick else "runs/shortcuts")
+    name = ("repair" if options.repair else "shortcuts") + ("-quick" if options.quick else "")
+    options.out = options.out or Path("runs") / name
     return options
 
 
 def main() -> None:
     """Run what is missing, and print the tables."""
     options = parsed()
-    planned = cases(options.quick)
+    planned = cases(options.quick, options.repair)
     if options.one:
         case = next(case for case in planned if case.name == options.one)
         return run_case(case, QUICK if options.quick else FULL, options.out, options.keep_data)
@@ -272,7 +289,8 @@ def main() -> None:
             todo = [case for case in planned if options.again or not results[case].is_file()]
             failed = list(run_all(todo, options))
     rows = [read_json(path) for path in results.values() if path.is_file()]
-    text = summary(rows, len(planned)) if rows else "No run is finished."
+    tables = repair_summary if options.repair else summary
+    text = tables(rows, len(planned)) if rows else "No run is finished."
     print(text)
     write_text(options.out / "summary.md", text + "\n")
     if failed:

@@ -150,3 +150,19 @@ def summary(rows: Sequence[Row], planned: int) -> str:
         parts.append("measures.json holds no verdict: the witnesses are compared without it.")
     parts += [witness_table(rows), cell_table(rows)] if planted else []
     return "\n\n".join(parts)
+
+
+def repair_summary(rows: Sequence[Row], planned: int) -> str:
+    """What the settings that break shortcuts change, as Markdown: means over the trainings of a kind and a repair."""
+    lines = []
+    for kind, repair in dict.fromkeys((row["kind"], row["repair"]) for row in rows):
+        inside = [row for row in rows if (row["kind"], row["repair"]) == (kind, repair)]
+        values = [np.mean([row["precision"][name] for row in inside]) for name in (*PRECISIONS, "mean")]
+        values.append(np.mean([scores_of(row, "looking elsewhere")[row["digit"]] for row in inside]))
+        relies = share(inside, relies_on_shortcut)
+        lines.append([kind, repair, *(f"{value:.3f}" for value in values), relies, share(inside, is_named)])
+    if all(row["stands_out"] is None for row in rows):
+        lines = [[*line[:-1], "–"] for line in lines]
+    head = ("kind", "repair", "AP", "AP without the shortcut", "AP without the object", "mean AP of all classes")
+    found = ("looking elsewhere", "relies on it", "named")
+    return f"{len(rows)} of {planned} runs are finished.\n\n{table((*head, *found), lines)}"

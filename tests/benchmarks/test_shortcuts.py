@@ -56,6 +56,8 @@ def test_all_kinds_strengths_and_seeds_are_planned_once() -> None:
     assert len(cases) == len({case.name for case in cases}) == 18 + 6 * 4 * 3
     assert {case.digit for case in cases} == {None, 7, 2, 4}
     assert len(bench.cases(quick=True)) == 4
+    repairs = bench.cases(quick=False, repair=True)
+    assert len(repairs) == len({case.name for case in repairs}) == 2 * 3 * 4
 
 
 def test_the_truth_is_what_an_intervention_costs_or_leaves(summary: Any) -> None:
@@ -121,6 +123,15 @@ def test_the_tables_by_hand(summary: Any) -> None:
     without = summary.summary([{**each, "stands_out": None} for each in rows], 90)
     assert "measures.json holds no verdict" in without
     assert "| – | – | 1 of 3 |" in without
+
+
+def test_the_table_of_repairs_has_means_over_trainings(summary: Any) -> None:
+    before = [{**row(7, {7: high}, named("seven"), without_object=0.9), "repair": "none"} for high in (0.8, 0.6)]
+    after = [{**row(7, {7: 0.1}, [], without_object=0.2), "repair": "swap"}]
+    text = summary.repair_summary(before + after, 24)
+    assert "3 of 24 runs are finished" in text
+    assert "| text | none | 0.950 | 0.950 | 0.900 | 0.900 | 0.700 | 2 of 2 | 2 of 2 |" in text
+    assert "| text | swap | 0.950 | 0.950 | 0.200 | 0.900 | 0.100 | 0 of 1 | 0 of 1 |" in text
 
 
 @pytest.mark.slow
