@@ -71,7 +71,11 @@ class Stratum:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: its average precision, and VICE and mean `quality` of its true pairs."""
+    """A class: its average precision, and VICE and mean `quality` of its true pairs.
+
+    `found`, how many of them the model predicts; `without_object` and `without_background`, the share of these that it
+    still predicts on the image without the one or the other; None where the table does not hold it.
+    """
 
     name: str
     average_precision: float | None
@@ -80,6 +84,13 @@ class ClassRow:
     vice: float | None
     vice_low: float | None
     vice_high: float | None
+    found: int | None = None
+    without_object: float | None = None
+    without_object_low: float | None = None
+    without_object_high: float | None = None
+    without_background: float | None = None
+    without_background_low: float | None = None
+    without_background_high: float | None = None
 
 
 @dataclass(frozen=True)
