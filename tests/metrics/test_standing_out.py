@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from torchvice.errors import ViceError
-from torchvice.metrics.standing_out import ClassTest, classes_that_stand_out, holm_over_witnesses
+from torchvice.metrics.standing_out import classes_that_stand_out, holm_over_witnesses
 
 
 def planted(classes: int = 10, pairs: int = 100, extra: float = 0.5, seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -86,10 +86,12 @@ def _families() -> Iterator[Measure]:
         yield Measure(f"sensitivities.vice_{name}", f"With {quality.label}", vice, "correlation")
     for filling in FILLINGS:
         definition = (
-            f"Share of found labels that are still found with the object's pixels replaced by {_REPLACED[filling]}, over "
-            "the pairs that were measured with every filling of the table."
+            f"Share of found labels that are still found with the object's pixels replaced by {_REPLACED[filling]}, "
+            "over the pairs that were measured with every filling of the table."
         )
-        yield Measure(f"without.object_found_{filling}", f"Object replaced: {filling}", definition, better="lower", perfect=0.0)
+        yield Measure(
+            f"without.object_found_{filling}", f"Object replaced: {filling}", definition, better="lower", perfect=0.0
+        )
 
 
 def _records() -> Iterator[Measure]:

@@ -115,15 +115,17 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
         labels=images.targets[rows].sum(axis=1).astype(np.int64),
         regions=regions,
         lead=_lead(strict, rows, classes) if strict.exclusive else np.zeros(0),
-        margin=_margin(images.logits, rows, classes) if strict.exclusive else images.logits[rows, classes].astype(float),
+        margin=_margin(images.logits, rows, classes, strict.exclusive),
     )
 
 
-def _margin(logits: np.ndarray, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The logit of each pair's class minus the highest other one; infinite where there is no other class."""
+def _margin(logits: np.ndarray, rows: np.ndarray, classes: np.ndarray, exclusive: bool) -> np.ndarray:
+    """The logit of each pair's class; of exclusive classes minus the highest other one, infinite without another."""
     others = logits[rows].astype(float)
     pair = np.arange(len(rows)), classes
     own = others[pair]
+    if not exclusive:
+        return own
     others[pair] = -np.inf
     return own - others.max(axis=1, initial=-np.inf)
 

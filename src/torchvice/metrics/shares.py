@@ -17,8 +17,9 @@ def share_interval(events: ArrayLike, image: ArrayLike, level: float = 0.95) -> 
     """Wilson's interval of a share, with the effective number of rows: rows of one image are not independent.
 
     The variance of the share over images is linearised, v = sum over images of (events - share rows)^2 / rows^2 (as
-    the bootstrap's), and Wilson's formula takes share (1 - share) / v rows, at most all of them; where that is 0 / 0, the
-    number of images. A percentile bootstrap of 10 images and a share of 0.95 covers 61 % in place of 95 %, this one 95 %.
+    the bootstrap's), and Wilson's formula takes share (1 - share) / v rows, at most all of them; where that is 0 / 0,
+    the number of images. A percentile bootstrap of 10 images and a share of 0.95 covers 61 % in place of 95 %, this
+    interval 95 %.
 
     Args:
         events: (P,) whether the event happened.
