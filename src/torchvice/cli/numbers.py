@@ -183,10 +183,14 @@ def measure(
     if not no_figures:
         written.append(_draw(measured, figures, title))
     say("Written: " + ", ".join(map(str, written)) if written else "Nothing was written.")
-    failures = limits(measured.measures) + (shortcut_sentences(measured.measures) if fail_if else [])
-    for sentence in failures:
+    _fail(limits(measured.measures) + (shortcut_sentences(measured.measures) if fail_if else []))
+
+
+def _fail(sentences: list[str]) -> None:
+    """Print why the measures fail, if they do, and exit with status 1."""
+    for sentence in sentences:
         say(sentence)
-    if failures:
+    if sentences:
         raise typer.Exit(1)
 
 

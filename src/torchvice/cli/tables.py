@@ -189,6 +189,12 @@ def print_comparison(found: Comparison) -> None:
         cells = [f"{_cell(row[m])}\n{span}" for m, span in zip(measures, spans, strict=True)]
         add_row(table, [f"{short[row['name']]}  {row['name']}", *cells, _cell(row["ece_ml"])])
     _print(table)
+    if any("without_object" in row for row in found.models):
+        table = _table(compared_label("without_object"), "model", "share", "95 %", whole="numbers")
+        for row in found.models:
+            span = _span(row.get("without_object_low"), row.get("without_object_high"))
+            add_row(table, [f"{short[row['name']]}  {row['name']}", _cell(row.get("without_object")), span])
+        _print(table)
     if found.seeds:
         table = _table("VICE between groups, over seeds and images", "", "seeds", "difference", "95 %", "p (Holm)")
         for row in found.seeds:

@@ -187,7 +187,7 @@ def kept_because(measures: Measures, path: Path) -> str:
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
         new = json.loads(json.dumps(measures.to_json()))
-        if any(old[section] != new[section] for section in ("paper", "strict", "classification")):
+        if any(old[section] != new[section] for section in ("paper", "strict", "classification", "without")):
             return ""
         before, now = (content["source"]["inference"]["replicates"] for content in (old, new))
         if before > now:

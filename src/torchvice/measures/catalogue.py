@@ -111,6 +111,7 @@ COMPARED = {
     "ji": "strict.ji",
     "paper_vice": "paper.vice",
     "paper_ece_ml": "paper.ece_ml",
+    "without_object": "without.object_found",
 }
 
 

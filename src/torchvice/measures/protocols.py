@@ -94,8 +94,6 @@ def measure(
     if pairs is not None:
         _put_trust(samples, pairs, sheet, quality, inference)
         put_calibration(sheet, diagrams, samples, calibrate_on, seed, inference.resampling is not None)
-    else:
-        sheet.parts["verdict"] = Verdict((NO_STRICT,))
     source = _source(samples) | {"inference": {"replicates": replicates, "seed": seed, "level": LEVEL}}
     excluded = {reason: count for reason, (count, _) in shares.items()}
     return sheet.measures(len(first), excluded, source, diagrams.whole())
@@ -119,6 +117,8 @@ def _leave_out(sheet: Sheet, protocol: str) -> None:
     prefix = "" if protocol == "paper" else "strict_"
     found = [f"localisation.{prefix}{name}" for name in ("best_threshold", "best_mean_iou")]
     sheet.leave_out([*paths(protocol), *found], f"The table was not assessed under `{protocol}`.")
+    if protocol == "strict":
+        sheet.parts["verdict"] = Verdict((NO_STRICT,))
 
 
 def _source(samples: Samples) -> dict[str, Any]:
