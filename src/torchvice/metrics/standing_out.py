@@ -11,18 +11,20 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.comparison import holm
+from torchvice.metrics.size_effect import size_effect
 
 __all__ = ["ClassTest", "classes_that_stand_out", "holm_over_witnesses"]
 
 LEVEL = 0.05
-# Clean classes differ by a t distribution on the logit scale. Freedom and priors: docs/verdict.md has the simulations.
-FREEDOM = 5.0
-SPREADS = np.array([0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.2])  # its scale in logits, equally likely a priori
+MARGIN = 0.1  # share of pairs that a class may have in addition to a clean class's events and still not stand out
+# Clean classes differ by a t distribution on the logit scale. docs/verdict.md has the simulations behind these numbers.
+FREEDOM = 6.0
+SPREADS = np.array([0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.2])  # its scale, in logits
+SPREAD_PRIOR = np.exp(-SPREADS / 0.8)
 SHORTCUTS = np.array([0.0, 0.05, 0.15, 0.35])  # share of classes on a shortcut, equally likely a priori
 # The grid of logits, around the median class: steps of 0.1, up to 6 away for a class and 3 for the typical class.
 STEP, CELLS, CENTRES = 0.1, 121, 61
 MIDDLE = slice((CELLS - CENTRES) // 2, (CELLS + CENTRES) // 2)
-NEWTON_STEPS = 12
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def classes_that_stand_out(
     images: ArrayLike | None = None,
     witnesses: int = 2,
     level: float = LEVEL,
+    with_power: bool = True,
 ) -> ClassTest:
     """Test for each class whether it has more events than the other classes predict, given the sizes of its objects.
 
@@ -72,6 +75,7 @@ def classes_that_stand_out(
         images: (N,) image of each pair; given only to check that no image occurs twice in a class.
         witnesses: number of tables of p-values that Holm's correction will join; used for power and for NaN.
         level: probability of a false alarm in a table without shortcuts.
+        with_power: compute the power too, which takes half of the time; NaN otherwise.
 
     Raises:
         ViceError: arrays of different lengths, a size outside (0, 1], a class outside 0 to C - 1, or an image that
@@ -91,10 +95,19 @@ def classes_that_stand_out(
     """
     happened, label, size = _checked(events, classes, sizes, n_classes, images)
     pairs, counts = (np.bincount(label, weight, n_classes).astype(int) for weight in (np.ones(len(label)), happened))
-    shift, variance = _size_effect(happened, label, _basis(np.log(size)), n_classes)
+    shift, variance = size_effect(happened, label, np.log(size), n_classes)
     rate = _class_rates(_grid(pairs, counts), shift, label, n_classes)
-    typical, predicted = _prediction(pairs, counts, rate, variance)
-    return _test(pairs, counts, rate, typical, predicted, level / witnesses)
+    prediction = _prediction(pairs, counts, rate, variance)
+    least = np.where(pairs > 0, prediction.at_least(pairs, MARGIN), 1.0)
+    # The largest number of tests such that this many classes could reach the level (Tarone).
+    ranked = np.sort(least) * np.arange(1, n_classes + 1)
+    own_level = level / witnesses / max(int(np.flatnonzero(ranked <= level / witnesses).max(initial=-1)) + 1, 1)
+    possible = least <= own_level
+    power = np.full(n_classes, np.nan)
+    if with_power:
+        power = np.where(possible, prediction.at_least(prediction.significant(own_level), 0.5), 0)
+    p_value = np.where(possible, prediction.at_least(counts, MARGIN), np.nan)
+    return ClassTest(pairs, counts, prediction.expected(), p_value, power)
 
 
 def holm_over_witnesses(
@@ -151,61 +164,6 @@ def _grid(pairs: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return centre + STEP * (np.arange(CELLS) - CELLS // 2)
 
 
-def _basis(log_size: np.ndarray) -> np.ndarray:
-    """(N, 2) a straight line and one bend: the natural cubic spline with knots at the 10, 50 and 90 % quantiles."""
-    position = log_size - log_size.mean() if len(log_size) else log_size
-    position = position / max(float(position.std()), 1e-9) if len(log_size) else position
-    low, middle, high = np.quantile(position, [0.1, 0.5, 0.9]) if len(log_size) else (0.0, 0.0, 0.0)
-    if not low < middle < high:
-        return np.stack([position, np.zeros_like(position)], axis=1)
-    cubes = [np.maximum(position - knot, 0) ** 3 for knot in (low, middle, high)]
-    bend = (cubes[0] - cubes[2]) / (high - low) - (cubes[1] - cubes[2]) / (high - middle)
-    return np.stack([position, (bend - bend.mean()) / (high - low)], axis=1)
-
-
-def _size_effect(
-    happened: np.ndarray, label: np.ndarray, basis: np.ndarray, n_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Effect of size on the logit of each pair (N,), estimated without the pair's class, and its variance (C,).
-
-    A logistic regression with an intercept for each class, so that sizes are compared within classes, and standard
-    normal priors of slopes and intercepts. A class is left out by one Newton step from the fit of all.
-    """
-
-    def sums(columns: np.ndarray) -> np.ndarray:
-        flat = [
-            np.bincount(label, column, n_classes)
-            for column in columns.reshape(len(label), int(np.prod(columns.shape[1:]))).T
-        ]
-        return np.stack(flat, axis=1).reshape(n_classes, *columns.shape[1:])
-
-    number = np.bincount(label, minlength=n_classes)
-    slope, own, middle = np.zeros(basis.shape[1]), np.zeros(n_classes), 0.0
-    products = basis[:, :, None] * basis[:, None, :]
-    for _ in range(NEWTON_STEPS):
-        probability = 1 / (1 + np.exp(-(own[label] + basis @ slope)))
-        weight = probability * (1 - probability)
-        precision, score = sums(weight) + 1, sums(happened - probability) - (own - middle)
-        mixed = sums(basis * weight[:, None])
-        # The intercepts are eliminated: what a class adds to the information on the slopes, and to their gradient.
-        information = sums(products * weight[:, None, None])
-        information -= mixed[:, :, None] * mixed[:, None, :] / precision[:, None, None]
-        gradient = sums(basis * (happened - probability)[:, None]) - mixed * (score / precision)[:, None]
-        total = information.sum(axis=0) + np.eye(len(slope))
-        step = np.linalg.solve(total, gradient.sum(axis=0) - slope)
-        slope, own = slope + step, own + (score - mixed @ step) / precision
-        middle = float(own[number > 0].mean()) if len(label) else 0.0
-        if np.abs(step).max() < 1e-4 and np.abs(score).max() < 1e-3:
-            break
-    covariance = np.linalg.inv(total - information)
-    slopes = slope - np.einsum("cij,cj->ci", covariance, gradient)
-    mean = sums(basis) / np.maximum(number, 1)[:, None]
-    # The effect counts from the mean of the other classes, where their level is known best.
-    distance = mean * (len(label) / np.maximum(len(label) - number, 1))[:, None]
-    variance = np.einsum("ci,cij,cj->c", distance, covariance, distance)
-    return np.einsum("ni,ni->n", basis, slopes[label]), variance
-
-
 def _class_rates(grid: np.ndarray, shift: np.ndarray, label: np.ndarray, n_classes: int) -> np.ndarray:
     """(C, U) mean probability of the event over the pairs of a class, for each logit of the grid.
 
@@ -238,10 +196,46 @@ def _kernels() -> np.ndarray:
     return np.diff(windows, axis=2).transpose(1, 0, 2).copy()
 
 
-def _prediction(
-    pairs: np.ndarray, counts: np.ndarray, rate: np.ndarray, variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (C, A) of the typical logit and distribution (C, U) of a further clean class, given the other classes."""
+@dataclass(frozen=True)
+class _Prediction:
+    """A further clean class, as the other classes predict it: one row for each class that is tested.
+
+    Attributes:
+        pairs: (C,) number of its pairs.
+        rate: (C, U) its mean probability of the event, for each logit of the grid.
+        typical: (C, A) weights of the typical logit. clean: (C, U) distribution of its own logit.
+    """
+
+    pairs: np.ndarray
+    rate: np.ndarray
+    typical: np.ndarray
+    clean: np.ndarray
+
+    def expected(self) -> np.ndarray:
+        """(C,) number of events in a typical class."""
+        return self.pairs * (self.typical * self.rate[:, MIDDLE]).sum(axis=1)
+
+    def at_least(self, counts: np.ndarray, extra: float) -> np.ndarray:
+        """(C,) probability of `counts` events or more, if the share `extra` of the pairs has the event in addition."""
+        from scipy.special import betainc
+
+        # Binomial: pairs of unequal probability vary less.
+        least = np.maximum(counts, 1)
+        tail = betainc(least[:, None], np.maximum(self.pairs - least + 1, 1)[:, None], extra + (1 - extra) * self.rate)
+        return np.where(counts > 0, np.minimum((self.clean * tail).sum(axis=1), 1), 1.0)
+
+    def significant(self, level: float) -> np.ndarray:
+        """(C,) smallest number of events whose p-value is at most `level`, or all pairs."""
+        low, high = np.zeros_like(self.pairs), self.pairs.copy()
+        while (low < high).any():
+            half = (low + high) // 2
+            enough = self.at_least(half, MARGIN) <= level
+            low, high = np.where(enough, low, np.minimum(half + 1, high)), np.where(enough, half, high)
+        return low
+
+
+def _prediction(pairs: np.ndarray, counts: np.ndarray, rate: np.ndarray, variance: np.ndarray) -> _Prediction:
+    """Estimate the typical logit and the spread of clean classes from all classes but one, for each class."""
     kernels = _kernels()
     likelihood = counts[:, None] * np.log(rate) + (pairs - counts)[:, None] * np.log1p(-rate)
     likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
@@ -250,10 +244,11 @@ def _prediction(
     gained = (likelihood * np.diff(rate, axis=1, append=1.0))[:, ::-1].cumsum(axis=1)[:, ::-1]
     shortcut = (gained / (1 - rate))[:, MIDDLE, None, None]
     evidence = np.log(np.maximum((1 - SHORTCUTS) * clean + SHORTCUTS * shortcut, 1e-300))
-    others = evidence.sum(axis=0) - evidence
+    others = evidence.sum(axis=0) - evidence + np.log(SPREAD_PRIOR)[:, None]
     weights = np.exp(others - others.max(axis=(1, 2, 3), keepdims=True)).sum(axis=3)
     weights /= weights.sum(axis=(1, 2), keepdims=True)
-    return weights.sum(axis=2), _blurred(weights.reshape(len(weights), -1) @ kernels.reshape(-1, CELLS), variance)
+    predicted = weights.reshape(len(weights), -1) @ kernels.reshape(-1, CELLS)
+    return _Prediction(pairs, rate, weights.sum(axis=2), _blurred(predicted, variance))
 
 
 def _blurred(predicted: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -267,37 +262,3 @@ def _blurred(predicted: np.ndarray, variance: np.ndarray) -> np.ndarray:
     inside[:, 0] += wide[:, : CELLS - 1].sum(axis=1)
     inside[:, -1] += wide[:, 2 * CELLS - 1 :].sum(axis=1)
     return inside
-
-
-def _tail(counts: np.ndarray, pairs: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """(C, U) probability of at least `counts` events among `pairs`. Unequal pairs vary less than the binomial."""
-    from scipy.special import betainc
-
-    return np.where(
-        counts[:, None] > 0,
-        betainc(np.maximum(counts, 1)[:, None], (pairs - np.maximum(counts, 1) + 1).clip(1)[:, None], rate),
-        1.0,
-    )
-
-
-def _test(
-    pairs: np.ndarray, counts: np.ndarray, rate: np.ndarray, typical: np.ndarray, predicted: np.ndarray, level: float
-) -> ClassTest:
-    """The p-values, and the power at half of a class, both with Bonferroni's level of the classes that can be named."""
-
-    def p_of(number: np.ndarray) -> np.ndarray:
-        return np.minimum((predicted * _tail(number, pairs, rate)).sum(axis=1), 1)
-
-    least = np.where(pairs > 0, p_of(pairs), 1.0)
-    # Tarone: the largest number of tests for which that many classes could reach the level.
-    ranked = np.sort(least) * np.arange(1, len(least) + 1)
-    tests = int(np.flatnonzero(ranked <= level).max(initial=-1)) + 1
-    possible = least * max(tests, 1) <= level
-    low, high = np.zeros_like(pairs), pairs.copy()
-    while (low < high).any():  # the smallest number of events that is significant
-        half = (low + high) // 2
-        enough = p_of(half) * max(tests, 1) <= level
-        low, high = np.where(enough, low, np.minimum(half + 1, high)), np.where(enough, half, high)
-    power = (predicted * _tail(low, pairs, 0.5 + 0.5 * rate)).sum(axis=1)
-    expected = pairs * (typical * rate[:, MIDDLE]).sum(axis=1)
-    return ClassTest(pairs, counts, expected, np.where(possible, p_of(counts), np.nan), np.where(possible, power, 0.0))
