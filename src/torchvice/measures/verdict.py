@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from torchvice.measures.inference import Inference
-from torchvice.measures.interventions import filling_of, share_of, share_without, was_intervened
+from torchvice.measures.interventions import column_of, filling_of, share_of, share_without, was_intervened
+from torchvice.measures.looked_at import looked_at
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.measures.verdict_text import caveats_of, sentences_of
@@ -37,7 +38,8 @@ class Verdict:
         stands_out: the classes that stand out, the strongest evidence first, [{class, witness, share, expected, p,
             pairs, looks_at}]. `witness`: "localisation" (the map lies off the object) or "without_object" (found
             without the object); `share` of `pairs`, and what is `expected` of a class with objects of these sizes;
-            `p` after Holm over classes and witnesses; `looks_at`: what the class is found by instead, if known.
+            `p` after Holm over classes and witnesses; `looks_at`: what the class is found by instead, see
+            `torchvice.measures.looked_at.Group`.
         power: {level, witnesses, classes, pairs, named, by_class, not_testable}: `classes` that could be named; the
             probability `named` that a class is named if half of its pairs depend on a shortcut: `by_class`, and of the
             class where it is the median, with `pairs`; names of the classes that could not be named whatever they
@@ -69,6 +71,10 @@ def verdict_of(
             `without`, the section.
     """
     tests = class_tests(pairs, len(samples.classes))
+    named = [
+        row | {"looks_at": _looks_at(pairs, samples.classes, row["class"], row["witness"])}
+        for row in standing_out(tests, samples.classes)
+    ]
     filling = filling_of(samples)
     without = numbers["without"]
     parts: dict[str, Any] = {
@@ -77,7 +83,7 @@ def verdict_of(
         | {"lost": without.get("object_lost"), "lost_to_hole": without.get("hole_lost")}
         | {"foreground_sensitivity": without.get("foreground_sensitivity")},
         "without_background": share_without(pairs, "background", inference) | {"lost": without.get("background_lost")},
-        "stands_out": tuple(standing_out(tests, samples.classes)),
+        "stands_out": tuple(named),
         "power": _power(tests, samples.classes),
         "vice": numbers["vice"],
     }
@@ -97,12 +103,7 @@ def class_tests(pairs: Pairs, classes: int) -> dict[str, ClassTest]:
         classes: C.
     """
     found = pairs.where(pairs.predicted)
-    events = {"localisation": (found.quality < IOU_CUTOFF, np.ones(len(found), bool))}
-    if was_intervened(found):
-        assert found.regions is not None
-        margin = np.asarray(found.regions.without_object, float)
-        events["without_object"] = (margin > 0, ~np.isnan(margin))
-    events = {name: (event, known) for name, (event, known) in events.items() if known.any()}
+    events = _events(found)
     sizes = np.clip(found.area, 1e-9, 1)
     return {
         name: classes_that_stand_out(
@@ -110,6 +111,21 @@ def class_tests(pairs: Pairs, classes: int) -> dict[str, ClassTest]:
         )
         for name, (event, known) in events.items()
     }
+
+
+def _events(pairs: Pairs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By witness that the table holds, (P,) bool whether its event happened to each pair, and whether that is known."""
+    events = {"localisation": (pairs.quality < IOU_CUTOFF, np.ones(len(pairs), bool))}
+    margin = column_of(pairs, "without_object")
+    if len(margin):
+        events["without_object"] = (margin > 0, ~np.isnan(margin))
+    return {name: (event, known) for name, (event, known) in events.items() if known.any()}
+
+
+def _looks_at(pairs: Pairs, classes: tuple[str, ...], name: str, witness: str) -> list[dict[str, Any]]:
+    """What the pairs of a class that show the event are found by instead, in groups."""
+    event, known = _events(pairs)[witness]
+    return [group.to_json(name) for group in looked_at(pairs, classes.index(name), event & known)]
 
 
 def standing_out(tests: Mapping[str, ClassTest], classes: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -64,12 +64,12 @@ def _by_class(stands_out: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _witness(row: Mapping[str, Any]) -> str:
-    """One witness of a class, such as `74 of 82 found labels have their map off the object (8 expected, p 0.012)`."""
+    """One witness of a class, such as `74 of 82 found labels have their map off the object (8 expected, p = 0.012)`."""
     count, expected = round(row["share"] * row["pairs"]), row["expected"] * row["pairs"]
     p = p_text(row["p"])
     return (
-        f"{count} of {row['pairs']} found labels {WITNESSES[row['witness']]} ({decimals(expected, 0)} expected given "
-        f"the objects' sizes, p {p if p.startswith('below') else f'= {p}'})"
+        f"{count} of {row['pairs']} found labels {WITNESSES[row['witness']]} ({decimals(expected, 0)} expected, p "
+        f"{p if p.startswith('below') else f'= {p}'})"
     )
 
 
@@ -79,7 +79,9 @@ def _named(stands_out: Sequence[Mapping[str, Any]], power: Mapping[str, Any]) ->
     if not classes:
         return []
     first, others = classes[0], classes[1:]
-    sentences = [f"Stands out: {first[0]}. Of this class {first[1]}; {_holm(power)}."]
+    sentences = [
+        f"Stands out: {first[0]}. Of this class {first[1]}; expected given the objects' sizes, {_holm(power)}."
+    ]
     if others:
         texts = [f"{name} ({text})" for name, text in others[: MOST - 1]]
         rest = [name for name, _ in others[MOST - 1 :]]
