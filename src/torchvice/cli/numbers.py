@@ -28,6 +28,12 @@ class PredictionType(StrEnum):
     png = "png"
 
 
+class Condition(StrEnum):
+    """What a check for continuous integration fails on."""
+
+    shortcut = "shortcut"
+
+
 class OneProtocol(StrEnum):
     """One protocol."""
 
@@ -137,6 +143,9 @@ def measure(
     fail_under: list[str] = typer.Option(
         [], "--fail-under", help="MEASURE=VALUE, such as vice=0.3: exit status 1 if it is lower. Can be repeated."
     ),
+    fail_if: Condition | None = typer.Option(
+        None, "--fail-if", help="shortcut: exit status 1 if a class stands out, or if none could be tested."
+    ),
     quality: str = QUALITY,
     calibrate_on: str | None = statistics_option(
         None, "--calibrate-on", help="Split of the RUN, or folder of a table, to fit temperatures on."
@@ -160,7 +169,7 @@ def measure(
     title: str | None = output_option(None, "--title", help="Title of the diagrams. Default: the run's name."),
 ) -> None:
     """Step 5: VICE, ECE-ML and every other number with its interval, under both protocols, with the diagrams."""
-    from torchvice.commands.measure import measure_path, read_limits
+    from torchvice.commands.measure import measure_path, read_limits, shortcut_sentences
 
     _one_of(figures, no_figures)
     limits = read_limits(fail_under)
@@ -175,10 +184,14 @@ def measure(
     if not no_figures:
         written.append(_draw(measured, figures, title))
     say("Written: " + ", ".join(map(str, written)) if written else "Nothing was written.")
-    lower = limits(measured.measures)
-    for sentence in lower:
+    _fail(limits(measured.measures) + (shortcut_sentences(measured.measures) if fail_if else []))
+
+
+def _fail(sentences: list[str]) -> None:
+    """Print why the measures fail, if they do, and exit with status 1."""
+    for sentence in sentences:
         say(sentence)
-    if lower:
+    if sentences:
         raise typer.Exit(1)
 
 

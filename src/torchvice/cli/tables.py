@@ -57,10 +57,11 @@ def _print(table: Table) -> None:
 
 
 def print_measures(measures: Measures, title: str) -> None:
-    """Print a few sentences, the table of both protocols with intervals, and what changes how they are read."""
+    """Print the verdict, the table of both protocols with intervals, and what changes how they are read."""
     from torchvice.report.page.numbers import number_rows
 
-    for sentence in _sentences(measures)[:SENTENCES]:
+    verdict = measures.verdict.sentences
+    for sentence in (*verdict, *(_sentences(measures) if len(verdict) < 2 else ()))[:SENTENCES]:
         _paragraph(sentence)
     table = _table(f"{title} · {measures.images} images", "", "paper", "strict")
     for row in number_rows(measures, "overview"):
@@ -75,10 +76,12 @@ def print_measures(measures: Measures, title: str) -> None:
         if path in measures.notes:
             label = "VICE (paper): " if path == "paper.vice" else ""
             _paragraph(f"{label}{measures.notes[path]}")
+    if measures.verdict.caveats:
+        _paragraph(f"Mind: {' '.join(measures.verdict.caveats)}")
 
 
 def _sentences(measures: Measures) -> list[str]:
-    """The sentences at the head of the page, as text."""
+    """The sentences below the verdict on the page, as text."""
     from torchvice.report.page.text import sentences_of
 
     parts = (sentence for sentence in sentences_of(measures, None))
@@ -86,11 +89,13 @@ def _sentences(measures: Measures) -> list[str]:
 
 
 def _paragraph(text: str) -> None:
-    """Text wrapped at words."""
+    """Text wrapped at words; a number keeps its percent sign."""
+    import re
     import textwrap
 
-    for line in textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False):
-        say(line)
+    kept = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text)
+    for line in textwrap.wrap(kept, WIDTH, break_long_words=False, break_on_hyphens=False):
+        say(line.replace("\N{NO-BREAK SPACE}", " "))
 
 
 def _with_interval(measures: Measures, cell: Mapping[str, str]) -> str:
@@ -184,6 +189,12 @@ def print_comparison(found: Comparison) -> None:
         cells = [f"{_cell(row[m])}\n{span}" for m, span in zip(measures, spans, strict=True)]
         add_row(table, [f"{short[row['name']]}  {row['name']}", *cells, _cell(row["ece_ml"])])
     _print(table)
+    if any("without_object" in row for row in found.models):
+        table = _table(compared_label("without_object"), "model", "share", "95 %", whole="numbers")
+        for row in found.models:
+            span = _span(row.get("without_object_low"), row.get("without_object_high"))
+            add_row(table, [f"{short[row['name']]}  {row['name']}", _cell(row.get("without_object")), span])
+        _print(table)
     if found.seeds:
         table = _table("VICE between groups, over seeds and images", "", "seeds", "difference", "95 %", "p (Holm)")
         for row in found.seeds:

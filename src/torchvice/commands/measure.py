@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from torchvice.measures import Measures
     from torchvice.samples import Samples
 
-__all__ = ["Measured", "kept_because", "measure_path", "read_limits", "write_legacy_table", "write_measures"]
+__all__ = [
+    "Measured",
+    "kept_because",
+    "measure_path",
+    "read_limits",
+    "shortcut_sentences",
+    "write_legacy_table",
+    "write_measures",
+]
 
 
 @dataclass(frozen=True)
@@ -163,6 +171,17 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
     return lower_measures
 
 
+def shortcut_sentences(measures: Measures) -> list[str]:
+    """Why `--fail-if shortcut` fails: a class stands out, or none could be tested; else empty."""
+    verdict = measures.verdict
+    if verdict.stands_out:
+        names = dict.fromkeys(row["class"] for row in verdict.stands_out)
+        return [f"No class must stand out (--fail-if shortcut), but these do: {', '.join(names)}."]
+    if not verdict.power.get("classes"):
+        return ["A class must be tested (--fail-if shortcut), but none could be: see the verdict."]
+    return []
+
+
 def write_measures(measures: Measures, path: str | os.PathLike[str]) -> Path:
     """Write the JSON of `vice measure --json`."""
     return write_json(path, measures.to_json())
@@ -178,7 +197,7 @@ def kept_because(measures: Measures, path: Path) -> str:
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
         new = json.loads(json.dumps(measures.to_json()))
-        if any(old[section] != new[section] for section in ("paper", "strict", "classification")):
+        if any(old[section] != new[section] for section in ("paper", "strict", "classification", "without")):
             return ""
         before, now = (content["source"]["inference"]["replicates"] for content in (old, new))
         if before > now:

@@ -8,6 +8,7 @@ from torchvice.measures.quadrants import QUADRANTS, Quadrants, quadrants_of
 from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.rows import Comparison
 from torchvice.measures.sheet import Diagrams, Measures
+from torchvice.measures.verdict import Verdict
 
 __all__ = [
     "QUADRANTS",
@@ -17,6 +18,7 @@ __all__ = [
     "Measures",
     "Pairs",
     "Quadrants",
+    "Verdict",
     "compare",
     "fold_of",
     "measure",

@@ -10,9 +10,10 @@ import yaml
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.qualities import QUALITIES
+from torchvice.samples.columns import FILLINGS
 
 # The sections that hold numbers by name.
-SECTIONS = ("paper", "strict", "classification", "localisation", "sensitivities", "calibration", "quality")
+SECTIONS = ("paper", "strict", "classification", "localisation", "sensitivities", "calibration", "quality", "without")
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,16 @@ class Measure:
         return f"{self.label} ({protocol})" if protocol else self.label
 
 
+_REPLACED = {
+    "blur": "a strong blur of the image",
+    "mean": "the mean colour",
+    "noise": "noise",
+    "background": "the background of another image",
+}
+
+
 def _families() -> Iterator[Measure]:
-    """The records of every quality: its mean, and VICE with it."""
+    """The records of every quality: its mean, and VICE with it; and of every filling of a removed object."""
     for name, quality in QUALITIES.items():
         if name != "ji":
             perfect, unit = 1.0, "fraction" if quality.says_where else "correlation"
@@ -75,10 +84,18 @@ def _families() -> Iterator[Measure]:
             yield Measure(f"localisation.{name}", f"Mean {quality.label}", mean, unit, perfect=perfect)
         vice = f"VICE of strict with {quality.label} as the quality of a map."
         yield Measure(f"sensitivities.vice_{name}", f"With {quality.label}", vice, "correlation")
+    for filling in FILLINGS:
+        definition = (
+            f"Share of found labels that are still found with the object's pixels replaced by {_REPLACED[filling]}, "
+            "over the pairs that were measured with every filling of the table."
+        )
+        yield Measure(
+            f"without.object_found_{filling}", f"Object replaced: {filling}", definition, better="lower", perfect=0.0
+        )
 
 
 def _records() -> Iterator[Measure]:
-    """The records of catalogue.yaml, then those of every quality."""
+    """The records of catalogue.yaml, then those of every quality and filling."""
     text = (resources.files("torchvice") / "measures" / "catalogue.yaml").read_text(encoding="utf-8")
     for record in yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         yield Measure(**record | {"shown": tuple(record.get("shown", ()))})
@@ -94,6 +111,7 @@ COMPARED = {
     "ji": "strict.ji",
     "paper_vice": "paper.vice",
     "paper_ece_ml": "paper.ece_ml",
+    "without_object": "without.object_found",
 }
 
 

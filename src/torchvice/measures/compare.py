@@ -14,10 +14,12 @@ from torchvice.measures.catalogue import compared_label
 from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.contents import check_same_truth
 from torchvice.measures.inference import Inference, plain_interval
+from torchvice.measures.interventions import column_of
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
 from torchvice.measures.rows import Comparison
 from torchvice.measures.statements import sentences_of
+from torchvice.measures.verdict import class_tests, standing_out
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
 from torchvice.metrics.weighted import Mean, MeanAveragePrecision, MultilabelEce, Spearman
@@ -27,6 +29,7 @@ __all__ = ["COMPARED", "COMPARED_OF_SEEDS", "Comparison", "compare", "compare_gr
 
 # What is compared, in the order of the table; each is resampled over the same images for every model.
 COMPARED = ("vice", "quality", "mean_average_precision", "loss")
+WITHOUT = "without_object"  # compared where every table holds it
 # Of seeds ECE-ML too: of two models alone its resampled values, which are all too high, would not say enough.
 COMPARED_OF_SEEDS = (*COMPARED, "ece_ml")
 
@@ -64,7 +67,8 @@ def compare(
     most = max(len(_assessed(samples)) for samples in models.values())
     left_out = {"images that not every model was assessed on with a mask (left out)": most - len(common)}
     pairs = list(itertools.combinations(found.values(), 2))
-    differences = [row for measure in COMPARED for row in _differences(measure, pairs, inference)]
+    measures = [m for m in (*COMPARED, WITHOUT) if m != WITHOUT or all(m in one.intervals for one in found.values())]
+    differences = [row for measure in measures for row in _differences(measure, pairs, inference)]
     comparison = Comparison(
         images=len(common),
         quality=quality,
@@ -74,6 +78,7 @@ def compare(
         matched=[_matched(first, second, inference) for first, second in pairs],
         seeds=_seeds(found, groups or {}, group_pairs(groups or {})),
         agreement=_agreement(models, common),
+        stands_out={model.name: model.stands_out for model in found.values()},
     )
     made = {name: _headline(samples) for name, samples in models.items()}
     comparison.sentences.extend(about_images + sentences_of(comparison, made, replicates))
@@ -206,11 +211,23 @@ class _Model:
             "loss": lambda: (Mean(loss), images.image_id),
             "ece_ml": lambda: (MultilabelEce(probabilities, images.targets), images.image_id),
         }
+        self._add_without_object(statistics)
+        self.stands_out = standing_out(class_tests(self.pairs, len(samples.classes)), samples.classes)
         self.replicates = {
             measure: inference.replicates(*statistics[measure]()) if np.isfinite(value) else np.zeros(0)
             for measure, value in self.values.items()
         }
-        self.intervals = {m: inference.interval(self.values[m], self.replicates[m]) for m in COMPARED}
+        held = (m for m in (*COMPARED, WITHOUT) if m in self.values)
+        self.intervals = {m: inference.interval(self.values[m], self.replicates[m]) for m in held}
+
+    def _add_without_object(self, statistics: dict[str, Any]) -> None:
+        """Add the share of found pairs that are still found without the object, if the table holds it."""
+        after = column_of(self.pairs, WITHOUT)
+        known = self.pairs.predicted & ~np.isnan(after) if len(after) else np.zeros(len(self.pairs), bool)
+        if known.any():
+            still = (after[known] > 0).astype(float)
+            self.values[WITHOUT] = float(still.mean())
+            statistics[WITHOUT] = lambda: (Mean(still), self.pairs.image_id[known])
 
     def row(self) -> dict[str, Any]:
         row: dict[str, Any] = {"name": self.name, "pairs": len(self.pairs), "ece_ml": _number(self.values["ece_ml"])}

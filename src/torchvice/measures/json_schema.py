@@ -41,6 +41,7 @@ def json_schema() -> dict[str, Any]:
         "folds": {"type": "array", "items": _row(Fold)},
         "ece_by_class": {"type": "array", "items": number},
         "null_bands": _mapping(_mapping({"type": ["number", "integer", "string"]})),
+        "verdict": _verdict(text, number, limits),
         **{name: {"type": "object"} for name in ("threshold_curve", "quadrants", "scaling", "source")},
     }
     return {
@@ -48,6 +49,31 @@ def json_schema() -> dict[str, Any]:
         "title": "measures.json of torchvice",
         **_object(properties),
     }
+
+
+def _verdict(text: dict[str, Any], number: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+    """The verdict; its shares are empty objects where the table was not assessed under `strict`."""
+    share = {"share": number, "pairs": {"type": "integer"}, "interval": {"anyOf": [limits, {"type": "null"}]}}
+    named = {"class": text, "witness": text, "share": {"type": "number"}, "expected": {"type": "number"}}
+    named |= {"p": {"type": "number"}, "pairs": {"type": "integer"}}
+    named["looks_at"] = {"type": "array", "items": {"type": "object"}}
+    texts = {"type": "array", "items": text}
+
+    def shares(**more: Any) -> dict[str, Any]:
+        return {"type": "object", "properties": share | more, "additionalProperties": False}
+
+    return _object(
+        {
+            "sentences": texts,
+            "on_object": shares(chance=number),
+            "without_object": shares(lost=number, lost_to_hole=number, foreground_sensitivity=number),
+            "without_background": shares(lost=number),
+            "stands_out": {"type": "array", "items": _object(named)},
+            "power": {"type": "object"},
+            "vice": {"type": "object"},
+            "caveats": texts,
+        }
+    )
 
 
 def _section(section: str) -> dict[str, Any]:

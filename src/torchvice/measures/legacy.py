@@ -15,6 +15,7 @@ from torchvice.measures.sheet import (
     put_consistency,
     put_precision_recall,
 )
+from torchvice.measures.verdict import Verdict
 from torchvice.metrics import confidence, multilabel_accuracy, multilabel_f1, reliability, sample_accuracy
 from torchvice.metrics.iou import PAPER_EPSILON
 from torchvice.metrics.multilabel import sample_f1
@@ -24,6 +25,7 @@ from torchvice.samples import Samples
 __all__ = ["legacy_table", "measure_table"]
 
 VOC_CLASSES = 20
+NO_LABELS = "Nothing can be said of single labels: the CSV holds one number for each image."
 
 
 def measure_table(table: LegacyTable, num_classes: int | None = None) -> Measures:
@@ -66,6 +68,7 @@ def measure_table(table: LegacyTable, num_classes: int | None = None) -> Measure
     more = "The CSV carries neither probabilities nor masks: assess the model with vice assess."
     unknown = [path for path in paths("strict") if path not in ("strict.ml_accuracy", "strict.f1")]
     sheet.leave_out([*unknown, "classification.mean_average_precision", *paths("localisation", "overview")], more)
+    sheet.parts["verdict"] = Verdict((NO_LABELS,))
     return sheet.measures(count, {}, {"table": "csv"}, diagrams.whole())
 
 

@@ -32,7 +32,8 @@ class Pairs:
     `at` (P,) the place of `chosen` among the thresholds; `fold` (P,) of the image; `area` (P,) the object's share of
     the image's pixels; `labels` (P,) how many true labels the image has; `regions`, the table's row of each pair;
     `lead` (P,) in [-1, 1], of exclusive targets how far the probability of the class lies above that of the likeliest
-    other class, else empty.
+    other class, else empty; `margin` (P,) the logit of the class, of exclusive targets that minus the highest other
+    one, as in the table's columns of interventions.
     """
 
     image_id: np.ndarray
@@ -48,6 +49,7 @@ class Pairs:
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     regions: Regions | None = None
     lead: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    margin: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.logit)
@@ -113,7 +115,19 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
         labels=images.targets[rows].sum(axis=1).astype(np.int64),
         regions=regions,
         lead=_lead(strict, rows, classes) if strict.exclusive else np.zeros(0),
+        margin=_margin(images.logits, rows, classes, strict.exclusive),
     )
+
+
+def _margin(logits: np.ndarray, rows: np.ndarray, classes: np.ndarray, exclusive: bool) -> np.ndarray:
+    """The logit of each pair's class; of exclusive classes minus the highest other one, infinite without another."""
+    others = logits[rows].astype(float)
+    pair = np.arange(len(rows)), classes
+    own = others[pair]
+    if not exclusive:
+        return own
+    others[pair] = -np.inf
+    return own - others.max(axis=1, initial=-np.inf)
 
 
 def _lead(strict: ProtocolSamples, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ from torchvice.measures.sheet import (
     put_precision_recall,
 )
 from torchvice.measures.threshold_free import put_normalisations, put_threshold_free
+from torchvice.measures.verdict import Verdict, verdict_of
+from torchvice.measures.without import put_without
 from torchvice.metrics import (
     mean_average_precision,
     multilabel,
@@ -42,6 +44,7 @@ from torchvice.samples import Images, Regions, Samples
 __all__ = ["consistency_data", "measure", "paper_ji", "threshold_index"]
 
 STRONGEST = 20  # pairs of each quadrant that the measures name
+NO_STRICT = "Nothing can be said of single labels: the table was assessed under `paper` only (--protocol both)."
 
 
 def measure(
@@ -114,6 +117,8 @@ def _leave_out(sheet: Sheet, protocol: str) -> None:
     prefix = "" if protocol == "paper" else "strict_"
     found = [f"localisation.{prefix}{name}" for name in ("best_threshold", "best_mean_iou")]
     sheet.leave_out([*paths(protocol), *found], f"The table was not assessed under `{protocol}`.")
+    if protocol == "strict":
+        sheet.parts["verdict"] = Verdict((NO_STRICT,))
 
 
 def _source(samples: Samples) -> dict[str, Any]:
@@ -135,6 +140,20 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
     settings = samples.of_protocol("strict").settings
     put_normalisations(sheet, subject, settings.get("normalisation", ""), inference)
     put_other_explanations(sheet, samples, subject, inference)
+    put_without(sheet, samples, pairs, inference)
+    numbers = {"vice": _vice_of(sheet, pairs), "without": sheet.sections["without"]}
+    sheet.parts["verdict"] = verdict_of(samples, pairs, inference, numbers)
+
+
+def _vice_of(sheet: Sheet, pairs: Pairs) -> dict[str, Any]:
+    """The association of certainty and map, for the verdict."""
+    values = {name: sheet.sections[name].get("vice", math.nan) for name in ("paper", "strict")}
+    return {
+        **{name: value if math.isfinite(value) else None for name, value in values.items()},
+        "interval": sheet.intervals.get("strict.vice"),
+        "p": sheet.tests.get("strict.vice", {}).get("p"),
+        "pairs": len(pairs),
+    }
 
 
 def _quadrants(subject: ConsistencyData) -> dict[str, Any]:

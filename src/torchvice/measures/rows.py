@@ -71,7 +71,11 @@ class Stratum:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: its average precision, and VICE and mean `quality` of its true pairs."""
+    """A class: its average precision, and VICE and mean `quality` of its true pairs.
+
+    `found`, how many of them the model predicts; `without_object` and `without_background`, the share of these that it
+    still predicts on the image without the one or the other; None where the table does not hold it.
+    """
 
     name: str
     average_precision: float | None
@@ -80,6 +84,13 @@ class ClassRow:
     vice: float | None
     vice_low: float | None
     vice_high: float | None
+    found: int | None = None
+    without_object: float | None = None
+    without_object_low: float | None = None
+    without_object_high: float | None = None
+    without_background: float | None = None
+    without_background_low: float | None = None
+    without_background_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,8 @@ class Comparison:
     models and measure: `first`, `second`, `measure`, `difference` (first - second), `low`, `high`, `p`, `p_holm` and
     `p_at_floor` (p_holm is an upper bound); `matched`, VICE of two models whose pairs were given the same distribution
     of log-likelihood; `seeds`, the differences of groups, with the same columns; `agreement` of the models' order
-    across explanations; `sentences`, what is established and what is not.
+    across explanations; `stands_out` {model: the classes that stand out, as in its verdict}; `sentences`, what is
+    established and what is not.
     """
 
     images: int
@@ -111,6 +123,7 @@ class Comparison:
     matched: list[dict[str, Any]]
     seeds: list[dict[str, Any]] = field(default_factory=list)
     agreement: dict[str, Any] = field(default_factory=dict)
+    stands_out: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     sentences: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:

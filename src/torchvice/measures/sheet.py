@@ -14,6 +14,7 @@ from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import SECTIONS, measure_of, overview, paths, quality_label
 from torchvice.measures.inference import plain_interval
 from torchvice.measures.rows import ClassRow, Control, Fold, Method, Stratum
+from torchvice.measures.verdict import Verdict
 from torchvice.measures.wording import decimals
 from torchvice.metrics import js_divergence, kl_divergence, precision_recall, vice
 from torchvice.metrics.bands import NullBand
@@ -21,7 +22,7 @@ from torchvice.metrics.calibration import Reliability
 from torchvice.metrics.iou import IouCurve
 from torchvice.metrics.resampling import Interval
 
-JSON_SCHEMA = 2  # docs/measures-json.md lists what each number changed
+JSON_SCHEMA = 2  # docs/definitions.md lists what each number changed
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,13 @@ class Diagrams:
 class Measures:
     """Every number of an assessment. Fractions at full precision; NaN where undefined, the reason in `undefined`.
 
+    `verdict`, a `Verdict`: what the numbers lead to, in sentences.
+
     Numbers, {name: value}, every one described in `torchvice.measures.catalogue`: `paper`, `strict`, `classification`,
-    `localisation`, `sensitivities`, `calibration`, and `quality`, which also has the `name` and `meaning` of the
-    quality that was chosen. About them: `undefined` {path: reason}; `intervals` {path: {low, high, level, method}};
-    `tests` {path: {p, method}}; `notes` {path: a caveat that belongs to the number}.
+    `localisation`, `sensitivities`, `calibration`, `without` (labels found on changed images), and `quality`, which
+    also has the `name` and `meaning` of the quality that was chosen. About them: `undefined` {path: reason};
+    `intervals` {path: {low, high, level, method}}; `tests` {path: {p, method}}; `notes` {path: a caveat that belongs
+    to the number}.
 
     Rows, see `torchvice.measures.rows`: `controls`, `methods` and `retests` {explanation: row}; `strata`, `classes`,
     `folds`. Further: `threshold_curve` {thresholds, pair_iou, vice}; `quadrants` {by, cutoffs, counts, undefined,
@@ -82,6 +86,8 @@ class Measures:
     scaling: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     out_of: dict[str, int] = field(default_factory=dict)
+    without: dict[str, float] = field(default_factory=dict)
+    verdict: Verdict = field(default_factory=Verdict)
 
     def shares(self) -> dict[str, str]:
         """{reason: "count of total"} of images, labels and maps that were left out or need a warning."""

@@ -28,7 +28,25 @@ def sentences_of(found: Comparison, made: Mapping[str, Mapping[str, Any]], repli
         replicates: of the bootstrap.
     """
     pairs = [] if found.seeds else _about_pairs(found, replicates)
-    return _about_choices(made) + _about_quality(found) + pairs + _about_seeds(found) + _about_order(found)
+    about = _about_choices(made) + _about_quality(found) + pairs + _about_seeds(found) + _about_order(found)
+    return about + _about_classes(found)
+
+
+def _about_classes(found: Comparison) -> list[str]:
+    """Which classes stand out in which models."""
+    models: dict[str, list[str]] = {}
+    for model, rows in found.stands_out.items():
+        for name in dict.fromkeys(row["class"] for row in rows):
+            models.setdefault(name, []).append(model)
+    if not models:
+        return ["No class stands out in any of the models."] if found.stands_out else []
+    parts = []
+    for name, named in models.items():
+        others = [model for model in found.stands_out if model not in named]
+        parts.append(f"{name} in {', '.join(named)}" + (f" and not in {', '.join(others)}" if others else ""))
+    only = any(len(named) < len(found.stands_out) for named in models.values())
+    caution = " That a class is named in one model only does not show that the models differ in it." if only else ""
+    return [f"Stands out: {'; '.join(parts)}.{caution}"]
 
 
 def _about_quality(found: Comparison) -> list[str]:

@@ -24,7 +24,7 @@ FAINT = "opacity:.7;font-size:90%"  # no colour: notebooks are light or dark
 
 
 def measures_html(measures: Any, rows: Sequence[tuple[str, str, str]], quality: str) -> str:
-    """The measures of both protocols side by side, the controls, and the VICE diagram.
+    """The verdict, the measures of both protocols side by side, the controls, and the VICE diagram.
 
     Args:
         measures: a `torchvice.Measures`.
@@ -38,10 +38,12 @@ def measures_html(measures: Any, rows: Sequence[tuple[str, str, str]], quality: 
     body = [[escape(label), *(_cell(measures, path) for path in cells)] for label, *cells in rows]
     parts = [
         f"<p><b>Measures</b> of {measures.images} images</p>",
+        "".join(f"<p>{escape(sentence)}</p>" for sentence in measures.verdict.sentences),
         _table(["", "paper", "strict"], [row for row in body if any(row[1:])]),
         _controls(measures, quality),
         _sentences([measures.notes["maps"]] if "maps" in measures.notes else []),
         _sentences(f"{share} {reason}" for reason, share in measures.shares().items()),
+        _sentences(measures.verdict.caveats),
         _diagram(measures),
     ]
     return "<div>" + "".join(parts) + "</div>"

@@ -26,7 +26,16 @@ _SECTIONS = (
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-\d+)?")
 # Columns that stand in another's cell as its interval.
-_LIMITS = {name: (f"{name}_low", f"{name}_high") for name in ("vice", "difference")}
+_LIMITS = {
+    name: (f"{name}_low", f"{name}_high") for name in ("vice", "difference", "without_object", "without_background")
+}
+# Columns of the classes that have a table of their own.
+_CHANGED = {
+    "name": "name",
+    "found": "found",
+    "without_object": "without object",
+    "without_background": "without background",
+}
 _SCALED = ("ece", "ece_pooled", "ece_classwise", "nll", "brier")
 
 Cell = tuple[str, str]
@@ -119,7 +128,12 @@ def tables_of(measures: Measures, classes: bool = False) -> list[NumberTable]:
             for path, test in measures.tests.items()
         ]
         tables.append(NumberTable("Tests of a connection", "test", ("measure", "p", "method"), rows))
+    if any(row.without_object is not None or row.without_background is not None for row in measures.classes):
+        tables.append(
+            _of_rows("Found labels of each class, on changed images", "without", measures.classes, "", _CHANGED)
+        )
     for section, caption, term in (
+        ("without", "On changed images: without object or background", "without"),
         ("sensitivities", "VICE, asked in other ways", "sensitivity"),
         ("localisation", "Localisation", "localisation"),
     ):
@@ -190,15 +204,18 @@ def shown_path(path: str) -> str:
     return CATALOGUE[path].full_label if path in CATALOGUE else path.replace(".", ", ").replace("_", " ")
 
 
-def _of_rows(caption: str, term: str, content: Any, quality: str) -> NumberTable:
-    """A table of row dataclasses, by name or in a list."""
+def _of_rows(
+    caption: str, term: str, content: Any, quality: str, columns: Mapping[str, str] | None = None
+) -> NumberTable:
+    """A table of row dataclasses, by name or in a list; of these columns, else of those in COLUMNS."""
     by_name = isinstance(content, Mapping)
     rows = [dataclasses.asdict(row) for row in (content.values() if by_name else content)]
     if by_name:
         rows = [{"name": name.replace("_", " "), **row} for name, row in zip(content, rows, strict=True)]
     limits = {key: ends for key, ends in _LIMITS.items() if ends[0] in rows[0]}
-    keys = [key for key in rows[0] if key in COLUMNS]
-    heads = [quality if key == "quality" else COLUMNS[key] for key in keys]
+    named = columns or COLUMNS
+    keys = [key for key in rows[0] if key in named]
+    heads = [quality if key == "quality" else named[key] for key in keys]
     return NumberTable(
         caption, term, heads, [[(shown(row[key]), _span(row, limits.get(key))) for key in keys] for row in rows]
     )

@@ -161,6 +161,7 @@ class _Page:
         return {
             "name": model.name,
             "facts": facts_of(measures, model.cases),
+            "verdict": measures.verdict,
             "sentences": sentences_of(measures, model.cases),
             "numbers": number_rows(measures),
             "undefined": undefined_by_reason(measures.undefined),

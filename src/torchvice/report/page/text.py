@@ -63,12 +63,12 @@ def _first(measures: Measures, *paths: str) -> str | None:
 
 
 def sentences_of(measures: Measures, cases: Cases | None) -> list[Sentence]:
-    """Three to seven sentences: how accurate, how calibrated, how consistent, zero maps, controls, quadrants, classes.
+    """Three to six sentences below the verdict: how accurate, calibrated, consistent; zero maps, controls, quadrants.
 
     A sentence whose numbers are undefined says so; one whose numbers were not asked for is left out.
     """
     said = [_accuracy(measures), _calibration(measures), _consistency(measures), _zero_maps(measures)]
-    said += [_controls(measures), _quadrants(cases), _classes(measures)]
+    said += [_controls(measures), _quadrants(cases)]
     return [sentence for sentence in said if sentence]
 
 
@@ -184,24 +184,6 @@ def _controls(measures: Measures) -> Sentence:
         Number(str(len(controls) + len(missing)), "control"),
         f" controls{undefined}: the whole 95\u00a0% interval of each difference lies above 0.",
     ]
-
-
-def _classes(measures: Measures) -> Sentence:
-    """The classes whose interval leaves the VICE of all out, the farthest three."""
-    overall = _known(measures, "strict.vice" if measures.quality.get("name", "ji") == "ji" else "quality.vice")
-    known = [(row.name, row.vice, row.vice_low, row.vice_high) for row in measures.classes]
-    certain = [(n, v, low, high) for n, v, low, high in known if v is not None and low is not None and high is not None]
-    if overall is None or not certain:
-        return []
-    apart = [(name, vice) for name, vice, low, high in certain if not low <= overall <= high]
-    if not apart:
-        return [f"No class stands out: the interval of each of {len(certain)} classes contains the VICE of all."]
-    apart.sort(key=lambda entry: -abs(entry[1] - overall))
-    parts: list[str | Number] = ["Classes that stand out: "]
-    for place, (name, vice) in enumerate(apart[:3]):
-        parts += [", " if place else "", f"{name} (VICE ", Number(number(vice), "class_vice"), ")"]
-    more = f", and {len(apart) - 3} more" if len(apart) > 3 else ""
-    return [*parts, f"{more}; about one class in twenty would do so by chance."]
 
 
 def _finite(value: Any) -> bool:

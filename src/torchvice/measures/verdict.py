@@ -1,0 +1,209 @@
+"""The verdict: whether the model is right for the right reasons, which classes are not, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from torchvice.measures.inference import Inference
+from torchvice.measures.interventions import column_of, filling_of, share_of, share_without, was_intervened
+from torchvice.measures.looked_at import looked_at
+from torchvice.measures.pairs import Pairs, true_pairs
+from torchvice.measures.qualities import IOU_CUTOFF
+from torchvice.measures.verdict_text import caveats_of, sentences_of
+from torchvice.metrics.standing_out import ClassTest, classes_that_stand_out, holm_over_witnesses
+from torchvice.samples import Samples
+
+__all__ = ["LEVEL", "Verdict", "class_tests", "standing_out", "verdict_of"]
+
+LEVEL = 0.05  # probability that a table without any shortcut names a class
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers lead to. Shares are of the found pairs: true labels with mask pixels that the model predicts.
+
+    Attributes:
+        sentences: three to five, the strongest evidence first, each with its test or interval and its number of labels;
+            what could not be measured is said.
+        on_object: {share, chance, pairs, interval}: pairs whose map lies on the object (IoU of 0.3 or more at the
+            held-out threshold); `chance`, the share of the same maps that lie on another image's object of the class,
+            from the control `shuffled`.
+        without_object: {share, pairs, interval, lost, lost_to_hole, foreground_sensitivity}: pairs that are still found
+            without the object.
+        without_background: {share, pairs, interval, lost}.
+        stands_out: the classes that stand out, the strongest evidence first, [{class, witness, share, expected, p,
+            pairs, looks_at}]. `witness`: "localisation" (the map lies off the object) or "without_object" (found
+            without the object); `share` of `pairs`, and what is `expected` of a class with objects of these sizes;
+            `p` after Holm over classes and witnesses; `looks_at`: what the class is found by instead, see
+            `torchvice.measures.looked_at.Group`.
+        power: {level, witnesses, classes, pairs, named, by_class, not_testable}: `classes` that could be named; the
+            probability `named` that a class is named if half of its pairs depend on a shortcut: `by_class`, and of the
+            class where it is the median, with `pairs`; names of the classes that could not be named whatever they
+            show.
+        vice: {paper, strict, interval, p, pairs, ...}: the association of certainty and map.
+        caveats: what the sentences do not say.
+    """
+
+    sentences: tuple[str, ...] = ()
+    on_object: Mapping[str, Any] = field(default_factory=dict)
+    without_object: Mapping[str, Any] = field(default_factory=dict)
+    without_background: Mapping[str, Any] = field(default_factory=dict)
+    stands_out: tuple[Mapping[str, Any], ...] = ()
+    power: Mapping[str, Any] = field(default_factory=dict)
+    vice: Mapping[str, Any] = field(default_factory=dict)
+    caveats: tuple[str, ...] = ()
+
+
+def verdict_of(
+    samples: Samples, pairs: Pairs, inference: Inference, numbers: Mapping[str, Mapping[str, Any]]
+) -> Verdict:
+    """Draw the verdict from a table that was assessed under `strict`.
+
+    Args:
+        samples: the table.
+        pairs: its true pairs.
+        inference: of the intervals.
+        numbers: of the rest of the measures, as JSON has them: `vice`, the part of the verdict of this name, and
+            `without`, the section.
+    """
+    tests = class_tests(pairs, len(samples.classes))
+    named = [
+        row | {"looks_at": _looks_at(pairs, samples.classes, row["class"], row["witness"])}
+        for row in standing_out(tests, samples.classes)
+    ]
+    filling = filling_of(samples)
+    without = numbers["without"]
+    parts: dict[str, Any] = {
+        "on_object": _on_object(samples, pairs, inference),
+        "without_object": share_without(pairs, "object", inference)
+        | {"lost": without.get("object_lost"), "lost_to_hole": without.get("hole_lost")}
+        | {"foreground_sensitivity": without.get("foreground_sensitivity")},
+        "without_background": share_without(pairs, "background", inference) | {"lost": without.get("background_lost")},
+        "stands_out": tuple(named),
+        "power": _power(tests, samples.classes),
+        "vice": numbers["vice"],
+    }
+    has_intervals = inference.resampling is not None
+    return Verdict(
+        sentences=tuple(sentences_of(parts, len(pairs), filling, has_intervals)),
+        caveats=tuple(caveats_of(samples, filling, was_intervened(pairs), without)),
+        **parts,
+    )
+
+
+def class_tests(pairs: Pairs, classes: int) -> dict[str, ClassTest]:
+    """Test every class by each witness that the table holds.
+
+    Args:
+        pairs: true pairs; those that the model predicts are tested.
+        classes: C.
+    """
+    found = pairs.where(pairs.predicted)
+    events = _events(found)
+    sizes = np.clip(found.area, 1e-9, 1)
+    return {
+        name: classes_that_stand_out(
+            event[known], found.class_index[known], sizes[known], classes, witnesses=len(events), level=LEVEL
+        )
+        for name, (event, known) in events.items()
+    }
+
+
+def _events(pairs: Pairs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By witness that the table holds, (P,) bool whether its event happened to each pair, and whether that is known."""
+    events = {"localisation": (pairs.quality < IOU_CUTOFF, np.ones(len(pairs), bool))}
+    margin = column_of(pairs, "without_object")
+    if len(margin):
+        events["without_object"] = (margin > 0, ~np.isnan(margin))
+    return {name: (event, known) for name, (event, known) in events.items() if known.any()}
+
+
+def _looks_at(pairs: Pairs, classes: tuple[str, ...], name: str, witness: str) -> list[dict[str, Any]]:
+    """What the pairs of a class that show the event are found by instead, in groups."""
+    event, known = _events(pairs)[witness]
+    return [group.to_json(name) for group in looked_at(pairs, classes.index(name), event & known)]
+
+
+def standing_out(tests: Mapping[str, ClassTest], classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The classes that stand out, one row for each witness that names them, the strongest evidence first."""
+    if not tests:
+        return []
+    adjusted, _ = holm_over_witnesses(tests, LEVEL)
+    ranked: list[tuple[float, float, dict[str, Any]]] = []
+    for witness, test in tests.items():
+        for c in np.flatnonzero(adjusted[witness] <= LEVEL).tolist():
+            count = int(test.pairs[c])
+            share, expected = float(test.events[c] / count), float(test.expected[c] / count)
+            row = {"class": classes[c], "witness": witness, "share": share, "expected": expected}
+            row |= {"p": float(adjusted[witness][c]), "pairs": count, "looks_at": []}
+            ranked.append((float(test.p_value[c]), expected - share, row))
+    return [row for *_, row in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def _power(tests: Mapping[str, ClassTest], classes: tuple[str, ...]) -> dict[str, Any]:
+    """What the tests could have named."""
+    nothing: dict[str, Any] = {
+        "classes": 0,
+        "pairs": None,
+        "named": None,
+        "by_class": {},
+        "not_testable": list(classes),
+    }
+    about = {"level": LEVEL, "witnesses": list(tests)}
+    if not tests:
+        return about | nothing
+    best = np.max([test.power for test in tests.values()], axis=0)
+    testable = np.any([~np.isnan(test.p_value) for test in tests.values()], axis=0)
+    absent = [name for name, known in zip(classes, testable, strict=True) if not known]
+    if not testable.any():
+        return about | nothing
+    pairs = np.max([test.pairs for test in tests.values()], axis=0)
+    rows = np.flatnonzero(testable)
+    # The class of median power; of two middle ones that of less power.
+    median = rows[np.argsort(best[rows], kind="stable")[(len(rows) - 1) // 2]]
+    return about | {
+        "classes": len(rows),
+        "pairs": int(pairs[median]),
+        "named": float(best[median]),
+        "by_class": {classes[c]: float(best[c]) for c in rows.tolist()},
+        "not_testable": absent,
+    }
+
+
+def _on_object(samples: Samples, pairs: Pairs, inference: Inference) -> dict[str, Any]:
+    """Share of found pairs whose map lies on the object, and on another image's object of the class."""
+    found = pairs.where(pairs.predicted)
+    result = share_of(found.quality >= IOU_CUTOFF, found, inference)
+    return {"share": result["share"], "chance": _chance(samples, found), **result}
+
+
+def _chance(samples: Samples, found: Pairs) -> float | None:
+    """The share of the found pairs whose map lies on another image's object, at the headline's thresholds.
+
+    Pairs without another image of the class are left out.
+    """
+    shuffled = next(
+        (
+            name
+            for name, settings in samples.manifest["explanations"].items()
+            if settings.get("role") == "control" and name.partition(":")[2] == "shuffled"
+        ),
+        None,
+    )
+    if shuffled is None or not len(found):
+        return None
+    others = true_pairs(samples, shuffled)
+    row_of = {key: row for row, key in enumerate(_keys(others))}
+    matches = [(row_of[key], at) for key, at in zip(_keys(found), found.at.tolist(), strict=True) if key in row_of]
+    if not matches:
+        return None
+    rows, at = np.array(matches).T
+    return float((others.iou[rows, at] >= IOU_CUTOFF).mean())
+
+
+def _keys(pairs: Pairs) -> list[tuple[str, int]]:
+    return list(zip(pairs.image_id.tolist(), pairs.class_index.tolist(), strict=True))

@@ -1,0 +1,207 @@
+"""The verdict in words: each sentence says its test or interval, and how many labels it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from torchvice.measures.qualities import IOU_CUTOFF
+from torchvice.measures.wording import decimals, p_text
+
+if TYPE_CHECKING:
+    from torchvice.samples import Samples
+
+__all__ = ["ASSESS_WITHOUT", "WITNESSES", "caveats_of", "class_sentences", "sentences_of"]
+
+# What a witness says of a label.
+WITNESSES = {"localisation": "have their map off the object", "without_object": "are still found without the object"}
+FILLED_BY = {
+    "blur": "a strong blur of the image",
+    "mean": "the mean colour",
+    "noise": "noise",
+    "background": "the background of another image",
+}
+ASSESS_WITHOUT = "vice assess RUN --without object,background"
+MOST = 3  # classes that a sentence names
+
+
+def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any], has_intervals: bool) -> list[str]:
+    """Three to five sentences, the strongest evidence first.
+
+    Args:
+        parts: the fields of the verdict.
+        pairs: number of true pairs.
+        filling: how pixels were replaced.
+        has_intervals: whether images were resampled.
+    """
+    if not pairs:
+        return [
+            "Nothing can be said of where the model looks: no true label has a pixel in a mask. Classification and "
+            "calibration are below."
+        ]
+    if not parts["on_object"]["pairs"]:
+        return [f"Nothing can be said of the model's reasons: it finds none of the {pairs} true labels with a mask."]
+    named = _named(parts["stands_out"], parts["power"])
+    unnamed = [] if named else [_nothing_stands_out(parts["power"])]
+    more = [_without(parts, filling), _on_object(parts["on_object"]), *unnamed, _vice(parts["vice"])]
+    return [sentence for sentence in (*named, *more, *_missing(parts, has_intervals)) if sentence]
+
+
+def class_sentences(stands_out: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is said of each class that stands out, in their order; without its name."""
+    return [text for _, text in _by_class(stands_out)]
+
+
+def _by_class(stands_out: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(class, what its witnesses say) in the order of the strongest evidence."""
+    order = {row["class"]: place for place, row in reversed(list(enumerate(stands_out)))}
+    rows = sorted(stands_out, key=lambda row: order[row["class"]])
+    result = []
+    for name, group in groupby(rows, key=lambda row: row["class"]):
+        result.append((str(name), " and ".join(_witness(row) for row in group)))
+    return result
+
+
+def _witness(row: Mapping[str, Any]) -> str:
+    """One witness of a class, such as `74 of 82 found labels have their map off the object (8 expected, p = 0.012)`."""
+    count, expected = round(row["share"] * row["pairs"]), row["expected"] * row["pairs"]
+    p = p_text(row["p"])
+    return (
+        f"{count} of {row['pairs']} found labels {WITNESSES[row['witness']]} ({decimals(expected, 0)} expected, p "
+        f"{p if p.startswith('below') else f'= {p}'})"
+    )
+
+
+def _named(stands_out: Sequence[Mapping[str, Any]], power: Mapping[str, Any]) -> list[str]:
+    """The classes that stand out; up to two sentences."""
+    classes = _by_class(stands_out)
+    if not classes:
+        return []
+    first, others = classes[0], classes[1:]
+    sentences = [
+        f"Stands out: {first[0]}. Of this class {first[1]}; expected given the objects' sizes, {_holm(power)}."
+    ]
+    if others:
+        texts = [f"{name} ({text})" for name, text in others[: MOST - 1]]
+        rest = [name for name, _ in others[MOST - 1 :]]
+        texts += [f"{len(rest)} more: {', '.join(rest[:MOST])}{' ...' if len(rest) > MOST else ''}"] if rest else []
+        sentences.append(f"Also stands out: {'; '.join(texts)}." if len(others) == 1 else f"Also: {'; '.join(texts)}.")
+    return sentences
+
+
+def _holm(power: Mapping[str, Any]) -> str:
+    witnesses = len(power["witnesses"])
+    return f"Holm over {power['classes']} classes and {witnesses} witness{'es' * (witnesses > 1)}"
+
+
+def _nothing_stands_out(power: Mapping[str, Any]) -> str:
+    """That no class stands out, and what would have been named."""
+    if not power["classes"]:
+        return "No class could be tested: every class has too few found labels to stand out."
+    text = (
+        f"No class stands out at a level of {power['level']:g} ({_holm(power)}): a class with half of its "
+        f"{power['pairs']} found labels on a shortcut would have been named in {_percent(power['named'])} of 100 tables"
+    )
+    absent = power["not_testable"]
+    if not absent:
+        return f"{text}."
+    names = ", ".join(absent[:MOST]) + (" ..." if len(absent) > MOST else "")
+    some = f"{len(absent)} class{'es' * (len(absent) > 1)}"
+    return f"{text}; {some} could not have been named with so few found labels ({names})."
+
+
+def _percent(share: float) -> str:
+    """A share in percent, without its sign; 99.6 is not 100.
+
+    Example:
+        >>> _percent(0.42), _percent(0.9996), _percent(0.0004), _percent(1.0)
+        ('42', 'more than 99', 'less than 1', '100')
+    """
+    rounded = round(100 * share)
+    if rounded == 100 and share < 1:
+        return "more than 99"
+    return "less than 1" if rounded == 0 and share > 0 else str(rounded)
+
+
+def _share(part: Mapping[str, Any], of: str = "") -> str:
+    """Such as `187 of 446 found labels (42 %, 95 % interval 37 to 47 %)`."""
+    share, pairs, interval = part["share"], part["pairs"], part["interval"]
+    span = ""
+    if interval is not None:
+        low, high = (f"{100 * interval[end]:.0f}" for end in ("low", "high"))
+        span = f", 95 % interval {low} to {high} %"
+    return f"{round(share * pairs)} of {pairs}{of} ({_percent(share)} %{span})"
+
+
+def _without(parts: Mapping[str, Any], filling: Mapping[str, Any]) -> str:
+    """What is found without the object and without the background; empty if neither was measured."""
+    without, background = parts["without_object"], parts["without_background"]
+    texts = []
+    if without["share"] is not None:
+        how = FILLED_BY.get(filling.get("filling", ""), "")
+        replaced = f" (replaced by {how})" if how else ""
+        texts.append(f"Without the object{replaced}, {_share(without, ' found labels')} are still found")
+    if background["share"] is not None:
+        texts.append(f"{'without' if texts else 'Without'} the background, {_share(background)}")
+    if without.get("lost_to_hole") is not None and without["share"] is not None:
+        texts.append(f"a hole of an object's shape elsewhere loses {_percent(without['lost_to_hole'])} %")
+    return f"{'; '.join(texts)}." if texts else ""
+
+
+def _on_object(part: Mapping[str, Any]) -> str:
+    chance = part["chance"]
+    text = f"The map is on the object (IoU {IOU_CUTOFF:g} or more) for {_share(part, ' found labels')}"
+    if chance is None:
+        return f"{text}; what chance gives is unknown, as the control `shuffled` was not assessed."
+    return f"{text}; by chance, on the objects of other images of the class, for {_percent(chance)} %."
+
+
+def _vice(part: Mapping[str, Any]) -> str:
+    """The association of certainty and map."""
+    value, interval = part.get("strict"), part.get("interval")
+    if value is None:
+        return "Whether certainty goes with the map's place (VICE) is undefined here."
+    text = f"VICE {decimals(value, 2)}"
+    span = f"{part['pairs']} labels"
+    if interval is not None:
+        span = f"95 % interval {decimals(interval['low'], 2)} to {decimals(interval['high'], 2)}, {span}"
+    if interval is None:
+        return f"Association of certainty and map: {text} ({span})."
+    if interval["low"] > 0:
+        return f"The surer the model is of a label, the better the map covers the object: {text} ({span})."
+    if interval["high"] < 0:
+        return f"The surer the model is of a label, the worse the map covers the object: {text} ({span})."
+    return f"No association of certainty and map is established: {text} ({span})."
+
+
+def _missing(parts: Mapping[str, Any], has_intervals: bool) -> list[str]:
+    """What the table or the options leave out."""
+    missing = []
+    if parts["without_object"]["share"] is None:
+        missing.append(f"what is still found without the object ({ASSESS_WITHOUT})")
+    if not has_intervals:
+        missing.append("intervals (--replicates is 0)")
+    return [f"Not measured: {' and '.join(missing)}."] if missing else []
+
+
+def caveats_of(samples: Samples, filling: Mapping[str, Any], intervened: bool, without: Mapping[str, Any]) -> list[str]:
+    """What the sentences do not say."""
+    settings = samples.of_protocol("strict").settings
+    caveats = [
+        f"Maps are of one method ({settings.get('method', 'unknown')}); another one may lie elsewhere.",
+        "A map on the object (localisation) does not prove that the model uses it (faithfulness).",
+        "This is one trained model: another training of it may differ.",
+    ]
+    if intervened:
+        text = "A replaced object may leave its outline"
+        shares = {name: value for name in FILLED_BY if (value := without.get(f"object_found_{name}")) is not None}
+        if len(shares) > 1:
+            listed = ", ".join(f"{name} {_percent(value)} %" for name, value in shares.items())
+            text += f"; still found by filling, on the same labels: {listed}"
+        if "dilation" in filling:
+            text += f"; masks are dilated by {filling['dilation']} pixels"
+        caveats.append(f"{text}.")
+    if samples.manifest.get("regions") == "boxes":
+        caveats.append("Objects are unions of boxes, which hold background, too.")
+    return caveats
