@@ -108,6 +108,8 @@ def as_vice_error(error: Exception) -> ViceError | None:
     if isinstance(error, UnicodeEncodeError):
         return not_utf8_error(error)
     if isinstance(error, OSError) and error.filename is not None:
+        if isinstance(error, (FileExistsError, NotADirectoryError)):  # a file where a folder is to be made
+            return ViceError(f"{error.filename} must be a folder, but is a file or lies in one.", "Give another path.")
         return ViceError(f"{error.filename} cannot be used: {error.strerror}.")
     # torch and pyarrow raise errors of other types for a full disk.
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
