@@ -249,7 +249,8 @@ def _job(
     outside = values[(values < 0) | (values > 1)]
     if len(outside):
         raise ViceError(
-            f"A threshold must be in [0, 1], like the maps, but is {outside[0]:g}.", "Scale the maps to [0, 1] first."
+            f"A threshold must be in [0, 1], like the maps, but is {outside[0]:g}.",
+            "Give for example 0.3; if the maps have another range, scale them to [0, 1].",
         )
     place = 0 if len(values) == 1 else None
     if ji_threshold is not None:
