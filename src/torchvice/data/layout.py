@@ -219,14 +219,17 @@ class Layout:
         return existing_files(dict.fromkeys((*tried, Path(split))))
 
     def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Sentences on lists and files of labels of which there are several that differ: which one is read."""
+        """Sentences on lists, files of labels and files of classes that differ: which one is read."""
         declared = self.described is not None and str(split).removesuffix(".txt") in self.described.splits
         lists = [] if declared else self._lists(split)
+        named = existing_files(home / "classes.txt" for home in self.homes) if self.described else []
+        others = [file for file in named if _names_in(file) != list(self.classes)]
         return tuple(
             f"There are several {what}: read is {files[0]}, not {other}."
             for what, files in (
                 (f"lists of {self.split_name(split)}", lists),
                 ("files of labels", existing_files(home / "cls_labels.npy" for home in self.homes)),
+                ("files of classes", [self.described.file, *others] if self.described else []),
             )
             if (other := first_other(files))
         )
@@ -349,6 +352,10 @@ def _homes(root: Path, base: Path) -> list[Path]:
     return list(homes.values())
 
 
+def _names_in(file: Path) -> list[str]:
+    return [line for line in _text_lines(file, "The list of classes") if line]
+
+
 def _class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, ...]:
     where = "`classes`"
     if classes is None:
@@ -361,7 +368,7 @@ def _class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str,
                 "Remove one of them.",
             )
         where = str(files[0])
-        classes = [line for line in _text_lines(files[0], "The list of classes") if line]
+        classes = _names_in(files[0])
     names = () if isinstance(classes, str) else tuple(classes)
     if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
         raise ViceError(f"{where} must be a list of different class names, but is {classes!r}.")
