@@ -127,7 +127,9 @@ def _shows_all(mask: np.ndarray, targets: torch.Tensor) -> bool:
 def _dilated(region: np.ndarray) -> np.ndarray:
     """Dilate a region (H, W) by a square of 2 MARGIN + 1 pixels."""
     pixels = torch.from_numpy(region).float()[None]
-    dilated: np.ndarray = functional.max_pool2d(pixels, 2 * MARGIN + 1, 1, MARGIN)[0].numpy() > 0
+    side = 2 * MARGIN + 1
+    tall = functional.max_pool2d(pixels, (side, 1), 1, (MARGIN, 0))
+    dilated: np.ndarray = functional.max_pool2d(tall, (1, side), 1, (0, MARGIN))[0].numpy() > 0
     return dilated
 
 
