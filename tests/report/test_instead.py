@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,14 @@ def test_the_page_has_the_section_only_where_a_class_stands_out(tmp_path: Path) 
     assert 'around the peak"' not in without
     assert without.count("<circle cx=") == 3
     assert 'id="instead"' not in page_with(tmp_path, []).read_text()
-    assert shown(table_of(scenes(12))).stands_out == ()
+    assert shown(table_of(scenes(12))).classes_apart == ()
+
+
+def test_the_rows_are_those_of_the_verdict_unless_others_are_given() -> None:
+    rows: list[dict[str, Any]] = [{"class": "cat", "looks_at": []}]
+    measures: Any = SimpleNamespace(verdict=SimpleNamespace(stands_out=rows))
+    assert Shown("toy", measures, None).classes_apart == rows
+    assert Shown("toy", measures, None, []).classes_apart == []
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium, which is absent")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,7 @@ def write_report(
     cases = [None if table is None else cases_of(table, quality) for table in tables]
     return write_page(
         out or _default_path(runs, folder, quality),
-        [
-            Shown(name, run.measures, its_cases, _stands_out(run))
-            for name, run, its_cases in zip(names, runs, cases, strict=True)
-        ],
+        [Shown(name, run.measures, its_cases) for name, run, its_cases in zip(names, runs, cases, strict=True)],
         _reader_of(tables[0]) if pictures and tables[0] is not None else None,
         title=title or (runs[0].title if len(runs) == 1 else ""),
         folder=folder,
@@ -101,11 +98,6 @@ def _tables(runs: Sequence[Measured], quality: str) -> list[Samples | None]:
     if quality != "ji" and None in tables:
         raise ViceError(f"The quality {quality!r} needs the table of an assessment, but a CSV came.")
     return tables
-
-
-def _stands_out(run: Measured) -> Sequence[Mapping[str, Any]]:
-    """Rows of the classes that stand out, if the measures have a verdict."""
-    return getattr(getattr(run.measures, "verdict", None), "stands_out", ())
 
 
 def _refuse_for_study(path: str | os.PathLike[str], **options: Any) -> None:

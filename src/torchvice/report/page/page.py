@@ -54,13 +54,21 @@ LARGEST = 40_000  # bytes of one picture
 class Shown:
     """A model on the page: its `name`, its measures and, if it has a table, its cases.
 
-    `stands_out`: rows of the classes that stand out, see `torchvice.report.page.instead.strips_of`.
+    `stands_out`: rows of the classes that stand out, see `torchvice.report.page.instead.strips_of`; None: those of the
+    measures' verdict.
     """
 
     name: str
     measures: Measures
     cases: Cases | None
-    stands_out: Sequence[Mapping[str, Any]] = ()
+    stands_out: Sequence[Mapping[str, Any]] | None = None
+
+    @property
+    def classes_apart(self) -> Sequence[Mapping[str, Any]]:
+        """The rows of the classes that stand out; empty without a verdict."""
+        if self.stands_out is not None:
+            return self.stands_out
+        return getattr(getattr(self.measures, "verdict", None), "stands_out", ())
 
 
 def write_page(
@@ -143,7 +151,7 @@ class _Page:
         return {
             "title": title,
             "models": [self._model(model) for model in self.models],
-            "instead": any(model.stands_out for model in self.models),
+            "instead": any(model.classes_apart for model in self.models),
             "definitions": definitions_of(self.quality),
             "quality": QUALITIES[self.quality],
             "headline": self.quality == "ji",
@@ -174,7 +182,7 @@ class _Page:
             "notes": [note for path, note in measures.notes.items() if path.startswith("strict.")],
             "all_notes": {shown_path(path): note for path, note in measures.notes.items()},
             "tables": tables_of(measures),
-            "instead": strips_of(model.stands_out, self.reader, "" if model is self.models[0] else model.name),
+            "instead": strips_of(model.classes_apart, self.reader, "" if model is self.models[0] else model.name),
             "counts": model.cases.counts() if model.cases is not None and model.cases.pairs else None,
         }
 
