@@ -141,7 +141,8 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
     put_normalisations(sheet, subject, settings.get("normalisation", ""), inference)
     put_other_explanations(sheet, samples, subject, inference)
     put_without(sheet, samples, pairs, inference)
-    numbers = {"vice": _vice_of(sheet, pairs), "without": sheet.sections["without"]}
+    without = {name: value for name, value in sheet.sections["without"].items() if math.isfinite(value)}
+    numbers = {"vice": _vice_of(sheet, pairs), "without": without}
     sheet.parts["verdict"] = verdict_of(samples, pairs, inference, numbers)
 
 

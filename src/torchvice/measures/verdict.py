@@ -68,7 +68,7 @@ def verdict_of(
         pairs: its true pairs.
         inference: of the intervals.
         numbers: of the rest of the measures, as JSON has them: `vice`, the part of the verdict of this name, and
-            `without`, the section.
+            `without`, what is defined of the section.
     """
     tests = class_tests(pairs, len(samples.classes))
     named = [

@@ -12,7 +12,7 @@ from torchvice.measures.wording import decimals, p_text
 if TYPE_CHECKING:
     from torchvice.samples import Samples
 
-__all__ = ["ASSESS_WITHOUT", "WITNESSES", "caveats_of", "class_sentences", "sentences_of"]
+__all__ = ["ASSESS_WITHOUT", "WITNESSES", "caveats_of", "sentences_of"]
 
 # What a witness says of a label.
 WITNESSES = {"localisation": "have their map off the object", "without_object": "are still found without the object"}
@@ -48,11 +48,6 @@ def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any
     return [sentence for sentence in (*named, *more, *_missing(parts, has_intervals)) if sentence]
 
 
-def class_sentences(stands_out: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is said of each class that stands out, in their order; without its name."""
-    return [text for _, text in _by_class(stands_out)]
-
-
 def _by_class(stands_out: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(class, what its witnesses say) in the order of the strongest evidence."""
     order = {row["class"]: place for place, row in reversed(list(enumerate(stands_out)))}
@@ -79,15 +74,20 @@ def _named(stands_out: Sequence[Mapping[str, Any]], power: Mapping[str, Any]) ->
     if not classes:
         return []
     first, others = classes[0], classes[1:]
-    sentences = [
-        f"Stands out: {first[0]}. Of this class {first[1]}; expected given the objects' sizes, {_holm(power)}."
-    ]
+    text = f"Stands out: {first[0]}. Of this class {first[1]}; expected given the objects' sizes, {_holm(power)}."
+    sentences = [" ".join([text, *_instead(stands_out, first[0])])]
     if others:
         texts = [f"{name} ({text})" for name, text in others[: MOST - 1]]
         rest = [name for name, _ in others[MOST - 1 :]]
         texts += [f"{len(rest)} more: {', '.join(rest[:MOST])}{' ...' if len(rest) > MOST else ''}"] if rest else []
         sentences.append(f"Also stands out: {'; '.join(texts)}." if len(others) == 1 else f"Also: {'; '.join(texts)}.")
     return sentences
+
+
+def _instead(stands_out: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """The sentence of the group that the class is found by, if covering it is shown to matter."""
+    groups = [group for row in stands_out if row["class"] == name for group in row["looks_at"]]
+    return [group["sentence"] for group in groups if (group["effect_low"] or 0) > 0][:1]
 
 
 def _holm(power: Mapping[str, Any]) -> str:
