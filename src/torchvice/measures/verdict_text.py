@@ -162,17 +162,41 @@ def _vice(part: Mapping[str, Any]) -> str:
     value, interval = part.get("strict"), part.get("interval")
     if value is None:
         return "Whether certainty goes with the map's place (VICE) is undefined here."
-    text = f"VICE {decimals(value, 2)}"
     span = f"{part['pairs']} labels"
     if interval is not None:
-        span = f"95 % interval {decimals(interval['low'], 2)} to {decimals(interval['high'], 2)}, {span}"
+        span = f"{_interval(interval)}, {span}"
+    text = f"VICE {decimals(value, 2)} ({span}){_joint(part)}{_range(part)}"
     if interval is None:
-        return f"Association of certainty and map: {text} ({span})."
+        return f"Association of certainty and map: {text}."
     if interval["low"] > 0:
-        return f"The surer the model is of a label, the better the map covers the object: {text} ({span})."
+        return f"The surer the model is of a label, the better the map covers the object: {text}."
     if interval["high"] < 0:
-        return f"The surer the model is of a label, the worse the map covers the object: {text} ({span})."
-    return f"No association of certainty and map is established: {text} ({span})."
+        return f"The surer the model is of a label, the worse the map covers the object: {text}."
+    return f"No association of certainty and map is established: {text}."
+
+
+def _interval(interval: Mapping[str, Any]) -> str:
+    return f"95 % interval {decimals(interval['low'], 2)} to {decimals(interval['high'], 2)}"
+
+
+def _joint(part: Mapping[str, Any]) -> str:
+    """VICE within classes, given size, number of labels and extent of the map, where that is known."""
+    value, interval = part.get("joint"), part.get("joint_interval")
+    if value is None or interval is None:
+        return ""
+    text = f"{decimals(value, 2)}, {_interval(interval)}"
+    given = "within classes, given size, number of labels and extent of the map"
+    if interval["low"] <= 0 <= interval["high"]:
+        return f"; none is established {given} ({text})"
+    return f"; {given}, {text}"
+
+
+def _range(part: Mapping[str, Any]) -> str:
+    """VICE over the thresholds that are as good as the best, where it is known and moves."""
+    low, high = part.get("lowest"), part.get("highest")
+    if low is None or high is None or high - low < 0.05:
+        return ""
+    return f"; {decimals(low, 2)} to {decimals(high, 2)} over thresholds whose mean IoU is within 3 % of the best"
 
 
 def _missing(parts: Mapping[str, Any], has_intervals: bool) -> list[str]:
