@@ -199,6 +199,8 @@ def test_mistakes_are_sentences() -> None:
         classes_that_stand_out([True], [0], [0.0], 2)
     with pytest.raises(ViceError, match=r"`sizes` must be in \(0, 1\], but holds nan\."):
         classes_that_stand_out([True], [0], [np.nan], 2)
+    with pytest.raises(ViceError, match=r"`events` must be 0 or 1, but holds nan\."):
+        classes_that_stand_out([np.nan], [0], [0.5], 2)
     with pytest.raises(ViceError, match="have one length"):
         classes_that_stand_out([True, False], [0], [0.5], 2)
     with pytest.raises(ViceError, match="An image must occur once in a class"):
