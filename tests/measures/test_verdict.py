@@ -133,7 +133,7 @@ def test_what_is_missing_is_said() -> None:
     bare = measure(TABLE, replicates=0).verdict
     assert bare.stands_out == FOUND.stands_out  # the tests need no replicates
     assert bare.on_object["interval"] is None
-    assert "intervals (--replicates is 0)" in bare.sentences[-1]
+    assert "Not measured: intervals (--replicates is 0)." in bare.caveats
     assert "95 %" not in " ".join(bare.sentences[1:])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.measures.inference import Inference
-from torchvice.measures.interventions import column_of, filling_of, share_of, share_without, was_intervened
+from torchvice.measures.interventions import column_of, filling_of, share_of, share_without
 from torchvice.measures.looked_at import looked_at
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import IOU_CUTOFF
@@ -88,10 +88,9 @@ def verdict_of(
         "power": _power(tests, samples.classes),
         "vice": numbers["vice"],
     }
-    has_intervals = inference.resampling is not None
     return Verdict(
-        sentences=tuple(sentences_of(parts, len(pairs), filling, has_intervals)),
-        caveats=tuple(caveats_of(samples, filling, was_intervened(pairs), without)),
+        sentences=tuple(sentences_of(parts, len(pairs), filling)),
+        caveats=tuple(caveats_of(samples, filling, without, inference.resampling is not None)),
         **parts,
     )
 
