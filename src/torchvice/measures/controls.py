@@ -153,7 +153,7 @@ def _mark(sheet: Sheet, controls: dict[str, Control]) -> None:
         there = (row.difference_at_headline_low, row.difference_at_headline_high)
         stricter, where = min((own, ""), (there, ", at the headline's threshold"), key=lambda ends: ends[0][0] or 0.0)
         if row.beaten is False and stricter[0] is not None and stricter[1] is not None:
-            interval = f"`{name}` (95 % interval {interval_text(*stricter, 2)}{where})"
+            interval = f"`{name}` (95 % interval {interval_text(stricter[0], stricter[1], 2)}{where})"
             (above if stricter[1] < 0 else unclear).append(interval)
     sentences = []
     if unclear:
