@@ -198,14 +198,16 @@ def _minus(start: float, value: float | None) -> float | None:
     return None if value is None else start - value
 
 
-def run_case(case: Case, size: Size, out: Path, keep: bool) -> None:
-    """Do what is missing of one run, and write its result.json."""
+def run_case(case: Case, size: Size, out: Path, options: argparse.Namespace) -> None:
+    """Do what is missing of one run, and write its result.json; with `--again`, assess and measure it again."""
     run, data = out / "runs" / case.name, out / "data" / case.name
     start = time.perf_counter()
     run.parent.mkdir(parents=True, exist_ok=True)
     write_data(case, size, data)
     train_run(case, size, run, data)
     trained = time.perf_counter()
+    if options.again:  # with what the present version writes by default
+        shutil.rmtree(run / "assess", ignore_errors=True)
     vice("assess", run, "--protocol", "strict", "--controls", "cheap", "--device", "cpu")
     vice("measure", run)
     measured = time.perf_counter()
@@ -225,7 +227,7 @@ def run_case(case: Case, size: Size, out: Path, keep: bool) -> None:
         },
     }
     write_json(run / "result.json", result)
-    if not keep:
+    if not options.keep_data:
         for folder in (data, *(data.with_name(f"{data.name}-{name}") for name in INTERVENTIONS)):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -241,7 +243,7 @@ def run_all(todo: Sequence[Case], options: argparse.Namespace) -> Iterator[str]:
     def start(case: Case) -> tuple[str, int, float]:
         command = [sys.executable, __file__, "--out", str(options.out), "--one", case.name]
         command += ["--quick"] * options.quick + ["--keep-data"] * options.keep_data
-        command += ["--repair"] * options.repair
+        command += ["--repair"] * options.repair + ["--again"] * options.again
         begun = time.perf_counter()
         log = options.out / "logs" / f"{case.name}.txt"
         with log.open("a", encoding="utf-8") as lines:
@@ -264,7 +266,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=max(1, min(os.cpu_count() or 1, 8)), help="runs at the same time")
     parser.add_argument("--quick", action="store_true", help="four small trainings instead of 90")
     parser.add_argument("--repair", action="store_true", help="swap_background and erase_object: 24 trainings")
-    parser.add_argument("--again", action="store_true", help="assess what is new, and measure finished runs again")
+    parser.add_argument("--again", action="store_true", help="assess and measure finished runs again")
     parser.add_argument("--only-summary", action="store_true", help="print the tables of the finished runs")
     parser.add_argument("--keep-data", action="store_true", help="keep the images of finished runs")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -280,7 +282,7 @@ def main() -> None:
     planned = cases(options.quick, options.repair)
     if options.one:
         case = next(case for case in planned if case.name == options.one)
-        return run_case(case, QUICK if options.quick else FULL, options.out, options.keep_data)
+        return run_case(case, QUICK if options.quick else FULL, options.out, options)
     options.out.mkdir(parents=True, exist_ok=True)
     results = {case: options.out / "runs" / case.name / "result.json" for case in planned}
     failed: list[str] = []

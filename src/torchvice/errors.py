@@ -114,6 +114,8 @@ def as_vice_error(error: Exception) -> ViceError | None:
             "The disk is full." if file is None else f"The disk is full: {file} cannot be written.",
             "Free some space and run the same command again; finished work is kept.",
         )
+    if isinstance(error, (FileExistsError, NotADirectoryError)) and file is not None:  # where a folder is to be made
+        return ViceError(f"{file} must be a folder, but is a file or lies in one.", "Give another path.")
     if isinstance(error, OSError) and file is not None:
         return ViceError(f"{file} cannot be used: {error.strerror}.")
     return None

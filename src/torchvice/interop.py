@@ -322,9 +322,11 @@ def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], tuple[int, int] | None
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if name in STACKS}
     except _DAMAGE as error:
+        # numpy takes bytes of no known kind for a pickle, and advises to load it unsafely.
+        reason = "it is none, or holds Python objects" if "allow_pickle" in str(error) else str(error).rstrip(".")
         raise ViceError(
-            f"The file of maps {path} must be an .npz archive of numbers, but cannot be read: {error}.",
-            "If it is damaged, write it again.",
+            f"The file of maps {path} must be an .npz archive of numbers, but cannot be read: {reason}.",
+            "If it is damaged, write it again: np.savez(path, keys=..., maps=...).",
         ) from None
     keys, stack = _stacked(path, arrays)
     size = arrays.get("size")

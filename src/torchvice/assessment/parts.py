@@ -35,7 +35,7 @@ class Part:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
-            raise ViceError(f"A part must be one of {self.count}, but is number {self.index + 1}.")
+            raise ViceError(f"Part I/N must be 1 to {self.count} of {self.count}, but I is {self.index + 1}.")
 
     @classmethod
     def parse(cls, text: str) -> Part:

@@ -84,7 +84,8 @@ def evaluate(
         if threshold is not None or curve:
             raise ViceError("Label maps have no threshold, but --threshold or --curve is given.", "Leave it out.")
     elif (threshold is None) == (not curve):
-        raise ViceError("One of --threshold T and --curve is needed, but not both.")
+        came = "both are" if curve else "neither is"
+        raise ViceError(f"Either --threshold T or --curve must be given, but {came}.", "To see all 60: --curve.")
     with progress_bar("images") as progress:
         found = evaluate_files(
             image_list,
@@ -141,7 +142,7 @@ def measure(
     split: str | None = typer.Option(None, "--split", help="Split of a RUN that was assessed on several."),
     everything: bool = typer.Option(False, "--all", help="Print all numbers."),
     fail_under: list[str] = typer.Option(
-        [], "--fail-under", help="MEASURE=VALUE, such as vice=0.3: exit status 1 if it is lower. Can be repeated."
+        [], "--fail-under", help="MEASURE=VALUE, such as vice=0.3: exit status 1 if it is lower. Repeatable."
     ),
     fail_if: Condition | None = typer.Option(
         None, "--fail-if", help="shortcut: exit status 1 if a class stands out, or if none could be tested."
@@ -231,7 +232,7 @@ def compare(
     runs: list[Path] = typer.Argument(..., help="Two or more RUNs or folders of tables."),
     split: str | None = typer.Option(None, "--split", help="Split of RUNs that were assessed on several."),
     group: list[str] = typer.Option(
-        [], "--group", help="NAME=RUN,RUN,RUN: the seeds of one recipe, by their names. Can be repeated."
+        [], "--group", help="NAME=RUN,RUN,RUN: the seeds of one recipe, by their names. Repeatable."
     ),
     quality: str = QUALITY,
     replicates: int = statistics_option(

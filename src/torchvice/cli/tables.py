@@ -18,7 +18,7 @@ __all__ = ["print_all", "print_comparison", "print_measures"]
 
 WIDTH = 80
 SENTENCES = 5
-NOTES = ("table", "maps", "controls", "paper.vice", "scaling")  # printed without --all
+NOTES = ("table", "maps", "controls", "thresholds", "paper.vice", "scaling")  # printed without --all
 
 
 def _plain_table(title: str) -> Table:
@@ -61,7 +61,8 @@ def print_measures(measures: Measures, title: str) -> None:
     from torchvice.report.page.numbers import number_rows
 
     verdict = measures.verdict.sentences
-    for sentence in (*verdict, *(_sentences(measures) if len(verdict) < 2 else ()))[:SENTENCES]:
+    others = _sentences(measures)[: SENTENCES - 1] if len(verdict) < 2 else []
+    for sentence in (*verdict, *others):
         _paragraph(sentence)
     table = _table(f"{title} · {measures.images} images", "", "paper", "strict")
     for row in number_rows(measures, "overview"):

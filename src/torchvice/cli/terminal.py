@@ -56,6 +56,11 @@ class Advance:
         self._task: TaskID | None = None
         self._passes: TaskID | None = None
 
+    @property
+    def started(self) -> bool:
+        """Whether a bar was drawn."""
+        return bool(self._progress.tasks)
+
     def __call__(self, done: int, total: int) -> None:
         if self._task is None:  # nothing is drawn above the error of a command that does not begin
             self._task = self._progress.add_task(self._title, total=total)
@@ -91,10 +96,12 @@ def progress_bar(title: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     progress = Progress(*columns, console=console(stderr=True))
+    advance = Advance(progress, title)
     try:
-        yield Advance(progress, title)
+        yield advance
     finally:
-        progress.stop()
+        if advance.started:  # stopping one that was never drawn would print an empty line
+            progress.stop()
 
 
 def number(value: float, digits: int = 4) -> str:

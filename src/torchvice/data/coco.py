@@ -76,7 +76,9 @@ def write_coco(
     root = Path(root)
     for split in splits:
         if split not in COCO_SPLITS:
-            raise ViceError(f"`splits` must be train and val, but has {split!r}.", did_you_mean(split, COCO_SPLITS))
+            raise ViceError(
+                f"`splits` (--only) must be train or val, but has {split!r}.", did_you_mean(split, COCO_SPLITS)
+            )
     if (root / "coco.json").is_file():
         return _existing(root, splits)
     _tools()

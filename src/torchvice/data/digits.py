@@ -193,7 +193,8 @@ def _holds(out: Path, settings: _Settings) -> bool:
             "Give another folder, or remove this one.",
         )
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ViceError(f"{out} must be an empty folder or not be there, but holds files.", "Give another folder.")
+        holds = "holds other files" if out.is_dir() else "is a file"
+        raise ViceError(f"{out} must be a new or empty folder, but {holds}.", "Give another folder.")
     return False
 
 

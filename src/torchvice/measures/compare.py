@@ -135,7 +135,9 @@ def group_pairs(groups: Iterable[str], against: str | None = None) -> list[tuple
 
 def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | None, replicates: int) -> None:
     if len(models) < 2:
-        raise ViceError(f"A comparison needs two models or more, but {len(models)} came.")
+        raise ViceError(
+            f"A comparison needs two models or more, but {len(models)} came.", "Name a second RUN or table."
+        )
     if replicates < 100:
         raise ViceError(f"`replicates` must be at least 100 for a comparison, but is {replicates}.")
     first = next(iter(models))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,15 @@ from torchvice.measures.pairs import Pairs
 from torchvice.metrics.shares import share_interval
 from torchvice.samples import Samples
 
-__all__ = ["PARTS", "column_of", "filling_of", "share_of", "share_without", "was_intervened"]
+__all__ = [
+    "PARTS",
+    "column_of",
+    "filling_of",
+    "share_of",
+    "share_without",
+    "was_intervened",
+    "without_histograms",
+]
 
 # The parts of the catalogue's names, and the columns of the table.
 PARTS = {"object": "without_object", "background": "without_background", "hole": "with_hole"}
@@ -26,6 +35,14 @@ def column_of(pairs: Pairs, name: str) -> np.ndarray:
     """(P,) a column of interventions; empty where the table does not hold it."""
     values = np.zeros(0) if pairs.regions is None else np.asarray(getattr(pairs.regions, name), float)
     return values if (~np.isnan(values)).any() else np.zeros(0)
+
+
+def without_histograms(pairs: Pairs) -> Pairs:
+    """The pairs without the histograms of their maps, which would be copied with every selection."""
+    if pairs.regions is None:
+        return pairs
+    empty = {name: getattr(pairs.regions, name)[:, :0] for name in ("inside", "outside")}
+    return replace(pairs, regions=replace(pairs.regions, **empty))
 
 
 def filling_of(samples: Samples) -> dict[str, Any]:

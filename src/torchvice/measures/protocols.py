@@ -13,6 +13,7 @@ from torchvice.measures.catalogue import measure_of, paths
 from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_paper_interval
 from torchvice.measures.controls import put_other_explanations
 from torchvice.measures.inference import LEVEL, Inference
+from torchvice.measures.interventions import without_histograms
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_by
 from torchvice.measures.qualities import QUALITIES, check_quality, quality_of
@@ -140,17 +141,21 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
     settings = samples.of_protocol("strict").settings
     put_normalisations(sheet, subject, settings.get("normalisation", ""), inference)
     put_other_explanations(sheet, samples, subject, inference)
+    pairs = without_histograms(pairs)
     put_without(sheet, samples, pairs, inference)
-    numbers = {"vice": _vice_of(sheet, pairs), "without": sheet.sections["without"]}
+    without = {name: value for name, value in sheet.sections["without"].items() if math.isfinite(value)}
+    numbers = {"vice": _vice_of(sheet, pairs), "without": without}
     sheet.parts["verdict"] = verdict_of(samples, pairs, inference, numbers)
 
 
 def _vice_of(sheet: Sheet, pairs: Pairs) -> dict[str, Any]:
     """The association of certainty and map, for the verdict."""
     values = {name: sheet.sections[name].get("vice", math.nan) for name in ("paper", "strict")}
+    values |= {name: sheet.sections["strict"].get(f"vice_{name}", math.nan) for name in ("joint", "lowest", "highest")}
     return {
         **{name: value if math.isfinite(value) else None for name, value in values.items()},
         "interval": sheet.intervals.get("strict.vice"),
+        "joint_interval": sheet.intervals.get("strict.vice_joint"),
         "p": sheet.tests.get("strict.vice", {}).get("p"),
         "pairs": len(pairs),
     }

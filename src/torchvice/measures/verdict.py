@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from torchvice.measures.inference import Inference
-from torchvice.measures.interventions import column_of, filling_of, share_of, share_without, was_intervened
+from torchvice.measures.interventions import column_of, filling_of, share_of, share_without
 from torchvice.measures.looked_at import looked_at
-from torchvice.measures.pairs import Pairs, true_pairs
+from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.measures.verdict_text import caveats_of, sentences_of
+from torchvice.metrics.iou import pair_iou
 from torchvice.metrics.standing_out import ClassTest, classes_that_stand_out, holm_over_witnesses
 from torchvice.samples import Samples
 
@@ -68,7 +69,7 @@ def verdict_of(
         pairs: its true pairs.
         inference: of the intervals.
         numbers: of the rest of the measures, as JSON has them: `vice`, the part of the verdict of this name, and
-            `without`, the section.
+            `without`, what is defined of the section.
     """
     tests = class_tests(pairs, len(samples.classes))
     named = [
@@ -87,10 +88,9 @@ def verdict_of(
         "power": _power(tests, samples.classes),
         "vice": numbers["vice"],
     }
-    has_intervals = inference.resampling is not None
     return Verdict(
-        sentences=tuple(sentences_of(parts, len(pairs), filling, has_intervals)),
-        caveats=tuple(caveats_of(samples, filling, was_intervened(pairs), without)),
+        sentences=tuple(sentences_of(parts, len(pairs), filling)),
+        caveats=tuple(caveats_of(samples, filling, without, inference.resampling is not None)),
         **parts,
     )
 
@@ -196,14 +196,14 @@ def _chance(samples: Samples, found: Pairs) -> float | None:
     )
     if shuffled is None or not len(found):
         return None
-    others = true_pairs(samples, shuffled)
-    row_of = {key: row for row, key in enumerate(_keys(others))}
-    matches = [(row_of[key], at) for key, at in zip(_keys(found), found.at.tolist(), strict=True) if key in row_of]
+    regions = samples.regions
+    rows = np.flatnonzero((regions.explanation == shuffled) & (regions.mask_pixels > 0))
+    keys = zip(regions.image_id[rows].tolist(), (regions.label[rows] - 1).tolist(), strict=True)
+    row_of = dict(zip(keys, rows.tolist(), strict=True))
+    pairs = zip(found.image_id.tolist(), found.class_index.tolist(), found.at.tolist(), strict=True)
+    matches = [(row_of[image, c], at) for image, c, at in pairs if (image, c) in row_of]
     if not matches:
         return None
-    rows, at = np.array(matches).T
-    return float((others.iou[rows, at] >= IOU_CUTOFF).mean())
-
-
-def _keys(pairs: Pairs) -> list[tuple[str, int]]:
-    return list(zip(pairs.image_id.tolist(), pairs.class_index.tolist(), strict=True))
+    place = tuple(np.array(matches).T)
+    iou = pair_iou(regions.intersection[place], regions.predicted[place], regions.mask_pixels[place[0]])
+    return float((iou >= IOU_CUTOFF).mean())

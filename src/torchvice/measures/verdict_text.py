@@ -12,7 +12,7 @@ from torchvice.measures.wording import decimals, p_text
 if TYPE_CHECKING:
     from torchvice.samples import Samples
 
-__all__ = ["ASSESS_WITHOUT", "WITNESSES", "caveats_of", "class_sentences", "sentences_of"]
+__all__ = ["ASSESS_WITHOUT", "WITNESSES", "caveats_of", "sentences_of"]
 
 # What a witness says of a label.
 WITNESSES = {"localisation": "have their map off the object", "without_object": "are still found without the object"}
@@ -26,14 +26,13 @@ ASSESS_WITHOUT = "vice assess RUN --without object,background"
 MOST = 3  # classes that a sentence names
 
 
-def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any], has_intervals: bool) -> list[str]:
+def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any]) -> list[str]:
     """Three to five sentences, the strongest evidence first.
 
     Args:
         parts: the fields of the verdict.
         pairs: number of true pairs.
         filling: how pixels were replaced.
-        has_intervals: whether images were resampled.
     """
     if not pairs:
         return [
@@ -44,13 +43,8 @@ def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any
         return [f"Nothing can be said of the model's reasons: it finds none of the {pairs} true labels with a mask."]
     named = _named(parts["stands_out"], parts["power"])
     unnamed = [] if named else [_nothing_stands_out(parts["power"])]
-    more = [_without(parts, filling), _on_object(parts["on_object"]), *unnamed, _vice(parts["vice"])]
-    return [sentence for sentence in (*named, *more, *_missing(parts, has_intervals)) if sentence]
-
-
-def class_sentences(stands_out: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is said of each class that stands out, in their order; without its name."""
-    return [text for _, text in _by_class(stands_out)]
+    more = [*_without(parts, filling), _on_object(parts["on_object"]), *unnamed, _vice(parts["vice"])]
+    return [*named, *more, *_missing(parts)]
 
 
 def _by_class(stands_out: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -74,20 +68,25 @@ def _witness(row: Mapping[str, Any]) -> str:
 
 
 def _named(stands_out: Sequence[Mapping[str, Any]], power: Mapping[str, Any]) -> list[str]:
-    """The classes that stand out; up to two sentences."""
+    """The classes that stand out, in one text: the first of them whole, the others shorter."""
     classes = _by_class(stands_out)
     if not classes:
         return []
     first, others = classes[0], classes[1:]
-    sentences = [
-        f"Stands out: {first[0]}. Of this class {first[1]}; expected given the objects' sizes, {_holm(power)}."
-    ]
+    text = f"Stands out: {first[0]}. Of this class {first[1]}; expected given the objects' sizes, {_holm(power)}."
+    parts = [text, *_instead(stands_out, first[0])]
     if others:
         texts = [f"{name} ({text})" for name, text in others[: MOST - 1]]
         rest = [name for name, _ in others[MOST - 1 :]]
         texts += [f"{len(rest)} more: {', '.join(rest[:MOST])}{' ...' if len(rest) > MOST else ''}"] if rest else []
-        sentences.append(f"Also stands out: {'; '.join(texts)}." if len(others) == 1 else f"Also: {'; '.join(texts)}.")
-    return sentences
+        parts.append(f"As well: {'; '.join(texts)}.")
+    return [" ".join(parts)]
+
+
+def _instead(stands_out: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """The sentence of the group that the class is found by, if covering it is shown to matter."""
+    groups = [group for row in stands_out if row["class"] == name for group in row["looks_at"]]
+    return [group["sentence"] for group in groups if (group["effect_low"] or 0) > 0][:1]
 
 
 def _holm(power: Mapping[str, Any]) -> str:
@@ -124,34 +123,35 @@ def _percent(share: float) -> str:
     return "less than 1" if rounded == 0 and share > 0 else str(rounded)
 
 
-def _share(part: Mapping[str, Any], of: str = "") -> str:
+def _share(part: Mapping[str, Any]) -> str:
     """Such as `187 of 446 found labels (42 %, 95 % interval 37 to 47 %)`."""
     share, pairs, interval = part["share"], part["pairs"], part["interval"]
     span = ""
     if interval is not None:
         low, high = (f"{100 * interval[end]:.0f}" for end in ("low", "high"))
         span = f", 95 % interval {low} to {high} %"
-    return f"{round(share * pairs)} of {pairs}{of} ({_percent(share)} %{span})"
+    return f"{round(share * pairs)} of {pairs} found labels ({_percent(share)} %{span})"
 
 
-def _without(parts: Mapping[str, Any], filling: Mapping[str, Any]) -> str:
-    """What is found without the object and without the background; empty if neither was measured."""
+def _without(parts: Mapping[str, Any], filling: Mapping[str, Any]) -> list[str]:
+    """What is found without the object, and without the background, in one sentence each; none if not measured."""
     without, background = parts["without_object"], parts["without_background"]
-    texts = []
+    sentences = []
     if without["share"] is not None:
         how = FILLED_BY.get(filling.get("filling", ""), "")
         replaced = f" (replaced by {how})" if how else ""
-        texts.append(f"Without the object{replaced}, {_share(without, ' found labels')} are still found")
+        text = f"Without the object{replaced}, {_share(without)} are still found"
+        if without["lost_to_hole"] is not None:
+            text += f"; a hole of an object's shape elsewhere loses {_percent(without['lost_to_hole'])} %"
+        sentences.append(f"{text}.")
     if background["share"] is not None:
-        texts.append(f"{'without' if texts else 'Without'} the background, {_share(background)}")
-    if without.get("lost_to_hole") is not None and without["share"] is not None:
-        texts.append(f"a hole of an object's shape elsewhere loses {_percent(without['lost_to_hole'])} %")
-    return f"{'; '.join(texts)}." if texts else ""
+        sentences.append(f"Without the background, {_share(background)} are still found.")
+    return sentences
 
 
 def _on_object(part: Mapping[str, Any]) -> str:
     chance = part["chance"]
-    text = f"The map is on the object (IoU {IOU_CUTOFF:g} or more) for {_share(part, ' found labels')}"
+    text = f"The map is on the object (IoU {IOU_CUTOFF:g} or more) for {_share(part)}"
     if chance is None:
         return f"{text}; what chance gives is unknown, as the control `shuffled` was not assessed."
     return f"{text}; by chance, on the objects of other images of the class, for {_percent(chance)} %."
@@ -162,38 +162,68 @@ def _vice(part: Mapping[str, Any]) -> str:
     value, interval = part.get("strict"), part.get("interval")
     if value is None:
         return "Whether certainty goes with the map's place (VICE) is undefined here."
-    text = f"VICE {decimals(value, 2)}"
     span = f"{part['pairs']} labels"
     if interval is not None:
-        span = f"95 % interval {decimals(interval['low'], 2)} to {decimals(interval['high'], 2)}, {span}"
+        span = f"{_interval(interval)}, {span}"
+    text = f"VICE {decimals(value, 2)} ({span}){_joint(part)}{_range(part)}"
     if interval is None:
-        return f"Association of certainty and map: {text} ({span})."
+        return f"Association of certainty and map: {text}."
     if interval["low"] > 0:
-        return f"The surer the model is of a label, the better the map covers the object: {text} ({span})."
+        return f"The surer the model is of a label, the better the map covers the object: {text}."
     if interval["high"] < 0:
-        return f"The surer the model is of a label, the worse the map covers the object: {text} ({span})."
-    return f"No association of certainty and map is established: {text} ({span})."
+        return f"The surer the model is of a label, the worse the map covers the object: {text}."
+    return f"No association of certainty and map is established: {text}."
 
 
-def _missing(parts: Mapping[str, Any], has_intervals: bool) -> list[str]:
-    """What the table or the options leave out."""
-    missing = []
-    if parts["without_object"]["share"] is None:
-        missing.append(f"what is still found without the object ({ASSESS_WITHOUT})")
-    if not has_intervals:
-        missing.append("intervals (--replicates is 0)")
-    return [f"Not measured: {' and '.join(missing)}."] if missing else []
+def _interval(interval: Mapping[str, Any]) -> str:
+    return f"95 % interval {decimals(interval['low'], 2)} to {decimals(interval['high'], 2)}"
 
 
-def caveats_of(samples: Samples, filling: Mapping[str, Any], intervened: bool, without: Mapping[str, Any]) -> list[str]:
-    """What the sentences do not say."""
+def _joint(part: Mapping[str, Any]) -> str:
+    """VICE given all that moves it, where that is known; its interval is among the numbers."""
+    value, interval = part.get("joint"), part.get("joint_interval")
+    if value is None or interval is None:
+        return ""
+    given = "given class, size, number of labels and extent of the map"
+    if interval["low"] <= 0 <= interval["high"]:
+        return f"; none is established {given}"
+    return f"; {given}, it is {decimals(value, 2)}"
+
+
+def _range(part: Mapping[str, Any]) -> str:
+    """VICE over the thresholds that are as good as the best, where it is known and moves."""
+    low, high = part.get("lowest"), part.get("highest")
+    if low is None or high is None or high - low < 0.05:
+        return ""
+    return f"; {decimals(low, 2)} to {decimals(high, 2)} over thresholds whose mean IoU is within 3 % of the best"
+
+
+def _missing(parts: Mapping[str, Any]) -> list[str]:
+    """What the table lacks."""
+    if parts["without_object"]["share"] is not None:
+        return []
+    return [f"Not measured: what is still found without the object ({ASSESS_WITHOUT})."]
+
+
+def caveats_of(
+    samples: Samples, filling: Mapping[str, Any], without: Mapping[str, Any], has_intervals: bool
+) -> list[str]:
+    """What the sentences do not say.
+
+    Args:
+        samples: the table.
+        filling: how pixels were replaced.
+        without: what is defined of the section `without`.
+        has_intervals: whether images were resampled.
+    """
     settings = samples.of_protocol("strict").settings
-    caveats = [
+    caveats = [] if has_intervals else ["Not measured: intervals (--replicates is 0)."]
+    caveats += [
         f"Maps are of one method ({settings.get('method', 'unknown')}); another one may lie elsewhere.",
         "A map on the object (localisation) does not prove that the model uses it (faithfulness).",
         "This is one trained model: another training of it may differ.",
     ]
-    if intervened:
+    if without:
         text = "A replaced object may leave its outline"
         shares = {name: value for name in FILLED_BY if (value := without.get(f"object_found_{name}")) is not None}
         if len(shares) > 1:
