@@ -99,8 +99,8 @@ def quoted(sentences: Sequence[str]) -> str:
 TEXT = """# The shortcut experiment
 
 Can a model be right for a wrong reason, and does torchvice say so? `make shortcut` trains the `demo` preset twice on
-the embedded dataset: on the plain digits, and on the same images with a small stripe in the corner of 95 % of those that
-hold a 7 (`vice data digits --shortcut 7`). The stripe gives the 7 away and is background in the masks. Each model is
+the embedded dataset: on the plain digits, and on the same images with a small stripe in the corner of 95 % of those
+that hold a 7 (`vice data digits --shortcut 7`). The stripe gives the 7 away and is background in the masks. Each model is
 measured on the same 600 images, in the view of `strict`. `vice measure` begins with the verdict. For the model of the
 plain digits:
 
@@ -120,9 +120,10 @@ The numbers behind it; brackets hold 95 % intervals over images:
 
 Accuracy rewards the shortcut: the 7 becomes the easiest digit. Its maps lie on the stripe, so their IoU with the digit
 collapses; the IoU of the other digits stays about the same. And the 7 is found with the digit gone, as long as the
-stripe is there: that needs no map at all. VICE alone does not say which class it is. Ranked within each class it changes less,
-as the other digits are as consistent as before; the pooled VICE falls because of the 7, whose high confidence no longer
-goes with good maps. Each model was trained once: the intervals cover other images, not other trainings.
+stripe is there: that needs no map at all. VICE alone does not say which class it is. Ranked within each class it
+changes less, as the other digits are as consistent as before; the pooled VICE falls because of the 7, whose high
+confidence no longer goes with good maps. Each model was trained once: the intervals cover other images, not other
+trainings.
 
 experiments/shortcut.py writes this page; the numbers are those of its last run.
 """
