@@ -100,9 +100,9 @@ TEXT = """# The shortcut experiment
 
 Can a model be right for a wrong reason, and does torchvice say so? `make shortcut` trains the `demo` preset twice on
 the embedded dataset: on the plain digits, and on the same images with a small stripe in the corner of 95 % of those
-that hold a 7 (`vice data digits --shortcut 7`). The stripe gives the 7 away and is background in the masks. Each model is
-measured on the same 600 images, in the view of `strict`. `vice measure` begins with the verdict. For the model of the
-plain digits:
+that hold a 7 (`vice data digits --shortcut 7`). The stripe gives the 7 away and is background in the masks. Each model
+is measured on the same 600 images, in the view of `strict`. `vice measure` begins with the verdict. For the model of
+the plain digits:
 
 {plain}
 
