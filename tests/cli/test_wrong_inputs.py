@@ -81,6 +81,16 @@ def test_a_file_where_a_folder_is_to_be_made(tmp_path: Path) -> None:
         assert error.message == f"{folder} must be a folder, but is a file or lies in one."
 
 
+def test_a_table_in_place_of_a_run(tmp_path: Path, capsys) -> None:
+    assert "but " + str(tmp_path) + " has no such file." in vice(capsys, "assess", tmp_path)[2]
+    (tmp_path / "manifest.json").write_text("{}")
+    for command in (["assess", tmp_path], ["explain", tmp_path, "--maps", tmp_path / "maps"]):
+        status, _, err = vice(capsys, *command)
+        assert status == 2
+        assert f"but {tmp_path} is the folder of a table." in err
+        assert "--model ... --out FOLDER" in err
+
+
 def test_choices_that_no_protocol_uses(digits: Path, tmp_path: Path) -> None:
     import timm
 
