@@ -142,12 +142,12 @@ def by_command(command, tmp_path_factory):
 
 
 def until(condition) -> None:
-    """Wait, at most a minute."""
-    for _ in range(600):
+    """Wait, at most five minutes: other work may keep the machine busy."""
+    for _ in range(3000):
         if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("nothing happened for a minute")
+    raise AssertionError("nothing happened for five minutes")
 
 
 def runs(pid: int) -> bool:
@@ -187,7 +187,7 @@ def test_two_commands_at_once_give_every_row_once(command, by_command, tmp_path,
         time.sleep(0.3)
         pair[0].kill()
     for process in pair:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=1200)
         assert process.returncode in ((0, 2, -signal.SIGKILL) if killed else (0, 2)), errors
         assert "Traceback" not in errors
         assert process.returncode != 2 or "is already running: process" in errors

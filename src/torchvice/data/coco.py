@@ -16,8 +16,9 @@ from PIL import Image
 from torchvice.data.archives import Progress, Room, Source, building, fetch_all, reading, safe_name
 from torchvice.data.coco_schema import check_polygon, read_instances, runs_of
 from torchvice.data.images import VOID, check_same_size, stored_size, voc_palette
+from torchvice.data.written import read_written
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.files import read_json, write_json, write_npy_dict, write_text
+from torchvice.files import write_json, write_npy_dict, write_text
 
 __all__ = ["COCO_SPLITS", "CocoSet", "class_mask", "coco_sources", "write_coco"]
 
@@ -96,7 +97,11 @@ def write_coco(
 
 
 def _existing(root: Path, splits: Sequence[str]) -> CocoSet:
-    existing = CocoSet(**read_json(root / "coco.json"))
+    def lengths(written: CocoSet) -> dict[str, int]:
+        lists = {f"{split}.txt": written.images[split] for split in COCO_SPLITS if split in written.images}
+        return {"classes.txt": written.classes, **lists}
+
+    existing = read_written(root / "coco.json", CocoSet, lengths)
     if set(existing.images) != set(splits):
         raise ViceError(
             f"{root} already holds COCO's {' and '.join(existing.images)}, not {' and '.join(splits)}.",
