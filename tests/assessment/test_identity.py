@@ -16,6 +16,7 @@ from PIL import Image
 import torchvice
 from torchvice import ViceError
 from torchvice.assessment.images import contents_of
+from torchvice.assessment.map_files import write_map_files
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 
@@ -155,3 +156,22 @@ def test_a_table_whose_contents_lie_under_the_dataset_is_read(digits: Path, tmp_
     shift_a_mask(tmp_path / "data")
     with pytest.raises(ViceError, match="The masks of the dataset are not those"):
         assess(tmp_path / "data", tmp_path / "out")
+
+
+def test_maps_as_files_are_not_resumed_with_other_images(digits: Path, tmp_path: Path) -> None:
+    root, out = tmp_path / "data", tmp_path / "maps"
+    shutil.copytree(digits, root)
+    model = network(0)
+
+    def write(split: str) -> int:
+        return write_map_files(model, VocDataset(root, split), out, crop=64)
+
+    written = write("test")
+    next(out.glob("*.npz")).unlink()
+    assert (write("test"), write("val")) == (1, 6)  # two splits may lie in one folder
+    shift_a_mask(root)  # maps are made without masks
+    assert write("test") == 0
+    blacken_an_image(root)
+    with pytest.raises(ViceError, match="The images of the dataset are not those that the maps in"):
+        write("test")
+    assert len(list(out.glob("*.npz"))) == written + 6

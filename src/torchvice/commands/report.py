@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.commands.measure import Measured, measure_path
-from torchvice.commands.tables import dataset_of, refuse_without_effect
+from torchvice.commands.tables import check_unchanged, dataset_of, refuse_without_effect
 from torchvice.errors import ViceError
 from torchvice.measures import compare
 from torchvice.measures.contents import check_same_truth
@@ -142,7 +142,7 @@ def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray
     """A function from image id to image and mask of the table's dataset.
 
     Raises:
-        ViceError: the dataset is not found.
+        ViceError: the dataset is not found, or is not the one of the table any more.
     """
     dataset = dataset_of(samples)
     if dataset is None:
@@ -156,6 +156,7 @@ def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray
             f"The page needs the images in {root}, but they are not there.",
             "Change to the folder in which the assessment was started, or write the page without images: --no-images.",
         )
+    check_unchanged(samples, dataset)
     index_of = {record.image_id: index for index, record in enumerate(dataset.records)}
 
     def read(image_id: str) -> tuple[np.ndarray, np.ndarray | None] | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torchvice.data import FolderDataset
     from torchvice.samples import Samples
 
-__all__ = ["dataset_of", "load_samples", "refuse_without_effect", "table_folder"]
+__all__ = ["check_unchanged", "dataset_of", "load_samples", "refuse_without_effect", "table_folder"]
 
 
 def refuse_without_effect(kind: str, path: str | os.PathLike[str], **options: object) -> None:
@@ -92,3 +92,23 @@ def dataset_of(samples: Samples) -> FolderDataset | None:
         return open_dataset(source["root"], source["split"], classes=samples.classes)
     except ViceError:
         return None
+
+
+def check_unchanged(samples: Samples, dataset: FolderDataset) -> None:
+    """Check that the images and masks of a dataset are those that the table was made of, where it knows them.
+
+    Raises:
+        ViceError: other images or masks under the same ids.
+    """
+    from torchvice.assessment.images import contents_of
+
+    held = samples.manifest.get("contents")
+    now = contents_of(dataset) if held else {}
+    if not held or held["ids"] != now["ids"]:
+        return
+    changed = [name for name in ("images", "masks") if name in held and held[name] != now.get(name)]
+    if changed:
+        raise ViceError(
+            f"The {' and '.join(changed)} in {dataset.root} are not those that the table was made of.",
+            "Restore them, or assess the model again.",
+        )
