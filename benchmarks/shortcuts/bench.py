@@ -110,10 +110,12 @@ def write_data(case: Case, size: Size, root: Path, **without: bool) -> Path:
 
 
 def vice(*words: object) -> None:
-    """Run a command of `vice` in this process."""
+    """Run a command of `vice` in this process; stop where it did not succeed."""
     from torchvice.cli.app import app
 
-    app([str(word) for word in words], standalone_mode=False)
+    # An interrupted command returns its status here: its half-trained network must not be assessed.
+    if status := app([str(word) for word in words], standalone_mode=False):
+        sys.exit(status)
 
 
 def train_run(case: Case, size: Size, run: Path, data: Path) -> None:

@@ -134,6 +134,16 @@ def test_the_table_of_repairs_has_means_over_trainings(summary: Any) -> None:
     assert "| text | swap | 0.950 | 0.950 | 0.200 | 0.900 | 0.100 | 0 of 1 | 0 of 1 |" in text
 
 
+def test_an_interrupted_training_is_not_assessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchvice.training.run.train", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        loaded("bench").vice("train", "demo")
+    assert stop.value.code == 130
+
+
 @pytest.mark.slow
 def test_the_quick_form_runs_and_resumes(tmp_path: Path) -> None:
     command = [sys.executable, str(FOLDER / "bench.py"), "--quick", "--out", str(tmp_path), "--jobs", "1"]

@@ -106,30 +106,21 @@ def write_digits(
 ) -> Path:
     """Write the embedded dataset into the folder `out`: 10 classes, 1 to 3 digits per image, void rims.
 
-    The digits are scikit-learn's 8 x 8 scans of handwriting, enlarged and thickened so that a map of 6 x 6 can match
-    them, in various sizes and colours, pasted on crops of scikit-learn's two photographs. The splits use disjoint
-    handwriting samples. The long side of an image has `size` to 1.4 `size` pixels, its aspect ratio is at most 4:3.
-    JPEG has quality 90. The same arguments give the same bytes (with the same version of Pillow). The dataset is
-    written completely or not at all; an existing one is left unchanged.
+    scikit-learn's 8 x 8 scans of handwriting, enlarged and thickened so that a map of 6 x 6 can match them, in various
+    sizes and colours, on crops of its two photographs. The splits use disjoint scans. The long side of an image has
+    `size` to 1.4 `size` pixels, its aspect ratio is at most 4:3. JPEG has quality 90. The same arguments give the same
+    bytes (with the same Pillow). The dataset is written completely or not at all; an existing one is left unchanged.
 
     Args:
         out: a folder that is new, empty, or holds the same dataset.
         train, val, test: the number of images of each split, at least 1.
-        size: pixels, 48 to 1024.
-        seed: the seed of the images, 0 or more.
+        size, seed: 48 to 1024 pixels; the seed of the images, 0 or more.
         shortcut: a digit; most of its images bear a mark, background in the mask: a wrong reason to be right. All other
-            images are the same to the byte, but for a grey frame with the kind `frame`.
+            images are the same to the byte, but for `frame`, which gives them a grey one.
         single: one digit per image, so that the classes exclude each other (`data.exclusive`).
-        kind: the mark, one of `stripe` (magenta, in the upper left corner), `frame` (orange; other images have a grey
-            one), `texture` (diagonal stripes over the background), `text` (a translucent watermark), `companion` (an
-            orange triangle next to the digit) and `blur` (of the whole image).
-        strength: the share of the digit's images that bear the mark, a multiple of 0.05.
-        without_shortcut: write the same images without the mark (with `frame`: with a grey one).
-        without_object: write the same images, marks included, without the shortcut's digit; its label and its pixels
-            in the mask are gone too, and what was behind it is visible.
-
-    Returns:
-        Path: `out`.
+        kind, strength: the mark (a name in `data.shortcuts.KINDS`), and the share of the digit's images that bear it.
+        without_shortcut, without_object: write the same images without the mark (`frame`: with a grey one), or with it
+            and without the digit, its label and its mask.
 
     Raises:
         ViceError: an argument out of range, or a folder that holds something else.
