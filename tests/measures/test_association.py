@@ -73,7 +73,7 @@ def test_the_range_over_thresholds() -> None:
     [
         ((0.5, 0.8, 1.0), "In 5 of 5 folds the chosen threshold is the highest of the table, 0.50"),
         ((1.0, 0.8, 0.5), "In 5 of 5 folds the chosen threshold is the lowest of the table, 0.10"),
-        ((0.5, 1.0, 0.99), "Thresholds as good as the best reach to the highest of the table, 0.50"),
+        ((0.5, 1.0, 0.99), ""),
         ((0.5, 1.0, 0.5), ""),
         ((1.0, 1.0, 1.0), ""),
     ],
@@ -82,6 +82,18 @@ def test_a_threshold_at_the_end_of_the_table_is_noted(curve: tuple[float, ...], 
     found = measure(with_curve(simulated(120), curve), replicates=0)
     assert found.notes.get("thresholds", "").startswith(note)
     assert bool(note) == ("thresholds" in found.notes)
+
+
+def test_the_range_reaches_beyond_the_table_where_its_end_is_good() -> None:
+    # The maps are 1 on what the middle threshold shares, so that the histograms have its IoU up to 0.99.
+    table = with_curve(simulated(120), (0.5, 0.8, 0.9))
+    found = measure(table, replicates=0)
+    assert (found.strict["threshold_first"], found.strict["threshold_last"]) == (0.51, 0.99)
+    before = measure(simulated(120), replicates=0).strict["vice"]
+    assert found.strict["vice_lowest"] == found.strict["vice_highest"] == pytest.approx(before)
+    assert found.notes["thresholds"].endswith("highest at 0.51: VICE there is another number.")
+    inside = measure(with_curve(simulated(120), (0.5, 1.0, 0.9)), replicates=0).strict
+    assert inside["threshold_last"] == 0.3
 
 
 def test_a_control_is_also_cut_at_the_thresholds_of_the_headline() -> None:

@@ -12,12 +12,14 @@ from torchvice.measures.inference import Inference
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.sheet import Measures, Sheet
 from torchvice.metrics import pair_vice
+from torchvice.metrics.localisation import renormalised_iou
 from torchvice.metrics.partial import FEWEST, JointSpearman
 from torchvice.metrics.resampling import reflected_interval
 
 __all__ = ["Disagreement", "disagreement", "good_thresholds", "joint_statistic", "put_association"]
 
 FLIPS = 1999
+FURTHER = np.arange(100) / 100
 NEARLY = 0.03  # thresholds whose mean IoU lies this share below the best are as good as the best
 WITHOUT_THRESHOLD = ("soft_iou", "energy", "pointing")
 TOO_FEW = f"Class, size, labels and extent need {FEWEST} pairs in addition to one for each class, but there are {{}}."
@@ -65,38 +67,51 @@ def good_thresholds(iou: np.ndarray) -> np.ndarray:
 
 def _put_range(sheet: Sheet, pairs: Pairs, thresholds: np.ndarray) -> None:
     """Put the lowest and highest VICE over the good thresholds, and the first and last of these."""
+    iou, thresholds = _further(pairs, thresholds)
     names = ("vice_lowest", "vice_highest", "threshold_first", "threshold_last")
     values = {}
-    for place in np.flatnonzero(good_thresholds(pairs.iou)).tolist() if len(pairs) else []:
+    for place in np.flatnonzero(good_thresholds(iou)).tolist() if len(pairs) else []:
         try:
-            values[float(thresholds[place])] = pair_vice(pairs.logit, pairs.iou[:, place]).value
+            values[float(thresholds[place])] = pair_vice(pairs.logit, iou[:, place]).value
         except ViceError:
             continue
     numbers = (min(values.values()), max(values.values()), min(values), max(values)) if values else (np.nan,) * 4
     for name, number in zip(names, numbers, strict=True):
         sheet.put(f"strict.{name}", number, "VICE is undefined at every threshold.")
-    if len(pairs) and len(thresholds) > 1 and (note := _at_the_end(pairs, thresholds)):
+    if note := _at_the_end(pairs, iou, thresholds):
         sheet.notes["thresholds"] = note
 
 
-def _at_the_end(pairs: Pairs, thresholds: np.ndarray) -> str:
-    """Say which end of the grid is chosen; empty if none is, or if every threshold is as good."""
-    folds = [pairs.at[pairs.fold == fold][0] for fold in np.unique(pairs.fold)]
-    mean = pairs.iou.mean(axis=0)
-    if not (mean.max() > mean.min()):
+def _further(pairs: Pairs, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """IoUs (P, T') and thresholds (T',): those of the table and, if its highest is good, further ones up to 0.99.
+
+    At the further ones classes do not compete: the histograms of each class's own map give the IoU, to a bin of 1/256.
+    """
+    regions = pairs.regions
+    if regions is None or not len(pairs) or not good_thresholds(pairs.iou)[-1]:
+        return pairs.iou, thresholds
+    more = FURTHER[thresholds[-1] + 1e-9 < FURTHER]
+    own = np.nan_to_num(renormalised_iou(regions.inside, regions.outside, "max", more))
+    return np.concatenate([pairs.iou, own], axis=1), np.concatenate([thresholds, more])
+
+
+def _at_the_end(pairs: Pairs, iou: np.ndarray, thresholds: np.ndarray) -> str:
+    """Say if a fold chooses an end of the table, and where the best is then; empty if every threshold is as good."""
+    count = pairs.iou.shape[1]
+    if len(pairs) == 0 or count == 1 or not np.ptp(pairs.iou.mean(axis=0)) > 0:
         return ""
+    folds = [int(pairs.at[pairs.fold == fold][0]) for fold in np.unique(pairs.fold)]
     said = []
-    for place, name in ((0, "lowest"), (len(thresholds) - 1, "highest")):
-        number = sum(int(chosen == place) for chosen in folds)
-        if number:
+    for place, name in ((0, "lowest"), (count - 1, "highest")):
+        if number := folds.count(place):
             said.append(
                 f"In {number} of {len(folds)} folds the chosen threshold is the {name} of the table, "
-                f"{thresholds[place]:.2f}: the best may lie beyond."
+                f"{thresholds[place]:.2f}."
             )
-    if not said and good_thresholds(pairs.iou)[-1]:
+    best = int(iou.mean(axis=0).argmax())
+    if folds.count(count - 1) and best >= count:
         said.append(
-            f"Thresholds as good as the best reach to the highest of the table, {thresholds[-1]:.2f}: the range of "
-            "VICE may be wider."
+            f"Counted class by class, the mean IoU is highest at {thresholds[best]:.2f}: VICE there is another number."
         )
     return " ".join(said)
 
