@@ -39,9 +39,9 @@ def opened(source: str) -> np.ndarray:
 
 
 def test_a_crop_is_square_around_the_peak_and_marks_the_patch() -> None:
-    """An image of 100 x 200: crops of 40 pixels, patches of 12.5."""
+    """An image of 100 x 200: crops of 40 pixels, patches of 12.5 x 25."""
     image = np.zeros((100, 200, 3), np.uint8)
-    image[44:57, 144:157] = 255  # the patch at (50.5, 150.5)
+    image[44:56, 138:163] = 255  # about the patch
     rows = [{"class": "cat", "looks_at": [group(["a"], [(0.5, 0.75)])]}]
     ((name, (strip,)),) = strips_of(rows, reader_of(image))
     assert (name, strip.count, strip.dots) == ("cat", 1, ((75.0, 50.0),))
@@ -49,10 +49,10 @@ def test_a_crop_is_square_around_the_peak_and_marks_the_patch() -> None:
     (crop,) = strip.crops
     pixels = opened(crop.source)
     assert pixels.shape == (40, 40, 3)
-    assert (pixels[15:26, 15:26] > 200).all()
+    assert (pixels[15:25, 9:32] > 200).all()
     assert (pixels[:12] < 50).all()
-    # Rows and columns 30 to 70 and 130 to 170; the patch from 43.75, 13.75 pixels of 40 after the begin.
-    assert crop.box == (34.4, 34.4, 31.2, 31.2)
+    # Rows 30 to 70 and columns 130 to 170; the patch begins at row 43.75 and column 137.5.
+    assert crop.box == (18.8, 34.4, 62.5, 31.2)
 
 
 def test_at_the_border_the_crop_stays_inside_and_so_does_the_patch() -> None:
