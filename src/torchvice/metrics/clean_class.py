@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["Prediction", "predict_clean_classes"]
 
 # Clean classes differ by a t distribution on the logit scale. docs/verdict.md has the simulations behind these numbers.
-FREEDOM = 6.0
+FREEDOM = 5.0
 SPREADS = np.array([0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.2])  # its scale, in logits
 SPREAD_PRIOR = np.exp(-SPREADS / 0.8)
 SHORTCUTS = np.array([0.0, 0.05, 0.15, 0.35])  # share of classes on a shortcut, equally likely a priori
