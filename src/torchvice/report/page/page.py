@@ -10,7 +10,7 @@ import base64
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from torchvice.metrics.overlap import VOID
 from torchvice.report.page.cases import Cases, common_cases, model_disagreement, order_by_strength
 from torchvice.report.page.charts import charts_of
 from torchvice.report.page.definitions import definitions_of
+from torchvice.report.page.instead import strips_of
 from torchvice.report.page.numbers import (
     number_rows,
     numbers_of_models,
@@ -51,11 +52,23 @@ LARGEST = 40_000  # bytes of one picture
 
 @dataclass(frozen=True)
 class Shown:
-    """A model on the page: its `name`, its measures and, if it has a table, its cases."""
+    """A model on the page: its `name`, its measures and, if it has a table, its cases.
+
+    `stands_out`: rows of the classes that stand out, see `torchvice.report.page.instead.strips_of`; None: those of the
+    measures' verdict.
+    """
 
     name: str
     measures: Measures
     cases: Cases | None
+    stands_out: Sequence[Mapping[str, Any]] | None = None
+
+    @property
+    def classes_apart(self) -> Sequence[Mapping[str, Any]]:
+        """The rows of the classes that stand out; empty without a verdict."""
+        if self.stands_out is not None:
+            return self.stands_out
+        return getattr(getattr(self.measures, "verdict", None), "stands_out", ())
 
 
 def write_page(
@@ -97,7 +110,7 @@ def write_page(
         if len(tables) < len(models):
             raise ViceError("Models are compared image by image, but one of them has no table.", "Name RUNs.")
         tables = common_cases(tables)
-        models = [Shown(model.name, model.measures, table) for model, table in zip(models, tables, strict=True)]
+        models = [replace(model, cases=table) for model, table in zip(models, tables, strict=True)]
     path = Path(path)
     page = _Page(models, tables, reader, folder, most_cases, progress, title, comparison, qualities.pop())
     target = path / "index.html" if folder else path
@@ -138,6 +151,7 @@ class _Page:
         return {
             "title": title,
             "models": [self._model(model) for model in self.models],
+            "instead": any(model.classes_apart for model in self.models),
             "definitions": definitions_of(self.quality),
             "quality": QUALITIES[self.quality],
             "headline": self.quality == "ji",
@@ -169,6 +183,7 @@ class _Page:
             "notes": [note for path, note in measures.notes.items() if path.startswith("strict.")],
             "all_notes": {shown_path(path): note for path, note in measures.notes.items()},
             "tables": tables_of(measures),
+            "instead": strips_of(model.classes_apart, self.reader, "" if model is self.models[0] else model.name),
             "counts": model.cases.counts() if model.cases is not None and model.cases.pairs else None,
         }
 
