@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,20 @@ from torchvice.measures.rows import Control, Method
 from torchvice.measures.sheet import Sheet
 from torchvice.measures.wording import decimals
 from torchvice.metrics import pair_vice
+from torchvice.metrics.weighted import Spearman
 from torchvice.samples import Samples
 
 __all__ = ["put_other_explanations", "short_name"]
 
+AT_THRESHOLD = ("ji", "precision", "recall")  # the qualities that depend on a threshold
 SECTIONS = {"control": "controls", "method": "methods", "retest": "retests"}
 
 
 def put_other_explanations(sheet: Sheet, samples: Samples, subject: ConsistencyData, inference: Inference) -> None:
     """Put VICE of every other explanation with the same logits, and how far the headline lies above it.
 
-    Controls are scored class by class: with identical maps every tie would go to the lowest class.
+    Controls are scored class by class: with identical maps every tie would go to the lowest class. Each is scored at
+    thresholds that it chooses and at the headline's; VICE is above it where it is so at both.
     """
     rows: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS.values()}
     headline = _Scored(subject.pairs, subject.name, subject.quality, inference)
@@ -40,9 +44,8 @@ def put_other_explanations(sheet: Sheet, samples: Samples, subject: ConsistencyD
             sheet.undefined[f"{section}.{short_name(explanation)}"] = error.message
             continue
         row = {**other.row(), **headline.above(other, inference)}
-        low = row["difference_low"]
         rows[section][short_name(explanation)] = (
-            Control(**row, beaten=None if low is None else low > 0)
+            _control(row, headline, other, inference)
             if section == "controls"
             else Method(**row, agreement=_agreement(headline, other))
         )
@@ -60,18 +63,48 @@ def short_name(explanation: str) -> str:
     return explanation.partition(":")[2] or explanation
 
 
+def _control(row: dict[str, Any], headline: _Scored, own: _Scored, inference: Inference) -> Control:
+    """A control at its own thresholds, as `row` has it, and at the headline's."""
+    there = own
+    if headline.name in AT_THRESHOLD:
+        there = _Scored(_at_thresholds_of(headline.pairs, own.pairs), own.name, None, inference)
+    difference = headline.above(there, inference)
+    above = {name.replace("difference", "difference_at_headline"): end for name, end in difference.items()}
+    lows = row["difference_low"], above["difference_at_headline_low"]
+    beaten = None if None in lows else all(low > 0 for low in lows)
+    value = there.value if np.isfinite(there.value) else None
+    return Control(**row, beaten=beaten, vice_at_headline=value, **above)
+
+
+def _at_thresholds_of(headline: Pairs, pairs: Pairs) -> Pairs:
+    """The pairs at the thresholds that the headline has in each fold; in a fold that it lacks, their own."""
+    at = pairs.at.copy()
+    for fold in np.unique(headline.fold):
+        at[pairs.fold == fold] = headline.at[headline.fold == fold][0]
+    return replace(pairs, at=at, quality=pairs.iou[np.arange(len(pairs)), at])
+
+
 class _Scored:
     """VICE of some pairs, its replicates, and the mean quality."""
 
-    def __init__(self, pairs: Pairs, name: str, quality: np.ndarray, inference: Inference) -> None:
-        self.pairs, self.quality = pairs, quality
+    def __init__(self, pairs: Pairs, name: str, quality: np.ndarray | None, inference: Inference) -> None:
+        """`quality` None: that of the pairs at the thresholds that they have, which replicates keep."""
+        fixed = quality is None
+        quality = quality_of(pairs, name) if quality is None else quality
+        self.pairs, self.name, self.quality = pairs, name, quality
         try:
             self.value = pair_vice(pairs.logit, quality).value
         except ViceError:  # a control may be the same everywhere
             self.value = float("nan")
         self.replicates = np.zeros(0)
         if np.isfinite(self.value):
-            self.replicates = inference.replicates(*vice_statistic(pairs, name, quality))
+            known = ~np.isnan(quality)
+            statistic = (
+                (Spearman(pairs.logit[known], quality[known]), pairs.image_id[known])
+                if fixed
+                else vice_statistic(pairs, name, quality)
+            )
+            self.replicates = inference.replicates(*statistic)
         self.limits = inference.interval(self.value, self.replicates)
 
     def row(self) -> dict[str, Any]:
@@ -116,10 +149,13 @@ def _mark(sheet: Sheet, controls: dict[str, Control]) -> None:
     unclear: list[str] = []
     above: list[str] = []
     for name, row in controls.items():
-        if row.beaten is False and row.difference_low is not None and row.difference_high is not None:
-            low, high = (decimals(end, 2) for end in (row.difference_low, row.difference_high))
-            interval = f"`{name}` (95 % interval {low} to {high})"
-            (above if row.difference_high < 0 else unclear).append(interval)
+        own = (row.difference_low, row.difference_high)
+        there = (row.difference_at_headline_low, row.difference_at_headline_high)
+        stricter, where = min((own, ""), (there, ", at the headline's threshold"), key=lambda ends: ends[0][0] or 0.0)
+        if row.beaten is False and stricter[0] is not None and stricter[1] is not None:
+            low, high = decimals(stricter[0], 2), decimals(stricter[1], 2)
+            interval = f"`{name}` (95 % interval {low} to {high}{where})"
+            (above if stricter[1] < 0 else unclear).append(interval)
     sentences = []
     if unclear:
         sentences.append(f"VICE is not clearly higher than the control{'s' * (len(unclear) > 1)} {', '.join(unclear)}.")

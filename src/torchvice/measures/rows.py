@@ -19,6 +19,8 @@ COLUMNS = {
     "quality": "quality",
     "vice": "VICE",
     "difference": "difference",
+    "vice_at_headline": "VICE at the headline's threshold",
+    "difference_at_headline": "difference there",
     "agreement": "agreement of quality",
     "beaten": "beaten",
 }
@@ -44,9 +46,17 @@ class _Scored:
 
 @dataclass(frozen=True)
 class Control(_Scored):
-    """A control; `beaten`: whether the whole interval of the difference lies above 0."""
+    """A control. `beaten`: whether the whole intervals of both differences lie above 0.
+
+    `vice_at_headline` and `difference_at_headline` are `vice` and `difference` with the maps of the control cut at the
+    thresholds of the headline, instead of thresholds that the control chooses.
+    """
 
     beaten: bool | None
+    vice_at_headline: float | None = None
+    difference_at_headline: float | None = None
+    difference_at_headline_low: float | None = None
+    difference_at_headline_high: float | None = None
 
 
 @dataclass(frozen=True)

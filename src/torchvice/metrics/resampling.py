@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
 
-__all__ = ["Interval", "Resampling", "Statistic", "interval"]
+__all__ = ["Interval", "Resampling", "Statistic", "interval", "reflected_interval"]
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -28,7 +28,7 @@ class Interval:
         low: the lower limit, NaN where it is undefined.
         high: the upper limit, likewise.
         level: the probability with which such intervals cover the true value.
-        method: how it was made: "percentile" or "jackknife".
+        method: how it was made: "percentile", "reflected" or "jackknife".
         undefined: replicates in which the measure had no value; beyond 5 % of them the limits are NaN.
     """
 
@@ -168,3 +168,32 @@ def interval(value: float, replicates: ArrayLike, level: float = 0.95) -> Interv
         return Interval(np.nan, np.nan, level, "percentile", undefined)
     low, high = np.quantile(drawn[~np.isnan(drawn)], np.array([(1 - level) / 2, (1 + level) / 2]))
     return Interval(float(low), float(high), level, "percentile", undefined)
+
+
+def reflected_interval(value: float, replicates: ArrayLike, level: float = 0.95) -> Interval:
+    """The reflected percentile interval of a correlation, on the scale of artanh: it corrects the bias of few rows.
+
+    A correlation of ranks within small classes is a little too low, and that of a resample is lower again by as much.
+    The percentile interval adds both, the reflected one takes the second from the first.
+
+    Args:
+        value, replicates, level: as in `interval`; correlations in [-1, 1].
+
+    Returns:
+        Interval, undefined as in `interval`.
+
+    References:
+        Davison, Hinkley: Bootstrap methods and their application, 1997: the basic bootstrap, after Fisher's
+        transformation.
+
+    Example:
+        >>> found = reflected_interval(0.5, np.tanh(np.arctanh(0.5) + np.linspace(-0.3, 0.1, 101)), level=0.5)
+        >>> round(np.arctanh(found.low) - np.arctanh(0.5), 6), round(np.arctanh(found.high) - np.arctanh(0.5), 6)
+        (0.0, 0.2)
+    """
+    most = 1 - 1e-12
+    drawn = np.arctanh(np.clip(as_array("replicates", replicates, 1), -most, most))
+    middle = np.arctanh(np.clip(value, -most, most))
+    found = interval(float(middle), drawn, level)
+    low, high = np.tanh(2 * middle - found.high), np.tanh(2 * middle - found.low)
+    return Interval(float(low), float(high), level, "reflected", found.undefined)

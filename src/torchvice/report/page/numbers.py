@@ -18,7 +18,11 @@ from torchvice.report.style import number
 
 # Rows by name or in a list: the section, the caption, the key of its definition.
 _SECTIONS = (
-    ("controls", "Controls: maps that know nothing, with the model's own losses", "control"),
+    (
+        "controls",
+        "Controls: maps of no image, other objects, a random network; the model's own losses",
+        "control",
+    ),
     ("methods", "Other explanation methods, with the model's own losses", "method"),
     ("retests", "The same method on mirrored or scaled images", "retest"),
     ("strata", "VICE within strata", "stratum"),
@@ -26,9 +30,8 @@ _SECTIONS = (
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-\d+)?")
 # Columns that stand in another's cell as its interval.
-_LIMITS = {
-    name: (f"{name}_low", f"{name}_high") for name in ("vice", "difference", "without_object", "without_background")
-}
+_WITH_LIMITS = ("vice", "difference", "difference_at_headline", "without_object", "without_background")
+_LIMITS = {name: (f"{name}_low", f"{name}_high") for name in _WITH_LIMITS}
 # Columns of the classes that have a table of their own.
 _CHANGED = {
     "name": "name",
