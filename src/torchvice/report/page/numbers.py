@@ -30,10 +30,8 @@ _SECTIONS = (
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-\d+)?")
 # Columns that stand in another's cell as its interval.
-_LIMITS = {
-    name: (f"{name}_low", f"{name}_high")
-    for name in ("vice", "difference", "difference_at_headline", "without_object", "without_background")
-}
+_WITH_LIMITS = ("vice", "difference", "difference_at_headline", "without_object", "without_background")
+_LIMITS = {name: (f"{name}_low", f"{name}_high") for name in _WITH_LIMITS}
 # Columns of the classes that have a table of their own.
 _CHANGED = {
     "name": "name",
