@@ -153,16 +153,15 @@ def assess(
     shown: MapKeywords = {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
     shown |= {"view_size": view_size, "crop": crop, "batch_size": batch_size}
     settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device, outputs=_value(outputs))
-    extras = _extras(controls, also, faithfulness, without)
-    check_request(protocol.protocols, extras)
+    check_request(protocol.protocols, extras := _extras(controls, also, faithfulness, without))
     given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
     given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
     part = _part(processes, shard)
     subject = _subject(run, given, split, checkpoint, settings.completed(**shown), out)
     _say_data(subject.dataset)
-    asked: dict[str, Any] = {"protocols": protocol.protocols, "extras": extras, "targets": _value(targets)}
+    request: dict[str, Any] = {"protocols": protocol.protocols, "extras": extras, "targets": _value(targets)}
     with progress_bar("views") as bar:
-        assess_subject(subject, **asked, workers=workers, part=part, progress=bar, passes=bar.passes)
+        assess_subject(subject, **request, workers=workers, part=part, progress=bar, passes=bar.passes)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or _measured(subject, run)}")
 
 

@@ -185,6 +185,12 @@ def evaluate(
         total.add(part)
         if progress is not None:
             progress(total.counter.images, len(ids))
+    _check_labels(total, job, predictions, ground_truth, classes)
+    return _evaluation(total, job, protocol, ids, classes)
+
+
+def _check_labels(total: _Part, job: _Job, predictions: Any, ground_truth: Any, classes: Sequence[str]) -> None:
+    """Refuse masks without any class, and label maps that hold void alone."""
     if not total.class_images:
         raise no_class(str(ground_truth), classes or ["object"] * job.num_classes)
     if total.labels_held == {VOID}:
@@ -192,7 +198,6 @@ def evaluate(
             f"The label maps in {predictions} must hold classes (1 to {job.num_classes}), but hold only {VOID} and 0.",
             "Write class c, counted from 0, as label c + 1.",
         )
-    return _evaluation(total, job, protocol, ids, classes)
 
 
 def _evaluation(total: _Part, job: _Job, protocol: str, ids: list[str], classes: tuple[str, ...]) -> Evaluation:

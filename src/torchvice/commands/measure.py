@@ -68,22 +68,14 @@ def measure_path(
     Raises:
         ViceError: another file or folder, a RUN that was not assessed, or an argument that has no effect on the path.
     """
-    from torchvice.interop import read_table
-    from torchvice.measures import measure, measure_table
+    from torchvice.measures import measure
     from torchvice.samples import Samples
 
     path = Path(path)
     if path.is_file():
-        if path.suffix.lower() != ".csv":
-            raise ViceError(f"A measured file must be a .csv table, but is {path}.", "Give a RUN or a table's folder.")
-        if replicates == 0:  # a CSV has no intervals
-            replicates = None
-        given = {"split": split, "quality": quality, "calibrate_on": calibrate_on, "replicates": replicates}
-        refuse_without_effect("a CSV of the original", path, **given, seed=seed)
-        table = read_table(path)
-        return Measured(
-            measure_table(table, num_classes), None, _readable(path.stem), path.with_suffix(""), path, table
-        )
+        # A CSV has no intervals: no replicates are what it has.
+        given = {"split": split, "quality": quality, "calibrate_on": calibrate_on, "replicates": replicates or None}
+        return _measure_csv(path, num_classes, {**given, "seed": seed})
     folder = table_folder(path, split)
     samples = Samples.load(folder)
     fitted_on = None if calibrate_on is None else _other_samples(path, calibrate_on)
@@ -98,6 +90,18 @@ def measure_path(
             "too little. Give another split to --calibrate-on."
         )
     return Measured(measures, samples, _readable(path.name), _home(path, folder), path)
+
+
+def _measure_csv(path: Path, num_classes: int | None, given: dict[str, Any]) -> Measured:
+    """Measure a CSV; `given` are the arguments that have no effect on it."""
+    from torchvice.interop import read_table
+    from torchvice.measures import measure_table
+
+    if path.suffix.lower() != ".csv":
+        raise ViceError(f"A measured file must be a .csv table, but is {path}.", "Give a RUN or a table's folder.")
+    refuse_without_effect("a CSV of the original", path, **given)
+    table = read_table(path)
+    return Measured(measure_table(table, num_classes), None, _readable(path.stem), path.with_suffix(""), path, table)
 
 
 def _readable(name: str) -> str:

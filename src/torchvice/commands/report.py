@@ -79,13 +79,11 @@ def write_report(
     check_paths(paths, len(paths) > 1)
     if is_study(paths[0]):
         options = {"split": split, "folder": folder, "cases": most_cases, "quality": quality, "replicates": replicates}
-        refuse_without_effect("a study", paths[0], **options)
-        return write_study_page(out or Path(paths[0]) / "report.html", read_study(paths[0]), title=title)
+        return _study_page(Path(paths[0]), out, title, options)
     runs = [measure_path(path, split, quality=quality, replicates=replicates) for path in paths]
     quality, replicates = quality or "ji", 2000 if replicates is None else replicates
     names, tables = _different_names(runs), [run.samples for run in runs]
-    if tables == [None]:
-        refuse_without_effect("a CSV of the original", paths[0], cases=most_cases)
+    refuse_without_effect("a CSV of the original", paths[0], cases=most_cases if tables == [None] else None)
     cases = [None if table is None else cases_of(table, quality) for table in tables]
     return write_page(
         out or _default_path(runs, folder, quality),
@@ -97,6 +95,11 @@ def write_report(
         comparison=_comparison(names, tables, quality, replicates),
         progress=progress,
     )
+
+
+def _study_page(path: Path, out: str | os.PathLike[str] | None, title: str, without_effect: dict[str, Any]) -> Path:
+    refuse_without_effect("a study", path, **without_effect)
+    return write_study_page(out or path / "report.html", read_study(path), title=title)
 
 
 def _default_path(runs: Sequence[Measured], folder: bool, quality: str) -> Path:

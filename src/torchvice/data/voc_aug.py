@@ -92,9 +92,7 @@ def write_voc(
     """
     root = Path(root)
     if (root / "voc.json").is_file():
-        return read_written(
-            root / "voc.json", VocSet, lambda known: {f"{name}.txt": getattr(known, name) for name in PUBLISHED}
-        )
+        return read_written(root / "voc.json", VocSet, _images_of_lists)
     folder = root / "archives" if archives is None else Path(archives)
     known = dict(voc_sources() if sources is None else sources)
     if not verify:
@@ -111,6 +109,11 @@ def write_voc(
         written = VocSet(**images, masks_of_sbd=count, verified=all(source.md5 for source in known.values()))
         write_json(part / "voc.json", asdict(written))
     return written
+
+
+def _images_of_lists(known: VocSet) -> dict[str, int]:
+    """How many images each list must name."""
+    return {f"{name}.txt": getattr(known, name) for name in PUBLISHED}
 
 
 def _unpack_voc(archive: Path, part: Path, progress: Progress | None) -> None:
