@@ -120,7 +120,7 @@ def tables_of(measures: Measures, classes: bool = False) -> list[NumberTable]:
         ]
         tables.append(NumberTable("Tests of a connection", "test", ("measure", "p", "method"), rows))
     for section, caption, term in (
-        ("sensitivities", "VICE, asked in other ways", "sensitivity"),
+        ("sensitivities", "VICE by other definitions", "sensitivity"),
         ("localisation", "Localisation", "localisation"),
     ):
         rows = _named(measures, section, [p for p in paths(section) if "page" not in CATALOGUE[p].shown])
