@@ -51,7 +51,7 @@ def test_measure_says_interval_controls_and_quadrants(tables: Path, capsys: Any)
     assert all(f"`{name}`" in out for name in lost)
     assert ("VICE is not clearly higher" in out) == bool(lost)
     assert "More numbers: --all" in out
-    assert "VICE, asked in other ways" not in out
+    assert "VICE by other definitions" not in out
     assert sum(set(line.strip()) == {"─"} for line in out.splitlines()) == 1  # one table
 
 

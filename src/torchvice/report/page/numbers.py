@@ -137,7 +137,7 @@ def tables_of(measures: Measures, classes: bool = False) -> list[NumberTable]:
         )
     for section, caption, term in (
         ("without", "On changed images: without object or background", "without"),
-        ("sensitivities", "VICE, asked in other ways", "sensitivity"),
+        ("sensitivities", "VICE by other definitions", "sensitivity"),
         ("localisation", "Localisation", "localisation"),
     ):
         rows = _named(measures, section, [p for p in paths(section) if "page" not in CATALOGUE[p].shown])

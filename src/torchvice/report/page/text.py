@@ -33,7 +33,7 @@ Sentence = Sequence[str | Number]
 
 
 def interval_of(measures: Measures, path: str) -> str:
-    """The interval of a measure in words; empty without one."""
+    """The interval of a measure as text, with "?" if it is not reliable; empty without one."""
     return _interval(measures.intervals.get(path))
 
 
@@ -41,7 +41,8 @@ def _interval(found: Any) -> str:
     if not found or any(found.get(end) is None or math.isnan(found[end]) for end in ("low", "high")):
         return ""
     level = 100 * found.get("level", 0.95)
-    return f"{level:.0f}\u00a0% interval {interval_text(found['low'], found['high'])}"
+    doubt = "\u00a0?" if found.get("reliable") is False else ""
+    return f"{level:.0f}\u00a0% interval {interval_text(found['low'], found['high'])}{doubt}"
 
 
 def _with(measures: Measures, path: str, what: str = "") -> list[str | Number]:
