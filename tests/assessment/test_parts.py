@@ -119,6 +119,20 @@ def test_a_part_that_fails_is_told() -> None:
     assert in_processes([sys.executable, "-c", code], 2) == ["Part 2/2 ended with status 1: no luck"]
 
 
+def test_threads_of_the_processes_sleep_while_idle_unless_the_user_sets_otherwise(monkeypatch) -> None:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY")
+    code = f"import os, sys\nsys.exit(' '.join(os.environ.get(name, 'unset') for name in {names!r}))"
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(6), raising=False)
+    (part, _) = in_processes([sys.executable, "-c", code], 2)
+    assert part == "Part 1/2 ended with status 1: 3 3 3 PASSIVE"
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    (part, _) = in_processes([sys.executable, "-c", code], 2)
+    assert part == "Part 1/2 ended with status 1: 5 unset unset ACTIVE"
+
+
 @pytest.fixture(scope="module")
 def command(dataset, model, tmp_path_factory):
     weights = tmp_path_factory.mktemp("weights") / "w.pth"
