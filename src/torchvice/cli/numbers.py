@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from torchvice.cli.explain import OneProtocol
 from torchvice.cli.tables import print_all, print_comparison, print_measures
 from torchvice.cli.terminal import given, number, progress_bar, say
 from torchvice.errors import ViceError
@@ -32,13 +33,6 @@ class Condition(StrEnum):
     """What a check for continuous integration fails on."""
 
     shortcut = "shortcut"
-
-
-class OneProtocol(StrEnum):
-    """One protocol."""
-
-    paper = "paper"
-    strict = "strict"
 
 
 statistics_option = functools.partial(typer.Option, rich_help_panel="Statistics")
