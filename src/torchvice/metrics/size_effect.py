@@ -59,7 +59,7 @@ def size_effect(
 def _fit_without_each(
     fold: np.ndarray, number: np.ndarray, count: np.ndarray, centres: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes (L, 2) and covariance (L, 2, 2) without the classes of each fold, from (C, Q) counts of pairs and events."""
+    """Slopes (L, 2) and covariance (L, 2, 2) without each fold; `number` and `count` are (C, Q) pairs and events."""
     folds, classes = int(fold.max(initial=0)) + 1, len(number)
     keep = (fold != np.arange(folds)[:, None]).astype(float)
     present = keep * (number.sum(axis=1) > 0)
