@@ -79,7 +79,7 @@ def test_a_planted_stripe_is_named_with_its_place_its_share_and_its_effect() -> 
     assert (group.covered, group.lost, group.lost_elsewhere) == (82, 71, 2)
     assert group.matters
     assert sentence(group, "seven") == (
-        "seven: a patch at the lower left in 94 % of its found pairs (82 of 87). Covering it loses 71 of 82 labels, "
+        "seven: a patch at the lower left in 94 % of its found labels (82 of 87). Covering it loses 71 of 82, "
         "covering a patch elsewhere 2 of 82 (the margin falls by 6.00 more, median, 95 % interval 6.00 to 6.00)."
     )
 
@@ -135,7 +135,7 @@ def test_where_only_some_peaks_were_measured_the_share_is_an_estimate() -> None:
     (group,) = looked_at(pairs, SEVEN, concerned)
     assert (group.count, group.drawn, group.peaking, group.found) == (41, 45, 87, 87)
     assert group.share == pytest.approx(41 / 45)
-    assert "in about 91 % of its 87 found pairs (41 of 45 drawn)." in sentence(group, "seven")
+    assert "in about 91 % of its 87 found labels (41 of 45 drawn)." in sentence(group, "seven")
     pairs.regions.peak_height[:20] = 0.9  # these would not have been measured, but were
     assert looked_at(pairs, SEVEN, concerned) == [group]
     pairs.regions.peak_height[60:70] = 0.9  # these look at the object, too
@@ -257,7 +257,7 @@ def test_of_many_pairs_five_hundred_are_drawn_and_the_share_is_an_estimate() -> 
     assert (group.drawn, group.peaking, group.found) == (MOST_PAIRS, 1200, 1200)
     assert group.share == group.count / 500
     assert abs(group.share - 0.75) < 0.06  # three standard errors
-    text = f"about {100 * group.share:.0f} % of its 1200 found pairs ({group.count} of 500 drawn)."
+    text = f"about {100 * group.share:.0f} % of its 1200 found labels ({group.count} of 500 drawn)."
     assert text in sentence(group, "seven")
     order = np.random.default_rng(0).permutation(len(pairs))
     assert looked_at(pairs.where(order), SEVEN, concerned[order]) == [group]

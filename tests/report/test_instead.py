@@ -19,7 +19,7 @@ from torchvice.measures import measure
 from torchvice.report import Shown, cases_of, write_page
 from torchvice.report.page.instead import CROPS, MOST_STRIPS, strips_of
 
-TEXT = "cat: a patch at the lower left in 94 % of its found pairs (82 of 87)."
+TEXT = "cat: a patch at the lower left in 94 % of its found labels (82 of 87)."
 
 
 def group(images: list[str], peaks: list[tuple[float, float]], sentence: str = TEXT) -> dict[str, Any]:
