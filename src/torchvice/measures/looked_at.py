@@ -97,7 +97,7 @@ def looked_at(pairs: Pairs, class_index: int, concerned: np.ndarray) -> list[Gro
     regions = pairs.regions
     if regions is None:
         return []
-    features, peaks = regions.peak_features.astype(float), np.stack([regions.peak_y, regions.peak_x], axis=1)
+    features, peaks = regions.peak_features, np.stack([regions.peak_y, regions.peak_x], axis=1)
     known = np.isfinite(features).all(axis=1) & np.isfinite(peaks).all(axis=1) & pairs.predicted
     peaking = known | (regions.peak_height >= TOP) | (regions.without_object > 0)
     own = (pairs.class_index == class_index) & pairs.predicted
@@ -134,6 +134,8 @@ def _drawn(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
+    """The features as float64 vectors of length 1."""
+    features = features.astype(float)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(float).tiny)
 
 
