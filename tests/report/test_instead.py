@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from torchvice.measures import measure
 from torchvice.report import Shown, cases_of, write_page
 from torchvice.report.page.instead import CROPS, MOST_STRIPS, strips_of
 
-TEXT = "cat: a patch at the lower left in 94 % of its found pairs (82 of 87)."
+TEXT = "cat: a patch at the lower left in 94 % of its found labels (82 of 87)."
 
 
 def group(images: list[str], peaks: list[tuple[float, float]], sentence: str = TEXT) -> dict[str, Any]:
@@ -124,6 +125,18 @@ def test_the_page_has_the_section_only_where_a_class_stands_out(tmp_path: Path) 
     assert without.count("<circle cx=") == 3
     assert 'id="instead"' not in page_with(tmp_path, []).read_text()
     assert shown(table_of(scenes(12))).classes_apart == ()
+
+
+def test_of_compared_models_each_has_its_strips_and_links_name_the_model(tmp_path: Path) -> None:
+    made = scenes(12)
+    samples = table_of(made)
+    rows = [{"class": "cat", "looks_at": [group([made[0].image_id], [(0.5, 0.5)])]}]
+    first = Shown("first", measure(samples, replicates=0), cases_of(samples), [])
+    models = [first, replace(first, name="second", stands_out=rows)]
+    text = write_page(tmp_path / "report.html", models, pictures(made)).read_text()
+    assert "<h3>second: cat</h3>" in text
+    assert "<h3>first: " not in text
+    assert f'href="#case={made[0].image_id}&amp;label=cat&amp;model=second"' in text
 
 
 def test_the_rows_are_those_of_the_verdict_unless_others_are_given() -> None:
