@@ -136,7 +136,7 @@ class Disagreement:
         return asdict(self)
 
 
-def disagreement(measures: Measures) -> list[Disagreement]:
+def disagreement(measures: Measures | Sheet) -> list[Disagreement]:
     """List the senses of VICE without a threshold that establish something else than the headline does.
 
     These are VICE with soft IoU, energy and pointing, where the measures have them with an interval.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.measures.association import disagreement
 from torchvice.measures.calibration import put_calibration
 from torchvice.measures.catalogue import measure_of, paths
 from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_paper_interval
@@ -156,6 +157,7 @@ def _vice_of(sheet: Sheet, pairs: Pairs) -> dict[str, Any]:
         **{name: value if math.isfinite(value) else None for name, value in values.items()},
         "interval": sheet.intervals.get("strict.vice"),
         "joint_interval": sheet.intervals.get("strict.vice_joint"),
+        "disagreement": [row.to_json() for row in disagreement(sheet)],
         "p": sheet.tests.get("strict.vice", {}).get("p"),
         "pairs": len(pairs),
     }

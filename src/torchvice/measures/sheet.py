@@ -188,6 +188,12 @@ class Sheet:
         section, name = path.split(".")
         return self.sections[section][name]
 
+    @property
+    def quality(self) -> dict[str, Any]:
+        """Name and meaning of the quality that was chosen; empty before that."""
+        chosen: dict[str, Any] = self.parts.get("quality", {})
+        return chosen
+
     def put_interval(self, path: str, found: Interval | None) -> None:
         """Set the interval of a value, if it has one."""
         plain = None if found is None else plain_interval(found)

@@ -45,7 +45,9 @@ class Verdict:
             probability `named` that a class is named if half of its pairs depend on a shortcut: `by_class`, and of the
             class where it is the median, with `pairs`; names of the classes that could not be named whatever they
             show.
-        vice: {paper, strict, interval, p, pairs, ...}: the association of certainty and map.
+        vice: {paper, strict, interval, p, pairs, joint, joint_interval, lowest, highest, disagreement}: the association
+            of certainty and map; `joint`, given class, size, labels and extent; `lowest` and `highest` over thresholds
+            that are as good; `disagreement`, senses without a threshold that establish something else.
         caveats: what the sentences do not say.
     """
 

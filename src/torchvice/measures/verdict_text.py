@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from torchvice.measures.catalogue import FILLED_BY
-from torchvice.measures.qualities import IOU_CUTOFF
+from torchvice.measures.qualities import IOU_CUTOFF, QUALITIES
 from torchvice.measures.wording import decimals, p_text
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __all__ = ["ASSESS_WITHOUT", "WITNESSES", "caveats_of", "sentences_of"]
 WITNESSES = {"localisation": "have their map off the object", "without_object": "are still found without the object"}
 ASSESS_WITHOUT = "vice assess RUN --without object,background"
 MOST = 3  # classes that a sentence names
+MOVES = 0.05  # a smaller range over thresholds is not worth a sentence
 
 
 def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any]) -> list[str]:
@@ -160,37 +161,53 @@ def _vice(part: Mapping[str, Any]) -> str:
     span = f"{part['pairs']} labels"
     if interval is not None:
         span = f"{_interval(interval)}, {span}"
-    text = f"VICE {decimals(value, 2)} ({span}){_joint(part)}{_range(part)}"
+    text = f"VICE {decimals(value, 2)} ({span})."
     if interval is None:
-        return f"Association of certainty and map: {text}."
-    if interval["low"] > 0:
-        return f"The surer the model is of a label, the better the map covers the object: {text}."
-    if interval["high"] < 0:
-        return f"The surer the model is of a label, the worse the map covers the object: {text}."
-    return f"No association of certainty and map is established: {text}."
+        text = f"Association of certainty and map: {text}"
+    elif interval["low"] > 0:
+        text = f"The surer the model is of a label, the better the map covers the object: {text}"
+    elif interval["high"] < 0:
+        text = f"The surer the model is of a label, the worse the map covers the object: {text}"
+    else:
+        text = f"No association of certainty and map is established: {text}"
+    return " ".join([text, *_joint(part), *_range(part), *_disagreement(part)])
 
 
 def _interval(interval: Mapping[str, Any]) -> str:
-    return f"95 % interval {decimals(interval['low'], 2)} to {decimals(interval['high'], 2)}"
+    return f"95 % interval {_to(interval['low'], interval['high'])}"
 
 
-def _joint(part: Mapping[str, Any]) -> str:
+def _joint(part: Mapping[str, Any]) -> list[str]:
     """VICE given all that moves it, where that is known; its interval is among the numbers."""
     value, interval = part.get("joint"), part.get("joint_interval")
     if value is None or interval is None:
-        return ""
-    given = "given class, size, number of labels and extent of the map"
+        return []
+    given = "Given class, size, number of labels and extent of the map"
     if interval["low"] <= 0 <= interval["high"]:
-        return f"; none is established {given}"
-    return f"; {given}, it is {decimals(value, 2)}"
+        return [f"{given}, none is established."]
+    return [f"{given}, it is {decimals(value, 2)}."]
 
 
-def _range(part: Mapping[str, Any]) -> str:
+def _range(part: Mapping[str, Any]) -> list[str]:
     """VICE over the thresholds that are as good as the best, where it is known and moves."""
     low, high = part.get("lowest"), part.get("highest")
-    if low is None or high is None or high - low < 0.05:
-        return ""
-    return f"; {decimals(low, 2)} to {decimals(high, 2)} over thresholds whose mean IoU is within 3 % of the best"
+    if low is None or high is None or high - low < MOVES:
+        return []
+    return [f"Over thresholds that are as good (mean IoU within 3 % of the best), it is {_to(low, high)}."]
+
+
+def _to(low: float, high: float) -> str:
+    return f"{decimals(low, 2)} to {decimals(high, 2)}"
+
+
+def _disagreement(part: Mapping[str, Any]) -> list[str]:
+    """What VICE establishes with qualities that need no threshold, where that is something else."""
+    words = {1: "it is above 0", -1: "it is below 0", 0: "nothing is established"}
+    by_outcome: dict[str, list[str]] = {}
+    for row in part.get("disagreement", []):
+        by_outcome.setdefault(words[row["established"]], []).append(QUALITIES[row["quality"]].label)
+    texts = [f"with {' and '.join(labels)} {outcome}" for outcome, labels in by_outcome.items()]
+    return [f"Without a threshold, {'; '.join(texts)}."] if texts else []
 
 
 def _missing(parts: Mapping[str, Any]) -> list[str]:

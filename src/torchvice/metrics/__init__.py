@@ -11,6 +11,7 @@ from torchvice.metrics.calibration_overview import calibration_summary
 from torchvice.metrics.consistency import js_divergence, kl_divergence, pair_vice, vice
 from torchvice.metrics.debiased import debiased_error
 from torchvice.metrics.faithfulness import normalised_faithfulness
+from torchvice.metrics.interventions import relative_foreground_sensitivity, share_lost, share_still_found
 from torchvice.metrics.iou import image_ji, iou_curve
 from torchvice.metrics.losses import cross_entropy, pair_log_likelihood, sample_loss, sigmoid, softmax
 from torchvice.metrics.multilabel import (
@@ -25,6 +26,7 @@ from torchvice.metrics.multilabel import (
 )
 from torchvice.metrics.scaling import fit_temperature, fit_vector
 from torchvice.metrics.scoring import brier_score, negative_log_likelihood
+from torchvice.metrics.shares import share_interval
 from torchvice.metrics.smoothing import smooth_ece
 
 __all__ = [
@@ -56,9 +58,13 @@ __all__ = [
     "pair_log_likelihood",
     "pair_vice",
     "precision_recall",
+    "relative_foreground_sensitivity",
     "reliability",
     "sample_accuracy",
     "sample_loss",
+    "share_interval",
+    "share_lost",
+    "share_still_found",
     "sigmoid",
     "smooth_ece",
     "softmax",
