@@ -19,8 +19,6 @@ COLUMNS = {
     "quality": "quality",
     "vice": "VICE",
     "difference": "difference",
-    "vice_at_headline": "VICE at the headline's threshold",
-    "difference_at_headline": "difference there",
     "agreement": "agreement of quality",
     "beaten": "beaten",
 }

@@ -20,7 +20,7 @@ from torchvice.report.style import number
 _SECTIONS = (
     (
         "controls",
-        "Controls: maps of no image, other objects, a random network; the model's own losses",
+        "Controls: maps of no image, of other objects, of a random network",
         "control",
     ),
     ("methods", "Other explanation methods, with the model's own losses", "method"),
@@ -32,7 +32,12 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-\d+)?")
 # Columns that stand in another's cell as its interval.
 _WITH_LIMITS = ("vice", "difference", "difference_at_headline", "without_object", "without_background")
 _LIMITS = {name: (f"{name}_low", f"{name}_high") for name in _WITH_LIMITS}
-# Columns of the classes that have a table of their own.
+# Columns of controls and of classes that have a table of their own.
+_AT_HEADLINE = {
+    "name": "name",
+    "vice_at_headline": "VICE",
+    "difference_at_headline": "difference",
+}
 _CHANGED = {
     "name": "name",
     "found": "found",
@@ -125,6 +130,9 @@ def tables_of(measures: Measures, classes: bool = False) -> list[NumberTable]:
         for section, caption, term in sections
         if (content := getattr(measures, section))
     ]
+    if any(row.vice_at_headline is not None for row in measures.controls.values()):
+        caption = "Controls, their maps cut at the headline's thresholds"
+        tables.insert(1, _of_rows(caption, "control", measures.controls, "", _AT_HEADLINE))
     if measures.tests:
         rows = [
             [(shown_path(path), ""), (p_text(test["p"], test.get("at_floor", False)), ""), (test["method"], "")]
