@@ -13,6 +13,7 @@ import timm
 import torch
 
 import torchvice
+from command import assess_command, table_by
 from torchvice import Samples, ViceError
 from torchvice.assessment import Part
 from torchvice.assessment.map_files import write_map_files
@@ -127,18 +128,12 @@ def test_maps_of_two_processes_in_one_folder(model, digits, tmp_path) -> None:
 def command(model, tmp_path_factory):
     digits, weights = (tmp_path_factory.mktemp("command") / name for name in ("digits", "w.pth"))
     write_digits(digits, train=2, val=2, test=60, size=48)
-    torch.save(model.state_dict(), weights)
-    return [
-        *(sys.executable, "-m", "torchvice.cli", "assess", "--model", "test_resnet", "--weights", str(weights)),
-        *("--data", str(digits), "--split", "test", "--view-size", "64", "--crop", "64", "--controls", "cheap"),
-    ]
+    return assess_command(model, digits, weights, "--controls", "cheap")
 
 
 @pytest.fixture(scope="module")
 def by_command(command, tmp_path_factory):
-    out = tmp_path_factory.mktemp("command") / "t"
-    subprocess.run([*command, "--out", str(out)], check=True, capture_output=True)
-    return Samples.load(out)
+    return table_by(command, tmp_path_factory.mktemp("command") / "t")
 
 
 def until(condition) -> None:

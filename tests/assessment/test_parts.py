@@ -14,6 +14,7 @@ import timm
 import torch
 
 import torchvice
+from command import assess_command, table_by
 from torchvice import Samples, ViceError
 from torchvice.assessment import Part
 from torchvice.assessment.parts import detected_part, in_processes
@@ -135,20 +136,13 @@ def test_threads_of_the_processes_sleep_while_idle_unless_the_user_sets_otherwis
 
 @pytest.fixture(scope="module")
 def command(dataset, model, tmp_path_factory):
-    weights = tmp_path_factory.mktemp("weights") / "w.pth"
-    torch.save(model.state_dict(), weights)
-    return [
-        *(sys.executable, "-m", "torchvice.cli", "assess", "--model", "test_resnet", "--weights", str(weights)),
-        *("--data", str(dataset.root), "--split", "test", "--view-size", "64", "--crop", "64", "--also", "mirror"),
-    ]
+    return assess_command(model, dataset.root, tmp_path_factory.mktemp("weights") / "w.pth", "--also", "mirror")
 
 
 @pytest.fixture(scope="module")
 def by_command(command, tmp_path_factory):
     """The table that one process makes: with the mean and deviation that timm names, unlike `alone`."""
-    out = tmp_path_factory.mktemp("command") / "t"
-    subprocess.run([*command, "--out", str(out)], check=True, capture_output=True)
-    return Samples.load(out)
+    return table_by(command, tmp_path_factory.mktemp("command") / "t")
 
 
 @pytest.mark.slow
