@@ -18,11 +18,7 @@ from torchvice.report.style import number
 
 # Rows by name or in a list: the section, the caption, the key of its definition.
 _SECTIONS = (
-    (
-        "controls",
-        "Controls: maps of no image, of other objects, of a random network",
-        "control",
-    ),
+    ("controls", "Controls, with the model's own losses", "control"),
     ("methods", "Other explanation methods, with the model's own losses", "method"),
     ("retests", "The same method on mirrored or scaled images", "retest"),
     ("strata", "VICE within strata", "stratum"),
