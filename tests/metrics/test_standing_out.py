@@ -93,6 +93,16 @@ def test_the_size_effect_is_estimated_without_the_class() -> None:
     assert difference[label != 0].max() > 1
 
 
+def test_of_many_classes_a_few_are_left_out_together() -> None:
+    rng = np.random.default_rng(6)
+    label, position = np.repeat(np.arange(300), 20), rng.normal(size=6000)
+    events = rng.random(6000) < 1 / (1 + np.exp(1 + 0.8 * position))
+    changed = np.where(label == 100, ~events, events)
+    effects = [size_effect(column, label, position, 300)[0] for column in (events, changed)]
+    same = np.abs(effects[0] - effects[1]) == 0
+    assert np.unique(label[same]).tolist() == [20, 100, 180, 260]
+
+
 def test_the_size_effect_is_a_logistic_regression() -> None:
     rng = np.random.default_rng(5)
     label, position = np.repeat(np.arange(40), 500), rng.normal(size=20_000)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
-from torchvice.metrics.clean_class import predict_clean_classes
+from torchvice.metrics.clean_class import Prediction, predict_clean_classes
 from torchvice.metrics.comparison import holm
 from torchvice.metrics.size_effect import size_effect
 
@@ -53,13 +53,10 @@ def classes_that_stand_out(
 ) -> ClassTest:
     """Test for each class whether it has more events than the other classes predict, given the sizes of its objects.
 
-    The logit of an event is a smooth function of log size plus an effect of the class. Clean classes differ: their
-    effects follow a t distribution whose centre and scale are estimated from the other classes, some of which may be
-    on a shortcut themselves. The p-value is the predictive probability that a further clean class, with a tenth of its
-    pairs in addition, has at least this many events; a smaller excess does not stand out.
-
-    The pairs of a class belong to different images, so they need no clusters. Classes that share images make the
-    p-values dependent, which Holm's correction allows.
+    Logits are a smooth function of log size plus an effect of the class. Effects of clean classes follow a t
+    distribution, estimated from the other classes, some of which may be on a shortcut. The p-value is the predictive
+    probability that a further clean class, with a tenth of its pairs in addition, has at least this many events. Pairs
+    of a class belong to different images, so they need no clusters; Holm's correction allows dependent classes.
 
     Args:
         events: (N,) whether the pair has the event, such as "its map looks elsewhere".
@@ -72,8 +69,7 @@ def classes_that_stand_out(
         with_power: compute the power too, which takes half of the time; NaN otherwise.
 
     Raises:
-        ViceError: arrays of different lengths, a size outside (0, 1], a class outside 0 to C - 1, or an image that
-            occurs twice in a class.
+        ViceError: different lengths, values outside their range, or an image that occurs twice in a class.
 
     References:
         Tarone: A modified Bonferroni method for discrete data, Biometrics 1990 (classes that could not be named).
@@ -88,19 +84,10 @@ def classes_that_stand_out(
         ([3], 51, 9)
     """
     happened, label, size = _checked(events, classes, sizes, n_classes, images)
-    pairs, counts = np.bincount(label, minlength=n_classes), np.bincount(label[happened], minlength=n_classes)
+    counts = np.bincount(label[happened], minlength=n_classes)
     shift, variance = size_effect(happened, label, np.log(size), n_classes)
     prediction = predict_clean_classes(counts, label, shift, variance)
-    least = np.where(pairs > 0, prediction.at_least(pairs, MARGIN), 1.0)
-    # The largest number of tests such that this many classes could reach the level (Tarone).
-    ranked = np.sort(least) * np.arange(1, n_classes + 1)
-    own_level = level / witnesses / max(int(np.flatnonzero(ranked <= level / witnesses).max(initial=-1)) + 1, 1)
-    possible = least <= own_level
-    power = np.full(n_classes, np.nan)
-    if with_power:
-        power = np.where(possible, prediction.at_least(prediction.enough(own_level, MARGIN), 0.5), 0)
-    p_value = np.where(possible, prediction.at_least(counts, MARGIN), np.nan)
-    return ClassTest(pairs, counts, prediction.expected(), p_value, power)
+    return _tested(prediction, counts, level / witnesses, with_power)
 
 
 def holm_over_witnesses(
@@ -125,6 +112,21 @@ def holm_over_witnesses(
     same_length(**columns)
     adjusted = holm(np.concatenate(list(columns.values()))).reshape(len(columns), -1)
     return dict(zip(columns, adjusted, strict=True)), np.any(adjusted <= level, axis=0)
+
+
+def _tested(prediction: Prediction, counts: np.ndarray, level: float, with_power: bool) -> ClassTest:
+    """P-values and power of one witness, whose share of the level is given."""
+    pairs = prediction.pairs
+    least = np.where(pairs > 0, prediction.at_least(pairs, MARGIN), 1.0)
+    # The largest number of tests such that this many classes could reach the level (Tarone).
+    ranked = np.sort(least) * np.arange(1, len(counts) + 1)
+    own_level = level / max(int(np.flatnonzero(ranked <= level).max(initial=-1)) + 1, 1)
+    possible = least <= own_level
+    power = np.full(len(counts), np.nan)
+    if with_power:
+        power = np.where(possible, prediction.at_least(prediction.enough(own_level, MARGIN), 0.5), 0)
+    p_value = np.where(possible, prediction.at_least(counts, MARGIN), np.nan)
+    return ClassTest(pairs, counts, prediction.expected(), p_value, power)
 
 
 def _checked(
