@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from torchvice.measures.looked_at import MOST_PAIRS, Group, looked_at, place_of, sentence
+from torchvice.measures.looked_at import MOST_PAIRS, Group, _alike, looked_at, place_of, sentence
 from torchvice.measures.pairs import Pairs
 from torchvice.samples import FEATURES, HISTOGRAM_BINS, Regions
 
@@ -79,7 +81,7 @@ def test_a_planted_stripe_is_named_with_its_place_its_share_and_its_effect() -> 
     assert (group.covered, group.lost, group.lost_elsewhere) == (82, 71, 2)
     assert group.matters
     assert sentence(group, "seven") == (
-        "seven: a patch at the lower left in 94 % of its found pairs (82 of 87). Covering it loses 71 of 82 labels, "
+        "seven: a patch at the lower left in 94 % of its found labels (82 of 87). Covering it loses 71 of 82, "
         "covering a patch elsewhere 2 of 82 (the margin falls by 6.00 more, median, 95 % interval 6.00 to 6.00)."
     )
 
@@ -135,7 +137,7 @@ def test_where_only_some_peaks_were_measured_the_share_is_an_estimate() -> None:
     (group,) = looked_at(pairs, SEVEN, concerned)
     assert (group.count, group.drawn, group.peaking, group.found) == (41, 45, 87, 87)
     assert group.share == pytest.approx(41 / 45)
-    assert "in about 91 % of its 87 found pairs (41 of 45 drawn)." in sentence(group, "seven")
+    assert "in about 91 % of its 87 found labels (41 of 45 drawn)." in sentence(group, "seven")
     pairs.regions.peak_height[:20] = 0.9  # these would not have been measured, but were
     assert looked_at(pairs, SEVEN, concerned) == [group]
     pairs.regions.peak_height[60:70] = 0.9  # these look at the object, too
@@ -183,6 +185,34 @@ def test_groups_are_told_apart_whatever_all_features_have_in_common(common: floa
         assert group.place == "varying places"
         assert group.effect is None
     assert sentence(groups[0], "seven").endswith("What covering them does was not measured.")
+
+
+def activations(rng: np.random.Generator, count: int, channels: int = 256) -> np.ndarray:
+    """What a layer holds after ReLU: seven of ten channels are 0."""
+    return np.abs(rng.normal(size=(count, channels))) * (rng.random((count, channels)) < 0.3)
+
+
+def test_in_worlds_of_activations_the_groups_are_those_planted() -> None:
+    """Projected activations of 40 or 150 peaks, of which some share 0.5 or 0.8 of what they hold, and all have a part
+    of weight `common` in common: the figures at ALIKE in the module."""
+    from sklearn.metrics import adjusted_rand_score
+
+    scores = []
+    worlds = itertools.product((0, 1, 4), (40, 150), ((1, 0.95), (1, 0.5), (3, 0.6)), (0.5, 0.8), range(2))
+    for common, count, (groups, share), weight, seed in worlds:
+        rng = np.random.default_rng(seed)
+        projection, part = rng.normal(size=(256, FEATURES)), common * activations(rng, 1)
+        planted_group = np.where(np.arange(count) < round(count * share), np.arange(count) % groups, -1)
+        own = activations(rng, count) + part
+        members = planted_group >= 0
+        own[members] = (1 - weight) * own[members] + weight * activations(rng, groups)[planted_group[members]]
+        other = activations(rng, 300) + part
+        found = np.full(count, -1)
+        for label, rows in enumerate(_alike(own @ projection, other @ projection, math.ceil(0.1 * count))):
+            found[rows] = label
+        scores.append(adjusted_rand_score(planted_group, found))
+    assert np.mean(scores) >= 0.93
+    assert min(scores) >= 0.5
 
 
 def test_of_peaks_that_are_all_alike_those_of_one_place_are_a_group() -> None:
@@ -257,7 +287,7 @@ def test_of_many_pairs_five_hundred_are_drawn_and_the_share_is_an_estimate() -> 
     assert (group.drawn, group.peaking, group.found) == (MOST_PAIRS, 1200, 1200)
     assert group.share == group.count / 500
     assert abs(group.share - 0.75) < 0.06  # three standard errors
-    text = f"about {100 * group.share:.0f} % of its 1200 found pairs ({group.count} of 500 drawn)."
+    text = f"about {100 * group.share:.0f} % of its 1200 found labels ({group.count} of 500 drawn)."
     assert text in sentence(group, "seven")
     order = np.random.default_rng(0).permutation(len(pairs))
     assert looked_at(pairs.where(order), SEVEN, concerned[order]) == [group]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from torchvice.measures import measure
 from torchvice.report import Shown, cases_of, write_page
 from torchvice.report.page.instead import CROPS, MOST_STRIPS, strips_of
 
-TEXT = "cat: a patch at the lower left in 94 % of its found pairs (82 of 87)."
+TEXT = "cat: a patch at the lower left in 94 % of its found labels (82 of 87)."
 
 
 def group(images: list[str], peaks: list[tuple[float, float]], sentence: str = TEXT) -> dict[str, Any]:
@@ -39,9 +40,9 @@ def opened(source: str) -> np.ndarray:
 
 
 def test_a_crop_is_square_around_the_peak_and_marks_the_patch() -> None:
-    """An image of 100 x 200: crops of 40 pixels, patches of 12.5."""
+    """An image of 100 x 200: crops of 40 pixels, patches of 12.5 x 25."""
     image = np.zeros((100, 200, 3), np.uint8)
-    image[44:57, 144:157] = 255  # the patch at (50.5, 150.5)
+    image[44:56, 138:163] = 255  # about the patch
     rows = [{"class": "cat", "looks_at": [group(["a"], [(0.5, 0.75)])]}]
     ((name, (strip,)),) = strips_of(rows, reader_of(image))
     assert (name, strip.count, strip.dots) == ("cat", 1, ((75.0, 50.0),))
@@ -49,10 +50,10 @@ def test_a_crop_is_square_around_the_peak_and_marks_the_patch() -> None:
     (crop,) = strip.crops
     pixels = opened(crop.source)
     assert pixels.shape == (40, 40, 3)
-    assert (pixels[15:26, 15:26] > 200).all()
+    assert (pixels[15:25, 9:32] > 200).all()
     assert (pixels[:12] < 50).all()
-    # Rows and columns 30 to 70 and 130 to 170; the patch from 43.75, 13.75 pixels of 40 after the begin.
-    assert crop.box == (34.4, 34.4, 31.2, 31.2)
+    # Rows 30 to 70 and columns 130 to 170; the patch begins at row 43.75 and column 137.5.
+    assert crop.box == (18.8, 34.4, 62.5, 31.2)
 
 
 def test_at_the_border_the_crop_stays_inside_and_so_does_the_patch() -> None:
@@ -124,6 +125,18 @@ def test_the_page_has_the_section_only_where_a_class_stands_out(tmp_path: Path) 
     assert without.count("<circle cx=") == 3
     assert 'id="instead"' not in page_with(tmp_path, []).read_text()
     assert shown(table_of(scenes(12))).classes_apart == ()
+
+
+def test_of_compared_models_each_has_its_strips_and_links_name_the_model(tmp_path: Path) -> None:
+    made = scenes(12)
+    samples = table_of(made)
+    rows = [{"class": "cat", "looks_at": [group([made[0].image_id], [(0.5, 0.5)])]}]
+    first = Shown("first", measure(samples, replicates=0), cases_of(samples), [])
+    models = [first, replace(first, name="second", stands_out=rows)]
+    text = write_page(tmp_path / "report.html", models, pictures(made)).read_text()
+    assert "<h3>second: cat</h3>" in text
+    assert "<h3>first: " not in text
+    assert f'href="#case={made[0].image_id}&amp;label=cat&amp;model=second"' in text
 
 
 def test_the_rows_are_those_of_the_verdict_unless_others_are_given() -> None:

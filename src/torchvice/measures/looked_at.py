@@ -97,7 +97,7 @@ def looked_at(pairs: Pairs, class_index: int, concerned: np.ndarray) -> list[Gro
     regions = pairs.regions
     if regions is None:
         return []
-    features, peaks = regions.peak_features.astype(float), np.stack([regions.peak_y, regions.peak_x], axis=1)
+    features, peaks = regions.peak_features, np.stack([regions.peak_y, regions.peak_x], axis=1)
     known = np.isfinite(features).all(axis=1) & np.isfinite(peaks).all(axis=1) & pairs.predicted
     peaking = known | (regions.peak_height >= TOP) | (regions.without_object > 0)
     own = (pairs.class_index == class_index) & pairs.predicted
@@ -134,6 +134,8 @@ def _drawn(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
+    """The features as float64 vectors of length 1."""
+    features = features.astype(float)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(float).tiny)
 
 
@@ -235,16 +237,16 @@ def sentence(group: Group, class_name: str) -> str:
     """Say what the group is, its share, and what covering it does.
 
     Example:
-        "seven: a patch at the lower left in 94 % of its found pairs (82 of 87). Covering it loses 71 of 82 labels,
+        "seven: a patch at the lower left in 94 % of its found labels (82 of 87). Covering it loses 71 of 82,
         covering a patch elsewhere 2 of 82 (the margin falls by 4.21 more, median, 95 % interval 3.90 to 4.55)."
     """
     varying = group.place == VARYING
     what = f"patches at {VARYING}, alike to the network," if varying else f"a patch at the {group.place}"
     percent = f"{100 * group.share:.0f} %"
     if group.drawn < group.peaking:
-        share = f"about {percent} of its {group.found} found pairs ({group.count} of {group.drawn} drawn)"
+        share = f"about {percent} of its {group.found} found labels ({group.count} of {group.drawn} drawn)"
     else:
-        share = f"{percent} of its found pairs ({group.count} of {group.found})"
+        share = f"{percent} of its found labels ({group.count} of {group.found})"
     return f"{class_name}: {what} in {share}. {_effect(group)}"
 
 
@@ -257,7 +259,7 @@ def _effect(group: Group) -> str:
     interval = f"95 % interval {decimals(group.effect_low, 2)} to {decimals(group.effect_high, 2)}"
     if group.matters:
         return (
-            f"Covering {them} loses {group.lost} of {group.covered} labels, covering a patch elsewhere "
+            f"Covering {them} loses {group.lost} of {group.covered}, covering a patch elsewhere "
             f"{group.lost_elsewhere} of {group.covered} (the margin falls by {decimals(group.effect, 2)} more, median, "
             f"{interval})."
         )

@@ -16,7 +16,7 @@ __all__ = ["CROPS", "Crop", "Strip", "strips_of"]
 
 CROPS = 8  # of a group
 CROP_SIDE = 0.4  # of the image's shorter side
-PATCH_SIDE = 0.125  # of the image's shorter side: what is replaced when a peak is covered
+PATCH_SIDE = 0.125  # of each side: what is replaced when a peak is covered, on a view that stretches images to a square
 ROOM_OF_CROP = 6_000  # bytes of one crop, before base64
 MOST_STRIPS = 40  # with crops; the strips after them show places only
 
@@ -82,17 +82,17 @@ def _crop(image: np.ndarray, peak: Sequence[float], image_id: str, link: str) ->
     """The crop around (y, x) in [0, 1]; at the border of the image it is moved inside."""
     height, width = image.shape[:2]
     side = max(1, round(CROP_SIDE * min(height, width)))
-    top, patch_top, tall = _span(peak[0], height, side, min(height, width))
-    left, patch_left, wide = _span(peak[1], width, side, min(height, width))
+    top, patch_top, tall = _span(peak[0], height, side)
+    left, patch_left, wide = _span(peak[1], width, side)
     content, kind = thumbnail(np.ascontiguousarray(image[top : top + side, left : left + side]), ROOM_OF_CROP)
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return Crop(source, (patch_left, patch_top, wide, tall), image_id, link)
 
 
-def _span(peak: float, length: int, side: int, shorter: int) -> tuple[int, float, float]:
+def _span(peak: float, length: int, side: int) -> tuple[int, float, float]:
     """Along one axis: where the crop begins, pixels; begin and length of the patch in the crop, %."""
     start = min(max(round(peak * length - side / 2), 0), length - side)
-    patch = PATCH_SIDE * shorter
+    patch = PATCH_SIDE * length
     first = min(max(peak * length - patch / 2, 0), length - patch)
     return start, round(100 * (first - start) / side, 1), round(100 * patch / side, 1)
 
