@@ -19,8 +19,6 @@ COLUMNS = {
     "quality": "quality",
     "vice": "VICE",
     "difference": "difference",
-    "vice_at_headline": "VICE at the headline's threshold",
-    "difference_at_headline": "difference there",
     "agreement": "agreement of quality",
     "beaten": "beaten",
 }
@@ -49,7 +47,7 @@ class Control(_Scored):
     """A control. `beaten`: whether the whole intervals of both differences lie above 0.
 
     `vice_at_headline` and `difference_at_headline` are `vice` and `difference` with the maps of the control cut at the
-    thresholds of the headline, instead of thresholds that the control chooses.
+    thresholds of the headline, instead of thresholds that the control chooses. JSON has them, tables do not.
     """
 
     beaten: bool | None

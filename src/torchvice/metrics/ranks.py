@@ -52,7 +52,7 @@ class WeightedRanks:
     """
 
     def __init__(self, values: np.ndarray, group: np.ndarray | None = None) -> None:
-        self.order = np.argsort(values, kind="stable") if group is None else np.lexsort((values, group))
+        self.order = np.argsort(values) if group is None else np.lexsort((values, group))
         ordered = values[self.order]
         new_group = np.arange(len(values)) == 0
         if group is not None:

@@ -87,7 +87,7 @@ def _controls(measures: Any, quality: str) -> str:
         return ""
     heads = ["control", "VICE", quality, "difference of VICE", ""]
     note = [measures.notes["controls"]] if "controls" in measures.notes else []
-    return "<p>Does it beat maps that know nothing?</p>" + _table(heads, rows) + _sentences(note)
+    return "<p>Does it beat the controls?</p>" + _table(heads, rows) + _sentences(note)
 
 
 def _diagram(measures: Any) -> str:

@@ -20,7 +20,7 @@ from torchvice.report.style import number
 _SECTIONS = (
     (
         "controls",
-        "Controls: maps of no image, other objects, a random network; the model's own losses",
+        "Controls, with the model's own losses",
         "control",
     ),
     ("methods", "Other explanation methods, with the model's own losses", "method"),
@@ -30,7 +30,7 @@ _SECTIONS = (
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-\d+)?")
 # Columns that stand in another's cell as its interval.
-_WITH_LIMITS = ("vice", "difference", "difference_at_headline", "without_object", "without_background")
+_WITH_LIMITS = ("vice", "difference", "without_object", "without_background")
 _LIMITS = {name: (f"{name}_low", f"{name}_high") for name in _WITH_LIMITS}
 # Columns of the classes that have a table of their own.
 _CHANGED = {
