@@ -92,7 +92,7 @@ def verdict_of(
     }
     return Verdict(
         sentences=tuple(sentences_of(parts, len(pairs), filling)),
-        caveats=tuple(caveats_of(samples, filling, without, inference.resampling is not None)),
+        caveats=tuple(caveats_of(samples, parts, without, inference.resampling is not None)),
         **parts,
     )
 

@@ -218,13 +218,13 @@ def _missing(parts: Mapping[str, Any]) -> list[str]:
 
 
 def caveats_of(
-    samples: Samples, filling: Mapping[str, Any], without: Mapping[str, Any], has_intervals: bool
+    samples: Samples, parts: Mapping[str, Any], without: Mapping[str, Any], has_intervals: bool
 ) -> list[str]:
     """What the sentences do not say.
 
     Args:
         samples: the table.
-        filling: how pixels were replaced.
+        parts: the fields of the verdict.
         without: what is defined of the section `without`.
         has_intervals: whether images were resampled.
     """
@@ -235,14 +235,19 @@ def caveats_of(
         "A map on the object (localisation) does not prove that the model uses it (faithfulness).",
         "This is one trained model: another training of it may differ.",
     ]
+    if parts["stands_out"]:
+        caveats.append(
+            "A class that stands out differs from the others more than they differ among themselves; what it is found by "
+            "tells whether that is a shortcut."
+        )
     if without:
         text = "A replaced object may leave its outline"
         shares = {name: value for name in FILLED_BY if (value := without.get(f"object_found_{name}")) is not None}
         if len(shares) > 1:
             listed = ", ".join(f"{name} {_percent(value)} %" for name, value in shares.items())
             text += f"; still found by filling, on the same labels: {listed}"
-        if "dilation" in filling:
-            text += f"; masks are dilated by {filling['dilation']} pixels"
+        if dilation := settings.get("interventions", {}).get("dilation"):
+            text += f"; masks are dilated by {dilation} pixels"
         caveats.append(f"{text}.")
     if samples.manifest["dataset"].get("regions") == "boxes":
         caveats.append("Objects are unions of boxes, which hold background, too.")
