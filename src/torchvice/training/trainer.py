@@ -144,7 +144,7 @@ def process_state_kept() -> Iterator[None]:
     try:
         with rng_state_kept(), warnings.catch_warnings(), quiet_loggers("lightning.pytorch", "lightning.fabric"):
             warnings.filterwarnings("ignore", module=r"lightning\..*")
-            # With fewer cores than data.workers, which is no mistake; torch says it of every loader.
+            # More workers than cores are slower, not wrong: `data.workers` may come from a larger machine.
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             yield
     finally:
