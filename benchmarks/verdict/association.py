@@ -165,9 +165,7 @@ def main() -> int:
     sizes = [(300, 20, 10, 60)] if given.quick else [s for s in SIZES if given.images in (None, s[0])]
     for images, classes, tables, replicates in sizes:
         begin, covered, defined = time.perf_counter(), 0, 0
-        print(
-            f"\n{images} images, {classes} classes, {tables} tables of each world (same draws):\n"
-        )
+        print(f"\n{images} images, {classes} classes, {tables} tables of each world (same draws):\n")
         print("| world | VICE > 0 | within classes > 0 | joint > 0 | joint, mean | joint, true |")
         print("|---|---|---|---|---|---|")
         for name, causes in WORLDS.items():
