@@ -66,20 +66,18 @@ def write_report(
         pictures: show images and masks; if False, the page holds no pixel of the data.
         folder: write images as files.
         most_cases: number of images with a case; None: the default of `torchvice.report.write_page`.
-        quality: quality of a map, one of `torchvice.measures.QUALITIES`, default ji; `paper` and `strict` keep their
-            numbers.
+        quality: quality of a map, see `torchvice.measure`; default ji.
         replicates: replicates of the bootstrap over images, default 2000; 0: no intervals and no paired differences.
         title: title of the page; default: the name of the run.
         progress: called with the number of images done and of all images.
 
     Raises:
-        ViceError: the images are missing, or an argument has no effect on the paths; see also `measure_path` and
-            `write_page`.
+        ViceError: images are missing, or an argument has no effect; see also `measure_path` and `write_page`.
     """
     check_paths(paths, len(paths) > 1)
     if is_study(paths[0]):
-        options = {"split": split, "folder": folder, "cases": most_cases, "quality": quality, "replicates": replicates}
-        return _study_page(Path(paths[0]), out, title, options)
+        options = {"split": split, "folder": folder, "cases": most_cases, "quality": quality}
+        return _study_page(Path(paths[0]), out, title, {**options, "replicates": replicates})
     runs = [measure_path(path, split, quality=quality, replicates=replicates) for path in paths]
     quality, replicates = quality or "ji", 2000 if replicates is None else replicates
     names, tables = _different_names(runs), [run.samples for run in runs]
