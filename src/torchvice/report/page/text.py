@@ -169,21 +169,22 @@ def _controls(measures: Measures) -> Sentence:
     if not controls and not missing:
         return []
     if not controls:
-        return ["Whether it beats the controls is undefined: none of their differences has an interval."]
+        return ["Whether VICE is above the controls is undefined: none of their differences has an interval."]
     undefined = f"; {_listed([f'`{name}`' for name in missing])} {_are(missing)} undefined" if missing else ""
     lost = [name for name, row in controls.items() if not row.beaten]
     if lost:
         names, count = _listed([_plain(name) for name in lost]), Number(str(len(controls)), "control")
         parts: list[str | Number] = [
-            f"It does not beat {len(lost)} of ",
+            f"VICE is not above {len(lost)} of ",
             count,
-            f" controls ({names}): read its VICE with caution",
+            f" controls ({names}): maps that know less explain as much",
         ]
         return [*parts, f"{undefined}."]
     return [
-        f"It beats {f'{len(controls)} of' if missing else 'all'} ",
+        f"VICE is above {f'{len(controls)} of' if missing else 'all'} ",
         Number(str(len(controls) + len(missing)), "control"),
-        f" controls{undefined}: the whole 95\u00a0% interval of each difference lies above 0.",
+        f" controls{undefined}: the whole 95\u00a0% interval of each difference lies above 0. Easy and difficult "
+        "classes alone can do that; joint VICE compares within classes.",
     ]
 
 
