@@ -185,7 +185,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ViceError, match="must be a new or empty folder, but holds other files"):
         write_digits(tmp_path, train=1, val=1, test=1)
-    with pytest.raises(ViceError, match="must be a new or empty folder, but holds other files"):
+    with pytest.raises(ViceError, match="must be a new or empty folder, but is a file"):
         write_digits(tmp_path / "thesis.tex", train=1, val=1, test=1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
