@@ -169,10 +169,9 @@ def measure(
     if not no_figures:
         written.append(_draw(measured, figures, title))
     say("Written: " + ", ".join(map(str, written)) if written else "Nothing was written.")
-    lower = limits(measured.measures)
-    for sentence in lower:
-        say(sentence)
-    if lower:
+    if lower := limits(measured.measures):
+        for sentence in lower:
+            say(sentence)
         raise typer.Exit(1)
 
 

@@ -185,6 +185,18 @@ def evaluate(
         total.add(part)
         if progress is not None:
             progress(total.counter.images, len(ids))
+    _check_held(total, job, predictions, ground_truth, classes)
+    return _evaluation(total, job, protocol, ids, classes)
+
+
+def _check_held(
+    total: _Part,
+    job: _Job,
+    predictions: str | os.PathLike[str],
+    ground_truth: str | os.PathLike[str],
+    classes: Sequence[str],
+) -> None:
+    """Refuse masks or label maps without any class."""
     if not total.class_images:
         raise no_class(str(ground_truth), classes or ["object"] * job.num_classes)
     if total.labels_held == {VOID}:
@@ -192,7 +204,6 @@ def evaluate(
             f"The label maps in {predictions} must hold classes (1 to {job.num_classes}), but hold only {VOID} and 0.",
             "Write class c, counted from 0, as label c + 1.",
         )
-    return _evaluation(total, job, protocol, ids, classes)
 
 
 def _evaluation(total: _Part, job: _Job, protocol: str, ids: list[str], classes: tuple[str, ...]) -> Evaluation:

@@ -68,20 +68,18 @@ def measure_path(
     if path.is_file():
         if path.suffix.lower() != ".csv":
             raise ViceError(f"A measured file must be a .csv table, but is {path}.", "Give a RUN or a table's folder.")
-        if replicates == 0:  # a CSV has no intervals
-            replicates = None
-        given = {"split": split, "quality": quality, "calibrate_on": calibrate_on, "replicates": replicates}
-        refuse_without_effect("a CSV of the original", path, **given, seed=seed)
+        given = {"split": split, "quality": quality, "calibrate_on": calibrate_on, "seed": seed}
+        # A CSV has no intervals, as with 0.
+        refuse_without_effect("a CSV of the original", path, **given, replicates=replicates or None)
         table = read_table(path)
-        return Measured(
-            measure_table(table, num_classes), None, _readable(path.stem), path.with_suffix(""), path, table
-        )
+        csv = measure_table(table, num_classes)
+        return Measured(csv, None, _readable(path.stem), path.with_suffix(""), path, table)
     folder = table_folder(path, split)
     samples = Samples.load(folder)
     fitted_on = None if calibrate_on is None else _other_samples(path, calibrate_on)
     if num_classes != len(samples.classes):
         refuse_without_effect(f"a table of {len(samples.classes)} classes", folder, classes=num_classes)
-    statistics: dict[str, Any] = {"quality": quality, "replicates": replicates, "seed": seed}
+    statistics: Any = {"quality": quality, "replicates": replicates, "seed": seed}
     statistics = {name: value for name, value in statistics.items() if value is not None}
     measures = measure(samples, **statistics, calibrate_on=fitted_on)
     if fitted_on is not None and _trained_on(path, folder, fitted_on):

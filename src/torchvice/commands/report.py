@@ -66,26 +66,22 @@ def write_report(
         pictures: show images and masks; if False, the page holds no pixel of the data.
         folder: write images as files.
         most_cases: number of images with a case; None: the default of `torchvice.report.write_page`.
-        quality: quality of a map, one of `torchvice.measures.QUALITIES`, default ji; `paper` and `strict` keep their
-            numbers.
-        replicates: replicates of the bootstrap over images, default 2000; 0: no intervals and no paired differences.
+        quality: quality of a map, one of QUALITIES, default ji; `paper` and `strict` keep their numbers.
+        replicates: of the bootstrap over images, default 2000; 0: no intervals and no paired differences.
         title: title of the page; default: the name of the run.
         progress: called with the number of images done and of all images.
 
     Raises:
-        ViceError: the images are missing, or an argument has no effect on the paths; see also `measure_path` and
-            `write_page`.
+        ViceError: missing images, or an argument without effect; see also `measure_path` and `write_page`.
     """
     check_paths(paths, len(paths) > 1)
+    given: dict[str, Any] = {"quality": quality, "replicates": replicates}
     if is_study(paths[0]):
-        options = {"split": split, "folder": folder, "cases": most_cases, "quality": quality, "replicates": replicates}
-        refuse_without_effect("a study", paths[0], **options)
-        return write_study_page(out or Path(paths[0]) / "report.html", read_study(paths[0]), title=title)
-    runs = [measure_path(path, split, quality=quality, replicates=replicates) for path in paths]
+        return _study_page(paths[0], out, title, split=split, folder=folder, cases=most_cases, **given)
+    runs = [measure_path(path, split, **given) for path in paths]
     quality, replicates = quality or "ji", 2000 if replicates is None else replicates
     names, tables = _different_names(runs), [run.samples for run in runs]
-    if tables == [None]:
-        refuse_without_effect("a CSV of the original", paths[0], cases=most_cases)
+    refuse_without_effect("a CSV of the original", paths[0], cases=most_cases if tables == [None] else None)
     cases = [None if table is None else cases_of(table, quality) for table in tables]
     return write_page(
         out or _default_path(runs, folder, quality),
@@ -97,6 +93,13 @@ def write_report(
         comparison=_comparison(names, tables, quality, replicates),
         progress=progress,
     )
+
+
+def _study_page(
+    path: str | os.PathLike[str], out: str | os.PathLike[str] | None, title: str, **without_effect: Any
+) -> Path:
+    refuse_without_effect("a study", path, **without_effect)
+    return write_study_page(out or Path(path) / "report.html", read_study(path), title=title)
 
 
 def _default_path(runs: Sequence[Measured], folder: bool, quality: str) -> Path:
