@@ -242,8 +242,8 @@ def caveats_of(
     ]
     if parts["stands_out"]:
         caveats.append(
-            "A class that stands out differs from the others more than they differ among themselves; what it is found by "
-            "tells whether that is a shortcut."
+            "A class that stands out differs from the others more than they differ among themselves; what it is found "
+            "by tells whether that is a shortcut."
         )
     if without:
         text = "A replaced object may leave its outline"
