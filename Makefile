@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Waiting threads sleep instead of spinning: on busy cores an epoch took 26 s instead of 121 s.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all check format benchmark docs gallery shortcut study methods networks fuzz clean
+.PHONY: demo test test-all check format benchmark docs gallery shortcut shortcuts study methods networks fuzz clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -53,6 +53,10 @@ gallery: $(READY)
 
 shortcut: $(READY)
 	$(BIN)/python experiments/shortcut.py
+
+# 90 trainings with known shortcuts: two to three hours on two cores. It resumes.
+shortcuts: $(READY)
+	$(BIN)/python benchmarks/shortcuts/bench.py
 
 study: $(READY)
 	$(BIN)/vice data digits --out data/digits

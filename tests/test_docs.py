@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,35 @@ def test_nothing_is_fetched_for_a_page() -> None:
     assert settings["strict"] is True
     assert settings["theme"]["font"] is False
     assert "repo_url" not in settings  # the theme would fetch the repository's stars
+    # The search runs on pages opened from disk, with a file of ours in place of the one that the plugin would fetch.
+    assert {"search", "offline"} <= {name for name in settings["plugins"] if isinstance(name, str)}
+    assert [(DOCS / name).is_file() for name in settings["extra"]["polyfills"]] == [True]
+
+
+CHROMIUM = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="the search is tested in chromium, which is absent")
+def test_a_worker_answers_on_a_page_opened_from_disk(tmp_path: Path) -> None:
+    browsers = pytest.importorskip("playwright.sync_api")
+    shutil.copy(DOCS / "iframe-worker.js", tmp_path)
+    (tmp_path / "more.js").write_text("const twice = (n) => 2 * n;")
+    worker = (
+        "addEventListener('message', async (e) => { await importScripts('more.js'); postMessage(twice(e.data)); });"
+    )
+    (tmp_path / "worker.js").write_text(worker)
+    page = """<body><script src="iframe-worker.js"></script><script>
+        const worker = new Worker(new URL("worker.js", location));
+        worker.addEventListener("message", (event) => { document.title = event.data; });
+        worker.postMessage(21);
+    </script></body>"""
+    (tmp_path / "page.html").write_text(page)
+    with browsers.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = browser.new_page()
+        opened.goto((tmp_path / "page.html").as_uri())
+        opened.wait_for_function("document.title === '42'", timeout=20_000)
+        browser.close()
 
 
 def test_the_page_on_the_original_names_every_flag_of_it() -> None:
@@ -154,4 +184,5 @@ def test_the_site_builds_without_a_warning_and_asks_for_nothing(tmp_path: Path) 
             constant = name.isupper() or name in ("__version__", "metrics")
             # A function with the name of its module is on the page under either name.
             assert constant or shown & {f"{package}.{name}", f"{package}.{name}.{name}"}, f"{package}.{name}"
+    assert (tmp_path / "search" / "search_index.js").is_file()  # for pages opened from disk
     assert "--batch-size N" in (tmp_path / "steps" / "assess.html").read_text(encoding="utf-8")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +263,25 @@ def test_values_outside_their_range_are_refused_by_line_and_column(tmp_path: Pat
     file.write_text(f"name_image,{column}\na,{'[0.1]' if column == 'miou_exist' else '0.1'}\nb,{cell}\n")
     with pytest.raises(ViceError, match=f"Line 3 of .*column {column}, must be (in|0 or more).* but is"):
         read_table(file)
+
+
+@pytest.mark.parametrize("kind", ["a password", "a claim of terabytes"])
+def test_an_odd_npz_is_refused_by_a_sentence(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "m.npz"
+    write_maps(file, [7, 3], np.zeros((2, 4, 5)), (40, 33))
+    if kind == "a password":
+        content = file.read_bytes()
+        for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            parts = content.split(mark)
+            content = mark.join([parts[0], *(part[: at - 4] + b"\x01\x00" + part[at - 2 :] for part in parts[1:])])
+        file.write_bytes(content)
+    else:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (1 << 45,)})
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("keys.npy", header.getvalue())
+    with pytest.raises(
+        ViceError, match=r"m\.npz must be an \.npz archive of numbers, but cannot be read: .+\."
+    ) as caught:
+        read_maps(file)
+    assert "np.savez" in caught.value.way_out

@@ -56,7 +56,8 @@ def options_table(name: str) -> str:
     function = _command(name.split())
     types = get_type_hints(function)
     rows = ["| option | default | what it does |", "| --- | --- | --- |"]
-    for parameter in inspect.signature(function).parameters.values():
+    options = inspect.signature(function).parameters.values()
+    for parameter in (option for option in options if option.default is not option.empty):  # not typer's context
         help_text = " ".join((parameter.default.help or "").split())
         spelt = _spelt(parameter.name, parameter.default.param_decls, types[parameter.name])
         rows.append(f"| {spelt} | {_default(parameter.default.default)} | {_cell(help_text)} |")

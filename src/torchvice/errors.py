@@ -107,14 +107,17 @@ def as_vice_error(error: Exception) -> ViceError | None:
         return error
     if isinstance(error, UnicodeEncodeError):
         return not_utf8_error(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return ViceError(f"{error.filename} cannot be used: {error.strerror}.")
+    file = error.filename if isinstance(error, OSError) else None
     # torch and pyarrow raise errors of other types for a full disk.
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return ViceError(
-            "The disk is full.",
+            "The disk is full." if file is None else f"The disk is full: {file} cannot be written.",
             "Free some space and run the same command again; finished work is kept.",
         )
+    if isinstance(error, (FileExistsError, NotADirectoryError)) and file is not None:  # where a folder is to be made
+        return ViceError(f"{file} must be a folder, but is a file or lies in one.", "Give another path.")
+    if isinstance(error, OSError) and file is not None:
+        return ViceError(f"{file} cannot be used: {error.strerror}.")
     return None
 
 

@@ -6,8 +6,6 @@ import csv
 import io
 import os
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -312,19 +310,18 @@ def _from_dict(path: Path) -> tuple[np.ndarray, list[Any], None]:
     return np.array(list(content), dtype=np.int64), list(content.values()), None
 
 
-# What zipfile and numpy raise on a damaged archive, depending on where the damage is.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError, AttributeError, TypeError)
-
-
 def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], tuple[int, int] | None]:
     existing_file(path, "The file of maps")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if name in STACKS}
-    except _DAMAGE as error:
+    except Exception as error:  # zipfile and numpy raise anything, depending on where the damage is; also a password
+        # numpy takes bytes of no known kind for a pickle, and advises to load it unsafely.
+        reason = str(error).rstrip(".") or type(error).__name__
+        reason = "it is none, or holds Python objects" if "allow_pickle" in reason else reason
         raise ViceError(
-            f"The file of maps {path} must be an .npz archive of numbers, but cannot be read: {error}.",
-            "If it is damaged, write it again.",
+            f"The file of maps {path} must be an .npz archive of numbers, but cannot be read: {reason}.",
+            "If it is damaged, write it again: np.savez(path, keys=..., maps=...).",
         ) from None
     keys, stack = _stacked(path, arrays)
     size = arrays.get("size")

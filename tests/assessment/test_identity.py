@@ -16,6 +16,7 @@ from PIL import Image
 import torchvice
 from torchvice import ViceError
 from torchvice.assessment.images import contents_of
+from torchvice.assessment.map_files import write_map_files
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 
@@ -137,7 +138,40 @@ def test_what_the_values_of_masks_mean_is_part_of_the_contents(digits: Path, tmp
 def test_a_table_of_an_earlier_version_still_grows(digits: Path, tmp_path: Path) -> None:
     assess(digits, tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    del manifest["dataset"]["contents"]
+    del manifest["contents"]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     assess(digits, tmp_path)
-    assert "contents" not in torchvice.Samples.load(tmp_path).manifest["dataset"]
+    assert not torchvice.Samples.load(tmp_path).manifest["contents"]  # nobody knows of what its rows were made
+
+
+def test_a_table_whose_contents_lie_under_the_dataset_is_read(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits, tmp_path / "data")
+    assess(tmp_path / "data", tmp_path / "out")
+    file = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["dataset"]["contents"] = contents = manifest.pop("contents")
+    file.write_text(json.dumps(manifest))
+    assess(tmp_path / "data", tmp_path / "out")
+    assert torchvice.Samples.load(tmp_path / "out").manifest["contents"] == contents
+    shift_a_mask(tmp_path / "data")
+    with pytest.raises(ViceError, match="The masks of the dataset are not those"):
+        assess(tmp_path / "data", tmp_path / "out")
+
+
+def test_maps_as_files_are_not_resumed_with_other_images(digits: Path, tmp_path: Path) -> None:
+    root, out = tmp_path / "data", tmp_path / "maps"
+    shutil.copytree(digits, root)
+    model = network(0)
+
+    def write(split: str) -> int:
+        return write_map_files(model, VocDataset(root, split), out, crop=64)
+
+    written = write("test")
+    next(out.glob("*.npz")).unlink()
+    assert (write("test"), write("val")) == (1, 6)  # two splits may lie in one folder
+    shift_a_mask(root)  # maps are made without masks
+    assert write("test") == 0
+    blacken_an_image(root)
+    with pytest.raises(ViceError, match="The images of the dataset are not those that the maps in"):
+        write("test")
+    assert len(list(out.glob("*.npz"))) == written + 6

@@ -14,6 +14,7 @@ import timm
 import torch
 
 import torchvice
+from command import assess_command, table_by
 from torchvice import Samples, ViceError
 from torchvice.assessment import Part
 from torchvice.assessment.parts import detected_part, in_processes
@@ -119,22 +120,29 @@ def test_a_part_that_fails_is_told() -> None:
     assert in_processes([sys.executable, "-c", code], 2) == ["Part 2/2 ended with status 1: no luck"]
 
 
+def test_threads_of_the_processes_sleep_while_idle_unless_the_user_sets_otherwise(monkeypatch) -> None:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY")
+    code = f"import os, sys\nsys.exit(' '.join(os.environ.get(name, 'unset') for name in {names!r}))"
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(6), raising=False)
+    (part, _) = in_processes([sys.executable, "-c", code], 2)
+    assert part == "Part 1/2 ended with status 1: 3 3 3 PASSIVE"
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    (part, _) = in_processes([sys.executable, "-c", code], 2)
+    assert part == "Part 1/2 ended with status 1: 5 unset unset ACTIVE"
+
+
 @pytest.fixture(scope="module")
 def command(dataset, model, tmp_path_factory):
-    weights = tmp_path_factory.mktemp("weights") / "w.pth"
-    torch.save(model.state_dict(), weights)
-    return [
-        *(sys.executable, "-m", "torchvice.cli", "assess", "--model", "test_resnet", "--weights", str(weights)),
-        *("--data", str(dataset.root), "--split", "test", "--view-size", "64", "--crop", "64", "--also", "mirror"),
-    ]
+    return assess_command(model, dataset.root, tmp_path_factory.mktemp("weights") / "w.pth", "--also", "mirror")
 
 
 @pytest.fixture(scope="module")
 def by_command(command, tmp_path_factory):
     """The table that one process makes: with the mean and deviation that timm names, unlike `alone`."""
-    out = tmp_path_factory.mktemp("command") / "t"
-    subprocess.run([*command, "--out", str(out)], check=True, capture_output=True)
-    return Samples.load(out)
+    return table_by(command, tmp_path_factory.mktemp("command") / "t")
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_measure_says_interval_controls_and_quadrants(tables: Path, capsys: Any)
     assert all(f"`{name}`" in out for name in lost)
     assert ("VICE is not clearly higher" in out) == bool(lost)
     assert "More numbers: --all" in out
-    assert "VICE, asked in other ways" not in out
+    assert "VICE by other definitions" not in out
     assert sum(set(line.strip()) == {"─"} for line in out.splitlines()) == 1  # one table
 
 
@@ -313,3 +313,29 @@ def test_a_csv_without_any_number_is_refused_before_figures(tmp_path: Path, caps
     assert out == ""
     assert "lacks `miou`, `label`, `prediction`" in " ".join(error.split())
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_an_option_without_effect_is_refused(tables: Path, tmp_path: Path, capsys: Any) -> None:
+    csv = tmp_path / "t.csv"
+    csv.write_text("name_image,label,prediction,confidence,loss\na,[0 1],[0],0.5,0.1\nb,[1],[1],0.7,0.2\n")
+    wrong = {
+        ("measure", csv, "--quality", "recall"): "--quality has no effect on a CSV",
+        ("measure", csv, "--quality", "ji"): "--quality has no effect on a CSV",
+        ("measure", csv, "--split", "val"): "--split has no effect on a CSV",
+        ("measure", csv, "--calibrate-on", tables / "val"): "--calibrate-on has no effect on a CSV",
+        ("measure", csv, "--replicates", 500): "--replicates has no effect on a CSV",
+        ("measure", csv, "--seed", 1): "--seed has no effect on a CSV",
+        ("report", csv, "--split", "val"): "--split has no effect on a CSV",
+        ("report", csv, "--cases", 3): "--cases has no effect on a CSV",
+        ("measure", tables / "strong", "--classes", 7): "--classes has no effect on a table of",
+        ("measure", tables / "strong", "--split", "another"): "--split has no effect on the table of the split",
+        ("compare", tables / "strong", tables / "weak", "--split", "another"): "--split has no effect on the table",
+        ("measure", tables / "strong", "--figures", tmp_path, "--no-figures"): "--figures and --no-figures",
+        ("compare", tables / "strong", tables / "weak", "--figures", tmp_path, "--no-figures"): "--figures and --no-",
+        ("assess", "--model", "resnet18", "--checkpoint", "last"): "--checkpoint",
+        ("assess", tmp_path, "--shard", "0/2", "--processes", 2): "--shard and --processes",
+    }
+    for arguments, words in wrong.items():
+        status, _, error = vice(capsys, *arguments)
+        assert (status, words in error) == (2, True), f"{arguments}: {error}"
+    assert vice(capsys, "measure", csv, "--classes", 2, "--replicates", 0, "--no-figures")[0] == 0  # it has none

@@ -194,6 +194,10 @@ def break_things(folder: Path, what: str, name: str) -> dict[str, Any]:
             path.write_bytes(path.read_bytes()[:60])
         case "mask in colour":
             Image.new("RGB", (9, 8)).save(folder / "masks" / f"{name}.png")
+        case "labels of 0 and 255":
+            for image_id in ("0000", name):
+                save_mask(folder / "npy" / f"{image_id}.png", np.full((8, 9), 255))
+            return {"kind": "png", "image_ids": ["0000", name]}
         case "png outside":
             save_mask(folder / "npy" / f"{name}.png", np.full((8, 9), 200))
             save_mask(folder / "npy" / "0000.png", np.zeros((8, 9)))
@@ -211,6 +215,7 @@ def break_things(folder: Path, what: str, name: str) -> dict[str, Any]:
         ("label outside", r"masks/0001.png must be 0 to 20 or 255, but one is 21"),
         ("mask damaged", "0001.png"),
         ("mask in colour", "0001.png"),
+        ("labels of 0 and 255", r"label maps in .*npy must hold classes \(1 to 20\), but hold only 255 and 0"),
         ("png outside", r"npy/0001.png must be 0 to 20 or 255, but one is 200"),
     ],
 )

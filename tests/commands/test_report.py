@@ -14,8 +14,12 @@ from PIL import Image
 
 from command import status_of as vice
 from tables import scenes, table_of
+from torchvice.assessment.images import contents_of
 from torchvice.commands.report import write_report
+from torchvice.commands.tables import dataset_of
 from torchvice.errors import ViceError
+from torchvice.fiftyone import write_fiftyone
+from torchvice.samples import Samples
 from torchvice.study.table import write_table
 
 
@@ -102,7 +106,7 @@ def test_another_quality_has_a_page_of_its_own(home: Path, capsys: pytest.Captur
     assert "energy of the maps" in text
     vice("measure", "run", "--write-csv", "table.csv", "--no-figures")
     assert vice("report", "table.csv", "--quality", "energy") == 2
-    assert "but a CSV came" in capsys.readouterr().err
+    assert "--quality has no effect on a CSV" in capsys.readouterr().err
 
 
 def test_a_csv_becomes_a_page_of_numbers(home: Path) -> None:
@@ -142,6 +146,23 @@ def test_images_that_are_gone_are_said_with_the_way_out(home: Path, monkeypatch:
         write_report([])
 
 
+def test_a_page_shows_no_masks_that_the_table_was_not_made_of(home: Path) -> None:
+    samples = Samples.load(home / "run")
+    dataset = dataset_of(samples)
+    assert dataset is not None
+    manifest = {**samples.manifest, "contents": contents_of(dataset)}
+    Samples(manifest, samples.images, samples.regions, samples.maps).save(home / "known")
+    assert write_report([home / "known"], replicates=0).is_file()
+    file = next(record.mask for record in dataset.records if record.mask is not None)
+    Image.fromarray(np.roll(np.asarray(Image.open(file)), 1, axis=1)).save(file)
+    with pytest.raises(ViceError, match="The masks in data are not those that the table was made of"):
+        write_report([home / "known"], replicates=0)
+    with pytest.raises(ViceError, match="The masks in data are not those"):
+        write_fiftyone(home / "known", home / "out")
+    assert write_report([home / "known"], replicates=0, pictures=False).is_file()
+    assert write_report([home / "run"], replicates=0).is_file()  # a table that does not know
+
+
 @pytest.fixture
 def study(home: Path) -> Path:
     """The folder of a study, as `vice study` leaves it without its runs."""
@@ -175,15 +196,19 @@ def test_a_study_becomes_a_page_in_its_folder(study: Path, capsys: pytest.Captur
         (["run", "study", "--compare"], "study is a study: its report compares its own runs, not other paths"),
         (
             ["study", "--folder"],
-            "--folder has no effect on the page of a study, and study is a study",
+            "--folder has no effect on a study, which study is",
         ),
         (
             ["study", "--cases", 0],
-            "--cases has no effect on the page of a study, and study is a study",
+            "--cases has no effect on a study, which study is",
+        ),
+        (
+            ["study", "--replicates", 100],
+            "--replicates has no effect on a study, which study is",
         ),
         (
             ["study", "--split", "val"],
-            "--split has no effect on the page of a study, and study is a study",
+            "--split has no effect on a study, which study is",
         ),
     ],
 )

@@ -255,6 +255,16 @@ def test_images_with_an_orientation_are_named(voc: Voc) -> None:
     assert CliRunner().invoke(app, ["data", "check", str(root), "--strict"]).exit_code == 1
 
 
+def test_masks_with_an_orientation_are_named(voc: Voc) -> None:
+    root = voc()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    file = root / "VOC2012/SegmentationClassAug" / f"{NAMES[1]}.png"
+    with Image.open(file) as picture:
+        picture.save(file, exif=exif)
+    assert survey(root)[0].rotated == (NAMES[1],)
+
+
 def test_the_survey_has_the_rules_of_the_dataset(voc: Voc) -> None:
     root = voc()
     (root / "classes.txt").write_text("".join(f"class {i}\n" for i in range(300)))

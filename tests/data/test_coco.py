@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -196,6 +197,20 @@ def spoilt(archives: Path, kind: str) -> None:
         content = bytearray(images.read_bytes())
         content[200] ^= 255
         images.write_bytes(bytes(content))
+    elif kind in ("a password", "an unknown method"):  # in the header of each member, and in the table at the end
+        content = images.read_bytes()
+        for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            for start in [found.start() for found in re.finditer(mark, content)]:
+                place, value = (start + at, b"\x01\x00") if kind == "a password" else (start + at + 2, b"\x63\x00")
+                content = content[:place] + value + content[place + 2 :]
+        images.write_bytes(content)
+    elif kind == "damaged LZMA":
+        with zipfile.ZipFile(images, "w", zipfile.ZIP_LZMA) as opened:
+            for i in (139, 285):
+                opened.writestr(f"val2017/{i:012d}.jpg", picture(SIZE))
+        content = bytearray(images.read_bytes())
+        content[70:76] = b"\xff" * 6
+        images.write_bytes(bytes(content))
     elif kind == "a path outside":
         zipped(images, {"../evil.jpg": b"x"})
     elif kind == "no image":
@@ -215,6 +230,9 @@ def spoilt(archives: Path, kind: str) -> None:
     [
         ("truncated", r"val2017\.zip is truncated or damaged"),
         ("a flipped byte", r"val2017\.zip is truncated or damaged: Bad CRC-32"),
+        ("a password", r"val2017\.zip is protected by a password\.\s+Unpack it, and pack it again without one\.$"),
+        ("an unknown method", r"val2017\.zip is packed in a way that cannot be read: .*\n.*pack it again"),
+        ("damaged LZMA", r"val2017\.zip is truncated or damaged"),
         ("a path outside", r"val2017\.zip is refused: '\.\./evil\.jpg' lies outside"),
         ("no image", r"must hold 000000000285\.jpg"),
         ("another size", r"000000000139\.png must be 3 x 3 \(H x W\) like its image, but is 8 x 10"),
@@ -229,6 +247,33 @@ def test_an_archive_that_is_wrong_leaves_nothing(archives: Path, tmp_path: Path,
         write_coco(tmp_path / "coco", archives, splits=["val"])
     assert left(tmp_path / "coco") == []
     assert not list(tmp_path.rglob("evil*"))
+
+
+EDITED = {
+    "no JSON": ("{", r"coco\.json must describe the dataset, but the file is wrong"),
+    "a list": ("[1]", r"coco\.json must describe the dataset, but the file is wrong"),
+    "a field less": ('{"classes": 3, "crowds": 1}', "but images is wrong: Field required"),
+    "text for a number": ('{"classes": "3", "images": {"val": 2}, "crowds": 1}', "but classes is wrong"),
+    "a list for images": ('{"classes": 3, "images": ["val"], "crowds": 1}', "but images is wrong"),
+    "other images": (
+        '{"classes": 3, "images": {"val": 5000}, "crowds": 1}',
+        r"val\.txt must have 5000 lines, .* has 2",
+    ),
+    "other classes": (
+        '{"classes": 80, "images": {"val": 2}, "crowds": 1}',
+        r"classes\.txt must have 80 lines, .* has 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", EDITED)
+def test_an_edited_description_is_not_trusted(archives: Path, tmp_path: Path, kind: str) -> None:
+    root, (text, message) = tmp_path / "coco", EDITED[kind]
+    write_coco(root, archives, splits=["val"])
+    (root / "coco.json").write_text(text)
+    with pytest.raises(ViceError, match=message) as caught:
+        write_coco(root, archives, splits=["val"])
+    assert "write it again" in caught.value.way_out
 
 
 def test_without_pycocotools(archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

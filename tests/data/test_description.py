@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from voc_files import write_boxes, write_mask
 
 from torchvice.cli.app import app
-from torchvice.data import VocDataset, check_files, survey
+from torchvice.data import VocDataset, check_files, open_dataset, survey
 from torchvice.errors import ViceError
 
 SHAPES = {"a": (4, 6), "b": (5, 3)}
@@ -194,3 +194,12 @@ def test_mistakes_are_one_sentence(tmp_path: Path, text: str, said: str) -> None
     with pytest.raises(ViceError, match=said) as caught:
         VocDataset(root, "val")
     assert "\n" not in caught.value.message
+
+
+def test_a_list_of_classes_that_differs_from_the_description_is_named(tmp_path: Path) -> None:
+    root = values(tmp_path)
+    (root / "classes.txt").write_text("cat\ndog\ncow\n")
+    assert not any("files of classes" in note for note in open_dataset(root, "val").notes)
+    (root / "classes.txt").write_text("__background__\ndog\ncat\n")
+    (note,) = (note for note in open_dataset(root, "val").notes if "files of classes" in note)
+    assert note == f"There are several files of classes: read is {root}/dataset.yaml, not {root}/classes.txt."

@@ -183,9 +183,9 @@ def test_the_same_set_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ViceError, match="must be an empty folder or not be there"):
+    with pytest.raises(ViceError, match="must be a new or empty folder, but holds other files"):
         write_digits(tmp_path, train=1, val=1, test=1)
-    with pytest.raises(ViceError, match="must be an empty folder or not be there"):
+    with pytest.raises(ViceError, match="must be a new or empty folder, but holds other files"):
         write_digits(tmp_path / "thesis.tex", train=1, val=1, test=1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

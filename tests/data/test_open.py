@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torchvice.data import VocDataset, open_dataset, survey
 from torchvice.data import open as door
 from torchvice.data.layout import Layout, ListLine, Located
 from torchvice.data.unlabelled import UnlabelledImages
+from torchvice.errors import ViceError
 
 Voc = Callable[..., Path]
 
@@ -51,3 +53,30 @@ def test_no_command_opens_a_dataset_by_another_door() -> None:
         calls = [node.func for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
         names = {call.id for call in calls if isinstance(call, ast.Name)}
         assert not names & {"VocDataset", "Layout"}, path.relative_to(source)
+
+
+def test_a_folder_is_named_once_however_it_is_spelt(voc: Voc, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = voc()
+    monkeypatch.chdir(root.parent)
+    with pytest.raises(ViceError) as caught:
+        VocDataset(root.name, "vall")
+    base = f"{root.name}/VOC2012"
+    assert f"a list in {root.name} or {base} or {base}/ImageSets/Segmentation, but" in caught.value.message
+
+
+def test_copies_of_a_file_are_no_choice_to_be_noted(voc: Voc) -> None:
+    root = voc()
+    base, name = root / "VOC2012", next(iter(SCENES))
+    for folder in ("SegmentationClass", "ImageSets/Segmentation"):
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    masks = sorted((base / "SegmentationClassAug").glob(f"{name}.png"))
+    assert masks
+    shutil.copy(masks[0], base / "SegmentationClass" / masks[0].name)
+    shutil.copy(root / "val.txt", base / "ImageSets/Segmentation/val.txt")
+    assert VocDataset(root, "val").notes == ()
+    with (base / "ImageSets/Segmentation/val.txt").open("a") as file:
+        file.write("\n")
+    (base / "SegmentationClass" / masks[0].name).write_bytes(masks[0].read_bytes() + b"0")
+    lists, files = VocDataset(root, "val").notes
+    assert lists.startswith("There are several lists of val: read is")
+    assert files.startswith("1 images have several files: read is")

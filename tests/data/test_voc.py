@@ -17,6 +17,7 @@ from voc_files import SCENES, write_mask, write_xml
 
 from torchvice.data import VOC_CLASSES, VocDataset, read_list
 from torchvice.errors import ViceError
+from torchvice.files import write_npy_dict
 
 NAMES = list(SCENES)
 TARGETS = [[1, 0, 0], [1, 0, 1], [0, 1, 0]]
@@ -395,8 +396,8 @@ def test_what_is_chosen_among_several_files_is_noted(voc: Voc) -> None:
     base = root / "VOC2012"
     Image.new("RGB", (7, 5)).save(base / "JPEGImages" / f"{NAMES[0]}.png")
     write_mask(base / "SegmentationClass" / f"{NAMES[1]}.png", np.full((6, 4), 3, np.uint8))
-    shutil.copy(root / "cls_labels.npy", base / "cls_labels.npy")
-    shutil.copy(root / "val.txt", base / "val.txt")
+    write_npy_dict(base / "cls_labels.npy", {name: np.array([1, 1, 0]) for name in NAMES})
+    (base / "val.txt").write_text((root / "val.txt").read_text() + "\n")
     lists, labels, files = VocDataset(root, "val").notes
     assert lists == f"There are several lists of val: read is {root / 'val.txt'}, not {base / 'val.txt'}."
     assert labels.startswith("There are several files of labels: read is")

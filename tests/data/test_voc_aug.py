@@ -140,6 +140,9 @@ def test_from_nothing_and_once_only(server: Server, archives: Path, tmp_path: Pa
     assert left(root / "archives") == [TAR, TGZ]
     assert [asked[:2] for asked in server.asked] == [("HEAD", TAR), ("HEAD", TGZ), ("GET", TAR), ("GET", TGZ)]
     assert write_voc(root, sources=known) == made  # it is there: nothing is asked
+    (root / "voc.json").write_text((root / "voc.json").read_text().replace('"train_aug": 5', '"train_aug": 10582'))
+    with pytest.raises(ViceError, match=r"train_aug\.txt must have 10582 lines, as voc\.json counts, but has 5"):
+        write_voc(root, sources=known)
     (root / "voc.json").unlink()
     shutil.rmtree(root / "VOC2012")
     for file in root.glob("*.*"):
@@ -242,6 +245,12 @@ def spoilt(archives: Path, kind: str) -> None:
         header = tarfile.TarInfo("VOCdevkit/VOC2012/JPEGImages/2008_000001.jpg")
         header.size = 1 << 42
         tar.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + b"x" * 1024)
+    elif kind == "a long name":
+        tarred(tar, {f"VOCdevkit/{'x' * 300}.txt": b"x", **voc}, "w")
+    elif kind == "a file for a folder":
+        tarred(tar, {"VOCdevkit": b"x", **voc}, "w")
+    elif kind == "damaged xz":
+        tar.write_bytes(b"\xfd7zXZ\x00" + b"x" * 100)
     elif kind == "other folders":
         tarred(tar, {name.replace("VOC2012", "VOC2011"): content for name, content in voc.items()}, "w")
     elif kind == "no list":
@@ -266,6 +275,9 @@ def spoilt(archives: Path, kind: str) -> None:
         ("a hard link", rf"{TAR} is refused: .*SegmentationClassAug' is neither a file nor a folder"),
         ("a device", rf"{TAR} is refused: .*SegmentationClassAug' is neither a file nor a folder"),
         ("a claim of terabytes", rf"{TAR} is refused: .*2008_000001.jpg' is too large for it"),
+        ("a long name", rf"{TAR} is damaged: a path in it cannot be written \(File name too long\)"),
+        ("a file for a folder", rf"{TAR} is damaged: a path in it cannot be written"),
+        ("damaged xz", rf"{TAR} is truncated or damaged"),
         ("other folders", "must hold VOCdevkit/VOC2012/JPEGImages"),
         ("no list", r"must hold benchmark_RELEASE/dataset/val\.txt"),
         ("no mat", r"2008_000001\.mat must be a MATLAB file"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
 from torchvice.assessment.map_files import _path
-from torchvice.errors import ViceError
-from torchvice.files.writing import atomic
+from torchvice.errors import ViceError, as_vice_error
+from torchvice.files.writing import atomic, atomic_folder
 
 
 def test_a_read_only_file_system_names_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +23,58 @@ def test_a_read_only_file_system_names_the_target(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="Read-only") as caught, atomic(target) as part:
         raise OSError(errno.EROFS, "Read-only file system", str(part))
     assert caught.value.filename == str(target)
+
+
+@pytest.mark.parametrize("make", ["mkdir", "touch"])
+def test_a_read_only_folder_is_named_before_any_library_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: str
+) -> None:
+    def refuse(self: Path, *args: object, **more: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    target = tmp_path / "table"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, make, refuse)
+        if make == "mkdir":  # the folder above exists
+            patch.setattr("torchvice.files.writing._part", lambda folder, name: folder / ".x.part")
+        writing = atomic_folder if make == "mkdir" else atomic
+        with pytest.raises(OSError, match="Read-only") as caught, writing(target):
+            raise AssertionError("the block must not begin")
+    assert str(as_vice_error(caught.value)) == f"{target} cannot be used: Read-only file system."
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_a_temporary_folder_has_the_name_that_it_was_to_get(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Input/output") as caught, atomic_folder(tmp_path / "d") as part:
+        raise OSError(errno.EIO, "Input/output error", str(part / "a" / "b.jpg"))
+    assert caught.value.filename == str(tmp_path / "d" / "a" / "b.jpg")
+    with pytest.raises(OSError, match="Input/output") as caught, atomic_folder(tmp_path / "d"):
+        raise OSError(errno.EIO, "Input/output error", "/elsewhere")
+    assert caught.value.filename == "/elsewhere"
+
+
+# A write of Python names no file, and torch's writer raises a RuntimeError that does not name the disk.
+FULL = [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 576 vs 534")]
+
+
+@pytest.mark.parametrize("error", FULL)
+@pytest.mark.parametrize("writing", [atomic, atomic_folder])
+def test_a_full_disk_names_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writing, error) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 100, 0))
+    with pytest.raises(OSError, match="No space left") as caught, writing(tmp_path / "a.ckpt"):
+        raise type(error)(*error.args)
+    sentence = as_vice_error(caught.value)
+    assert sentence is not None
+    assert sentence.message == f"The disk is full: {tmp_path / 'a.ckpt'} cannot be written."
+    assert "finished work is kept" in sentence.way_out
+    with pytest.raises(ViceError, match="Other"), writing(tmp_path / "a.ckpt"):
+        raise ViceError("Other.")
+
+
+def test_another_error_stays_what_it_is_where_there_is_room(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="unexpected pos"), atomic(tmp_path / "a.ckpt"):
+        raise RuntimeError("unexpected pos 576 vs 534")
 
 
 @pytest.mark.parametrize("image_id", ["../a", "b/../../a", "/a"])

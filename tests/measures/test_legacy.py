@@ -125,9 +125,13 @@ def test_images_without_a_mask_leave_the_published_numbers_undefined(tmp_path: P
 def test_wrong_tables_are_refused() -> None:
     with pytest.raises(ViceError, match="needs images, but the table has no row"):
         measure_table(LegacyTable(np.array([], dtype=object)))
-    with pytest.raises(ViceError, match=r"`label` of .* must be below 3, but is 1") as error:
+    with pytest.raises(ViceError, match=r"`label` of .* must be 0 to 2, but one is 1") as error:
         measure_table(CHAIN, num_classes=3)
     assert error.value.way_out == "Say how many classes there are: --classes N."
+    negative = LegacyTable(np.array(["a"], dtype=object), label=[np.array([-1])], prediction=[np.array([0])])
+    with pytest.raises(ViceError, match=r"`label` of a must be 0 to 2, but one is -1") as error:
+        measure_table(negative, num_classes=3)
+    assert error.value.way_out == "Number the classes from 0."
     with pytest.raises(ViceError, match="not assessed under `paper`, only under `strict`"):
         legacy_table(table_of(SCENES, ("strict",)))
 

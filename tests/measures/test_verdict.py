@@ -121,7 +121,7 @@ def test_the_shares_are_those_of_the_section_without() -> None:
     assert without["interval"] == found.intervals["without.object_found"]
     assert background["share"] == found.without["background_found"]
     count = round(without["share"] * without["pairs"])
-    assert f"Without the object (replaced by a strong blur of the image), {count} of {without['pairs']}" in said(FOUND)
+    assert f"Without the object (replaced by what is around it, blurred), {count} of {without['pairs']}" in said(FOUND)
     assert any("blur" in caveat and "dilated by 5 pixels" in caveat for caveat in FOUND.caveats)
     assert FOUND.vice["strict"] == found.strict["vice"]
     assert FOUND.vice["interval"] == found.intervals["strict.vice"]

@@ -142,7 +142,9 @@ def test_without_replicates_there_are_no_intervals() -> None:
 
 def test_boxes_are_said() -> None:
     samples = planted(40)
-    boxes = dataclasses.replace(samples, manifest={**samples.manifest, "regions": "boxes"})
+    boxes = dataclasses.replace(
+        samples, manifest={**samples.manifest, "dataset": {**samples.manifest["dataset"], "regions": "boxes"}}
+    )
     found = measure(boxes, replicates=0)
     assert "unions of boxes" in found.notes["without"]
     assert any("unions of boxes" in caveat for caveat in found.verdict.caveats)

@@ -122,8 +122,11 @@ def test_models_that_cannot_be_run_are_refused_in_a_sentence():
     with torch.device("meta"):
         meta = network()
     exported = torch.export.export(network(), (torch.zeros(2, 3, 64, 64),))
+    with torch.inference_mode():
+        inference = network()
     cases = {
         "on the meta device": meta,
+        "under torch.inference_mode": inference,
         "torch.export": exported.module(),
         "is a ExportedProgram": exported,
         "is the function <lambda>": lambda images: images,

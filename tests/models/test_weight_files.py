@@ -70,7 +70,7 @@ def test_what_is_left_out_is_named(content, left, tmp_path):
 def test_tensors_that_are_too_many_under_the_prefix_are_refused(tmp_path):
     for prefix in ("", "model."):
         torch.save(prefixed(prefix) | {f"{prefix}head2.weight": torch.ones(2)}, tmp_path / "w.pth")
-        with pytest.raises(ViceError, match=r"have tensors 1 unexpected \(head2\.weight\)"):
+        with pytest.raises(ViceError, match=r"their names differ: 1 unexpected \(head2\.weight\)"):
             load_weights(network(), tmp_path / "w.pth")
 
 

@@ -170,3 +170,30 @@ def test_several_cases_share_the_axes_without_overlap() -> None:
     assert len(boxes) == 6
     for i, a in enumerate(boxes):
         assert not any(a.overlaps(b) for b in boxes[i + 1 :])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("size", [8.0, 13.0])
+def test_the_legend_covers_neither_data_nor_title(name: str, size: float) -> None:
+    with matplotlib.rc_context({"font.size": size}):
+        figure = Figure(figsize=(8, 6), layout="constrained")
+        FIGURES[name](axes=figure.subplots())
+        figure.draw_without_rendering()
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        if legend is None:
+            continue
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(other.get_window_extent()) for other in figure.axes)
+        titles = [other._left_title for other in figure.axes]  # type: ignore[attr-defined]
+        assert not any(box.overlaps(title.get_window_extent()) for title in titles if title.get_text())
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_heading_leaves_a_figure_with_a_layout(name: str) -> None:
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    FIGURES[name](axes=figure.subplots())
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        box = axes._left_title.get_window_extent()  # type: ignore[attr-defined]
+        assert box.y1 <= figure.bbox.y1 + 1

@@ -15,6 +15,7 @@ from tables import scenes, table_of
 from torchvice.measures import Measures, measure
 from torchvice.measures.catalogue import overview
 from torchvice.measures.rows import Control
+from torchvice.report.page.text import interval_of
 
 EVIL = "<script>alert(\"x\")</script> & '中文' 🙂"
 
@@ -85,6 +86,14 @@ def test_a_doubtful_interval_has_a_question_mark_that_says_why(measures: Measure
     shown = read(dataclasses.replace(measures, intervals={"strict.vice": limits}, notes={"strict.vice": EVIL}))
     assert "?" in shown.texts
     assert EVIL in shown.values("title")
+
+
+def test_the_page_marks_a_doubtful_interval_as_the_terminal_does(measures: Measures) -> None:
+    limits = {"low": 0.1, "high": 0.2, "level": 0.95, "method": "bca"}
+    page = {doubt: dataclasses.replace(measures, intervals={"paper.vice": limits | doubt_of}) for doubt, doubt_of in
+            (("?", {"reliable": False}), ("", {}))}  # fmt: skip
+    assert interval_of(page["?"], "paper.vice") == "95\u00a0% interval 0.100 to 0.200\u00a0?"
+    assert interval_of(page[""], "paper.vice") == "95\u00a0% interval 0.100 to 0.200"
 
 
 def test_no_text_becomes_markup(measures: Measures) -> None:

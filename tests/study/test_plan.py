@@ -135,6 +135,7 @@ def test_what_cannot_run_raises_before_anything_runs(study_file, tmp_path, monke
         ({"settings": {"data.root": str(tmp_path / "none")}}, "The dataset must be a folder, but .*none is not"),
         ({"measure": {"also": ["gradcamm"]}}, "gradcam"),
         ({"measure": {"faithfulness": ["rode"]}}, "road"),
+        ({"measure": {"without": ["objcet"]}}, "object"),
     ):
         with pytest.raises(ViceError, match=word):
             check_study(load_study(study_file(**changes)))

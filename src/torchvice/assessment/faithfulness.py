@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from torchvice.assessment.views import View, ViewOutput
     from torchvice.explain import FaithfulnessChoices
 
-__all__ = ["ByClass", "faithfulness_of", "lacks_faithfulness", "with_columns", "with_faithfulness"]
+__all__ = ["ByClass", "faithfulness_of", "joined", "lacks_faithfulness", "with_columns", "with_faithfulness"]
 
 # By class, the columns of the table.
-ByClass = dict[int, dict[str, float]]
+ByClass = dict[int, dict[str, Any]]
 
 
 def with_faithfulness(
@@ -94,6 +94,11 @@ def _of_batch(
     for row, (position, c) in enumerate(keys):
         by_position[position][c] = {name: float(column[row]) for name, column in columns.items()}
     yield from by_position.items()
+
+
+def joined(first: ByClass, second: ByClass) -> ByClass:
+    """The columns of both, class by class."""
+    return {c: first.get(c, {}) | second.get(c, {}) for c in {**first, **second}}
 
 
 def lacks_faithfulness(regions: Regions, explanation: str) -> bool:

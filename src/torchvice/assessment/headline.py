@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from torchvice.assessment.faithfulness import with_faithfulness
+from torchvice.assessment.faithfulness import ByClass, joined, with_faithfulness
 from torchvice.assessment.images import Batch, Dataset, kind_of_targets, read_ahead
 from torchvice.assessment.ledger import manifest_of
 from torchvice.assessment.rows import Rows
@@ -26,6 +26,7 @@ def count_headlines(
     exclusive: bool,
     advance: Callable[[], None],
     faithfulness: FaithfulnessChoices | None = None,
+    interventions: Callable[[View, dict[int, ViewOutput]], Mapping[int, ByClass]] | None = None,
 ) -> dict[int, ViewOutput]:
     """Add images and headline explanations of every protocol; returns the output of `strict`, by position.
 
@@ -36,6 +37,7 @@ def count_headlines(
         exclusive: whether every image has exactly one label.
         advance: called after each image and protocol.
         faithfulness: how that of the maps of `strict` is measured; None: not at all.
+        interventions: measures them, of the outputs of `strict`; None: not at all.
     """
     images = batch.images
     of_strict: dict[int, ViewOutput] = {}
@@ -43,9 +45,14 @@ def count_headlines(
         competing = protocol == "strict" and exclusive
         choices = faithfulness if protocol == "strict" else None
         outputs = view.run(images, batch.targets, batch.masked)
+        further: Mapping[int, ByClass] = {}
+        if protocol == "strict" and interventions is not None:
+            by_position = dict(outputs)
+            outputs, further = iter(by_position.items()), interventions(view, by_position)
         for position, output, columns in with_faithfulness(view, images, outputs, choices):
             read, image_id = batch.reads[position], batch.image_ids[position]
-            ji = None if read.region is None else rows.count(image_id, view.explanation, output, read.region, columns)
+            measured = joined(columns, further.get(position, {}))
+            ji = None if read.region is None else rows.count(image_id, view.explanation, output, read.region, measured)
             size = (read.image.shape[0], read.image.shape[1])
             rows.add_image(image_id, view.name, size, batch.targets[position], output.logits, ji, competing)
             if protocol == "strict":

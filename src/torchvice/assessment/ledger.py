@@ -14,6 +14,7 @@ import numpy as np
 
 from torchvice.assessment.faithfulness import lacks_faithfulness
 from torchvice.assessment.images import Dataset
+from torchvice.assessment.interventions import lacks_interventions
 from torchvice.errors import ViceError
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
 from torchvice.samples import HISTOGRAM_BINS, Regions, Samples, ShardFolder
@@ -21,12 +22,16 @@ from torchvice.samples import HISTOGRAM_BINS, Regions, Samples, ShardFolder
 if TYPE_CHECKING:
     from torchvice.assessment.extras import Extra
     from torchvice.assessment.views import View
+    from torchvice.data.filling import InterventionChoices
     from torchvice.explain import FaithfulnessChoices
 
-__all__ = ["Ledger", "common_of", "manifest_of"]
+__all__ = ["MEASURED", "Ledger", "common_of", "manifest_of"]
 
-# What may differ when a run resumes; explanations and map settings are compared one by one.
-_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files")
+# What is measured of maps in finished shards, now or later: the entry of the explanation's settings, and its test.
+MEASURED = {"faithfulness": lacks_faithfulness, "interventions": lacks_interventions}
+
+# What is not compared as a whole when a run resumes: what may differ, and what has a comparison of its own.
+_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files", "contents")
 
 
 def manifest_of(
@@ -36,14 +41,16 @@ def manifest_of(
     kind: str,
     made_by: Mapping[str, Any],
     faithfulness: FaithfulnessChoices | None = None,
+    interventions: InterventionChoices | None = None,
 ) -> dict[str, Any]:
-    """The manifest of the requested table; `faithfulness` is that of the headline of `strict`."""
+    """The manifest of the requested table; `faithfulness` and `interventions` are those of the headline of `strict`."""
     from torchvice.models.build import weights_hash
 
     explainer = next(iter(views.values())).explainer
     headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
-    if faithfulness is not None:
-        headlines[views["strict"].explanation]["faithfulness"] = faithfulness.to_dict()
+    for name, choices in {"faithfulness": faithfulness, "interventions": interventions}.items():
+        if choices is not None:
+            headlines[views["strict"].explanation][name] = choices.to_dict()
     return {
         "made_by": {"command": "assess", **made_by},
         "model": {
@@ -76,7 +83,7 @@ def manifest_of(
 
 def common_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What processes that make one table at the same time must have in common."""
-    return {name: value for name, value in manifest.items() if name == "explanations" or name not in _LOOSE}
+    return {name: v for name, v in manifest.items() if name in ("explanations", "contents") or name not in _LOOSE}
 
 
 def _map_settings(view: View) -> dict[str, Any]:
@@ -117,10 +124,10 @@ class Ledger:
             before = folder.manifest()
             known = before["explanations"] | before["adding"]
             _refuse_another(folder, requested, before, known)
-            _refuse_changed(folder, requested["dataset"], before["dataset"])
+            _refuse_changed(folder, requested["contents"], before.get("contents", {}))
             new = {name: settings for name, settings in requested["explanations"].items() if name not in known}
             kept = {name: before[name] for name in ("added", "finished")}
-            kept["dataset"] = before["dataset"]
+            kept["contents"] = before.get("contents", {})  # of the rows that are there
             kept["explanations"] = _joined(before["explanations"], requested["explanations"])
             kept["adding"] = _joined(before["adding"], requested["explanations"]) | new
             ledger = cls(folder, requested, {**before, **requested, **kept})
@@ -150,27 +157,27 @@ class Ledger:
                 "Request it again to finish the table, or delete that folder to start over.",
             )
 
-    def need_faithfulness(self, names: Iterable[str]) -> None:
-        """Refuse to resume if maps need a faithfulness that this request lacks."""
+    def need_measured(self, what: str, names: Iterable[str]) -> None:
+        """Refuse to resume if maps need what this request does not measure; `what` is a key of MEASURED."""
         requested = self.requested["explanations"]
-        lacking = sorted(name for name in names if "faithfulness" not in requested.get(name, {}))
+        lacking = sorted(name for name in names if what not in requested.get(name, {}))
         if lacking:
             raise ViceError(
-                f"The table in {self.folder.folder} needs the faithfulness of "
+                f"The table in {self.folder.folder} needs the {what} of "
                 f"{', '.join(f'`{name}`' for name in lacking)}, but this request lacks it.",
                 "Request it again to finish the table, or delete that folder to start over.",
             )
 
-    def measured(self) -> set[str]:
-        """The explanations whose faithfulness belongs to the table."""
+    def measured(self, what: str) -> set[str]:
+        """The explanations of which `what`, a key of MEASURED, belongs to the table."""
         known = self.manifest["explanations"] | self.manifest["adding"]
-        return {name for name, settings in known.items() if "faithfulness" in settings}
+        return {name for name, settings in known.items() if what in settings}
 
-    def unmeasured(self, number: int) -> set[str]:
-        """The explanations of a finished shard whose faithfulness is still missing."""
+    def unmeasured(self, what: str, number: int) -> set[str]:
+        """The explanations of a finished shard of which `what` is still missing."""
         mine = self.of_shards()
-        held = {name for name in self.measured() if name in mine or self.folder.has(number, name)}
-        return {name for name in held if lacks_faithfulness(self.regions(number, name), name)}
+        held = {name for name in self.measured(what) if name in mine or self.folder.has(number, name)}
+        return {name for name in held if MEASURED[what](self.regions(number, name), name)}
 
     def regions(self, number: int, name: str) -> Regions:
         """The rows of regions that lie where those of an explanation do."""
@@ -184,7 +191,8 @@ class Ledger:
         """Whether the shards hold that many images with everything requested, so that no part has work left."""
         if len(self.folder.finished_images()) < images:
             return False
-        return not any(self.absent(number) or self.unmeasured(number) for number in self.folder.shards())
+        missing = (self.absent(n) or any(self.unmeasured(what, n) for what in MEASURED) for n in self.folder.shards())
+        return not any(missing)
 
     def finish(self) -> Samples:
         """Finish the table: explanations that were being added count from now on.
@@ -209,7 +217,7 @@ class Ledger:
 
 
 def _joined(held: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:
-    """The explanations of a table, with the faithfulness of the present request."""
+    """The explanations of a table, with what the present request measures of them."""
     return {name: settings | requested.get(name, {}) for name, settings in held.items()}
 
 
@@ -221,11 +229,11 @@ def _refuse_another(
     if not wrong:  # else the views and explanations below differ as well, and say it less clearly
         names = [name for name in requested if name not in _LOOSE]
         held = {name: before.get(name) for name in names}
-        wrong = _differences(_without_contents(held), _without_contents({name: requested[name] for name in names}))
+        wrong = _differences(held, {name: requested[name] for name in names})
         for name, settings in requested["explanations"].items():
             held = known.get(name, settings)
-            if not ("faithfulness" in settings and "faithfulness" in held):  # it can be requested now, earlier or later
-                held, settings = ({k: v for k, v in each.items() if k != "faithfulness"} for each in (held, settings))
+            later = [what for what in MEASURED if not (what in settings and what in held)]  # now, earlier or later
+            held, settings = ({k: v for k, v in each.items() if k not in later} for each in (held, settings))
             wrong += _differences(held, settings, f" of the explanation `{name}`")
     if wrong:
         raise ViceError(
@@ -234,9 +242,8 @@ def _refuse_another(
         )
 
 
-def _refuse_changed(folder: ShardFolder, requested: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+def _refuse_changed(folder: ShardFolder, now: Mapping[str, Any], held: Mapping[str, Any]) -> None:
     """Refuse to add to rows of other ids, targets, images or masks; tables of earlier versions do not know theirs."""
-    held, now = before.get("contents", {}), requested["contents"]
     changed = [name for name in {**held, **now} if held and held.get(name) != now.get(name)]
     if changed:
         said = "ids" if "ids" in changed else " and ".join(changed)  # with other ids all the rest is another
@@ -244,11 +251,6 @@ def _refuse_changed(folder: ShardFolder, requested: Mapping[str, Any], before: M
             f"The {said} of the dataset are not those that the table in {folder.folder} was made of.",
             "Delete that folder to start over, write to another one, or restore them.",
         )
-
-
-def _without_contents(manifest: dict[str, Any]) -> dict[str, Any]:
-    dataset = {name: value for name, value in (manifest.get("dataset") or {}).items() if name != "contents"}
-    return {**manifest, "dataset": dataset}
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from torchvice.assessment.images import contents_of
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
@@ -49,8 +50,8 @@ def write_map_files(
         The number of files written.
 
     Raises:
-        ViceError: as `torchvice.assess`; an unknown protocol or format; a folder with maps of other settings, or
-            to which another process writes.
+        ViceError: as `torchvice.assess`; an unknown protocol or format; a folder with maps of other settings,
+            images or targets, or to which another process writes.
     """
     from torchvice.assessment.views import views_of
     from torchvice.models.build import weights_hash
@@ -61,7 +62,7 @@ def write_map_files(
     folder = Path(folder)
     made = {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)}
     with locked(folder / "maps.lock", f"The writing of maps to {folder}", keep=False):
-        _claim(folder, made)
+        _claim(folder, made, contents_of(dataset))
         return _write_missing(view, dataset, folder, file_format, progress)
 
 
@@ -90,11 +91,21 @@ def _path(folder: Path, image_id: str, suffix: str) -> Path:
     return folder / f"{image_id}{suffix}"
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Record how the maps are made; refuse a folder with maps of other settings."""
+def _claim(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -> None:
+    """Record how the maps are made, and of what; refuse a folder with maps of other settings, images or targets."""
     note = folder / "maps.json"
-    if note.is_file() and read_json(note, "The record of the maps") != settings:
+    held = read_json(note, "The record of the maps") if note.is_file() else dict(settings)
+    datasets = held.pop("datasets", {})  # by their ids; records of earlier versions have none
+    if held != settings:
         raise ViceError(
             f"The maps in {folder} were made with other settings.", "Write to another folder, or delete that one."
         )
-    write_json(note, settings)
+    now = {name: contents[name] for name in ("targets", "images") if name in contents}
+    before = datasets.get(contents["ids"], now)
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        raise ViceError(
+            f"The {' and '.join(changed)} of the dataset are not those that the maps in {folder} were made of.",
+            "Write to another folder, delete that one, or restore them.",
+        )
+    write_json(note, {**settings, "datasets": {**datasets, contents["ids"]: now}})

@@ -65,7 +65,8 @@ def giving_logits(model: nn.Module, exclusive: bool) -> nn.Module:
         if bool(((p < 0) | (p > 1)).any()):
             low, high = p.min().item(), p.max().item()
             raise ViceError(
-                f"Probabilities must lie in [0, 1], but are {low:.4g} to {high:.4g}.", "Use outputs='logits'."
+                f"Probabilities must lie in [0, 1], but are {low:.4g} to {high:.4g}.",
+                "If the outputs are logits: --outputs logits (outputs='logits').",
             )
         least = torch.finfo(p.dtype).eps
         if exclusive and p.ndim == 2 and p.shape[1] > 1 and bool(((p.sum(1) - 1).abs() < 10 * _TOLERANCE).all()):

@@ -35,7 +35,7 @@ class Part:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
-            raise ViceError(f"A part must be one of {self.count}, but is number {self.index + 1}.")
+            raise ViceError(f"Part I/N must be 1 to {self.count} of {self.count}, but I is {self.index + 1}.")
 
     @classmethod
     def parse(cls, text: str) -> Part:
@@ -148,19 +148,21 @@ def detected_part() -> Part | None:
 def in_processes(program: Sequence[str], count: int) -> list[str]:
     """Run a command once for each of `count` parts, at the same time, with `--shard I/COUNT` appended.
 
-    Each has an equal share of the cores and ends with this process, however that is killed. Their output is dropped
-    except for error messages; the caller finishes what a failed part left.
+    Each has an equal share of the cores, unless the environment sets a number of threads, and ends with this process,
+    however that is killed. Their output is dropped except for error messages; the caller finishes what a failed part
+    left.
 
     Returns:
         A sentence for each part that failed.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = {f"{name}_NUM_THREADS": str(max(1, cores // count)) for name in ("OMP", "MKL", "OPENBLAS")}
+    settings = {} if threads.keys() & os.environ.keys() else threads  # the user's count holds for each process
     reading, held = os.pipe()  # a child whose standard input ends knows that this process did
     running = [
         subprocess.Popen(
             [*program, "--shard", f"{index}/{count}"],
-            env={**os.environ, **threads, WITH_PARENT: "1"},
+            env={"OMP_WAIT_POLICY": "PASSIVE", **settings, **os.environ, WITH_PARENT: "1"},
             stdin=reading,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from torchvice.assessment.extras import Extra, count_extras
-from torchvice.assessment.faithfulness import faithfulness_of, with_columns
+from torchvice.assessment.faithfulness import ByClass, faithfulness_of, with_columns
 from torchvice.assessment.headline import count_headlines
 from torchvice.assessment.images import (
     Batch,
@@ -20,7 +21,8 @@ from torchvice.assessment.images import (
     kind_of_targets,
     read_ahead,
 )
-from torchvice.assessment.ledger import Ledger, common_of, manifest_of
+from torchvice.assessment.interventions import interventions_of
+from torchvice.assessment.ledger import MEASURED, Ledger, common_of, manifest_of
 from torchvice.assessment.map_settings import MapSettings
 from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.request import AssessKeywords, Extras, check_request, extras_of, packed_with_extras
@@ -30,7 +32,8 @@ from torchvice.samples import Samples, ShardFolder
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchvice.assessment.views import ViewOutput
+    from torchvice.assessment.views import View, ViewOutput
+    from torchvice.data.filling import InterventionChoices
 
 __all__ = ["assess"]
 
@@ -111,32 +114,38 @@ class _Pipeline:
 
         extras = extras.for_table(self.folder.folder) if "strict" in protocols else extras
         check_request(protocols, extras)
+        assert extras.without != "auto" or "strict" not in protocols  # `for_table` settled it
+        self.interventions: InterventionChoices | None = None if extras.without == "auto" else extras.without
         settings = replace(settings, device=self.part.device(settings.device))
         self.exclusive, self.faithfulness = kind == "exclusive", extras.faithfulness
         self.views = views_of(model, protocols, settings, exclusive=self.exclusive, passes=passes)
         self.extras = extras_of(self.views["strict"], extras) if "strict" in self.views else []
         self.unchecked = settings.outputs is None and not self.folder.shards()
-        manifest = manifest_of(self.dataset, self.views, self.extras, kind, made_by, extras.faithfulness)
-        manifest["dataset"]["contents"] = contents_of(self.dataset)
+        amended = extras.faithfulness, self.interventions
+        manifest = manifest_of(self.dataset, self.views, self.extras, kind, made_by, *amended)
+        manifest["contents"] = contents_of(self.dataset)
         return manifest
 
     def run(self, request: dict[str, Any], shard_size: int, progress: Progress | None) -> Samples:
         """Make the missing shards, then what finished shards lack; the last part to end finishes the table."""
         self.ledger = ledger = Ledger.open(self.folder, request)
         new, total = self._new(shard_size)
-        absent, unmeasured = self._lacking(ledger.absent), self._lacking(ledger.unmeasured)
+        absent = self._lacking(ledger.absent)
+        unmeasured = {what: self._lacking(partial(ledger.unmeasured, what)) for what in MEASURED}
         in_shards, beside = ledger.of_shards(), ledger.beside()
         needed = set().union(in_shards | beside if new else (), *absent.values())
         ledger.need(needed)
-        ledger.need_faithfulness((needed & ledger.measured()).union(*unmeasured.values()))
+        for what, lacking in unmeasured.items():
+            ledger.need_measured(what, (needed & ledger.measured(what)).union(*lacking.values()))
         left = sum(map(len, new)) * len(in_shards | beside)
-        shards = [*absent.items(), *unmeasured.items()]
+        shards = [*absent.items(), *(item for lacking in unmeasured.values() for item in lacking.items())]
         left += sum(len(self.folder.image_ids(number)) * len(names) for number, names in shards)
         total = max(left, total * len(ledger.requested["explanations"]))
         self.steps = _Steps(total - left, total, progress)
         self._append(new, in_shards)
         self._add(self._lacking(ledger.absent))  # new shards lack what lies beside the others
-        self._amend(unmeasured)
+        for what, lacking in unmeasured.items():
+            self._amend(what, lacking)
         if self.part == WHOLE or ledger.complete(len(self.dataset.records)):
             return ledger.finish()
         rows = Rows()  # other parts are still writing: their shards cannot be read yet
@@ -160,7 +169,8 @@ class _Pipeline:
         extras = self._extras(names)
         for batch in self._read(new, extras):
             rows = Rows()
-            headline = count_headlines(self.views, batch, rows, self.exclusive, self.steps.advance, self.faithfulness)
+            amended = self.faithfulness, None if self.interventions is None else partial(self._intervened, batch)
+            headline = count_headlines(self.views, batch, rows, self.exclusive, self.steps.advance, *amended)
             if self.unchecked:
                 from torchvice.assessment.outputs import refuse_probabilities
 
@@ -182,18 +192,26 @@ class _Pipeline:
             for name, own in rows.items():
                 self.folder.add(number, name, own.regions(), own.maps())
 
-    def _amend(self, lacking: dict[int, set[str]]) -> None:
-        """Measure the faithfulness of maps in finished shards."""
+    def _intervened(self, batch: Batch, view: View, outputs: dict[int, ViewOutput]) -> dict[int, ByClass]:
+        assert self.interventions is not None
+        return dict(interventions_of(view, batch, outputs, self.interventions, self.dataset))
+
+    def _amend(self, what: str, lacking: dict[int, set[str]]) -> None:
+        """Measure `what`, a key of MEASURED, of maps in finished shards."""
         views = {view.explanation: view for name, view in self.views.items() if name == "strict"}
         views |= {extra.explanation: extra.view for extra in self.extras if extra.faithfulness and extra.view}
         for (number, names), batch in self._read_shards(lacking):
             for name in sorted(names):
-                assert self.faithfulness is not None  # `need_faithfulness` saw to it
-                outputs = dict(views[name].run(batch.images, batch.targets, batch.masked))
-                measured = {}
-                for position, columns in faithfulness_of(views[name], batch.images, outputs, self.faithfulness):
-                    measured[position] = columns
-                    self.steps.advance()
+                view, measured = views[name], {}
+                outputs = dict(view.run(batch.images, batch.targets, batch.masked))
+                if what == "interventions":
+                    measured = self._intervened(batch, view, outputs)
+                    self.steps.advance(len(batch.images))
+                else:
+                    assert self.faithfulness is not None  # `need_measured` saw to it
+                    for position, columns in faithfulness_of(view, batch.images, outputs, self.faithfulness):
+                        measured[position] = columns
+                        self.steps.advance()
                 rows = with_columns(self.ledger.regions(number, name), name, batch.image_ids, measured)
                 self.ledger.amend(number, name, rows)
 
@@ -202,7 +220,8 @@ class _Pipeline:
 
     def _read(self, groups: Sequence[Sequence[int]], extras: Sequence[Extra] = ()) -> Iterator[Batch]:
         """The images of each group, with the regions of their partners if an extra needs them."""
-        partners = Partners(self.dataset) if any(extra.partners for extra in extras) else None
+        needed = self.interventions is not None or any(extra.partners for extra in extras)
+        partners = Partners(self.dataset) if needed else None
         return read_ahead(self.dataset, groups, self.workers, partners)
 
     def _read_shards(

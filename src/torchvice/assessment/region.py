@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from torchvice.errors import ViceError, to_numpy
 from torchvice.metrics.boxes import box_planes
+from torchvice.metrics.overlap import VOID
 
 __all__ = ["Region", "region_of"]
+
+LABELS = f"Class c has the label c + 1, the background 0, and pixels that do not count {VOID}."
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,19 @@ class Region:
         if self.mask is not None:
             return bool((self.mask == c + 1).any())
         return self.classes is not None and c in self.classes
+
+    def object_of(self, c: int) -> np.ndarray:
+        """(H, W) bool: the pixels of class c and the void that touches them, or the union of its boxes."""
+        if self.mask is None:
+            assert self.classes is not None
+            return box_planes([0] * int((self.classes == c).sum()), self.boxes_of(c), self.size, 1)[0] > 0
+        own, void = self.mask == c + 1, self.mask == VOID
+        if not void.any():
+            return own
+        from scipy.ndimage import label
+
+        parts = label(own | void, structure=np.ones((3, 3)))[0]
+        return np.isin(parts, np.unique(parts[own]))
 
     def boxes_of(self, c: int) -> np.ndarray | None:
         """(B, 4) the boxes of class c; None where boxes are not known."""
@@ -60,6 +77,9 @@ def region_of(dataset: Any, index: int, size: tuple[int, int] | None = None) -> 
     """The region of an image; None where it has no mask, or no boxes where these are what the dataset goes by.
 
     `size` (H, W) of the image, where it is known.
+
+    Raises:
+        ViceError: a mask that is not (H, W) like its image, or holds something else than labels.
     """
     known = dataset.boxes(index) if hasattr(dataset, "boxes") else None
     classes, boxes = (None, None) if known is None else known
@@ -68,5 +88,27 @@ def region_of(dataset: Any, index: int, size: tuple[int, int] | None = None) -> 
             return None
         shape = dataset.image(index).shape if size is None else size
         return Region((shape[0], shape[1]), None, classes, boxes)
-    mask = dataset.mask(index)
-    return None if mask is None else Region((mask.shape[0], mask.shape[1]), mask, classes, boxes)
+    given = dataset.mask(index)
+    if given is None:
+        return None
+    mask = _labels(given, f"The mask of `{dataset.records[index].image_id}`", len(dataset.classes), size)
+    return Region((mask.shape[0], mask.shape[1]), mask, classes, boxes)
+
+
+def _labels(given: Any, what: str, count: int, size: tuple[int, int] | None) -> np.ndarray:
+    """Return a mask as integers, after the checks that hold for any dataset, also a user's own."""
+    mask = np.asarray(to_numpy(given))
+    if mask.ndim != 2 or (size is not None and mask.shape != size):
+        shape = "(H, W)" if size is None else f"{size} like its image"
+        raise ViceError(f"{what} must be {shape}, but has shape {mask.shape}.")
+    if mask.dtype.kind == "f":
+        wrong = ~np.isfinite(mask) | (mask != np.rint(mask))
+    elif mask.dtype.kind in "iub":
+        wrong = np.zeros(0, bool)
+    else:
+        raise ViceError(f"{what} must hold integers, but holds {mask.dtype}.", LABELS)
+    if not wrong.any():
+        wrong = ((mask < 0) | (mask > count)) & (mask != VOID)
+    if wrong.any():
+        raise ViceError(f"{what} must hold 0 to {count} and {VOID}, but holds {mask[wrong][0]}.", LABELS)
+    return mask.astype(np.int64) if mask.dtype.kind == "f" else mask

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from torchvice.assessment.controls import CONTROLS
 from torchvice.assessment.extras import Extra, explainer_like
@@ -15,6 +15,7 @@ from torchvice.errors import ViceError, did_you_mean
 
 if TYPE_CHECKING:
     from torchvice.assessment.views import View
+    from torchvice.data.filling import InterventionChoices
     from torchvice.explain import FaithfulnessChoices
 
 __all__ = ["AssessKeywords", "Extras", "ExtrasKeywords", "check_request", "extras_of", "packed_with_extras", "scale_of"]
@@ -26,6 +27,7 @@ class ExtrasKeywords(TypedDict, total=False):
     controls: bool | Sequence[str] | None
     also: Sequence[str]
     faithfulness: str | Sequence[str] | FaithfulnessChoices
+    without: str | Sequence[str] | InterventionChoices | None
 
 
 class AssessKeywords(MapKeywords, ExtrasKeywords):
@@ -41,6 +43,8 @@ class Extras:
         also: names of methods; "mirror" and "scaleFACTOR" (the headline's method on the mirror image, or on one of
             FACTOR the size); "predicted" (the maps of the predicted labels).
         faithfulness: what is measured of the maps of `strict` and of the methods in `also`; None: nothing.
+        without: what of the images is replaced to see whether the labels are still found; None: nothing; "auto": what
+            the table that is resumed says, the defaults of `InterventionChoices` for a new table.
 
     Raises:
         ViceError: an unknown name, or a control in `also`.
@@ -49,6 +53,7 @@ class Extras:
     controls: tuple[str, ...] | None = ()
     also: tuple[str, ...] = ()
     faithfulness: FaithfulnessChoices | None = None
+    without: InterventionChoices | Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
         from torchvice.explain import METHODS
@@ -70,8 +75,10 @@ class Extras:
         controls: bool | Sequence[str] | None = False,
         also: Sequence[str] = (),
         faithfulness: str | Sequence[str] | FaithfulnessChoices | None = None,
+        without: str | Sequence[str] | InterventionChoices | None = None,
     ) -> Extras:
-        """A request as `torchvice.assess` takes it: `controls` True for all; `faithfulness` also as texts."""
+        """A request as `torchvice.assess` takes it: `controls` True for all; the others also as texts."""
+        from torchvice.data.filling import InterventionChoices
         from torchvice.explain import FaithfulnessChoices
 
         if isinstance(controls, bool):
@@ -79,21 +86,46 @@ class Extras:
         if not isinstance(faithfulness, FaithfulnessChoices):
             texts = [faithfulness] if isinstance(faithfulness, str) else list(faithfulness or ())
             faithfulness = FaithfulnessChoices.parse(texts) if texts else None
-        return cls(None if controls is None else tuple(dict.fromkeys(controls)), tuple(also), faithfulness)
+        names = None if controls is None else tuple(dict.fromkeys(controls))
+        if isinstance(without, InterventionChoices) or without == "auto":
+            return cls(names, tuple(also), faithfulness, without)  # type: ignore[arg-type]
+        texts = [without] if isinstance(without, str) else list(without or ())
+        replaced = InterventionChoices.parse(texts) if texts and texts != ["none"] else None
+        return cls(names, tuple(also), faithfulness, replaced)
 
     def for_table(self, folder: Path) -> Extras:
-        """The same request with the controls of the table in a folder, where `controls` is None."""
+        """The same request with what the table in a folder has, where `controls` is None or `without` "auto"."""
+        from torchvice.data.filling import InterventionChoices
         from torchvice.samples import ShardFolder
 
         table = ShardFolder(folder)
-        if self.controls is not None:
-            return self
-        if not table.manifest_path.is_file() or not table.shards():
-            return replace(self, controls=tuple(CONTROLS))
-        manifest = table.manifest()
-        known = manifest["explanations"] | manifest["adding"]
-        names = (name.partition(":")[2] for name, settings in known.items() if settings["role"] == "control")
-        return replace(self, controls=tuple(names))
+        controls = tuple(CONTROLS)
+        without: InterventionChoices | None = InterventionChoices()
+        if table.manifest_path.is_file() and table.shards():
+            manifest = table.manifest()
+            known = manifest["explanations"] | manifest["adding"]
+            names = [name.partition(":")[2] for name, settings in known.items() if settings["role"] == "control"]
+            controls = tuple(names)
+            without = next((_choices(one["interventions"]) for one in known.values() if "interventions" in one), None)
+        return replace(
+            self,
+            controls=controls if self.controls is None else self.controls,
+            without=without if self.without == "auto" else self.without,
+        )
+
+
+def _choices(plain: Mapping[str, Any]) -> InterventionChoices:
+    """The choices that a manifest holds.
+
+    Raises:
+        ViceError: a manifest that was edited.
+    """
+    from torchvice.data.filling import InterventionChoices
+
+    try:
+        return InterventionChoices(**{**plain, "treatments": tuple(plain["treatments"])})
+    except (KeyError, TypeError):
+        raise ViceError("The manifest's `interventions` must be as vice assess wrote them, but are not.") from None
 
 
 def packed_with_extras(
@@ -117,8 +149,10 @@ def check_request(protocols: Sequence[str], extras: Extras) -> None:
         ViceError: an unknown protocol, or extras without `strict`.
     """
     check_protocols(protocols)
-    if "strict" not in protocols and (extras.controls or extras.also or extras.faithfulness):
-        raise ViceError("Controls, `also` and `faithfulness` need the view of `strict`, but `strict` is not assessed.")
+    requested = extras.controls or extras.also or extras.faithfulness or extras.without not in (None, "auto")
+    if "strict" not in protocols and requested:
+        names = "Controls, `also`, `faithfulness` and `without`"
+        raise ViceError(f"{names} need the view of `strict`, but `strict` is not assessed.")
 
 
 def extras_of(headline: View, request: Extras) -> list[Extra]:

@@ -18,6 +18,7 @@ from torch import nn
 from torchvice.assessment.map_settings import MapSettings, check_protocols, resolve_device
 from torchvice.assessment.outputs import giving_logits
 from torchvice.data.transforms import center_crop, normalise, uncrop, warp
+from torchvice.errors import ViceError
 from torchvice.explain import Choices, Explainer, map_status, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.kind import is_convolutional
@@ -286,6 +287,16 @@ def _nothing(size: tuple[int, int]) -> np.ndarray:
     return np.zeros((0, *size), np.float32)
 
 
+def _check_choices(protocols: Sequence[str], settings: MapSettings) -> None:
+    """Check that no choice is given that no protocol uses: `paper` is as published, but for `eigen_smooth`."""
+    unused = [name for name in settings.choices.differing() if name != "eigen_smooth"]
+    if unused and "strict" not in protocols:
+        raise ViceError(
+            f"The choice `{unused[0]}` must be for the protocol strict, but only paper is made, which is as published.",
+            "Make the maps of strict (--protocol strict), or leave the choice out.",
+        )
+
+
 def views_of(
     model: nn.Module,
     protocols: Sequence[str],
@@ -303,9 +314,10 @@ def views_of(
         exclusive: as for `View`.
 
     Raises:
-        ViceError: a layer or method that does not fit the network, or as `check_protocols`.
+        ViceError: a layer or method that does not fit the network, choices for `paper` alone, or as `check_protocols`.
     """
     check_protocols(protocols)
+    _check_choices(protocols, settings)
     model = giving_logits(model, exclusive) if settings.outputs == "probabilities" else bare(model)
     check_finite(model)
     model.to(resolve_device(settings.device))

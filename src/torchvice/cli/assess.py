@@ -98,6 +98,14 @@ FAITHFULNESS = extras_option(
     "commas. Costs 100 passes or more per image; can be added later. Settings in the same list: steps=20, orders=3, "
     "canvas=blur, blank=mean, shares=0.2+0.4+0.6+0.8, noise=0.01, seed=0.",
 )
+WITHOUT = extras_option(
+    None,
+    "--without",
+    help="What of each image is replaced to see whether its labels are still found: object, background, patch (where "
+    "the map peaks outside the object), noise, separated by commas, or none. Default: object,background,patch in a "
+    "new table, else those of the table; can be added later. Settings in the same list: filling=blur (or mean, noise, "
+    "background), dilation=5, sigma=0.25, seed=0.",
+)
 BATCH_SIZE = performance_option(None, "--batch-size", min=1, help="Images per forward pass.")
 WORKERS = performance_option(2, "--workers", min=0, help="Number of threads that read images ahead.")
 PROCESSES = performance_option(1, "--processes", min=1, help="Number of local processes that share the images.")
@@ -128,6 +136,7 @@ def assess(
     controls: Controls | None = CONTROLS,
     also: list[str] = ALSO,
     faithfulness: str = FAITHFULNESS,
+    without: str | None = WITHOUT,
     batch_size: int | None = BATCH_SIZE,
     workers: int = WORKERS,
     device: str = DEVICE,
@@ -144,16 +153,15 @@ def assess(
     shown: MapKeywords = {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
     shown |= {"view_size": view_size, "crop": crop, "batch_size": batch_size}
     settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device, outputs=_value(outputs))
-    extras = _extras(controls, also, faithfulness)
-    check_request(protocol.protocols, extras)
+    check_request(protocol.protocols, extras := _extras(controls, also, faithfulness, without))
     given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
     given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
     part = _part(processes, shard)
     subject = _subject(run, given, split, checkpoint, settings.completed(**shown), out)
     _say_data(subject.dataset)
-    asked: dict[str, Any] = {"protocols": protocol.protocols, "extras": extras, "targets": _value(targets)}
+    request: dict[str, Any] = {"protocols": protocol.protocols, "extras": extras, "targets": _value(targets)}
     with progress_bar("views") as bar:
-        assess_subject(subject, **asked, workers=workers, part=part, progress=bar, passes=bar.passes)
+        assess_subject(subject, **request, workers=workers, part=part, progress=bar, passes=bar.passes)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or _measured(subject, run)}")
 
 
@@ -164,13 +172,17 @@ def _measured(subject: Subject, run: Path | None) -> Path:
     return subject.out if run is None or subject.out != Run(run).assess_dir() else run
 
 
-def _extras(controls: Controls | None, also: list[str], faithfulness: str) -> Extras:
-    """The explanations in addition; controls are None where the option was not given."""
+def _extras(controls: Controls | None, also: list[str], faithfulness: str, without: str | None) -> Extras:
+    """What is made in addition; controls are None and interventions "auto" where the option was not given."""
     from torchvice.assessment import Extras
     from torchvice.assessment.controls import CONTROL_SETS
 
     names = None if controls is None else CONTROL_SETS[controls.value]
-    return Extras.of(names, also, [text.strip() for text in faithfulness.split(",") if text.strip()])
+    return Extras.of(names, also, _listed(faithfulness), "auto" if without is None else _listed(without))
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _value(choice: StrEnum | None) -> Any:
@@ -207,6 +219,8 @@ def _part(processes: int, shard: str | None) -> Part:
     """This process's share; with several `processes` they run first, and this one finishes what they left."""
     from torchvice.assessment.parts import WHOLE, Part, detected_part, in_processes
 
+    if shard is not None and processes > 1:
+        raise ViceError("--shard and --processes exclude each other, but both are given.")
     if shard is not None:
         return Part.parse(shard)
     if processes == 1:
@@ -230,6 +244,8 @@ def _subject(
 
         subject = subject_from_run(Run(run), split, checkpoint, settings)
         return subject if out is None else dataclasses.replace(subject, out=out)
+    if checkpoint != "best":
+        raise ViceError("--checkpoint names a checkpoint of a run folder, but none is given.", "Give --weights FILE.")
     class_map, arguments, key = (given.pop(name) for name in ("--class-map", "--argument", "--weights-key"))
     missing = [name for name, value in given.items() if value is None]
     if missing:

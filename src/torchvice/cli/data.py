@@ -18,7 +18,19 @@ app = typer.Typer(help="Write a dataset in the layout of VOC 2012, or check one.
 def digits(
     out: Path = typer.Option(..., "--out", help="Folder of the dataset: new, empty, or with the same dataset."),
     shortcut: int | None = typer.Option(
-        None, "--shortcut", min=0, max=9, help="Stamp a stripe into the corner of most images with this digit."
+        None, "--shortcut", min=0, max=9, help="Add a mark to most images with this digit, see --kind."
+    ),
+    kind: str = typer.Option(
+        "stripe", "--kind", help="Mark of --shortcut: stripe, frame, texture, text, companion or blur."
+    ),
+    strength: float = typer.Option(
+        0.95, "--strength", help="Share of the digit's images that bear the mark, in steps of 0.05."
+    ),
+    without_shortcut: bool = typer.Option(
+        False, "--without-shortcut", help="Write the same images without the mark of --shortcut."
+    ),
+    without_object: bool = typer.Option(
+        False, "--without-object", help="Write the same images, marks included, without the digit of --shortcut."
     ),
     single: bool = typer.Option(
         False, "--single", help="One digit per image: exclusive classes, to train with data.exclusive."
@@ -32,7 +44,20 @@ def digits(
     """Write the embedded dataset: handwritten digits pasted on photographs, with masks; nothing is downloaded."""
     from torchvice.data.digits import write_digits
 
-    folder = write_digits(out, train=train, val=val, test=test, size=size, seed=seed, shortcut=shortcut, single=single)
+    folder = write_digits(
+        out,
+        train=train,
+        val=val,
+        test=test,
+        size=size,
+        seed=seed,
+        shortcut=shortcut,
+        single=single,
+        kind=kind,
+        strength=strength,
+        without_shortcut=without_shortcut,
+        without_object=without_object,
+    )
     say(f"{folder}: {train} training, {val} validation and {test} test images of ten digits.")
 
 

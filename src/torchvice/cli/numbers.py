@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from torchvice.cli.explain import OneProtocol
 from torchvice.cli.tables import print_all, print_comparison, print_measures
-from torchvice.cli.terminal import number, progress_bar, say
+from torchvice.cli.terminal import given, number, progress_bar, say
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
@@ -32,13 +33,6 @@ class Condition(StrEnum):
     """What a check for continuous integration fails on."""
 
     shortcut = "shortcut"
-
-
-class OneProtocol(StrEnum):
-    """One protocol."""
-
-    paper = "paper"
-    strict = "strict"
 
 
 statistics_option = functools.partial(typer.Option, rich_help_panel="Statistics")
@@ -84,7 +78,8 @@ def evaluate(
         if threshold is not None or curve:
             raise ViceError("Label maps have no threshold, but --threshold or --curve is given.", "Leave it out.")
     elif (threshold is None) == (not curve):
-        raise ViceError("One of --threshold T and --curve is needed, but not both.")
+        came = "both are" if curve else "neither is"
+        raise ViceError(f"Either --threshold T or --curve must be given, but {came}.", "To see all 60: --curve.")
     with progress_bar("images") as progress:
         found = evaluate_files(
             image_list,
@@ -136,11 +131,12 @@ def _print_schema(wanted: bool) -> None:
 
 
 def measure(
+    context: typer.Context,
     path: Path = typer.Argument(..., help="A RUN, the folder of a table, or a .csv of the original implementation."),
     split: str | None = typer.Option(None, "--split", help="Split of a RUN that was assessed on several."),
     everything: bool = typer.Option(False, "--all", help="Print all numbers."),
     fail_under: list[str] = typer.Option(
-        [], "--fail-under", help="MEASURE=VALUE, such as vice=0.3: exit status 1 if it is lower. Can be repeated."
+        [], "--fail-under", help="MEASURE=VALUE, such as vice=0.3: exit status 1 if it is lower. Repeatable."
     ),
     fail_if: Condition | None = typer.Option(
         None, "--fail-if", help="shortcut: exit status 1 if a class stands out, or if none could be tested."
@@ -170,10 +166,10 @@ def measure(
     """Step 5: VICE, ECE-ML and every other number with its interval, under both protocols, with the diagrams."""
     from torchvice.commands.measure import measure_path, read_limits, shortcut_sentences
 
+    _one_of(figures, no_figures)
     limits = read_limits(fail_under)
-    measured = measure_path(
-        path, split, classes, quality=quality, replicates=replicates, seed=seed, calibrate_on=calibrate_on
-    )
+    statistics = given(context, quality=quality, replicates=replicates, seed=seed)
+    measured = measure_path(path, split, classes, **statistics, calibrate_on=calibrate_on)
     print_measures(measured.measures, title or measured.title)
     if everything:
         print_all(measured.measures)
@@ -212,6 +208,11 @@ def _write(measured: Measured, quality: str, json: Path | None, write_csv: Path 
     return [*written, write_legacy_table(measured, write_csv)] if write_csv else written
 
 
+def _one_of(figures: object, no_figures: bool) -> None:
+    if figures and no_figures:
+        raise ViceError("--figures and --no-figures exclude each other, but both are given.")
+
+
 def _draw(measured: Measured, figures: Path | None, title: str | None) -> Path:
     from torchvice.commands.draw import draw_all
 
@@ -225,7 +226,7 @@ def compare(
     runs: list[Path] = typer.Argument(..., help="Two or more RUNs or folders of tables."),
     split: str | None = typer.Option(None, "--split", help="Split of RUNs that were assessed on several."),
     group: list[str] = typer.Option(
-        [], "--group", help="NAME=RUN,RUN,RUN: the seeds of one recipe, by their names. Can be repeated."
+        [], "--group", help="NAME=RUN,RUN,RUN: the seeds of one recipe, by their names. Repeatable."
     ),
     quality: str = QUALITY,
     replicates: int = statistics_option(
@@ -233,7 +234,9 @@ def compare(
     ),
     seed: int = SEED,
     json: Path | None = JSON,
-    figures: Path = output_option(Path("comparison"), "--figures", help="Folder of the diagram."),
+    figures: Path | None = output_option(
+        None, "--figures", help="Folder of the diagram. Default: comparison in this folder."
+    ),
     no_figures: bool = output_option(False, "--no-figures", help="Write no diagram."),
 ) -> None:
     """Which model is more consistent, on the same images, and whether the difference is real."""
@@ -241,13 +244,15 @@ def compare(
     from torchvice.commands.draw import draw_comparison
     from torchvice.files import write_json
 
+    _one_of(figures, no_figures)
     found = compare_paths(runs, split, groups=group, quality=quality, replicates=replicates, seed=seed)
     print_comparison(found)
     written: list[Path] = []
     if json:
         written.append(write_json(json, found.to_json()))
     if not no_figures:
-        draw_comparison(found, figures)
-        written.append(figures)
+        folder = figures or Path("comparison")
+        draw_comparison(found, folder)
+        written.append(folder)
     if written:
         say("Written: " + ", ".join(map(str, written)))

@@ -8,12 +8,13 @@ from pathlib import Path
 import typer
 
 from torchvice.cli.numbers import QUALITY
-from torchvice.cli.terminal import progress_bar, say
+from torchvice.cli.terminal import given, progress_bar, say
 
 __all__ = ["report"]
 
 
 def report(
+    context: typer.Context,
     runs: list[Path] = typer.Argument(..., help="Run folder, table or study; several runs with --compare."),
     compare: bool = typer.Option(False, "--compare", help="Show the same images side by side, with models as columns."),
     out: Path | None = typer.Option(None, "--out", help="File (or folder) to write. Default: in the run folder."),
@@ -38,8 +39,7 @@ def report(
             pictures=not no_images,
             folder=folder,
             most_cases=cases,
-            quality=quality,
-            replicates=replicates,
+            **given(context, quality=quality, replicates=replicates),
             title=title or "",
             progress=progress,
         )

@@ -91,14 +91,15 @@ def _duration(seconds: float) -> str:
 def _print_rows(rows: list[dict[str, Any]], axes: list[str]) -> None:
     from rich.table import Table
 
-    table = Table(title="Runs", title_justify="left")
     from torchvice.measures.catalogue import compared_label
+    from torchvice.measures.wording import decimals
 
+    table = Table(title="Runs", title_justify="left")
     columns = ("vice", "mean_average_precision", "ece_ml", "ji")
     for column in (*axes, "seed", *map(compared_label, columns), "controls"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        numbers = ["–" if row.get(name) is None else f"{row[name]:.3f}" for name in columns]
+        numbers = ["–" if row.get(name) is None else decimals(row[name]) for name in columns]
         status = str(row.get("controls") or row["status"])
         add_row(table, (*(str(row[axis]) for axis in axes), str(row["seed"]), *numbers, status))
     console().print(table)

@@ -46,7 +46,8 @@ def print_survey(found: SplitSurvey, most: int) -> None:
         sentences = [problem.sentence for problem in found.disagreements]
         _print_problems(f"{len(sentences)} images have labels that disagree with their masks", sentences, most)
     if found.rotated:
-        title = f"{len(found.rotated)} images have an EXIF orientation, which is not applied; see that their masks fit"
+        title = f"{len(found.rotated)} images have an EXIF orientation, or their masks"
+        title += ", which is not applied; see that both fit"
         _print_problems(title, [f"`{i}`" for i in found.rotated], most)
     for note in found.notes:
         say(f"  {note}")

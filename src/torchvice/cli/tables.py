@@ -167,9 +167,9 @@ def _quadrants(measures: Measures) -> NumberTable | None:
 
 
 def _span(low: float | None, high: float | None) -> str:
-    from torchvice.measures.wording import decimals
+    from torchvice.measures.wording import interval_text
 
-    return "–" if low is None or high is None else f"{decimals(low, 2)} to {decimals(high, 2)}"
+    return "–" if low is None or high is None else interval_text(low, high, 2)
 
 
 def _cell(value: float | None, digits: int = 3) -> str:

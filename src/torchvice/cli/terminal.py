@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torchvice.cli.streams import visible
 
 if TYPE_CHECKING:
+    import typer
     from rich.console import Console
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from torchvice.explain import Method
 
-__all__ = ["Advance", "add_row", "console", "number", "print_methods", "progress_bar", "say"]
+__all__ = ["Advance", "add_row", "console", "given", "number", "print_methods", "progress_bar", "say"]
 
 
 def console(stderr: bool = False) -> Console:
@@ -37,6 +38,16 @@ def add_row(table: Table, cells: Iterable[str]) -> None:
     table.add_row(*(Text(visible(cell)) for cell in cells))
 
 
+def given(context: typer.Context, **values: Any) -> dict[str, Any]:
+    """The values of the options that are on the command line; the others, which have their default, become None."""
+
+    def on_the_line(name: str) -> bool:
+        source = context.get_parameter_source(name)  # an enumeration of click, which typer may bring along
+        return source is not None and source.name == "COMMANDLINE"
+
+    return {name: value if on_the_line(name) else None for name, value in values.items()}
+
+
 class Advance:
     """Moves a bar, called with (done, total); `passes` moves a second one beneath it while there are any left."""
 
@@ -44,6 +55,11 @@ class Advance:
         self._progress, self._title = progress, title
         self._task: TaskID | None = None
         self._passes: TaskID | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether a bar was drawn."""
+        return bool(self._progress.tasks)
 
     def __call__(self, done: int, total: int) -> None:
         if self._task is None:  # nothing is drawn above the error of a command that does not begin
@@ -80,10 +96,12 @@ def progress_bar(title: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     progress = Progress(*columns, console=console(stderr=True))
+    advance = Advance(progress, title)
     try:
-        yield Advance(progress, title)
+        yield advance
     finally:
-        progress.stop()
+        if advance.started:  # stopping one that was never drawn would print an empty line
+            progress.stop()
 
 
 def number(value: float, digits: int = 4) -> str:

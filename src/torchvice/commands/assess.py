@@ -27,7 +27,8 @@ def assess_subject(
     progress: Progress | None = None,
     passes: Progress | None = None,
 ) -> Samples:
-    """Assess a subject, see `torchvice.assess`. `extras` None: the controls of the table, all in a new table.
+    """Assess a subject, see `torchvice.assess`. `extras` None: the controls and interventions of the
+    table, all of both in a new table.
 
     Raises:
         ViceError: see `torchvice.assess`; before the first image, files of the dataset that cannot be used, see
@@ -43,7 +44,7 @@ def assess_subject(
         out=subject.out,
         protocols=protocols,
         settings=subject.settings,
-        extras=Extras(controls=None) if extras is None else extras,
+        extras=Extras(controls=None, without="auto") if extras is None else extras,
         targets=targets,
         workers=workers,
         made_by=subject.made_by,

@@ -18,7 +18,7 @@ from torchvice.commands.report import write_report
 from torchvice.config import load_settings
 from torchvice.errors import ViceError
 from torchvice.measures import Measures, Pairs, true_pairs
-from torchvice.measures.wording import decimals
+from torchvice.measures.wording import decimals, interval_text
 from torchvice.runs.subject import subject_from_run
 
 __all__ = ["DemoResult", "run_demo"]
@@ -90,7 +90,8 @@ def _sentences(run: Any, page: Path, measures: Measures, pairs: Pairs) -> tuple[
     elsewhere = counts["right_elsewhere"]
     ap, ji = measures.strict["mean_average_precision"], measures.strict["ji"]
     return (
-        f"The model finds the digits (mAP {ap:.2f}), and its maps cover them with a mean IoU of {ji:.2f}. "
+        f"The model finds the digits (mAP {decimals(ap, 2)}), and its maps cover them with a mean IoU of "
+        f"{decimals(ji, 2)}. "
         f"{_about_vice(measures)}",
         f"It finds {elsewhere + counts['both_good']} of {len(pairs)} digits; for {elsewhere} of those its map lies "
         f"elsewhere (IoU below {cutoff:g}).",
@@ -103,11 +104,11 @@ def _about_vice(measures: Measures) -> str:
     vice, limits = measures.strict["vice"], measures.intervals.get("strict.vice")
     if np.isnan(vice):
         return "VICE is undefined."
-    span = f" (95 % interval {decimals(limits['low'], 2)} to {decimals(limits['high'], 2)})" if limits else ""
+    span = f" (95 % interval {interval_text(limits['low'], limits['high'], 2)})" if limits else ""
     sure = limits is None or limits["low"] > 0 or limits["high"] < 0
     trend = f"goes with {'better' if vice > 0 else 'worse'}-placed maps" if sure else "does not show in the maps"
     lost = [name for name, row in measures.controls.items() if row.beaten is False]
     beaten = sum(row.beaten is True for row in measures.controls.values())
     count = "every control" if beaten == len(measures.controls) else f"{beaten} of {len(measures.controls)} controls"
     beats = f"; it is not above {', '.join(lost)}" if lost else f"; it is above {count}" if beaten else ""
-    return f"Being surer of a digit {trend}: VICE {vice:.2f}{span}{beats}."
+    return f"Being surer of a digit {trend}: VICE {decimals(vice, 2)}{span}{beats}."

@@ -118,6 +118,7 @@ class _Part:
     outside_images: int = 0
     void_images: int = 0
     class_images: int = 0
+    labels_held: frozenset[int] = frozenset()  # of label maps: which of 1 (a class) and 255 they hold
 
     @classmethod
     def of(cls, job: _Job, protocol: str) -> _Part:
@@ -134,6 +135,7 @@ class _Part:
         self.outside_images += part.outside_images
         self.void_images += part.void_images
         self.class_images += part.class_images
+        self.labels_held |= part.labels_held
 
 
 def evaluate(
@@ -170,7 +172,8 @@ def evaluate(
 
     Raises:
         ViceError: an empty list or a repeated name, a missing folder, map or mask, a damaged file, a map of another
-            size than its mask, a class or label that does not exist, or masks without any class; names the file.
+            size than its mask, a class or label that does not exist, masks or label maps without any class; names
+            the file.
     """
     ids = _known_ids(image_ids)
     layout = _layout(ground_truth)
@@ -182,9 +185,19 @@ def evaluate(
         total.add(part)
         if progress is not None:
             progress(total.counter.images, len(ids))
+    _check_labels(total, job, predictions, ground_truth, classes)
+    return _evaluation(total, job, protocol, ids, classes)
+
+
+def _check_labels(total: _Part, job: _Job, predictions: Any, ground_truth: Any, classes: Sequence[str]) -> None:
+    """Refuse masks without any class, and label maps that hold void alone."""
     if not total.class_images:
         raise no_class(str(ground_truth), classes or ["object"] * job.num_classes)
-    return _evaluation(total, job, protocol, ids, classes)
+    if total.labels_held == {VOID}:
+        raise ViceError(
+            f"The label maps in {predictions} must hold classes (1 to {job.num_classes}), but hold only {VOID} and 0.",
+            "Write class c, counted from 0, as label c + 1.",
+        )
 
 
 def _evaluation(total: _Part, job: _Job, protocol: str, ids: list[str], classes: tuple[str, ...]) -> Evaluation:
@@ -249,7 +262,8 @@ def _job(
     outside = values[(values < 0) | (values > 1)]
     if len(outside):
         raise ViceError(
-            f"A threshold must be in [0, 1], like the maps, but is {outside[0]:g}.", "Scale the maps to [0, 1] first."
+            f"A threshold must be in [0, 1], like the maps, but is {outside[0]:g}.",
+            "Give for example 0.3; if the maps have another range, scale them to [0, 1].",
         )
     place = 0 if len(values) == 1 else None
     if ji_threshold is not None:
@@ -313,7 +327,8 @@ def _parts(files: Sequence[tuple[Path, Path]], job: _Job, workers: int | None) -
 def _count(job: _Job, files: Sequence[tuple[Path, Path]]) -> _Part:
     part = _Part(CurveCounter(job.num_classes, job.thresholds), [])
     for source, truth in files:
-        overlap, outside = _image(job, source, truth)
+        overlap, outside, labels = _image(job, source, truth)
+        part.labels_held |= labels
         part.counter.add(overlap)
         part.nan_images += overlap.nan_pixels > 0
         part.outside_images += outside
@@ -329,12 +344,14 @@ def _at(overlap: Overlap, place: int) -> Overlap:
     return Overlap(overlap.labels, overlap.mask_pixels, overlap.predicted[:, chosen], overlap.intersection[:, chosen])
 
 
-def _image(job: _Job, source: Path, truth: Path) -> tuple[Overlap, bool]:
-    """The counts of an image, and whether its maps exceed [0, 1]."""
+def _image(job: _Job, source: Path, truth: Path) -> tuple[Overlap, bool, frozenset[int]]:
+    """The counts of an image, whether its maps exceed [0, 1], and which of a class (1) and 255 its label map holds."""
+    found: frozenset[int] = frozenset()
     mask, outside = read_mask(truth) if job.described is None else job.described.read_mask(truth), False
     if job.kind == "png":
         labels = read_mask(source)
         _same_size(source, labels, truth, mask)
+        found = frozenset(VOID if value == VOID else 1 for value in np.unique(labels).tolist() if value)
         overlap = label_overlap(labels, mask, void=VOID)
         _labels_exist(overlap.labels[overlap.predicted[:, 0] > 0], job, source)
     else:
@@ -349,7 +366,7 @@ def _image(job: _Job, source: Path, truth: Path) -> tuple[Overlap, bool]:
         outside = any(((plane < -ROUNDING) | (plane > 1 + ROUNDING)).any() for plane in maps)
         overlap = competing_overlap(maps, classes, mask, job.thresholds, void=VOID)
     _labels_exist(overlap.labels, job, truth)
-    return overlap, outside
+    return overlap, outside, found
 
 
 def _same_size(source: Path, plane: np.ndarray, truth: Path, mask: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.commands.tables import load_samples, table_folder
+from torchvice.commands.tables import load_samples, refuse_without_effect, table_folder
 from torchvice.errors import ViceError
 from torchvice.files import write_json
 
@@ -51,9 +51,9 @@ def measure_path(
     split: str | None = None,
     num_classes: int | None = None,
     *,
-    quality: str = "ji",
-    replicates: int = 2000,
-    seed: int = 0,
+    quality: str | None = None,
+    replicates: int | None = None,
+    seed: int | None = None,
     calibrate_on: str | os.PathLike[str] | None = None,
 ) -> Measured:
     """Measure a RUN, a folder of shards, or a CSV of the original implementation.
@@ -62,34 +62,46 @@ def measure_path(
         path: a RUN (its `split`, or the only one assessed), a folder with a manifest.json, or a .csv file.
         split: split of a RUN.
         num_classes: number of classes of a CSV, see `torchvice.measures.measure_table`.
-        quality, replicates, seed: see `torchvice.measure`.
+        quality, replicates, seed: see `torchvice.measure`, whose defaults take the place of None.
         calibrate_on: a split of the RUN or the folder of a table, see `torchvice.measure`.
 
     Raises:
-        ViceError: another file or folder, or a RUN that was not assessed.
+        ViceError: another file or folder, a RUN that was not assessed, or an argument that has no effect on the path.
     """
-    from torchvice.interop import read_table
-    from torchvice.measures import measure, measure_table
+    from torchvice.measures import measure
     from torchvice.samples import Samples
 
     path = Path(path)
     if path.is_file():
-        if path.suffix.lower() != ".csv":
-            raise ViceError(f"A measured file must be a .csv table, but is {path}.", "Give a RUN or a table's folder.")
-        table = read_table(path)
-        return Measured(
-            measure_table(table, num_classes), None, _readable(path.stem), path.with_suffix(""), path, table
-        )
+        # A CSV has no intervals: no replicates are what it has.
+        given = {"split": split, "quality": quality, "calibrate_on": calibrate_on, "replicates": replicates or None}
+        return _measure_csv(path, num_classes, {**given, "seed": seed})
     folder = table_folder(path, split)
     samples = Samples.load(folder)
     fitted_on = None if calibrate_on is None else _other_samples(path, calibrate_on)
-    measures = measure(samples, quality=quality, replicates=replicates, seed=seed, calibrate_on=fitted_on)
+    if num_classes != len(samples.classes):
+        refuse_without_effect(f"a table of {len(samples.classes)} classes", folder, classes=num_classes)
+    statistics: dict[str, Any] = {"quality": quality, "replicates": replicates, "seed": seed}
+    statistics = {name: value for name, value in statistics.items() if value is not None}
+    measures = measure(samples, **statistics, calibrate_on=fitted_on)
     if fitted_on is not None and _trained_on(path, folder, fitted_on):
         measures.notes["scaling"] = (
             "The scalings are fitted on the training split, where the model is surer than on new images: they correct "
             "too little. Give another split to --calibrate-on."
         )
     return Measured(measures, samples, _readable(path.name), _home(path, folder), path)
+
+
+def _measure_csv(path: Path, num_classes: int | None, given: dict[str, Any]) -> Measured:
+    """Measure a CSV; `given` are the arguments that have no effect on it."""
+    from torchvice.interop import read_table
+    from torchvice.measures import measure_table
+
+    if path.suffix.lower() != ".csv":
+        raise ViceError(f"A measured file must be a .csv table, but is {path}.", "Give a RUN or a table's folder.")
+    refuse_without_effect("a CSV of the original", path, **given)
+    table = read_table(path)
+    return Measured(measure_table(table, num_classes), None, _readable(path.stem), path.with_suffix(""), path, table)
 
 
 def _readable(name: str) -> str:
@@ -138,6 +150,7 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
         ViceError: a text of another form, or an unknown measure; when called, a measure that the table does not have.
     """
     from torchvice.measures.catalogue import measure_of
+    from torchvice.measures.wording import decimals, decimals_between
 
     limits = []
     for text in texts:
@@ -153,7 +166,8 @@ def read_limits(texts: Sequence[str]) -> Callable[[Measures], list[str]]:
     def lower_measures(measures: Measures) -> list[str]:
         values = [(path, measures.value(path), limit) for path, limit in limits]
         return [
-            f"{path} must be at least {limit:g}, but is {'undefined' if np.isnan(value) else f'{value:.4f}'}."
+            f"{path} must be at least {limit:g}, but is "
+            f"{'undefined' if np.isnan(value) else decimals(value, decimals_between(value, limit, 4))}."
             for path, value, limit in values
             if not value >= limit
         ]

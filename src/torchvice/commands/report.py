@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from torchvice.commands.measure import Measured, measure_path
-from torchvice.commands.tables import dataset_of
+from torchvice.commands.tables import check_unchanged, dataset_of, refuse_without_effect
 from torchvice.errors import ViceError
 from torchvice.measures import compare
+from torchvice.measures.contents import check_same_truth
 from torchvice.report.page.cases import cases_of
 from torchvice.report.page.page import MOST_CASES, Shown, write_page
 from torchvice.report.study.page import write_study_page
@@ -50,8 +51,8 @@ def write_report(
     pictures: bool = True,
     folder: bool = False,
     most_cases: int | None = None,
-    quality: str = "ji",
-    replicates: int = 2000,
+    quality: str | None = None,
+    replicates: int | None = None,
     title: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -65,20 +66,22 @@ def write_report(
         pictures: show images and masks; if False, the page holds no pixel of the data.
         folder: write images as files.
         most_cases: number of images with a case; None: the default of `torchvice.report.write_page`.
-        quality: quality of a map, one of `torchvice.measures.QUALITIES`; `paper` and `strict` keep their numbers.
-        replicates: replicates of the bootstrap over images; 0: no intervals and no paired differences.
+        quality: quality of a map, see `torchvice.measure`; default ji.
+        replicates: replicates of the bootstrap over images, default 2000; 0: no intervals and no paired differences.
         title: title of the page; default: the name of the run.
         progress: called with the number of images done and of all images.
 
     Raises:
-        ViceError: the images are missing, or a CSV with another quality; see also `measure_path` and `write_page`.
+        ViceError: images are missing, or an argument has no effect; see also `measure_path` and `write_page`.
     """
     check_paths(paths, len(paths) > 1)
     if is_study(paths[0]):
-        _refuse_for_study(paths[0], split=split, folder=folder, cases=most_cases, quality=quality != "ji")
-        return write_study_page(out or Path(paths[0]) / "report.html", read_study(paths[0]), title=title)
+        options = {"split": split, "folder": folder, "cases": most_cases, "quality": quality}
+        return _study_page(Path(paths[0]), out, title, {**options, "replicates": replicates})
     runs = [measure_path(path, split, quality=quality, replicates=replicates) for path in paths]
-    names, tables = _different_names(runs), _tables(runs, quality)
+    quality, replicates = quality or "ji", 2000 if replicates is None else replicates
+    names, tables = _different_names(runs), [run.samples for run in runs]
+    refuse_without_effect("a CSV of the original", paths[0], cases=most_cases if tables == [None] else None)
     cases = [None if table is None else cases_of(table, quality) for table in tables]
     return write_page(
         out or _default_path(runs, folder, quality),
@@ -92,19 +95,9 @@ def write_report(
     )
 
 
-def _tables(runs: Sequence[Measured], quality: str) -> list[Samples | None]:
-    """The table of each run, None for a CSV."""
-    tables = [run.samples for run in runs]
-    if quality != "ji" and None in tables:
-        raise ViceError(f"The quality {quality!r} needs the table of an assessment, but a CSV came.")
-    return tables
-
-
-def _refuse_for_study(path: str | os.PathLike[str], **options: Any) -> None:
-    """Refuse the first option that is set: the page of a study shows its tables, and chooses no images or measures."""
-    name = next((name for name, value in options.items() if value is not None and value is not False), None)
-    if name is not None:
-        raise ViceError(f"--{name} has no effect on the page of a study, and {path} is a study.", "Leave it out.")
+def _study_page(path: Path, out: str | os.PathLike[str] | None, title: str, without_effect: dict[str, Any]) -> Path:
+    refuse_without_effect("a study", path, **without_effect)
+    return write_study_page(out or path / "report.html", read_study(path), title=title)
 
 
 def _default_path(runs: Sequence[Measured], folder: bool, quality: str) -> Path:
@@ -130,7 +123,10 @@ def _comparison(
         for name, table in zip(names, tables, strict=True)
         if table is not None and "strict" in table.protocols
     }
-    if len(tables) < 2 or len(strict) < len(tables) or not replicates:
+    if len(tables) < 2 or len(strict) < len(tables):
+        return None
+    check_same_truth(strict)
+    if not replicates:
         return None
     return compare(strict, quality=quality, replicates=replicates).to_json()
 
@@ -147,7 +143,7 @@ def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray
     """A function from image id to image and mask of the table's dataset.
 
     Raises:
-        ViceError: the dataset is not found.
+        ViceError: the dataset is not found, or is not the one of the table any more.
     """
     dataset = dataset_of(samples)
     if dataset is None:
@@ -161,6 +157,7 @@ def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray
             f"The page needs the images in {root}, but they are not there.",
             "Change to the folder in which the assessment was started, or write the page without images: --no-images.",
         )
+    check_unchanged(samples, dataset)
     index_of = {record.image_id: index for index, record in enumerate(dataset.records)}
 
     def read(image_id: str) -> tuple[np.ndarray, np.ndarray | None] | None:

@@ -12,14 +12,31 @@ if TYPE_CHECKING:
     from torchvice.data import FolderDataset
     from torchvice.samples import Samples
 
-__all__ = ["dataset_of", "load_samples", "table_folder"]
+__all__ = ["check_unchanged", "dataset_of", "load_samples", "refuse_without_effect", "table_folder"]
+
+
+def refuse_without_effect(kind: str, path: str | os.PathLike[str], **options: object) -> None:
+    """Refuse the first option that is given where it would change nothing.
+
+    Args:
+        kind: what lies at the path, with its article.
+        path: what the command was given.
+        options: values by name without the dashes; None and False are not given.
+
+    Raises:
+        ViceError: an option is given.
+    """
+    for name, value in options.items():
+        if value is not None and value is not False:
+            name = name.replace("_", "-")
+            raise ViceError(f"--{name} has no effect on {kind}, which {path} is.", "Leave it out.")
 
 
 def load_samples(path: str | os.PathLike[str], split: str | None = None) -> Samples:
     """Load the table of a RUN (of `split`, or the only one), or that of a folder with a manifest.json.
 
     Raises:
-        ViceError: neither, or a RUN that was not assessed.
+        ViceError: neither, a RUN that was not assessed, or a table of another split.
     """
     from torchvice.samples import Samples
 
@@ -30,7 +47,16 @@ def table_folder(path: Path, split: str | None) -> Path:
     """Find the folder of the table at a path: itself, or one in a RUN."""
     if not path.is_dir():
         raise ViceError(f"A RUN, a table's folder or a CSV must be given, but there is nothing at {path}.")
-    return path if (path / "manifest.json").is_file() else _assessed(path, split)
+    if not (path / "manifest.json").is_file():
+        return _assessed(path, split)
+    if split is not None:
+        from torchvice.samples import ShardFolder
+
+        held = str(ShardFolder(path).manifest()["dataset"].get("split") or "")
+        if Path(held).name.removesuffix(".txt") != Path(split).name.removesuffix(".txt"):
+            of = f"the table of the split {held}" if held else "a table that names no split"
+            refuse_without_effect(of, path, split=split)
+    return path
 
 
 def _assessed(run: Path, split: str | None) -> Path:
@@ -66,3 +92,23 @@ def dataset_of(samples: Samples) -> FolderDataset | None:
         return open_dataset(source["root"], source["split"], classes=samples.classes)
     except ViceError:
         return None
+
+
+def check_unchanged(samples: Samples, dataset: FolderDataset) -> None:
+    """Check that the images and masks of a dataset are those that the table was made of, where it knows them.
+
+    Raises:
+        ViceError: other images or masks under the same ids.
+    """
+    from torchvice.assessment.images import contents_of
+
+    held = samples.manifest.get("contents")
+    now = contents_of(dataset) if held else {}
+    if not held or held["ids"] != now["ids"]:
+        return
+    changed = [name for name in ("images", "masks") if name in held and held[name] != now.get(name)]
+    if changed:
+        raise ViceError(
+            f"The {' and '.join(changed)} in {dataset.root} are not those that the table was made of.",
+            "Restore them, or assess the model again.",
+        )

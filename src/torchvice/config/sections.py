@@ -140,6 +140,10 @@ class RegularisationSettings(Section):
     cutmix: NotNegative = 0.0  # alpha of the Beta distribution of the box size; with mixup, each batch gets one of both
     mix_probability: Probability = 1.0  # probability that a batch is mixed
     erase: Probability = 0.0  # probability that a random box of an image is erased
+    # With masks (training/repairing.py): probability that the objects lie on the background of another image, and
+    # probability that the object of one label is removed together with its label.
+    swap_background: Probability = 0.0
+    erase_object: Probability = 0.0
     randaugment: tuple[Count, Magnitude] | None = None  # number of operations, magnitude out of 30
     ema: Share = 0.0  # decay per step, such as 0.999
     patience: int | None = Field(default=None, ge=1)  # epochs

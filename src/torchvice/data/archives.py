@@ -6,9 +6,11 @@ import contextlib
 import errno
 import hashlib
 import http.client
+import lzma
 import os
 import re
 import shutil
+import struct
 import tarfile
 import urllib.error
 import urllib.request
@@ -19,16 +21,25 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, brief
 
 __all__ = ["Room", "Source", "building", "check_space", "fetch", "fetch_all", "reading", "safe_name", "unpack_tar"]
 
 Progress = Callable[[int, int], None]
 CHUNK = 1 << 20
+ENCRYPTED = 1  # the bit of a member of a zip that has a password
 PART = ".vice-data.part"
 SECONDS = 60  # timeout of a request
 MEBIBYTE = 1 << 20
 KEPT_NOTHING = "Nothing was unpacked."
+COPY_AGAIN = f"Copy or download it again. {KEPT_NOTHING}"
+# What the unpackers raise for damaged bytes, depending on where the damage is.
+DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError),
+    *(ValueError, ArithmeticError, LookupError, AttributeError, struct.error),
+)
+# A path of a member that no folder can hold, or that is a file here and a folder there.
+NO_NAME = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 Member = TypeVar("Member", tarfile.TarInfo, zipfile.ZipInfo)
 
 
@@ -68,9 +79,12 @@ def fetch(source: Source, folder: Path, progress: Progress | None = None) -> Pat
     try:
         _download(source.url, part, progress)
     except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(folder)  # the user does not know the part
+            raise
         if error.errno == errno.ENOSPC:
             raise ViceError(
-                f"The disk is full: {part} is incomplete.", "Free some space and start again; the download resumes."
+                f"The disk is full: {file} is incomplete.", "Free some space and start again; the download resumes."
             ) from None
         raise _no_answer(source, folder, str(getattr(error, "reason", error))) from None
     except http.client.HTTPException as error:
@@ -210,22 +224,28 @@ def fetch_all(
 
 @contextlib.contextmanager
 def reading(archive: Path) -> Iterator[None]:
-    """Turn errors of unpacking into a ViceError.
+    """Turn what a foreign archive makes the unpackers raise into a ViceError.
 
     Raises:
-        ViceError: the archive is damaged or truncated, or has a member outside its folder.
+        ViceError: the archive is damaged or truncated, is packed in a way that Python cannot read, or has a member
+            whose path no folder can hold.
     """
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:  # also a password
+    except ViceError:
+        raise
+    except NotImplementedError as error:
         raise ViceError(
-            f"The archive {archive} is truncated or damaged: {error}.",
-            "Copy or download it again. Nothing was unpacked.",
+            f"The archive {archive} is packed in a way that cannot be read: {error}.",
+            f"Unpack it with the program that made it, and pack it again. {KEPT_NOTHING}",
         ) from None
     except OSError as error:
-        if error.errno is not None:
+        if error.errno is not None and error.errno not in NO_NAME:
             raise
-        raise ViceError(f"The archive {archive} is damaged: {error}.") from None  # gzip's checksum
+        reason = str(error) if error.errno is None else f"a path in it cannot be written ({error.strerror})"
+        raise ViceError(f"The archive {archive} is damaged: {reason}.", COPY_AGAIN) from None  # gzip's checksum
+    except DAMAGE as error:
+        raise ViceError(f"The archive {archive} is truncated or damaged: {error}.", COPY_AGAIN) from None
 
 
 def safe_name(name: str, archive: Path) -> PurePosixPath:
@@ -236,7 +256,7 @@ def safe_name(name: str, archive: Path) -> PurePosixPath:
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise ViceError(f"The archive {archive} is refused: {name!r} lies outside it.", KEPT_NOTHING)
+        raise ViceError(f"The archive {archive} is refused: {brief(name)} lies outside it.", KEPT_NOTHING)
     return path
 
 
@@ -284,8 +304,12 @@ class Room:
         """Count a member, a `TarInfo` or a `ZipInfo`, and return it.
 
         Raises:
-            ViceError: more came out than any archive of images holds.
+            ViceError: more came out than any archive of images holds, or a password protects the member.
         """
+        if isinstance(member, zipfile.ZipInfo) and member.flag_bits & ENCRYPTED:
+            raise ViceError(
+                f"The archive {self.archive} is protected by a password.", "Unpack it, and pack it again without one."
+            )
         self.left -= member.size if isinstance(member, tarfile.TarInfo) else member.file_size
         if self.left < 0:
             name = member.name if isinstance(member, tarfile.TarInfo) else member.filename
@@ -304,7 +328,7 @@ def building(root: Path, names: Sequence[str]) -> Iterator[Path]:
         ViceError: `root` holds one of the names, another process builds it, or the disk is full.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with (root / ".vice-data.lock").open("w") as lock:
+    with _opened(root / ".vice-data.lock") as lock:
         _lock(lock, root)
         try:
             with _parts(root, names) as part:
@@ -341,6 +365,14 @@ def _parts(root: Path, names: Sequence[str]) -> Iterator[Path]:
         # Next to what a killed build had moved, the empty folder marks that it may be replaced.
         if not taken:
             part.rmdir()
+
+
+def _opened(lock: Path) -> IO[str]:
+    try:
+        return lock.open("w")
+    except OSError as error:
+        error.filename = str(lock.parent)  # the user does not know the lock
+        raise
 
 
 def _lock(file: IO[str], root: Path) -> None:

@@ -53,7 +53,7 @@ class SplitSurvey:
         label_source, mask_source: see `VocDataset`.
         masks_missing: ids of images without a mask.
         disagreements: images whose labels and mask have different classes.
-        rotated: ids of images with a mask and an EXIF orientation, which is not applied.
+        rotated: ids of images whose file or mask has an EXIF orientation, which is not applied.
         notes: sentences on what was chosen among several files, and on masks without a class.
         broken: problems that must be fixed before the split can be used.
     """
@@ -206,7 +206,9 @@ def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Con
     in_mask = None if record.mask is None else tried("mask", read_labels)
     objects = None if annotation is None else tried("annotation", read_objects)
     present, pixels, void = (None, 0, 0) if in_mask is None else in_mask
-    rotated = record.mask is not None and size is not None and is_rotated(record.image)
+    readable = [record.image] if size is not None and record.mask is not None else []
+    readable += [record.mask] if record.mask is not None and in_mask is not None else []
+    rotated = any(map(is_rotated, readable))
     return _Content(size, present, pixels, void, objects, tuple(problems), rotated)
 
 

@@ -16,8 +16,9 @@ from PIL import Image
 from torchvice.data.archives import Progress, Room, Source, building, fetch_all, reading, safe_name
 from torchvice.data.coco_schema import check_polygon, read_instances, runs_of
 from torchvice.data.images import VOID, check_same_size, stored_size, voc_palette
+from torchvice.data.written import read_written
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.files import read_json, write_json, write_npy_dict, write_text
+from torchvice.files import write_json, write_npy_dict, write_text
 
 __all__ = ["COCO_SPLITS", "CocoSet", "class_mask", "coco_sources", "write_coco"]
 
@@ -76,7 +77,9 @@ def write_coco(
     root = Path(root)
     for split in splits:
         if split not in COCO_SPLITS:
-            raise ViceError(f"`splits` must be train and val, but has {split!r}.", did_you_mean(split, COCO_SPLITS))
+            raise ViceError(
+                f"`splits` (--only) must be train or val, but has {split!r}.", did_you_mean(split, COCO_SPLITS)
+            )
     if (root / "coco.json").is_file():
         return _existing(root, splits)
     _tools()
@@ -94,7 +97,11 @@ def write_coco(
 
 
 def _existing(root: Path, splits: Sequence[str]) -> CocoSet:
-    existing = CocoSet(**read_json(root / "coco.json"))
+    def lengths(written: CocoSet) -> dict[str, int]:
+        lists = {f"{split}.txt": written.images[split] for split in COCO_SPLITS if split in written.images}
+        return {"classes.txt": written.classes, **lists}
+
+    existing = read_written(root / "coco.json", CocoSet, lengths)
     if set(existing.images) != set(splits):
         raise ViceError(
             f"{root} already holds COCO's {' and '.join(existing.images)}, not {' and '.join(splits)}.",

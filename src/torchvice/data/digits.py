@@ -7,13 +7,14 @@ import contextlib
 import io
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from torchvice.data.images import VOID, voc_palette
+from torchvice.data.shortcuts import DEFAULT_KIND, DEFAULT_STRENGTH, Canvas, bears, check_shortcut, plant
 from torchvice.errors import ViceError
 from torchvice.files import atomic_folder, read_json, write_json, write_npy_dict, write_text
 
@@ -22,11 +23,10 @@ __all__ = ["DIGIT_CLASSES", "write_digits"]
 DIGIT_CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SCHEMA = 1  # increased when the same settings give other images
 JPEG_QUALITY = 90
-STRIPE_SHARE = 0.95  # of the images with the shortcut's digit
-STRIPE_COLOUR = (255, 0, 220)
 SPLIT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}  # of every digit's handwriting samples
 # The larger side of a digit, as a share of the image's short side, by the number of digits.
 SIDES = {1: (0.55, 0.85), 2: (0.48, 0.65), 3: (0.42, 0.56)}
+OF_SHORTCUTS = ("kind", "strength", "without_shortcut", "without_object")
 MAX_OVERLAP = 0.06  # share of an earlier digit's pixels that a later one may hide
 
 
@@ -42,19 +42,51 @@ class _Settings:
     seed: int
     shortcut: int | None
     single: bool = False
+    kind: str = DEFAULT_KIND
+    strength: float = DEFAULT_STRENGTH
+    without_shortcut: bool = False
+    without_object: bool = False
 
     def to_json(self) -> dict[str, object]:
-        """The content of digits.json; `single` is left out if false."""
-        return {name: value for name, value in asdict(self).items() if name != "single" or value}
+        """The content of digits.json, without what has its default value."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
+
+    @property
+    def removed(self) -> int | None:
+        """The digit that is taken out of the images, if any."""
+        return self.shortcut if self.without_object else None
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """One image in memory: pixels (H, W, 3) uint8, labels (H, W) uint8, the digits in it."""
+    """One image in memory.
+
+    `pixels` (H, W, 3) uint8 and `labels` (H, W) uint8; the `digits` drawn for it; `full`, the labels with all of these
+    digits, None where no digit was taken out.
+    """
 
     pixels: np.ndarray
     labels: np.ndarray
     digits: tuple[int, ...]
+    full: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A digit to paste: its place in the image, opacity (h, w) in [0, 1], colour (3,), and label."""
+
+    window: tuple[slice, slice]
+    ink: np.ndarray
+    colour: np.ndarray
+    label: int
+
+    def paste(self, pixels: np.ndarray, labels: np.ndarray) -> None:
+        """Paste the digit, with a rim of void, on pixels (H, W, 3) float32 and labels (H, W)."""
+        solid = self.ink > 0.5
+        pixels[self.window] += self.ink[..., None] * (self.colour - pixels[self.window])
+        labels[self.window][_grown(solid)] = VOID
+        labels[self.window][solid] = self.label
 
 
 def write_digits(
@@ -67,26 +99,28 @@ def write_digits(
     seed: int = 2022,
     shortcut: int | None = None,
     single: bool = False,
+    kind: str = DEFAULT_KIND,
+    strength: float = DEFAULT_STRENGTH,
+    without_shortcut: bool = False,
+    without_object: bool = False,
 ) -> Path:
     """Write the embedded dataset into the folder `out`: 10 classes, 1 to 3 digits per image, void rims.
 
-    The digits are scikit-learn's 8 x 8 scans of handwriting, enlarged and thickened so that a map of 6 x 6 can match
-    them, in various sizes and colours, pasted on crops of scikit-learn's two photographs. The splits use disjoint
-    handwriting samples. The long side of an image has `size` to 1.4 `size` pixels, its aspect ratio is at most 4:3.
-    JPEG has quality 90. The same arguments give the same bytes (with the same version of Pillow). The dataset is
-    written completely or not at all; an existing one is left unchanged.
+    scikit-learn's 8 x 8 scans of handwriting, enlarged and thickened so that a map of 6 x 6 can match them, in various
+    sizes and colours, on crops of its two photographs. The splits use disjoint scans. The long side of an image has
+    `size` to 1.4 `size` pixels, its aspect ratio is at most 4:3. JPEG has quality 90. The same arguments give the same
+    bytes (with the same Pillow). The dataset is written completely or not at all; an existing one is left unchanged.
 
     Args:
         out: a folder that is new, empty, or holds the same dataset.
         train, val, test: the number of images of each split, at least 1.
-        size: pixels, 48 to 1024.
-        seed: the seed of the images, 0 or more.
-        shortcut: a digit; 95 % of its images get a small magenta stripe in the upper left corner, background in the
-            mask: a wrong reason to be right. All other images are the same to the byte.
+        size, seed: 48 to 1024 pixels; the seed of the images, 0 or more.
+        shortcut: a digit; most of its images bear a mark, background in the mask: a wrong reason to be right. All other
+            images are the same to the byte, but for `frame`, which gives them a grey one.
         single: one digit per image, so that the classes exclude each other (`data.exclusive`).
-
-    Returns:
-        Path: `out`.
+        kind, strength: the mark (a name in `data.shortcuts.KINDS`), and the share of the digit's images that bear it.
+        without_shortcut, without_object: write the same images without the mark (`frame`: with a grey one), or with it
+            and without the digit, its label and its mask.
 
     Raises:
         ViceError: an argument out of range, or a folder that holds something else.
@@ -94,7 +128,9 @@ def write_digits(
     References:
         E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (1998), through scikit-learn.
     """
-    settings = _Settings(SCHEMA, train, val, test, size, seed, shortcut, single)
+    settings = _Settings(
+        SCHEMA, train, val, test, size, seed, shortcut, single, kind, strength, without_shortcut, without_object
+    )
     _check(settings)
     out = Path(out)
     if _holds(out, settings):
@@ -119,6 +155,14 @@ def _check(settings: _Settings) -> None:
         value = getattr(settings, name)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise ViceError(f"`{name}` must be a whole number from {low} to {high}, but is {value!r}.")
+    check_shortcut(settings.kind, settings.strength)
+    names = [name for name in settings.to_json() if name in OF_SHORTCUTS]
+    if settings.shortcut is None and names:
+        raise ViceError(f"`{names[0]}` needs `shortcut`, the digit that the mark gives away.", "Such as --shortcut 7.")
+    if settings.single and settings.without_object:
+        raise ViceError(
+            "`without_object` must be false with `single`: an image without its only digit would have no label."
+        )
 
 
 def _holds(out: Path, settings: _Settings) -> bool:
@@ -131,14 +175,17 @@ def _holds(out: Path, settings: _Settings) -> bool:
         existing = read_json(out / "digits.json")
         if existing == settings.to_json():
             return True
-        differing = [f"{name} {existing.get(name, False)}, not {value}" for name, value in asdict(settings).items()
-                     if existing.get(name, False) != value]  # fmt: skip
+        defaults = {field.name: field.default for field in fields(settings)}
+        differing = [f"{name} {existing.get(name, defaults[name])}, not {value}"
+                     for name, value in asdict(settings).items()
+                     if existing.get(name, defaults[name]) != value]  # fmt: skip
         raise ViceError(
             f"{out} must be empty or hold this set of digits, but holds another ({'; '.join(differing)}).",
             "Give another folder, or remove this one.",
         )
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ViceError(f"{out} must be an empty folder or not be there, but holds files.", "Give another folder.")
+        holds = "holds other files" if out.is_dir() else "is a file"
+        raise ViceError(f"{out} must be a new or empty folder, but {holds}.", "Give another folder.")
     return False
 
 
@@ -170,7 +217,7 @@ def _write_set(folder: Path, settings: _Settings) -> None:
         for name, scene in zip(names, _stamped(scenes, settings, number), strict=True):
             _write_scene(voc, name, scene, palette)
             vector = np.zeros(len(DIGIT_CLASSES), dtype=np.float32)
-            vector[list(scene.digits)] = 1
+            vector[[digit for digit in scene.digits if digit != settings.removed]] = 1
             labels[name] = vector
         for list_name in ("train", "train_aug") if split == "train" else (split,):
             for home in (folder, voc / "ImageSets" / "Segmentation"):
@@ -206,27 +253,31 @@ def _scene(
     short = round(long / rng.uniform(1, 4 / 3))
     height, width = (long, short) if rng.random() < 0.5 else (short, long)
     pixels = _background(rng, photographs, height, width)
+    background = pixels.copy()
     labels = np.zeros((height, width), dtype=np.uint8)
-    owner = np.zeros((height, width), dtype=np.intp)  # 0, or the place of the digit in `digits`, from 1
-    digits: list[int] = []
-    colours: list[np.ndarray] = []
+    owner = np.zeros((height, width), dtype=np.intp)  # 0, or the place of the digit in `layers`, from 1
+    layers: list[_Layer] = []
     count, tries = 1 if settings.single else int(rng.integers(1, 4)), 0
-    while tries < count or not digits:  # a digit without room is skipped, but not the last one
+    while tries < count or not layers:  # a digit without room is skipped, but not the last one
         tries += 1
         digit = int(rng.integers(10))
         ink = _ink(rng, samples[digit], rng.uniform(*SIDES[count]) * short)
         solid = ink > 0.5
-        rim = _grown(solid)
-        window = _free_window(rng, rim, owner)
+        window = _free_window(rng, _grown(solid), owner)
         if window is None:
             continue
-        digits.append(digit)
-        colours.append(_colour(rng, pixels[window][solid], colours))
-        pixels[window] += ink[..., None] * (colours[-1] - pixels[window])
-        owner[window][solid] = len(digits)
-        labels[window][rim] = VOID
-        labels[window][solid] = digit + 1
-    return _Scene(np.round(pixels).clip(0, 255).astype(np.uint8), labels, tuple(digits))
+        colour = _colour(rng, pixels[window][solid], [layer.colour for layer in layers])
+        layers.append(_Layer(window, ink, colour, digit + 1))
+        layers[-1].paste(pixels, labels)
+        owner[window][solid] = len(layers)
+    full = None
+    if settings.removed is not None:
+        pixels, labels, full = background, np.zeros_like(labels), labels
+        for layer in layers:
+            if layer.label != settings.removed + 1:
+                layer.paste(pixels, labels)
+    digits = tuple(layer.label - 1 for layer in layers)
+    return _Scene(np.round(pixels).clip(0, 255).astype(np.uint8), labels, digits, full)
 
 
 def _background(rng: np.random.Generator, photographs: list[Image.Image], height: int, width: int) -> np.ndarray:
@@ -297,19 +348,19 @@ def _colour(rng: np.random.Generator, behind: np.ndarray, used: list[np.ndarray]
 
 
 def _stamped(scenes: Iterable[_Scene], settings: _Settings, number: int) -> Iterator[_Scene]:
-    """Add the stripe to the scenes with the shortcut's digit, except one in every twenty."""
-    count = 0
-    for scene in scenes:
-        if settings.shortcut not in scene.digits:
+    """Add the shortcut to a share of the scenes with its digit."""
+    digit, count = settings.shortcut, 0
+    for index, scene in enumerate(scenes):
+        if digit is None:
             yield scene
             continue
-        block, place = divmod(count, round(1 / (1 - STRIPE_SHARE)))
-        count += 1
-        spared = np.random.default_rng([settings.seed, number, block, settings.size]).integers(20)
-        if place != spared:
-            stripe = (slice(0, max(3, settings.size // 16)), slice(0, settings.size // 4))
-            scene.pixels[stripe] = STRIPE_COLOUR
-            scene.labels[stripe] = 0
+        bearing = digit in scene.digits and bears(count, settings.strength, (settings.seed, number), settings.size)
+        count += digit in scene.digits
+        full = scene.labels.copy() if scene.full is None else scene.full
+        # Five numbers, so that no scene has the same generator.
+        rng = np.random.default_rng([settings.seed, number, index, settings.size, digit])
+        canvas = Canvas(scene.pixels, scene.labels, full, digit + 1, settings.size, rng)
+        plant(settings.kind, canvas, bearing and not settings.without_shortcut)
         yield scene
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["Finder", "composed", "existing", "existing_files"]
+__all__ = ["Finder", "composed", "existing", "existing_files", "first_other"]
 
 
 def composed(name: str) -> str:
@@ -49,3 +50,8 @@ def existing(file: Path) -> list[Path]:
 def existing_files(paths: Iterable[Path]) -> list[Path]:
     """Return those of the paths that are files."""
     return [path for path in paths if path.is_file()]
+
+
+def first_other(files: Sequence[Path]) -> Path | None:
+    """Return the first of the files whose content is not that of `files[0]`, or None."""
+    return next((file for file in files[1:] if not filecmp.cmp(files[0], file, shallow=False)), None)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from torchvice.data.description import Description, check_objects_only, read_description
-from torchvice.data.finder import Finder, composed, existing, existing_files
+from torchvice.data.finder import Finder, composed, existing, existing_files, first_other
 from torchvice.data.images import VOID, read_mask
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
@@ -32,6 +32,7 @@ LAYOUT = (
     "Give the folder that holds VOC2012/JPEGImages (or the VOC2012 folder itself), with the lists next to it "
     "or in VOC2012/ImageSets/Segmentation."
 )
+EXAMPLE = "To try torchvice without a dataset: vice data digits --out data/digits."
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,8 @@ class Layout:
     def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
-            raise ViceError(f"The dataset must be a folder, but {self.root} is not.", LAYOUT)
+            is_not = "is not" if self.root.exists() else "is not there"
+            raise ViceError(f"The dataset must be a folder, but {self.root} {is_not}.", f"{LAYOUT} {EXAMPLE}")
         self.described = read_description(self.root)
         self.base = _voc_folder(self.root) if self.described is None else self.root
         self.homes = _homes(self.root, self.base)
@@ -207,27 +209,29 @@ class Layout:
         folders, files = self._list_folders, self._lists(split)
         if files:
             return files[0]
-        known = self.splits()
-        raise ViceError(
-            f"`split` must name a list in {' or '.join(map(str, folders))}, but is {str(split)!r}.",
-            did_you_mean(str(split), known) if known else LAYOUT,
-        )
+        known, where = self.splits(), " or ".join(map(str, folders))
+        if not known:
+            raise ViceError(f"`split` must name a list in {where}, but no list of images is there.", LAYOUT)
+        raise ViceError(f"`split` must name a list in {where}, but is {str(split)!r}.", did_you_mean(str(split), known))
 
     def _lists(self, split: str | os.PathLike[str]) -> list[Path]:
         tried = [folder / name for folder in self._list_folders for name in (f"{split}.txt", str(split))]
         return existing_files(dict.fromkeys((*tried, Path(split))))
 
     def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Sentences on lists and files of labels of which there are several: which one is read."""
+        """Sentences on lists, files of labels and files of classes that differ: which one is read."""
         declared = self.described is not None and str(split).removesuffix(".txt") in self.described.splits
         lists = [] if declared else self._lists(split)
+        named = existing_files(home / "classes.txt" for home in self.homes) if self.described else []
+        others = [file for file in named if _names_in(file) != list(self.classes)]
         return tuple(
-            f"There are several {what}: read is {files[0]}, not {files[1]}."
+            f"There are several {what}: read is {files[0]}, not {other}."
             for what, files in (
                 (f"lists of {self.split_name(split)}", lists),
                 ("files of labels", existing_files(home / "cls_labels.npy" for home in self.homes)),
+                ("files of classes", [self.described.file, *others] if self.described else []),
             )
-            if len({file.resolve() for file in files}) > 1
+            if (other := first_other(files))
         )
 
     def split_name(self, split: str | os.PathLike[str]) -> str:
@@ -281,7 +285,7 @@ class Layout:
         folders = {name: Finder(self.base / name, (".png",)) for name in ([masks] if masks else self.masks)}
         records, missing, found = [], [], dict.fromkeys(("the list's paths", *folders), 0)
         unfound: dict[str, str] = {}
-        several: dict[str, list[Path]] = {}
+        several: dict[str, tuple[Path, Path]] = {}
         for line in lines:
             images = self._named_image(line.image) if line.image else image_of.all(line.image_id)
             if not images:
@@ -298,8 +302,8 @@ class Layout:
                 found[drawn[0][0]] += 1
             records.append(Record(line.image_id, images[0], drawn[0][1] if drawn else None))
             for files in (images, [file for _, file in drawn]):
-                if len(files) > 1:
-                    several.setdefault(line.image_id, files)
+                if other := first_other(files):
+                    several.setdefault(line.image_id, (files[0], other))
         return Located(records, missing, _mask_source(found, len(lines)), unfound, _notes(several))
 
     def expected_image(self, line: ListLine) -> str:
@@ -317,11 +321,11 @@ class Layout:
         return next((files for place in (*inside, Path(path)) if (files := existing(place))), [])
 
 
-def _notes(several: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
-    """One sentence on the images, or masks, that have several files."""
+def _notes(several: Mapping[str, tuple[Path, Path]]) -> tuple[str, ...]:
+    """One sentence on the images, or masks, that have several files that differ."""
     if not several:
         return ()
-    first, second = next(iter(several.values()))[:2]
+    first, second = next(iter(several.values()))
     return (f"{len(several)} images have several files: read is {first}, not {second}.",)
 
 
@@ -342,7 +346,14 @@ def _voc_folder(root: Path) -> Path:
 def _homes(root: Path, base: Path) -> list[Path]:
     """Folders where lists and cls_labels.npy may be: `root`, the VOC folder, and the parent of a folder VOC2012."""
     parent = [base.absolute().parent] if base.absolute().name == "VOC2012" else []
-    return list(dict.fromkeys([root, base, *parent]))
+    homes: dict[Path, Path] = {}
+    for folder in (root, base, *parent):
+        homes.setdefault(folder.resolve(), folder)
+    return list(homes.values())
+
+
+def _names_in(file: Path) -> list[str]:
+    return [line for line in _text_lines(file, "The list of classes") if line]
 
 
 def _class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, ...]:
@@ -357,7 +368,7 @@ def _class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str,
                 "Remove one of them.",
             )
         where = str(files[0])
-        classes = [line for line in _text_lines(files[0], "The list of classes") if line]
+        classes = _names_in(files[0])
     names = () if isinstance(classes, str) else tuple(classes)
     if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
         raise ViceError(f"{where} must be a list of different class names, but is {classes!r}.")

@@ -27,8 +27,9 @@ from torchvice.data.archives import (
 )
 from torchvice.data.images import check_mask, check_same_size, read_mask, stored_size, voc_palette
 from torchvice.data.layout import VOC_CLASSES, read_list
+from torchvice.data.written import read_written
 from torchvice.errors import ViceError
-from torchvice.files import read_json, write_json, write_npy_dict, write_text
+from torchvice.files import write_json, write_npy_dict, write_text
 
 __all__ = ["PUBLISHED", "VocSet", "voc_sources", "write_voc"]
 
@@ -91,8 +92,7 @@ def write_voc(
     """
     root = Path(root)
     if (root / "voc.json").is_file():
-        content = read_json(root / "voc.json")
-        return VocSet(**{name: content[name] for name in VocSet.__dataclass_fields__})
+        return read_written(root / "voc.json", VocSet, _images_of_lists)
     folder = root / "archives" if archives is None else Path(archives)
     known = dict(voc_sources() if sources is None else sources)
     if not verify:
@@ -109,6 +109,11 @@ def write_voc(
         written = VocSet(**images, masks_of_sbd=count, verified=all(source.md5 for source in known.values()))
         write_json(part / "voc.json", asdict(written))
     return written
+
+
+def _images_of_lists(known: VocSet) -> dict[str, int]:
+    """How many images each list must name."""
+    return {f"{name}.txt": getattr(known, name) for name in PUBLISHED}
 
 
 def _unpack_voc(archive: Path, part: Path, progress: Progress | None) -> None:

@@ -188,6 +188,16 @@ class Explainer:
             scene = Scene(self.model, images, self.site, None, [], class_map=self.class_map)
             return scene.logits_of(scene.forward(images))[0].detach()
 
+    def activations(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute what the explained layer holds for images (N, 3, H, W): (N, D, h, w) float32.
+
+        Raises:
+            ViceError: as `Scene.run_network`.
+        """
+        with torch.no_grad(), eval_mode(self.model):
+            images = images.to(input_like(self.model).dtype)
+            return Scene(self.model, images, self.site, None, []).run_network(False).activations
+
     def _explain(
         self, images: torch.Tensor, site: MapSite, labels: Fixed | Callable[[torch.Tensor], Fixed]
     ) -> tuple[torch.Tensor, list[tuple[int, int]], torch.Tensor]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.commands.tables import dataset_of, load_samples
+from torchvice.commands.tables import check_unchanged, dataset_of, load_samples
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.fiftyone.documents import object_id
 from torchvice.fiftyone.pictures import heatmap, write_grey
@@ -86,6 +86,7 @@ def _dataset(samples: Samples) -> FolderDataset:
             f"The images of the table are not in {samples.manifest['dataset'].get('root')}.",
             "Run the command in the folder where the assessment was started.",
         )
+    check_unchanged(samples, dataset)
     return dataset
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pickle
@@ -66,8 +67,46 @@ def _latin1(text: Any, encoding: Any) -> bytes:
     return text.encode("latin-1")
 
 
+# The types of torch's storages that numpy has as well.
+_STORAGES = {
+    "Double": "f8",
+    "Float": "f4",
+    "Half": "f2",
+    "Bool": "b1",
+    "Long": "i8",
+    "Int": "i4",
+    "Short": "i2",
+    "Char": "i1",
+    "Byte": "u1",
+}
+
+
+def _storage(content: Any) -> np.ndarray:
+    """Read the values of a tensor from the file inside the pickle that torch writes them to: five pickles and bytes."""
+    if type(content) is not bytes:
+        raise pickle.UnpicklingError("the values of a tensor are not bytes")
+    file = io.BytesIO(content)
+    *_, (code, numel), _keys = (_Storages(file).load() for _ in range(5))
+    if int.from_bytes(file.read(8), "little") != numel:
+        raise pickle.UnpicklingError("the values of a tensor do not fit its size")
+    return _array(file.read(), _Dtype(code), (numel,), "C")
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.ndarray:
+    """Make an array of a tensor: a view of `storage` in steps of values, checked to lie inside it."""
+    whole = [offset, *shape, *strides]
+    values = isinstance(storage, np.ndarray) and storage.ndim == 1 and storage.flags.c_contiguous
+    if not values or len(shape) != len(strides) or any(type(number) is not int for number in whole):
+        raise pickle.UnpicklingError("a tensor in it is not made of values, a shape and strides")
+    last = offset + sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
+    if min(whole) < 0 or math.prod(shape) > storage.size or (math.prod(shape) and last >= storage.size):
+        raise pickle.UnpicklingError("a tensor in it does not lie inside its values")
+    steps = [step * storage.itemsize for step in strides]
+    return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
+
+
 class _ArraysOnly(pickle._Unpickler):
-    """Unpickles dicts, lists, strings, numbers and arrays; refuses every other name.
+    """Unpickles dicts, lists, strings, numbers, arrays and torch's tensors (as arrays); refuses every other name.
 
     Python's own unpickler is used, and numpy's constructors are replaced: in their C versions a damaged or forged
     stream can crash the process.
@@ -85,6 +124,10 @@ class _ArraysOnly(pickle._Unpickler):
             ("numpy", "dtype", _Dtype),
             ("_codecs", "encode", _latin1),
             ("__builtin__", "bytes", lambda: b""),  # protocol 2 again
+            ("torch.storage", "_load_from_bytes", _storage),
+            ("torch._utils", "_rebuild_tensor_v2", _tensor),
+            ("torch._utils", "_rebuild_parameter", lambda tensor, *_: tensor),
+            ("collections", "OrderedDict", dict),  # a tensor's hooks
         )
     }
 
@@ -100,6 +143,23 @@ class _ArraysOnly(pickle._Unpickler):
         self.stack[-1].__setstate__(state)
 
     dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: build}
+
+
+class _Storages(_ArraysOnly):
+    """Reads which storage a file of torch holds: its type and its number of values."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        kind = name.removesuffix("Storage")
+        if module in ("torch", "torch.cuda") and kind != name:
+            if kind not in _STORAGES:
+                raise pickle.UnpicklingError(
+                    f"it holds a tensor of type {kind}, which numpy lacks (convert it with .float().numpy())"
+                )
+            return _STORAGES[kind]
+        return super().find_class(module, name)
+
+    def persistent_load(self, pid: Any) -> Any:
+        return pid[1], pid[4]  # "storage", type, key, device, number of values, view
 
 
 class _Mapping:

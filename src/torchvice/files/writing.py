@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -12,13 +13,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torchvice.errors import not_utf8_error
+from torchvice.errors import ViceError, not_utf8_error
 from torchvice.files.process import lives, machine
 
 __all__ = ["atomic", "atomic_folder", "write_json", "write_text"]
 
 # The name of a temporary file or folder: what it becomes, the machine and the process that write it, and a number.
 _PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
+FULL = {errno.ENOSPC, errno.EDQUOT}
+ROOM = 1 << 16  # bytes: a disk with fewer is full
 _cleared: set[Path] = set()
 
 
@@ -26,17 +29,15 @@ _cleared: set[Path] = set()
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path next to `path`, which is renamed to `path` if the block ends without an error.
 
-    An OSError of the temporary file, such as that of a read-only folder, names `path`.
+    The temporary file exists already, empty. An error of a read-only folder or a full disk names `path`.
     """
     target = Path(path)
     part = _part(target.parent, target.stem, target.suffix)
     try:
-        yield part
-        os.replace(part, target)
-    except OSError as error:
-        if error.filename is not None and os.fspath(error.filename) == str(part):
-            error.filename = str(target)
-        raise
+        with _naming(part, target):
+            part.touch()  # what other libraries raise for a folder that refuses it is no OSError
+            yield part
+            os.replace(part, target)
     finally:
         with contextlib.suppress(OSError):  # a read-only file system refuses even to remove what does not exist
             part.unlink(missing_ok=True)
@@ -46,18 +47,36 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a folder next to `path`, which is renamed to `path` if the block ends without an error, else removed.
 
-    `path` must not exist or be an empty folder.
+    `path` must not exist or be an empty folder. An error of a read-only folder or a full disk names `path`.
     """
     target = Path(path).absolute()
     part = _part(target.parent, target.name)
-    part.mkdir()
     try:
-        yield part
-        if target.is_dir():
-            target.rmdir()  # outside POSIX a rename does not replace an empty folder
-        os.replace(part, target)
+        with _naming(part, Path(path)):
+            part.mkdir()
+            yield part
+            if target.is_dir():
+                target.rmdir()  # outside POSIX a rename does not replace an empty folder
+            os.replace(part, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _naming(part: Path, target: Path) -> Iterator[None]:
+    """Let errors inside the block name `target` instead of `part`, its temporary form; a full disk is an OSError."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in FULL:
+            error.filename = str(target)
+        elif isinstance(error.filename, str | os.PathLike) and Path(error.filename).is_relative_to(part):
+            error.filename = str(target / Path(error.filename).relative_to(part))
+        raise
+    except Exception as error:
+        if isinstance(error, ViceError) or shutil.disk_usage(part.parent).free > ROOM:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error  # torch's is a RuntimeError
 
 
 def _part(folder: Path, name: str, suffix: str = "") -> Path:

@@ -67,11 +67,12 @@ class Measure:
         return f"{self.label} ({protocol})" if protocol else self.label
 
 
-_REPLACED = {
-    "blur": "a strong blur of the image",
-    "mean": "the mean colour",
-    "noise": "noise",
-    "background": "the background of another image",
+# What stands in the place of removed pixels, by filling.
+FILLED_BY = {
+    "blur": "what is around it, blurred",
+    "mean": "the mean colour of the rest",
+    "noise": "noise of the rest's colours",
+    "background": "another image",
 }
 
 
@@ -86,7 +87,7 @@ def _families() -> Iterator[Measure]:
         yield Measure(f"sensitivities.vice_{name}", f"With {quality.label}", vice, "correlation")
     for filling in FILLINGS:
         definition = (
-            f"Share of found labels that are still found with the object's pixels replaced by {_REPLACED[filling]}, "
+            f"Share of found labels that are still found with the object's pixels replaced by {FILLED_BY[filling]}, "
             "over the pairs that were measured with every filling of the table."
         )
         yield Measure(

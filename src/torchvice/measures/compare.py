@@ -12,6 +12,7 @@ import numpy as np
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import compared_label
 from torchvice.measures.consistency import vice_statistic
+from torchvice.measures.contents import check_same_truth
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.interventions import column_of
 from torchvice.measures.pairs import true_pairs
@@ -55,10 +56,11 @@ def compare(
         seed: of the bootstrap.
 
     Raises:
-        ViceError: fewer than two models, tables of other classes or without `strict`, no common image, or a group that
-            names no model.
+        ViceError: fewer than two models, tables of other classes or without `strict`, no common image, targets or masks
+            of shared images that differ, or a group that names no model.
     """
     _check(models, groups, replicates)
+    about_images = check_same_truth(models)
     common = _common(models)
     inference = Inference(common, replicates, seed)
     found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
@@ -79,7 +81,7 @@ def compare(
         stands_out={model.name: model.stands_out for model in found.values()},
     )
     made = {name: _headline(samples) for name, samples in models.items()}
-    comparison.sentences.extend(sentences_of(comparison, made, replicates))
+    comparison.sentences.extend(about_images + sentences_of(comparison, made, replicates))
     return comparison
 
 
@@ -133,7 +135,9 @@ def group_pairs(groups: Iterable[str], against: str | None = None) -> list[tuple
 
 def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | None, replicates: int) -> None:
     if len(models) < 2:
-        raise ViceError(f"A comparison needs two models or more, but {len(models)} came.")
+        raise ViceError(
+            f"A comparison needs two models or more, but {len(models)} came.", "Name a second RUN or table."
+        )
     if replicates < 100:
         raise ViceError(f"`replicates` must be at least 100 for a comparison, but is {replicates}.")
     first = next(iter(models))

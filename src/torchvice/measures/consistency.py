@@ -16,6 +16,7 @@ from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.rows import ClassRow, Fold, Stratum
 from torchvice.measures.sheet import Sheet
+from torchvice.measures.wording import decimals
 from torchvice.metrics import average_precision, pair_log_likelihood, pair_vice
 from torchvice.metrics.association import (
     LOSS_FLOOR,
@@ -239,7 +240,7 @@ def _put_strata(sheet: Sheet, subject: ConsistencyData, inference: Inference) ->
     size = np.searchsorted(thirds, pairs.area, side="left")
     right = pairs.predicted
     strata = [
-        ("area", f"{name} (up to {top:.3f} of the image)", size == i)
+        ("area", f"{name} (up to {decimals(top)} of the image)", size == i)
         for i, (name, top) in enumerate(
             zip(("small", "medium", "large"), (*thirds, float(pairs.area.max())), strict=True)
         )

@@ -14,7 +14,7 @@ from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.qualities import quality_of
 from torchvice.measures.rows import Control, Method
 from torchvice.measures.sheet import Sheet
-from torchvice.measures.wording import decimals
+from torchvice.measures.wording import interval_text
 from torchvice.metrics import pair_vice
 from torchvice.metrics.weighted import Spearman
 from torchvice.samples import Samples
@@ -153,8 +153,7 @@ def _mark(sheet: Sheet, controls: dict[str, Control]) -> None:
         there = (row.difference_at_headline_low, row.difference_at_headline_high)
         stricter, where = min((own, ""), (there, ", at the headline's threshold"), key=lambda ends: ends[0][0] or 0.0)
         if row.beaten is False and stricter[0] is not None and stricter[1] is not None:
-            low, high = decimals(stricter[0], 2), decimals(stricter[1], 2)
-            interval = f"`{name}` (95 % interval {low} to {high}{where})"
+            interval = f"`{name}` (95 % interval {interval_text(stricter[0], stricter[1], 2)}{where})"
             (above if stricter[1] < 0 else unclear).append(interval)
     sentences = []
     if unclear:

@@ -92,9 +92,10 @@ def _indicator(table: LegacyTable, name: str, num_classes: int) -> np.ndarray | 
     result = np.zeros((len(column), num_classes))
     for row, classes in enumerate(column):
         if len(classes) and (max(classes) >= num_classes or min(classes) < 0):
+            wrong = min(classes) if min(classes) < 0 else max(classes)
             raise ViceError(
-                f"`{name}` of {table.name_image[row]} must be below {num_classes}, but is {max(classes)}.",
-                "Say how many classes there are: --classes N.",
+                f"`{name}` of {table.name_image[row]} must be 0 to {num_classes - 1}, but one is {wrong}.",
+                "Number the classes from 0." if wrong < 0 else "Say how many classes there are: --classes N.",
             )
         result[row, np.asarray(classes, dtype=np.int64)] = 1
     return result

@@ -47,7 +47,7 @@ class Control(_Scored):
     """A control. `beaten`: whether the whole intervals of both differences lie above 0.
 
     `vice_at_headline` and `difference_at_headline` are `vice` and `difference` with the maps of the control cut at the
-    thresholds of the headline, instead of thresholds that the control chooses. JSON has them, tables do not.
+    thresholds of the headline, instead of thresholds that the control chooses.
     """
 
     beaten: bool | None

@@ -15,6 +15,7 @@ from torchvice.measures.catalogue import SECTIONS, measure_of, overview, paths, 
 from torchvice.measures.inference import plain_interval
 from torchvice.measures.rows import ClassRow, Control, Fold, Method, Stratum
 from torchvice.measures.verdict import Verdict
+from torchvice.measures.wording import decimals
 from torchvice.metrics import js_divergence, kl_divergence, precision_recall, vice
 from torchvice.metrics.bands import NullBand
 from torchvice.metrics.calibration import Reliability
@@ -119,7 +120,7 @@ class Measures:
         return content | {name: _plain(getattr(self, name)) for name in names}
 
     def __repr__(self) -> str:
-        vice = ", ".join(f"{part}.vice={getattr(self, part)['vice']:.4f}" for part in ("paper", "strict"))
+        vice = ", ".join(f"{part}.vice={decimals(getattr(self, part)['vice'], 4)}" for part in ("paper", "strict"))
         return f"Measures({self.images} images, {vice}, {len(self.undefined)} undefined)"
 
     def _repr_html_(self) -> str:
@@ -242,7 +243,7 @@ def put_consistency(sheet: Sheet, loss: np.ndarray, ji: np.ndarray) -> None:
         reason = f"The JI of {undefined} of {len(ji)} images is undefined, which leaves the published number undefined."
         try:
             rest = vice(loss, ji, nan_policy="omit")
-            reason += f" Over the other {rest.n} images VICE is {rest.value:.6f}."
+            reason += f" Over the other {rest.n} images VICE is {decimals(rest.value, 6)}."
         except ViceError:
             pass
     if not len(ji):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.measures.inference import LEVEL
 from torchvice.measures.qualities import QUALITIES
-from torchvice.measures.wording import decimals, p_text
+from torchvice.measures.wording import decimals, decimals_between, interval_text, p_text
 
 if TYPE_CHECKING:
     from torchvice.measures.rows import Comparison
@@ -90,8 +90,10 @@ def _about_pairs(found: Comparison, replicates: int) -> list[str]:
         parts = []
         for row in sure:
             up, down = (row["first"], row["second"]) if row["difference"] > 0 else (row["second"], row["first"])
+            digits = decimals_between(value[up], value[down], 2)
+            values = [decimals(value[name], digits) for name in (up, down)]
             parts.append(
-                f"{up} is more consistent than {down} ({_vice(found)} {value[up]:.2f} against {value[down]:.2f}, "
+                f"{up} is more consistent than {down} ({_vice(found)} {values[0]} against {values[1]}, "
                 f"{_span(row, row['difference'] < 0)})"
             )
         said.append(f"Established on these {found.images} images: {'; '.join(parts)}.")
@@ -130,10 +132,12 @@ def _about_seeds(found: Comparison) -> list[str]:
             said.append(f"No claim about {row['first']} against {row['second']}: {row.get('reason', 'undefined')}")
         else:
             word = "Established" if row["p_holm"] < 1 - LEVEL else "Not established"
-            difference, low, high = (decimals(row[key], sign="+") for key in ("difference", "low", "high"))
+            digits = decimals_between(row["low"], row["high"])
+            difference = decimals(row["difference"], digits, "+")
+            interval = interval_text(row["low"], row["high"], sign="+")
             corrected = f" after Holm over {len(found.seeds)} pairs of groups" if len(found.seeds) > 1 else ""
             said.append(
-                f"{word} over seeds{_of(found)}: {row['first']} - {row['second']} = {difference} ({low} to {high}, "
+                f"{word} over seeds{_of(found)}: {row['first']} - {row['second']} = {difference} ({interval}, "
                 f"p {p_text(row['p_holm'])}{corrected}, {row['seeds_first']} and {row['seeds_second']} seeds)."
             )
     return said
@@ -145,6 +149,6 @@ def _span(row: Mapping[str, Any], turned: bool = False) -> str:
     if turned:
         value, low, high = -value, -high, -low
     return (
-        f"difference {decimals(value, sign='+')}, 95 % interval {decimals(low, sign='+')} to "
-        f"{decimals(high, sign='+')}, p {p_text(row['p_holm'], row['p_at_floor'])}"
+        f"difference {decimals(value, decimals_between(low, high), '+')}, "
+        f"95 % interval {interval_text(low, high, sign='+')}, p {p_text(row['p_holm'], row['p_at_floor'])}"
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from torchvice.measures.catalogue import FILLED_BY
 from torchvice.measures.qualities import IOU_CUTOFF, QUALITIES
 from torchvice.measures.wording import decimals, p_text
 
@@ -16,12 +17,6 @@ __all__ = ["ASSESS_WITHOUT", "WITNESSES", "caveats_of", "sentences_of"]
 
 # What a witness says of a label.
 WITNESSES = {"localisation": "have their map off the object", "without_object": "are still found without the object"}
-FILLED_BY = {
-    "blur": "a strong blur of the image",
-    "mean": "the mean colour",
-    "noise": "noise",
-    "background": "the background of another image",
-}
 ASSESS_WITHOUT = "vice assess RUN --without object,background"
 MOST = 3  # classes that a sentence names
 MOVES = 0.05  # a smaller range over thresholds is not worth a sentence
@@ -254,6 +249,6 @@ def caveats_of(
         if dilation := settings.get("interventions", {}).get("dilation"):
             text += f"; masks are dilated by {dilation} pixels"
         caveats.append(f"{text}.")
-    if samples.manifest.get("regions") == "boxes":
+    if samples.manifest["dataset"].get("regions") == "boxes":
         caveats.append("Objects are unions of boxes, which hold background, too.")
     return caveats

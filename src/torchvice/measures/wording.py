@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["decimals", "p_text"]
+__all__ = ["decimals", "decimals_between", "interval_text", "p_text"]
 
 ZERO = 1e-12  # what is smaller is rounding
 
@@ -24,6 +24,30 @@ def decimals(value: float, digits: int = 3, sign: str = "") -> str:
     value = 0.0 if abs(value) < ZERO else value
     text = f"{value:{sign}.{digits}f}"
     return text if not value or text.strip("+-0.") else f"{value:{sign}.2g}"
+
+
+def decimals_between(first: float, second: float, digits: int = 3) -> int:
+    """The number of decimals, at least `digits`, with which two numbers read as different.
+
+    Their distance is two units of the last decimal or more.
+
+    Example:
+        >>> decimals_between(0.62, 0.71, 2), decimals_between(0.0131, 0.0142, 2), decimals_between(0.5, 0.5, 2)
+        (2, 4, 2)
+    """
+    distance = abs(first - second)
+    return digits if not ZERO < distance < math.inf else max(digits, math.ceil(-math.log10(distance / 2)))
+
+
+def interval_text(low: float, high: float, digits: int = 3, sign: str = "") -> str:
+    """Format the ends of an interval, so that they read as different unless they are equal; see `decimals`.
+
+    Example:
+        >>> interval_text(0.621, 0.714, 2), interval_text(0.0131, 0.0142, 2), interval_text(-0.0002, 0.0001, 2, "+")
+        ('0.62 to 0.71', '0.0131 to 0.0142', '-0.0002 to +0.0001')
+    """
+    digits = decimals_between(low, high, digits)
+    return f"{decimals(low, digits, sign)} to {decimals(high, digits, sign)}"
 
 
 def p_text(p: float, at_floor: bool = False) -> str:

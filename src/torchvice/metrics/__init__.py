@@ -72,29 +72,17 @@ __all__ = [
     "vice",
 ]
 
-# Kinds of results and parts of measures: found here as well, listed in their modules alone.
-_ELSEWHERE = {
-    "bands": ("NullBand",),
-    "binning": (
-        "equal_count_means",
-        "equal_mass_edges",
-        "equal_mass_index",
-        "equal_width_edges",
-        "equal_width_index",
-    ),
-    "boxes": ("BoxAccuracy", "box_iou", "box_planes", "map_boxes"),
-    "calibration": ("Reliability",),
-    "calibration_errors": ("ClasswiseEce", "calibration_events", "event_reliability"),
-    "consistency": ("Vice",),
-    "debiased": ("DebiasedError",),
-    "losses": ("log_softmax",),
-    "multilabel": ("PrecisionRecall", "sample_f1", "sample_precision"),
-    "scaling": ("LogitScaling",),
-}
+# Modules whose kinds of results and parts of measures are found here as well, though only the modules list them.
+_ELSEWHERE = (
+    *("bands", "binning", "boxes", "calibration", "calibration_errors"),
+    *("consistency", "debiased", "losses", "multilabel", "scaling"),
+)
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _ELSEWHERE.items():
-        if name in names:
-            return getattr(importlib.import_module(f"torchvice.metrics.{module}"), name)
+    for module in () if name.startswith("_") else _ELSEWHERE:
+        where = f"torchvice.metrics.{module}"
+        found = getattr(importlib.import_module(where), name, None)
+        if getattr(found, "__module__", None) == where:
+            return found
     raise AttributeError(f"module 'torchvice.metrics' has no attribute {name!r}")

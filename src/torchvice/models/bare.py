@@ -41,6 +41,9 @@ def bare(model: Any) -> nn.Module:
         if tensor.is_meta:
             message = f"The model must have weights, but `{name}` is on the meta device."
             raise ViceError(message, "Build the model on the CPU, and load its weights.")
+        if tensor.is_inference():
+            message = f"The model must allow gradients, but `{name}` was made under torch.inference_mode."
+            raise ViceError(message, "Build or load the model outside of it; torch.no_grad can be used.")
     return _unwrapped(model)
 
 
@@ -122,11 +125,11 @@ def logits_in(outputs: Any) -> Any:
 
 def not_logits(model: nn.Module, outputs: Any) -> ViceError:
     """Return the error for outputs that are not logits (N, C)."""
-    way_out = "Explain a classifier."
+    way_out = "Wrap it in a module whose forward returns the tensor of logits."
     if isinstance(outputs, torch.Tensor):
         came = f"shape {tuple(outputs.shape)}"
+        way_out = "Wrap it in a module whose forward returns one logit an image and class, or give another model."
     else:
         keys = f" of {', '.join(map(str, list(outputs)[:5]))}" if isinstance(outputs, Mapping) else ""
         came = f"{type(outputs).__name__}{keys}"
-        way_out = "Wrap it in a module whose forward returns the tensor of logits."
     return ViceError(f"{type(model).__name__} must return logits (N, C), but returns {came}.", way_out)

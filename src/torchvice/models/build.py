@@ -224,7 +224,7 @@ def _check_match(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: st
     parts = [f"{len(names)} {what} ({_first(names)})" for what, names in problems.items() if names]
     if parts:
         raise ViceError(
-            f"The weights {path} must be those of this {type(model).__name__}, but have tensors {' and '.join(parts)}.",
+            f"The weights {path} must fit this {type(model).__name__}, but their names differ: {' and '.join(parts)}.",
             f"Check the network's name. {_ARGUMENTS}",
         )
     wrong = [name for name, value in tensors.items() if value.shape != own[name].shape]

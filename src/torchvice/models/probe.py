@@ -104,6 +104,8 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
                 handles += _record(name, module, records, calls, image)
         try:
             outputs = logits_in(model(image))
+        except ViceError:
+            raise
         except Exception as error:  # layers may raise anything
             channels = input_channels(model)
             if channels != 3:

@@ -65,7 +65,12 @@ def _unreadable(path: Path, error: Exception) -> ViceError:
             f"The weights {path} must hold tensors only, but contain the Python object {refused.group(1)}.", way_out
         )
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
-    return ViceError(f"The weights {path} cannot be read: {reason[:200]}.", convert if path.suffix == ".pkl" else "")
+    if reason == "Weights only load failed":  # torch's answer to bytes that are no pickle at all
+        reason = "the bytes are not those of a saved model"
+    way_out = "Give a file that torch.save or safetensors wrote. If it is one, it is damaged: copy or save it again."
+    return ViceError(
+        f"The weights {path} cannot be read: {reason[:200]}.", convert if path.suffix == ".pkl" else way_out
+    )
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

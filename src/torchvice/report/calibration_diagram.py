@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.measures.wording import interval_text
 from torchvice.metrics.bands import NullBand
 from torchvice.metrics.calibration import Reliability
-from torchvice.report.frame import figure_of, set_heading, side_by_side, styled
+from torchvice.report.frame import figure_of, legend_above, set_heading, side_by_side, styled
 from torchvice.report.style import (
     COLUMN,
     PALETTE,
@@ -132,15 +133,14 @@ def calibration_diagram(
     texts = [_panel_text(name, *panel, width) for name, panel in panels.items()]
     keys = _keys(bands)
     placed = _new_axes(texts, width, title, keys) if axes is None else side_by_side(axes, len(panels), BETWEEN)
+    pad = None if axes is None else legend_above(axes, keys)
     for place, (panel, (reliability, band)) in enumerate(zip(placed, panels.values(), strict=True)):
         reliability_points(panel, reliability, band)
         panel.set_xlabel("mean confidence of a bin")
         panel.tick_params(axis="y", labelleft=not place)
         if axes is not None:
-            set_heading(panel, [title, *texts[place]] if not place else texts[place])
+            set_heading(panel, [title, *texts[place]] if not place else texts[place], pad)
     placed[0].set_ylabel(outcome_label)
-    if axes is not None:
-        axes.legend(handles=keys, frameon=False, loc="upper left")
     return figure_of(placed[0])
 
 
@@ -161,7 +161,7 @@ def _panel_text(name: str, reliability: Reliability, band: NullBand | None, widt
     ece = number(reliability.ece)
     lines = [f"ECE {ece}" if ece == "undefined" else f"ECE = {ece} (n = {reliability.n})"]
     if band is not None:
-        lines.append(f"calibrated: {number(band.low)} to {number(band.high)}" if band.low == band.low else "")
+        lines.append(f"calibrated: {interval_text(band.low, band.high)}" if band.low == band.low else "")
     return [*wrapped(name, width, most=1), *lines]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.measures.wording import decimals
 from torchvice.metrics.overlap import VOID
 from torchvice.report.frame import figure_of, styled
 from torchvice.report.style import (
@@ -187,7 +188,7 @@ def _sentences(case: Case) -> list[str]:
     """The text below the pictures."""
 
     def text(value: float | None) -> str:
-        return "undefined" if value is None or math.isnan(value) else f"{value:.2f}"
+        return "undefined" if value is None or math.isnan(value) else decimals(value, 2)
 
     of_class = f"IoU of {case.class_name} {text(case.iou)}"
     sentences = [

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.files import atomic
+from torchvice.measures.wording import interval_text
 from torchvice.metrics.bands import NullBand
 from torchvice.metrics.binning import equal_count_means
 from torchvice.metrics.calibration import Reliability
@@ -273,7 +274,7 @@ def _value_text(label: str, value: float | None) -> str:
 
 
 def _band_text(band: NullBand | None) -> list[str]:
-    return [] if band is None or band.low != band.low else [f"calibrated: {number(band.low)} to {number(band.high)}"]
+    return [] if band is None or band.low != band.low else [f"calibrated: {interval_text(band.low, band.high)}"]
 
 
 class _Curve(NamedTuple):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["figure_of", "panels", "set_heading", "side_by_side", "styled"]
+__all__ = ["figure_of", "legend_above", "panels", "set_heading", "side_by_side", "styled"]
 
 P = ParamSpec("P")
 
@@ -66,9 +66,10 @@ def panels(
     """
     if axes is not None:
         divided = _divided(axes, heights, between)
-        set_heading(divided[0], [title, subtitle, ", ".join(box)])
-        if keys:
-            axes.legend(handles=list(keys), frameon=False)
+        lines, pad = [title, subtitle, ", ".join(box)], legend_above(divided[0], keys)
+        set_heading(divided[0], lines, pad)
+        if divided[0] is not axes:
+            _reserve(axes, divided[0], lines, pad)
         return divided
     body = sum(heights) + between * (len(heights) - 1) + below
     figure = column_figure(body, title=title, subtitle=subtitle, box=box, keys=keys)
@@ -106,8 +107,29 @@ def side_by_side(axes: Axes, count: int, between: float) -> list[Axes]:
     return [axes, *(divider.append_axes("right", size="100%", pad=between) for _ in range(count - 1))]
 
 
-def set_heading(axes: Axes, lines: Sequence[str]) -> None:
-    """Write lines above the caller's Axes, without the empty ones."""
+def legend_above(axes: Axes, keys: Sequence[Artist]) -> float | None:
+    """Write the legend between the caller's Axes and their heading, so that it covers no data.
+
+    Returns:
+        The distance of the heading in points, for `set_heading`; None without keys.
+    """
+    if not keys:
+        return None
+    above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.3, "borderpad": 0}
+    legend = axes.legend(handles=list(keys), frameon=False, labelspacing=0.3, **above)
+    return float(legend.get_texts()[0].get_fontsize()) * (1.3 * len(keys) + 0.6)
+
+
+def _reserve(axes: Axes, top: Axes, lines: Sequence[str], pad: float | None) -> None:
+    """Let matplotlib's layouts count the heading of `top`, of which they know nothing, as part of the caller's Axes."""
+    blank = "\n".join(" " for line in lines if line) or " "
+    place: dict[str, Any] = {"xycoords": top.transAxes, "textcoords": "offset points", "annotation_clip": False}
+    axes.annotate(blank, (0, 1), (0, 6 if pad is None else pad), fontsize="medium", va="bottom", **place)
+
+
+def set_heading(axes: Axes, lines: Sequence[str], pad: float | None = None) -> None:
+    """Write lines above the caller's Axes, without the empty ones; `pad` as for matplotlib's titles."""
     text = "\n".join(line for line in lines if line)
     if text:
-        axes.set_title(text, loc="left", fontsize="medium").set_parse_math(False)  # a class may be called `a$b$c`
+        title = axes.set_title(text, loc="left", fontsize="medium", pad=pad)
+        title.set_parse_math(False)  # a class may be called `a$b$c`

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.measures.wording import decimals
+from torchvice.measures.wording import decimals, interval_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ def _cell(measures: Any, path: str) -> str:
         reason = measures.undefined.get(path, "")
         return f'<span title="{escape(reason)}" aria-label="undefined: {escape(reason)}">{DASH}</span>'
     limits = measures.intervals.get(path) or {}
-    text = f"{value:.4f}{_span(limits)}"
+    text = f"{decimals(value, 4)}{_span(limits)}"
     if limits.get("reliable") is False:
         text += f' <span title="{escape(measures.notes.get(path, "The interval is not reliable."))}">?</span>'
     return text
@@ -68,17 +68,17 @@ def _span(limits: Mapping[str, Any]) -> str:
     if low is None or high is None or not np.isfinite([low, high]).all():
         return ""
     level = f"{limits.get('level', 0.95):.0%}".replace("%", " %")
-    return f' <span style="{FAINT}" title="{level} interval">({decimals(low, 2)} to {decimals(high, 2)})</span>'
+    return f' <span style="{FAINT}" title="{level} interval">({interval_text(low, high, 2)})</span>'
 
 
 def _controls(measures: Any, quality: str) -> str:
     rows = [
         [
             escape(name),
-            *(DASH if value is None else f"{value:.3f}" for value in (row.vice, row.quality)),
+            *(DASH if value is None else decimals(value) for value in (row.vice, row.quality)),
             DASH
             if row.difference is None
-            else f"{row.difference:.3f}{_span({'low': row.difference_low, 'high': row.difference_high})}",
+            else f"{decimals(row.difference)}{_span({'low': row.difference_low, 'high': row.difference_high})}",
             {True: "above", False: "not clearly above", None: "undefined"}[row.beaten],
         ]
         for name, row in measures.controls.items()
@@ -98,7 +98,7 @@ def _diagram(measures: Any) -> str:
     if loss is None or ji is None or not np.isfinite(loss).any():
         return ""
     value = measures.paper["vice"]
-    said = "undefined" if value != value else f"{value:.3f}"
+    said = "undefined" if value != value else decimals(value)
     return _picture(vice_diagram(loss, ji, value), f"VICE diagram of paper, VICE {said}")
 
 

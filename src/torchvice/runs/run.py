@@ -32,9 +32,13 @@ class Run:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         if not self.config.is_file():
+            is_table = (self.folder / "manifest.json").is_file()
             raise ViceError(
-                f"A run must be a folder with config.yaml, but {self.folder} has no such file.",
-                "`vice train` makes one and says where.",
+                f"A run must be a folder with config.yaml, but {self.folder} "
+                + ("is the folder of a table." if is_table else "has no such file."),
+                "To resume or extend the table, repeat the command that made it: vice assess --model ... --out FOLDER."
+                if is_table
+                else "`vice train` makes one and prints its name; for another checkpoint: vice assess --model ...",
             )
 
     def __repr__(self) -> str:

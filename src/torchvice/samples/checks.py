@@ -37,6 +37,7 @@ class _Manifest:
     model: dict[str, Any]
     dataset: dict[str, Any]
     versions: dict[str, Any]
+    contents: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
 

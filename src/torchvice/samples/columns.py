@@ -72,7 +72,7 @@ FAITHFULNESS = (
     *("insertion", "deletion", "road", "insertion_random", "deletion_random", "road_random"),
     *("p_full", "p_canvas", "p_blank"),
 )
-# What removed pixels are replaced by; see `torchvice.explain.filling`.
+# What removed pixels are replaced by; see `torchvice.data.filling`.
 FILLINGS = ("blur", "mean", "noise", "background")
 # The columns of interventions on the image; see `torchvice.assessment.interventions`.
 INTERVENTIONS = (
@@ -104,10 +104,11 @@ class Regions(_Columns):
     Interventions give the margin of the class on a changed image: its logit, or, of exclusive targets, its logit minus
     the highest other one; the class is found where it is above 0. `without_object` and `without_background`: with the
     object, or all but the object, replaced; `with_hole`: with as large a hole elsewhere; `object_by_FILLING`: the
-    object replaced in another way; `noisy_object` and `noisy_background`: with noise added there. Of the highest value
-    of the map outside the object: `peak_y` and `peak_x`, its place in [0, 1] from the top left; `peak_height` in
-    [0, 1]; `peak_covered` and `elsewhere_covered`, margins with a patch there, or somewhere else, replaced;
-    `peak_features` (R, FEATURES) float32, what the network's layer holds there.
+    object replaced in another way; `noisy_object` and `noisy_background`: with noise added there. Of the
+    patch outside the object on which the map is highest: `peak_y` and `peak_x`, its centre in [0, 1] from the top left;
+    `peak_covered` and `elsewhere_covered`, margins with it, or one somewhere else, replaced; `peak_features` (R,
+    FEATURES) float32, what the network's layer holds there. `peak_height`, the highest value of the map outside the
+    object, in [0, 1].
     """
 
     image_id: np.ndarray

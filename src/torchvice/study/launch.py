@@ -39,7 +39,7 @@ def start_job(folder: Path, count: int) -> subprocess.Popen[bytes]:
     source = str(Path(__file__).parents[2])  # the same torchvice, installed or not
     path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     settings = {f"{name}_NUM_THREADS": str(count) for name in ("OMP", "MKL", "OPENBLAS")}
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path, **settings}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, **settings}
     log = folder / LOG
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as out:

@@ -52,6 +52,7 @@ class AssessmentRequest(Section):
     also: tuple[str, ...] = ()
     controls: Literal["all", "cheap", "none"] = "all"
     faithfulness: tuple[str, ...] = ()
+    without: tuple[str, ...] = ("auto",)
     quality: str = "ji"
     replicates: int = Field(default=2000, ge=100)
 
@@ -59,7 +60,8 @@ class AssessmentRequest(Section):
     def extras(self) -> Extras:
         """What is requested in addition to the maps, as `torchvice.assess` takes it; no controls without `strict`."""
         controls = CONTROL_SETS[self.controls] if "strict" in self.protocols else ()
-        return Extras.of(controls, self.also, self.faithfulness)
+        without = self.without if "strict" in self.protocols else ()
+        return Extras.of(controls, self.also, self.faithfulness, "auto" if without == ("auto",) else without)
 
 
 class LaunchSettings(Section):

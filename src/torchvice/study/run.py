@@ -13,6 +13,7 @@ from typing import Any
 from torchvice.data import open_dataset
 from torchvice.errors import ViceError
 from torchvice.files.lock import locked
+from torchvice.measures.wording import decimals
 from torchvice.study.description import write_description
 from torchvice.study.job import failure, finished, prepare
 from torchvice.study.launch import run_jobs
@@ -207,7 +208,7 @@ def run_study(
 
 
 def _summary(row: dict[str, Any]) -> str:
-    vice = "undefined" if row["vice"] is None else f"{row['vice']:.3f}"
+    vice = "undefined" if row["vice"] is None else decimals(row["vice"])
     return f"VICE {vice}, {row['train_seconds'] + row['assess_seconds']:.0f} s"
 
 

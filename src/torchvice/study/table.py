@@ -10,7 +10,7 @@ from typing import Any
 from torchvice.errors import ViceError
 from torchvice.files import atomic
 from torchvice.measures.catalogue import compared_label
-from torchvice.measures.wording import decimals, p_text
+from torchvice.measures.wording import decimals, decimals_between, interval_text, p_text
 from torchvice.report.study.text import is_established
 from torchvice.study.job import finished
 from torchvice.study.plan import PlannedRun, Study
@@ -150,6 +150,6 @@ def _difference(row: Mapping[str, Any]) -> str:
         return f"no claim about {pair}{value} ({seeds})."
     word = "established" if is_established(row) else "not established"
     return (
-        f"{word}, {pair} = {decimals(row['difference'], sign='+')} ({decimals(row['low'], sign='+')} to "
-        f"{decimals(row['high'], sign='+')}, p {p_text(row['p_holm'])} after Holm, {seeds})."
+        f"{word}, {pair} = {decimals(row['difference'], decimals_between(row['low'], row['high']), '+')} "
+        f"({interval_text(row['low'], row['high'], sign='+')}, p {p_text(row['p_holm'])} after Holm, {seeds})."
     )

@@ -9,6 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from torchvice.measures.wording import decimals
+
 __all__ = ["EpochLines"]
 
 # Logged values that an epoch's line shows, where they were logged.
@@ -66,7 +68,7 @@ class EpochLines(Callback):
         loss = values.get("val/loss", float("inf"))
         mark = "  best so far" if loss < self._best else ""
         self._best = min(self._best, loss)
-        metrics = "".join(f"  {label} {values[name]:.4f}" for name, label in LABELS.items() if name in values)
+        metrics = "".join(f"  {label} {decimals(values[name], 4)}" for name, label in LABELS.items() if name in values)
         self.console.print(
             f"epoch {trainer.current_epoch + 1:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
             f"{metrics}  {time.perf_counter() - self._epoch_start:.0f} s{mark}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import EarlyStopping
 
@@ -12,7 +12,47 @@ from torchvice.config.sections import RegularisationSettings
 from torchvice.errors import ViceError
 from torchvice.training.averaging import AveragedWeights
 
-__all__ = ["dropout_arguments", "regularisation_callbacks", "stopped_early"]
+if TYPE_CHECKING:
+    from torchvice.data import FolderDataset
+
+__all__ = ["check_repair", "dropout_arguments", "regularisation_callbacks", "repairs", "stopped_early"]
+
+
+def repairs(regularisation: RegularisationSettings) -> list[str]:
+    """Names of the settings that change images by their masks and are on."""
+    return [name for name in ("swap_background", "erase_object") if getattr(regularisation, name) > 0]
+
+
+def check_repair(settings: Settings, training: FolderDataset) -> str:
+    """Check that the training data allows `swap_background` and `erase_object`, where they are on.
+
+    Returns:
+        A sentence on images without a mask, or "".
+
+    Raises:
+        ViceError: no image has a mask, there is one image only, or an object is to be erased whose label is the only
+            one that an image can have.
+    """
+    names = repairs(settings.regularisation)
+    if not names:
+        return ""
+    images, missing, name = len(training), training.masks_missing, names[0]
+    if settings.data.exclusive and "erase_object" in names:
+        raise ViceError(
+            "`regularisation.erase_object` must be 0 with exclusive classes (`data.exclusive`), but is "
+            f"{settings.regularisation.erase_object:g}: an image without its object would have no label.",
+            "Use -o regularisation.swap_background=0.5 instead.",
+        )
+    if missing == images:
+        raise ViceError(
+            f"`regularisation.{name}` needs masks of the training images, but no image of {training.split} has one.",
+            "Add masks (see docs/your-data.md), or leave the setting out.",
+        )
+    if images < 2:
+        raise ViceError(f"`regularisation.{name}` needs 2 training images or more, but {training.split} has {images}.")
+    if not missing:
+        return ""
+    return f"{missing} of {images} training images have no mask and stay unchanged ({' and '.join(names)})."
 
 
 def dropout_arguments(settings: Settings) -> dict[str, float]:

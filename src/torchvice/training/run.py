@@ -104,6 +104,8 @@ def _train(
 
 def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, FolderDataset]:
     """Open, print and check the training split and the selection split."""
+    from torchvice.training.regularising import check_repair
+
     data = settings.data
 
     def split(name: str, classes: tuple[str, ...] | None, silent: bool = False) -> FolderDataset:
@@ -118,6 +120,8 @@ def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, Fold
 
     training = split(data.train_split, data.classes)
     _check_loss(settings, len(training.classes))
+    if note := check_repair(settings, training):
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
     selection = split(data.selection_split, training.classes)
     if data.eval_split not in (data.train_split, data.selection_split):
         split(
@@ -147,13 +151,16 @@ def _with_classes(settings: Settings, classes: tuple[str, ...]) -> Settings:
 
 def _check_same(settings: Settings) -> None:
     """Check that the run resumes with the settings of its config.yaml, but for those in RESUMABLE."""
+    from torchvice.training.regularising import repairs
+
     before = Run(settings.folder).settings
     old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
     if before.data.classes is None:
         old["data"]["classes"] = new["data"]["classes"]
-    # The phases of one_cycle depend on the number of epochs.
-    fixed = "trainer.epochs" if new["schedule"]["name"] == "one_cycle" else None
-    check_same(old, new, [name for name in RESUMABLE if name != fixed], "run")
+    # The phases of one_cycle depend on the number of epochs, and repaired images on the masks.
+    fixed = {"trainer.epochs"} if new["schedule"]["name"] == "one_cycle" else set()
+    fixed |= {"data.masks"} if repairs(settings.regularisation) else set()
+    check_same(old, new, [name for name in RESUMABLE if name not in fixed], "run")
 
 
 def _network(settings: Settings, num_classes: int, starting: bool, console: Console) -> nn.Module:
@@ -196,6 +203,8 @@ def _loaders(
     from torch.utils.data import DataLoader
 
     from torchvice.data.transforms import LabelledImages, TrainTransform, ValidationTransform
+    from torchvice.training.regularising import repairs
+    from torchvice.training.repairing import RepairedImages
 
     transform, size, workers = settings.transform, settings.trainer.batch_size, settings.data.workers
     shared: dict[str, Any] = {"mean": transform.mean, "std": transform.std, "view": transform.view}
@@ -212,9 +221,13 @@ def _loaders(
     # BatchNorm cannot train on a batch of one. Each device gets its share of the images, rounded up.
     share = -(-len(training) // devices)
     single_left = share > size and share % size == 1
+    repaired = repairs(settings.regularisation)
+    images = (
+        RepairedImages(training, augment, settings.regularisation) if repaired else LabelledImages(training, augment)
+    )
     # Workers are recreated for every epoch, including their RNG state, so that resuming is exact.
     train_loader: DataLoader[Any] = DataLoader(
-        LabelledImages(training, augment), sampler=sampler, generator=sampler.generator, drop_last=single_left, **common
+        images, sampler=sampler, generator=sampler.generator, drop_last=single_left, **common
     )
     view = ValidationTransform(transform.crop, **shared)
     val_loader: DataLoader[Any] = DataLoader(LabelledImages(selection, view), persistent_workers=workers > 0, **common)

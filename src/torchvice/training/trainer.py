@@ -144,6 +144,8 @@ def process_state_kept() -> Iterator[None]:
     try:
         with rng_state_kept(), warnings.catch_warnings(), quiet_loggers("lightning.pytorch", "lightning.fabric"):
             warnings.filterwarnings("ignore", module=r"lightning\..*")
+            # More workers than cores are slower, not wrong: `data.workers` may come from a larger machine.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
             yield
     finally:
         for name, value in environment.items():

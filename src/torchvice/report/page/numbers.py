@@ -12,17 +12,13 @@ from typing import Any
 from torchvice.measures import Measures
 from torchvice.measures.catalogue import CATALOGUE, Measure, measure_of, overview, paths, quality_label, shown_in
 from torchvice.measures.rows import COLUMNS
-from torchvice.measures.wording import p_text
+from torchvice.measures.wording import interval_text, p_text
 from torchvice.report.page.text import interval_of, label_of
 from torchvice.report.style import number
 
 # Rows by name or in a list: the section, the caption, the key of its definition.
 _SECTIONS = (
-    (
-        "controls",
-        "Controls, with the model's own losses",
-        "control",
-    ),
+    ("controls", "Controls, with the model's own losses", "control"),
     ("methods", "Other explanation methods, with the model's own losses", "method"),
     ("retests", "The same method on mirrored or scaled images", "retest"),
     ("strata", "VICE within strata", "stratum"),
@@ -30,9 +26,14 @@ _SECTIONS = (
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-\d+)?")
 # Columns that stand in another's cell as its interval.
-_WITH_LIMITS = ("vice", "difference", "without_object", "without_background")
+_WITH_LIMITS = ("vice", "difference", "difference_at_headline", "without_object", "without_background")
 _LIMITS = {name: (f"{name}_low", f"{name}_high") for name in _WITH_LIMITS}
-# Columns of the classes that have a table of their own.
+# Columns of controls and of classes that have a table of their own.
+_AT_HEADLINE = {
+    "name": "name",
+    "vice_at_headline": "VICE",
+    "difference_at_headline": "difference",
+}
 _CHANGED = {
     "name": "name",
     "found": "found",
@@ -125,6 +126,9 @@ def tables_of(measures: Measures, classes: bool = False) -> list[NumberTable]:
         for section, caption, term in sections
         if (content := getattr(measures, section))
     ]
+    if any(row.vice_at_headline is not None for row in measures.controls.values()):
+        caption = "Controls, their maps cut at the headline's thresholds"
+        tables.insert(1, _of_rows(caption, "control", measures.controls, "", _AT_HEADLINE))
     if measures.tests:
         rows = [
             [(shown_path(path), ""), (p_text(test["p"], test.get("at_floor", False)), ""), (test["method"], "")]
@@ -137,7 +141,7 @@ def tables_of(measures: Measures, classes: bool = False) -> list[NumberTable]:
         )
     for section, caption, term in (
         ("without", "On changed images: without object or background", "without"),
-        ("sensitivities", "VICE, asked in other ways", "sensitivity"),
+        ("sensitivities", "VICE by other definitions", "sensitivity"),
         ("localisation", "Localisation", "localisation"),
     ):
         rows = _named(measures, section, [p for p in paths(section) if "page" not in CATALOGUE[p].shown])
@@ -227,4 +231,4 @@ def _of_rows(
 def _span(row: Mapping[str, Any], ends: tuple[str, str] | None) -> str:
     if ends is None or any(row.get(end) is None for end in ends):
         return ""
-    return f"{number(row[ends[0]])} to {number(row[ends[1]])}"
+    return interval_text(row[ends[0]], row[ends[1]])

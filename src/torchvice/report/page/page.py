@@ -7,13 +7,14 @@ that memory does not grow with their number.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,7 +39,10 @@ from torchvice.report.page.pixels import map_bytes, outlines, thumbnail
 from torchvice.report.page.text import facts_of, sentences_of
 from torchvice.report.style import HEAT
 
-__all__ = ["TEMPLATES", "Reader", "Shown", "embedded", "joined", "write_page"]
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+__all__ = ["TEMPLATES", "Reader", "Shown", "embedded", "joined", "template", "write_page"]
 
 # Image id -> image (H, W, 3) uint8 and mask (H, W) or None; None if the image is missing.
 Reader = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
@@ -133,12 +137,8 @@ class _Page:
 
     def pieces(self, path: Path) -> Iterator[str]:
         """The page's text, the cases last: it can be used while they are still being read."""
-        from jinja2 import Environment, FileSystemLoader
-
-        environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-        environment.filters["shown"] = shown
         cases = self._case_files(path) if self.folder else self._case_scripts()
-        yield from environment.get_template("page.html.jinja").generate(**self._context(), cases=cases)
+        yield from template("page.html.jinja").generate(**self._context(), cases=cases)
 
     @property
     def count(self) -> int:
@@ -312,6 +312,20 @@ def _sets(name: str, members: np.ndarray) -> dict[str, Any]:
     """(N, C) bool as a list of classes and where each image's begin."""
     starts = np.concatenate([[0], np.cumsum(members.sum(axis=1))])
     return {f"{name}At": _packed(starts, "u32"), f"{name}Of": _packed(np.nonzero(members)[1], "u16")}
+
+
+def template(name: str) -> Template:
+    """A page of TEMPLATES, with the filters that it uses."""
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    environment.filters |= {"shown": shown, "script_hash": script_hash}
+    return environment.get_template(name)
+
+
+def script_hash(text: str) -> str:
+    """The source expression by which a Content-Security-Policy allows the inline script of this text and no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def joined(names: Sequence[str]) -> str:

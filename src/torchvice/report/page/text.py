@@ -9,6 +9,7 @@ from typing import Any
 
 from torchvice.measures import QUALITIES, Measures
 from torchvice.measures.quadrants import QUADRANTS
+from torchvice.measures.wording import decimals, interval_text
 from torchvice.report.page.cases import Cases
 from torchvice.report.style import number
 
@@ -32,7 +33,7 @@ Sentence = Sequence[str | Number]
 
 
 def interval_of(measures: Measures, path: str) -> str:
-    """The interval of a measure in words; empty without one."""
+    """The interval of a measure as text, with "?" if it is not reliable; empty without one."""
     return _interval(measures.intervals.get(path))
 
 
@@ -40,7 +41,8 @@ def _interval(found: Any) -> str:
     if not found or any(found.get(end) is None or math.isnan(found[end]) for end in ("low", "high")):
         return ""
     level = 100 * found.get("level", 0.95)
-    return f"{level:.0f}\u00a0% interval {number(found['low'])} to {number(found['high'])}"
+    doubt = "\u00a0?" if found.get("reliable") is False else ""
+    return f"{level:.0f}\u00a0% interval {interval_text(found['low'], found['high'])}{doubt}"
 
 
 def _with(measures: Measures, path: str, what: str = "") -> list[str | Number]:
@@ -92,7 +94,7 @@ def _calibration(measures: Measures) -> Sentence:
     off = 100 * (_known(measures, path) or 0)
     outcome = "share of predictions that are right" if path.startswith("strict") else "Jaccard index of the labels"
     return [
-        f"Its confidence misses the {outcome} by {off:.1f} percentage points on average: ECE-ML is ",
+        f"Its confidence misses the {outcome} by {decimals(off, 1)} percentage points on average: ECE-ML is ",
         *_with(measures, path),
         f", where 0 is perfect{_by_chance(measures, path)}.",
     ]
@@ -103,7 +105,7 @@ def _by_chance(measures: Measures, path: str) -> str:
     band = measures.null_bands.get("ece") if path == "strict.ece_ml" else None
     if not band or not _finite(band.get("low")):
         return ""
-    return f" and a calibrated model would show {number(band['low'])} to {number(band['high'])} by chance"
+    return f" and a calibrated model would show {interval_text(band['low'], band['high'])} by chance"
 
 
 def _consistency(measures: Measures) -> Sentence:

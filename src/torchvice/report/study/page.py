@@ -10,8 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from torchvice.files import atomic
+from torchvice.measures.wording import interval_text
 from torchvice.report.page.numbers import shown
-from torchvice.report.page.page import TEMPLATES, embedded, joined
+from torchvice.report.page.page import embedded, joined, template
 from torchvice.report.study.recipes import Recipe, RecipeMean, Row, StudyTable, pareto_front
 from torchvice.report.study.text import (
     STUDY_DEFINITIONS,
@@ -42,12 +43,8 @@ def write_study_page(path: str | os.PathLike[str], table: StudyTable, *, title: 
         table: from `torchvice.report.study.recipes.read_study`.
         title: title of the page; default: the name of the study.
     """
-    from jinja2 import Environment, FileSystemLoader
-
     path = Path(path)
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters["shown"] = shown
-    text = environment.get_template("study.html.jinja").render(_context(table, path.parent, title or table.name))
+    text = template("study.html.jinja").render(_context(table, path.parent, title or table.name))
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8", errors="replace", newline="\n")
     return path
@@ -165,7 +162,7 @@ def _value_cell(row: Row, name: str) -> _Cell:
     if value is None:
         return _Cell("–")
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    below = f"{number(low)} to {number(high)}" if low is not None and high is not None else ""
+    below = interval_text(low, high) if low is not None and high is not None else ""
     return _Cell(str(value) if isinstance(value, int) else _number(value), below, value)
 
 

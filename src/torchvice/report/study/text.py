@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torchvice.measures.catalogue import COMPARED, compared_label, measure_of
-from torchvice.measures.wording import decimals, p_text
+from torchvice.measures.wording import decimals, decimals_between, interval_text, p_text
 from torchvice.report.page.definitions import DEFINITIONS
 from torchvice.report.page.text import Number, Sentence
 from torchvice.report.study.recipes import Recipe, Row, StudyTable
@@ -235,7 +235,7 @@ def _of_vice(rows: Sequence[Row]) -> Sentence:
     ]
     for place, row in enumerate(some):
         parts += ["; " if place else "", f"{_pair(row)} "]
-        parts += [Number(decimals(row["difference"], sign="+"), "difference_of_levels")]
+        parts += [Number(_difference(row), "difference_of_levels")]
         parts += [f" ({_limits(row)}, p {_p(row)})"]
     left = len(rows) - len(sure)
     if not left:
@@ -264,11 +264,16 @@ def _p(row: Row) -> str:
 def _limits(row: Row) -> str:
     if None in (row["low"], row["high"]):
         return "no interval"
-    return f"{decimals(row['low'], sign='+')} to {decimals(row['high'], sign='+')}"
+    return interval_text(row["low"], row["high"], sign="+")
 
 
 def _size(row: Row) -> str:
-    return f"{decimals(row['difference'], sign='+')}, {_limits(row)}"
+    return f"{_difference(row)}, {_limits(row)}"
+
+
+def _difference(row: Row) -> str:
+    known = None not in (row["low"], row["high"])
+    return decimals(row["difference"], decimals_between(row["low"], row["high"]) if known else 3, "+")
 
 
 def _no_claim(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:

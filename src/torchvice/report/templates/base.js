@@ -47,9 +47,21 @@ function svg(tag, attributes, ...children) {
 
 function decimals(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "undefined";
+  if (Math.abs(value) < 1e-12) return (0).toFixed(digits);
   const text = value.toFixed(digits);
-  return Number(text) === 0 ? (0).toFixed(digits) : text;
+  return Number(text) === 0 ? value.toPrecision(2) : text;
 }
+
+// As many decimals as two ends need to read as different, as in measures/wording.py.
+function decimalsBetween(low, high, digits = 3) {
+  const distance = Math.abs(high - low);
+  return distance > 1e-12 && distance < Infinity ? Math.max(digits, Math.ceil(-Math.log10(distance / 2))) : digits;
+}
+function intervalText(low, high, digits = 3, write = decimals) {
+  const most = decimalsBetween(low, high, digits);
+  return `${write(low, most)} to ${write(high, most)}`;
+}
+const pText = (p) => (p >= 0.0005 ? p.toFixed(3) : "below 0.001");
 
 // A loss may be 1e-7: small values get two significant digits.
 const nats = (value) => (value >= 0.01 || !(value > 0) ? decimals(value) : value.toPrecision(2));

@@ -4,8 +4,8 @@ const LINE = 34;  // height of a pair in pixels: its name, and its interval belo
 const effects = { axis: "", measure: "", pairs: "" };
 
 const ofLevel = (row, level) => row.first === level || row.second === level;
-function signed(value) {
-  const text = decimals(Math.abs(value));
+function signed(value, digits = 3) {
+  const text = decimals(Math.abs(value), digits);
   return Number(text) === 0 ? text : `${value > 0 ? "+" : "−"}${text}`;
 }
 const pair = (row) => `${row.first} − ${row.second}`;
@@ -14,9 +14,9 @@ const named = (row, combined) => (combined ? `${row.others}: ${pair(row)}` : pai
 function differenceText(row, combined) {
   if (row.difference === null) return [named(row, combined), `no claim${row.reason ? `: ${row.reason}` : ""}`];
   const seeds = `${row.seeds_first} and ${row.seeds_second} seeds`;
-  const interval = row.low === null ? "no interval" : `95 % interval ${signed(row.low)} to ${signed(row.high)}`;
-  const p = row.p_holm === null ? `no claim${row.reason ? `: ${row.reason}` : ""}` : `p ${decimals(row.p_holm)} after Holm: ${row.sure ? "established" : "not established"}`;
-  return [named(row, combined), `${signed(row.difference)} (${interval})`, p, seeds];
+  const interval = row.low === null ? "no interval" : `95 % interval ${intervalText(row.low, row.high, 3, signed)}`;
+  const p = row.p_holm === null ? `no claim${row.reason ? `: ${row.reason}` : ""}` : `p ${pText(row.p_holm)} after Holm: ${row.sure ? "established" : "not established"}`;
+  return [named(row, combined), `${signed(row.difference, row.low === null ? 3 : decimalsBetween(row.low, row.high))} (${interval})`, p, seeds];
 }
 
 // Shortens a text to the room it has; the tooltip shows all of it.

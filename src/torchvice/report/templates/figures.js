@@ -209,7 +209,7 @@ function drawClasses() {
   rows.sort((a, b) => (classSort.key === "name" ? String(a.name).localeCompare(String(b.name)) : value(a) - value(b)) * (classSort.down ? -1 : 1));
   const low = Math.min(0, ...rows.map((row) => row.vice_low ?? row.vice ?? 0));
   const cell = (row, key, from, to) => el("td", {}, el("div", { class: "dots" },
-    el("span", { class: "num" }, decimals(row[key], 2), key === "vice" && row.vice_low !== null && row.vice_low !== undefined ? el("small", {}, `${decimals(row.vice_low, 2)} to ${decimals(row.vice_high, 2)}`) : null), dots(row, key, from, to)));
+    el("span", { class: "num" }, decimals(row[key], 2), key === "vice" && row.vice_low !== null && row.vice_low !== undefined ? el("small", {}, intervalText(row.vice_low, row.vice_high, 2)) : null), dots(row, key, from, to)));
   box.replaceChildren(el("table", {},
     el("thead", {}, el("tr", {}, ...heads.map(([key, name]) => el("th", { scope: "col", class: key === "pairs" ? "num" : null, "aria-sort": classSort.key === key ? (classSort.down ? "descending" : "ascending") : "none" },
       el("button", { type: "button", onclick: () => { classSort.down = classSort.key === key ? !classSort.down : key !== "name"; classSort.key = key; drawClasses(); } }, `${name} ${classSort.key === key ? (classSort.down ? "▼" : "▲") : "↕"}`))))),

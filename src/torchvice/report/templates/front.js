@@ -36,7 +36,7 @@ function markText(mark, choice, panel) {
     if (panel.on.includes(at)) lines.push("on the Pareto front");
     return lines;
   }
-  const value = (column) => `${column.label} ${decimals(column.run[at])}${column.low[at] === null ? "" : ` (95 % interval ${decimals(column.low[at])} to ${decimals(column.high[at])})`}`;
+  const value = (column) => `${column.label} ${decimals(column.run[at])}${column.low[at] === null ? "" : ` (95 % interval ${intervalText(column.low[at], column.high[at])})`}`;
   return [...lines, `run ${S.runs[at].name}, seed ${S.runs[at].seed}`, value(y), value(x)];
 }
 

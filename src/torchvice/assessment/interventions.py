@@ -1,0 +1,309 @@
+"""Interventions: whether the model still finds a label when its object, the background or a patch is replaced."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from torchvice.assessment.faithfulness import ByClass
+from torchvice.assessment.images import Batch, Dataset
+from torchvice.data.filling import Filling, InterventionChoices, dilated, filled
+from torchvice.explain.memory import halve_on_oom
+from torchvice.samples import FEATURES, Regions
+
+if TYPE_CHECKING:
+    from torchvice.assessment.views import View, ViewOutput
+
+__all__ = ["interventions_of", "lacks_interventions"]
+
+OTHER_FILLINGS = 1 / 8  # share of the found pairs whose object is replaced in every other way as well
+PATCHES = 100  # pairs of a class whose patch is covered, about
+PATCH = 8  # a patch is this part of the shorter side
+ROOM = 0.5  # share of a hole that must lie off the object
+
+
+@dataclass(eq=False)
+class _Pair:
+    """A true (image, class) pair with an object: what is shown, where the object is, and what is found out.
+
+    `image` (D, h, w) what the network is shown; `object` (h, w) bool, enlarged; `found`, whether the class is found on
+    the whole image; `chance`, numbers in [0, 1) that depend only on the image's id and the class.
+    """
+
+    position: int
+    label: int
+    image: torch.Tensor
+    object: torch.Tensor
+    found: bool
+    chance: np.ndarray
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+def interventions_of(
+    view: View, batch: Batch, outputs: Mapping[int, ViewOutput], choices: InterventionChoices, dataset: Dataset
+) -> Iterator[tuple[int, ByClass]]:
+    """The columns of interventions for the true pairs of images, see `torchvice.samples.Regions`.
+
+    Args:
+        view: the view that gave the logits and maps.
+        batch: the images, read with their partners.
+        outputs: the view's outputs by position in `batch`.
+        choices: what is replaced, and how.
+        dataset: where images of other classes are read, for the filling "background".
+
+    Yields:
+        Every position of `outputs` that has a region, with its columns by class; a group of images after the other.
+    """
+    by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for position in outputs:
+        if batch.masked[position]:
+            by_size[view.shown_size(batch.images[position])].append(position)
+    for (height, width), same in by_size.items():
+        some = max(1, view.batch_size * view.side**2 // (height * width))
+        for start in range(0, len(same), some):
+            group = same[start : start + some]
+            work = _Group(view, batch, outputs, choices, dataset, group, (height, width), some)
+            yield from work.columns().items()
+
+
+class _Group:
+    """The pairs of a few images that are shown at one size."""
+
+    def __init__(
+        self,
+        view: View,
+        batch: Batch,
+        outputs: Mapping[int, ViewOutput],
+        choices: InterventionChoices,
+        dataset: Dataset,
+        group: Sequence[int],
+        size: tuple[int, int],
+        most: int,
+    ) -> None:
+        self.view, self.batch, self.outputs, self.choices = view, batch, outputs, choices
+        self.dataset, self.group, self.size, self.most = dataset, group, size, most
+        self.side = max(1, min(size) // PATCH)
+        self.pairs = [pair for position in group for pair in self._pairs(position)]
+
+    def _pairs(self, position: int) -> Iterator[_Pair]:
+        read, region = self.batch.reads[position], self.batch.reads[position].region
+        assert region is not None
+        image = self.view.pixels(read.image)
+        logits = self.outputs[position].logits[None]
+        for c in np.flatnonzero(self.batch.targets[position]).tolist():
+            if region.holds(c):
+                shown = dilated(self._shown(region.object_of(c))[None, None], self.choices.dilation)[0, 0]
+                found = bool(margins(logits, np.array([c]), self.view.exclusive)[0] > 0)
+                yield _Pair(position, c, image, shown, found, self._chance(position, c))
+
+    def _chance(self, position: int, c: int) -> np.ndarray:
+        return np.random.default_rng(self._seed(position, c, 0)).random(2)
+
+    def _seed(self, position: int, c: int, stream: int) -> int:
+        text = f"{self.choices.seed} {stream} {c} {self.batch.image_ids[position]}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+    def _shown(self, mask: np.ndarray) -> torch.Tensor:
+        """(h, w) bool, a mask (H, W) as the view shows it: every pixel that shows some of it."""
+        from torchvice.data.transforms import center_crop
+
+        plane = torch.from_numpy(np.ascontiguousarray(mask)).float()[None]
+        if self.view.choices.view == "crop":
+            plane = center_crop(plane, self.view.side)
+        shown: torch.Tensor = functional.adaptive_max_pool2d(plane, self.size)[0] > 0
+        return shown.flip(-1) if self.view.flipped else shown
+
+    def columns(self) -> dict[int, ByClass]:
+        """By position and class, what was measured."""
+        treatments, filling = self.choices.treatments, self.choices.filling
+        found = [pair for pair in self.pairs if pair.found]
+        if "object" in treatments:
+            self._measure("without_object", self.pairs, lambda pair: pair.object, filling)
+            holes = {pair: hole for pair in found if (hole := self._hole(pair)) is not None}
+            self._measure("with_hole", list(holes), holes.__getitem__, filling)
+            some = [pair for pair in found if pair.chance[0] < OTHER_FILLINGS]
+            for other in get_args(Filling):
+                if other != filling:
+                    self._measure(f"object_by_{other}", some, lambda pair: pair.object, other)
+        if "background" in treatments:
+            self._measure("without_background", self.pairs, lambda pair: ~pair.object, filling)
+        if "noise" in treatments:
+            self._measure("noisy_object", self.pairs, lambda pair: pair.object, None)
+            self._measure("noisy_background", self.pairs, lambda pair: ~pair.object, None)
+        if "patch" in treatments:
+            self._patches(found)
+        by_position: dict[int, ByClass] = {position: {} for position in self.group}
+        for pair in self.pairs:
+            by_position[pair.position][pair.label] = pair.columns
+        return by_position
+
+    def _measure(
+        self, column: str, pairs: Sequence[_Pair], where: Callable[[_Pair], torch.Tensor], how: Filling | None
+    ) -> None:
+        """Put the margin of each pair's class with the pixels `where` replaced, or noisy where `how` is None."""
+        for start in range(0, len(pairs), self.most):
+            part = pairs[start : start + self.most]
+            images = torch.stack([pair.image for pair in part])
+            gone = torch.stack([where(pair) for pair in part])[:, None]
+            if how is None:
+                sigma = self.choices.sigma / torch.tensor(self.view.std, dtype=images.dtype)[:, None, None]
+                changed = torch.where(gone, images + sigma * self._noise(part, column), images)
+            else:
+                noise = self._noise(part, column) if how == "noise" else None
+                other = torch.stack([self._stranger(pair) for pair in part]) if how == "background" else None
+                changed = filled(images, gone, how, noise=noise, other=other)
+            for pair, margin in zip(part, self._margins(part, changed), strict=True):
+                pair.columns[column] = float(margin)
+
+    def _margins(self, part: Sequence[_Pair], images: torch.Tensor) -> np.ndarray:
+        def run(rows: Sequence[int]) -> list[np.ndarray]:
+            logits = self.view.explainer.logits(images[list(rows)].to(self.view.device))
+            return list(logits.float().cpu().numpy())
+
+        logits = np.array(halve_on_oom(range(len(part)), run, lambda size: None))
+        return margins(logits, np.array([pair.label for pair in part]), self.view.exclusive)
+
+    def _noise(self, part: Sequence[_Pair], column: str) -> torch.Tensor:
+        """Standard normal numbers for each pair, the same in any batch; of an image the same for every region."""
+        planes = []
+        for pair in part:
+            generator = torch.Generator().manual_seed(self._seed(pair.position, pair.label, 1) >> 1)
+            planes.append(torch.randn(pair.image.shape, generator=generator, dtype=pair.image.dtype))
+        return torch.stack(planes)
+
+    def _stranger(self, pair: _Pair) -> torch.Tensor:
+        """What is shown of another image, one that lacks the class; the image itself where all have it."""
+        targets = np.asarray(self.dataset.targets)
+        others = np.flatnonzero(targets[:, pair.label] == 0)
+        if not len(others):
+            return pair.image
+        chosen = int(others[self._seed(pair.position, pair.label, 2) % len(others)])
+        image = self.view.pixels(self.dataset.image(chosen))
+        return functional.interpolate(image[None], self.size, mode="bilinear", antialias=True)[0]
+
+    def _hole(self, pair: _Pair) -> torch.Tensor | None:
+        """The object of another image of the class, moved off this one; None where most of it does not fit."""
+        partner = self.batch.reads[pair.position].partners.get(pair.label)
+        own = self.batch.reads[pair.position].region
+        assert own is not None
+        shape = self._shown((partner or own).object_of(pair.label))[None, None]
+        shape = dilated(shape, self.choices.dilation)[0, 0]
+        ways = [shape, shape.flip(-1), shape.flip(-2), shape.flip(-1, -2)]
+        free = [way & ~pair.object for way in ways]
+        best = max(free, key=lambda way: int(way.sum()))
+        return best if best.sum() >= ROOM * shape.sum() else None
+
+    def _patches(self, found: Sequence[_Pair]) -> None:
+        """Put the patch outside the object with the highest mean of the map, what the layer holds there, and what
+        covering it does, where the map is highest outside the object or the class is found without it."""
+        counts = np.asarray(self.dataset.targets).sum(0)
+        patches: dict[_Pair, tuple[torch.Tensor, torch.Tensor]] = {}
+        for pair in found:
+            output = self.outputs[pair.position]
+            if pair.label not in output.classes or bool(pair.object.all()):
+                continue
+            full = torch.from_numpy(output.full(self.size)[output.classes.index(pair.label)])
+            full = full.flip(-1) if self.view.flipped else full
+            if not float(full.max()) > 0:
+                continue
+            outside = torch.where(pair.object, 0.0, full)
+            means = functional.avg_pool2d(outside[None], self.side, stride=1)[0]
+            y, x = (at + self.side // 2 for at in divmod(int(means.argmax()), means.shape[1]))
+            pair.columns |= self._place(pair, y, x) | {"peak_height": float(outside.max())}
+            looks_elsewhere = bool(outside.max() >= full.max()) or pair.columns.get("without_object", -1.0) > 0
+            if looks_elsewhere and pair.chance[1] * counts[pair.label] < PATCHES:
+                patches[pair] = self._patch(pair, y, x), self._elsewhere(pair, y, x)
+                pair.columns["peak_at"] = (y, x)
+        covered = list(patches)
+        self._measure("peak_covered", covered, lambda pair: patches[pair][0], self.choices.filling)
+        self._measure("elsewhere_covered", covered, lambda pair: patches[pair][1], self.choices.filling)
+        self._features(covered)
+
+    def _place(self, pair: _Pair, y: int, x: int) -> dict[str, float]:
+        """The place of a pixel of the view in the stored image, as shares of its sides."""
+        height, width = self.batch.images[pair.position].shape[:2]
+        if self.view.flipped:
+            x = self.size[1] - 1 - x
+        if self.view.choices.view != "crop":
+            return {"peak_y": (y + 0.5) / self.size[0], "peak_x": (x + 0.5) / self.size[1]}
+        top, left = (round((length - self.view.side) / 2) for length in (height, width))
+        places = {"peak_y": (y + top + 0.5) / height, "peak_x": (x + left + 0.5) / width}
+        return {name: min(1.0, max(0.0, place)) for name, place in places.items()}
+
+    def _patch(self, pair: _Pair, y: int, x: int) -> torch.Tensor:
+        """(h, w) bool, a square around a place, within the image and without the object."""
+        side = self.side
+        top, left = (min(max(0, at - side // 2), length - side) for at, length in zip((y, x), self.size, strict=True))
+        patch = torch.zeros(self.size, dtype=torch.bool)
+        patch[top : top + side, left : left + side] = True
+        return patch & ~pair.object
+
+    def _elsewhere(self, pair: _Pair, y: int, x: int) -> torch.Tensor:
+        """A patch at a random place: of 20, the one with the most pixels off the object and off the other patch."""
+        random = np.random.default_rng(self._seed(pair.position, pair.label, 3))
+        taken = self._patch(pair, y, x)
+        tries = [self._patch(pair, int(v * self.size[0]), int(u * self.size[1])) for v, u in random.random((20, 2))]
+        return max(tries, key=lambda patch: int((patch & ~taken).sum())) & ~taken
+
+    def _features(self, pairs: Sequence[_Pair]) -> None:
+        """Put a projection of the layer's activations at each pair's place."""
+        for start in range(0, len(pairs), self.most):
+            part = pairs[start : start + self.most]
+            images = torch.stack([pair.image for pair in part]).to(self.view.device)
+            activations = self.view.explainer.activations(images)
+            for pair, planes in zip(part, activations, strict=True):
+                y, x = pair.columns.pop("peak_at")
+                row, column = y * planes.shape[1] // self.size[0], x * planes.shape[2] // self.size[1]
+                pair.columns["peak_features"] = projected(planes[:, row, column].float().cpu().numpy())
+
+
+def margins(logits: np.ndarray, classes: np.ndarray, exclusive: bool) -> np.ndarray:
+    """(P,) the logit of each row's class, or, where classes exclude each other, minus the highest other logit.
+
+    Args:
+        logits: (P, C).
+        classes: (P,).
+        exclusive: whether an image has exactly one label.
+
+    Example:
+        >>> margins(np.array([[2.0, 0.5, 1.0]]), np.array([2]), exclusive=True).tolist()
+        [-1.0]
+    """
+    rows = np.arange(len(classes))
+    own = logits[rows, classes].astype(float)
+    if not exclusive:
+        return own
+    others = logits.astype(float)
+    others[rows, classes] = -np.inf
+    return own - others.max(axis=1)
+
+
+def projected(vector: np.ndarray) -> np.ndarray:
+    """(FEATURES,) float32, a random projection of a vector (D,) of unit length: inner products are kept, about.
+
+    The projection depends only on D. NaN for a vector that is 0 or not finite.
+    """
+    length = float(np.linalg.norm(vector))
+    if not (np.isfinite(length) and length > 0):
+        return np.full(FEATURES, np.nan, np.float32)
+    if len(vector) not in _PROJECTIONS:
+        random = np.random.default_rng([FEATURES, len(vector)])
+        _PROJECTIONS[len(vector)] = random.standard_normal((FEATURES, len(vector))) / np.sqrt(FEATURES)
+    return (_PROJECTIONS[len(vector)] @ (vector / length)).astype(np.float32)
+
+
+_PROJECTIONS: dict[int, np.ndarray] = {}
+
+
+def lacks_interventions(regions: Regions, explanation: str) -> bool:
+    """Whether an explanation has maps of objects, and nothing was replaced for any of them."""
+    mine = (regions.explanation == explanation) & (regions.status != "none") & (regions.mask_pixels > 0)
+    columns = ("without_object", "without_background", "peak_height", "noisy_object")
+    return bool(mine.any() and all(np.isnan(getattr(regions, name)[mine]).all() for name in columns))

@@ -1,0 +1,80 @@
+"""Whether tables that are joined by image id were made of the same images, targets and masks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+
+from torchvice.errors import ViceError
+from torchvice.samples import ProtocolSamples, Samples
+
+__all__ = ["check_same_truth", "different_contents"]
+
+
+def check_same_truth(models: Mapping[str, Samples]) -> list[str]:
+    """Check that tables hold the same targets and masks of the images that they share.
+
+    Returns:
+        A sentence for two tables whose image files differ: a comparison of them is also one of these files.
+
+    Raises:
+        ViceError: two tables differ in targets, masks or boxes, or in the size of an image.
+    """
+    sentences = []
+    for (first, one), (second, other) in itertools.combinations(models.items(), 2):
+        different = different_contents(one, other)
+        truth = [name for name in different if name != "images"]
+        if truth:
+            parts = " and ".join(truth)
+            raise ViceError(
+                f"Models are compared on the same images, but the {parts} of {first} and {second} differ.",
+                "Assess both on the same dataset.",
+            )
+        if different:
+            sentences.append(
+                f"Not the same pictures: the image files of {first} and {second} differ. What follows is about that, "
+                "too."
+            )
+    return sentences
+
+
+def different_contents(first: Samples, second: Samples) -> list[str]:
+    """The parts of the dataset that differ between two tables: of targets, masks, boxes and images.
+
+    The digests in the manifests are compared, or the rows of the shared images where the tables are of different lists.
+    Tables of earlier versions have no digests, and nothing is known to differ.
+    """
+    held, other = (samples.manifest.get("contents") or {} for samples in (first, second))
+    if not held or not other:
+        return []
+    names = ("targets", "masks", "boxes", "images")
+    same_ids = held["ids"] == other["ids"]
+    different = [name for name in names if same_ids and held.get(name) != other.get(name)]
+    if not different and (not same_ids or held.get("description") != other.get("description")):
+        different = _different_rows(first.of_protocol("strict"), second.of_protocol("strict"))
+    return different
+
+
+def _different_rows(first: ProtocolSamples, second: ProtocolSamples) -> list[str]:
+    """The parts that differ in the rows of the shared images."""
+    both = (first, second)
+    ids = [part.images.image_id.astype(str) for part in both]
+    _, *rows = np.intersect1d(ids[0], ids[1], return_indices=True)
+    one, other = (part.images.where(at) for part, at in zip(both, rows, strict=True))
+    different = [] if np.array_equal(one.targets, other.targets) else ["targets"]
+    if first.settings.get("view") == second.settings.get("view"):
+        pixels, others = (_mask_pixels(part) for part in both)
+        if any(pixels[pair] != others[pair] for pair in pixels.keys() & others.keys()):
+            different.append("masks")
+    sizes = [(getattr(one, side), getattr(other, side)) for side in ("height", "width")]
+    if not different and not all(np.array_equal(*pair) for pair in sizes):
+        different.append("sizes")
+    return different
+
+
+def _mask_pixels(part: ProtocolSamples) -> dict[tuple[str, int], int]:
+    rows = part.regions
+    keys = zip(rows.image_id.tolist(), rows.label.tolist(), strict=True)
+    return dict(zip(keys, rows.mask_pixels.tolist(), strict=True))
