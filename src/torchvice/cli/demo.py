@@ -22,5 +22,5 @@ def demo(
 
     result = run_demo(out, shortcut=shortcut, overrides=override, say=say, progress_bar=progress_bar)
     print_measures(result.measures, result.title)
-    for sentence in result.sentences:
-        say(sentence)
+    for place in result.places:
+        say(place)

@@ -1,4 +1,4 @@
-"""`vice demo`: all five steps on the embedded dataset, with the result in three sentences."""
+"""`vice demo`: all five steps on the embedded dataset, down to the page."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from torchvice.commands.assess import assess_subject
 from torchvice.commands.draw import draw_all
@@ -17,8 +14,7 @@ from torchvice.commands.measure import measure_path, write_measures
 from torchvice.commands.report import write_report
 from torchvice.config import load_settings
 from torchvice.errors import ViceError
-from torchvice.measures import Measures, Pairs, true_pairs
-from torchvice.measures.wording import decimals, interval_text
+from torchvice.measures import Measures
 from torchvice.runs.subject import subject_from_run
 
 __all__ = ["DemoResult", "run_demo"]
@@ -26,11 +22,11 @@ __all__ = ["DemoResult", "run_demo"]
 
 @dataclass(frozen=True)
 class DemoResult:
-    """The `measures` of a demo, their `title`, and `sentences` that sum them up."""
+    """The `measures` of a demo, their `title`, and `places`, where everything lies, in words."""
 
     measures: Measures
     title: str
-    sentences: tuple[str, ...]
+    places: tuple[str, ...]
 
 
 def run_demo(
@@ -75,40 +71,12 @@ def run_demo(
     say("2-4 assess: logits, class activation maps and their overlap with the masks, in one pass")
     subject = subject_from_run(Run(run.folder))
     with progress_bar("views") as progress:
-        samples = assess_subject(subject, progress=progress)
+        assess_subject(subject, progress=progress)
     say("5 measure: ECE-ML, VICE and the diagrams")
     found = measure_path(run.folder)
     write_measures(found.measures, run.measures_json)
     draw_all(found, run.figures, "Handwritten digits")
     say("report: the page of the images where performance and explanation disagree")
     page = write_report([run.folder], title="Handwritten digits")
-    return DemoResult(found.measures, "digits", _sentences(run, page, found.measures, true_pairs(samples)))
-
-
-def _sentences(run: Any, page: Path, measures: Measures, pairs: Pairs) -> tuple[str, ...]:
-    counts, cutoff = measures.quadrants["counts"], measures.quadrants["cutoffs"]["iou"]
-    elsewhere = counts["right_elsewhere"]
-    ap, ji = measures.strict["mean_average_precision"], measures.strict["ji"]
-    return (
-        f"The model finds the digits (mAP {decimals(ap, 2)}), and its maps cover them with a mean IoU of "
-        f"{decimals(ji, 2)}. "
-        f"{_about_vice(measures)}",
-        f"It finds {elsewhere + counts['both_good']} of {len(pairs)} digits; for {elsewhere} of those its map lies "
-        f"elsewhere (IoU below {cutoff:g}).",
-        f"Look at them: {page}   pictures: {run.figures}/   numbers: {run.measures_json}   table: {run.folder}/assess/",
-    )
-
-
-def _about_vice(measures: Measures) -> str:
-    """VICE, its interval, and whether it is above the controls, in words."""
-    vice, limits = measures.strict["vice"], measures.intervals.get("strict.vice")
-    if np.isnan(vice):
-        return "VICE is undefined."
-    span = f" (95 % interval {interval_text(limits['low'], limits['high'], 2)})" if limits else ""
-    sure = limits is None or limits["low"] > 0 or limits["high"] < 0
-    trend = f"goes with {'better' if vice > 0 else 'worse'}-placed maps" if sure else "does not show in the maps"
-    lost = [name for name, row in measures.controls.items() if row.beaten is False]
-    beaten = sum(row.beaten is True for row in measures.controls.values())
-    count = "every control" if beaten == len(measures.controls) else f"{beaten} of {len(measures.controls)} controls"
-    beats = f"; it is not above {', '.join(lost)}" if lost else f"; it is above {count}" if beaten else ""
-    return f"Being surer of a digit {trend}: VICE {decimals(vice, 2)}{span}{beats}."
+    places = (f"Look at the cases: {page}", f"Pictures: {run.figures}/", f"Numbers: {run.measures_json}")
+    return DemoResult(found.measures, "digits", (*places, f"Table: {run.folder}/assess/"))
