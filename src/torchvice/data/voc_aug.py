@@ -48,6 +48,10 @@ class VocSet:
     verified: bool
 
 
+def _lengths(written: VocSet) -> dict[str, int]:
+    return {f"{name}.txt": getattr(written, name) for name in PUBLISHED}
+
+
 def voc_sources() -> dict[str, Source]:
     """Return address, name and MD5 of the archives `voc` and `sbd`, from torchvision."""
     from torchvision.datasets import SBDataset  # type: ignore[import-untyped]
@@ -92,7 +96,7 @@ def write_voc(
     """
     root = Path(root)
     if (root / "voc.json").is_file():
-        return read_written(root / "voc.json", VocSet, _images_of_lists)
+        return read_written(root / "voc.json", VocSet, _lengths)
     folder = root / "archives" if archives is None else Path(archives)
     known = dict(voc_sources() if sources is None else sources)
     if not verify:
@@ -109,11 +113,6 @@ def write_voc(
         written = VocSet(**images, masks_of_sbd=count, verified=all(source.md5 for source in known.values()))
         write_json(part / "voc.json", asdict(written))
     return written
-
-
-def _images_of_lists(known: VocSet) -> dict[str, int]:
-    """How many images each list must name."""
-    return {f"{name}.txt": getattr(known, name) for name in PUBLISHED}
 
 
 def _unpack_voc(archive: Path, part: Path, progress: Progress | None) -> None:
