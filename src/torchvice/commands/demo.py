@@ -78,5 +78,5 @@ def run_demo(
     draw_all(found, run.figures, "Handwritten digits")
     say("report: the page of the images where performance and explanation disagree")
     page = write_report([run.folder], title="Handwritten digits")
-    places = (f"Look at the cases: {page}", f"Pictures: {run.figures}/", f"Numbers: {run.measures_json}")
-    return DemoResult(found.measures, "digits", (*places, f"Table: {run.folder}/assess/"))
+    places = {"Look at the cases": page, "Pictures": run.figures, "Numbers": run.measures_json, "Table": run.assess_dir()}
+    return DemoResult(found.measures, "digits", tuple(f"{name}: {place}" for name, place in places.items()))
