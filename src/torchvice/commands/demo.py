@@ -15,6 +15,7 @@ from torchvice.commands.report import write_report
 from torchvice.config import load_settings
 from torchvice.errors import ViceError
 from torchvice.measures import Measures
+from torchvice.runs import Run
 from torchvice.runs.subject import subject_from_run
 
 __all__ = ["DemoResult", "run_demo"]
@@ -50,7 +51,6 @@ def run_demo(
         ViceError: settings that do not fit, or an `out` that holds another run.
     """
     from torchvice.data.digits import write_digits
-    from torchvice.runs import Run
     from torchvice.training.run import train
 
     folder = Path(out)
@@ -78,5 +78,10 @@ def run_demo(
     draw_all(found, run.figures, "Handwritten digits")
     say("report: the page of the images where performance and explanation disagree")
     page = write_report([run.folder], title="Handwritten digits")
-    places = {"Look at the cases": page, "Pictures": run.figures, "Numbers": run.measures_json, "Table": run.assess_dir()}
-    return DemoResult(found.measures, "digits", tuple(f"{name}: {place}" for name, place in places.items()))
+    return DemoResult(found.measures, "digits", _places(run, page))
+
+
+def _places(run: Run, page: Path) -> tuple[str, ...]:
+    """Where everything lies, a line each."""
+    places = {"Look at the cases": page, "Pictures": run.figures, "Numbers": run.measures_json}
+    return tuple(f"{name}: {place}" for name, place in {**places, "Table": run.assess_dir()}.items())
