@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,7 +146,8 @@ class Masks:
     """Images of one class whose masks are numbered; of some the mask is absent or holds nothing."""
 
     def __init__(self, count, absent=(), empty=()):
-        self.targets = np.ones((count, 1), np.uint8)
+        self.targets, self.classes = np.ones((count, 1), np.uint8), ("one",)
+        self.records = [SimpleNamespace(image_id=f"m{i}") for i in range(count)]
         self.count, self.absent, self.empty = count, absent, empty
 
     def mask(self, i):

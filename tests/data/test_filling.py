@@ -1,13 +1,21 @@
 """Filling: removed pixels have no influence, kept pixels stay to the bit, and the colours are those of the rest."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from torchvice import ViceError
-from torchvice.data.filling import InterventionChoices, dilated, filled
+from torchvice.data.filling import Filling, InterventionChoices, dilated, filled
+from torchvice.measures.catalogue import FILLED_BY
+from torchvice.samples import FILLINGS
 
 WAYS = ("blur", "mean", "noise", "background")
+
+
+def test_every_filling_has_a_column_and_words():
+    assert get_args(Filling) == FILLINGS == tuple(FILLED_BY)
 
 
 def scene(seed=0, n=3, size=(13, 10)):

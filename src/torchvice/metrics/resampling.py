@@ -188,8 +188,8 @@ def reflected_interval(value: float, replicates: ArrayLike, level: float = 0.95)
 
     Example:
         >>> found = reflected_interval(0.5, np.tanh(np.arctanh(0.5) + np.linspace(-0.3, 0.1, 101)), level=0.5)
-        >>> round(np.arctanh(found.low) - np.arctanh(0.5), 6), round(np.arctanh(found.high) - np.arctanh(0.5), 6)
-        (0.0, 0.2)
+        >>> [round(float(np.arctanh(end) - np.arctanh(0.5)), 6) for end in (found.low, found.high)]
+        [0.0, 0.2]
     """
     most = 1 - 1e-12
     drawn = np.arctanh(np.clip(as_array("replicates", replicates, 1), -most, most))
