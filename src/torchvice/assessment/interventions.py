@@ -150,33 +150,36 @@ class _Group:
         """Put the margin of each pair's class with the pixels `where` replaced, or noisy where `how` is None."""
         for start in range(0, len(pairs), self.most):
             part = pairs[start : start + self.most]
-            images = torch.stack([pair.image for pair in part])
-            gone = torch.stack([where(pair) for pair in part])[:, None]
+            images = self._stacked([pair.image for pair in part])
+            gone = self._stacked([where(pair) for pair in part])[:, None]
             if how is None:
-                sigma = self.choices.sigma / torch.tensor(self.view.std, dtype=images.dtype)[:, None, None]
-                changed = torch.where(gone, images + sigma * self._noise(part, column), images)
+                sigma = images.new_tensor(self.view.std)[:, None, None].reciprocal() * self.choices.sigma
+                changed = torch.where(gone, images + sigma * self._stacked(self._noise(part)), images)
             else:
-                noise = self._noise(part, column) if how == "noise" else None
-                other = torch.stack([self._stranger(pair) for pair in part]) if how == "background" else None
+                noise = self._stacked(self._noise(part)) if how == "noise" else None
+                other = self._stacked([self._stranger(pair) for pair in part]) if how == "background" else None
                 changed = filled(images, gone, how, noise=noise, other=other)
             for pair, margin in zip(part, self._margins(part, changed), strict=True):
                 pair.columns[column] = float(margin)
 
+    def _stacked(self, planes: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(planes)).to(self.view.device)
+
     def _margins(self, part: Sequence[_Pair], images: torch.Tensor) -> np.ndarray:
         def run(rows: Sequence[int]) -> list[np.ndarray]:
-            logits = self.view.explainer.logits(images[list(rows)].to(self.view.device))
+            logits = self.view.explainer.logits(images[list(rows)])
             return list(logits.float().cpu().numpy())
 
         logits = np.array(halve_on_oom(range(len(part)), run, lambda size: None))
         return margins(logits, np.array([pair.label for pair in part]), self.view.exclusive)
 
-    def _noise(self, part: Sequence[_Pair], column: str) -> torch.Tensor:
-        """Standard normal numbers for each pair, the same in any batch; of an image the same for every region."""
+    def _noise(self, part: Sequence[_Pair]) -> list[torch.Tensor]:
+        """Standard normal numbers for each pair, the same in any batch, and for its object and its background."""
         planes = []
         for pair in part:
             generator = torch.Generator().manual_seed(self._seed(pair.position, pair.label, 1) >> 1)
             planes.append(torch.randn(pair.image.shape, generator=generator, dtype=pair.image.dtype))
-        return torch.stack(planes)
+        return planes
 
     def _stranger(self, pair: _Pair) -> torch.Tensor:
         """What is shown of another image, one that lacks the class; the image itself where all have it."""
@@ -256,7 +259,7 @@ class _Group:
         """Put a projection of the layer's activations at each pair's place."""
         for start in range(0, len(pairs), self.most):
             part = pairs[start : start + self.most]
-            images = torch.stack([pair.image for pair in part]).to(self.view.device)
+            images = self._stacked([pair.image for pair in part])
             activations = self.view.explainer.activations(images)
             for pair, planes in zip(part, activations, strict=True):
                 y, x = pair.columns.pop("peak_at")
