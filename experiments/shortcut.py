@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,15 @@ def main() -> None:
         found[name], verdicts[name] = rows(tables[name], measures), quoted(measures.verdict.sentences)
     lines = ["| measure | plain | with the stripe |", "| --- | ---: | ---: |"]
     lines += [f"| {key} | {value} | {found['shortcut'].get(key, '–')} |" for key, value in found["plain"].items()]
-    page = TEXT.format(table="\n".join(lines), compared=quoted(compare(tables).sentences), **verdicts)
+    compared = compare({name: without_digests(table) for name, table in tables.items()})
+    page = TEXT.format(table="\n".join(lines), compared=quoted(compared.sentences), **verdicts)
     print(page)
     write_text(options.docs, page)
+
+
+def without_digests(samples: Samples) -> Samples:
+    """The table without the digests of its data: the stripe changes images on purpose, and covers pixels of digits."""
+    return replace(samples, manifest={name: value for name, value in samples.manifest.items() if name != "contents"})
 
 
 def quoted(sentences: Sequence[str]) -> str:
@@ -114,7 +121,8 @@ The numbers behind it; brackets hold 95 % intervals over images:
 
 {table}
 
-`vice compare` prints:
+`torchvice.measures.compare` says of both tables (`vice compare` refuses them: the stripe covers pixels of some digits,
+so that their masks differ):
 
 {compared}
 
