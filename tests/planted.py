@@ -43,6 +43,7 @@ def planted(
         "object_by_noise": np.where(found & (drawn < 0.3), logit - rng.normal(5, 1.5, count), np.nan),
         "peak_y": np.where(other, 0.9, rng.random(count)),
         "peak_x": np.where(other, 0.1, rng.random(count)),
+        "peak_side": np.full(count, 0.25),
         "peak_height": np.ones(count),
         "peak_covered": np.where(other, -1.0, logit),
         "elsewhere_covered": logit,

@@ -124,10 +124,19 @@ def test_the_shortcut_is_where_the_map_peaks_and_covering_it_costs_the_label(sam
     assert corner.any()
     assert (rows.peak_y[corner] > 0.8).all()
     assert (rows.peak_x[corner] > 0.8).all()
+    assert (rows.peak_side[corner] == 1 / 8).all()
     assert (rows.peak_covered[corner] < 0).all()
     assert (rows.elsewhere_covered[corner] > 0).all()
     assert np.isfinite(rows.peak_features[corner]).all()
     assert np.isnan(rows.peak_covered[~corner]).all()  # they look at their object, and need it
+
+
+def test_a_patch_is_no_smaller_than_a_cell_of_the_map(dataset, tmp_path):
+    model = nn.Sequential(nn.AvgPool2d(8), ByColour())
+    options = {"view_size": SIDE, "mean": (0, 0, 0), "std": (1, 1, 1), "layer": "1.features", "method": "gradcam"}
+    samples = torchvice.assess(model, dataset, out=tmp_path / "t", protocols=("strict",), without="patch", **options)
+    sides = true_rows(samples).peak_side
+    assert set(sides[np.isfinite(sides)]) == {8 / SIDE}  # the map has 4 x 4 cells
 
 
 def test_only_true_pairs_of_the_headline_have_columns(samples, dataset):

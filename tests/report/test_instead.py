@@ -170,3 +170,11 @@ def test_in_a_browser_a_crop_opens_its_case_and_nothing_overflows(watched: Watch
     page.locator(".crops a").first.click()
     watched.until(f"document.querySelector('#case h3')?.textContent === {image_id!r}")
     assert page.locator(".labels button[aria-pressed=true]").inner_text().startswith(name)
+
+
+def test_a_large_patch_has_a_larger_crop() -> None:
+    rows = [{"class": "cat", "looks_at": [group(["a"], [(0.5, 0.5)]) | {"side": 0.5}]}]
+    ((_, (strip,)),) = strips_of(rows, reader_of(np.zeros((80, 80, 3), np.uint8)))
+    (crop,) = strip.crops
+    assert opened(crop.source).shape == (64, 64, 3)  # 1.6 patches
+    assert crop.box == (18.8, 18.8, 62.5, 62.5)

@@ -25,7 +25,7 @@ __all__ = ["interventions_of", "lacks_interventions"]
 
 OTHER_FILLINGS = 1 / 8  # share of the found pairs whose object is replaced in every other way as well
 PATCHES = 100  # pairs of a class whose patch is covered, about
-PATCH = 8  # a patch is this part of the shorter side
+PATCH = 8  # a patch is this part of the shorter side, or a cell of the map: no map tells its place more exactly
 ROOM = 0.5  # share of a hole that must lie off the object
 
 
@@ -89,8 +89,13 @@ class _Group:
     ) -> None:
         self.view, self.batch, self.outputs, self.choices = view, batch, outputs, choices
         self.dataset, self.group, self.size, self.most = dataset, group, size, most
-        self.side = max(1, min(size) // PATCH)
+        self.side = self._patch_side()
         self.pairs = [pair for position in group for pair in self._pairs(position)]
+
+    def _patch_side(self) -> int:
+        grids = [self.outputs[position].maps[0].shape for position in self.group if self.outputs[position].maps]
+        cell = max((-(-self.size[axis] // grids[0][axis]) for axis in (0, 1)), default=1) if grids else 1
+        return max(1, min(max(min(self.size) // PATCH, cell), min(self.size) // 2))
 
     def _pairs(self, position: int) -> Iterator[_Pair]:
         read, region = self.batch.reads[position], self.batch.reads[position].region
@@ -220,6 +225,7 @@ class _Group:
             means = functional.avg_pool2d(outside[None], self.side, stride=1)[0]
             y, x = (at + self.side // 2 for at in divmod(int(means.argmax()), means.shape[1]))
             pair.columns |= self._place(pair, y, x) | {"peak_height": float(outside.max())}
+            pair.columns["peak_side"] = self.side / min(self.size)
             looks_elsewhere = bool(outside.max() >= full.max()) or pair.columns.get("without_object", -1.0) > 0
             if looks_elsewhere and pair.chance[1] * counts[pair.label] < PATCHES:
                 patches[pair] = self._patch(pair, y, x), self._elsewhere(pair, y, x)

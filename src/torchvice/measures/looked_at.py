@@ -37,7 +37,8 @@ class Group:
     """Peaks outside the object that are alike to the network, of found pairs of one class. None: undefined.
 
     `images` (n,) ids, the most typical first, and `peaks` (n,) their places (y, x) in [0, 1] from the top left;
-    `place`, such as "lower left", or "varying places"; `y` and `x`, the median place; `spread`, the distance from it
+    `place`, such as "lower left", or "varying places"; `y` and `x`, the median place; `side`, of a patch, as a
+    share of the image's; `spread`, the distance from it
     that three quarters of the peaks keep. `count` n; `found`, the class's found pairs; `share` of them, an estimate
     where `drawn` < `peaking`: of `concerned` pairs `peaking` have a map that is highest outside the object, or are
     found without it; `drawn` of these were grouped.
@@ -52,6 +53,7 @@ class Group:
     place: str
     y: float
     x: float
+    side: float | None
     spread: float
     count: int
     found: int
@@ -191,6 +193,7 @@ def _group(pairs: Pairs, rows: np.ndarray, counts: dict[str, int]) -> Group:
     covered = np.isfinite(at_peak) & np.isfinite(elsewhere)
     falls = (elsewhere - at_peak)[covered]
     low, high = _median_interval(falls)
+    sides = regions.peak_side[rows][~np.isnan(regions.peak_side[rows])]
     share = len(rows) / counts["found"] * counts["peaking"] / counts["drawn"]
     return Group(
         images=tuple(pairs.image_id[rows].tolist()),
@@ -198,6 +201,7 @@ def _group(pairs: Pairs, rows: np.ndarray, counts: dict[str, int]) -> Group:
         place=place_of(*middle.tolist()) if spread <= NEAR else VARYING,
         y=float(middle[0]),
         x=float(middle[1]),
+        side=float(np.median(sides)) if len(sides) else None,
         spread=spread,
         count=len(rows),
         share=share,

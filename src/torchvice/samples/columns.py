@@ -78,7 +78,7 @@ FILLINGS = ("blur", "mean", "noise", "background")
 INTERVENTIONS = (
     *("without_object", "without_background", "with_hole", *(f"object_by_{name}" for name in FILLINGS)),
     *("noisy_object", "noisy_background"),
-    *("peak_y", "peak_x", "peak_height", "peak_covered", "elsewhere_covered"),
+    *("peak_y", "peak_x", "peak_side", "peak_height", "peak_covered", "elsewhere_covered"),
 )
 _COUNTED = (
     *("image_id", "explanation", "label", "status", "mask_pixels"),
@@ -106,6 +106,7 @@ class Regions(_Columns):
     object, or all but the object, replaced; `with_hole`: with as large a hole elsewhere; `object_by_FILLING`: the
     object replaced in another way; `noisy_object` and `noisy_background`: with noise added there. Of the
     patch outside the object on which the map is highest: `peak_y` and `peak_x`, its centre in [0, 1] from the top left;
+    `peak_side`, its side as a share of the shorter side of what is shown;
     `peak_covered` and `elsewhere_covered`, margins with it, or one somewhere else, replaced; `peak_features` (R,
     FEATURES) float32, what the network's layer holds there. `peak_height`, the highest value of the map outside the
     object, in [0, 1].
@@ -146,6 +147,7 @@ class Regions(_Columns):
     noisy_background: np.ndarray
     peak_y: np.ndarray
     peak_x: np.ndarray
+    peak_side: np.ndarray
     peak_height: np.ndarray
     peak_covered: np.ndarray
     elsewhere_covered: np.ndarray

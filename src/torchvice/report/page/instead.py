@@ -15,8 +15,9 @@ from torchvice.report.page.pixels import thumbnail
 __all__ = ["CROPS", "Crop", "Strip", "strips_of"]
 
 CROPS = 8  # of a group
-CROP_SIDE = 0.4  # of the image's shorter side
-PATCH_SIDE = 0.125  # of each side: what is replaced when a peak is covered, on a view that stretches images to a square
+CROP_SIDE = 0.4  # of the image's shorter side, at least
+PATCH_SIDE = 0.125  # of a patch, where the group does not say it
+AROUND = 1.6  # patches that fit side by side into a crop, at least
 ROOM_OF_CROP = 6_000  # bytes of one crop, before base64
 MOST_STRIPS = 40  # with crops; the strips after them show places only
 
@@ -73,26 +74,26 @@ def _strip(name: str, group: Mapping[str, Any], reader: Reader | None, model: st
         content = reader(images[row]) if reader is not None else None
         if content is not None:
             link = _link(case=images[row], label=name, model=model)
-            crops.append(_crop(content[0], peaks[row], images[row], link))
+            crops.append(_crop(content[0], peaks[row], group.get("side") or PATCH_SIDE, images[row], link))
     dots = tuple((round(100 * x, 1), round(100 * y, 1)) for y, x in peaks)
     return Strip(group["sentence"].replace(" %", "\u00a0%"), len(images), tuple(crops), dots)
 
 
-def _crop(image: np.ndarray, peak: Sequence[float], image_id: str, link: str) -> Crop:
-    """The crop around (y, x) in [0, 1]; at the border of the image it is moved inside."""
+def _crop(image: np.ndarray, peak: Sequence[float], patch: float, image_id: str, link: str) -> Crop:
+    """The crop around (y, x) in [0, 1], with the patch, a share of each side; at the border it is moved inside."""
     height, width = image.shape[:2]
-    side = max(1, round(CROP_SIDE * min(height, width)))
-    top, patch_top, tall = _span(peak[0], height, side)
-    left, patch_left, wide = _span(peak[1], width, side)
+    side = max(1, min(height, width, round(max(CROP_SIDE, AROUND * patch) * min(height, width))))
+    top, patch_top, tall = _span(peak[0], height, side, patch)
+    left, patch_left, wide = _span(peak[1], width, side, patch)
     content, kind = thumbnail(np.ascontiguousarray(image[top : top + side, left : left + side]), ROOM_OF_CROP)
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return Crop(source, (patch_left, patch_top, wide, tall), image_id, link)
 
 
-def _span(peak: float, length: int, side: int) -> tuple[int, float, float]:
+def _span(peak: float, length: int, side: int, share: float) -> tuple[int, float, float]:
     """Along one axis: where the crop begins, pixels; begin and length of the patch in the crop, %."""
     start = min(max(round(peak * length - side / 2), 0), length - side)
-    patch = PATCH_SIDE * length
+    patch = share * length
     first = min(max(peak * length - patch / 2, 0), length - patch)
     return start, round(100 * (first - start) / side, 1), round(100 * patch / side, 1)
 
