@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ __all__ = [
     "as_vice_error",
     "brief",
     "did_you_mean",
+    "names_and_values",
     "not_utf8_error",
     "same_length",
     "to_numpy",
@@ -68,6 +69,35 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 
 _SYNONYMS = {"iou": "ji", "jaccard": "ji", "map": "meanaverageprecision"}
+
+
+def names_and_values(
+    texts: Sequence[str], kinds: Mapping[str, Callable[[str], Any]], what: str
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Part texts into names, each once, and the values of NAME=VALUE.
+
+    Args:
+        texts: such as "deletion" and "steps=10".
+        kinds: by the name of a setting, what makes its value of a text.
+        what: the argument that holds the texts, for messages.
+
+    Raises:
+        ViceError: an unknown setting, or a value that does not fit.
+
+    Example:
+        >>> names_and_values(["road", "steps=10"], {"steps": int}, "faithfulness")
+        (('road',), {'steps': 10})
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if equals and name not in kinds:
+            raise ViceError(f"Unknown setting of `{what}`: {name!r}.", did_you_mean(name, kinds))
+        try:
+            values |= {name: kinds[name](value)} if equals else {}
+        except ValueError:
+            raise ViceError(f"`{name}` must be a number, but is {value!r}.") from None
+    return tuple(dict.fromkeys(text for text in texts if "=" not in text)), values
 
 
 def _folded(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch.nn import functional
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, names_and_values
 
 __all__ = ["TREATMENTS", "Filling", "InterventionChoices", "dilated", "filled"]
 
@@ -68,17 +68,8 @@ class InterventionChoices:
             ('object',)
         """
         kinds: dict[str, Callable[[str], Any]] = {"filling": str, "dilation": int, "sigma": float, "seed": int}
-        treatments = tuple(dict.fromkeys(text for text in texts if "=" not in text))
-        chosen: dict[str, Any] = {"treatments": treatments} if treatments else {}
-        for text in texts:
-            name, equals, value = text.partition("=")
-            if equals and name not in kinds:
-                raise ViceError(f"Unknown setting of `without`: {name!r}.", did_you_mean(name, kinds))
-            try:
-                chosen |= {name: kinds[name](value)} if equals else {}
-            except ValueError:
-                raise ViceError(f"`{name}` must be a number, but is {value!r}.") from None
-        return cls(**chosen)
+        treatments, values = names_and_values(texts, kinds, "without")
+        return cls(**(values | {"treatments": treatments} if treatments else values))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a manifest."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, names_and_values
 from torchvice.explain.imputation import impute
 from torchvice.explain.maps import upsample
 from torchvice.explain.memory import halve_on_oom
@@ -82,17 +82,8 @@ class FaithfulnessChoices:
         kinds: dict[str, Callable[[str], Any]] = {"canvas": str, "blank": str, "noise": float}
         kinds |= dict.fromkeys(("steps", "orders", "seed"), int)
         kinds["shares"] = lambda value: tuple(float(share) for share in value.split("+"))
-        measures = tuple(dict.fromkeys(text for text in texts if "=" not in text))
-        chosen: dict[str, Any] = {"measures": measures} if measures else {}
-        for text in texts:
-            name, equals, value = text.partition("=")
-            if equals and name not in kinds:
-                raise ViceError(f"Unknown setting of `faithfulness`: {name!r}.", did_you_mean(name, kinds))
-            try:
-                chosen |= {name: kinds[name](value)} if equals else {}
-            except ValueError:
-                raise ViceError(f"`{name}` must be a number, but is {value!r}.") from None
-        return cls(**chosen)
+        measures, values = names_and_values(texts, kinds, "faithfulness")
+        return cls(**(values | {"measures": measures} if measures else values))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a manifest."""
