@@ -318,7 +318,7 @@ def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], tuple[int, int] | None
     except Exception as error:  # zipfile and numpy raise anything, depending on where the damage is; also a password
         # numpy takes bytes of no known kind for a pickle, and advises to load it unsafely.
         reason = str(error).rstrip(".") or type(error).__name__
-        reason = "it is none, or holds Python objects" if "allow_pickle" in reason else reason
+        reason = "it is another kind of file, or holds Python objects" if "allow_pickle" in reason else reason
         raise ViceError(
             f"The file of maps {path} must be an .npz archive of numbers, but cannot be read: {reason}.",
             "If it is damaged, write it again: np.savez(path, keys=..., maps=...).",

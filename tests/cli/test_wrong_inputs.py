@@ -60,7 +60,7 @@ def test_bytes_that_are_no_archive_of_maps(digits: Path, tmp_path: Path, capsys)
     for name in (digits / "val.txt").read_text().split():
         (tmp_path / f"{name}.npz").write_bytes(bytes(range(256)))
     err = vice(capsys, *_evaluation(digits, tmp_path), "--curve")[2]
-    assert "cannot be read: it is none, or holds Python objects.\n" in err
+    assert "cannot be read: it is another kind of file, or holds Python objects.\n" in err
     assert "allow_pickle" not in err
 
 
