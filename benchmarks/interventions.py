@@ -22,7 +22,7 @@ import torch
 
 from torchvice.assessment import MapSettings
 from torchvice.assessment.images import Partners, read_ahead
-from torchvice.assessment.interventions import interventions_of
+from torchvice.assessment.interventions import Interventions
 from torchvice.assessment.views import views_of
 from torchvice.data import open_dataset
 from torchvice.data.digits import write_digits
@@ -77,8 +77,7 @@ def main() -> None:
                 view.explainer.logits(part)
 
         def treated(*treatments: str) -> None:
-            choices = InterventionChoices(treatments)
-            dict(interventions_of(view, batch, outputs, choices, dataset))
+            Interventions(InterventionChoices(treatments), dataset).columns_of(batch, view, outputs)
 
         bare()
         runs = [

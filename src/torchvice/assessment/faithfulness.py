@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,18 +51,10 @@ def faithfulness_of(
     Yields:
         Every position of `outputs`, batch by batch, with its columns by class; empty where there is no map.
     """
-    by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for position, one in outputs.items():
-        if one.classes:
-            by_size[view.shown_size(images[position])].append(position)
-        else:
-            yield position, {}
-    for (height, width), same in by_size.items():
-        # No more pixels at once than a batch of square views.
-        some = max(1, view.batch_size * view.side**2 // (height * width))
-        for start in range(0, len(same), some):
-            part = {position: outputs[position] for position in same[start : start + some]}
-            yield from _of_batch(view, images, part, (height, width), choices)
+    yield from ((position, {}) for position, one in outputs.items() if not one.classes)
+    explained = [position for position, one in outputs.items() if one.classes]
+    for size, group, most in view.shown_groups(images, explained):
+        yield from _of_batch(view, images, {position: outputs[position] for position in group}, size, most, choices)
 
 
 def _of_batch(
@@ -71,6 +62,7 @@ def _of_batch(
     images: Sequence[np.ndarray],
     outputs: Mapping[int, ViewOutput],
     size: tuple[int, int],
+    most: int,
     choices: FaithfulnessChoices,
 ) -> Iterator[tuple[int, ByClass]]:
     """`faithfulness_of` of images that are shown at one size, and that go through the network together."""
@@ -87,7 +79,6 @@ def _of_batch(
             # The maps of a mirror image are mirrored back, the pixels that were shown are not.
             full = full.flip(-1) if view.flipped else full
             requests.append(MapRequest(place, one.classes[row], full, (grid[0], grid[1])))
-    most = max(1, view.batch_size * view.side**2 // (size[0] * size[1]))
     logits = view.explainer.logits
     columns = vars(faithfulness(logits, batch, requests, choices, exclusive=view.exclusive, batch_size=most))
     keys = ((position, c) for position, one in outputs.items() for c in one.classes)

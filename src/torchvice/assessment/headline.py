@@ -13,6 +13,7 @@ from torchvice.errors import ViceError
 from torchvice.samples import Samples
 
 if TYPE_CHECKING:
+    from torchvice.assessment.interventions import Interventions
     from torchvice.assessment.views import View, ViewOutput
     from torchvice.explain.faithfulness import FaithfulnessChoices
 
@@ -26,7 +27,7 @@ def count_headlines(
     exclusive: bool,
     advance: Callable[[], None],
     faithfulness: FaithfulnessChoices | None = None,
-    interventions: Callable[[View, dict[int, ViewOutput]], Mapping[int, ByClass]] | None = None,
+    interventions: Interventions | None = None,
 ) -> dict[int, ViewOutput]:
     """Add images and headline explanations of every protocol; returns the output of `strict`, by position.
 
@@ -37,7 +38,7 @@ def count_headlines(
         exclusive: whether every image has exactly one label.
         advance: called after each image and protocol.
         faithfulness: how that of the maps of `strict` is measured; None: not at all.
-        interventions: measures them, of the outputs of `strict`; None: not at all.
+        interventions: what is replaced for the outputs of `strict`; None: nothing.
     """
     images = batch.images
     of_strict: dict[int, ViewOutput] = {}
@@ -48,7 +49,7 @@ def count_headlines(
         further: Mapping[int, ByClass] = {}
         if protocol == "strict" and interventions is not None:
             by_position = dict(outputs)
-            outputs, further = iter(by_position.items()), interventions(view, by_position)
+            outputs, further = iter(by_position.items()), interventions.columns_of(batch, view, by_position)
         for position, output, columns in with_faithfulness(view, images, outputs, choices):
             read, image_id = batch.reads[position], batch.image_ids[position]
             measured = joined(columns, further.get(position, {}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,7 +20,7 @@ from torchvice.samples import FEATURES, Regions
 if TYPE_CHECKING:
     from torchvice.assessment.views import View, ViewOutput
 
-__all__ = ["interventions_of", "lacks_interventions"]
+__all__ = ["Interventions", "lacks_interventions"]
 
 OTHER_FILLINGS = 1 / 8  # share of the found pairs whose object is replaced in every other way as well
 PATCHES = 100  # pairs of a class whose patch is covered, about
@@ -46,55 +45,59 @@ class _Pair:
     columns: dict[str, Any] = field(default_factory=dict)
 
 
-def interventions_of(
-    view: View, batch: Batch, outputs: Mapping[int, ViewOutput], choices: InterventionChoices, dataset: Dataset
-) -> Iterator[tuple[int, ByClass]]:
-    """The columns of interventions for the true pairs of images, see `torchvice.samples.Regions`.
+class Interventions:
+    """Replaces parts of the images of a dataset; made once for an assessment.
 
     Args:
-        view: the view that gave the logits and maps.
-        batch: the images, read with their partners.
-        outputs: the view's outputs by position in `batch`.
         choices: what is replaced, and how.
         dataset: where images of other classes are read, for the filling "background".
 
-    Yields:
-        Every position of `outputs` that has a region, with its columns by class; a group of images after the other.
+    Attributes:
+        partners: whether images must be read with their partners, whose objects give holes their shape.
     """
-    by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for position in outputs:
-        if batch.masked[position]:
-            by_size[view.shown_size(batch.images[position])].append(position)
-    for (height, width), same in by_size.items():
-        some = max(1, view.batch_size * view.side**2 // (height * width))
-        for start in range(0, len(same), some):
-            group = same[start : start + some]
-            work = _Group(view, batch, outputs, choices, dataset, group, (height, width), some)
-            yield from work.columns().items()
+
+    def __init__(self, choices: InterventionChoices, dataset: Dataset) -> None:
+        self.choices, self.dataset = choices, dataset
+        self.partners = "object" in choices.treatments
+        self.images_of = np.asarray(dataset.targets).sum(0)  # (C,) of each class
+
+    def columns_of(self, batch: Batch, view: View, outputs: Mapping[int, ViewOutput]) -> dict[int, ByClass]:
+        """By position and class, the columns of the true pairs of images, see `torchvice.samples.Regions`.
+
+        Args:
+            batch: the images; those without a region have no columns.
+            view: the view that gave the logits and maps.
+            outputs: the view's outputs by position in `batch`.
+        """
+        masked = [position for position in outputs if batch.masked[position]]
+        columns: dict[int, ByClass] = {}
+        for size, group, most in view.shown_groups(batch.images, masked):
+            columns |= _Group(self, view, batch, outputs, group, size, most).columns()
+        return columns
 
 
 class _Group:
-    """The pairs of a few images that are shown at one size."""
+    """The pairs of a few images that are shown at one size; `most` of them pass the network at once."""
 
     def __init__(
         self,
+        plan: Interventions,
         view: View,
         batch: Batch,
         outputs: Mapping[int, ViewOutput],
-        choices: InterventionChoices,
-        dataset: Dataset,
         group: Sequence[int],
         size: tuple[int, int],
         most: int,
     ) -> None:
-        self.view, self.batch, self.outputs, self.choices = view, batch, outputs, choices
-        self.dataset, self.group, self.size, self.most = dataset, group, size, most
+        self.plan, self.choices, self.dataset = plan, plan.choices, plan.dataset
+        self.view, self.batch, self.outputs = view, batch, outputs
+        self.group, self.size, self.most = group, size, most
         self.side = self._patch_side()
         self.pairs = [pair for position in group for pair in self._pairs(position)]
 
     def _patch_side(self) -> int:
         grids = [self.outputs[position].maps[0].shape for position in self.group if self.outputs[position].maps]
-        cell = max((-(-self.size[axis] // grids[0][axis]) for axis in (0, 1)), default=1) if grids else 1
+        cell = max(-(-length // cells) for length, cells in zip(self.size, grids[0], strict=True)) if grids else 1
         return max(1, min(max(min(self.size) // PATCH, cell), min(self.size) // 2))
 
     def _pairs(self, position: int) -> Iterator[_Pair]:
@@ -211,8 +214,7 @@ class _Group:
     def _patches(self, found: Sequence[_Pair]) -> None:
         """Put the patch outside the object with the highest mean of the map, what the layer holds there, and what
         covering it does, where the map is highest outside the object or the class is found without it."""
-        counts = np.asarray(self.dataset.targets).sum(0)
-        patches: dict[_Pair, tuple[torch.Tensor, torch.Tensor]] = {}
+        peaks: dict[_Pair, tuple[int, int]] = {}
         for pair in found:
             output = self.outputs[pair.position]
             if pair.label not in output.classes or bool(pair.object.all()):
@@ -227,13 +229,12 @@ class _Group:
             pair.columns |= self._place(pair, y, x) | {"peak_height": float(outside.max())}
             pair.columns["peak_side"] = self.side / min(self.size)
             looks_elsewhere = bool(outside.max() >= full.max()) or pair.columns.get("without_object", -1.0) > 0
-            if looks_elsewhere and pair.chance[1] * counts[pair.label] < PATCHES:
-                patches[pair] = self._patch(pair, y, x), self._elsewhere(pair, y, x)
-                pair.columns["peak_at"] = (y, x)
-        covered = list(patches)
-        self._measure("peak_covered", covered, lambda pair: patches[pair][0], self.choices.filling)
-        self._measure("elsewhere_covered", covered, lambda pair: patches[pair][1], self.choices.filling)
-        self._features(covered)
+            if looks_elsewhere and pair.chance[1] * self.plan.images_of[pair.label] < PATCHES:
+                peaks[pair] = y, x
+        covered, filling = list(peaks), self.choices.filling
+        self._measure("peak_covered", covered, lambda pair: self._patch(pair, *peaks[pair]), filling)
+        self._measure("elsewhere_covered", covered, lambda pair: self._elsewhere(pair, *peaks[pair]), filling)
+        self._features(peaks)
 
     def _place(self, pair: _Pair, y: int, x: int) -> dict[str, float]:
         """The place of a pixel of the view in the stored image, as shares of its sides."""
@@ -261,14 +262,15 @@ class _Group:
         tries = [self._patch(pair, int(v * self.size[0]), int(u * self.size[1])) for v, u in random.random((20, 2))]
         return max(tries, key=lambda patch: int((patch & ~taken).sum())) & ~taken
 
-    def _features(self, pairs: Sequence[_Pair]) -> None:
+    def _features(self, peaks: Mapping[_Pair, tuple[int, int]]) -> None:
         """Put a projection of the layer's activations at each pair's place."""
+        pairs = list(peaks)
         for start in range(0, len(pairs), self.most):
             part = pairs[start : start + self.most]
             images = self._stacked([pair.image for pair in part])
             activations = self.view.explainer.activations(images)
             for pair, planes in zip(part, activations, strict=True):
-                y, x = pair.columns.pop("peak_at")
+                y, x = peaks[pair]
                 row, column = y * planes.shape[1] // self.size[0], x * planes.shape[2] // self.size[1]
                 pair.columns["peak_features"] = projected(planes[:, row, column].float().cpu().numpy())
 

@@ -21,7 +21,7 @@ from torchvice.assessment.images import (
     kind_of_targets,
     read_ahead,
 )
-from torchvice.assessment.interventions import interventions_of
+from torchvice.assessment.interventions import Interventions
 from torchvice.assessment.ledger import MEASURED, Ledger, common_of, manifest_of
 from torchvice.assessment.map_settings import MapSettings
 from torchvice.assessment.parts import WHOLE, Part, locked_part
@@ -32,8 +32,7 @@ from torchvice.samples import Samples, ShardFolder
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchvice.assessment.views import View, ViewOutput
-    from torchvice.data.filling import InterventionChoices
+    from torchvice.assessment.views import ViewOutput
 
 __all__ = ["assess"]
 
@@ -115,13 +114,14 @@ class _Pipeline:
         extras = extras.for_table(self.folder.folder) if "strict" in protocols else extras
         check_request(protocols, extras)
         assert extras.without != "auto" or "strict" not in protocols  # `for_table` settled it
-        self.interventions: InterventionChoices | None = None if extras.without == "auto" else extras.without
+        without = None if extras.without == "auto" else extras.without
+        self.interventions = None if without is None else Interventions(without, self.dataset)
         settings = replace(settings, device=self.part.device(settings.device))
         self.exclusive, self.faithfulness = kind == "exclusive", extras.faithfulness
         self.views = views_of(model, protocols, settings, exclusive=self.exclusive, passes=passes)
         self.extras = extras_of(self.views["strict"], extras) if "strict" in self.views else []
         self.unchecked = settings.outputs is None and not self.folder.shards()
-        amended = extras.faithfulness, self.interventions
+        amended = extras.faithfulness, without
         manifest = manifest_of(self.dataset, self.views, self.extras, kind, made_by, *amended)
         manifest["contents"] = contents_of(self.dataset)
         return manifest
@@ -167,9 +167,9 @@ class _Pipeline:
     def _append(self, new: list[list[int]], names: set[str]) -> None:
         """Append a shard for each group of new images, with the explanations that lie in the shards themselves."""
         extras = self._extras(names)
-        for batch in self._read(new, extras):
+        for batch in self._read(new, extras, self.interventions):
             rows = Rows()
-            amended = self.faithfulness, None if self.interventions is None else partial(self._intervened, batch)
+            amended = self.faithfulness, self.interventions
             headline = count_headlines(self.views, batch, rows, self.exclusive, self.steps.advance, *amended)
             if self.unchecked:
                 from torchvice.assessment.outputs import refuse_probabilities
@@ -192,20 +192,18 @@ class _Pipeline:
             for name, own in rows.items():
                 self.folder.add(number, name, own.regions(), own.maps())
 
-    def _intervened(self, batch: Batch, view: View, outputs: dict[int, ViewOutput]) -> dict[int, ByClass]:
-        assert self.interventions is not None
-        return dict(interventions_of(view, batch, outputs, self.interventions, self.dataset))
-
     def _amend(self, what: str, lacking: dict[int, set[str]]) -> None:
         """Measure `what`, a key of MEASURED, of maps in finished shards."""
         views = {view.explanation: view for name, view in self.views.items() if name == "strict"}
         views |= {extra.explanation: extra.view for extra in self.extras if extra.faithfulness and extra.view}
-        for (number, names), batch in self._read_shards(lacking):
+        interventions = self.interventions if what == "interventions" else None
+        for (number, names), batch in self._read_shards(lacking, (), interventions):
             for name in sorted(names):
-                view, measured = views[name], {}
+                view = views[name]
+                measured: dict[int, ByClass] = {}
                 outputs = dict(view.run(batch.images, batch.targets, batch.masked))
-                if what == "interventions":
-                    measured = self._intervened(batch, view, outputs)
+                if interventions is not None:
+                    measured = interventions.columns_of(batch, view, outputs)
                     self.steps.advance(len(batch.images))
                 else:
                     assert self.faithfulness is not None  # `need_measured` saw to it
@@ -218,18 +216,20 @@ class _Pipeline:
     def _extras(self, names: set[str]) -> list[Extra]:
         return [extra for extra in self.extras if extra.explanation in names]
 
-    def _read(self, groups: Sequence[Sequence[int]], extras: Sequence[Extra] = ()) -> Iterator[Batch]:
-        """The images of each group, with the regions of their partners if an extra needs them."""
-        needed = self.interventions is not None or any(extra.partners for extra in extras)
+    def _read(
+        self, groups: Sequence[Sequence[int]], extras: Sequence[Extra], interventions: Interventions | None
+    ) -> Iterator[Batch]:
+        """The images of each group, with the regions of their partners if an extra or the interventions need them."""
+        needed = any(extra.partners for extra in extras) or (interventions is not None and interventions.partners)
         partners = Partners(self.dataset) if needed else None
         return read_ahead(self.dataset, groups, self.workers, partners)
 
     def _read_shards(
-        self, lacking: dict[int, set[str]], extras: Sequence[Extra] = ()
+        self, lacking: dict[int, set[str]], extras: Sequence[Extra], interventions: Interventions | None = None
     ) -> Iterator[tuple[tuple[int, set[str]], Batch]]:
         """The shards that lack explanations, with their images."""
         groups = [[self.place[image_id] for image_id in self.folder.image_ids(number)] for number in lacking]
-        return zip(lacking.items(), self._read(groups, extras), strict=True)
+        return zip(lacking.items(), self._read(groups, extras, interventions), strict=True)
 
 
 class _Steps:

@@ -181,6 +181,22 @@ class View:
         sides = (self.side, self.side) if self.choices.view == "warp" else image.shape[:2]
         return max(1, round(sides[0] * scale)), max(1, round(sides[1] * scale))
 
+    def shown_groups(
+        self, images: Sequence[np.ndarray], positions: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, int], Sequence[int], int]]:
+        """Group images that are shown at one size, with no more pixels at once than a batch of square views.
+
+        Yields:
+            (H, W) of what is shown of them; their positions; how many such images pass the network at once.
+        """
+        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for position in positions:
+            by_size[self.shown_size(images[position])].append(position)
+        for (height, width), same in by_size.items():
+            most = max(1, self.batch_size * self.side**2 // (height * width))
+            for part in _chunks(same, most):
+                yield (height, width), part, most
+
     def _shown(self, image: np.ndarray, scale: float) -> torch.Tensor:
         if self.choices.view == "crop":
             return center_crop(self._tensor(image), self.side)
