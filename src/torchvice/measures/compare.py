@@ -15,7 +15,7 @@ from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.contents import check_same_truth
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.interventions import column_of
-from torchvice.measures.pairs import true_pairs
+from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.qualities import quality_of
 from torchvice.measures.rows import Comparison
 from torchvice.measures.statements import sentences_of
@@ -78,7 +78,7 @@ def compare(
         matched=[_matched(first, second, inference) for first, second in pairs],
         seeds=_seeds(found, groups or {}, group_pairs(groups or {})),
         agreement=_agreement(models, common),
-        stands_out={model.name: model.stands_out for model in found.values()},
+        stands_out={name: _stands_out(model.pairs, models[name].classes) for name, model in found.items()},
     )
     made = {name: _headline(samples) for name, samples in models.items()}
     comparison.sentences.extend(about_images + sentences_of(comparison, made, replicates))
@@ -189,6 +189,10 @@ def _on(samples: Samples, image_ids: Sequence[str]) -> Samples:
     )
 
 
+def _stands_out(pairs: Pairs, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    return standing_out(class_tests(pairs, len(classes)), classes)
+
+
 class _Model:
     """A model's measures, and their replicates over the common images."""
 
@@ -214,7 +218,6 @@ class _Model:
             "ece_ml": lambda: (MultilabelEce(probabilities, images.targets), images.image_id),
         }
         self._add_without_object(statistics)
-        self.stands_out = standing_out(class_tests(self.pairs, len(samples.classes)), samples.classes)
         self.replicates = {
             measure: inference.replicates(*statistics[measure]()) if np.isfinite(value) else np.zeros(0)
             for measure, value in self.values.items()

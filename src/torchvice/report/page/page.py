@@ -69,10 +69,8 @@ class Shown:
 
     @property
     def classes_apart(self) -> Sequence[Mapping[str, Any]]:
-        """The rows of the classes that stand out; empty without a verdict."""
-        if self.stands_out is not None:
-            return self.stands_out
-        return getattr(getattr(self.measures, "verdict", None), "stands_out", ())
+        """The rows of the classes that stand out."""
+        return self.measures.verdict.stands_out if self.stands_out is None else self.stands_out
 
 
 def write_page(
