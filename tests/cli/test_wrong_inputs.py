@@ -37,7 +37,7 @@ def test_an_error_before_the_first_step_has_no_empty_line_above(digits: Path, tm
 
 
 def test_a_dataset_that_is_not_there(tmp_path: Path, capsys) -> None:
-    err = vice(capsys, "train", "demo", "-o", f"data.root={tmp_path / 'nowhere'}")[2]
+    err = vice(capsys, "train", "demo", "-o", f"data.root={tmp_path / 'nowhere'}", "-o", f"work_dir={tmp_path}")[2]
     assert f"The dataset must be a folder, but {tmp_path / 'nowhere'} is not there." in err
     assert "vice data digits --out data/digits" in err
     (tmp_path / "file").touch()
