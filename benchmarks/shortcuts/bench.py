@@ -35,7 +35,6 @@ CLEAN = 18
 INTERVENTIONS = ("without_shortcut", "without_object")
 # On 64 pixels its last maps are 4 x 4.
 MODEL = "{name: resnet10t, arguments: {channels: [16, 32, 64, 128], output_stride: 16}}"
-WHERE = {"accelerator": "cpu"}
 REPAIRS: dict[str, dict[str, float]] = {
     "none": {},
     "swap": {"swap_background": 0.5},
@@ -118,7 +117,7 @@ def vice(*words: object) -> None:
         sys.exit(status)
 
 
-def train_run(case: Case, size: Size, run: Path, data: Path) -> None:
+def train_run(case: Case, size: Size, run: Path, data: Path, device: str) -> None:
     """Train, or resume."""
     if (run / "config.yaml").is_file():
         return vice("train", run / "config.yaml", "--resume")
@@ -131,7 +130,7 @@ def train_run(case: Case, size: Size, run: Path, data: Path) -> None:
         "transform.crop": size.side,
         "assess.view_size": size.side,
         "trainer.epochs": size.epochs,
-        **{f"trainer.{name}": value for name, value in WHERE.items()},
+        "trainer.accelerator": device,
         **{f"regularisation.{name}": value for name, value in REPAIRS[case.repair].items()},
     }
     return vice("train", "demo", *(word for item in settings.items() for word in ("-o", "{}={}".format(*item))))
@@ -206,13 +205,15 @@ def run_case(case: Case, size: Size, out: Path, options: argparse.Namespace) -> 
     start = time.perf_counter()
     run.parent.mkdir(parents=True, exist_ok=True)
     write_data(case, size, data)
-    train_run(case, size, run, data)
+    train_run(case, size, run, data, options.device)
     trained = time.perf_counter()
     if options.again:  # with what the present version writes by default
         shutil.rmtree(run / "assess", ignore_errors=True)
-    vice("assess", run, "--protocol", "strict", "--controls", "cheap", "--device", "cpu")
+    vice("assess", run, "--protocol", "strict", "--controls", "cheap", "--device", options.device)
     vice("measure", run)
     measured = time.perf_counter()
+    # None: this version of `vice measure` writes no verdict.
+    verdict = read_json(run / "measures.json").get("verdict", {})
     result = {
         "kind": case.kind,
         "strength": case.strength,
@@ -220,8 +221,8 @@ def run_case(case: Case, size: Size, out: Path, options: argparse.Namespace) -> 
         "digit": case.digit,
         "precision": truth(case, size, run, data),
         "classes": witnesses(run),
-        # None: this version of `vice measure` writes no verdict.
-        "stands_out": read_json(run / "measures.json").get("verdict", {}).get("stands_out"),
+        "stands_out": verdict.get("stands_out"),
+        "p": verdict.get("power", {}).get("p_by_class"),
         "seconds": {
             "train": trained - start,
             "assess and measure": measured - trained,
@@ -245,7 +246,7 @@ def run_all(todo: Sequence[Case], options: argparse.Namespace) -> Iterator[str]:
     def start(case: Case) -> tuple[str, int, float]:
         command = [sys.executable, __file__, "--out", str(options.out), "--one", case.name]
         command += ["--quick"] * options.quick + ["--keep-data"] * options.keep_data
-        command += ["--repair"] * options.repair + ["--again"] * options.again
+        command += ["--repair"] * options.repair + ["--again"] * options.again + ["--device", options.device]
         begun = time.perf_counter()
         log = options.out / "logs" / f"{case.name}.txt"
         with log.open("a", encoding="utf-8") as lines:
@@ -271,6 +272,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="assess and measure finished runs again")
     parser.add_argument("--only-summary", action="store_true", help="print the tables of the finished runs")
     parser.add_argument("--keep-data", action="store_true", help="keep the images of finished runs")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device of trainings and maps")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     name = ("repair" if options.repair else "shortcuts") + ("-quick" if options.quick else "")

@@ -17,7 +17,7 @@ LOSS = 0.05  # of average precision, without the shortcut
 ALONE = 0.5  # average precision without the object
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PRECISIONS = ("planted", "without_shortcut", "without_object")
-VERDICT = "verdict, - log10 p"
+VERDICT = "verdict, - log10 p"  # after Holm: the smallest of the class
 
 Row = Mapping[str, Any]
 
@@ -34,10 +34,8 @@ def relies_on_shortcut(row: Row) -> bool:
 def scores_of(row: Row, witness: str) -> np.ndarray:
     """The score of every class of a run, (10,); -infinity where it is not measured."""
     if witness == VERDICT:
-        best = dict.fromkeys(DIGITS, 0.0)
-        for entry in row["stands_out"] or ():
-            best[entry["class"]] = max(best[entry["class"]], -math.log10(max(entry["p"], 1e-300)))
-        return np.array(list(best.values()))
+        smallest = row.get("p") or {}
+        return np.array([-math.log10(max(smallest.get(name, 1.0), 1e-300)) for name in DIGITS])
     values = [row["classes"][name].get(witness) for name in DIGITS]
     return np.array([-np.inf if value is None else value for value in values])
 

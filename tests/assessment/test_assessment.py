@@ -1,6 +1,8 @@
 """assess on real small files: every number of the table by a plain loop, kills, resumes, foreign checkpoints."""
 
+import importlib.metadata
 import json
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -324,3 +326,15 @@ def test_wrong_arguments(model, digits, tmp_path):
         assess(model, digits, tmp_path / "z", device="nowhere")
     with pytest.raises(ViceError, match="view_size"):
         assess(model, digits, tmp_path / "y", view_size=0)
+
+
+def test_a_source_tree_that_is_not_installed_assesses(model, digits, tmp_path, monkeypatch):
+    def version(package):
+        if package == "torchvice":
+            raise PackageNotFoundError(package)
+        return importlib.metadata.version(package)
+
+    monkeypatch.setattr("torchvice.assessment.ledger.version", version)
+    samples = assess(model, digits, tmp_path / "t")
+    assert samples.manifest["versions"]["torchvice"] == torchvice.__version__
+    assert samples.manifest["versions"]["timm"] == timm.__version__

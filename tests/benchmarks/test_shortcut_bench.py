@@ -42,12 +42,13 @@ def row(digit: int | None, high: dict[int, float], stands_out: list[Any] | None 
         "classes": classes,
         "precision": {"mean": 0.9, **(planted if digit is not None else {})},
         "stands_out": stands_out,
+        "p": None if stands_out is None else {entry["class"]: entry["p"] for entry in stands_out},
         "seconds": {"train": 8.0, "truth": 2.0},
     }
 
 
-def named(*digits: str, p: float = 0.001) -> list[Any]:
-    return [{"class": digit, "witness": "localisation", "p": p} for digit in digits]
+def named(*digits: str) -> list[Any]:
+    return [{"class": digit, "witness": "localisation", "p": 0.001} for digit in digits]
 
 
 def test_all_kinds_strengths_and_seeds_are_planned_once() -> None:
@@ -95,8 +96,8 @@ def test_first_means_above_every_other_class(summary: Any) -> None:
 
 
 def test_the_verdict_scores_a_class_by_its_smallest_p(summary: Any) -> None:
-    stands_out = [*named("seven", p=0.01), *named("seven", p=1e-4), *named("two", p=0.0)]
-    scores = summary.scores_of(row(7, {}, stands_out), summary.VERDICT)
+    run = {**row(7, {}, named("two", "seven")), "p": {"seven": 1e-4, "two": 0.0, "one": 1.0}}
+    scores = summary.scores_of(run, summary.VERDICT)
     assert scores[7] == pytest.approx(4)
     assert scores[2] == pytest.approx(300)
     assert scores.sum() == pytest.approx(304)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchvice import __version__
 from torchvice.assessment.faithfulness import lacks_faithfulness
 from torchvice.assessment.images import Dataset
 from torchvice.assessment.interventions import lacks_interventions
@@ -74,7 +75,8 @@ def manifest_of(
         "protocols": {name: {"view": view.name, "explanation": view.explanation} for name, view in views.items()},
         "versions": {
             "python": platform.python_version(),
-            **{package: version(package) for package in ("torchvice", "torch", "timm", "numpy", "pillow")},
+            "torchvice": __version__,
+            **{package: version(package) for package in ("torch", "timm", "numpy", "pillow")},
         },
         "seed": None,
         "finished": False,

@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from torchvice import __version__
 from torchvice.cli import assess, data, demo, explain, export, numbers, report, study, train, weights
 from torchvice.cli.streams import prepare_streams, visible
 from torchvice.errors import as_vice_error
@@ -40,9 +41,7 @@ app.command("study")(study.study)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"torchvice {version('torchvice')}")
+        typer.echo(f"torchvice {__version__}")
         raise typer.Exit
 
 

@@ -15,11 +15,12 @@ from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.contents import check_same_truth
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.interventions import column_of
-from torchvice.measures.pairs import Pairs, true_pairs
+from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
 from torchvice.measures.rows import Comparison
 from torchvice.measures.statements import sentences_of
-from torchvice.measures.verdict import class_tests, standing_out
+from torchvice.measures.verdict import standing_out
+from torchvice.measures.witnesses import class_tests
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
 from torchvice.metrics.weighted import Mean, MeanAveragePrecision, MultilabelEce, Spearman
@@ -78,7 +79,7 @@ def compare(
         matched=[_matched(first, second, inference) for first, second in pairs],
         seeds=_seeds(found, groups or {}, group_pairs(groups or {})),
         agreement=_agreement(models, common),
-        stands_out={name: _stands_out(model.pairs, models[name].classes) for name, model in found.items()},
+        stands_out={name: model.stands_out for name, model in found.items()},
     )
     made = {name: _headline(samples) for name, samples in models.items()}
     comparison.sentences.extend(about_images + sentences_of(comparison, made, replicates))
@@ -189,10 +190,6 @@ def _on(samples: Samples, image_ids: Sequence[str]) -> Samples:
     )
 
 
-def _stands_out(pairs: Pairs, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    return standing_out(class_tests(pairs, len(classes)), classes)
-
-
 class _Model:
     """A model's measures, and their replicates over the common images."""
 
@@ -201,6 +198,7 @@ class _Model:
         strict = samples.of_protocol("strict")
         images, probabilities, loss = strict.images, strict.probabilities, strict.losses
         self.pairs = true_pairs(samples)
+        self.stands_out = standing_out(class_tests(self.pairs, samples), samples.classes)
         self.quality = quality_of(self.pairs, quality)
         known = ~np.isnan(self.quality)
         self.values: dict[str, float] = {

@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 
 from torchvice.measures.inference import Inference
-from torchvice.measures.interventions import column_of, filling_of, share_of, share_without
+from torchvice.measures.interventions import filling_of, share_of, share_without
 from torchvice.measures.looked_at import looked_at
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.measures.verdict_text import caveats_of, sentences_of
+from torchvice.measures.witnesses import LEVEL, class_tests, events_of
 from torchvice.metrics.iou import pair_iou
-from torchvice.metrics.standing_out import ClassTest, classes_that_stand_out, holm_over_witnesses
+from torchvice.metrics.standing_out import ClassTest, holm_over_witnesses
 from torchvice.samples import Samples
 
-__all__ = ["LEVEL", "Verdict", "class_tests", "standing_out", "verdict_of"]
-
-LEVEL = 0.05  # probability that a table without any shortcut names a class
+__all__ = ["Verdict", "standing_out", "verdict_of"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,16 @@ class Verdict:
             without the object.
         without_background: {share, pairs, interval, lost}.
         stands_out: the classes that stand out, the strongest evidence first, [{class, witness, share, expected, p,
-            pairs, looks_at}]. `witness`: "localisation" (the map lies off the object) or "without_object" (found
-            without the object); `share` of `pairs`, and what is `expected` of a class with objects of these sizes;
-            `p` after Holm over classes and witnesses; `looks_at`: what the class is found by instead, see
+            pairs, looks_at}]. `witness`, a key of `torchvice.measures.witnesses.WITNESSES`: "localisation" (the map
+            lies off the object), "score_without_object" (found without the object, or scores higher than 95 % of the
+            images without the class) or, where classes exclude each other, "without_object" (found without the object);
+            `share` of `pairs`, and what is `expected` of a class with objects of these sizes; `p` after Holm over
+            classes and witnesses; `looks_at`: what the class is found by instead, see
             `torchvice.measures.looked_at.Group`.
-        power: {level, witnesses, classes, pairs, named, by_class, not_testable}: `classes` that could be named; the
-            probability `named` that a class is named if half of its pairs depend on a shortcut: `by_class`, and of the
-            class where it is the median, with `pairs`; names of the classes that could not be named whatever they
-            show.
+        power: {level, witnesses, classes, pairs, named, by_class, p_by_class, not_testable}: `classes` that could be
+            named; the probability `named` that a class is named if half of its pairs depend on a shortcut: `by_class`,
+            and of the class where it is the median, with `pairs`; `p_by_class`, the smallest p of each class after
+            Holm; names of the classes that could not be named whatever they show.
         vice: {paper, strict, interval, p, pairs, joint, joint_interval, lowest, highest, disagreement}: the association
             of certainty and map; `joint`, given class, size, labels and extent; `lowest` and `highest` over thresholds
             that are as good; `disagreement`, senses without a threshold that establish something else.
@@ -73,9 +74,9 @@ def verdict_of(
         numbers: of the rest of the measures, as JSON has them: `vice`, the part of the verdict of this name, and
             `without`, what is defined of the section.
     """
-    tests = class_tests(pairs, len(samples.classes))
+    tests, events = class_tests(pairs, samples), events_of(pairs, samples)
     named = [
-        row | {"looks_at": _looks_at(pairs, samples.classes, row["class"], row["witness"])}
+        row | {"looks_at": _looks_at(pairs, *events[row["witness"]], samples.classes, row["class"])}
         for row in standing_out(tests, samples.classes)
     ]
     filling = filling_of(samples)
@@ -97,36 +98,10 @@ def verdict_of(
     )
 
 
-def class_tests(pairs: Pairs, classes: int) -> dict[str, ClassTest]:
-    """Test every class by each witness that the table holds.
-
-    Args:
-        pairs: true pairs; those that the model predicts are tested.
-        classes: C.
-    """
-    found = pairs.where(pairs.predicted)
-    events = _events(found)
-    sizes = np.clip(found.area, 1e-9, 1)
-    return {
-        name: classes_that_stand_out(
-            event[known], found.class_index[known], sizes[known], classes, witnesses=len(events), level=LEVEL
-        )
-        for name, (event, known) in events.items()
-    }
-
-
-def _events(pairs: Pairs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By witness that the table holds, (P,) bool whether its event happened to each pair, and whether that is known."""
-    events = {"localisation": (pairs.quality < IOU_CUTOFF, np.ones(len(pairs), bool))}
-    margin = column_of(pairs, "without_object")
-    if len(margin):
-        events["without_object"] = (margin > 0, ~np.isnan(margin))
-    return {name: (event, known) for name, (event, known) in events.items() if known.any()}
-
-
-def _looks_at(pairs: Pairs, classes: tuple[str, ...], name: str, witness: str) -> list[dict[str, Any]]:
+def _looks_at(
+    pairs: Pairs, event: np.ndarray, known: np.ndarray, classes: tuple[str, ...], name: str
+) -> list[dict[str, Any]]:
     """What the pairs of a class that show the event are found by instead, in groups."""
-    event, known = _events(pairs)[witness]
     return [group.to_json(name) for group in looked_at(pairs, classes.index(name), event & known)]
 
 
@@ -153,6 +128,7 @@ def _power(tests: Mapping[str, ClassTest], classes: tuple[str, ...]) -> dict[str
         "pairs": None,
         "named": None,
         "by_class": {},
+        "p_by_class": {},
         "not_testable": list(classes),
     }
     about = {"level": LEVEL, "witnesses": list(tests)}
@@ -165,6 +141,8 @@ def _power(tests: Mapping[str, ClassTest], classes: tuple[str, ...]) -> dict[str
         return about | nothing
     pairs = np.max([test.pairs for test in tests.values()], axis=0)
     rows = np.flatnonzero(testable)
+    adjusted, _ = holm_over_witnesses(tests, LEVEL)
+    smallest = np.min([np.where(np.isnan(p), 1.0, p) for p in adjusted.values()], axis=0)
     # The class of median power; of two middle ones that of less power.
     median = rows[np.argsort(best[rows], kind="stable")[(len(rows) - 1) // 2]]
     return about | {
@@ -172,6 +150,7 @@ def _power(tests: Mapping[str, ClassTest], classes: tuple[str, ...]) -> dict[str
         "pairs": int(pairs[median]),
         "named": float(best[median]),
         "by_class": {classes[c]: float(best[c]) for c in rows.tolist()},
+        "p_by_class": {classes[c]: float(smallest[c]) for c in rows.tolist()},
         "not_testable": absent,
     }
 

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.measures.catalogue import FILLED_BY
 from torchvice.measures.qualities import IOU_CUTOFF, QUALITIES
+from torchvice.measures.witnesses import WITNESSES
 from torchvice.measures.wording import decimals, p_text
 
 if TYPE_CHECKING:
     from torchvice.samples import Samples
 
-__all__ = ["ASSESS_WITHOUT", "WITNESSES", "caveats_of", "sentences_of"]
+__all__ = ["ASSESS_WITHOUT", "caveats_of", "sentences_of"]
 
-# What a witness says of a label.
-WITNESSES = {"localisation": "have their map off the object", "without_object": "are still found without the object"}
 ASSESS_WITHOUT = "vice assess RUN --without object,background"
 MOST = 3  # classes that a sentence names
 MOVES = 0.05  # a smaller range over thresholds is not worth a sentence

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchvice import __version__
 from torchvice.config import Settings
 from torchvice.data.check import check_files
 from torchvice.errors import ViceError
@@ -124,7 +125,8 @@ def _train(
     manifest: dict[str, Any] = {"schema": 1, "asked": _identity(settings, start), "images": len(images)}
     if before is not None:
         check_same(before["asked"], manifest["asked"], RESUMABLE, "pre-training")
-    versions = {name: version(name) for name in ("torchvice", "torch", "timm", "lightning", "lightly")}
+    versions = {name: version(name) for name in ("torch", "timm", "lightning", "lightly")}
+    versions = {"torchvice": __version__, **versions}
     manifest |= {"start": before["start"] if before and last else start.origin, "versions": versions}
     state = load_state(last, settings.trainer.epochs, console)
     finished = state["epoch"] + 1 if state else 0

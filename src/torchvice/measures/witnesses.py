@@ -1,0 +1,81 @@
+"""Witnesses: the events by which a class can stand out, and the test of every class by each of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torchvice.measures.interventions import column_of
+from torchvice.measures.pairs import Pairs
+from torchvice.measures.qualities import IOU_CUTOFF
+from torchvice.metrics.standing_out import ClassTest, classes_that_stand_out
+from torchvice.samples import Samples
+
+__all__ = ["LEVEL", "WITNESSES", "class_tests", "events_of"]
+
+LEVEL = 0.05  # probability that a table without any shortcut names a class
+FALSE_POSITIVES = 0.05  # share of the images without a class that its threshold lets through
+FEWEST_NEGATIVES = 40  # images without the class, for a threshold of its own
+
+# What a witness says of found labels.
+WITNESSES = {
+    "localisation": "have their map off the object",
+    "without_object": "are still found without the object",
+    "score_without_object": "are found without the object, or score higher than 95 % of the images without the class",
+}
+
+
+def class_tests(pairs: Pairs, samples: Samples) -> dict[str, ClassTest]:
+    """Test every class by each witness that the table holds.
+
+    Args:
+        pairs: true pairs; those that the model predicts are tested.
+        samples: the table of these pairs; images without a class give the threshold of its scores.
+    """
+    found = pairs.where(pairs.predicted)
+    events = events_of(found, samples)
+    sizes = np.clip(found.area, 1e-9, 1)
+    return {
+        name: classes_that_stand_out(
+            event[known],
+            found.class_index[known],
+            sizes[known],
+            len(samples.classes),
+            witnesses=len(events),
+            level=LEVEL,
+        )
+        for name, (event, known) in events.items()
+    }
+
+
+def events_of(pairs: Pairs, samples: Samples) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By witness that the table holds, (P,) bool whether its event happened to each pair, and whether that is known.
+
+    Something else may speak for a label that is lost without its object: its score is then lower than before, but
+    higher than on the images without the class. So a score without the object is also compared with the scores of
+    those images, at a false positive rate of 5 %. Where classes exclude each other, one of them is always the
+    likeliest, and the event is that it still is this one.
+
+    Args:
+        pairs: true pairs.
+        samples: the table that they are of.
+    """
+    events = {"localisation": (pairs.quality < IOU_CUTOFF, np.ones(len(pairs), bool))}
+    without = column_of(pairs, "without_object")
+    if len(without):
+        strict = samples.of_protocol("strict")
+        name = "without_object" if strict.exclusive else "score_without_object"
+        least = np.zeros(len(samples.classes)) if strict.exclusive else np.minimum(_thresholds(samples), 0)
+        threshold = least[pairs.class_index]
+        events[name] = (without > threshold, ~np.isnan(without) & ~np.isnan(threshold))
+    return {name: (event, known) for name, (event, known) in events.items() if known.any()}
+
+
+def _thresholds(samples: Samples) -> np.ndarray:
+    """(C,) logits that 5 % of the images without the class exceed; NaN with fewer than 40 such images."""
+    images = samples.of_protocol("strict").images
+    thresholds = np.full(len(samples.classes), np.nan)
+    for c, (logits, targets) in enumerate(zip(images.logits.T, images.targets.T, strict=True)):
+        negatives = logits[targets == 0]
+        if len(negatives) >= FEWEST_NEGATIVES:
+            thresholds[c] = np.quantile(negatives.astype(float), 1 - FALSE_POSITIVES)
+    return thresholds

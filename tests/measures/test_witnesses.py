@@ -1,0 +1,91 @@
+"""Witnesses: the events counted by hand, and the classes that a witness cannot judge."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from planted import planted
+from torchvice.measures import true_pairs
+from torchvice.measures.verdict import standing_out
+from torchvice.measures.witnesses import WITNESSES, class_tests, events_of
+from torchvice.samples import Samples
+
+
+def with_columns(samples: Samples, *, logits: np.ndarray | None = None, without: np.ndarray | None = None) -> Samples:
+    images, regions = samples.images, samples.regions
+    if logits is not None:
+        images = dataclasses.replace(images, logits=logits.astype(np.float32))
+    if without is not None:
+        regions = dataclasses.replace(regions, without_object=without)
+    return Samples(samples.manifest, images, regions, samples.maps)
+
+
+def test_a_score_is_compared_with_the_images_without_the_class() -> None:
+    samples = planted(200, seed=4)
+    logits = samples.images.logits - 2.0  # so that the thresholds of some classes are below 0
+    samples = with_columns(samples, logits=logits)
+    pairs = true_pairs(samples)
+    event, known = events_of(pairs, samples)["score_without_object"]
+    assert known.all()
+    thresholds = []
+    for c in range(6):
+        negatives = sorted(float(logits[i, c]) for i in range(200) if samples.images.targets[i, c] == 0)
+        place = 0.95 * (len(negatives) - 1)
+        low = int(place)
+        thresholds.append(negatives[low] + (place - low) * (negatives[low + 1] - negatives[low]))
+    assert min(thresholds) < 0 < max(thresholds)
+    for at in range(len(pairs)):
+        least = min(thresholds[pairs.class_index[at]], 0.0)
+        assert event[at] == (pairs.regions.without_object[at] > least)
+
+
+def test_a_label_that_is_lost_without_its_object_can_name_its_class() -> None:
+    samples = planted(400, seed=2)
+    negative = samples.images.targets == 0
+    samples = with_columns(samples, logits=np.where(negative, samples.images.logits - 4, samples.images.logits))
+    pairs, headline = true_pairs(samples), samples.regions.explanation == "strict:cam"
+    rng = np.random.default_rng(0)
+    lost = np.where(samples.regions.label == 3, -0.5, -8 + rng.normal(size=len(headline)))  # class2: lost, but barely
+    samples = with_columns(samples, without=np.where(headline, lost, np.nan))
+    pairs = true_pairs(samples)
+    assert not (pairs.regions.without_object > 0).any()
+    rows = standing_out(class_tests(pairs, samples), samples.classes)
+    assert [(row["class"], row["witness"]) for row in rows] == [("class2", "score_without_object")]
+
+
+def test_classes_with_few_images_without_them_are_not_judged_by_their_scores() -> None:
+    samples = planted(200, seed=1)
+    targets = samples.images.targets.copy()
+    targets[: 200 - 39, 1] = 1
+    targets[200 - 39 :, 1] = 0
+    samples = Samples(
+        samples.manifest, dataclasses.replace(samples.images, targets=targets), samples.regions, samples.maps
+    )
+    pairs = true_pairs(samples)
+    _, known = events_of(pairs, samples)["score_without_object"]
+    assert (pairs.class_index == 1).any()
+    np.testing.assert_array_equal(known, pairs.class_index != 1)
+    tests = class_tests(pairs, samples)
+    assert tests["score_without_object"].pairs[1] == 0
+    assert np.isnan(tests["score_without_object"].p_value[1])
+
+
+def test_of_exclusive_classes_the_likeliest_counts() -> None:
+    samples = planted(200, seed=1, targets="exclusive")
+    one = np.zeros_like(samples.images.targets)
+    one[np.arange(200), samples.images.targets.argmax(axis=1)] = 1
+    samples = Samples(samples.manifest, dataclasses.replace(samples.images, targets=one), samples.regions, samples.maps)
+    pairs = true_pairs(samples)
+    events = events_of(pairs, samples)
+    assert list(events) == ["localisation", "without_object"]
+    event, known = events["without_object"]
+    np.testing.assert_array_equal(event, pairs.regions.without_object > 0)
+    assert known.all()
+
+
+@pytest.mark.parametrize("witness", WITNESSES)
+def test_every_witness_completes_the_sentence_about_found_labels(witness: str) -> None:
+    assert WITNESSES[witness].startswith(("have ", "are "))
