@@ -65,6 +65,23 @@ def test_value_is_that_of_a_regression_of_ranks(tied: bool) -> None:
     )
 
 
+def test_weights_of_images_are_those_of_all_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns, rng = planted(700, 3), np.random.default_rng(0)
+    image = 5 * rng.integers(90, size=700) - 7
+    row_of = np.unique(image, return_inverse=True)[1]
+    weights = rng.integers(0, 3, (6, row_of.max() + 1))
+    expected = JointSpearman(*columns)(weights[:, row_of])
+    joint = JointSpearman(*columns, image=image)
+    assert joint.rows == row_of.max() + 1
+    np.testing.assert_allclose(joint(weights), expected, atol=1e-12)
+    assert joint.value == pytest.approx(JointSpearman(*columns).value, abs=1e-12)
+    monkeypatch.setattr("torchvice.metrics.partial.BLOCK", 2**14)  # several blocks, not kept
+    monkeypatch.setattr("torchvice.metrics.partial.KEPT", 0)
+    np.testing.assert_allclose(JointSpearman(*columns, image=image)(weights), expected, atol=1e-12)
+    with pytest.raises(ViceError, match="must have one length"):
+        JointSpearman(*columns, image=image[1:])
+
+
 def test_the_design_spans_polynomials_of_size_and_extent() -> None:
     a, b, group, area, labels, extent = sorted_by_class(planted(1000, 2))
     design = joint_design(a, b, group, area, labels, extent)

@@ -32,7 +32,7 @@ def put_association(sheet: Sheet, pairs: Pairs, thresholds: np.ndarray, inferenc
 
 
 def joint_statistic(pairs: Pairs) -> JointSpearman:
-    """The joint VICE as a function of weights; the thresholds are those of the pairs.
+    """The joint VICE as a function of the weights of images, by id; the thresholds are those of the pairs.
 
     The size and the extent of a pair are shares of its image's pixels.
     """
@@ -41,7 +41,8 @@ def joint_statistic(pairs: Pairs) -> JointSpearman:
         raise ViceError("The pairs must come with their table's rows, but have none.", "Take them from true_pairs.")
     predicted = regions.predicted[np.arange(len(pairs)), pairs.at]
     extent = predicted / np.rint(regions.mask_pixels / pairs.area)
-    return JointSpearman(pairs.logit, pairs.quality, pairs.class_index, pairs.area, pairs.labels, extent)
+    image = np.unique(pairs.image_id, return_inverse=True)[1]
+    return JointSpearman(pairs.logit, pairs.quality, pairs.class_index, pairs.area, pairs.labels, extent, image)
 
 
 def _put_joint(sheet: Sheet, pairs: Pairs, inference: Inference) -> None:
@@ -54,7 +55,7 @@ def _put_joint(sheet: Sheet, pairs: Pairs, inference: Inference) -> None:
     sheet.put(path, joint.value, reason)
     value = sheet.value(path)
     if np.isfinite(value) and inference.resampling is not None:
-        sheet.put_interval(path, reflected_interval(value, inference.replicates(joint, pairs.image_id)))
+        sheet.put_interval(path, reflected_interval(value, inference.replicates(joint, np.unique(pairs.image_id))))
         p = joint.p_value(inference.clusters(pairs.image_id), FLIPS)
         sheet.put_test(path, p, "signs of each image's residual products flipped", FLIPS)
 

@@ -17,7 +17,7 @@ PIECES = 4  # pieces of the spline; its knots are the quartiles of the area
 EXPLAINED = 1e-9  # a column whose residual share of the variance is below this counts as constant
 BLOCK = 2**21  # floats of the design matrices that are built at once
 PAIRS_PER_TERM = 6  # pairs, less one for each class, that every term of the joint design needs
-KEPT = 2**22  # floats of products of terms that are kept
+KEPT = 2**23  # floats of products of terms that are kept
 FEWEST = 150  # such pairs below which the joint correlation is undefined
 RIDGE = 1e-12  # of an orthonormal design; terms that a replicate cannot tell apart need it
 
@@ -132,8 +132,11 @@ class JointSpearman(WeightedStatistic):
         area: (P,) pixels of the object, in any unit; only ranks are used, so that their logarithm gives the same.
         labels: (P,) number of labels in the image.
         extent: (P,) pixels that the map predicts, likewise.
+        image: (P,) whole numbers, the image of each row. If given, a weighting has one weight for each image, in the
+            order of the numbers, which all its rows share: products of the design are summed over them once.
 
     Attributes:
+        rows: P, or the number of images.
         terms: number of terms of the design.
 
     Example:
@@ -144,21 +147,30 @@ class JointSpearman(WeightedStatistic):
         True
     """
 
-    width = 24
-
     def __init__(
-        self, a: ArrayLike, b: ArrayLike, group: ArrayLike, area: ArrayLike, labels: ArrayLike, extent: ArrayLike
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        group: ArrayLike,
+        area: ArrayLike,
+        labels: ArrayLike,
+        extent: ArrayLike,
+        image: ArrayLike | None = None,
     ) -> None:
         columns = {"a": a, "b": b, "area": area, "labels": labels, "extent": extent}
         values = [finite_column(name, column) for name, column in columns.items()]
         groups = as_array("group", group, 1, np.int64)
-        self.rows = same_length(**dict(zip(columns, values, strict=True)), group=groups)
+        images = np.arange(len(groups)) if image is None else as_array("image", image, 1, np.int64)
+        self._pairs = same_length(**dict(zip(columns, values, strict=True)), group=groups, image=images)
         self._order = np.argsort(groups, kind="stable")
+        self._image = np.unique(images, return_inverse=True)[1][self._order]
+        self.rows = int(self._image.max(initial=-1)) + 1
+        self.width = 24 * max(1, -(-self._pairs // max(self.rows, 1)))
         first, second, *given = (column[self._order] for column in values)
         groups = groups[self._order]
-        self._starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]]) if self.rows else groups
-        self._group = np.cumsum(np.isin(np.arange(self.rows), self._starts)) - 1
-        self.spare = self.rows - len(self._starts)
+        self._starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]]) if self._pairs else groups
+        self._group = np.cumsum(np.isin(np.arange(self._pairs), self._starts)) - 1
+        self.spare = self._pairs - len(self._starts)
         self.terms = 0
         if self.spare >= FEWEST:
             self._a, self._b = WeightedRanks(first, groups), WeightedRanks(second, groups)
@@ -169,8 +181,8 @@ class JointSpearman(WeightedStatistic):
     def _values(self, weights: np.ndarray) -> np.ndarray:
         if self.spare < FEWEST:
             return np.full(len(weights), np.nan)
-        weights = np.take(weights, self._order, axis=1)
-        fixed, size = self._moments(weights)
+        of_images, weights = weights, np.take(weights, self._image, axis=1)
+        fixed, size = self._moments(of_images, weights)
         scale = 1 / np.where(size > 0, size, 1.0)
         per_row = np.take(scale, self._group, axis=1)
         (ranks_a, spread_a), (ranks_b, spread_b) = self._a(weights), self._b(weights)
@@ -183,17 +195,17 @@ class JointSpearman(WeightedStatistic):
         left = [np.where(rest > EXPLAINED * own, rest, 0.0) for rest, own in zip(left, (own_a, own_b), strict=True)]
         return correlation(products - explained[:, 0, 1], *left)
 
-    def _moments(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _moments(self, of_images: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Moments (b, terms, terms) of the design around its class means, and the weight of each class (b, C)."""
         above = np.triu_indices(self.terms)
         packed = np.zeros((len(weights), len(above[0])))
         for first, products in self._products():
-            packed += weights[:, first : first + len(products)] @ products
+            packed += of_images[:, first : first + len(products)] @ products
         moments = np.zeros((len(weights), self.terms, self.terms))
         moments[:, above[0], above[1]] = packed
         moments[:, above[1], above[0]] = packed
         size = np.add.reduceat(weights, self._starts, axis=1)
-        ends = np.append(self._starts[1:], self.rows)
+        ends = np.append(self._starts[1:], self._pairs)
         sums = np.empty((len(weights), len(ends), self.terms))
         for place, (first, last) in enumerate(zip(self._starts, ends, strict=True)):
             np.matmul(weights[:, first:last], self._design[first:last], out=sums[:, place])
@@ -201,17 +213,21 @@ class JointSpearman(WeightedStatistic):
         return moments - sums.transpose(0, 2, 1) @ sums, size
 
     def _products(self) -> Iterable[tuple[int, np.ndarray]]:
-        """Products of every two terms, in blocks of rows with the first of them; kept if there is one block."""
-        above = np.triu_indices(self.terms)
-        step = max(1, KEPT // max(1, len(above[0])))
+        """Sums over the rows of an image of the products of every two terms: blocks of images with the first of them;
+        kept if they are few."""
         if self._kept:
             return self._kept
+        above = np.triu_indices(self.terms)
+        by_image = np.argsort(self._image, kind="stable")
+        starts = np.append(np.searchsorted(self._image[by_image], np.arange(self.rows)), self._pairs)
+        step = max(1, BLOCK * self.rows // max(1, self._pairs * len(above[0])))
         blocks = (
-            (first, part[:, above[0]] * part[:, above[1]])
+            (first, np.add.reduceat(part[:, above[0]] * part[:, above[1]], edges[:-1] - edges[0], axis=0))
             for first in range(0, self.rows, step)
-            for part in [self._design[first : first + step]]
+            for edges in [starts[first : first + step + 1]]
+            for part in [self._design[by_image[edges[0] : edges[-1]]]]
         )
-        if self.rows <= step:
+        if self.rows * len(above[0]) <= KEPT:
             self._kept = list(blocks)
             return self._kept
         return blocks
@@ -236,7 +252,7 @@ class JointSpearman(WeightedStatistic):
             JRSS B 2020.
         """
         images = as_array("cluster", cluster, 1, np.int64)
-        same_length(cluster=images, rows=np.zeros(self.rows))
+        same_length(cluster=images, rows=np.zeros(self._pairs))
         if np.isnan(self.value):
             return float("nan")
         first, second = self._residuals()
@@ -251,7 +267,7 @@ class JointSpearman(WeightedStatistic):
 
     def _residuals(self) -> list[np.ndarray]:
         """Residuals of both columns where every row counts once, in the order of the classes."""
-        once = np.ones((1, self.rows))
+        once = np.ones((1, self._pairs))
         size = np.add.reduceat(once, self._starts, axis=1)[0][self._group]
         ranks = [made(once)[0][0] / size for made in (self._a, self._b)]
         return [column - self._design @ (self._design.T @ column) for column in ranks]
