@@ -178,16 +178,17 @@ def _cell(value: float | None, digits: int = 3) -> str:
 
 def print_comparison(found: Comparison) -> None:
     """The models side by side, their differences, and in words what is established and what is not."""
-    from torchvice.measures.catalogue import compared_label
+    from torchvice.measures.catalogue import DIFFERENCES, compared_label
 
     short = {row["name"]: _letter(place) for place, row in enumerate(found.models)}
-    measures = ("vice", "quality", "mean_average_precision", "loss")
     title = f"{len(found.models)} models · {found.images} images · quality: {found.quality}"
-    table = _table(title, "model", *(compared_label(m, found.quality) for m in (*measures, "ece_ml")), whole="numbers")
+    table = _table(
+        title, "model", *(compared_label(m, found.quality) for m in (*DIFFERENCES, "ece_ml")), whole="numbers"
+    )
     for row in found.models:
         # Narrow: five of them stand side by side.
-        spans = [_span(row[f"{m}_low"], row[f"{m}_high"]).replace(" to ", "–") for m in measures]
-        cells = [f"{_cell(row[m])}\n{span}" for m, span in zip(measures, spans, strict=True)]
+        spans = [_span(row[f"{m}_low"], row[f"{m}_high"]).replace(" to ", "–") for m in DIFFERENCES]
+        cells = [f"{_cell(row[m])}\n{span}" for m, span in zip(DIFFERENCES, spans, strict=True)]
         add_row(table, [f"{short[row['name']]}  {row['name']}", *cells, _cell(row["ece_ml"])])
     _print(table)
     if any("without_object" in row for row in found.models):

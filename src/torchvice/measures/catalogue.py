@@ -114,6 +114,8 @@ COMPARED = {
     "paper_ece_ml": "paper.ece_ml",
     "without_object": "without.object_found",
 }
+# What models are compared by, in the order of the tables; each is resampled over the same images for every model.
+DIFFERENCES = ("vice", "quality", "mean_average_precision", "loss")
 
 
 def measure_of(path: str) -> Measure:

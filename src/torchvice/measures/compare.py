@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.measures.catalogue import compared_label
+from torchvice.measures.catalogue import DIFFERENCES, compared_label
 from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.contents import check_same_truth
 from torchvice.measures.inference import Inference, plain_interval
@@ -26,13 +26,11 @@ from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_d
 from torchvice.metrics.weighted import Mean, MeanAveragePrecision, MultilabelEce, Spearman
 from torchvice.samples import Samples
 
-__all__ = ["COMPARED", "COMPARED_OF_SEEDS", "Comparison", "compare", "compare_groups", "group_pairs"]
+__all__ = ["COMPARED_OF_SEEDS", "Comparison", "compare", "compare_groups", "group_pairs"]
 
-# What is compared, in the order of the table; each is resampled over the same images for every model.
-COMPARED = ("vice", "quality", "mean_average_precision", "loss")
 WITHOUT = "without_object"  # compared where every table holds it
 # Of seeds ECE-ML too: of two models alone its resampled values, which are all too high, would not say enough.
-COMPARED_OF_SEEDS = (*COMPARED, "ece_ml")
+COMPARED_OF_SEEDS = (*DIFFERENCES, "ece_ml")
 
 
 def compare(
@@ -68,7 +66,7 @@ def compare(
     most = max(len(_assessed(samples)) for samples in models.values())
     left_out = {"images that not every model was assessed on with a mask (left out)": most - len(common)}
     pairs = list(itertools.combinations(found.values(), 2))
-    measures = [m for m in (*COMPARED, WITHOUT) if m != WITHOUT or all(m in one.intervals for one in found.values())]
+    measures = [m for m in (*DIFFERENCES, WITHOUT) if m != WITHOUT or all(m in one.intervals for one in found.values())]
     differences = [row for measure in measures for row in _differences(measure, pairs, inference)]
     comparison = Comparison(
         images=len(common),
@@ -95,7 +93,7 @@ def compare_groups(
     replicates: int = 2000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The differences between recipes, each trained with several seeds, of every measure of COMPARED and ECE-ML.
+    """The differences between recipes, each trained with several seeds, of every measure of DIFFERENCES and ECE-ML.
 
     Args:
         models, quality, replicates, seed: as for `compare`.
@@ -220,7 +218,7 @@ class _Model:
             measure: inference.replicates(*statistics[measure]()) if np.isfinite(value) else np.zeros(0)
             for measure, value in self.values.items()
         }
-        held = (m for m in (*COMPARED, WITHOUT) if m in self.values)
+        held = (m for m in (*DIFFERENCES, WITHOUT) if m in self.values)
         self.intervals = {m: inference.interval(self.values[m], self.replicates[m]) for m in held}
 
     def _add_without_object(self, statistics: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.files import atomic
 from torchvice.measures import QUALITIES, Measures
+from torchvice.measures.catalogue import compared_label
 from torchvice.measures.quadrants import QUADRANTS
 from torchvice.metrics.overlap import VOID
 from torchvice.report.page.cases import Cases, common_cases, model_disagreement, order_by_strength
@@ -317,7 +318,7 @@ def template(name: str) -> Template:
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters |= {"shown": shown, "script_hash": script_hash}
+    environment.filters |= {"shown": shown, "script_hash": script_hash, "compared_label": compared_label}
     return environment.get_template(name)
 
 
