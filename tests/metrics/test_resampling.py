@@ -12,7 +12,7 @@ import scipy.stats
 from torchvice.errors import ViceError
 from torchvice.metrics import resampling
 from torchvice.metrics.resampling import Interval, Resampling, interval
-from torchvice.metrics.weighted import Mean, Pearson, Spearman
+from torchvice.metrics.weighted import HeldOutSpearman, Mean, Pearson, Spearman
 
 RNG = np.random.default_rng(20)
 
@@ -55,6 +55,29 @@ def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> N
     for statistic, values in expected.items():
         again = Resampling(30, 333, seed=4).replicates_of(statistic(a, b), cluster)
         np.testing.assert_array_equal(again, values)
+
+
+@pytest.mark.parametrize("kept", [0, 40_000, 2**27])
+@pytest.mark.parametrize("exact", [0, 2**24])
+def test_statistics_that_share_ranks_have_the_values_of_single_ones(
+    kept: int, exact: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resampling, "KEPT", kept)
+    monkeypatch.setattr(resampling, "EXACT", exact)
+    cluster, rng = np.sort(RNG.integers(0, 25, 60)), np.random.default_rng(1)
+    a, ranked = rng.normal(size=60), rng.integers(0, 9, 60)
+    statistics = [Spearman(a, column) for column in (a**3, rng.normal(size=60), ranked, -a, ranked**2)]
+    statistics.append(HeldOutSpearman(a, rng.random((60, 3)), cluster % 5, cluster))
+    statistics += [Spearman(ranked, column) for column in (a, rng.normal(size=60), ranked)]
+    sampling = Resampling(25, replicates=120)
+    for statistic in statistics * 2:
+        expected = Resampling(25, replicates=120).replicates_of(lambda weights, s=statistic: s(weights), cluster)
+        np.testing.assert_array_equal(sampling.replicates_of(statistic, cluster), expected)
+    # Other rows of the same column are no reason to share.
+    other = np.sort(rng.integers(0, 25, 60))
+    expected = Resampling(25, replicates=120).replicates_of(Spearman(a, ranked), other)
+    np.testing.assert_array_equal(sampling.replicates_of(Spearman(a, ranked), other), expected)
+    assert sum(part.nbytes for part, _ in sampling._ranked.values()) <= kept
 
 
 def test_memory_is_bounded_for_many_images() -> None:

@@ -209,6 +209,32 @@ def test_a_fold_without_others_chooses_on_its_own_rows() -> None:
     assert HeldOut(np.zeros((0, 2)), []).quality.tolist() == []
     with pytest.raises(ViceError, match="at least one threshold"):
         HeldOut(np.zeros((2, 0)), [0, 1])
+    with pytest.raises(ViceError, match="All rows of an image must be in one fold"):
+        HeldOut([[0.2], [0.4]], [0, 1], ["a", "a"]).chosen()
+
+
+def test_rows_of_an_image_are_summed_once() -> None:
+    rng = np.random.default_rng(8)
+    image = rng.integers(0, 30, 80)
+    iou, fold, logit = rng.random((80, 4)), image % 5, rng.normal(size=80)
+    weights = rng.integers(0, 3, (50, 30)).astype(float)[:, image]
+    expected = HeldOut(iou, fold).chosen(weights)
+    np.testing.assert_array_equal(HeldOut(iou, fold, [f"image{i}" for i in image]).chosen(weights), expected)
+    by_image = HeldOutSpearman(logit, iou, fold, image)(weights)
+    np.testing.assert_allclose(by_image, HeldOutSpearman(logit, iou, fold)(weights), atol=1e-14)
+
+
+@pytest.mark.parametrize("values", [30, 7, 1])
+def test_products_are_those_of_the_ranks(values: int) -> None:
+    rng = np.random.default_rng(values)
+    ranks = WeightedRanks(rng.permutation(30) % values)
+    weights = rng.integers(0, 3, (20, 30)).astype(float)
+    weights[0, 1:] = 0  # a single row
+    other = weights * WeightedRanks(rng.normal(size=30))(weights)[0]
+    centred, spread = ranks(weights)
+    sums, again = ranks.products(weights, other)
+    np.testing.assert_array_equal(sums, (centred * other).sum(axis=1))
+    np.testing.assert_array_equal(again, spread[:, 0])
 
 
 def test_average_precision_of_weights_is_that_of_repeated_rows() -> None:

@@ -74,7 +74,7 @@ def vice_statistic(
     Of the IoU the thresholds are chosen again in every resampling; of another quality the undefined pairs are left out.
     """
     if name == "ji":
-        return HeldOutSpearman(pairs.logit, pairs.iou, pairs.fold), pairs.image_id
+        return HeldOutSpearman(pairs.logit, pairs.iou, pairs.fold, pairs.image_id), pairs.image_id
     known = ~np.isnan(quality)
     return Spearman(pairs.logit[known], quality[known]), pairs.image_id[known]
 
@@ -119,7 +119,7 @@ def _put_headline(sheet: Sheet, subject: ConsistencyData, inference: Inference) 
     _put(sheet, "quality.mean", mean, partial(Mean, subject.quality[known]), pairs.image_id[known], inference)
     if inference.resampling is None or not np.isfinite(sheet.value("strict.vice")):
         return
-    held_out = HeldOutSpearman(pairs.logit, pairs.iou, pairs.fold)
+    held_out = HeldOutSpearman(pairs.logit, pairs.iou, pairs.fold, pairs.image_id)
     for path, replicated in (("strict.vice", held_out), ("strict.ji", Mean(pairs.quality))):
         found = inference.interval(sheet.value(path), inference.replicates(replicated, pairs.image_id))
         sheet.put_interval(path, found)

@@ -76,9 +76,9 @@ def put_normalisations(sheet: Sheet, subject: ConsistencyData, normalisation: st
         iou = renormalised_iou(pairs.regions.inside, pairs.regions.outside, how, GRID)
         path = f"sensitivities.normalisation_{how}"
         known = ~np.isnan(iou).any(axis=1)
-        logit, own, fold = pairs.logit[known], iou[known], pairs.fold[known]
+        logit, own, fold, image_id = pairs.logit[known], iou[known], pairs.fold[known], pairs.image_id[known]
         quality = HeldOut(own, fold).quality
         sheet.put(path, lambda logit=logit, quality=quality: pair_vice(logit, quality).value)
         if np.isfinite(sheet.value(path)) and inference.resampling is not None:
-            replicates = inference.replicates(HeldOutSpearman(logit, own, fold), pairs.image_id[known])
+            replicates = inference.replicates(HeldOutSpearman(logit, own, fold, image_id), image_id)
             sheet.put_interval(path, inference.interval(sheet.value(path), replicates))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +19,8 @@ EXPLAINED = 1e-9  # a column whose residual share of the variance is below this 
 BLOCK = 2**21  # floats of the design matrices that are built at once
 PAIRS_PER_TERM = 6  # pairs, less one for each class, that every term of the joint design needs
 KEPT = 2**23  # floats of products of terms that are kept
+# The four cubic B-splines of a piece as polynomials of the place in it, from 0 to 1: coefficients of 1, t, t^2, t^3.
+PIECE = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
 FEWEST = 150  # such pairs below which the joint correlation is undefined
 RIDGE = 1e-12  # of an orthonormal design; terms that a replicate cannot tell apart need it
 
@@ -88,7 +91,12 @@ class PartialSpearman(WeightedStatistic):
         self._terms = PIECES + 3 + self._levels.shape[1]
         self.width = 16
         if self.rows:
-            self._a, self._b, self._area = (WeightedRanks(column) for column in (first, second, size))
+            self._area = WeightedRanks(size)
+            # In the order of size, the pieces of the splines are runs of rows.
+            self._by_size = np.argsort(size, kind="stable")
+            ordered = (column[self._by_size] for column in (first, second, size))
+            self._a, self._b, self._size = (WeightedRanks(column) for column in ordered)
+            self._other_terms = np.ascontiguousarray(self._levels[self._by_size].T)
 
     def design(self, weights: np.ndarray) -> np.ndarray:
         """Design matrix of the residuals, (b, P, terms), for (b, P) float64 weights."""
@@ -99,15 +107,8 @@ class PartialSpearman(WeightedStatistic):
         return np.concatenate([basis, levels], axis=2)
 
     def _values(self, weights: np.ndarray) -> np.ndarray:
-        step = max(1, BLOCK // (self.rows * (self._terms + 2)))
-        parts = [self._block(weights[first : first + step]) for first in range(0, len(weights), step)]
-        return np.concatenate(parts) if parts else np.zeros(0)
-
-    def _block(self, weights: np.ndarray) -> np.ndarray:
-        ranks = np.stack([self._a(weights)[0], self._b(weights)[0]], axis=2)
-        ranks /= np.maximum(weights.sum(axis=1), 1e-300)[:, None, None]
-        rows = np.concatenate([self.design(weights), ranks], axis=2) * np.sqrt(weights)[:, :, None]
-        moments = rows.transpose(0, 2, 1) @ rows
+        weights = np.take(weights, self._by_size, axis=1)
+        moments = self._moments(weights)
         fixed, mixed, own = moments[:, :-2, :-2], moments[:, :-2, -2:], moments[:, -2:, -2:]
         # The Schur complement gives the moments of the residuals without the residuals. A level or a piece that is
         # missing from a replicate makes the design rank deficient, hence the pseudo-inverse.
@@ -115,6 +116,35 @@ class PartialSpearman(WeightedStatistic):
         spread = np.diagonal(left, axis1=1, axis2=2).copy()
         spread[spread <= EXPLAINED * np.diagonal(own, axis1=1, axis2=2)] = 0
         return correlation(left[:, 0, 1], spread[:, 0], spread[:, 1])
+
+    def _moments(self, weights: np.ndarray) -> np.ndarray:
+        """Moments (b, terms + 2, terms + 2) of `design` and the ranks of both columns; rows are in the order of size.
+
+        Within a piece only four splines differ from 0, and they are cubics of the place in the piece: the moments of
+        its powers give those of the splines.
+        """
+        size = np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+        place = np.clip((self._size(weights)[0] / size + 1) / 2, 0, 1) * PIECES
+        ranks = [made(weights)[0] / size for made in (self._a, self._b)]
+        roots = np.sqrt(weights)
+        moments = np.zeros((len(weights), self._terms + 2, self._terms + 2))
+        width = self._terms + 2 - (PIECES + 3) + 4
+        change = np.eye(width)
+        change[:4, :4] = PIECE
+        columns = np.empty((width, self.rows))
+        for row, (spot, root) in enumerate(zip(place, roots, strict=True)):
+            edges = [0, *np.searchsorted(spot, np.arange(1, PIECES)), self.rows]
+            for piece, (first, last) in enumerate(pairwise(edges)):
+                part, inside = columns[:, first:last], spot[first:last] - piece
+                part[0] = root[first:last]
+                for power in range(1, 4):
+                    np.multiply(part[power - 1], inside, out=part[power])
+                np.multiply(self._other_terms[:, first:last], part[0], out=part[4:-2])
+                np.multiply(ranks[0][row, first:last], part[0], out=part[-2])
+                np.multiply(ranks[1][row, first:last], part[0], out=part[-1])
+                terms = np.r_[piece : piece + 4, PIECES + 3 : self._terms + 2]
+                moments[row][np.ix_(terms, terms)] += change @ (part @ part.T) @ change.T
+        return moments
 
 
 class JointSpearman(WeightedStatistic):

@@ -61,7 +61,9 @@ class WeightedRanks:
         new[1:] |= ordered[1:] != ordered[:-1]
         tie = np.cumsum(new) - 1
         self.untied = bool(new.all())
-        self.ends = np.r_[np.flatnonzero(new)[1:], len(values)] - 1
+        starts = np.flatnonzero(new)
+        self.ends = np.r_[starts[1:], len(values)] - 1
+        self.first, self.last = starts[tie], self.ends[tie]  # of the tie of each row, in the order of the values
         self.tie = np.empty_like(tie)
         self.tie[self.order] = tie
         self.first_tie = tie[new_group]
@@ -95,3 +97,30 @@ class WeightedRanks:
         # With fractional weights, a group of one tie leaves rounding noise.
         spread[spread <= 1e-12 * size**3] = 0
         return np.take(ranks, self.tie, axis=1), spread
+
+    def products(self, weights: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of `other` times the ranks of one group, and the spread of the ranks, in half the time of `__call__`.
+
+        Args:
+            weights: (b, P) float64, 0 or more.
+            other: (b, P) floats that sum to 0 in each row, such as weights times centred ranks of another column.
+
+        Returns:
+            (b,) sums, and the spread (b,).
+
+        Example:
+            >>> ranks, once = WeightedRanks(np.array([0.3, 0.0, 0.0])), np.ones((1, 3))
+            >>> [part.tolist() for part in ranks.products(once, ranks(once)[0])]
+            [[6.0], [18.0]]
+        """
+        ordered, other = np.take(weights, self.order, axis=1), np.take(other, self.order, axis=1)
+        upper = np.cumsum(ordered, axis=1)
+        cube, tied = upper[:, -1] ** 3, ordered
+        if not self.untied:
+            lower = np.take(upper - ordered, self.first, axis=1)
+            upper = np.take(upper, self.last, axis=1)
+            tied = upper - lower
+        # What the ranks are centred by has no effect, since the sum of `other` is 0.
+        sums = 2 * np.einsum("bp,bp->b", upper, other) - np.einsum("bp,bp->b", tied, other)
+        spread = cube - np.einsum("bp,bp,bp->b", ordered, tied, tied)
+        return sums, np.where(spread <= 1e-12 * cube, 0, spread)

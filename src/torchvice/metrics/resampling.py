@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
+from torchvice.metrics.weighted import RankStatistic
 
 __all__ = ["Interval", "Resampling", "Statistic", "interval", "reflected_interval"]
 
@@ -17,6 +20,8 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 DRAWS = 2**22  # images drawn from one random stream: the numbers depend on it, so it never changes
 MEMORY = 2**26  # bytes that a block of replicates may take
 BLOCK = 2**17  # rows times replicates of a block where memory is no limit: what stays in the cache
+KEPT = 2**27  # bytes of ranks that statistics share
+EXACT = 2**24  # float32 holds whole numbers up to here
 MOST_UNDEFINED = 0.05  # share of replicates without a value beyond which there is no interval
 
 
@@ -76,6 +81,9 @@ class Resampling:
         self.images, self.replicates, self.seed = int(images), int(replicates), int(seed)
         self._chunk = max(1, min(50, DRAWS // self.images))
         self._kept: dict[int, np.ndarray] = {}
+        self._ranked: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self._requested: set[tuple[Any, ...]] = set()
+        self._room = KEPT
 
     def counts(self, first: int, last: int) -> np.ndarray:
         """Count how often each image is drawn in the replicates from `first` to `last`: (last - first, N) uint8."""
@@ -113,11 +121,34 @@ class Resampling:
         rows = self._rows(cluster)
         step = self._step(statistic, self.images if rows is None else len(rows))
         values = np.empty(self.replicates)
+        digest = b"" if rows is None else hashlib.sha256(rows.tobytes()).digest()
         for first in range(0, self.replicates, step):
             last = min(first + step, self.replicates)
-            counts = self.counts(first, last)
-            values[first:last] = statistic(counts if rows is None else np.take(counts, rows, axis=1))
+            weights = self.counts(first, last)
+            weights = weights if rows is None else np.take(weights, rows, axis=1)
+            if isinstance(statistic, RankStatistic) and statistic.rows:
+                weights = weights.astype(np.float64)
+                ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
+                values[first:last] = statistic.finish(weights, *ranks)
+            else:
+                values[first:last] = statistic(weights)
         return values
+
+    def _shared(
+        self, statistic: RankStatistic, key: tuple[Any, ...], weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the statistic prepares for these weights; kept once it is requested again, while there is room."""
+        if key in self._ranked:
+            return self._ranked[key]
+        ranks, spread = statistic.prepare(weights)
+        if key not in self._requested:
+            self._requested.add(key)
+            return ranks, spread
+        small = ranks.astype(np.float32) if np.abs(ranks).max() < EXACT else ranks
+        if small.nbytes <= self._room:
+            self._room -= small.nbytes
+            self._ranked[key] = small, spread
+        return ranks, spread
 
     def _rows(self, cluster: ArrayLike | None) -> np.ndarray | None:
         if cluster is None:

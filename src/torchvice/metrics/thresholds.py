@@ -158,13 +158,15 @@ class HeldOut:
     Args:
         values: (P, T) the quality of every row at every threshold, higher is better.
         fold: (P,) whole numbers; rows of one image share a fold.
+        image: (P,) the image of each row. If given, all rows of an image must have the same weight, and their values
+            are summed once.
 
     Attributes:
         values: (P, T) float64.
         folds: (F,) the different folds, rising.
 
     Raises:
-        ViceError: lengths that differ, or no threshold.
+        ViceError: lengths that differ, no threshold, or an image in two folds.
 
     Example:
         >>> held_out = HeldOut([[0.1, 0.1], [0.2, 0.3], [0.4, 0.6]], [0, 0, 1])
@@ -172,18 +174,27 @@ class HeldOut:
         ([1, 1, 1], [0.1, 0.3, 0.6])
     """
 
-    def __init__(self, values: ArrayLike, fold: ArrayLike) -> None:
+    def __init__(self, values: ArrayLike, fold: ArrayLike, image: ArrayLike | None = None) -> None:
         self.values = as_array("values", values, 2, np.float64)
         folds = as_array("fold", fold, 1, np.int64)
         same_length(values=self.values, fold=folds)
         if not self.values.shape[1]:
             raise ViceError("The values must be (P, T) with at least one threshold, but have none.")
         self.folds, self._fold = np.unique(folds, return_inverse=True)
-        self._members = [np.flatnonzero(self._fold == fold) for fold in range(len(self.folds))]
+        self._image = np.arange(len(folds)) if image is None else as_array("image", image, 1, None)
+        same_length(values=self.values, image=self._image)
 
     @functools.cached_property
-    def _columns(self) -> list[np.ndarray]:
-        return [np.ascontiguousarray(self.values[rows].T) for rows in self._members]
+    def _members(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """For each fold: a row of each of its images (n,), the sums of the images' values (T, n), their rows (n,)."""
+        _, first, image, count = np.unique(self._image, return_index=True, return_inverse=True, return_counts=True)
+        if (self._fold != self._fold[first][image]).any():
+            raise ViceError("All rows of an image must be in one fold, but are in several.")
+        order = np.argsort(image, kind="stable")
+        starts = np.cumsum(count) - count
+        sums = np.add.reduceat(self.values[order], starts, axis=0) if len(order) else self.values
+        images = [np.flatnonzero(self._fold[first] == fold) for fold in range(len(self.folds))]
+        return [(first[rows], np.ascontiguousarray(sums[rows].T), count[rows].astype(float)) for rows in images]
 
     def chosen(self, weights: np.ndarray | None = None) -> np.ndarray:
         """Choose a threshold for each fold, as places among the T: (F,), or (b, F) for weights (b, P) of the rows."""
@@ -191,9 +202,9 @@ class HeldOut:
             return self.chosen(np.ones((1, len(self.values))))[0]
         sizes = np.zeros((len(weights), len(self.folds), 1))
         sums = np.zeros((len(weights), len(self.folds), self.values.shape[1]))
-        for fold, (rows, columns) in enumerate(zip(self._members, self._columns, strict=True)):
+        for fold, (rows, columns, count) in enumerate(self._members):
             drawn = np.take(weights, rows, axis=1).astype(np.float64, copy=False)
-            sums[:, fold], sizes[:, fold, 0] = weighted_sums(drawn, columns), drawn.sum(axis=1)
+            sums[:, fold], sizes[:, fold] = weighted_sums(drawn, columns), weighted_sums(drawn, count[None])
         best = np.zeros(sums.shape[:2], np.int64)
         for fold in range(len(self.folds)):
             others = np.arange(len(self.folds)) != fold

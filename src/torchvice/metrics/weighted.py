@@ -6,6 +6,7 @@ returns (b,) values, NaN where it is undefined. `value` is its value when every 
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -158,6 +159,55 @@ def _centred(column: np.ndarray) -> np.ndarray:
     return column / (np.abs(column).max() or 1.0)
 
 
+class RankStatistic(WeightedStatistic):
+    """A statistic of the ranks of a first column, which many statistics of the same rows have in common.
+
+    Attributes:
+        first: digest of the first column: statistics with the same one may share what `prepare` returns.
+    """
+
+    def __init__(self, first: np.ndarray) -> None:
+        self.rows = len(first)
+        self.first = hashlib.sha256(first.tobytes()).digest()
+        if self.rows:
+            self._ranks = WeightedRanks(first)
+
+    def _values(self, weights: np.ndarray) -> np.ndarray:
+        return self.finish(weights, *self.prepare(weights))
+
+    def prepare(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(b, P) weights times the centred ranks of the first column, and their spread (b,)."""
+        ranks, spread = self._ranks(weights)
+        ranks *= weights
+        return ranks, spread[:, 0]
+
+    @abstractmethod
+    def finish(self, weights: np.ndarray, weighted: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        """The statistic (b,) under (b, P) float64 weights, from what `prepare` returned for them."""
+
+
+class Spearman(RankStatistic):
+    """Spearman's correlation, ties on the middle rank, re-ranked under every weighting.
+
+    The same as scipy.stats.spearmanr of rows repeated by their weights.
+
+    Example:
+        >>> Spearman([1.0, 2.0, 3.0], [0.1, 0.3, 0.2])(np.array([[1, 1, 1], [1, 1, 0]])).tolist()
+        [0.5, 1.0]
+    """
+
+    def __init__(self, a: ArrayLike, b: ArrayLike) -> None:
+        first, second = finite_column("a", a), finite_column("b", b)
+        same_length(a=first, b=second)
+        super().__init__(first)
+        if self.rows:
+            self._others = WeightedRanks(second)
+
+    def finish(self, weights: np.ndarray, weighted: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        products, other = self._others.products(weights, weighted)
+        return correlation(3 * products, spread, other)
+
+
 class WithinSpearman(WeightedStatistic):
     """Spearman's correlation pooled over groups, after ranking within each.
 
@@ -181,16 +231,15 @@ class WithinSpearman(WeightedStatistic):
         self._sorted = np.argsort(groups, kind="stable")
         first, second, groups = first[self._sorted], second[self._sorted], groups[self._sorted]
         self._starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]]) if self.rows else groups
+        # One group needs no scale, and stays in whole numbers.
+        self._alone = Spearman(first, second) if len(self._starts) == 1 else None
         if self.rows:
             self._a, self._b = WeightedRanks(first, groups), WeightedRanks(second, groups)
 
     def _values(self, weights: np.ndarray) -> np.ndarray:
-        if len(self._starts) == 1:  # also Spearman: one group needs no scale, and stays in whole numbers
-            ranks_a, spread_a = self._a(weights)
-            ranks_b, spread_b = self._b(weights)
-            products = np.einsum("bp,bp,bp->b", weights, ranks_a, ranks_b)
-            return correlation(3 * products, spread_a[:, 0], spread_b[:, 0])
         weights = np.take(weights, self._sorted, axis=1)
+        if self._alone is not None:
+            return self._alone(weights)
         ranks_a, spread_a = self._a(weights)
         ranks_b, spread_b = self._b(weights)
         size = np.add.reduceat(weights, self._starts, axis=1)
@@ -199,52 +248,34 @@ class WithinSpearman(WeightedStatistic):
         return correlation(*((part * scale).sum(axis=1) for part in (3 * products, spread_a, spread_b)))
 
 
-class Spearman(WithinSpearman):
-    """Spearman's correlation, ties on the middle rank, re-ranked under every weighting.
-
-    The same as scipy.stats.spearmanr of rows repeated by their weights.
-
-    Example:
-        >>> Spearman([1.0, 2.0, 3.0], [0.1, 0.3, 0.2])(np.array([[1, 1, 1], [1, 1, 0]])).tolist()
-        [0.5, 1.0]
-    """
-
-    def __init__(self, a: ArrayLike, b: ArrayLike) -> None:
-        first = as_array("a", a, 1)
-        super().__init__(first, b, np.zeros(len(first), np.int64))
-
-
-class HeldOutSpearman(WeightedStatistic):
+class HeldOutSpearman(RankStatistic):
     """VICE under `strict`: Spearman of logits with IoU at thresholds that `HeldOut` chooses again for every weighting.
 
     Args:
         logit: (P,) logits of true pairs.
         iou: (P, T) IoU of each pair at every threshold.
         fold: (P,) whole numbers; pairs of one image share it.
+        image: (P,) the image of each pair, if all pairs of an image always have one weight: as of `HeldOut`.
 
     Example:
         >>> HeldOutSpearman([1.0, 2.0, 3.0], [[0.1, 0.1], [0.2, 0.3], [0.4, 0.6]], [0, 0, 1]).value
         1.0
     """
 
-    def __init__(self, logit: ArrayLike, iou: ArrayLike, fold: ArrayLike) -> None:
-        self._logit = finite_column("logit", logit)
-        self._rule = HeldOut(finite_column("iou", iou, 2), fold)
-        self.rows = same_length(logit=self._logit, iou=self._rule.values)
-        if self.rows:
-            self._ranks = WeightedRanks(self._logit)
+    def __init__(self, logit: ArrayLike, iou: ArrayLike, fold: ArrayLike, image: ArrayLike | None = None) -> None:
+        first = finite_column("logit", logit)
+        self._rule = HeldOut(finite_column("iou", iou, 2), fold, image)
+        same_length(logit=first, iou=self._rule.values)
+        super().__init__(first)
 
-    def _values(self, weights: np.ndarray) -> np.ndarray:
+    def finish(self, weights: np.ndarray, weighted: np.ndarray, spread: np.ndarray) -> np.ndarray:
         # Replicates that choose the same thresholds share one sorting of the IoUs.
         choices, which = np.unique(self._rule.chosen(weights), axis=0, return_inverse=True)
-        ranks_a, spread_a = self._ranks(weights)
         result = np.empty(len(weights))
         for index, choice in enumerate(choices):
-            replicates = np.flatnonzero(which.reshape(-1) == index)
-            drawn = weights[replicates]
-            ranks_b, spread_b = WeightedRanks(self._rule.at(choice))(drawn)
-            products = np.einsum("bp,bp,bp->b", drawn, ranks_a[replicates], ranks_b)
-            result[replicates] = correlation(3 * products, spread_a[replicates, 0], spread_b[:, 0])
+            rows = np.flatnonzero(which.reshape(-1) == index)
+            products, other = WeightedRanks(self._rule.at(choice)).products(weights[rows], weighted[rows])
+            result[rows] = correlation(3 * products, spread[rows], other)
         return result
 
 
