@@ -143,12 +143,13 @@ def _instances(path: Path) -> Any:
 
 
 def _table(path: Path) -> Any:
-    """A shard or the manifest of a real table, changed: read and measured."""
+    """A shard or the manifest of a real table, changed: read as to be resumed, and measured."""
     from torchvice.measures import measure
-    from torchvice.samples import Samples
+    from torchvice.samples import Samples, ShardFolder
 
     shutil.copytree(TABLE, path.parent / "table")
     shutil.copy(path, path.parent / "table" / path.name)
+    ShardFolder(path.parent / "table").manifest(resumed=True)
     return measure(Samples.load(path.parent / "table"), replicates=0).to_json()
 
 

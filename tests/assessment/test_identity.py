@@ -175,3 +175,33 @@ def test_maps_as_files_are_not_resumed_with_other_images(digits: Path, tmp_path:
     with pytest.raises(ViceError, match="The images of the dataset are not those that the maps in"):
         write("test")
     assert len(list(out.glob("*.npz"))) == written + 6
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda m: m.update(map_settings={}), "map_settings"),
+        (lambda m: m["map_settings"].pop("choices"), "map_settings.choices"),
+        (lambda m: m["map_settings"].update(site=5), "map_settings.site"),
+        (lambda m: m.pop("finished"), "finished"),
+        (lambda m: m.pop("added"), "added"),
+        (lambda m: m.pop("adding"), "adding"),
+        (lambda m: m.update(adding={"strict:x": {"role": []}}), "adding.strict:x.role"),
+    ],
+)
+def test_an_edited_manifest_is_not_resumed(digits, tmp_path, change, place) -> None:
+    assess(digits, tmp_path)
+    file = tmp_path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    change(manifest)
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(ViceError, match=rf"The manifest .* is damaged: `{place}"):
+        assess(digits, tmp_path)
+
+
+def test_numbers_that_json_does_not_know_are_not_written_again(digits, tmp_path) -> None:
+    assess(digits, tmp_path)
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"without_row": float("nan")}))
+    assert len(assess(digits, tmp_path).images) == 8
+    assert json.loads(file.read_text())["without_row"] == {}

@@ -39,6 +39,14 @@ MANIFESTS = {
     "thresholds in words": (lambda m: m.update(thresholds=["a"]), "`thresholds"),
     "other targets": (lambda m: m.update(targets="both"), "`targets`"),
     "no model": (lambda m: m.pop("model"), "`model`"),
+    "an added explanation that is a number": (lambda m: m.update(added=[float("nan")]), "`added.0`"),
+    "an added explanation that is not there": (lambda m: m.update(added=["strict:x"]), "`added` names `strict:x`"),
+    "a role that is a list": (lambda m: m["explanations"]["strict:cam"].update(role=[]), "cam.role` is of the wrong"),
+    "a method that is a number": (lambda m: m["explanations"]["strict:cam"].update(method=3), "cam.method` is of the"),
+    "interventions in a list": (
+        lambda m: m["explanations"]["strict:cam"].update(interventions=["x"]),
+        "interventions`",
+    ),
 }
 
 

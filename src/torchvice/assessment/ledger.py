@@ -123,7 +123,7 @@ class Ledger:
         if not folder.shards():  # nothing is lost where nothing was finished
             ledger = cls(folder, requested, {**requested, "added": [], "adding": {}})
         else:
-            before = folder.manifest()
+            before = folder.manifest(resumed=True)
             known = before["explanations"] | before["adding"]
             _refuse_another(folder, requested, before, known)
             _refuse_changed(folder, requested["contents"], before.get("contents", {}))
@@ -133,7 +133,8 @@ class Ledger:
             kept["explanations"] = _joined(before["explanations"], requested["explanations"])
             kept["adding"] = _joined(before["adding"], requested["explanations"]) | new
             ledger = cls(folder, requested, {**before, **requested, **kept})
-            ledger.manifest.pop("files", None)  # until the table is finished again
+            for name in ("files", "without_row"):  # until the table is finished again
+                ledger.manifest.pop(name, None)
         folder.start(ledger.manifest)
         return ledger
 

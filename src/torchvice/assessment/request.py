@@ -102,7 +102,7 @@ class Extras:
         controls = tuple(CONTROLS)
         without: InterventionChoices | None = InterventionChoices()
         if table.manifest_path.is_file() and table.shards():
-            manifest = table.manifest()
+            manifest = table.manifest(resumed=True)
             known = manifest["explanations"] | manifest["adding"]
             names = [name.partition(":")[2] for name, settings in known.items() if settings["role"] == "control"]
             controls = tuple(names)
@@ -125,7 +125,10 @@ def _choices(plain: Mapping[str, Any]) -> InterventionChoices:
     try:
         return InterventionChoices(**{**plain, "treatments": tuple(plain["treatments"])})
     except (KeyError, TypeError):
-        raise ViceError("The manifest's `interventions` must be as vice assess wrote them, but are not.") from None
+        message = "The manifest's `interventions` must be as vice assess wrote them, but are not."
+        raise ViceError(
+            message, "Restore the manifest, or delete the table's folder and run vice assess again."
+        ) from None
 
 
 def packed_with_extras(

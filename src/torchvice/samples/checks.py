@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from torchvice.errors import ViceError
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from torchvice.samples.columns import Images, Regions
 
-__all__ = ["check_columns", "check_manifest", "check_rows"]
+__all__ = ["check_columns", "check_manifest", "check_resumed", "check_rows"]
+
+_Known = TypeVar("_Known", "_Manifest", "_Resumed")
 
 WAY_OUT = "Restore the table's folder, or delete it and run vice assess again."
 
@@ -39,6 +41,27 @@ class _Manifest:
     versions: dict[str, Any]
     contents: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    added: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _MapSettings:
+    choices: dict[str, Any]
+    site: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Resumed:
+    """What a resumed assessment reads in addition."""
+
+    finished: bool
+    added: list[str]
+    adding: dict[str, dict[str, Any]]
+    map_settings: _MapSettings
+
+
+# What is read of an explanation's settings.
+_SETTINGS = {"role": str, "method": str, "normalisation": str, "interventions": dict}
 
 
 def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
@@ -47,24 +70,50 @@ def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
     Raises:
         ViceError: an entry is missing or wrong; `where` names the file.
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    known = {entry.name: manifest[entry.name] for entry in fields(_Manifest) if entry.name in manifest}
-    try:
-        checked = TypeAdapter(_Manifest).validate_python(known, strict=False)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ViceError(f"The manifest {where} is damaged: `{place}`: {first['msg']}.", WAY_OUT) from None
+    checked = _validated(_Manifest, manifest, where)
     for name, chosen in checked.protocols.items():
         if chosen.explanation not in checked.explanations:
             message = f"`protocols.{name}` names `{chosen.explanation}`, which is not among its explanations"
             raise ViceError(f"The manifest {where} is damaged: {message}.", WAY_OUT)
     for explanation, settings in checked.explanations.items():
-        if not isinstance(settings.get("role"), str):
-            raise ViceError(f"The manifest {where} is damaged: `explanations.{explanation}` has no role.", WAY_OUT)
+        _check_settings(f"explanations.{explanation}", settings, where)
+    if unknown := sorted(set(checked.added) - set(checked.explanations)):
+        message = f"`added` names `{unknown[0]}`, which is not among its explanations"
+        raise ViceError(f"The manifest {where} is damaged: {message}.", WAY_OUT)
     if not checked.classes or not checked.thresholds:
         raise ViceError(f"The manifest {where} is damaged: it names no classes or no thresholds.", WAY_OUT)
+
+
+def check_resumed(manifest: Mapping[str, Any], where: str) -> None:
+    """Check the entries that only a resumed assessment reads, after `check_manifest`.
+
+    Raises:
+        ViceError: as `check_manifest`.
+    """
+    for explanation, settings in _validated(_Resumed, manifest, where).adding.items():
+        _check_settings(f"adding.{explanation}", settings, where)
+
+
+def _validated(kind: type[_Known], manifest: Mapping[str, Any], where: str) -> _Known:
+    from pydantic import TypeAdapter, ValidationError
+
+    known = {entry.name: manifest[entry.name] for entry in fields(kind) if entry.name in manifest}
+    try:
+        return TypeAdapter(kind).validate_python(known, strict=False)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ViceError(f"The manifest {where} is damaged: `{place}`: {first['msg']}.", WAY_OUT) from None
+
+
+def _check_settings(place: str, settings: Mapping[str, Any], where: str) -> None:
+    """Check the settings of an explanation: a role, and the right types of what is read."""
+    if settings.get("role") is None:
+        raise ViceError(f"The manifest {where} is damaged: `{place}` has no role.", WAY_OUT)
+    for name, kind in _SETTINGS.items():
+        value = settings.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise ViceError(f"The manifest {where} is damaged: `{place}.{name}` is of the wrong type.", WAY_OUT)
 
 
 _TEXT = {"image_id", "view", "explanation", "status"}

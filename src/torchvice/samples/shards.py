@@ -16,7 +16,7 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean, not_utf8_error
 from torchvice.files import atomic, read_json, sha256, write_json
-from torchvice.samples.checks import check_columns, check_manifest, check_rows
+from torchvice.samples.checks import check_columns, check_manifest, check_resumed, check_rows
 from torchvice.samples.columns import OPTIONAL, Images, Maps, Regions
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ class ShardFolder:
             self._known = known if isinstance(known, dict) else {}
         return self._known.get(path.name)
 
-    def manifest(self) -> dict[str, Any]:
-        """Read the manifest.
+    def manifest(self, *, resumed: bool = False) -> dict[str, Any]:
+        """Read the manifest, and for an assessment that is `resumed` check what only that reads.
 
         Raises:
-            ViceError: the manifest is missing or has another schema.
+            ViceError: the manifest is missing, has another schema, or is damaged.
         """
         if not self.manifest_path.is_file():
             raise ViceError(f"No table in {self.folder}: manifest.json is missing.", "Run vice assess first.")
@@ -82,6 +82,8 @@ class ShardFolder:
                 "Assess the model again with this version of torchvice.",
             )
         check_manifest(manifest, str(self.manifest_path))
+        if resumed:
+            check_resumed(manifest, str(self.manifest_path))
         if "contents" in manifest["dataset"]:  # where tables had it for some days
             manifest["contents"] = manifest["dataset"].pop("contents")
         return manifest
