@@ -37,6 +37,8 @@ class World:
         bent: the effect of size levels off for large objects, and its slope differs between classes.
         shortcuts: number of classes on a shortcut. strength: share of their pairs that have the event because of it.
         seen_by: witnesses that the shortcut shows in.
+        negatives: images without a class that give the threshold of its scores, the 95 % quantile: its error moves all
+            events of the class by the second witness. None: the threshold is known.
     """
 
     classes: int = 20
@@ -50,6 +52,7 @@ class World:
     shortcuts: int = 0
     strength: float = 0.0
     seen_by: tuple[bool, bool] = (True, True)
+    negatives: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ def draw(world: World, rng: np.random.Generator) -> Table:
         own = common if related or not events else effects(world, rng)
         slope = rng.normal(0, 0.2, world.classes)[label] if world.bent else 0
         logit = np.log(base / (1 - base)) + by_size + slope * position + world.spread * own[label] + by_image
+        if events and world.negatives is not None:
+            passing = rng.beta(0.05 * (world.negatives + 1), 0.95 * (world.negatives + 1), world.classes)
+            logit += (np.log(passing / (1 - passing)) - np.log(0.05 / 0.95))[label]
         events.append((rng.random(len(label)) < 1 / (1 + np.exp(-logit))) | (shortcut & visible))
     wrong = rng.random(len(label)) < world.noise
     events = np.where(wrong, rng.random((2, len(label))) < 0.5, np.stack(events))
@@ -245,6 +251,8 @@ def level_by_hardship(tables: int) -> bool:
         "a class of only tiny objects": replace(plain, tiny=True),
         "the effect of size bends and differs between classes": replace(plain, bent=True),
         "labels wrong in 5 % of pairs": replace(plain, noise=0.05),
+        "thresholds from 100 images without the class": replace(plain, negatives=100),
+        "thresholds from 40 images without the class": replace(plain, negatives=40),
     }
     worlds["all of these, 20 to 2000 pairs, 2 % and 27 %"] = World(20, 0.3, "t5", (0.02, 0.27), None, 0.05, True, True)
     numbers = (6, 20)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
 from torchvice.metrics.weighted import RankStatistic
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 __all__ = ["Interval", "Resampling", "Statistic", "interval", "reflected_interval"]
 
@@ -122,16 +126,17 @@ class Resampling:
         step = self._step(statistic, self.images if rows is None else len(rows))
         values = np.empty(self.replicates)
         digest = b"" if rows is None else hashlib.sha256(rows.tobytes()).digest()
-        for first in range(0, self.replicates, step):
-            last = min(first + step, self.replicates)
-            weights = self.counts(first, last)
-            weights = weights if rows is None else np.take(weights, rows, axis=1)
-            if isinstance(statistic, RankStatistic) and statistic.rows:
-                weights = weights.astype(np.float64)
-                ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
-                values[first:last] = statistic.finish(weights, *ranks)
-            else:
-                values[first:last] = statistic(weights)
+        with _products().limit(limits=1):
+            for first in range(0, self.replicates, step):
+                last = min(first + step, self.replicates)
+                weights = self.counts(first, last)
+                weights = weights if rows is None else np.take(weights, rows, axis=1)
+                if isinstance(statistic, RankStatistic) and statistic.rows:
+                    weights = weights.astype(np.float64)
+                    ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
+                    values[first:last] = statistic.finish(weights, *ranks)
+                else:
+                    values[first:last] = statistic(weights)
         return values
 
     def _shared(
@@ -167,6 +172,15 @@ class Resampling:
         most = MEMORY // (8 * width * max(rows, 1))
         whole_chunks = BLOCK // max(rows, 1) // self._chunk * self._chunk
         return max(1, min(most, max(self._chunk, whole_chunks)))
+
+
+@functools.cache
+def _products() -> ThreadpoolController:
+    """The library of matrix products, whose threads wait for each other: small products take 30 times as long when
+    other programs are running. One thread does not wait."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 def interval(value: float, replicates: ArrayLike, level: float = 0.95) -> Interval:
