@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,6 +68,21 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean `{close[0]}`?"
     return f"Known: {', '.join(known)}."
+
+
+def near_path(path: Path) -> str:
+    """Suggest a path of the same folder for one that does not exist; "" without a similar one.
+
+    Example:
+        >>> near_path(Path("no/such/folder"))
+        ''
+    """
+    try:
+        names = [entry.name for entry in os.scandir(path.parent) if not entry.name.startswith(".")]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f"Did you mean `{path.parent / close[0]}`?" if close else ""
 
 
 _SYNONYMS = {"iou": "ji", "jaccard": "ji", "map": "meanaverageprecision"}

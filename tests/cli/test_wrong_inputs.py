@@ -110,3 +110,32 @@ def test_an_error_in_the_network_keeps_its_sentence_and_way_out() -> None:
     with pytest.raises(ViceError) as caught:
         probe(Refusing(), (8, 8))
     assert str(caught.value) == "Probabilities must lie in [0, 1], but are 7.\n    Give logits."
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["data", "digits", "--out", "x", "--size", 10], "'--size': must be greater than or equal to 48, but is 10"),
+        (["measure", "x", "--replicates", "many"], "'--replicates': must be a valid integer, but is many"),
+        (["assess", "x", "--protocol", "other"], "'other' is not one of 'paper', 'strict', 'both'"),
+    ],
+)
+def test_a_refused_option_says_what_came(command: list[object], message: str, capsys) -> None:
+    status, _, err = vice(capsys, *command)
+    assert status == 2
+    assert message in " ".join(line.strip("│ ") for line in err.splitlines())
+    assert "Input should" not in err
+
+
+def test_a_path_that_is_nearly_there_is_suggested(digits: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "network.safetensors").touch()
+    (tmp_path / "demo").mkdir()
+    err = vice(capsys, "measure", tmp_path / "dmo")[2]
+    assert f"there is nothing at {tmp_path / 'dmo'}." in err
+    assert f"Did you mean `{tmp_path / 'demo'}`?" in err
+    weights = tmp_path / "netwrk.safetensors"
+    command = ["assess", "--model", "resnet18", "--weights", weights, "--data", digits, "--out", tmp_path / "out"]
+    err = vice(capsys, *command)[2]
+    assert f"Did you mean `{tmp_path / 'network.safetensors'}`?" in err
+    assert "vice demo makes a first RUN" in vice(capsys, "measure", tmp_path / "quite different")[2]
+    assert "Did you mean" not in vice(capsys, "measure", tmp_path / "no" / "such" / "folder")[2]

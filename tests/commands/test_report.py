@@ -103,7 +103,7 @@ def test_another_quality_has_a_page_of_its_own(home: Path, capsys: pytest.Captur
     assert data_of(home / "run" / "report.html")["models"][0]["iou"] != own["models"][0]["iou"]
     assert vice("report", "run", "other", "--compare", "--quality", "energy", "--replicates", 100, "--no-images") == 0
     text = (home / "comparison_energy.html").read_text(encoding="utf-8")
-    assert "energy of the maps" in text
+    assert '<th scope="row" role="rowheader">Energy</th>' in text
     vice("measure", "run", "--write-csv", "table.csv", "--no-figures")
     assert vice("report", "table.csv", "--quality", "energy") == 2
     assert "--quality has no effect on a CSV" in capsys.readouterr().err

@@ -4,18 +4,52 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from torchvice import __version__
 from torchvice.cli import assess, data, demo, explain, export, numbers, report, study, train, weights
 from torchvice.cli.streams import prepare_streams, visible
-from torchvice.errors import as_vice_error
+from torchvice.errors import as_vice_error, brief
 
 __all__ = ["app", "main"]
 
+
+class _Group(TyperGroup):
+    """The group of all commands, which says what came where an option's value is refused."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            details = getattr(error.__cause__, "errors", None)  # of pydantic
+            if details is not None:
+                error.message = _refusal(details()[0])
+            raise
+
+
+def _refusal(details: Mapping[str, Any]) -> str:
+    """What is wrong with an option's value, from pydantic's details.
+
+    Example:
+        >>> _refusal({"type": "greater_than_equal", "msg": "Input should be greater than or equal to 1", "input": "0"})
+        'must be greater than or equal to 1, but is 0'
+    """
+    from torchvice.config.settings import problem_of
+
+    rule = problem_of(details["msg"])
+    if details["type"] == "value_error":
+        return rule.removesuffix(".")
+    return f"{rule}, but is {brief(details['input']).strip(chr(39))}"
+
+
 app = typer.Typer(
     name="vice",
+    cls=_Group,
     help="Is an image classifier right for the right reasons? VICE, ECE-ML and the explanations behind them.",
     no_args_is_help=True,
     add_completion=False,

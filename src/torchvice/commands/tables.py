@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, near_path
 
 if TYPE_CHECKING:
     from torchvice.data import FolderDataset
@@ -46,7 +46,8 @@ def load_samples(path: str | os.PathLike[str], split: str | None = None) -> Samp
 def table_folder(path: Path, split: str | None) -> Path:
     """Find the folder of the table at a path: itself, or one in a RUN."""
     if not path.is_dir():
-        raise ViceError(f"A RUN, a table's folder or a CSV must be given, but there is nothing at {path}.")
+        message = f"A RUN, a table's folder or a CSV must be given, but there is nothing at {path}."
+        raise ViceError(message, near_path(path) or "vice demo makes a first RUN, runs/demo.")
     if not (path / "manifest.json").is_file():
         return _assessed(path, split)
     if split is not None:

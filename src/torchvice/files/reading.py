@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, near_path
 
 __all__ = ["existing_file", "read_json", "sha256"]
 
@@ -22,7 +22,7 @@ def existing_file(path: str | os.PathLike[str], what: str, way_out: str = "") ->
     path = Path(path)
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
-        raise ViceError(f"{what} must be a file, but {path} {problem}.", way_out)
+        raise ViceError(f"{what} must be a file, but {path} {problem}.", way_out or near_path(path))
     return path
 
 
