@@ -198,6 +198,12 @@ def break_things(folder: Path, what: str, name: str) -> dict[str, Any]:
             for image_id in ("0000", name):
                 save_mask(folder / "npy" / f"{image_id}.png", np.full((8, 9), 255))
             return {"kind": "png", "image_ids": ["0000", name]}
+        case "label map damaged":
+            for image_id in ("0000", name):
+                save_mask(folder / "npy" / f"{image_id}.png", np.ones((8, 9)))
+            path = folder / "npy" / f"{name}.png"
+            path.write_bytes(path.read_bytes()[:60])
+            return {"kind": "png", "image_ids": ["0000", name]}
         case "png outside":
             save_mask(folder / "npy" / f"{name}.png", np.full((8, 9), 200))
             save_mask(folder / "npy" / "0000.png", np.zeros((8, 9)))
@@ -212,6 +218,7 @@ def break_things(folder: Path, what: str, name: str) -> dict[str, Any]:
         ("mask missing", r"1 of 3 masks are missing: `0001` has no file .*0001.png"),
         ("size", r"0001.npy must have the size of its mask .*0001.png, \(9, 8\), but has \(8, 9\)"),
         ("class outside", r"0001.npy must be of classes 0 to 19, but are of \[20\]"),
+        ("label map damaged", r"The label map .*npy/0001.png is damaged or truncated"),
         ("label outside", r"masks/0001.png must be 0 to 20 or 255, but one is 21"),
         ("mask damaged", "0001.png"),
         ("mask in colour", "0001.png"),

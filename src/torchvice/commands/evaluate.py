@@ -349,7 +349,7 @@ def _image(job: _Job, source: Path, truth: Path) -> tuple[Overlap, bool, frozens
     found: frozenset[int] = frozenset()
     mask, outside = read_mask(truth) if job.described is None else job.described.read_mask(truth), False
     if job.kind == "png":
-        labels = read_mask(source)
+        labels = read_mask(source, "The label map")
         _same_size(source, labels, truth, mask)
         found = frozenset(VOID if value == VOID else 1 for value in np.unique(labels).tolist() if value)
         overlap = label_overlap(labels, mask, void=VOID)

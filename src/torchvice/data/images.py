@@ -72,15 +72,16 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     return np.array(picture.convert("RGB"))
 
 
-def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+def read_mask(path: str | os.PathLike[str], what: str = "The mask") -> np.ndarray:
     """Read the labels of a mask: (H, W) uint8 of a palette or grey image, or int32 of 16-bit grey.
 
-    The indices of a palette image are the labels, not its colours: 0 background, c + 1 class c, 255 void.
+    The indices of a palette image are the labels, not its colours: 0 background, c + 1 class c, 255 void. `what` is
+    the file's name in messages.
 
     Raises:
         ViceError: the file is missing, not an image, truncated, in colour, or has fewer than 8 bits of grey.
     """
-    picture, stored = _decoded(path, "The mask")
+    picture, stored = _decoded(path, what)
     # Pillow scales grey of 1, 2 and 4 bits to 0..255, which would multiply the labels.
     if picture.mode == "P" or (picture.mode == "L" and stored not in ("L;2", "L;4")):
         return np.array(picture)
@@ -88,7 +89,7 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
         return np.array(picture).astype(np.int32)
     kind = {"1": "1 bit of grey", "L": f"{stored[-1:]} bits of grey"}.get(picture.mode, picture.mode)
     raise ViceError(
-        f"The mask {path} must be a palette PNG or a grey one of 8 or 16 bits, but is {kind}.",
+        f"{what} {path} must be a palette PNG or a grey one of 8 or 16 bits, but is {kind}.",
         "Save the label indices themselves (0 background, c + 1 class c, 255 void), not their colours.",
     )
 
