@@ -181,6 +181,7 @@ def test_maps_as_files_are_not_resumed_with_other_images(digits: Path, tmp_path:
     ("change", "place"),
     [
         (lambda m: m.update(map_settings={}), "map_settings"),
+        (lambda m: m.update(map_settings=None), "map_settings"),
         (lambda m: m["map_settings"].pop("choices"), "map_settings.choices"),
         (lambda m: m["map_settings"].update(site=5), "map_settings.site"),
         (lambda m: m.pop("finished"), "finished"),

@@ -50,6 +50,17 @@ def test_probabilities_are_refused_with_the_way_out():
         refuse_probabilities(LOG_SOFTMAX(z).numpy(), exclusive=False)
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("change", [SIGMOID, SOFTMAX])
+def test_per_cent_is_refused(change, exclusive):
+    per_cent = 100 * change(torch.tensor(LOGITS)).numpy()
+    with pytest.raises(ViceError, match=r"lie in \[0, 100\]: they look like per cent\.\s.*Divide them by 100"):
+        refuse_probabilities(per_cent, exclusive)
+    refuse_probabilities(np.maximum(LOGITS, 0), exclusive)  # of a ReLU
+    refuse_probabilities(LOGITS + 200, exclusive)
+    refuse_probabilities(np.array([[30.0, 0.5], [2.0, 7.0]]), exclusive)  # too few to say
+
+
 @pytest.mark.parametrize(("change", "exclusive"), [(SIGMOID, False), (SIGMOID, True), (SOFTMAX, True)])
 def test_logits_of_probabilities(change, exclusive):
     images = torch.randn(4, 3, 64, 64)

@@ -16,6 +16,8 @@ from torchvice.models.bare import bare, logits_in
 __all__ = ["Outputs", "giving_logits", "refuse_probabilities"]
 
 Outputs = Literal["logits", "probabilities"]
+FEWEST = 100  # outputs, none below 0, that are called per cent if
+LARGE = 20  # one of them is larger than this: a sigmoid of logits would then find every label of every image
 _TOLERANCE = 1e-3  # of a sum of probabilities, in half precision too
 
 
@@ -27,7 +29,7 @@ def refuse_probabilities(outputs: np.ndarray, exclusive: bool) -> None:
         exclusive: whether every image has one label; then logarithms of probabilities are logits of the softmax.
 
     Raises:
-        ViceError: all outputs lie in [0, 1], or all are logarithms of probabilities with the sum 1.
+        ViceError: all outputs lie in [0, 1], look like per cent, or are logarithms of probabilities with the sum 1.
     """
     if not outputs.size or not outputs.any():  # an untrained classifier of zeros gives zeros
         return
@@ -40,6 +42,13 @@ def refuse_probabilities(outputs: np.ndarray, exclusive: bool) -> None:
             f"{' ' if sums else ': '}{what}.",
             "Take the logits of probabilities: --outputs probabilities (outputs='probabilities'). "
             "If they are logits: --outputs logits.",
+        )
+    per_cent = bool(((values >= 0) & (values <= 100)).all()) and values.max() > LARGE and values.size >= FEWEST
+    if per_cent or (outputs.shape[1] > 1 and (values >= 0).all() and (abs(values.sum(1) / 100 - 1) < _TOLERANCE).all()):
+        raise ViceError(
+            f"The outputs of the model must be logits, but all outputs of {len(outputs)} rows lie in [0, 100]: they "
+            "look like per cent.",
+            "Divide them by 100 in the model, and give --outputs probabilities. If they are logits: --outputs logits.",
         )
     logarithms = not exclusive and outputs.shape[1] > 1 and bool((values <= 0).all())
     if logarithms and (abs(np.exp(values).sum(1) - 1) < _TOLERANCE).all():

@@ -57,7 +57,7 @@ class _Resumed:
     finished: bool
     added: list[str]
     adding: dict[str, dict[str, Any]]
-    map_settings: _MapSettings
+    map_settings: _MapSettings = field(default_factory=lambda: _MapSettings({}, {}))  # earlier tables have none
 
 
 # What is read of an explanation's settings.
