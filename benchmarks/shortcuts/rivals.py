@@ -76,11 +76,15 @@ def read_bnnr(report: Mapping[str, Any]) -> Answer:
 
 
 def read_clusters(clusters: Iterable[tuple[int, float]], score: str, reports: bool) -> Answer:
-    """An answer from clusters, each the class that most of its images have, and that class's share."""
+    """An answer from clusters, each the class that most of its images have, and that class's share.
+
+    Mixed clusters are left out: the largest share in one only says how frequent a class is.
+    """
     purity: dict[int, float] = {}
     for label, share in clusters:
-        purity[label] = max(share, purity.get(label, 0.0))
-    names = [DIGITS[c] for c in sorted(purity) if purity[c] >= PURE]
+        if share >= PURE:
+            purity[label] = max(share, purity.get(label, 0.0))
+    names = [DIGITS[c] for c in sorted(purity)]
     return {"names": names, "reports": reports, "scores": {score: by_class(dict(purity))}}
 
 
