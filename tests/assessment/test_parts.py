@@ -120,6 +120,13 @@ def test_a_part_that_fails_is_told() -> None:
     assert in_processes([sys.executable, "-c", code], 2) == ["Part 2/2 ended with status 1: no luck"]
 
 
+def test_a_part_of_the_command_takes_the_options_of_the_whole() -> None:
+    program = [sys.executable, "-m", "torchvice.cli", "assess", "nowhere", "--processes", "2"]
+    for sentence in in_processes(program, 2):
+        assert "nowhere" in sentence  # the first error is that of the path
+        assert "--processes" not in sentence
+
+
 def test_threads_of_the_processes_sleep_while_idle_unless_the_user_sets_otherwise(monkeypatch) -> None:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY")
     code = f"import os, sys\nsys.exit(' '.join(os.environ.get(name, 'unset') for name in {names!r}))"
@@ -153,7 +160,8 @@ def test_processes_of_the_command_and_one_that_was_killed(command, by_command, t
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    subprocess.run([*command, "--out", str(tmp_path), "--processes", str(count)], check=True, capture_output=True)
+    whole = [*command, "--out", str(tmp_path), "--processes", str(count)]
+    assert "ended with status" not in subprocess.run(whole, check=True, capture_output=True, text=True).stdout
     found = Samples.load(tmp_path)
     assert found.manifest["finished"]
     same_rows(found, by_command)

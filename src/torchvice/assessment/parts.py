@@ -145,8 +145,14 @@ def detected_part() -> Part | None:
     return None
 
 
+def _message(errors: str) -> str:
+    """The sentence of `vice` among error messages, or the last line."""
+    lines = errors.strip().splitlines() or ["no message"]
+    return next((line.removeprefix("vice: ") for line in lines if line.startswith("vice: ")), lines[-1])
+
+
 def in_processes(program: Sequence[str], count: int) -> list[str]:
-    """Run a command once for each of `count` parts, at the same time, with `--shard I/COUNT` appended.
+    """Run a command once for each of `count` parts, at the same time, with `--processes 1 --shard I/COUNT` appended.
 
     Each has an equal share of the cores, unless the environment sets a number of threads, and ends with this process,
     however that is killed. Their output is dropped except for error messages; the caller finishes what a failed part
@@ -161,7 +167,7 @@ def in_processes(program: Sequence[str], count: int) -> list[str]:
     reading, held = os.pipe()  # a child whose standard input ends knows that this process did
     running = [
         subprocess.Popen(
-            [*program, "--shard", f"{index}/{count}"],
+            [*program, "--processes", "1", "--shard", f"{index}/{count}"],
             env={"OMP_WAIT_POLICY": "PASSIVE", **settings, **os.environ, WITH_PARENT: "1"},
             stdin=reading,
             stdout=subprocess.DEVNULL,
@@ -180,7 +186,7 @@ def in_processes(program: Sequence[str], count: int) -> list[str]:
         os.close(reading)
         os.close(held)
     return [
-        f"Part {index}/{count} ended with status {status}: {(said.strip().splitlines() or ['no message'])[-1]}"
+        f"Part {index}/{count} ended with status {status}: {_message(said)}"
         for index, (said, status) in enumerate(ended, 1)
         if status
     ]
