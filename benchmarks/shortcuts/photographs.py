@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
-from summary import LOSS, PRECISIONS, table
+from summary import LOSS, table
 
 import torchvice
 from torchvice.data import open_dataset
