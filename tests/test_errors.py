@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 
 import numpy as np
 import pytest
 import torch
 
-from torchvice.errors import ViceError, as_array, did_you_mean, not_utf8_error, same_length, to_numpy
+from torchvice.errors import ViceError, as_array, as_vice_error, did_you_mean, not_utf8_error, same_length, to_numpy
 
 
 def test_message_and_way_out_are_two_lines() -> None:
@@ -91,3 +92,16 @@ def test_the_same_name_in_another_spelling_is_suggested_first(name: str, known: 
 def test_text_that_an_ascii_terminal_lacks_is_a_sentence() -> None:
     error = UnicodeEncodeError("ascii", "0.5 \u2013", 4, 5, "ordinal not in range(128)")
     assert "must be ascii, but holds '\\u2013'" in not_utf8_error(error).message
+
+
+def test_full_memory_and_missing_shared_memory_are_sentences() -> None:
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")):
+        assert "The memory is full." in str(as_vice_error(error))
+    for error in (
+        OSError(errno.EROFS, "Read-only file system"),
+        OSError(errno.ENOSYS, "Function not implemented"),
+        RuntimeError("unable to open shared memory object </torch_1> in read-write mode"),
+    ):
+        assert "Several processes cannot work together here" in str(as_vice_error(error))
+        assert "--workers 1" in str(as_vice_error(error))
+    assert as_vice_error(BrokenPipeError(errno.EPIPE, "Broken pipe")) is None

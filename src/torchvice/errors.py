@@ -165,7 +165,20 @@ def as_vice_error(error: Exception) -> ViceError | None:
         return ViceError(f"{file} must be a folder, but is a file or lies in one.", "Give another path.")
     if isinstance(error, OSError) and file is not None:
         return ViceError(f"{file} cannot be used: {error.strerror}.")
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return ViceError(
+            "The memory is full.", "Use smaller batches or fewer processes, and run the same command again."
+        )
+    if "unable to open shared memory" in str(error) or getattr(error, "errno", None) in _WITHOUT_FILE:
+        reason = error.strerror if isinstance(error, OSError) else "no shared memory"
+        return ViceError(
+            f"Several processes cannot work together here: {reason}.",
+            "Is /dev/shm there, and writable? One process needs none of it: --workers 1 (training: -o data.workers=0).",
+        )
     return None
+
+
+_WITHOUT_FILE = (errno.EROFS, errno.ENOSYS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of locks, pipes and memory
 
 
 def not_utf8_error(error: UnicodeEncodeError) -> ViceError:

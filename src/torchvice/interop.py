@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, as_array, same_length
+from torchvice.errors import ViceError, as_array, brief, same_length
 from torchvice.files import atomic, existing_file, read_npy_dict, write_npy_dict, write_text
 
 ROUNDING = 1e-6
@@ -301,10 +301,14 @@ def _from_dict(path: Path) -> tuple[np.ndarray, list[Any], None]:
     if "keys" in content:
         keys, stack = _stacked(path, {name: np.asarray(value) for name, value in content.items() if name in STACKS})
         return keys, stack, None
-    wrong = [key for key in content if not isinstance(key, int | np.integer) or isinstance(key, bool)]
+    wrong = [
+        key
+        for key in content
+        if not isinstance(key, int | np.integer) or isinstance(key, bool) or not -(2**31) <= key < 2**31
+    ]
     if wrong:
         raise ViceError(
-            f"The file of maps {path} must map class indices to maps, but has the key {wrong[0]!r}.",
+            f"The file of maps {path} must map class indices to maps, but has the key {brief(wrong[0])}.",
             "Save np.save(path, {class_index: map, ...}) with integers from 0 on.",
         )
     return np.array(list(content), dtype=np.int64), list(content.values()), None

@@ -201,12 +201,15 @@ def test_the_first_source_that_covers_the_split_is_taken_and_said(voc: Voc) -> N
     shutil.rmtree(root / "VOC2012/SegmentationClassAug")
     with pytest.raises(ViceError, match=rf"cls_labels\.npy lacks 1 .*`{NAMES[1]}`; Annotations lacks 1 .*; masks"):
         VocDataset(root, "val")
+    np.save(root / "cls_labels.npy", {name: [[1, 0], [1]] for name in NAMES}, allow_pickle=True)  # type: ignore[arg-type]
+    with pytest.raises(ViceError, match="must have shape"):
+        VocDataset(root, "val", labels="cls_labels")
 
 
 def test_a_named_source_is_the_only_one_looked_at(voc: Voc) -> None:
     root = voc()
     assert VocDataset(root, "val", labels="masks").label_source == "masks (SegmentationClassAug)"
-    with pytest.raises(ViceError, match="Annotations lacks 3 of 3 images") as caught:
+    with pytest.raises(ViceError, match="there is no Annotations") as caught:
         VocDataset(root, "val", labels="annotations")
     assert "cls_labels.npy lacks" not in str(caught.value)
     with pytest.raises(ViceError, match="Did you mean `masks`"):

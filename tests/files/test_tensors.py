@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from torchvice.errors import ViceError
 from torchvice.files import read_npy_dict
+from torchvice.files.unpickle import _ArraysOnly
 from torchvice.interop import read_maps
 
 STACK = torch.arange(24.0).reshape(2, 3, 4)
@@ -112,3 +114,33 @@ def test_code_inside_the_values_of_a_tensor_does_not_run(tmp_path: Path) -> None
     with pytest.raises(ViceError, match=r"it asks for (posix|nt)\.mkdir, which data never needs"):
         read_npy_dict(file)
     assert not Runs.place.exists()
+
+
+class _Nested:
+    """Pickles 60 tuples, each of which holds the one before it twice, as the key of a dictionary or in a set."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def stream(self) -> bytes:
+        tuples = b"K\x01q\x00" + b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(60)) + b"h\x3c"
+        made = {
+            "a key": b"}" + tuples + b"N" + b"s",
+            "keys": b"}(" + tuples + b"N" + b"u",
+            "dict": b"(" + tuples + b"N" + b"d",
+            "a set": b"\x8f(" + tuples + b"\x90",
+            "a frozenset": b"(" + tuples + b"\x91",
+        }[self.kind]
+        return b"\x80\x04" + made + b"."
+
+
+@pytest.mark.parametrize("kind", ["a key", "keys", "dict", "a set", "a frozenset"])
+def test_tuples_within_tuples_are_never_hashed(kind: str) -> None:
+    with pytest.raises(pickle.UnpicklingError, match="a key in it must be text or a number, but is a tuple"):
+        _ArraysOnly(io.BytesIO(_Nested(kind).stream())).load()
+
+
+def test_keys_beyond_the_integers_of_numpy_are_refused(tmp_path: Path) -> None:
+    for key in (1 << 70, 1 << 63, -(1 << 40)):
+        with pytest.raises(ViceError, match="must map class indices to maps, but has the key"):
+            read_maps(save(tmp_path / "maps.npy", {key: np.zeros((2, 2))}))

@@ -210,6 +210,7 @@ def test_a_control_that_is_the_same_everywhere_has_no_vice() -> None:
     assert found.controls["flat"].vice is None
     assert found.controls["flat"].beaten is None
     assert found.controls["flat"].quality == 0
+    assert "Whether VICE is higher than the control `flat` is undefined." in found.notes["controls"]
     json.dumps(found.to_json(), allow_nan=False)
 
 

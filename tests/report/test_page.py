@@ -248,7 +248,7 @@ def test_controls_and_classes_are_spoken_of_only_when_there_are_some() -> None:
     ]
     full = dataclasses.replace(whole, strict={**whole.strict, "vice": 0.4}, controls=beaten, classes=rows)
     text = said(sentences_of(full, None))
-    assert "VICE is not above 1 of 2 controls (all foreground)" in text
+    assert "VICE is not shown to be above 1 of 2 controls (all foreground)" in text
     assert "`flat` is undefined" in text
     some = {name: beaten[name] for name in ("random", "flat")}
     text = said(sentences_of(dataclasses.replace(full, controls=some), None))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice import __version__
+import torchvice
 from torchvice.assessment.faithfulness import lacks_faithfulness
 from torchvice.assessment.images import Dataset
 from torchvice.assessment.interventions import lacks_interventions
@@ -75,7 +75,7 @@ def manifest_of(
         "protocols": {name: {"view": view.name, "explanation": view.explanation} for name, view in views.items()},
         "versions": {
             "python": platform.python_version(),
-            "torchvice": __version__,
+            "torchvice": torchvice.__version__,
             **{package: version(package) for package in ("torch", "timm", "numpy", "pillow")},
         },
         "seed": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,8 @@ def _print_plan(planned: Study) -> None:
         levels = ", ".join([*(f"{axis} {level}" for axis, level in run.levels.items()), f"seed {run.seed}"])
         say(f"  {mark:8}  {levels}  ({run.folder.name})")
     for need in planned.needs:
-        say(f"needs: {need}")
+        if not _is_there(need.partition(":")[0].partition(",")[0]):
+            say(f"needs: {need}")
     say(_left(found))
 
 
@@ -103,3 +105,8 @@ def _print_rows(rows: list[dict[str, Any]], axes: list[str]) -> None:
         status = str(row.get("controls") or row["status"])
         add_row(table, (*(str(row[axis]) for axis in axes), str(row["seed"]), *numbers, status))
     console().print(table)
+
+
+def _is_there(need: str) -> bool:
+    """Whether what a study needs is a path that exists, or an installed package."""
+    return Path(need).exists() or (need.isidentifier() and importlib.util.find_spec(need) is not None)

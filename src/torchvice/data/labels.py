@@ -73,6 +73,8 @@ def targets_from(
                 row[candidate.labels_of(record)] = 1
             return targets, "; ".join([candidate.name, *partial])
         gap = f"{candidate.name} lacks {len(lacking)} of {len(records)} images, such as `{lacking[0]}`"
+        there = {"cls_labels": npy is not None, "annotations": annotations.is_dir()}.get(name, True)
+        gap = gap if there else f"there is no {candidate.name}"
         (absent if len(lacking) == len(records) else partial).append(gap)
     raise ViceError(
         f"Every image must have class labels, but {'; '.join([*partial, *absent])}.",
@@ -85,7 +87,10 @@ def _from_npy(file: Path | None, classes: Sequence[str]) -> _Source:
     vectors = {composed(name) if isinstance(name, str) else name: vector for name, vector in content.items()}
 
     def labels_of(record: Record) -> np.ndarray:
-        vector = np.asarray(vectors[composed(record.image_id)])
+        try:
+            vector = np.asarray(vectors[composed(record.image_id)])
+        except ValueError:  # rows of unequal lengths
+            vector = np.zeros(0)
         if vector.shape != (len(classes),):
             raise ViceError(
                 f"The labels of `{record.image_id}` in {file} must have shape ({len(classes)},), one "

@@ -105,6 +105,20 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
 
 
+def _key(key: Any) -> Any:
+    """A key of a dictionary or an entry of a set: text, bytes or a number.
+
+    Tuples within tuples take an endless time to hash: a few hundred bytes of them would never be read.
+    """
+    if key is None or isinstance(key, str | bytes | int | float | np.generic):
+        return key
+    raise pickle.UnpicklingError(f"a key in it must be text or a number, but is a {type(key).__name__}")
+
+
+def _dictionary(pairs: Any = ()) -> dict[Any, Any]:
+    return {_key(key): value for key, value in pairs}
+
+
 class _ArraysOnly(pickle._Unpickler):
     """Unpickles dicts, lists, strings, numbers, arrays and torch's tensors (as arrays); refuses every other name.
 
@@ -113,6 +127,8 @@ class _ArraysOnly(pickle._Unpickler):
     """
 
     stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
 
     STAND_INS: ClassVar[Mapping[tuple[str, str], Any]] = {
         (module, name): stand_in
@@ -127,7 +143,7 @@ class _ArraysOnly(pickle._Unpickler):
             ("torch.storage", "_load_from_bytes", _storage),
             ("torch._utils", "_rebuild_tensor_v2", _tensor),
             ("torch._utils", "_rebuild_parameter", lambda tensor, *_: tensor),
-            ("collections", "OrderedDict", dict),  # a tensor's hooks
+            ("collections", "OrderedDict", _dictionary),  # a tensor's hooks
         )
     }
 
@@ -142,7 +158,35 @@ class _ArraysOnly(pickle._Unpickler):
             raise pickle.UnpicklingError("it sets the state of something that is not an array")
         self.stack[-1].__setstate__(state)
 
-    dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: build}
+    def set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1][_key(key)] = value
+
+    def set_items(self) -> None:
+        items = self.pop_mark()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self.stack[-1][_key(key)] = value
+
+    def dictionary(self) -> None:
+        items = self.pop_mark()
+        self.append(_dictionary(zip(items[::2], items[1::2], strict=True)))
+
+    def add_items(self) -> None:
+        items = self.pop_mark()
+        self.stack[-1].update(map(_key, items))
+
+    def frozen_set(self) -> None:
+        self.append(frozenset(map(_key, self.pop_mark())))
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: build,
+        pickle.SETITEM[0]: set_item,
+        pickle.SETITEMS[0]: set_items,
+        pickle.DICT[0]: dictionary,
+        pickle.ADDITEMS[0]: add_items,
+        pickle.FROZENSET[0]: frozen_set,
+    }
 
 
 class _Storages(_ArraysOnly):

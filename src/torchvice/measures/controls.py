@@ -156,6 +156,10 @@ def _mark(sheet: Sheet, controls: dict[str, Control]) -> None:
             interval = f"`{name}` (95 % interval {interval_text(stricter[0], stricter[1], 2)}{where})"
             (above if stricter[1] < 0 else unclear).append(interval)
     sentences = []
+    undefined = [f"`{name}`" for name, row in controls.items() if row.vice is None]
+    if undefined:
+        names = f"control{'s' * (len(undefined) > 1)} {', '.join(undefined)}"
+        sentences.append(f"Whether VICE is higher than the {names} is undefined.")
     if unclear:
         sentences.append(f"VICE is not clearly higher than the control{'s' * (len(unclear) > 1)} {', '.join(unclear)}.")
     if above:

@@ -114,7 +114,7 @@ def _check_name(name: str) -> None:
 
     base, _, tag = name.partition(".")
     if ":" in name or "/" in name:
-        way_out = "Give timm's name of the network, and download the file: --weights FILE."
+        way_out = "Give timm's name of the network, and download the file: -o model.weights=FILE, or --weights FILE."
         raise ViceError(f"The network must be a timm name, but is {name!r}.", way_out)
     if not timm.is_model(base):
         raise ViceError(f"The network must be a timm name, but is {name!r}.", _similar_models(base))

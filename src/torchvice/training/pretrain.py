@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchvice import __version__
+import torchvice
 from torchvice.config import Settings
 from torchvice.data.check import check_files
 from torchvice.errors import ViceError
@@ -126,7 +126,7 @@ def _train(
     if before is not None:
         check_same(before["asked"], manifest["asked"], RESUMABLE, "pre-training")
     versions = {name: version(name) for name in ("torch", "timm", "lightning", "lightly")}
-    versions = {"torchvice": __version__, **versions}
+    versions = {"torchvice": torchvice.__version__, **versions}
     manifest |= {"start": before["start"] if before and last else start.origin, "versions": versions}
     state = load_state(last, settings.trainer.epochs, console)
     finished = state["epoch"] + 1 if state else 0

@@ -173,12 +173,11 @@ def _controls(measures: Measures) -> Sentence:
     undefined = f"; {_listed([f'`{name}`' for name in missing])} {_are(missing)} undefined" if missing else ""
     lost = [name for name, row in controls.items() if not row.beaten]
     if lost:
+        below = [name for name in lost if (controls[name].difference_high or 0) < 0]
         names, count = _listed([_plain(name) for name in lost]), Number(str(len(controls)), "control")
-        parts: list[str | Number] = [
-            f"VICE is not above {len(lost)} of ",
-            count,
-            f" controls ({names}): maps that know less explain as much",
-        ]
+        lower = f", and below {_listed([_plain(name) for name in below])}" if below else ""
+        start = f"VICE is not shown to be above {len(lost)} of "
+        parts: list[str | Number] = [start, count, f" controls ({names}){lower}"]
         return [*parts, f"{undefined}."]
     return [
         f"VICE is above {f'{len(controls)} of' if missing else 'all'} ",
