@@ -169,6 +169,9 @@ def as_vice_error(error: Exception) -> ViceError | None:
         return ViceError(
             "The memory is full.", "Use smaller batches or fewer processes, and run the same command again."
         )
+    hidden = error.__context__
+    if "combined_loader" in str(error) and isinstance(hidden, OSError):  # Lightning's, while it cleans up
+        return as_vice_error(hidden)
     if "unable to open shared memory" in str(error) or getattr(error, "errno", None) in _WITHOUT_FILE:
         reason = error.strerror if isinstance(error, OSError) else "no shared memory"
         return ViceError(

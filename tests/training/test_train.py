@@ -193,6 +193,7 @@ def test_one_cycle_cannot_grow(settings: Make) -> None:
         (("model.name=test_resnot",), "must be a timm name"),
         (("trainer.accelerator=abacus",), "Lightning cannot train with accelerator=abacus"),
         (("data.train_split=nothing",), "nothing"),
+        (("data.eval_split=nothing",), "nothing"),
         (("model.weights=nowhere.pth",), "nowhere.pth does not exist"),
     ],
 )
