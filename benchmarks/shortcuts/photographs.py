@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
-from summary import LOSS, table
+from summary import LOSS, PRECISIONS, table
 
 import torchvice
 from torchvice.data import open_dataset
@@ -194,10 +194,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         precision = row["precision"]
-        aps = [
-            f"{precision[name]:.3f}" if name in precision else "–"
-            for name in ("planted", "without_shortcut", "without_object")
-        ]
+        aps = [f"{precision[name]:.3f}" if name in precision else "–" for name in PRECISIONS]
         named = list(dict.fromkeys(entry["class"] for entry in row["stands_out"]))
         p = f"{row['p'].get(row['planted'], 1):.3g}" if row["kind"] else "–"
         lines.append([row["case"], f"{precision['mean']:.3f}", *aps, "yes" if row["kind"] and relies(row) else "no"])

@@ -74,10 +74,11 @@ def verdict_of(
         numbers: of the rest of the measures, as JSON has them: `vice`, the part of the verdict of this name, and
             `without`, what is defined of the section.
     """
-    tests, events = class_tests(pairs, samples), events_of(pairs, samples)
+    tests = class_tests(pairs, samples)
+    rows = standing_out(tests, samples.classes)
+    events = events_of(pairs, samples) if rows else {}
     named = [
-        row | {"looks_at": _looks_at(pairs, *events[row["witness"]], samples.classes, row["class"])}
-        for row in standing_out(tests, samples.classes)
+        row | {"looks_at": _looks_at(pairs, *events[row["witness"]], samples.classes, row["class"])} for row in rows
     ]
     filling = filling_of(samples)
     without = numbers["without"]

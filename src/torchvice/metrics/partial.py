@@ -16,7 +16,7 @@ __all__ = ["JointSpearman", "PartialSpearman", "cubic_splines"]
 
 PIECES = 4  # pieces of the spline; its knots are the quartiles of the area
 EXPLAINED = 1e-9  # a column whose residual share of the variance is below this counts as constant
-BLOCK = 2**21  # floats of the design matrices that are built at once
+BLOCK = 2**21  # floats of products of terms, or of signs, that are built at once
 PAIRS_PER_TERM = 6  # pairs, less one for each class, that every term of the joint design needs
 KEPT = 2**23  # floats of products of terms that are kept
 # The four cubic B-splines of a piece as polynomials of the place in it, from 0 to 1: coefficients of 1, t, t^2, t^3.

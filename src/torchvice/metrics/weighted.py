@@ -233,7 +233,7 @@ class WithinSpearman(WeightedStatistic):
         self._starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]]) if self.rows else groups
         # One group needs no scale, and stays in whole numbers.
         self._alone = Spearman(first, second) if len(self._starts) == 1 else None
-        if self.rows:
+        if self.rows and self._alone is None:
             self._a, self._b = WeightedRanks(first, groups), WeightedRanks(second, groups)
 
     def _values(self, weights: np.ndarray) -> np.ndarray:
