@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,36 @@ def data_of(page: Path) -> Any:
     found = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
     assert found
     return json.loads(found[1])
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_page_with_intervals_is_not_replaced_by_one_without(
+    home: Path, capsys: pytest.CaptureFixture[str], folder: bool
+) -> None:
+    words = ("report", "run", "--no-images", *(["--folder"] * folder), "--replicates")
+    page = home / "run" / ("report/index.html" if folder else "report.html")
+    latest = home / "run" / ("report_latest/index.html" if folder else "report_latest.html")
+    assert vice(*words, 200) == 0
+    before = page.read_text(encoding="utf-8")
+    assert vice(*words, 0) == 0
+    out = capsys.readouterr().out
+    assert "Kept the earlier page" in out
+    assert str(latest.relative_to(home)) in out
+    assert page.read_text(encoding="utf-8") == before
+    assert latest.is_file()
+    # More replicates, the same, and the numbers of another table are written; and a path that is named.
+    shutil.rmtree(latest.parent) if folder else latest.unlink()
+    assert vice(*words, 300) == 0
+    assert vice(*words, 300) == 0
+    assert page.read_text(encoding="utf-8") != before
+    assert vice(*words, 0, "--out", page.parent if folder else page) == 0
+    assert vice(*words, 300) == 0
+    shutil.rmtree(home / "run" / "assess", ignore_errors=True)
+    for file in (home / "other").iterdir():
+        shutil.copy(file, home / "run")
+    assert vice(*words, 0) == 0
+    assert "Kept" not in capsys.readouterr().out
+    assert not latest.is_file()
 
 
 def test_a_table_becomes_a_page_with_its_pictures(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

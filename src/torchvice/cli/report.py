@@ -27,7 +27,7 @@ def report(
     title: str | None = typer.Option(None, "--title", help="Title of the page. Default: the run's name."),
 ) -> None:
     """Write the page: numbers, figures, and the images where performance and explanation disagree; or of a study."""
-    from torchvice.commands.report import check_paths, write_report
+    from torchvice.commands.report import LATEST, check_paths, write_report
     from torchvice.report.study.recipes import is_study
 
     check_paths(runs, compare)
@@ -43,4 +43,6 @@ def report(
             title=title or "",
             progress=progress,
         )
+    if out is None and (file.parent if folder else file).stem.endswith(LATEST):
+        say("Kept the earlier page: it has the same numbers with intervals from more replicates.")
     say(f"Written: {file}")

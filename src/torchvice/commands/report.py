@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from torchvice.errors import ViceError
 from torchvice.measures import compare
 from torchvice.measures.contents import check_same_truth
 from torchvice.report.page.cases import cases_of
-from torchvice.report.page.page import MOST_CASES, Shown, write_page
+from torchvice.report.page.page import MOST_CASES, Shown, intervals_of, write_page
 from torchvice.report.study.page import write_study_page
 from torchvice.report.study.recipes import is_study, read_study
 from torchvice.samples import Samples
 
-__all__ = ["check_paths", "write_report"]
+__all__ = ["LATEST", "check_paths", "write_report"]
+
+LATEST = "_latest"  # ending of a page's name where one with more replicates keeps its place
 
 
 def check_paths(paths: Sequence[str | os.PathLike[str]], compare: bool) -> None:
@@ -61,7 +64,8 @@ def write_report(
     Args:
         paths: one path, or several to compare.
         out: file of the page, or with `folder` its folder. None: report.html or report/ in `Measured.home`, for several
-            paths comparison.html or comparison/ here; another quality is added to the name: report_recall.html.
+            paths comparison.html or comparison/ here; another quality is added to the name: report_recall.html. A page
+            there of the same numbers with more replicates is kept, and LATEST is added to the name.
         split: split of the RUNs.
         pictures: show images and masks; if False, the page holds no pixel of the data.
         folder: write images as files.
@@ -83,9 +87,10 @@ def write_report(
     names, tables = _different_names(runs), [run.samples for run in runs]
     refuse_without_effect("a CSV of the original", paths[0], cases=most_cases if tables == [None] else None)
     cases = [None if table is None else cases_of(table, quality) for table in tables]
+    models = [Shown(name, run.measures, its_cases) for name, run, its_cases in zip(names, runs, cases, strict=True)]
     return write_page(
-        out or _default_path(runs, folder, quality),
-        [Shown(name, run.measures, its_cases) for name, run, its_cases in zip(names, runs, cases, strict=True)],
+        out or _free_path(_default_path(runs, folder, quality), folder, models),
+        models,
         _reader_of(tables[0]) if pictures and tables[0] is not None else None,
         title=title or (runs[0].title if len(runs) == 1 else ""),
         folder=folder,
@@ -112,6 +117,18 @@ def _default_path(runs: Sequence[Measured], folder: bool, quality: str) -> Path:
     if quality != "ji":  # the headline's page is not overwritten
         stem = stem.with_name(f"{stem.name}_{quality}")
     return stem if folder else stem.with_name(f"{stem.name}.html")
+
+
+def _free_path(path: Path, folder: bool, models: Sequence[Shown]) -> Path:
+    """The default path, or NAME_latest if the page there has the same numbers with more replicates: it is kept."""
+    try:
+        with open(path / "index.html" if folder else path, encoding="utf-8") as page:
+            before = re.search(r'<meta name="intervals" content="(\d{1,9}) (\w+)">', page.read(4096))
+    except (OSError, ValueError):
+        return path
+    replicates, numbers = intervals_of(models)
+    kept = before is not None and before[2] == numbers and int(before[1]) > replicates
+    return path.with_stem(f"{path.stem}{LATEST}") if kept else path
 
 
 def _comparison(

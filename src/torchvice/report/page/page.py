@@ -43,7 +43,7 @@ from torchvice.report.style import HEAT
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["TEMPLATES", "Reader", "Shown", "embedded", "joined", "template", "write_page"]
+__all__ = ["TEMPLATES", "Reader", "Shown", "embedded", "intervals_of", "joined", "template", "write_page"]
 
 # Image id -> image (H, W, 3) uint8 and mask (H, W) or None; None if the image is missing.
 Reader = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
@@ -72,6 +72,14 @@ class Shown:
     def classes_apart(self) -> Sequence[Mapping[str, Any]]:
         """The rows of the classes that stand out."""
         return self.measures.verdict.stands_out if self.stands_out is None else self.stands_out
+
+
+def intervals_of(models: Sequence[Shown]) -> tuple[int, str]:
+    """Replicates of the intervals, the fewest of the models, and a digest of the numbers that they belong to."""
+    numbers = [model.measures.to_json() for model in models]
+    values = [[content[name] for name in ("paper", "strict", "classification", "without")] for content in numbers]
+    replicates = min(content["source"].get("inference", {}).get("replicates") or 0 for content in numbers)
+    return replicates, hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def write_page(
@@ -149,6 +157,7 @@ class _Page:
         title = self.title or " against ".join(model.name for model in self.models)
         return {
             "title": title,
+            "intervals": intervals_of(self.models),
             "models": [self._model(model) for model in self.models],
             "instead": any(model.classes_apart for model in self.models),
             "definitions": definitions_of(self.quality),
