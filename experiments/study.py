@@ -1,8 +1,8 @@
-"""Does VICE move with architecture and regularisation? The study `digits`, and its tables in docs/study.md.
+"""Does VICE move with architecture and regularisation? The study `digits`, and its tables in records/study-digits.md.
 
-Run with `make study`. It resumes the study's 54 runs, then writes the tables between the marks of docs/study.md and the
-figures again. `--only-tables` uses the finished runs only. The text of the page is written by hand: read it again after
-a new run.
+Run with `make study`. It resumes the study's 54 runs, then writes the figures and the tables between the marks of
+records/study-digits.md again. `--only-tables` uses the finished runs only. The text of the page is written by hand:
+read it again after a new run, and change the date of the record.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torchvice.samples import Samples
 from torchvice.study import Study, StudyResult, load_study, run_study, study_result
 from torchvice.study.plan import PlannedRun
 
-DOCS = Path("docs/study.md")
+DOCS = Path("records/study-digits.md")
 DIGIT = 7  # whose images carry the stripe
 COLUMNS = {
     "vice": "VICE",
