@@ -79,4 +79,4 @@ def test_copies_of_a_file_are_no_choice_to_be_noted(voc: Voc) -> None:
     (base / "SegmentationClass" / masks[0].name).write_bytes(masks[0].read_bytes() + b"0")
     lists, files = VocDataset(root, "val").notes
     assert lists.startswith("There are several lists of val: read is")
-    assert files.startswith("1 images have several files: read is")
+    assert files.startswith("1 image has several files: read is")

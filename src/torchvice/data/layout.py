@@ -326,7 +326,8 @@ def _notes(several: Mapping[str, tuple[Path, Path]]) -> tuple[str, ...]:
     if not several:
         return ()
     first, second = next(iter(several.values()))
-    return (f"{len(several)} images have several files: read is {first}, not {second}.",)
+    count = "1 image has" if len(several) == 1 else f"{len(several)} images have"
+    return (f"{count} several files: read is {first}, not {second}.",)
 
 
 def _mask_source(found: dict[str, int], lines: int) -> str:
