@@ -8,7 +8,8 @@ import timm
 import torch
 
 from torchvice.assessment import MapSettings
-from torchvice.assessment.views import View, is_convolutional
+from torchvice.assessment.request import Extras, extras_of
+from torchvice.assessment.views import View, is_convolutional, views_of
 from torchvice.explain import Choices, Explainer
 
 PIXELS = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "device": "cpu"}
@@ -95,3 +96,32 @@ def test_what_is_looked_at_and_how_is_one_line():
     assert repr(view) == f"View({said}, Explainer('cam', ResNet, layer 'global_pool'))"
     said = "paper:cam, logits on crop64, maps on whole, mirror=True, combine='sum', normalisation='paper'"
     assert repr(View("paper", Explainer(model), settings)).startswith(f"View({said}, ")
+
+
+def test_extras_average_as_the_headline_does_and_are_recorded_so():
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=3)
+    choices = Choices(layers=("layer3", "layer4"), aug_smooth=True, scaled="none", grid="image")
+    headline = views_of(model, ("strict",), MapSettings(choices=choices, view_size=64, batch_size=4, **PIXELS))[
+        "strict"
+    ]
+    request = Extras(controls=("random_weights", "random"), also=("layercam", "eigencam", "saliency"))
+    extras = {extra.explanation: extra for extra in extras_of(headline, request)}
+    images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in range(2)]
+    targets = np.array([[1, 0, 1], [0, 1, 0]])
+    pixels = torch.stack([headline.pixels(image) for image in images])
+    names = ("layers", "aug_smooth", "scaled", "grid")
+    for name in ("random_weights", "layercam", "eigencam"):
+        extra = extras[f"strict:{name}"]
+        assert {key: extra.settings[key] for key in names} == {key: headline.settings[key] for key in names}
+        assert extra.view.explainer.average == headline.explainer.average
+        alike = {"layers": list(choices.layers), "aug_smooth": True, "scaled": "none", "grid": "image"}
+        explainer = Explainer(extra.view.explainer.model, extra.view.explainer.method, **alike)
+        maps = explainer(pixels, [[0, 2], [1]]).maps.relu().numpy()
+        made = [one for _, output in sorted(extra.view.run(images, targets)) for one in output.maps]
+        np.testing.assert_allclose(np.array(made), maps, rtol=1e-4, atol=1e-6)
+    # A method of pixels has no layers, but averages over the copies; a control of no image averages nothing.
+    pixel, control = (extras[f"strict:{name}"].settings for name in ("saliency", "random"))
+    assert (pixel["layers"], pixel["aug_smooth"]) == (control["layers"], True) == ([], True)
+    assert extras["strict:saliency"].view.explainer.average.aug_smooth
+    assert not control["aug_smooth"]

@@ -126,6 +126,12 @@ def test_maps_that_were_made_otherwise_are_told_and_signs_agree() -> None:
     other = Samples(manifest, WEAK.images, WEAK.regions, WEAK.maps)
     said = compare({"weak": other, "strong": STRONG}, replicates=200).sentences
     assert said[0].startswith("Not the same question: the maps differ in method (weak: rollout, strong: cam)")
+    manifest["explanations"]["strict:cam"] |= {"method": "cam", "aug_smooth": True}
+    strong = {**STRONG.manifest, "explanations": {"strict:cam": {**STRONG.manifest["explanations"]["strict:cam"]}}}
+    strong["explanations"]["strict:cam"]["aug_smooth"] = False
+    tables = {"weak": other, "strong": Samples(strong, STRONG.images, STRONG.regions, STRONG.maps)}
+    averaged = compare(tables, replicates=100).sentences[0]
+    assert averaged.startswith("Not the same question: the maps differ in aug_smooth (weak: True, strong: False).")
     assert "strong is more consistent than weak" in said[1]
     assert "difference +" in said[1]
     assert "interval +" in said[1]

@@ -37,6 +37,7 @@ def _without_network(headline: View, name: str) -> Extra:
     """The maps of a method that does not use the network, see `torchvice.explain.controls`."""
     settings = _settings(headline, name)
     settings |= {"method": name, "site": None, "scales": [1.0], "mirror": False, "eigen_smooth": False}
+    settings |= {"layers": [], "aug_smooth": False}
     if name == "foreground":
         settings["normalisation"] = "none"
 

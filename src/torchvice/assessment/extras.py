@@ -59,14 +59,19 @@ class Extra:
 
 
 def explainer_like(headline: View, method: str, model: nn.Module, eigen_smooth: bool | None = None) -> Explainer:
-    """An explainer at the headline's layer."""
-    from torchvice.explain import Explainer
+    """An explainer at the headline's layer, or layers if the method has any, that averages as the headline's does."""
+    from torchvice.explain import METHODS, Explainer
 
     like = headline.explainer
+    same: dict[str, Any] = {"site": like.site}
+    if like.average is not None:
+        if headline.choices.layers and METHODS[method].any_layer:
+            same = {"layers": [site.layer for site in like.average.sites]}
+        same |= {"aug_smooth": like.average.aug_smooth, "scaled": like.average.scaled, "grid": like.average.grid}
     return Explainer(
         model,
         method,
-        site=like.site,
+        **same,
         class_map=like.class_map,
         seed=like.seed,
         batch_size=like.batch_size,

@@ -188,8 +188,9 @@ def _further(headline: View, name: str) -> Extra:
     if name == "predicted":
         return Extra.of_view(headline.variant("strict:predicted", labels="predicted"), "labels")
     smooth = headline.choices.eigen_smooth and METHODS[name].sums_channels
+    layers = headline.choices.layers if METHODS[name].any_layer else ()
     explainer = explainer_like(headline, name, headline.explainer.model, smooth)
-    return Extra.of_view(headline.variant(f"strict:{name}", explainer, eigen_smooth=smooth), "method")
+    return Extra.of_view(headline.variant(f"strict:{name}", explainer, eigen_smooth=smooth, layers=layers), "method")
 
 
 def scale_of(name: str) -> float | None:

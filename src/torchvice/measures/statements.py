@@ -16,7 +16,10 @@ __all__ = ["sentences_of"]
 
 FEWEST_SEEDS = 3
 # What of the headline explanation must be the same for two numbers to answer one question.
-CHOICES = ("method", "view", "normalisation", "order", "labels", "eigen_smooth", "layers")
+CHOICES = (
+    *("method", "view", "scales", "mirror", "combine", "normalisation", "order", "labels", "eigen_smooth"),
+    *("layers", "aug_smooth", "scaled", "grid"),
+)
 
 
 def sentences_of(found: Comparison, made: Mapping[str, Mapping[str, Any]], replicates: int) -> list[str]:
@@ -71,7 +74,7 @@ def _about_choices(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Warn if the models' maps were not made in the same way: then the difference is also one of methods."""
     said = []
     for name in CHOICES:
-        values = {model: settings.get(name) for model, settings in made.items()}
+        values = {model: settings[name] for model, settings in made.items() if name in settings}
         if len({str(value) for value in values.values()}) > 1:
             said.append(f"{name} ({', '.join(f'{model}: {value}' for model, value in values.items())})")
     if not said:
