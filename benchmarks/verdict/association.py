@@ -1,7 +1,7 @@
 """Level and power of VICE as an association: simulated worlds in which each cause of a correlation is known.
 
 Every world draws the objects, the extent and the place of the maps, and the logits of a table of pairs. `python
-benchmarks/verdict/association.py` prints the tables of docs/verdict.md, in some minutes of one core (`--quick`: one).
+benchmarks/verdict/association.py` prints the tables of docs/verdict.md, in a quarter of an hour of one core (`--quick`: a minute).
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ SIZES = (
     (1449, 80, 20, 0),
     (1449, 2, 20, 0),
     (150, 8, 100, 0),
+    (50, 8, 100, 0),
     (5000, 20, 10, 0),
+    (50_000, 20, 6, 0),
 )
 FLIPS = 499  # of the p of joint
 OTHERS = 60  # resamplings of the statistics that are only compared with joint
