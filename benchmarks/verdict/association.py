@@ -1,7 +1,8 @@
 """Level and power of VICE as an association: simulated worlds in which each cause of a correlation is known.
 
 Every world draws the objects, the extent and the place of the maps, and the logits of a table of pairs. `python
-benchmarks/verdict/association.py` prints the tables of docs/verdict.md, in a quarter of an hour of one core (`--quick`: a minute).
+benchmarks/verdict/association.py` prints the tables of docs/verdict.md, in a quarter of an hour of one core
+(`--quick`: a minute).
 """
 
 from __future__ import annotations
