@@ -8,6 +8,7 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.interop import bilinear
+from torchvice.samples.placing import whole_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +70,9 @@ def case_of(
     low, status = _map_of(samples, strict.explanation, image_id, value)
     row = int(np.flatnonzero(images.image_id == image_id)[0])
     picture = dataset.image(index)
-    full = bilinear(np.nan_to_num(np.maximum(low, 0))[None], picture.shape[:2])[0]
+    low, view = np.nan_to_num(np.maximum(low, 0)), str(strict.settings.get("view", ""))
+    size = (picture.shape[0], picture.shape[1])
+    full = whole_map(low, view, size, size) if view.startswith("crop") else bilinear(low[None], size)[0]
     pairs = true_pairs(samples) if pairs is None else pairs
     here = np.flatnonzero((pairs.image_id == image_id) & (pairs.class_index == value - 1))
     return Case(

@@ -14,6 +14,7 @@ from torchvice.measures.quadrants import PROBABILITY_CUTOFF, QUADRANTS, quadrant
 from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.metrics import pair_log_likelihood, sample_accuracy, sigmoid
 from torchvice.samples import Samples, confidences
+from torchvice.samples.placing import whole_map
 
 __all__ = ["NO_QUADRANT", "Cases", "cases_of", "common_cases", "model_disagreement", "order_by_strength"]
 
@@ -106,6 +107,10 @@ def cases_of(samples: Samples, quality: str = "ji") -> Cases:
     images, targets = part.images, part.images.targets == 1
     row_of = {image_id: row for row, image_id in enumerate(images.image_id.tolist())}
     mask_pixels, maps = _maps_of(samples, part.explanation, row_of, len(samples.classes))
+    view = str(part.settings.get("view", ""))
+    for row, planes in maps.items() if view.startswith("crop") else ():
+        size = (int(images.height[row]), int(images.width[row]))
+        maps[row] = {c: (whole_map(plane, view, size), state) for c, (plane, state) in planes.items()}
     entries = _entries(samples, protocol, quality, row_of, mask_pixels, images.height * images.width)
     return Cases(
         classes=samples.classes,

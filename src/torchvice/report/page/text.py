@@ -227,9 +227,24 @@ def facts_of(measures: Measures, cases: Cases | None) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
+def _maps_made_by(chosen: Mapping[str, Any], protocol: str) -> list[str]:
+    """Method, layers, normalisation, and under `strict` every choice that is not its default."""
+    layer = " + ".join(chosen.get("layers") or ()) or (chosen.get("site") or {}).get("layer")
+    parts = [str(part) for part in (chosen.get("method"), layer, chosen.get("normalisation")) if part]
+    if protocol != "strict":
+        return parts
+    several = chosen.get("mirror") or len(chosen.get("scales") or ()) > 1
+    averaged = chosen.get("aug_smooth") or chosen.get("layers")
+    parts += [name for name in ("mirror", "eigen_smooth", "aug_smooth") if chosen.get(name)]
+    parts += [f"scales {', '.join(f'{x:g}' for x in chosen['scales'])}"] if chosen.get("scales", [1.0]) != [1.0] else []
+    usual = {"labels": "true", "order": "resize-first"}
+    usual |= {"combine": "mean"} if several else {}
+    usual |= {"scaled": "minmax", "grid": "finest"} if averaged else {}
+    return parts + [f"{name} {chosen[name]}" for name, value in usual.items() if chosen.get(name, value) != value]
+
+
 def _facts_of_maps(cases: Cases) -> list[tuple[str, str]]:
     chosen = cases.settings
-    site = chosen.get("site") or {}
     masks = int(cases.has_mask.sum())
     threshold = {
         "strict": "held out: each fifth of the images at the best threshold of the others",
@@ -239,12 +254,7 @@ def _facts_of_maps(cases: Cases) -> list[tuple[str, str]]:
         ("With a mask", "all" if masks == len(cases) else f"{masks} of {len(cases)}"),
         ("True pairs", str(cases.pairs) if cases.protocol == "strict" else ""),
         ("Protocol", f"{cases.protocol} (shown here); view {chosen.get('view', 'unknown')}"),
-        (
-            "Maps",
-            " · ".join(
-                str(part) for part in (chosen.get("method"), site.get("layer"), chosen.get("normalisation")) if part
-            ),
-        ),
+        ("Maps", " · ".join(_maps_made_by(chosen, cases.protocol))),
         ("Threshold", threshold[cases.protocol]),
         (
             "Quality",
