@@ -53,3 +53,10 @@ def test_files(tmp_path) -> None:
         read_yaml(tmp_path / "a.yaml", "The class map")
     with pytest.raises(ViceError, match=r"The class map must be a file, but .*b\.yaml does not exist"):
         read_yaml(tmp_path / "b.yaml", "The class map")
+
+
+def test_a_hundred_nodes_in_each_other_are_read_and_no_more() -> None:
+    assert parse_yaml("[" * 100 + "]" * 100, "the text")
+    for text in ("[" * 101 + "]" * 101, "\n".join(f"{' ' * depth}a:" for depth in range(101)) + " 1"):
+        with pytest.raises(ViceError, match="nested too deeply"):
+            parse_yaml(text, "the text")

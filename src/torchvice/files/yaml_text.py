@@ -14,6 +14,7 @@ from torchvice.files.reading import existing_file
 __all__ = ["FLOAT", "parse_yaml", "read_yaml", "whole_match"]
 
 MOST_NODES = 100_000
+DEEPEST = 100  # nodes in each other: for each that is open, PyYAML looks a thousand characters ahead
 FLOAT = r"[-+]?([0-9]*\.[0-9]+|[0-9]+\.)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan"
 
 
@@ -21,6 +22,15 @@ class _Loader(yaml.SafeLoader):
     """Plain values as in YAML 1.2: 1e-2 is a number; `on`, `no` and 12:30 are text; no name twice."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (as PyYAML has it)
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise RecursionError
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()
