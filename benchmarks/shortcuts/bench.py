@@ -216,6 +216,7 @@ def run_case(case: Case, size: Size, out: Path, options: argparse.Namespace) -> 
     verdict = read_json(run / "measures.json").get("verdict", {})
     result = {
         "kind": case.kind,
+        "repair": case.repair,
         "strength": case.strength,
         "seed": case.seed,
         "digit": case.digit,

@@ -160,3 +160,12 @@ def test_the_quick_form_runs_and_resumes(tmp_path: Path) -> None:
     again = subprocess.run(command, capture_output=True, text=True)
     assert "1 of 1" in again.stdout
     assert again.stdout.split("\n\n")[1:] == first.stdout.split("\n\n")[1:]
+
+
+@pytest.mark.slow
+def test_the_quick_form_of_the_repairs_prints_its_table(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "bench.py"), "--quick", "--repair", "--out", str(tmp_path), "--jobs", "1"]
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert ended.returncode == 0, ended.stderr
+    assert "4 of 4 runs are finished" in ended.stdout
+    assert all(f"| stripe | {repair} |" in ended.stdout for repair in ("none", "swap", "erase", "both"))
