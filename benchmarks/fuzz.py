@@ -1,7 +1,7 @@
 """Fuzz every reader of foreign files: `make fuzz`, or `python benchmarks/fuzz.py --inputs 1000000`.
 
 Each input starts as a real file and is changed by bytes, by lines, or by words that have broken readers before. A
-reader must return a value or raise a ViceError, within five seconds, and write nothing outside its folder.
+reader must return a value or raise a ViceError, within five seconds of CPU time, and write nothing outside its folder.
 """
 
 from __future__ import annotations
