@@ -12,7 +12,7 @@ import numpy as np
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import DIFFERENCES, compared_label
 from torchvice.measures.consistency import vice_statistic
-from torchvice.measures.contents import check_same_truth
+from torchvice.measures.contents import check_same_kind, check_same_truth
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.interventions import column_of
 from torchvice.measures.pairs import true_pairs
@@ -55,8 +55,8 @@ def compare(
         seed: of the bootstrap.
 
     Raises:
-        ViceError: fewer than two models, tables of other classes or without `strict`, no common image, targets or masks
-            of shared images that differ, or a group that names no model.
+        ViceError: fewer than two models, tables of other classes, of other kinds of targets or without `strict`, no
+            common image, targets or masks of shared images that differ, or a group that names no model.
     """
     _check(models, groups, replicates)
     about_images = check_same_truth(models)
@@ -145,6 +145,7 @@ def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | 
             raise ViceError(f"Models must have the same classes, but {first} and {name} differ in them.")
         if "strict" not in samples.protocols:
             raise ViceError(f"Models are compared under `strict`, but {name} was not assessed for it.")
+    check_same_kind(models)
     for group, names in (groups or {}).items():
         for name in names:
             if name not in models:
