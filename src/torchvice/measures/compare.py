@@ -75,7 +75,7 @@ def compare(
         models=[model.row() for model in found.values()],
         differences=differences,
         matched=[_matched(first, second, inference) for first, second in pairs],
-        seeds=_seeds(found, groups or {}, group_pairs(groups or {})),
+        seeds=_seeds(found, groups or {}, group_pairs(groups or {}), quality=quality),
         agreement=_agreement(models, common),
         stands_out={name: model.stands_out for name, model in found.items()},
     )
@@ -112,7 +112,7 @@ def compare_groups(
     inference = Inference(common, replicates, seed)
     found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
     pairs = group_pairs(groups, against)
-    return [row for measure in COMPARED_OF_SEEDS for row in _seeds(found, groups, pairs, measure)]
+    return [row for measure in COMPARED_OF_SEEDS for row in _seeds(found, groups, pairs, measure, quality)]
 
 
 def group_pairs(groups: Iterable[str], against: str | None = None) -> list[tuple[str, str]]:
@@ -342,6 +342,7 @@ def _seeds(
     groups: Mapping[str, Sequence[str]],
     pairs: Sequence[tuple[str, str]],
     measure: str = "vice",
+    quality: str = "ji",
 ) -> list[dict[str, Any]]:
     """A measure between groups of seeds: Welch's t on the seeds' values, with the variance that the images add."""
     rows = []
@@ -352,7 +353,8 @@ def _seeds(
         row |= {"seeds_first": len(values[0]), "seeds_second": len(values[1])}
         nothing = dict.fromkeys(("difference", "low", "high", "p"))
         if not np.isfinite(values[0] + values[1]).all():
-            rows.append(row | nothing | {"reason": f"{compared_label(measure)} is undefined for one of the seeds."})
+            label = compared_label(measure, quality)
+            rows.append(row | nothing | {"reason": f"{label} is undefined for one of the seeds."})
             continue
         try:
             result = seed_difference(values[0], values[1], _image_variance(members, measure))
