@@ -192,12 +192,11 @@ def _fail(sentences: list[str]) -> None:
 
 def _write(measured: Measured, quality: str, json: Path | None, write_csv: Path | None) -> list[Path]:
     """Write the numbers, and the original's table if asked for; returns the files."""
-    from torchvice.commands.measure import kept_because, write_legacy_table, write_measures
+    from torchvice.commands.measure import kept_because, measures_file, write_legacy_table, write_measures
 
     targets = [json] if json else []
     if measured.samples is not None and not (json and not os.access(measured.home, os.W_OK)):
-        # Another quality has its own file, so that the headline's numbers stay.
-        own = measured.home / ("measures.json" if quality == "ji" else f"measures_{quality}.json")
+        own = measures_file(measured.home, quality)
         better = kept_because(measured.measures, own) if own not in targets else ""
         if better:
             other = own.with_name(f"{own.stem}_latest.json")

@@ -44,7 +44,7 @@ def study(
         return
     with progress_bar("runs") as progress:
         found = run_study(planned, say=say, progress=progress)
-    _print_rows(found.rows, list(planned.axes))
+    _print_rows(found.rows, list(planned.axes), planned.request.quality)
     for sentence in found.sentences:
         say(sentence)
     if found.files:
@@ -90,15 +90,15 @@ def _duration(seconds: float) -> str:
     )
 
 
-def _print_rows(rows: list[dict[str, Any]], axes: list[str]) -> None:
+def _print_rows(rows: list[dict[str, Any]], axes: list[str], quality: str) -> None:
     from rich.table import Table
 
     from torchvice.measures.catalogue import compared_label
     from torchvice.measures.wording import decimals
 
     table = Table(title="Runs", title_justify="left")
-    columns = ("vice", "mean_average_precision", "ece_ml", "ji")
-    for column in (*axes, "seed", *map(compared_label, columns), "controls"):
+    columns = ("vice", "mean_average_precision", "ece_ml", "ji" if quality == "ji" else "quality")
+    for column in (*axes, "seed", *(compared_label(name, quality) for name in columns), "controls"):
         table.add_column(column, overflow="fold")
     for row in rows:
         numbers = ["–" if row.get(name) is None else decimals(row[name]) for name in columns]

@@ -23,6 +23,7 @@ __all__ = [
     "Measured",
     "kept_because",
     "measure_path",
+    "measures_file",
     "read_limits",
     "shortcut_sentences",
     "write_legacy_table",
@@ -184,6 +185,11 @@ def shortcut_sentences(measures: Measures) -> list[str]:
     if not verdict.power.get("classes"):
         return ["A class must be tested (--fail-if shortcut), but none could be: see the verdict."]
     return []
+
+
+def measures_file(home: Path, quality: str = "ji") -> Path:
+    """The file of the numbers in a folder: another quality has its own, so that the headline's numbers stay."""
+    return home / ("measures.json" if quality == "ji" else f"measures_{quality}.json")
 
 
 def write_measures(measures: Measures, path: str | os.PathLike[str]) -> Path:

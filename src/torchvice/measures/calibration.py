@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,8 @@ def put_calibration(
         simulate: whether there are null bands.
 
     Raises:
-        ViceError: a `fitted_on` of other classes or targets, of the same images, or not assessed under `strict`.
+        ViceError: a `fitted_on` of other classes or targets, of another model or view, of the same images, or not
+            assessed under `strict`.
     """
     images, one = _images(samples), samples.exclusive
     summary = calibration_summary(
@@ -79,11 +82,44 @@ def _band(probabilities: np.ndarray, exclusive: bool, seed: int) -> NullBand:
     return null_band(probabilities, unit="top" if exclusive else "image", simulations=SIMULATIONS, seed=seed)
 
 
+def _different_logits(samples: Samples, fitted_on: Samples) -> list[str]:
+    """A phrase for each field that logits depend on, known of both tables and different."""
+    held, other = _made_by(samples), _made_by(fitted_on)
+    if held.get("view") == other.get("view") == "whole":  # images keep their own size
+        held.pop("view_size", None)
+    return [
+        f"`{name}` ({reprlib.repr(held[name])} in the measured one, {reprlib.repr(other[name])} in the other)"
+        for name in held
+        if name in other and held[name] != other[name]
+    ]
+
+
+def _made_by(samples: Samples) -> dict[str, Any]:
+    """What the logits of `strict` depend on, as far as the manifest says it."""
+    model, settings = samples.manifest.get("model", {}), samples.manifest.get("map_settings", {})
+    found = {"weights_sha256": model["weights_sha256"]} if model.get("weights_sha256") else {}
+    if "class_map" in model:
+        found["class_map"] = model["class_map"] or [[c] for c in range(len(samples.classes))]
+    if settings:
+        found["outputs"] = settings.get("outputs") or "logits"  # tables of earlier versions have none
+        found |= {name: settings[name] for name in ("view_size", "mean", "std") if settings.get(name)}
+        view = settings.get("choices", {}).get("view")
+        found |= {"view": view} if view else {}
+    plain: dict[str, Any] = json.loads(json.dumps(found))  # as it comes back from a file: tuples are lists there
+    return plain
+
+
 def _scaled(samples: Samples, fitted_on: Samples, diagrams: DiagramParts, seed: int | None) -> dict[str, Any]:
     """Temperature and vector scaling, fitted on one split and applied to the other; no band without a seed."""
     if fitted_on.classes != samples.classes or fitted_on.exclusive != samples.exclusive:
         raise ViceError("A scaling is fitted on the same classes and kind of targets, but the tables differ in them.")
     images, other = _images(samples), _images(fitted_on)
+    different = _different_logits(samples, fitted_on)
+    if different:
+        raise ViceError(
+            f"A scaling is fitted on the same model's logits, but the tables differ in {'; '.join(different)}.",
+            "Assess the same model on another split with the same settings, and name that.",
+        )
     shared = len(set(images.image_id.tolist()) & set(other.image_id.tolist()))
     if shared:
         raise ViceError(

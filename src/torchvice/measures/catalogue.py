@@ -151,12 +151,18 @@ def overview(place: str = "overview") -> list[tuple[str, str, str]]:
 def compared_label(name: str, quality: str = "ji") -> str:
     """The label of a column of a comparison or a study, such as `mean_average_precision`.
 
+    `quality` is the one that VICE and the mean quality are of.
+
     Example:
         >>> compared_label("mean_average_precision"), compared_label("quality"), compared_label("loss")
         ('mAP', 'JI score', 'Loss')
+        >>> compared_label("vice"), compared_label("vice", "recall"), compared_label("quality", "recall")
+        ('VICE', 'VICE with recall', 'Recall')
     """
     if name == "quality":
         return quality_label(quality)
+    if name == "vice" and quality != "ji":
+        return f"{measure_of(COMPARED[name]).label} with {QUALITIES[quality].label}"
     return "Loss" if name == "loss" else measure_of(COMPARED[name]).label
 
 

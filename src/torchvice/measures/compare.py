@@ -12,7 +12,7 @@ import numpy as np
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import DIFFERENCES, compared_label
 from torchvice.measures.consistency import vice_statistic
-from torchvice.measures.contents import check_same_truth
+from torchvice.measures.contents import check_same_kind, check_same_truth
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.interventions import column_of
 from torchvice.measures.pairs import true_pairs
@@ -55,8 +55,8 @@ def compare(
         seed: of the bootstrap.
 
     Raises:
-        ViceError: fewer than two models, tables of other classes or without `strict`, no common image, targets or masks
-            of shared images that differ, or a group that names no model.
+        ViceError: fewer than two models, tables of other classes, of other kinds of targets or without `strict`, no
+            common image, targets or masks of shared images that differ, or a group that names no model.
     """
     _check(models, groups, replicates)
     about_images = check_same_truth(models)
@@ -75,7 +75,7 @@ def compare(
         models=[model.row() for model in found.values()],
         differences=differences,
         matched=[_matched(first, second, inference) for first, second in pairs],
-        seeds=_seeds(found, groups or {}, group_pairs(groups or {})),
+        seeds=_seeds(found, groups or {}, group_pairs(groups or {}), quality=quality),
         agreement=_agreement(models, common),
         stands_out={name: model.stands_out for name, model in found.items()},
     )
@@ -112,7 +112,7 @@ def compare_groups(
     inference = Inference(common, replicates, seed)
     found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
     pairs = group_pairs(groups, against)
-    return [row for measure in COMPARED_OF_SEEDS for row in _seeds(found, groups, pairs, measure)]
+    return [row for measure in COMPARED_OF_SEEDS for row in _seeds(found, groups, pairs, measure, quality)]
 
 
 def group_pairs(groups: Iterable[str], against: str | None = None) -> list[tuple[str, str]]:
@@ -145,6 +145,7 @@ def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | 
             raise ViceError(f"Models must have the same classes, but {first} and {name} differ in them.")
         if "strict" not in samples.protocols:
             raise ViceError(f"Models are compared under `strict`, but {name} was not assessed for it.")
+    check_same_kind(models)
     for group, names in (groups or {}).items():
         for name in names:
             if name not in models:
@@ -341,6 +342,7 @@ def _seeds(
     groups: Mapping[str, Sequence[str]],
     pairs: Sequence[tuple[str, str]],
     measure: str = "vice",
+    quality: str = "ji",
 ) -> list[dict[str, Any]]:
     """A measure between groups of seeds: Welch's t on the seeds' values, with the variance that the images add."""
     rows = []
@@ -351,7 +353,8 @@ def _seeds(
         row |= {"seeds_first": len(values[0]), "seeds_second": len(values[1])}
         nothing = dict.fromkeys(("difference", "low", "high", "p"))
         if not np.isfinite(values[0] + values[1]).all():
-            rows.append(row | nothing | {"reason": f"{compared_label(measure)} is undefined for one of the seeds."})
+            label = compared_label(measure, quality)
+            rows.append(row | nothing | {"reason": f"{label} is undefined for one of the seeds."})
             continue
         try:
             result = seed_difference(values[0], values[1], _image_variance(members, measure))

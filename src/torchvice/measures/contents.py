@@ -1,4 +1,4 @@
-"""Whether tables that are joined by image id were made of the same images, targets and masks."""
+"""Whether tables that are compared were made of the same images, masks, targets and kind of targets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,24 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.samples import ProtocolSamples, Samples
 
-__all__ = ["check_same_truth", "different_contents"]
+__all__ = ["check_same_kind", "check_same_truth", "different_contents"]
+
+
+def check_same_kind(models: Mapping[str, Samples]) -> None:
+    """Check that the targets of all tables are exclusive, or of none: loss, probability and VICE depend on it.
+
+    Raises:
+        ViceError: two tables differ in it.
+    """
+    kinds = {name: "exclusive" if samples.exclusive else "multilabel" for name, samples in models.items()}
+    first = next(iter(kinds))
+    for name, kind in kinds.items():
+        if kind != kinds[first]:
+            raise ViceError(
+                f"Models must have the same kind of targets, but those of {first} are {kinds[first]} and those of "
+                f"{name} are {kind}.",
+                f"Assess both with --targets {kinds[first]}, or both with --targets {kind}.",
+            )
 
 
 def check_same_truth(models: Mapping[str, Samples]) -> list[str]:

@@ -69,7 +69,7 @@ def measure(
         calibrate_on: the same model's table of another split; temperature and vector scaling are fitted on it.
 
     Raises:
-        ViceError: no images, an unknown or absent quality, or a `calibrate_on` of other classes.
+        ViceError: no images, an unknown or absent quality, or a `calibrate_on` of other classes or another model.
     """
     check_quality(quality)
     protocols = samples.protocols

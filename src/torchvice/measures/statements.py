@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torchvice.measures.inference import LEVEL
@@ -20,6 +20,13 @@ CHOICES = (
     *("method", "view", "scales", "mirror", "combine", "normalisation", "order", "labels", "eigen_smooth"),
     *("layers", "aug_smooth", "scaled", "grid"),
 )
+# The same of what was measured on changed images. Seeds and the number of random orders change no expected value.
+OF_OBJECTS = ("filling", "dilation")
+OF_FAITHFULNESS = {
+    "insertion": ("steps", "canvas"),
+    "deletion": ("steps", "blank"),
+    "road": ("shares", "noise", "blank"),
+}
 
 
 def sentences_of(found: Comparison, made: Mapping[str, Mapping[str, Any]], replicates: int) -> list[str]:
@@ -31,7 +38,7 @@ def sentences_of(found: Comparison, made: Mapping[str, Mapping[str, Any]], repli
         replicates: of the bootstrap.
     """
     pairs = [] if found.seeds else _about_pairs(found, replicates)
-    about = _about_choices(made) + _about_quality(found) + pairs + _about_seeds(found) + _about_order(found)
+    about = _about_choices(made, found) + _about_quality(found) + pairs + _about_seeds(found) + _about_order(found)
     return about + _about_classes(found)
 
 
@@ -70,16 +77,29 @@ def _of(found: Comparison) -> str:
     return "" if found.quality == "ji" else f" for {_vice(found)}"
 
 
-def _about_choices(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Warn if the models' maps were not made in the same way: then the difference is also one of methods."""
+def _about_choices(made: Mapping[str, Mapping[str, Any]], found: Comparison) -> list[str]:
+    """Warn if the models were not measured in the same way: then the difference is also one of settings."""
+    said = _differing("the maps differ in", made, CHOICES)
+    if any(row["measure"] == "without_object" for row in found.differences):
+        said += _differing("the replaced objects differ in", _part(made, "interventions"), OF_OBJECTS)
+    fields = OF_FAITHFULNESS.get(found.quality, ())
+    said += _differing("the faithfulness was measured with other", _part(made, "faithfulness"), fields)
+    return [f"Not the same question: {'; '.join(said)}. What follows is about that, too."] if said else []
+
+
+def _part(made: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Mapping[str, Any]]:
+    """One entry of every model's settings; empty where a table does not have it."""
+    return {model: settings.get(name) or {} for model, settings in made.items()}
+
+
+def _differing(start: str, made: Mapping[str, Mapping[str, Any]], fields: Sequence[str]) -> list[str]:
+    """A clause that names the fields that differ, each with every model's value; none where all are the same."""
     said = []
-    for name in CHOICES:
+    for name in fields:
         values = {model: settings[name] for model, settings in made.items() if name in settings}
         if len({str(value) for value in values.values()}) > 1:
             said.append(f"{name} ({', '.join(f'{model}: {value}' for model, value in values.items())})")
-    if not said:
-        return []
-    return [f"Not the same question: the maps differ in {'; '.join(said)}. What follows is about that, too."]
+    return [f"{start} {'; '.join(said)}"] if said else []
 
 
 def _about_pairs(found: Comparison, replicates: int) -> list[str]:

@@ -13,7 +13,7 @@ __all__ = ["write_description"]
 
 def write_description(study: Study) -> Path:
     """Write study.json: `name`, `axes` {name: levels}, `base` {axis: level} (empty in a grid), `one_at_a_time`,
-    `across`, `seeds`, and `planned`, the number of runs."""
+    `across`, `seeds`, and `planned`, the number of runs; and `quality`, if it is another than the IoU."""
     content = {
         "schema": 1,
         "name": study.name,
@@ -24,4 +24,6 @@ def write_description(study: Study) -> Path:
         "seeds": list(study.seeds),
         "planned": len(study.runs),
     }
+    if study.request.quality != "ji":
+        content["quality"] = study.request.quality
     return write_json(study.folder / DESCRIPTION, content)

@@ -37,9 +37,15 @@ def prepare(run: PlannedRun, request: AssessmentRequest) -> Path:
 
 def finished(run: PlannedRun, request: AssessmentRequest) -> dict[str, Any] | None:
     """Return the row of a run that is finished with this request, else None."""
-    state = _state(run.folder)
-    row: dict[str, Any] | None = state.get("row")
-    return row if state.get("asked") == request.model_dump(mode="json") else None
+    return _row_of_state(_state(run.folder), request)
+
+
+def _row_of_state(state: Mapping[str, Any], request: AssessmentRequest) -> dict[str, Any] | None:
+    """The row of a state that answers this request, else None."""
+    row: dict[str, Any] = state.get("row", {})
+    # Rows of earlier versions mix two qualities where one was chosen; they are measured again.
+    whole = row and (request.quality == "ji" or "quality" in row)
+    return row if whole and state.get("asked") == request.model_dump(mode="json") else None
 
 
 def failure(folder: Path) -> str | None:
@@ -58,11 +64,10 @@ def run_job(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     folder = Path(folder)
     settings = load_settings(folder / "job" / "settings.yaml")
-    content = read_json(folder / "job" / "asked.json")
-    request = AssessmentRequest.model_validate(content)
+    request = AssessmentRequest.model_validate(read_json(folder / "job" / "asked.json"))
     with locked(folder / "job" / "lock", f"The run {folder}", wait=True):
         state = _state(folder)
-        if state.get("asked") != content or "row" not in state:
+        if _row_of_state(state, request) is None:
             if "train_seconds" not in state:
                 state = _train(settings, folder)
             state = _assess(folder, request, state)
@@ -91,7 +96,7 @@ def _train(settings: Any, folder: Path) -> dict[str, Any]:
 def _assess(folder: Path, request: AssessmentRequest, state: dict[str, Any]) -> dict[str, Any]:
     from torchvice.assessment import MapSettings
     from torchvice.commands.assess import assess_subject
-    from torchvice.commands.measure import measure_path, write_measures
+    from torchvice.commands.measure import measure_path, measures_file, write_measures
     from torchvice.runs import Run
     from torchvice.runs.subject import subject_from_run
 
@@ -100,7 +105,7 @@ def _assess(folder: Path, request: AssessmentRequest, state: dict[str, Any]) -> 
     subject = subject_from_run(run, settings=MapSettings(method=request.method))
     samples = assess_subject(subject, protocols=request.protocols, extras=request.extras)
     measures = measure_path(folder, quality=request.quality, replicates=request.replicates).measures
-    write_measures(measures, run.measures_json)
+    write_measures(measures, measures_file(folder, request.quality))
     seconds = {"train": state["train_seconds"], "assess": time.monotonic() - start}
     row = row_of(measures, samples, seconds)
     state = {**state, "asked": request.model_dump(mode="json"), "row": row, "assess_seconds": seconds["assess"]}
@@ -109,12 +114,18 @@ def _assess(folder: Path, request: AssessmentRequest, state: dict[str, Any]) -> 
 
 
 def row_of(measures: Measures, samples: Samples, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Build the values of a run's table row, each a number or None; `controls` is text."""
+    """Build the values of a run's table row, each a number or None; `controls` is text.
+
+    With another quality than the IoU, `vice` is VICE with it, and `quality` its mean, in place of `ji`; so are those of
+    further explanations, and `controls` are compared by that VICE.
+    """
     row: dict[str, Any] = {"images": measures.images}
+    own = measures.quality.get("name", "ji") == "ji"
+    mean = "ji" if own else "quality"
     for column, path in (
-        ("vice", "strict.vice"),
+        ("vice", "strict.vice" if own else "quality.vice"),
         ("paper_vice", "paper.vice"),
-        ("ji", "strict.ji"),
+        (mean, "strict.ji" if own else "quality.mean"),
         ("mean_average_precision", "strict.mean_average_precision"),
         ("ece_ml", "strict.ece_ml"),
         ("paper_ece_ml", "paper.ece_ml"),
@@ -130,7 +141,7 @@ def row_of(measures: Measures, samples: Samples, seconds: Mapping[str, float]) -
     row["controls"] = f"not above {', '.join(unbeaten)}" if unbeaten else above if measures.controls else "none"
     for name, other in measures.methods.items():
         short = name.partition(":")[2] or name
-        row |= {f"vice_{short}": _number(other.vice), f"ji_{short}": _number(other.quality)}
+        row |= {f"vice_{short}": _number(other.vice), f"{mean}_{short}": _number(other.quality)}
     return row | {f"{name}_seconds": float(value) for name, value in seconds.items()}
 
 

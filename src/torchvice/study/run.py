@@ -13,11 +13,13 @@ from typing import Any
 from torchvice.data import open_dataset
 from torchvice.errors import ViceError
 from torchvice.files.lock import locked
+from torchvice.measures.catalogue import compared_label
+from torchvice.measures.qualities import QUALITIES, check_quality
 from torchvice.measures.wording import decimals
 from torchvice.study.description import write_description
 from torchvice.study.job import failure, finished, prepare
 from torchvice.study.launch import run_jobs
-from torchvice.study.plan import PlannedRun, Study
+from torchvice.study.plan import AssessmentRequest, PlannedRun, Study
 from torchvice.study.table import compare_levels, sentences_of, table_rows, write_table
 
 __all__ = ["Estimate", "StudyResult", "check_study", "estimate", "run_study", "study_result"]
@@ -141,6 +143,7 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
     request = study.request
     MapSettings(method=request.method)
     check_request(request.protocols, request.extras)
+    _check_quality(request)
     parameters = {}
     for key, runs in itertools.groupby(sorted(study.runs, key=_network), key=_network):
         models = [run.settings.model for run in runs]
@@ -154,6 +157,24 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
         for root, split in {(run.settings.data.root, split) for run in study.runs for split in _splits(run)}:
             open_dataset(root, split, classes=_classes(study, root))
     return parameters
+
+
+def _check_quality(request: AssessmentRequest) -> None:
+    """Check that the tables will hold the quality that VICE is measured with."""
+    check_quality(request.quality)
+    if request.quality == "ji":
+        return
+    if "strict" not in request.protocols:
+        raise ViceError(
+            f"`measure.quality` needs the view of `strict`, but is {request.quality} and `strict` is not assessed.",
+            "Add strict to measure.protocols, or leave out measure.quality.",
+        )
+    taken = request.extras.faithfulness.measures if request.extras.faithfulness else ()
+    if not QUALITIES[request.quality].says_where and request.quality not in taken:
+        raise ViceError(
+            f"`measure.quality` {request.quality} must be among measure.faithfulness, but it is not.",
+            f"Add it: faithfulness: [{request.quality}].",
+        )
 
 
 def _splits(run: PlannedRun) -> tuple[str, ...]:
@@ -201,15 +222,15 @@ def run_study(
                 failed[folder.name] = failure(folder) or ending or "it ended without a result"
                 say(f"{name}: failed, {failed[folder.name]} ({folder}/job/log.txt)")
             else:
-                say(f"{name}: {_summary(row)}")
+                say(f"{name}: {_summary(row, study.request.quality)}")
             write_table(table_rows(study, failed), study.folder / "table")
             progress(ended, len(study.runs))
         return study_result(study, failed)
 
 
-def _summary(row: dict[str, Any]) -> str:
+def _summary(row: dict[str, Any], quality: str) -> str:
     vice = "undefined" if row["vice"] is None else decimals(row["vice"])
-    return f"VICE {vice}, {row['train_seconds'] + row['assess_seconds']:.0f} s"
+    return f"{compared_label('vice', quality)} {vice}, {row['train_seconds'] + row['assess_seconds']:.0f} s"
 
 
 def study_result(study: Study, failed: dict[str, str] | None = None) -> StudyResult:
@@ -232,5 +253,6 @@ def study_result(study: Study, failed: dict[str, str] | None = None) -> StudyRes
     files.append(write_text(study.folder / "findings.txt", "\n".join(sentences) + "\n"))
     done = [row for row in rows if row["status"] == "finished"]
     if any(row["vice"] is not None for row in done):
-        files += save_figure(study_figure(done, list(study.axes), base=study.base), study.folder / "study")
+        figure = study_figure(done, list(study.axes), base=study.base, quality=study.request.quality)
+        files += save_figure(figure, study.folder / "study")
     return StudyResult(rows, comparisons, sentences, failed, files)

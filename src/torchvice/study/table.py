@@ -131,7 +131,7 @@ def sentences_of(
     sentences = []
     for axis in study.axes:
         rows = [row for row in comparisons if row["axis"] == axis]
-        sentences += [f"{axis}{_at(row)}: {_difference(row)}" for row in rows]
+        sentences += [f"{axis}{_at(row)}: {_difference(row, study.request.quality)}" for row in rows]
         sentences += [] if rows else [f"{axis}: no two levels are finished."]
     reasons = dict.fromkeys(row["reason"] for row in comparisons if row["reason"])
     sentences += [f"No claim, because: {reason}" for reason in reasons]
@@ -142,8 +142,8 @@ def _at(row: Mapping[str, Any]) -> str:
     return f" ({row['others']})" if row["others"] else ""
 
 
-def _difference(row: Mapping[str, Any]) -> str:
-    pair = f"{compared_label(row['measure'])} of {row['first']} - {row['second']}"
+def _difference(row: Mapping[str, Any], quality: str) -> str:
+    pair = f"{compared_label(row['measure'], quality)} of {row['first']} - {row['second']}"
     seeds = f"{row['seeds_first']} and {row['seeds_second']} seeds"
     if row["p_holm"] is None:
         value = "" if row["difference"] is None else f" = {decimals(row['difference'], sign='+')}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError
+from torchvice.measures.catalogue import compared_label
 from torchvice.report.frame import figure_of, panels, styled
 from torchvice.report.study.recipes import recipe_name
 from torchvice.report.style import COLUMN, PALETTE, wrapped
@@ -31,6 +32,7 @@ def study_figure(
     by: Sequence[str],
     *,
     base: Mapping[str, str] | None = None,
+    quality: str = "ji",
     title: str = "",
     axes: Axes | None = None,
 ) -> Figure:
@@ -41,6 +43,7 @@ def study_figure(
             leaves out a run that lacks one of its two values.
         by: names of the study's axes; runs of the same levels are one recipe.
         base: levels of the base. With it a recipe is named by what it changes, else by all its levels.
+        quality: the quality that VICE is of, one of `torchvice.measures.QUALITIES`.
         title: one sentence or less.
         axes: Axes to draw into, shared by the two panels.
 
@@ -67,7 +70,7 @@ def study_figure(
     for panel, (column, label) in zip(placed, PANELS, strict=True):
         for place, (_, runs) in enumerate(drawn):
             _draw_recipe(panel, runs, column, place)
-        panel.set(xlabel=label, ylabel="VICE")
+        panel.set(xlabel=label, ylabel=compared_label("vice", quality))
         panel.margins(0.06)
         panel.grid(color=PALETTE["rule"], lw=0.3)
         panel.set_axisbelow(True)

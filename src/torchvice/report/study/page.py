@@ -15,7 +15,6 @@ from torchvice.report.page.numbers import shown
 from torchvice.report.page.page import embedded, joined, template
 from torchvice.report.study.recipes import Recipe, RecipeMean, Row, StudyTable, pareto_front
 from torchvice.report.study.text import (
-    STUDY_DEFINITIONS,
     column_name,
     column_term,
     counted,
@@ -24,6 +23,7 @@ from torchvice.report.study.text import (
     is_established,
     lower_is_better,
     sentences_of_study,
+    study_definitions,
     why_not_compared,
 )
 from torchvice.report.style import number
@@ -51,7 +51,7 @@ def write_study_page(path: str | os.PathLike[str], table: StudyTable, *, title: 
 
 
 def _context(table: StudyTable, folder: Path, title: str) -> dict[str, Any]:
-    recipes, effects = table.recipes(), _effects(table)
+    recipes, effects, definitions = table.recipes(), _effects(table), study_definitions(table.quality)
     choices = _choices(table, recipes)
     drawn = {name for choice in choices for name in (choice["y"], *(panel["x"] for panel in choice["panels"]))}
     study = {
@@ -61,12 +61,13 @@ def _context(table: StudyTable, folder: Path, title: str) -> dict[str, Any]:
         "choices": choices,
         "effects": effects,
     }
-    data = {"title": title, "definitions": STUDY_DEFINITIONS, "quadrants": [], "models": [], "ids": [], "study": study}
+    data = {"title": title, "definitions": definitions, "quadrants": [], "models": [], "ids": [], "study": study}
     return {
         "title": title,
         "facts": facts_of_study(table),
         "sentences": sentences_of_study(table, recipes),
-        "definitions": STUDY_DEFINITIONS,
+        "definitions": definitions,
+        "vice": (column_name("vice", table.quality), column_term("vice", table.quality)),
         "axes": table.axes,
         "choices": choices,
         "effects": effects,
@@ -93,7 +94,7 @@ def _recipe_table(table: StudyTable, recipes: Sequence[Recipe]) -> dict[str, Any
     heads = [
         ("Recipe", "recipe", False),
         ("runs", "", True),
-        *((column_name(n), column_term(n), True) for n in measured),
+        *((column_name(n, table.quality), column_term(n, table.quality), True) for n in measured),
     ]
     rows = []
     for recipe in recipes:
@@ -128,8 +129,11 @@ def _run_table(table: StudyTable, recipes: Sequence[Recipe], folder: Path) -> di
     texts = [name for name in table.columns if name not in table.measured and _has_text(table.rows, name)]
     texts += ["reason"] if any(row.get("reason") for row in table.rows) else []
     heads = [("Run", "", False), *((axis, "", False) for axis in table.axes), ("seed", "", True), ("status", "", False)]
-    heads += [(column_name(name), column_term(name), True) for name in table.measured]
-    heads += [(column_name(name), column_term(name) if name != "reason" else "", False) for name in texts]
+    heads += [(column_name(name, table.quality), column_term(name, table.quality), True) for name in table.measured]
+    heads += [
+        (column_name(name, table.quality), column_term(name, table.quality) if name != "reason" else "", False)
+        for name in texts
+    ]
     of_row = {at: place for place, recipe in enumerate(recipes) for at in recipe.rows}
     rows = []
     for at, row in enumerate(table.rows):
@@ -187,7 +191,7 @@ def _column(table: StudyTable, recipes: Sequence[Recipe], name: str) -> dict[str
     """A measure in the figures: value and interval of every run; mean, sd and number of runs of every recipe."""
     means = [table.mean(recipe, name) for recipe in recipes]
     return {
-        "label": column_name(name),
+        "label": column_name(name, table.quality),
         "lower": lower_is_better(name),
         "run": [row.get(name) for row in table.rows],
         "low": [row.get(f"{name}_low") for row in table.rows],
@@ -208,7 +212,13 @@ def _choices(table: StudyTable, recipes: Sequence[Recipe]) -> list[dict[str, Any
     for y in (name for name in ("vice", *further, "paper_vice") if name in table.measured):
         xs = ("mean_average_precision", "paper_ece_ml" if y == "paper_vice" else "ece_ml")
         panels = [_front(table, recipes, y, x) for x in xs]
-        choices.append({"y": y, "name": "VICE (strict)" if y == "vice" else column_name(y), "panels": panels})
+        choices.append(
+            {
+                "y": y,
+                "name": "VICE (strict)" if (y, table.quality) == ("vice", "ji") else column_name(y, table.quality),
+                "panels": panels,
+            }
+        )
     return choices
 
 
@@ -273,8 +283,8 @@ def _counts(rows: Sequence[Row]) -> str:
 
 def _measure(table: StudyTable, name: str, rows: Sequence[Row]) -> dict[str, Any]:
     return {
-        "name": column_name(name),
-        "term": column_term(name),
+        "name": column_name(name, table.quality),
+        "term": column_term(name, table.quality),
         "better": "lower is better" if lower_is_better(name) else "higher is better",
         "rows": [{**_difference(row), "away": _away(table, str(row["others"] or ""))} for row in rows],
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 from torchvice.errors import ViceError
 from torchvice.files import read_json
+from torchvice.measures.qualities import check_quality
 
 __all__ = ["DESCRIPTION", "Recipe", "RecipeMean", "StudyTable", "is_study", "pareto_front", "read_study", "recipe_name"]
 
@@ -50,7 +51,8 @@ class StudyTable:
     """The contents of a study's folder: `rows`, one per run; `axes` {name: levels}; `comparisons`, or None.
 
     If the folder has a description, also the `base` {axis: level}, whether axes vary `one_at_a_time` (None: unknown),
-    the axes `across`, at each of whose levels they do so, and the number of `planned` runs.
+    the axes `across`, at each of whose levels they do so, the number of `planned` runs, and the `quality` of maps that
+    VICE is of.
     """
 
     name: str
@@ -62,6 +64,7 @@ class StudyTable:
     one_at_a_time: bool | None = None
     planned: int | None = None
     across: tuple[str, ...] = ()
+    quality: str = "ji"
 
     @property
     def seeds(self) -> tuple[Any, ...]:
@@ -199,6 +202,8 @@ def read_study(folder: str | os.PathLike[str]) -> StudyTable:
     known, base = description.get("axes", {}), description.get("base", {})
     if not isinstance(known, dict) or not isinstance(base, dict):
         raise ViceError(f"`axes` and `base` of {folder / DESCRIPTION} must be objects, but one is not.")
+    quality = str(description.get("quality", "ji"))
+    check_quality(quality)
     comparisons = _read(folder / COMPARISONS) if (folder / COMPARISONS).is_file() else None
     missing = [name for name in NEEDED if comparisons and name not in comparisons[0]]
     if missing:
@@ -213,6 +218,7 @@ def read_study(folder: str | os.PathLike[str]) -> StudyTable:
         one_at_a_time=description.get("one_at_a_time"),
         planned=description.get("planned"),
         across=tuple(axis for axis in axes if axis in description.get("across", ())),
+        quality=quality,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torchvice.measures.catalogue import COMPARED, compared_label, measure_of
 from torchvice.measures.wording import decimals, decimals_between, interval_text, p_text
-from torchvice.report.page.definitions import DEFINITIONS
+from torchvice.report.page.definitions import DEFINITIONS, definitions_of
 from torchvice.report.page.text import Number, Sentence
 from torchvice.report.study.recipes import Recipe, Row, StudyTable
 from torchvice.report.style import number
@@ -72,31 +72,49 @@ STUDY_DEFINITIONS: dict[str, tuple[str, str]] = {
 }
 
 
-def column_name(name: str) -> str:
-    """The name of a column or measure.
+def column_name(name: str, quality: str = "ji") -> str:
+    """The name of a column or measure; `quality` is what the study takes as the quality of a map.
 
     Example:
         >>> [column_name(name) for name in ("mean_average_precision", "vice_gradcam", "ji_gradcam", "some_number")]
         ['mAP', 'VICE, gradcam', 'JI score, gradcam', 'some number']
+        >>> [column_name(name, "recall") for name in ("vice", "quality", "vice_gradcam", "quality_gradcam")]
+        ['VICE with recall', 'Recall', 'VICE with recall, gradcam', 'Recall, gradcam']
     """
+    if quality != "ji" and name in ("vice", "quality"):
+        return compared_label(name, quality)
     if name in _OTHERS:
         return _OTHERS[name][0]
     if name in COMPARED:
         measure = measure_of(COMPARED[name])
         return measure.full_label if measure.section == "paper" else measure.label
-    for start in ("vice_", "ji_"):
+    for start in ("vice_", "ji_", "quality_"):
         if name.startswith(start):
-            return f"{compared_label(start.removesuffix('_'))}, {name.removeprefix(start)}"
+            return f"{compared_label(start.removesuffix('_'), quality)}, {name.removeprefix(start)}"
     return name.replace("_", " ")
 
 
-def column_term(name: str) -> str:
-    """The key in STUDY_DEFINITIONS of a column or measure."""
+def column_term(name: str, quality: str = "ji") -> str:
+    """The key in the definitions of a column or measure, see `study_definitions`."""
+    if quality != "ji" and name == "vice":
+        return "quality.vice"
+    if name.startswith("quality_"):
+        return "study.quality"
     if name in _OTHERS:
         return _OTHERS[name][1]
     if name in COMPARED:
         return COMPARED[name]
     return "method" if name.startswith("vice_") else "method_ji" if name.startswith("ji_") else "study.other"
+
+
+def study_definitions(quality: str) -> dict[str, tuple[str, str]]:
+    """STUDY_DEFINITIONS as they read with a quality in IoU's place."""
+    if quality == "ji":
+        return STUDY_DEFINITIONS
+    chosen = definitions_of(quality)
+    own = {"quality.vice": chosen["quality.vice"], "study.quality": chosen["quality.mean"]}
+    of_iou = ("strict.vice", "strict.ji", "method_ji")
+    return {name: text for name, text in STUDY_DEFINITIONS.items() if name not in of_iou} | own
 
 
 def lower_is_better(name: str) -> bool:
@@ -175,17 +193,19 @@ def _runs(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
 def _range(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
     means = [(recipe, mean) for recipe in recipes if (mean := table.mean(recipe, "vice")).value is not None]
     if not means:
-        return ["VICE (strict) is undefined for every run; the table shows what was measured."]
+        vice = "VICE (strict)" if table.quality == "ji" else column_name("vice", table.quality)
+        return [f"{vice} is undefined for every run; the table shows what was measured."]
+    vice = column_name("vice", table.quality)
     means.sort(key=lambda pair: -(pair[1].value or 0.0))
 
     def mean_text(pair: tuple[Recipe, Any]) -> list[str | Number]:
         recipe, mean = pair
         spread = f", standard deviation {number(mean.sd)} over {mean.n} seeds" if mean.sd is not None else ", one run"
-        return [f"{recipe.name} (", Number(number(mean.value), "strict.vice"), f"{spread})"]
+        return [f"{recipe.name} (", Number(number(mean.value), column_term("vice", table.quality)), f"{spread})"]
 
     if len(means) == 1:
-        return ["Only one recipe has a VICE: ", *mean_text(means[0]), "."]
-    return ["VICE is highest for ", *mean_text(means[0]), " and lowest for ", *mean_text(means[-1]), "."]
+        return [f"Only one recipe has a {vice}: ", *mean_text(means[0]), "."]
+    return [f"{vice} is highest for ", *mean_text(means[0]), " and lowest for ", *mean_text(means[-1]), "."]
 
 
 def _established(table: StudyTable) -> list[Sentence]:
@@ -199,9 +219,11 @@ def _established(table: StudyTable) -> list[Sentence]:
     tested = {measure: rows for measure, rows in tested.items() if rows}
     if not tested:
         return []
-    sentences: list[Sentence] = [_of_vice(tested["vice"])] if "vice" in tested else []
+    sentences: list[Sentence] = (
+        [_of_vice(tested["vice"], column_name("vice", table.quality))] if "vice" in tested else []
+    )
     rest = [
-        f"{column_name(measure).removesuffix(', nats')} {sum(map(is_established, rows))} of {len(rows)}"
+        f"{column_name(measure, table.quality).removesuffix(', nats')} {sum(map(is_established, rows))} of {len(rows)}"
         for measure, rows in tested.items()
         if measure != "vice"
     ]
@@ -217,19 +239,19 @@ def why_not_compared(table: StudyTable) -> str:
     return "No comparison yet: a study compares levels after all its runs have ended."
 
 
-def _of_vice(rows: Sequence[Row]) -> Sentence:
+def _of_vice(rows: Sequence[Row], vice: str) -> Sentence:
     sure = sorted(filter(is_established, rows), key=_strength)
     number_of = counted(len(rows), "difference")
     if not sure:
         least = min(rows, key=lambda row: row["p_holm"])
         return [
-            f"None of {number_of} of VICE is ",
+            f"None of {number_of} of {vice} is ",
             Number("established", "established"),
             f"; the smallest p after Holm is {_p(least)}, for {_pair(least)} ({_size(least)}).",
         ]
     some = sure[:NAMED]
     parts: list[str | Number] = [
-        f"Of {number_of} of VICE ",
+        f"Of {number_of} of {vice} ",
         Number(f"{len(sure)} {'is' if len(sure) == 1 else 'are'} established", "established"),
         f"{', the strongest' if len(sure) > 1 else ''}: ",
     ]
@@ -296,12 +318,13 @@ def _no_claim(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
 
 def front_sentence(table: StudyTable, y: str, x: str, on: Sequence[Recipe], drawn: int) -> str:
     """The recipes on the Pareto front of two measures, with their numbers."""
+    y_name, x_name = column_name(y, table.quality), column_name(x, table.quality)
     if not on:
-        return f"There is no Pareto front: no recipe has both {column_name(y)} and {column_name(x)}."
-    better = f"higher {column_name(y)}, {'lower' if lower_is_better(x) else 'higher'} {column_name(x)}"
+        return f"There is no Pareto front: no recipe has both {y_name} and {x_name}."
+    better = f"higher {y_name}, {'lower' if lower_is_better(x) else 'higher'} {x_name}"
     names = [
-        f"{recipe.name} ({column_name(y)} {number(table.mean(recipe, y).value)}, "
-        f"{column_name(x)} {number(table.mean(recipe, x).value)})"
+        f"{recipe.name} ({y_name} {number(table.mean(recipe, y).value)}, "
+        f"{x_name} {number(table.mean(recipe, x).value)})"
         for recipe in on
     ]
     return (
