@@ -60,6 +60,24 @@ def test_one_cycle_goes_up_for_three_tenths_and_down_to_almost_nothing() -> None
     assert found[-1] == pytest.approx(0.01 / 25e4)
 
 
+@pytest.mark.parametrize(("given", "cycled"), [(0.0, False), (0.5, False), (0.85, True), (0.9, True), (0.99, False)])
+def test_one_cycle_moves_a_momentum_in_its_range_and_leaves_others_as_set(given: float, cycled: bool) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.01, momentum=given)
+    schedule = learning_rate(optimizer, "one_cycle", steps=100, steps_per_epoch=10)
+    found = []
+    for _ in range(100):
+        found.append(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        schedule.step()
+    assert (min(found), max(found)) == pytest.approx((0.85, 0.95) if cycled else (given, given))
+
+
+def test_one_cycle_moves_the_first_beta() -> None:
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], 0.01)
+    learning_rate(optimizer, "one_cycle", steps=100, steps_per_epoch=10)
+    assert optimizer.param_groups[0]["betas"][0] == pytest.approx(0.95)
+
+
 def test_constant_is_constant_and_others_are_refused() -> None:
     assert rates("constant", 5, 1) == [0.01] * 5
     with pytest.raises(ViceError, match="but is 'cosine'"):

@@ -48,6 +48,8 @@ def manifest_of(
     from torchvice.models.build import weights_hash
 
     explainer = next(iter(views.values())).explainer
+    given = getattr(dataset, "chosen", None)  # a dataset class of the user's own may mean anything by it
+    chosen = {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
     headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
     for name, choices in {"faithfulness": faithfulness, "interventions": interventions}.items():
         if choices is not None:
@@ -65,6 +67,7 @@ def manifest_of(
             "labels": str(getattr(dataset, "label_source", "")),
             "images": len(dataset.records),
             "regions": str(getattr(dataset, "regions", "masks")),
+            **({"chosen": chosen} if chosen else {}),
         },
         "classes": list(dataset.classes),
         "targets": kind,
@@ -231,8 +234,7 @@ def _refuse_another(
     wrong = _differences(_comparable(before), _comparable(requested)) if "map_settings" in before else []
     if not wrong:  # else the views and explanations below differ as well, and say it less clearly
         names = [name for name in requested if name not in _LOOSE]
-        held = {name: before.get(name) for name in names}
-        wrong = _differences(held, {name: requested[name] for name in names})
+        wrong = _differences(_entries(before, names), _entries(requested, names))
         for name, settings in requested["explanations"].items():
             held = known.get(name, settings)
             later = [what for what in MEASURED if not (what in settings and what in held)]  # now, earlier or later
@@ -243,6 +245,12 @@ def _refuse_another(
             f"The table in {folder.folder} was made with other settings: {'; '.join(wrong)}.",
             "Delete that folder to start over, or write to another one.",
         )
+
+
+def _entries(manifest: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The entries by name, without the choice of folders, which older tables lack: `contents` compares their files."""
+    dataset = {name: value for name, value in manifest["dataset"].items() if name != "chosen"}
+    return {name: manifest.get(name) for name in names} | {"dataset": dataset}
 
 
 def _refuse_changed(folder: ShardFolder, now: Mapping[str, Any], held: Mapping[str, Any]) -> None:

@@ -217,7 +217,7 @@ def _draw(measured: Measured, figures: Path | None, title: str | None) -> Path:
 
     home = measured.home
     folder = figures or (home / "figures" if measured.samples is not None else Path(f"{home}_figures"))
-    draw_all(measured, folder, measured.title if title is None else title)
+    draw_all(measured, folder, measured.title if title is None else title, tell=say)
     return folder
 
 

@@ -56,6 +56,8 @@ def case_of(
 ) -> Case:
     """A case with its pixels: image and mask from the dataset, the map from the table. Raises as `show_case`.
 
+    Without a mask where the table's objects are boxes.
+
     Args:
         samples, dataset, image_id, label: as for `show_case`.
         pairs: the table's pairs, if known already.
@@ -78,7 +80,7 @@ def case_of(
     return Case(
         image=picture,
         map=full / full.max() if full.max() > 0 else full,
-        mask=dataset.mask(index),
+        mask=None if samples.manifest["dataset"].get("regions") == "boxes" else dataset.mask(index),
         class_name=names[value - 1],
         label=value,
         ji=None if np.isnan(images.ji[row]) else float(images.ji[row]),

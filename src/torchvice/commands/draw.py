@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from torchvice.commands.measure import Measured
 from torchvice.commands.tables import dataset_of
@@ -12,6 +15,7 @@ from torchvice.commands.tables import dataset_of
 if TYPE_CHECKING:
     from torchvice.data import Dataset
     from torchvice.measures import Comparison, Measures
+    from torchvice.report import Case
     from torchvice.samples import Samples
 
 __all__ = ["draw_all", "draw_cases", "draw_comparison", "draw_measures"]
@@ -34,8 +38,18 @@ def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str
     return [file for name, figure in figures.items() for file in save_figure(figure, Path(folder) / name)]
 
 
-def draw_cases(samples: Samples, dataset: Dataset, folder: str | os.PathLike[str], each: int = 2) -> list[Path]:
-    """Draw `each` cases of every kind under `strict`, from clear agreement to clear disagreement; returns the files."""
+def draw_cases(
+    samples: Samples,
+    dataset: Dataset,
+    folder: str | os.PathLike[str],
+    each: int = 2,
+    tell: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Draw `each` cases of every kind under `strict`, from clear agreement to clear disagreement; returns the files.
+
+    A case whose image has another size than in the table, or whose mask has other numbers of pixels, is left out;
+    `tell` is called with a sentence on these.
+    """
     from torchvice.commands.cases import case_of
     from torchvice.measures.case_selection import chosen_cases
     from torchvice.measures.pairs import true_pairs
@@ -50,14 +64,39 @@ def draw_cases(samples: Samples, dataset: Dataset, folder: str | os.PathLike[str
     for choice in choices:
         image_id, label = str(pairs.image_id[choice.row]), int(pairs.class_index[choice.row]) + 1
         cases.append(case_of(samples, dataset, image_id, label, pairs=pairs, kind=choice.kind))
-    return save_figure(case_sheet(cases, columns=2), Path(folder) / "cases")
+    same = [case for case in cases if _as_counted(samples, case)]
+    if len(same) < len(cases) and tell is not None:
+        where = getattr(dataset, "root", "the dataset")
+        tell(
+            f"{len(cases) - len(same)} of the {len(cases)} cases are not drawn: their images or masks in {where} are "
+            "not those that the table was made of."
+        )
+    return save_figure(case_sheet(same, columns=2), Path(folder) / "cases") if same else []
 
 
-def draw_all(measured: Measured, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
-    """Draw the diagrams and, if the dataset of the table is still there, the cases; returns the files."""
+def _as_counted(samples: Samples, case: Case) -> bool:
+    """Whether the image has the size that it has in the table, and every label the pixels that were counted."""
+    strict = samples.of_protocol("strict")
+    row = int(np.flatnonzero(strict.images.image_id == case.image_id)[0])
+    if case.image.shape[:2] != (strict.images.height[row], strict.images.width[row]):
+        return False
+    if case.mask is None:  # the objects are boxes
+        return samples.manifest["dataset"].get("regions") == "boxes"
+    regions = strict.regions.where(strict.regions.image_id == case.image_id)
+    counted = zip(regions.label.tolist(), regions.mask_pixels.tolist(), strict=True)
+    return all(int((case.mask == label).sum()) == pixels for label, pixels in counted)
+
+
+def draw_all(
+    measured: Measured, folder: str | os.PathLike[str], title: str = "", tell: Callable[[str], None] | None = None
+) -> list[Path]:
+    """Draw the diagrams and, if the dataset of the table is still there, the cases; returns the files.
+
+    `tell` is called with a sentence on cases that are left out, see `draw_cases`.
+    """
     files = draw_measures(measured.measures, folder, title)
     if measured.samples is not None and "strict" in measured.samples.protocols:
         dataset = dataset_of(measured.samples)
         if dataset is not None:
-            files += draw_cases(measured.samples, dataset, folder)
+            files += draw_cases(measured.samples, dataset, folder, tell=tell)
     return files

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from torchvice.commands.mask_folder import description_of, layout_of
 from torchvice.data.description import Description
 from torchvice.data.finder import Finder, existing
 from torchvice.data.images import no_class
-from torchvice.data.layout import VOC_CLASSES, Layout
-from torchvice.data.open import open_layout
+from torchvice.data.layout import VOC_CLASSES
 from torchvice.data.voc import VOID, read_list, read_mask
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files.process import end_with_parent
@@ -162,7 +162,7 @@ def evaluate(
         ground_truth: folder of masks ID.png: 0 background, c + 1 class c, 255 void.
         kind: `npy`, `npz` or `png`; an .npy may also hold `keys` and `high_res`, see `torchvice.interop.read_maps`.
         num_classes: C without background, at most 254; None: as in the dataset.yaml or classes.txt next to the folder
-            of masks, else the 20 of VOC.
+            of masks, or in a dataset.yaml further up whose `masks` is this folder, else the 20 of VOC.
         thresholds: (T,) increasing numbers in [0, 1], or one number; ignored for label maps.
         protocol: `paper` or `strict`, see `torchvice.metrics.iou.curve_from_counts`.
         ji_threshold: the threshold, one of `thresholds`, of the JI score of every image. With one threshold, and with
@@ -176,9 +176,9 @@ def evaluate(
             the file.
     """
     ids = _known_ids(image_ids)
-    layout = _layout(ground_truth)
+    layout = layout_of(ground_truth, num_classes is not None)
     classes = () if num_classes is not None else layout.classes if layout else VOC_CLASSES
-    job = _job(kind, _description(layout, ground_truth), num_classes or len(classes), thresholds, ji_threshold)
+    job = _job(kind, description_of(layout, ground_truth), num_classes or len(classes), thresholds, ji_threshold)
     files = _pairs(ids, predictions, ground_truth, job)
     total = _Part.of(job, protocol)
     for part in _parts(files, job, workers):
@@ -217,20 +217,6 @@ def _evaluation(total: _Part, job: _Job, protocol: str, ids: list[str], classes:
         void_images=total.void_images,
         classes=classes,
     )
-
-
-def _layout(ground_truth: str | os.PathLike[str]) -> Layout | None:
-    """The dataset that a folder of masks belongs to, as `open_dataset` reads it."""
-    home = Path(ground_truth).absolute().parent
-    return open_layout(home) if home.is_dir() else None
-
-
-def _description(layout: Layout | None, ground_truth: str | os.PathLike[str]) -> Description | None:
-    """The dataset.yaml that says what the values of these masks mean, or None."""
-    described = None if layout is None else layout.described
-    if described is None or (described.masks and described.masks.resolve() != Path(ground_truth).resolve()):
-        return None
-    return described
 
 
 def _known_ids(image_ids: Sequence[str] | str | os.PathLike[str]) -> list[str]:

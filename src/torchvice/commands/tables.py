@@ -85,12 +85,15 @@ def _assessed(run: Path, split: str | None) -> Path:
 
 
 def dataset_of(samples: Samples) -> FolderDataset | None:
-    """Open the dataset of a table; None if it is not there any more."""
+    """Open the dataset of a table, with the masks, labels and regions chosen for it; None if it is gone."""
     from torchvice.data import open_dataset
 
     source = samples.manifest["dataset"]
+    held = source.get("chosen")
+    held = held if isinstance(held, dict) else {}
+    chosen = {name: held[name] for name in ("masks", "labels", "regions") if isinstance(held.get(name), str)}
     try:
-        return open_dataset(source["root"], source["split"], classes=samples.classes)
+        return open_dataset(source["root"], source["split"], classes=samples.classes, **chosen)
     except ViceError:
         return None
 

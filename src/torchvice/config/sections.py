@@ -110,7 +110,7 @@ class TransformSettings(Section):
 
 
 class OptimizerSettings(Section):
-    """The optimiser. The schedule multiplies `lr`; `momentum` is for SGD only."""
+    """The optimiser. The schedule multiplies `lr`; `momentum` is for SGD only, and one_cycle moves 0.85 to 0.95."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(default=0.01, gt=0)

@@ -49,6 +49,7 @@ class FolderDataset(Dataset, Protocol):
     regions: str
     regions_missing: int
     exclusive: bool
+    chosen: dict[str, str]
 
     @property
     def classes(self) -> tuple[str, ...]: ...

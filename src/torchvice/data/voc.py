@@ -57,6 +57,7 @@ class VocDataset:
         regions: `masks` or `boxes`.
         regions_missing: the number of images without these.
         exclusive: as given.
+        chosen: those of `masks`, `labels` and `regions` that are not the default; a table's manifest keeps them.
 
     All files must exist when the dataset is created; their content is checked when they are read. Masks are read up to
     the first that holds a class.
@@ -107,6 +108,8 @@ class VocDataset:
             read_mask=self._layout.read_mask,
         )
         self.exclusive = exclusive
+        options = {"masks": masks, "labels": labels, "regions": regions}
+        self.chosen = {name: value for name, value in options.items() if value not in (None, "auto")}
         if exclusive:
             self._check_exclusive()
         own = type(self).mask is VocDataset.mask  # a subclass may give its masks another meaning

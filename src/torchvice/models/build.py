@@ -303,8 +303,18 @@ def linear_probe(model: nn.Module) -> nn.Module:
 
 
 def frozen_to_eval(model: nn.Module) -> None:
-    """Set the modules without trainable parameters to eval mode."""
-    for module in model.modules():
+    """Set the modules without trainable parameters to eval mode, but for the dropout before a trained classifier.
+
+    That is the dropout that stands behind the last frozen parameter, in the order in which the network names its parts.
+    """
+    from torch.nn.modules.dropout import _DropoutNd
+
+    modules = list(model.modules())
+    frozen = [any(not own.requires_grad for own in module.parameters(recurse=False)) for module in modules]
+    last = max((place for place, holds in enumerate(frozen) if holds), default=-1)
+    for place, module in enumerate(modules):
+        if isinstance(module, _DropoutNd) and module.p > 0 and place > last:
+            continue
         if not any(parameter.requires_grad for parameter in module.parameters()):
             module.eval()
 

@@ -61,8 +61,15 @@ def dropout_arguments(settings: Settings) -> dict[str, float]:
     They have no weights, so a finished run's network is built without them.
 
     Raises:
-        ViceError: `model.arguments` sets one of them too.
+        ViceError: `model.arguments` sets one of them too; or stochastic depth with a linear probe, whose blocks are not
+            trained.
     """
+    if settings.model.linear_probe and settings.regularisation.drop_path > 0:
+        raise ViceError(
+            "`regularisation.drop_path` must be 0 with `model.linear_probe`, but is "
+            f"{settings.regularisation.drop_path:g}: the blocks are frozen, and none of them is skipped.",
+            "Leave out one of the two; `regularisation.dropout` works with a linear probe.",
+        )
     names = {"drop_rate": "dropout", "drop_path_rate": "drop_path"}
     rates = {argument: getattr(settings.regularisation, name) for argument, name in names.items()}
     rates = {argument: rate for argument, rate in rates.items() if rate > 0}

@@ -63,12 +63,13 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         training, selection = _datasets(settings, console)
         settings = _with_classes(settings, training.classes)
+        from_masks = any(split.label_source.startswith("masks") for split in (training, selection))
         if resume:
-            _check_same(settings)
+            _check_same(settings, from_masks)
         model = _network(settings, len(training.classes), last is None, console)
         with locked_folder(settings.folder, "config.yaml", "run", resume) as last:
             if resume:  # another process may have trained here meanwhile
-                _check_same(settings)
+                _check_same(settings, from_masks)
             _train(settings, model, (training, selection), last, console)
     return Run(settings.folder)
 
@@ -149,17 +150,20 @@ def _with_classes(settings: Settings, classes: tuple[str, ...]) -> Settings:
     return settings.model_copy(update={"data": settings.data.model_copy(update={"classes": tuple(classes)})})
 
 
-def _check_same(settings: Settings) -> None:
-    """Check that the run resumes with the settings of its config.yaml, but for those in RESUMABLE."""
+def _check_same(settings: Settings, from_masks: bool) -> None:
+    """Check that the run resumes with the settings of its config.yaml, but for those in RESUMABLE.
+
+    `from_masks`: whether the class labels are those of the masks.
+    """
     from torchvice.training.regularising import repairs
 
     before = Run(settings.folder).settings
     old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
     if before.data.classes is None:
         old["data"]["classes"] = new["data"]["classes"]
-    # The phases of one_cycle depend on the number of epochs, and repaired images on the masks.
+    # The phases of one_cycle depend on the number of epochs, and repaired images and labels from masks on the masks.
     fixed = {"trainer.epochs"} if new["schedule"]["name"] == "one_cycle" else set()
-    fixed |= {"data.masks"} if repairs(settings.regularisation) else set()
+    fixed |= {"data.masks"} if from_masks or repairs(settings.regularisation) else set()
     check_same(old, new, [name for name in RESUMABLE if name not in fixed], "run")
 
 

@@ -16,6 +16,8 @@ __all__ = ["learning_rate", "paper_factor", "warmup_cosine_factor"]
 # The original's numbers for its 20 epochs; they do not scale with the number of epochs.
 PAPER_WARMUP_EPOCHS = 5
 PAPER_DECAY_EPOCH = 16
+# Where one_cycle moves momentum: torch's OneCycleLR by default.
+CYCLED_MOMENTUM = (0.85, 0.95)
 
 
 def paper_factor(epoch: int) -> float:
@@ -58,7 +60,7 @@ def learning_rate(
         optimizer: its `lr` is the full rate.
         name: `warmup_cosine`, `paper`, `constant`, or `one_cycle`: torch's OneCycleLR with its defaults, up to the full
             rate over 30 % of the steps and down again, while momentum (or the first beta) goes from 0.95 to 0.85 and
-            back.
+            back; a momentum outside of that range stays as it is.
         steps: number of steps of the whole training.
         steps_per_epoch: steps of one epoch, for `paper`.
         warmup: see `warmup_cosine_factor`.
@@ -74,7 +76,9 @@ def learning_rate(
     # Every schedule counts steps, `paper` too: a checkpoint written at any step then resumes correctly.
     if name == "one_cycle":
         full = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, full, total_steps=steps)
+        momentum = optimizer.defaults.get("momentum", CYCLED_MOMENTUM[0])
+        cycled = CYCLED_MOMENTUM[0] <= momentum <= CYCLED_MOMENTUM[1]
+        return OneCycleLR(optimizer, full, total_steps=steps, cycle_momentum=cycled)
     if name == "paper":
         return LambdaLR(optimizer, lambda step: paper_factor(step // max(steps_per_epoch, 1)))
     if name == "warmup_cosine":
