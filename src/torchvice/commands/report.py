@@ -64,16 +64,15 @@ def write_report(
     Args:
         paths: one path, or several to compare.
         out: file of the page, or with `folder` its folder. None: report.html or report/ in `Measured.home`, for several
-            paths comparison.html or comparison/ here; another quality is added to the name: report_recall.html. A page
-            there of the same numbers with more replicates is kept, and LATEST is added to the name.
+            paths comparison.html or comparison/ here, with another quality report_recall.html; with LATEST if a page
+            there has the same numbers with more replicates: it is kept.
         split: split of the RUNs.
         pictures: show images and masks; if False, the page holds no pixel of the data.
         folder: write images as files.
         most_cases: number of images with a case; None: the default of `torchvice.report.write_page`.
         quality: quality of a map, see `torchvice.measure`; default ji.
         replicates: replicates of the bootstrap over images, default 2000; 0: no intervals and no paired differences.
-        title: title of the page; default: the name of the run.
-        progress: called with the number of images done and of all images.
+        title, progress: the page's title, default the name of the run; called with the number of images done and of all.
 
     Raises:
         ViceError: images are missing, or an argument has no effect; see also `measure_path` and `write_page`.
@@ -83,8 +82,7 @@ def write_report(
         options = {"split": split, "folder": folder, "cases": most_cases, "quality": quality}
         return _study_page(Path(paths[0]), out, title, {**options, "replicates": replicates})
     runs = [measure_path(path, split, quality=quality, replicates=replicates) for path in paths]
-    quality, replicates = quality or "ji", 2000 if replicates is None else replicates
-    names, tables = _different_names(runs), [run.samples for run in runs]
+    names, tables, quality = _different_names(runs), [run.samples for run in runs], quality or "ji"
     refuse_without_effect("a CSV of the original", paths[0], cases=most_cases if tables == [None] else None)
     cases = [None if table is None else cases_of(table, quality) for table in tables]
     models = [Shown(name, run.measures, its_cases) for name, run, its_cases in zip(names, runs, cases, strict=True)]
@@ -95,7 +93,7 @@ def write_report(
         title=title or (runs[0].title if len(runs) == 1 else ""),
         folder=folder,
         most_cases=MOST_CASES if most_cases is None else most_cases,
-        comparison=_comparison(names, tables, quality, replicates),
+        comparison=_comparison(names, tables, quality, 2000 if replicates is None else replicates),
         progress=progress,
     )
 

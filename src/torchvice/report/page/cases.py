@@ -13,7 +13,7 @@ from torchvice.measures import quality_of, true_pairs
 from torchvice.measures.quadrants import PROBABILITY_CUTOFF, QUADRANTS, quadrants_by
 from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.metrics import pair_log_likelihood, sample_accuracy, sigmoid
-from torchvice.samples import Samples, confidences
+from torchvice.samples import ProtocolSamples, Samples, confidences
 from torchvice.samples.placing import whole_map
 
 __all__ = ["NO_QUADRANT", "Cases", "cases_of", "common_cases", "model_disagreement", "order_by_strength"]
@@ -106,11 +106,7 @@ def cases_of(samples: Samples, quality: str = "ji") -> Cases:
     part = samples.of_protocol(protocol)
     images, targets = part.images, part.images.targets == 1
     row_of = {image_id: row for row, image_id in enumerate(images.image_id.tolist())}
-    mask_pixels, maps = _maps_of(samples, part.explanation, row_of, len(samples.classes))
-    view = str(part.settings.get("view", ""))
-    for row, planes in maps.items() if view.startswith("crop") else ():
-        size = (int(images.height[row]), int(images.width[row]))
-        maps[row] = {c: (whole_map(plane, view, size), state) for c, (plane, state) in planes.items()}
+    mask_pixels, maps = _maps_of(samples, part, row_of)
     entries = _entries(samples, protocol, quality, row_of, mask_pixels, images.height * images.width)
     return Cases(
         classes=samples.classes,
@@ -136,10 +132,11 @@ def cases_of(samples: Samples, quality: str = "ji") -> Cases:
 
 
 def _maps_of(
-    samples: Samples, explanation: str, row_of: dict[str, int], classes: int
+    samples: Samples, part: ProtocolSamples, row_of: dict[str, int]
 ) -> tuple[dict[int, int], dict[int, dict[int, tuple[np.ndarray, str]]]]:
     """{row * C + class: mask pixels}, and {row: {class: (map, status)}}. The histograms are not copied."""
-    table, planes = samples.regions, samples.maps
+    table, planes, images, classes = samples.regions, samples.maps, part.images, len(samples.classes)
+    explanation, view = part.explanation, str(part.settings.get("view", ""))
     pixels: dict[int, int] = {}
     status: dict[int, str] = {}
     for at in np.flatnonzero((table.explanation == explanation) & (table.label > 0)).tolist():
@@ -152,7 +149,8 @@ def _maps_of(
         row = row_of.get(planes.image_id[at])
         if row is not None:
             c = int(planes.label[at]) - 1
-            maps.setdefault(row, {})[c] = (planes.map[at], status.get(row * classes + c, "ok"))
+            plane = whole_map(planes.map[at], view, (int(images.height[row]), int(images.width[row])))
+            maps.setdefault(row, {})[c] = (plane, status.get(row * classes + c, "ok"))
     return pixels, maps
 
 

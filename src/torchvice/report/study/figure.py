@@ -64,9 +64,8 @@ def study_figure(
         recipes.setdefault(recipe_name(row, by, base or {}), []).append(row)
     drawn = list(recipes.items())[:MOST]
     keys = _keys([name for name, _ in drawn], len(recipes) - len(drawn))
-    placed = panels(
-        [HEIGHT, HEIGHT], axes=axes, between=0.42, below=0.34, left=0.42, right=0.08, title=title, keys=keys
-    )
+    heights = [HEIGHT, HEIGHT]
+    placed = panels(heights, axes=axes, between=0.42, below=0.34, left=0.42, right=0.08, title=title, keys=keys)
     for panel, (column, label) in zip(placed, PANELS, strict=True):
         for place, (_, runs) in enumerate(drawn):
             _draw_recipe(panel, runs, column, place)
