@@ -72,7 +72,7 @@ def write_report(
         most_cases: number of images with a case; None: the default of `torchvice.report.write_page`.
         quality: quality of a map, see `torchvice.measure`; default ji.
         replicates: replicates of the bootstrap over images, default 2000; 0: no intervals and no paired differences.
-        title, progress: the page's title, default the name of the run; called with the number of images done and of all.
+        title, progress: the page's title, default the run's name; called with the number of images done and of all.
 
     Raises:
         ViceError: images are missing, or an argument has no effect; see also `measure_path` and `write_page`.
