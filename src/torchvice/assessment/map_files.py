@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from torchvice.assessment.images import contents_of
+from torchvice.assessment.images import contents_of, kind_of_targets
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
@@ -58,12 +58,26 @@ def write_map_files(
 
     if file_format not in ("npz", "legacy"):
         raise ViceError(f"`file_format` must be 'npz' or 'legacy', but is {file_format!r}.")
-    view = views_of(model, [protocol], packed(keywords, settings), passes=passes)[protocol]
+    kind = kind_of_targets(dataset)
+    settings = packed(keywords, settings)
+    view = views_of(model, [protocol], settings, exclusive=kind == "exclusive", passes=passes)[protocol]
     folder = Path(folder)
     made = {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)}
+    made |= {"targets": kind, "map_settings": _beyond_the_view(view)}
     with locked(folder / "maps.lock", f"The writing of maps to {folder}", keep=False):
         _claim(folder, made, contents_of(dataset))
         return _write_missing(view, dataset, folder, file_format, progress)
+
+
+def _beyond_the_view(view: View) -> dict[str, Any]:
+    """The settings that the maps depend on and `view.settings`, which hold the sizes and choices, do not."""
+    groups = view.explainer.class_map
+    return {
+        "mean": list(view.mean),
+        "std": list(view.std),
+        "class_map": None if groups is None else [[int(output) for output in group] for group in groups],
+        "outputs": view.map_settings.outputs or "logits",
+    }
 
 
 def _write_missing(
@@ -96,6 +110,8 @@ def _claim(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -> 
     note = folder / "maps.json"
     held = read_json(note, "The record of the maps") if note.is_file() else dict(settings)
     datasets = held.pop("datasets", {})  # by their ids; records of earlier versions have none
+    later = {"targets", "map_settings"} - set(held)  # those of earlier versions do not say them, and still do not
+    settings = {name: value for name, value in settings.items() if name not in later}
     if held != settings:
         raise ViceError(
             f"The maps in {folder} were made with other settings.", "Write to another folder, or delete that one."
