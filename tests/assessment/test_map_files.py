@@ -80,3 +80,14 @@ def test_a_folder_of_an_earlier_version_is_resumed_as_before(model, tmp_path):
     assert json.loads(note.read_text()) == held  # it does not claim to know
     with pytest.raises(ViceError, match="were made with other settings"):
         write(model, tmp_path, view_size=32)
+
+
+def test_outputs_that_look_like_probabilities_write_no_file(model, tmp_path):
+    ends = torch.nn.Sequential(model, torch.nn.Sigmoid())
+    how = {"method": "gradcam", "layer": "0.layer4"}
+    with pytest.raises(ViceError, match="must be logits, but all outputs of 4 rows"):
+        write(ends, tmp_path, **how)
+    assert not list(tmp_path.glob("*.npz"))
+    assert write(ends, tmp_path, **how, outputs="probabilities") == 4
+    with pytest.raises(ViceError, match="were made with other settings"):
+        write(ends, tmp_path, **how, outputs="logits")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+import numpy as np
+
 from torchvice.assessment.images import contents_of, kind_of_targets
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.errors import ViceError
@@ -65,8 +67,18 @@ def write_map_files(
     made = {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)}
     made |= {"targets": kind, "map_settings": _beyond_the_view(view)}
     with locked(folder / "maps.lock", f"The writing of maps to {folder}", keep=False):
+        new = not (folder / "maps.json").exists()
         _claim(folder, made, contents_of(dataset))
-        return _write_missing(view, dataset, folder, file_format, progress)
+        try:
+            return _write_missing(view, dataset, folder, file_format, progress)
+        except _RefusedOutputs:
+            if new:  # it holds no map, and may be written to with other `outputs`
+                (folder / "maps.json").unlink()
+            raise
+
+
+class _RefusedOutputs(ViceError):
+    """Outputs that look like probabilities, before the first file."""
 
 
 def _beyond_the_view(view: View) -> dict[str, Any]:
@@ -84,13 +96,24 @@ def _write_missing(
     view: View, dataset: Dataset, folder: Path, file_format: str, progress: Callable[[int, int], None] | None
 ) -> int:
     """Write the maps of the images that have no file yet; returns their number."""
+    from torchvice.assessment.outputs import refuse_probabilities
+
     write, suffix = (write_maps, ".npz") if file_format == "npz" else (write_legacy_maps, ".npy")
     paths = [_path(folder, str(record.image_id), suffix) for record in dataset.records]
     todo = [index for index, path in enumerate(paths) if not path.exists()]
     count, size = len(paths) - len(todo), view.batch_size
+    unchecked = view.map_settings.outputs is None and not count
     for part in (todo[start : start + size] for start in range(0, len(todo), size)):
         images = [dataset.image(index) for index in part]
-        for position, output in view.run(images, dataset.targets[part]):
+        outputs = view.run(images, dataset.targets[part])
+        if unchecked:
+            first = list(outputs)
+            try:
+                refuse_probabilities(np.stack([output.logits for _, output in first]), view.exclusive)
+            except ViceError as error:
+                raise _RefusedOutputs(error.message, error.way_out) from None
+            outputs, unchecked = iter(first), False
+        for position, output in outputs:
             write(paths[part[position]], output.classes, output.full(images[position].shape[:2]))
             count += 1
             if progress:
