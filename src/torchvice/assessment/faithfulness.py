@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from torchvice.assessment.views import View, ViewOutput
     from torchvice.explain import FaithfulnessChoices
 
-__all__ = ["ByClass", "faithfulness_of", "joined", "lacks_faithfulness", "with_columns", "with_faithfulness"]
+__all__ = [
+    "ByClass",
+    "faithfulness_of",
+    "joined",
+    "lacks_blank",
+    "lacks_faithfulness",
+    "with_columns",
+    "with_faithfulness",
+]
 
 # By class, the columns of the table.
 ByClass = dict[int, dict[str, Any]]
@@ -96,6 +104,12 @@ def lacks_faithfulness(regions: Regions, explanation: str) -> bool:
     """Whether an explanation has maps, and the faithfulness of none of them is measured."""
     mine = (regions.explanation == explanation) & (regions.status != "none")
     return bool(mine.any() and np.isnan(regions.p_full[mine]).all())
+
+
+def lacks_blank(regions: Regions, explanation: str) -> bool:
+    """Whether ROAD of an explanation's maps is measured, but not the blank images' p: of tables of earlier versions."""
+    mine = (regions.explanation == explanation) & (regions.status != "none")
+    return bool((~np.isnan(regions.road[mine])).any() and np.isnan(regions.p_blank[mine]).all())
 
 
 def with_columns(

@@ -70,6 +70,7 @@ def samples_of(
     targets: Literal["multilabel", "exclusive"] | None = None,
     workers: int = 2,
     chunk: int = 128,
+    check_outputs: bool = True,
 ) -> Samples:
     """The table of some images in memory: the rows that `assess` writes, without controls and further explanations.
 
@@ -79,9 +80,11 @@ def samples_of(
         places: of one or more images in the dataset.
         targets, workers: as for `assess`.
         chunk: number of images that are read ahead.
+        check_outputs: whether outputs that look like probabilities are refused, unless the views were told what they
+            are; False where the caller checks those of more images.
 
     Raises:
-        ViceError: no places; or as `assess`.
+        ViceError: no places; outputs that look like probabilities; or as `assess`.
     """
     if not len(places):
         raise ViceError("An assessment needs images, but `places` is empty.")
@@ -89,5 +92,10 @@ def samples_of(
     parts = [places[start : start + chunk] for start in range(0, len(places), chunk)]
     for batch in read_ahead(dataset, parts, workers):
         count_headlines(views, batch, rows, kind == "exclusive", lambda: None)
+    images = rows.images()
+    if check_outputs and any(view.map_settings.outputs is None for view in views.values()):
+        from torchvice.assessment.outputs import refuse_probabilities
+
+        refuse_probabilities(images.logits, kind == "exclusive")
     manifest = {**manifest_of(dataset, views, (), kind, {}), "finished": True}
-    return Samples(manifest, rows.images(), rows.regions(), rows.maps())
+    return Samples(manifest, images, rows.regions(), rows.maps())

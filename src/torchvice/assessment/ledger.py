@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import torchvice
-from torchvice.assessment.faithfulness import lacks_faithfulness
+from torchvice.assessment.faithfulness import lacks_blank, lacks_faithfulness
 from torchvice.assessment.images import Dataset
 from torchvice.assessment.interventions import lacks_interventions
 from torchvice.errors import ViceError
@@ -183,7 +183,11 @@ class Ledger:
         """The explanations of a finished shard of which `what` is still missing."""
         mine = self.of_shards()
         held = {name for name in self.measured(what) if name in mine or self.folder.has(number, name)}
-        return {name for name in held if MEASURED[what](self.regions(number, name), name)}
+        lacking = {name for name in held if MEASURED[what](self.regions(number, name), name)}
+        if what == "faithfulness":  # a table of an earlier version is completed where it is asked for again
+            again = {name for name in held if what in self.requested["explanations"].get(name, {})}
+            lacking |= {name for name in again if lacks_blank(self.regions(number, name), name)}
+        return lacking
 
     def regions(self, number: int, name: str) -> Regions:
         """The rows of regions that lie where those of an explanation do."""

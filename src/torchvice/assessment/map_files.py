@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from torchvice.assessment.images import contents_of
+import numpy as np
+
+from torchvice.assessment.images import contents_of, kind_of_targets
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
@@ -58,25 +60,60 @@ def write_map_files(
 
     if file_format not in ("npz", "legacy"):
         raise ViceError(f"`file_format` must be 'npz' or 'legacy', but is {file_format!r}.")
-    view = views_of(model, [protocol], packed(keywords, settings), passes=passes)[protocol]
+    kind = kind_of_targets(dataset)
+    settings = packed(keywords, settings)
+    view = views_of(model, [protocol], settings, exclusive=kind == "exclusive", passes=passes)[protocol]
     folder = Path(folder)
     made = {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)}
+    made |= {"targets": kind, "map_settings": _beyond_the_view(view)}
     with locked(folder / "maps.lock", f"The writing of maps to {folder}", keep=False):
+        new = not (folder / "maps.json").exists()
         _claim(folder, made, contents_of(dataset))
-        return _write_missing(view, dataset, folder, file_format, progress)
+        try:
+            return _write_missing(view, dataset, folder, file_format, progress)
+        except _RefusedOutputs:
+            if new:  # it holds no map, and may be written to with other `outputs`
+                (folder / "maps.json").unlink()
+            raise
+
+
+class _RefusedOutputs(ViceError):
+    """Outputs that look like probabilities, before the first file."""
+
+
+def _beyond_the_view(view: View) -> dict[str, Any]:
+    """The settings that the maps depend on and `view.settings`, which hold the sizes and choices, do not."""
+    groups = view.explainer.class_map
+    return {
+        "mean": list(view.mean),
+        "std": list(view.std),
+        "class_map": None if groups is None else [[int(output) for output in group] for group in groups],
+        "outputs": view.map_settings.outputs or "logits",
+    }
 
 
 def _write_missing(
     view: View, dataset: Dataset, folder: Path, file_format: str, progress: Callable[[int, int], None] | None
 ) -> int:
     """Write the maps of the images that have no file yet; returns their number."""
+    from torchvice.assessment.outputs import refuse_probabilities
+
     write, suffix = (write_maps, ".npz") if file_format == "npz" else (write_legacy_maps, ".npy")
     paths = [_path(folder, str(record.image_id), suffix) for record in dataset.records]
     todo = [index for index, path in enumerate(paths) if not path.exists()]
     count, size = len(paths) - len(todo), view.batch_size
+    unchecked = view.map_settings.outputs is None and not count
     for part in (todo[start : start + size] for start in range(0, len(todo), size)):
         images = [dataset.image(index) for index in part]
-        for position, output in view.run(images, dataset.targets[part]):
+        outputs = view.run(images, dataset.targets[part])
+        if unchecked:
+            first = list(outputs)
+            try:
+                refuse_probabilities(np.stack([output.logits for _, output in first]), view.exclusive)
+            except ViceError as error:
+                raise _RefusedOutputs(error.message, error.way_out) from None
+            outputs, unchecked = iter(first), False
+        for position, output in outputs:
             write(paths[part[position]], output.classes, output.full(images[position].shape[:2]))
             count += 1
             if progress:
@@ -96,6 +133,8 @@ def _claim(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -> 
     note = folder / "maps.json"
     held = read_json(note, "The record of the maps") if note.is_file() else dict(settings)
     datasets = held.pop("datasets", {})  # by their ids; records of earlier versions have none
+    later = {"targets", "map_settings"} - set(held)  # those of earlier versions do not say them, and still do not
+    settings = {name: value for name, value in settings.items() if name not in later}
     if held != settings:
         raise ViceError(
             f"The maps in {folder} were made with other settings.", "Write to another folder, or delete that one."

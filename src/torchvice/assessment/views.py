@@ -21,6 +21,7 @@ from torchvice.data.transforms import center_crop, normalise, uncrop, warp
 from torchvice.errors import ViceError
 from torchvice.explain import Choices, Explainer, map_status, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
+from torchvice.explain.engine import check_layer
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.maps import Normalisation
 from torchvice.explain.memory import halve_on_oom
@@ -330,13 +331,16 @@ def views_of(
         exclusive: as for `View`.
 
     Raises:
-        ViceError: a layer or method that does not fit the network, choices for `paper` alone, or as `check_protocols`.
+        ViceError: a layer or method that does not fit the network, a layer with a method whose map is not of a layer,
+            choices for `paper` alone, or as `check_protocols`.
     """
     check_protocols(protocols)
     _check_choices(protocols, settings)
     model = giving_logits(model, exclusive) if settings.outputs == "probabilities" else bare(model)
     check_finite(model)
     model.to(resolve_device(settings.device))
+    if settings.site is not None:
+        check_layer(model, settings.method, "site")
     choices = settings.choices
     common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": settings.class_map}
     common |= {"eigen_smooth": choices.eigen_smooth, "progress": passes}

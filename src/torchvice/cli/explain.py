@@ -70,7 +70,8 @@ def explain(
     from torchvice.runs import Run
     from torchvice.runs.subject import subject_from_run
 
-    settings = MapSettings(method=method, layer=layer, choices=Choices.parse(choice), device=device)
+    # A run's network gives logits, so that none are taken for probabilities.
+    settings = MapSettings(method=method, layer=layer, choices=Choices.parse(choice), device=device, outputs="logits")
     subject = subject_from_run(Run(run), split, checkpoint, settings)
     with progress_bar("maps") as bar:
         count = write_map_files(

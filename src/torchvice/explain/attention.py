@@ -221,7 +221,7 @@ def attention_gradients(
             yield rows, torch.autograd.grad(scores[rows].sum(), list(weights), retain_graph=more)
 
 
-@register("rollout", needs="global attention", cost="1 forward", paper="Abnar and Zuidema, ACL 2020")
+@register("rollout", needs="global attention", cost="1 forward", paper="Abnar and Zuidema, ACL 2020", reads="patches")
 def rollout(scene: Scene) -> OutputsAndMaps:
     """Attention rollout: the heads' mean attention, identity added and rows normalised, multiplied over the blocks.
 
@@ -279,6 +279,7 @@ def _gradient_weighted(
     needs="global attention",
     cost=SHORT_BACKWARD,
     paper="baseline in Chefer et al., CVPR 2021",
+    reads="patches",
 )
 def attention_gradient(scene: Scene) -> OutputsAndMaps:
     """The last block's attention times its gradient, positive part, averaged over heads.
@@ -303,7 +304,13 @@ def attention_gradient(scene: Scene) -> OutputsAndMaps:
     return _gradient_weighted(scene, -1, pooled)
 
 
-@register("generic_attention", needs="global attention", cost="1 forward, L backward", paper="Chefer et al., ICCV 2021")
+@register(
+    "generic_attention",
+    needs="global attention",
+    cost="1 forward, L backward",
+    paper="Chefer et al., ICCV 2021",
+    reads="patches",
+)
 def generic_attention(scene: Scene) -> OutputsAndMaps:
     """Generic attention explanation: R <- R + A R over the blocks, A each block's attention times its gradient.
 

@@ -55,7 +55,11 @@ def _pixel_maps(
 
 
 @register(
-    "saliency", needs="gradients, captum", cost="1 forward, L passes", paper="Simonyan et al., ICLR Workshops 2014"
+    "saliency",
+    needs="gradients, captum",
+    cost="1 forward, L passes",
+    paper="Simonyan et al., ICLR Workshops 2014",
+    reads="pixels",
 )
 def saliency(scene: Scene) -> OutputsAndMaps:
     """The absolute gradient of the logit with respect to each pixel, averaged over colours.
@@ -74,7 +78,11 @@ def saliency(scene: Scene) -> OutputsAndMaps:
 
 
 @register(
-    "smoothgrad", needs="gradients, captum", cost="1 forward, 25 L passes", paper="Smilkov et al., arXiv 1706.03825"
+    "smoothgrad",
+    needs="gradients, captum",
+    cost="1 forward, 25 L passes",
+    paper="Smilkov et al., arXiv 1706.03825",
+    reads="pixels",
 )
 def smoothgrad(scene: Scene) -> OutputsAndMaps:
     """Saliency averaged over 25 noisy copies; the noise is 15 % of the image's range.
@@ -115,6 +123,7 @@ def smoothgrad(scene: Scene) -> OutputsAndMaps:
     needs="gradients, captum",
     cost="1 forward, 50 L passes",
     paper="Sundararajan et al., ICML 2017",
+    reads="pixels",
 )
 def integrated_gradients(scene: Scene) -> OutputsAndMaps:
     """Integrated gradients along the straight path from a grey image (0 after normalisation); signed.

@@ -19,7 +19,7 @@ from torchvice.explain.scene import Scene
 from torchvice.models.bare import bare, input_like
 from torchvice.models.families import MapSite, linear_head, locate, module_at
 
-__all__ = ["Explainer", "Explanation"]
+__all__ = ["Explainer", "Explanation", "check_layer"]
 
 Fixed = Sequence[Sequence[int]] | torch.Tensor
 Labels = Fixed | Callable[[torch.Tensor], Fixed] | Literal["predicted"]
@@ -48,7 +48,8 @@ class Explainer:
         method: one of `torchvice.explain.METHODS` (docs/explanations.md), or "auto": "cam" if the network ends in mean
             pooling and a linear layer, where it is exact, else "gradcam".
         layer: name of the module whose output is explained; None: the one that the network's family determines.
-        site: the same with its layout, for layers whose output is not (N, D, h, w).
+        site: the same with its layout, for layers whose output is not (N, D, h, w). Methods of attention read its grid
+            of patches, methods of pixels nothing.
         seed: seed of random methods.
         batch_size: images per pass, for methods that need many passes.
         progress: called with (passes done, total) by these methods.
@@ -68,7 +69,7 @@ class Explainer:
 
     Raises:
         ViceError: an unknown method or layer, "cam" for a network without a pooled linear head, `eigen_smooth` with a
-            method that does not sum channels, or several layers with a method without a layer.
+            method that does not sum channels, or a layer with a method whose map is not of a layer.
 
     Example:
         >>> import timm, torch
@@ -115,7 +116,9 @@ class Explainer:
         self._method = method_named(method)
         if method == "cam" and self._head is None:
             raise no_linear_head(model, self.site)
-        self._method.check(eigen_smooth, len(sites))
+        self._method.check(eigen_smooth, len(layers or ()))
+        if layer is not None:
+            check_layer(model, method, "layer")
         self.class_map = None if class_map is None else [list(outputs) for outputs in class_map]
         self.seed, self.batch_size, self.progress = seed, batch_size, progress
         self.eigen_smooth = eigen_smooth
@@ -218,6 +221,31 @@ class Explainer:
         )
         outputs, maps = self._method.run(scene)
         return scene.logits_of(outputs.detach())[0], scene.pairs, maps.detach().float()
+
+
+def check_layer(model: nn.Module, method: str, given: str) -> None:
+    """Check that a layer that the user names is one that the map depends on.
+
+    A network whose own layer is not found needs a named one for every method: it is not refused there, nor where the
+    patches of attention may need its grid.
+
+    Args:
+        model: the network; a pass may be needed to find its own layer.
+        method: one of METHODS, or "auto".
+        given: the name of the user's argument, for the message.
+
+    Raises:
+        ViceError: the method's map is not of a layer.
+    """
+    if method == "auto" or (known := method_named(method)).reads == "layer":
+        return
+    try:
+        with eval_mode(bare(model)):
+            own = locate(bare(model))
+    except ViceError:
+        return
+    if known.reads == "pixels" or own.layout == "tokens":
+        raise known.without_layer(given)
 
 
 def _predicted(logits: torch.Tensor) -> torch.Tensor:

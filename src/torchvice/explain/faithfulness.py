@@ -33,6 +33,7 @@ class FaithfulnessChoices:
         steps: number of equal parts of the pixels; a curve has steps + 1 points.
         canvas: the start of insertion: "blur", the image behind RISE's Gaussian, or "mean".
         blank: the end of deletion: "mean", the mean colour of the normalisation (0 in the network's input), or "blur".
+            ROAD is normalised by its probability too.
         shares: the shares of pixels that ROAD removes, each above 0 and below 1.
         noise: standard deviation of the noise that ROAD adds to imputed pixels, in the network's input.
         orders: number of random orders; their mean is the level of chance.
@@ -107,7 +108,7 @@ class Faithfulness:
 
     `insertion`, `deletion`: the area under the curve of p, in [0, 1]; `road`: the mean of p(least first) - p(most
     first), in [-1, 1]. `..._random`: their mean over random orders. `p_full`, `p_canvas`, `p_blank`: p of the image,
-    of the first image of insertion and of the last image of deletion.
+    of the first image of insertion and of the last image of deletion, which is passed for ROAD too.
     """
 
     insertion: np.ndarray
@@ -204,8 +205,9 @@ class _PixelOrders:
         if "insertion" in self.choices.measures:
             parts["canvas"] = iter([self._baseline(self.choices.canvas)])
             parts["insertion"] = self._curves(self._baseline(self.choices.canvas), insert=True)
-        if "deletion" in self.choices.measures:
+        if {"deletion", "road"} & set(self.choices.measures):
             parts["blank"] = iter([self._baseline(self.choices.blank)])
+        if "deletion" in self.choices.measures:
             parts["deletion"] = self._curves(self._baseline(self.choices.blank), insert=False)
         if "road" in self.choices.measures:
             parts["road"] = self._imputed()

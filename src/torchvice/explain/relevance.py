@@ -310,6 +310,7 @@ def _split_by_memory(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[in
     needs="timm's VisionTransformer with a class token",
     cost="1 forward in double precision, L backward, L relevance",
     paper="Chefer et al., CVPR 2021",
+    reads="patches",
 )
 def transformer_attribution(scene: Scene) -> OutputsAndMaps:
     """Transformer attribution (Chefer): rollout of the blocks' mean over heads of max(0, gradient * relevance).

@@ -50,6 +50,12 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
     values = QUALITIES[name].of(pairs)
     if len(values) and np.isnan(values).all():
         computed = name in ("insertion", "deletion", "road") and not np.isnan(getattr(_regions(pairs), name)).all()
+        if computed and name == "road" and np.isnan(_regions(pairs).p_blank).all():
+            raise ViceError(
+                "`road` needs the probability of blank images, but the table has it for none of its pairs: an earlier "
+                "version measured ROAD without it.",
+                "Repeat the command that measured ROAD (vice assess ... --faithfulness road): it completes the table.",
+            )
         if computed:
             raise ViceError(
                 f"`{name}` is undefined for all {len(pairs)} pairs: blanking an image moves no probability by 0.05.",

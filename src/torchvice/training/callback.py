@@ -15,6 +15,7 @@ from torch import distributed, nn
 
 from torchvice.assessment import Dataset, MapKeywords, MapSettings, packed, samples_of
 from torchvice.assessment.map_settings import check_protocols
+from torchvice.assessment.outputs import refuse_probabilities
 from torchvice.assessment.views import View, views_of
 from torchvice.data import FolderDataset, open_dataset
 from torchvice.errors import ViceError
@@ -60,7 +61,7 @@ class ViceCallback(Callback):
 
     Raises:
         ViceError: an argument out of range; when the fit begins: no such split or network, or a method that does not
-            fit the network.
+            fit the network; when the first epoch is measured: outputs that look like probabilities.
 
     Example:
         >>> class Data:  # three grey images
@@ -93,6 +94,7 @@ class ViceCallback(Callback):
         self.settings = packed(keywords, settings).completed(batch_size=16)
         self.rows: list[int] = []
         self.measures: Measures | None = None
+        self._unchecked = self.settings.outputs is None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the images, and check that the network can be assessed before an epoch is spent."""
@@ -103,6 +105,7 @@ class ViceCallback(Callback):
             raise ViceError("VICE needs images, but the dataset is empty.")
         drawn = np.random.default_rng(self.seed).permutation(count)[: self.images]
         self.rows = np.sort(drawn).tolist()
+        self._unchecked = self.settings.outputs is None
         with rng_state_kept():
             self._views(pl_module)
 
@@ -113,8 +116,13 @@ class ViceCallback(Callback):
         assert not isinstance(self.dataset, str)
         mine = self.rows[trainer.global_rank :: trainer.world_size]
         with rng_state_kept(), averaged(trainer, pl_module):
-            part = samples_of(self._views(pl_module), self.dataset, mine, workers=self.workers) if mine else None
-        self.measures = measure(gathered(part), replicates=0)
+            how: dict[str, Any] = {"workers": self.workers, "check_outputs": False}
+            part = samples_of(self._views(pl_module), self.dataset, mine, **how) if mine else None
+        found = gathered(part)
+        if self._unchecked:  # all processes see all images, and end alike
+            refuse_probabilities(found.images.logits, getattr(self.dataset, "exclusive", False))
+            self._unchecked = False
+        self.measures = measure(found, replicates=0)
         for protocol in self.protocols:
             values = getattr(self.measures, protocol)
             for name in LOGGED:

@@ -257,5 +257,6 @@ def _vice_callbacks(settings: Settings, selection: FolderDataset) -> list[Any]:
             mean=transform.mean,
             std=transform.std,
             batch_size=settings.assess.batch_size,
+            outputs="logits",  # the loss takes them as such; few or early ones may all lie in [0, 1]
         )
     ]

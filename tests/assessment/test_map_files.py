@@ -1,0 +1,93 @@
+"""Maps as files: the likeliest class of exclusive targets, and folders that are resumed with other settings."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from torchvice import ViceError
+from torchvice.assessment.map_files import write_map_files
+from torchvice.explain import Choices
+
+PIXELS = {"view_size": 64, "crop": 64, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+class Noise:
+    """Images of noise with one of three labels each."""
+
+    def __init__(self, exclusive):
+        self.classes, self.targets, self.exclusive = ("a", "b", "c"), np.eye(3, dtype=np.uint8)[[0, 1, 2, 0]], exclusive
+        self.records = [SimpleNamespace(image_id=f"{i}") for i in range(4)]
+
+    def image(self, i):
+        return np.random.default_rng(i).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+
+    def mask(self, i):
+        return None
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=3).eval()
+    with torch.no_grad():
+        network.fc.bias += 5  # so that every logit is above 0
+    return network
+
+
+def write(model, folder, exclusive=False, **more):
+    return write_map_files(model, Noise(exclusive), folder, protocol="strict", **{**PIXELS, **more})
+
+
+@pytest.mark.parametrize(("exclusive", "count"), [(False, 3), (True, 1)])
+def test_predicted_labels_are_those_of_the_table(model, tmp_path, exclusive, count):
+    assert write(model, tmp_path, exclusive, choices=Choices(labels="predicted"), outputs="logits") == 4
+    assert [len(np.load(tmp_path / f"{i}.npz")["keys"]) for i in range(4)] == [count] * 4
+    assert json.loads((tmp_path / "maps.json").read_text())["targets"] == ("exclusive" if exclusive else "multilabel")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"mean": (0.4, 0.5, 0.5)},
+        {"std": (0.4, 0.5, 0.5)},
+        {"class_map": [[0], [1], [2, 0]]},
+        {"view_size": 32},
+        {"exclusive": True},
+    ],
+)
+def test_a_folder_with_maps_of_other_settings_is_refused(model, tmp_path, other):
+    assert write(model, tmp_path) == 4
+    before = (tmp_path / "maps.json").read_text()
+    with pytest.raises(ViceError, match="were made with other settings"):
+        write(model, tmp_path, **other)
+    assert (tmp_path / "maps.json").read_text() == before
+    (tmp_path / "0.npz").unlink()
+    assert write(model, tmp_path, batch_size=2, device="cpu", crop=32, outputs="logits") == 1  # these change no map
+
+
+def test_a_folder_of_an_earlier_version_is_resumed_as_before(model, tmp_path):
+    write(model, tmp_path)
+    note = tmp_path / "maps.json"
+    held = json.loads(note.read_text())
+    del held["targets"], held["map_settings"]
+    note.write_text(json.dumps(held))
+    (tmp_path / "0.npz").unlink()
+    assert write(model, tmp_path, mean=(0.4, 0.5, 0.5)) == 1
+    assert json.loads(note.read_text()) == held  # it does not claim to know
+    with pytest.raises(ViceError, match="were made with other settings"):
+        write(model, tmp_path, view_size=32)
+
+
+def test_outputs_that_look_like_probabilities_write_no_file(model, tmp_path):
+    ends = torch.nn.Sequential(model, torch.nn.Sigmoid())
+    how = {"method": "gradcam", "layer": "0.layer4"}
+    with pytest.raises(ViceError, match="must be logits, but all outputs of 4 rows"):
+        write(ends, tmp_path, **how)
+    assert not list(tmp_path.glob("*.npz"))
+    assert write(ends, tmp_path, **how, outputs="probabilities") == 4
+    with pytest.raises(ViceError, match="were made with other settings"):
+        write(ends, tmp_path, **how, outputs="logits")
