@@ -29,7 +29,15 @@ def write_table(folder: Path, rows: int) -> int:
 
     from torchvice.samples import ShardFolder
 
-    ShardFolder(folder).start({"protocols": {"paper": {"view": "crop", "explanation": "paper:cam"}}})
+    manifest = {
+        "classes": ["cat"],
+        "targets": "multilabel",
+        "thresholds": [0.5],
+        "explanations": {"paper:cam": {"role": "headline", "protocol": "paper"}},
+        "protocols": {"paper": {"view": "crop", "explanation": "paper:cam"}},
+        **{name: {} for name in ("model", "dataset", "versions")},
+    }
+    ShardFolder(folder).start(manifest)
     for number, start in enumerate(range(0, rows, SHARD)):
         n = min(SHARD, rows - start)
         rng = np.random.default_rng([0, number])
