@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from statistics import median
 
+from machine import processor
+
 SETTINGS: dict[str, dict[str, str]] = {
     "none": {},
     "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
@@ -56,12 +58,6 @@ def run(environment: dict[str, str], words: list[str]) -> dict[str, float]:
     result = subprocess.run(command, env={**clean, **environment}, check=True, stdout=subprocess.PIPE, text=True)
     answer: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
     return answer
-
-
-def processor() -> str:
-    """The CPU's name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 def parsed() -> argparse.Namespace:
