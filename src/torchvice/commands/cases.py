@@ -80,7 +80,7 @@ def case_of(
     return Case(
         image=picture,
         map=full / full.max() if full.max() > 0 else full,
-        mask=None if samples.manifest["dataset"].get("regions") == "boxes" else dataset.mask(index),
+        mask=None if samples.of_boxes else dataset.mask(index),
         class_name=names[value - 1],
         label=value,
         ji=None if np.isnan(images.ji[row]) else float(images.ji[row]),

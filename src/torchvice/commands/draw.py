@@ -81,7 +81,7 @@ def _as_counted(samples: Samples, case: Case) -> bool:
     if case.image.shape[:2] != (strict.images.height[row], strict.images.width[row]):
         return False
     if case.mask is None:  # the objects are boxes
-        return samples.manifest["dataset"].get("regions") == "boxes"
+        return samples.of_boxes
     regions = strict.regions.where(strict.regions.image_id == case.image_id)
     counted = zip(regions.label.tolist(), regions.mask_pixels.tolist(), strict=True)
     return all(int((case.mask == label).sum()) == pixels for label, pixels in counted)

@@ -174,10 +174,9 @@ def _reader_of(samples: Samples) -> Callable[[str], tuple[np.ndarray, np.ndarray
         )
     check_unchanged(samples, dataset)
     index_of = {record.image_id: index for index, record in enumerate(dataset.records)}
-    boxes = samples.manifest["dataset"].get("regions") == "boxes"
 
     def read(image_id: str) -> tuple[np.ndarray, np.ndarray | None] | None:
         index = index_of.get(image_id)
-        return None if index is None else (dataset.image(index), None if boxes else dataset.mask(index))
+        return None if index is None else (dataset.image(index), None if samples.of_boxes else dataset.mask(index))
 
     return read

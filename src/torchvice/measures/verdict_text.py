@@ -248,6 +248,6 @@ def caveats_of(
         if dilation := settings.get("interventions", {}).get("dilation"):
             text += f"; masks are dilated by {dilation} pixels"
         caveats.append(f"{text}.")
-    if samples.manifest["dataset"].get("regions") == "boxes":
+    if samples.of_boxes:
         caveats.append("Objects are unions of boxes, which hold background, too.")
     return caveats

@@ -41,7 +41,7 @@ def put_without(sheet: Sheet, samples: Samples, pairs: Pairs, inference: Inferen
     _put_sensitivity(sheet, "foreground_sensitivity", ("without_object", "without_background"), pairs, inference)
     _put_sensitivity(sheet, "foreground_sensitivity_noise", ("noisy_object", "noisy_background"), pairs, inference)
     _put_fillings(sheet, filling_of(samples).get("filling", ""), pairs, inference)
-    if samples.manifest["dataset"].get("regions") == "boxes":
+    if samples.of_boxes:
         sheet.notes["without"] = "Objects are unions of boxes: background within a box is removed with the object."
 
 

@@ -50,6 +50,11 @@ class Samples:
         return bool(self.manifest["targets"] == "exclusive")
 
     @property
+    def of_boxes(self) -> bool:
+        """Whether the objects are unions of boxes, not masks."""
+        return bool(self.manifest["dataset"].get("regions") == "boxes")
+
+    @property
     def protocols(self) -> tuple[str, ...]:
         """The protocols that the table was assessed under: "paper", "strict" or both."""
         return tuple(self.manifest["protocols"])
