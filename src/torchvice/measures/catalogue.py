@@ -14,6 +14,8 @@ from torchvice.samples.columns import FILLINGS
 
 # The sections that hold numbers by name.
 SECTIONS = ("paper", "strict", "classification", "localisation", "sensitivities", "calibration", "quality", "without")
+# Those by which two files or pages are told to be of the same table.
+OF_A_TABLE = ("paper", "strict", "classification", "without")
 
 
 @dataclass(frozen=True)

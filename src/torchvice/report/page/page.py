@@ -21,7 +21,7 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.files import atomic
 from torchvice.measures import QUALITIES, Measures
-from torchvice.measures.catalogue import compared_label
+from torchvice.measures.catalogue import OF_A_TABLE, compared_label
 from torchvice.measures.quadrants import QUADRANTS
 from torchvice.metrics.overlap import VOID
 from torchvice.report.page.cases import Cases, common_cases, model_disagreement, order_by_strength
@@ -77,7 +77,7 @@ class Shown:
 def intervals_of(models: Sequence[Shown]) -> tuple[int, str]:
     """Replicates of the intervals, the fewest of the models, and a digest of the numbers that they belong to."""
     numbers = [model.measures.to_json() for model in models]
-    values = [[content[name] for name in ("paper", "strict", "classification", "without")] for content in numbers]
+    values = [[content[name] for name in OF_A_TABLE] for content in numbers]
     replicates = min(content["source"].get("inference", {}).get("replicates") or 0 for content in numbers)
     return replicates, hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
