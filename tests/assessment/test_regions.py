@@ -4,10 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
-import timm
 import torch
 
 import torchvice
+from networks import moving_resnet
 from torchvice import Explainer, Samples, ViceError
 from torchvice.assessment.region import Region
 from torchvice.data import VocDataset
@@ -55,11 +55,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=10).eval()
-    with torch.no_grad():
-        network.fc.weight *= 10  # so that p moves
-    return network
+    return moving_resnet()
 
 
 def assess(model, root, out, **more):
