@@ -120,7 +120,7 @@ class ViceCallback(Callback):
             part = samples_of(self._views(pl_module), self.dataset, mine, **how) if mine else None
         found = gathered(part)
         if self._unchecked:  # all processes see all images, and end alike
-            refuse_probabilities(found.images.logits, getattr(self.dataset, "exclusive", False))
+            refuse_probabilities(found.images.logits, found.exclusive)
             self._unchecked = False
         self.measures = measure(found, replicates=0)
         for protocol in self.protocols:
