@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torchvice
-from networks import moving_resnet
+from small_networks import moving_resnet
 from torchvice import Explainer, Samples, ViceError
 from torchvice.assessment.region import Region
 from torchvice.data import VocDataset

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import torchvice
-from networks import moving_resnet
+from small_networks import moving_resnet
 from torchvice import Samples, ViceError
 from torchvice.assessment import Part
 from torchvice.data import VocDataset
