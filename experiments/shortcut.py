@@ -129,9 +129,8 @@ so that their masks differ):
 Accuracy rewards the shortcut: the 7 becomes the easiest digit. Its maps lie on the stripe, so their IoU with the digit
 collapses; the IoU of the other digits stays about the same. And the 7 is found with the digit gone, as long as the
 stripe is there: that needs no map at all. VICE alone does not say which class it is. Ranked within each class it
-changes less, as the other digits are as consistent as before; the pooled VICE falls because of the 7, whose high
-confidence no longer goes with good maps. Each model was trained once: the intervals cover other images, not other
-trainings.
+falls less than pooled: between classes, the easiest digit now has the poorest maps. Each model was trained once: the
+intervals cover other images, not other trainings.
 
 experiments/shortcut.py writes this page; the numbers are those of its last run.
 """
