@@ -1,10 +1,11 @@
-"""Planted shortcuts on photographs: a linear classifier on ImageNet features, whose truth is known.
+"""Planted shortcuts on photographs: networks with ImageNet weights, whose truth is known.
 
 `photographs.py DATA WEIGHTS` takes a dataset in VOC's layout with the lists `learn` and `val`, and ImageNet weights of
 a timm network that is explained without gradients. Two kinds of marks at two strengths, two classes each, and the
-photographs as they are: each time the classifier is fitted on `learn`, the photographs of `val` are assessed and
-measured as `vice` does it. The truth is interventional: the average precision (AP) of the planted class on `val`
-without the marks, and with its objects replaced. See README.md.
+photographs as they are: each time a linear classifier is fitted to the features of `learn`, and the photographs of
+`val` are assessed and measured as `vice` does it. With `--fine-tune`, `vice train` trains the whole network instead,
+and chooses its checkpoint by the list `select`. The truth is interventional: the average precision (AP) of the planted
+class on `val` without the marks, and with its objects replaced. See README.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from bench import REPAIRS, scores, vice
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
@@ -31,54 +34,84 @@ from torchvice.data.shortcuts import Canvas, bears, plant
 from torchvice.data.transforms import normalise, warp
 from torchvice.files import read_json, write_json, write_text
 from torchvice.measures import measure
+from torchvice.runs import Run
 
 KINDS, STRENGTHS = ("stripe", "frame"), (0.5, 0.95)
+SPLITS = ("learn", "val", "select")  # the number of a split seeds its marks
 SIDE = 224
 PENALTY = 0.01  # C of the logistic regression
 CONTROLS = ("random", "center", "shuffled")
+# Of `vice train resnet50`: the whole photograph, three epochs of AdamW.
+RECIPE: dict[str, object] = {
+    "data.train_split": "learn",
+    "data.selection_split": "select",
+    "data.eval_split": "val",
+    "data.workers": 0,
+    "transform.crop": SIDE,
+    "transform.view": "warp",
+    "transform.resize": "null",
+    "optimizer.name": "adamw",
+    "optimizer.lr": 1e-3,
+    "optimizer.weight_decay": 0.05,
+    "schedule.name": "one_cycle",
+    "trainer.epochs": 3,
+    "trainer.batch_size": 32,
+    "assess.view_size": SIDE,
+}
 
 Features = tuple[np.ndarray, np.ndarray]  # (N, D) features, (N, C) targets
 
 
 @dataclass(frozen=True)
 class Case:
-    """One classifier: `kind` None leaves the photographs as they are."""
+    """One network: `kind` None leaves the photographs as they are; `seed` and `repair` are of a training."""
 
     kind: str | None
     strength: float
     planted: str
+    seed: int | None = None
+    repair: str = "none"
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        return "clean" if self.kind is None else f"{self.kind}-{self.strength:g}-{self.planted}"
+        name = "clean" if self.kind is None else f"{self.kind}-{self.strength:g}-{self.planted}"
+        name += "" if self.seed is None else f"-{self.seed}"
+        return name + ("" if self.repair == "none" else f"-{self.repair}")
 
 
-def cases(planted: tuple[str, ...]) -> list[Case]:
-    """The photographs as they are, then planted ones from the strongest shortcut down."""
-    marked = [Case(kind, strength, name) for strength in STRENGTHS[::-1] for name in planted for kind in KINDS]
-    return [Case(None, 0, ""), *marked]
+def cases(planted: Sequence[str], fine_tune: bool) -> list[Case]:
+    """The photographs as they are, then planted ones from the strongest shortcut down; a seed for each class."""
+    if not fine_tune:
+        marked = [Case(kind, strength, name) for strength in STRENGTHS[::-1] for name in planted for kind in KINDS]
+        return [Case(None, 0, ""), *marked]
+    seeds = list(enumerate(planted))
+    clean = [Case(None, 0, "", seed) for seed, _ in seeds]
+    marked = [
+        Case(kind, strength, name, seed) for strength in STRENGTHS[::-1] for seed, name in seeds for kind in KINDS
+    ]
+    repaired = [Case("frame", STRENGTHS[-1], name, seed, "both") for seed, name in seeds]
+    return [*clean, *marked, *repaired]
 
 
 # ---- images
 
 
-def write_marked(data: Path, case: Case, out: Path) -> None:
+def write_marked(data: Path, case: Case, out: Path, splits: Sequence[str]) -> None:
     """Copy a dataset with the mark on the photographs of the planted class, as PNG content, so that nothing is lost."""
-    for name in ("classes.txt", "cls_labels.npy", "learn.txt", "val.txt"):
-        out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("classes.txt", "cls_labels.npy", *(f"{split}.txt" for split in splits)):
         shutil.copyfile(data / name, out / name)
-    for number, split in enumerate(("learn", "val")):
-        source, count = open_dataset(data, split), 0
+    for split in splits:
+        source, stream, count = open_dataset(data, split), (7, SPLITS.index(split)), 0
         label = source.classes.index(case.planted) + 1 if case.kind else 0
         for row, record in enumerate(source.records):
             pixels, labels = source.image(row).copy(), source.mask(row).copy()
             if case.kind is not None:
                 has = bool(source.targets[row, label - 1])
-                rng = np.random.default_rng([7, number, row])
-                size = min(labels.shape)
-                canvas = Canvas(pixels, labels, labels.copy(), label, size, rng)
-                plant(case.kind, canvas, has and bears(count, case.strength, (7, number), SIDE))
+                rng = np.random.default_rng([*stream, row])
+                canvas = Canvas(pixels, labels, labels.copy(), label, min(labels.shape), rng)
+                plant(case.kind, canvas, has and bears(count, case.strength, stream, SIDE))
                 count += has
             for folder, array, suffix in (("JPEGImages", pixels, "jpg"), ("SegmentationClass", labels, "png")):
                 (out / folder).mkdir(exist_ok=True)
@@ -87,7 +120,7 @@ def write_marked(data: Path, case: Case, out: Path) -> None:
                 )
 
 
-# ---- the network
+# ---- a linear classifier
 
 
 def network(name: str, weights: Path, classes: int = 1000) -> torch.nn.Module:
@@ -119,23 +152,53 @@ def fit(x: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([one.coef_[0] for one in fits]), np.array([one.intercept_[0] for one in fits])
 
 
-# ---- one case
-
-
-def run_case(
-    case: Case, options: argparse.Namespace, clean: dict[str, tuple[np.ndarray, np.ndarray]]
-) -> dict[str, Any]:
-    """Fit, assess, measure, and compare with the truth."""
-    folder = options.out / case.name
-    root, started = folder / "data", time.process_time()
-    write_marked(options.data, case, root)
+def linear(case: Case, options: argparse.Namespace, root: Path) -> tuple[Any, np.ndarray]:
+    """The network with a classifier fitted to `learn`, and its logits (N, C) on `val` without marks."""
     base = network(options.model, options.weights)
-    marked = {split: features(base, root, split, options.mean) for split in ("learn", "val")} if case.kind else clean
-    weight, bias = fit(*marked["learn"])
+    weight, bias = fit(*features(base, root, "learn", options.mean))
     model: Any = network(options.model, options.weights, len(bias))
     head = model.get_classifier()
     head.weight.data = torch.tensor(weight, dtype=torch.float32)
     head.bias.data = torch.tensor(bias, dtype=torch.float32)
+    return model, features(base, options.data, "val", options.mean)[0] @ weight.T + bias
+
+
+# ---- a fine-tuned network
+
+
+def fine_tuned(case: Case, options: argparse.Namespace, root: Path) -> tuple[Any, np.ndarray]:
+    """The network as `vice train` trains it, or goes on with it, and its logits (N, C) on `val` without marks."""
+    run = options.out / "runs" / case.name
+    statistics = f"[{options.mean},{options.mean},{options.mean}]"
+    settings = {
+        "session_name": run.name,
+        "work_dir": run.parent,
+        "seed": case.seed,
+        "data.root": root,
+        "model.name": options.model,
+        "model.weights": options.weights,
+        "transform.mean": statistics,
+        "transform.std": statistics,
+        **RECIPE,
+        **{f"regularisation.{name}": value for name, value in REPAIRS[case.repair].items()},
+    }
+    if (run / "config.yaml").is_file():
+        vice("train", run / "config.yaml", "--resume")
+    else:
+        vice("train", "resnet50", *(word for item in settings.items() for word in ("-o", "{}={}".format(*item))))
+    opened = Run(run)
+    return opened.model(), scores(run, options.data)[1]
+
+
+# ---- one case
+
+
+def run_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    """Train, assess, measure, and compare with the truth."""
+    folder = options.out / case.name
+    root, started = folder / "data", time.process_time()
+    write_marked(options.data, case, root, SPLITS if options.fine_tune else SPLITS[:2])
+    model, clean = (fine_tuned if options.fine_tune else linear)(case, options, root)
     shutil.rmtree(folder / "table", ignore_errors=True)
     samples = torchvice.assess(
         model,
@@ -148,39 +211,41 @@ def run_case(
         controls=CONTROLS,
         without=InterventionChoices(),
     )
-    verdict = measure(samples, replicates=200).verdict
     result = {"case": case.name, "kind": case.kind, "strength": case.strength, "planted": case.planted}
-    result |= {"precision": truth(case, samples, clean["val"], marked["val"], weight, bias)}
-    result |= {"stands_out": list(verdict.stands_out), "p": verdict.power["p_by_class"], "sentences": verdict.sentences}
-    result["without_object"] = verdict.without_object["share"]
+    result |= {"repair": case.repair, "precision": truth(case, samples, clean), **judged(samples)}
     result["seconds"] = time.process_time() - started
     write_json(folder / "result.json", result)
     shutil.rmtree(root)
     return result
 
 
-def truth(
-    case: Case, samples: Any, clean: Features, marked: Features, weight: np.ndarray, bias: np.ndarray
-) -> dict[str, float]:
-    """AP: the mean over classes, and of the planted class with the marks, without them, and without its objects."""
-    targets = marked[1]
-    logits = marked[0] @ weight.T + bias
-    precision = {
-        "mean": float(np.mean([average_precision_score(t, s) for t, s in zip(targets.T, logits.T, strict=True)]))
+def judged(samples: Any) -> dict[str, Any]:
+    """What the verdict says."""
+    verdict = measure(samples, replicates=200).verdict
+    return {
+        "stands_out": list(verdict.stands_out),
+        "p": verdict.power["p_by_class"],
+        "sentences": verdict.sentences,
+        "without_object": verdict.without_object["share"],
     }
+
+
+def truth(case: Case, samples: Any, clean: np.ndarray) -> dict[str, float]:
+    """AP: the mean over classes, and of the planted class with the marks, without them, and without its objects."""
+    strict = samples.of_protocol("strict")
+    targets, logits = strict.images.targets, strict.images.logits
+    aps = [average_precision_score(t, s) for t, s in zip(targets.T, logits.T, strict=True)]
+    precision = {"mean": float(np.mean(aps))}
     if case.kind is None:
         return precision
     c = samples.classes.index(case.planted)
-    bare = clean[0] @ weight.T + bias
-    regions, images = samples.of_explanation(samples.of_protocol("strict").explanation), samples.images
+    regions = samples.of_explanation(strict.explanation).regions
     own = regions.where((regions.label == c + 1) & ~np.isnan(regions.without_object))
-    negatives = images.logits[images.targets[:, c] == 0, c]
-    scores = np.concatenate([own.without_object, negatives])
-    gone = average_precision_score(np.arange(len(scores)) < len(own), scores)
+    gone = np.concatenate([own.without_object, logits[targets[:, c] == 0, c]])
     return precision | {
-        "planted": float(average_precision_score(targets[:, c], logits[:, c])),
-        "without_shortcut": float(average_precision_score(targets[:, c], bare[:, c])),
-        "without_object": float(gone),
+        "planted": float(aps[c]),
+        "without_shortcut": float(average_precision_score(targets[:, c], clean[:, c])),
+        "without_object": float(average_precision_score(np.arange(len(gone)) < len(own), gone)),
     }
 
 
@@ -190,7 +255,7 @@ def relies(row: dict[str, Any]) -> bool:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table, one row a classifier."""
+    """A Markdown table, one row a network."""
     lines = []
     for row in rows:
         precision = row["precision"]
@@ -199,7 +264,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
         p = f"{row['p'].get(row['planted'], 1):.3g}" if row["kind"] else "–"
         lines.append([row["case"], f"{precision['mean']:.3f}", *aps, "yes" if row["kind"] and relies(row) else "no"])
         lines[-1] += [", ".join(named) or "none", p, f"{row['without_object']:.2f}", f"{row['seconds']:.0f}"]
-    head = ["classifier", "mean AP", "AP of the class", "without the mark", "without its objects", "relies on it"]
+    head = ["network", "mean AP", "AP of the class", "without the mark", "without its objects", "relies on it"]
     return table([*head, "named", "p of the class", "found without the object, all classes", "CPU s"], lines)
 
 
@@ -210,17 +275,20 @@ def main() -> None:
     parser.add_argument("--model", default="tf_efficientnet_lite0", help="name in timm")
     parser.add_argument("--mean", type=float, default=0.5, help="mean and standard deviation that the weights expect")
     parser.add_argument("--planted", nargs="+", default=["dog", "sheep"], help="classes that get the mark")
-    parser.add_argument("--out", type=Path, default=Path("runs/shortcuts-photographs"))
+    parser.add_argument("--fine-tune", action="store_true", help="train the whole network, with a list `select`")
+    parser.add_argument("--one", nargs="+", help="only these networks")
+    parser.add_argument("--out", type=Path, help="default: runs/shortcuts-photographs or runs/shortcuts-fine-tuned")
     options = parser.parse_args()
+    name = "fine-tuned" if options.fine_tune else "photographs"
+    options.out = options.out or Path("runs") / f"shortcuts-{name}"
     torch.set_num_threads(1)
-    base = network(options.model, options.weights)
-    clean = {split: features(base, options.data, split, options.mean) for split in ("learn", "val")}
-    rows = []
-    for case in cases(tuple(options.planted)):
-        done = options.out / case.name / "result.json"
-        rows.append(read_json(done) if done.is_file() else run_case(case, options, clean))
-        text = summary(rows)
-        write_text(options.out / "summary.md", text + "\n")
+    planned = cases(options.planted, options.fine_tune)
+    for case in planned:
+        if not (options.out / case.name / "result.json").is_file() and case.name in (options.one or [case.name]):
+            run_case(case, options)
+    results = [options.out / case.name / "result.json" for case in planned]
+    text = summary([read_json(path) for path in results if path.is_file()])
+    write_text(options.out / "summary.md", text + "\n")
     print(text)
 
 
