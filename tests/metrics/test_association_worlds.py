@@ -54,6 +54,20 @@ def test_small_tables_abstain() -> None:
     assert found.above["joint"] == 0
 
 
+def test_a_joint_that_the_sentence_rounds_to_0_is_established_but_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Small:
+        value = 0.004
+
+        def p_value(self, image: np.ndarray, flips: int) -> float:
+            return 0.01
+
+    monkeypatch.setattr(WORLDS.Table, "joint", lambda self: Small())
+    assert WORLDS.row("", 60, 2, 3, 0).above["joint"] == 3
+    assert WORLDS.row("", 60, 2, 3, 0).above["said"] == 0
+    Small.value = 0.006
+    assert WORLDS.row("", 60, 2, 3, 0).above["said"] == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world", ["", "class difficulty", "all of these causes", "all, 5 % of masks swapped"])
 def test_level_and_coverage_of_the_joint(world: str) -> None:
