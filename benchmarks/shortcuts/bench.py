@@ -136,8 +136,8 @@ def train_run(case: Case, size: Size, run: Path, data: Path, device: str) -> Non
     return vice("train", "demo", *(word for item in settings.items() for word in ("-o", "{}={}".format(*item))))
 
 
-def scores(run: Path, root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Targets (N, 10) and logits (N, 10) of the test images of a dataset."""
+def scores(run: Path, root: Path, split: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """Targets (N, C) and logits (N, C) of the images of a dataset, as the run's network sees them."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -147,7 +147,7 @@ def scores(run: Path, root: Path) -> tuple[np.ndarray, np.ndarray]:
     opened = Run(run)
     shown = opened.settings.transform
     view = ValidationTransform(shown.crop, mean=shown.mean, std=shown.std, view=shown.view)
-    loader: Any = DataLoader(LabelledImages(opened.dataset("test", root=root), view), batch_size=64)
+    loader: Any = DataLoader(LabelledImages(opened.dataset(split, root=root), view), batch_size=64)
     model = opened.model()
     with torch.inference_mode():
         rows = [(targets, model(images)) for images, targets in loader]

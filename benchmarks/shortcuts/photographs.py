@@ -187,7 +187,7 @@ def fine_tuned(case: Case, options: argparse.Namespace, root: Path) -> tuple[Any
     else:
         vice("train", "resnet50", *(word for item in settings.items() for word in ("-o", "{}={}".format(*item))))
     opened = Run(run)
-    return opened.model(), scores(run, options.data)[1]
+    return opened.model(), scores(run, options.data, "val")[1]
 
 
 # ---- one case
