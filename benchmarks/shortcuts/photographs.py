@@ -239,7 +239,7 @@ def truth(case: Case, samples: Any, clean: np.ndarray) -> dict[str, float]:
     if case.kind is None:
         return precision
     c = samples.classes.index(case.planted)
-    regions = samples.of_explanation(strict.explanation).regions
+    regions = samples.of_explanation(strict.explanation)
     own = regions.where((regions.label == c + 1) & ~np.isnan(regions.without_object))
     gone = np.concatenate([own.without_object, logits[targets[:, c] == 0, c]])
     return precision | {
