@@ -96,8 +96,11 @@ def test_the_truth_by_hand(bench: ModuleType) -> None:
         "without_object": pytest.approx((1 + 2 / 3) / 2),  # scores 2.5 and 0 against 1 and -1
     }
     assert bench.truth(bench.Case(None, 0, ""), samples, clean) == {"mean": 1.0}
-    assert bench.relies({"precision": found})
-    assert not bench.relies({"precision": {"planted": 0.9, "without_shortcut": 0.86}})
+    falls = bench.lost(samples, clean)
+    assert falls == {"cat": pytest.approx(1 - (1 + 2 / 3) / 2), "dog": 0.0}
+    assert bench.relying({"kind": "frame", "lost": falls}) == ["cat"]
+    assert bench.relying({"kind": "frame", "lost": {"cat": 0.049, "dog": 0.05}}) == ["dog"]
+    assert bench.relying({"kind": None, "lost": falls}) == []
 
 
 @pytest.mark.slow
