@@ -189,7 +189,7 @@ def test_senses_of_vice_without_a_threshold_that_disagree_are_said() -> None:
     assert found.verdict.vice["disagreement"] == [row.to_json() for row in rows]
     assert found.verdict.vice["joint"] == pytest.approx(found.strict["vice_joint"], nan_ok=True)
     part = {"strict": 0.2, "interval": {"low": 0.1, "high": 0.3}, "pairs": 90, "joint": 0.1, "lowest": 0.1}
-    part |= {"joint_interval": {"low": 0.02, "high": 0.2}, "highest": 0.4}
+    part |= {"joint_interval": {"low": 0.03, "high": 0.2}, "highest": 0.4}
     part["disagreement"] = [{"quality": "energy", "established": 0}, {"quality": "soft_iou", "established": -1}]
     shares = {"share": 0.5, "pairs": 50, "interval": None, "chance": None, "lost": None, "lost_to_hole": None}
     parts = {"vice": part, "on_object": shares, "without_object": shares, "without_background": shares}
@@ -204,5 +204,24 @@ def test_senses_of_vice_without_a_threshold_that_disagree_are_said() -> None:
     part["joint_interval"] = {"low": -0.1, "high": 0.1}
     assert sentences_of(parts, 90, {})[-1] == (
         "No association of certainty and map is established: VICE 0.20 (95 % interval -0.30 to 0.30, 90 labels). Given "
-        "class, size, number of labels and extent of the map, none is established."
+        "class, size, number of labels and extent of the map, none beyond 0.02 is established."
     )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.021, 0.3, "it is 0.10"),
+        (0.02, 0.3, "none beyond 0.02 is established"),  # in large tables that much may be left of other causes
+        (0.004, 0.016, "none beyond 0.02 is established"),
+        (-0.3, -0.02, "none beyond 0.02 is established"),
+        (-0.3, -0.021, "it is 0.10"),
+    ],
+)
+def test_a_joint_vice_within_its_margin_is_not_said_to_be_one(low: float, high: float, said: str) -> None:
+    part = {"strict": 0.2, "interval": None, "pairs": 90, "joint": 0.1, "joint_interval": {"low": low, "high": high}}
+    shares = {"share": None, "pairs": 50, "interval": None, "chance": None, "lost": None, "lost_to_hole": None}
+    on_object = shares | {"share": 0.5}
+    parts = {"vice": part, "on_object": on_object, "without_object": shares, "without_background": shares}
+    text = " ".join(sentences_of(parts | {"stands_out": (), "power": {"classes": 0}}, 90, {}))
+    assert f"Given class, size, number of labels and extent of the map, {said}." in text

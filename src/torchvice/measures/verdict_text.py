@@ -14,11 +14,12 @@ from torchvice.measures.wording import decimals, p_text
 if TYPE_CHECKING:
     from torchvice.samples import Samples
 
-__all__ = ["ASSESS_WITHOUT", "caveats_of", "sentences_of"]
+__all__ = ["ASSESS_WITHOUT", "JOINT_MARGIN", "caveats_of", "sentences_of"]
 
 ASSESS_WITHOUT = "vice assess RUN --without object,background"
 MOST = 3  # classes that a sentence names
 MOVES = 0.05  # a smaller range over thresholds is not worth a sentence
+JOINT_MARGIN = 0.02  # a smaller joint VICE may be what its smooth functions leave of other causes in a large table
 
 
 def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any]) -> list[str]:
@@ -182,8 +183,8 @@ def _joint(part: Mapping[str, Any]) -> list[str]:
     if value is None or interval is None:
         return []
     given = "Given class, size, number of labels and extent of the map"
-    if interval["low"] <= 0 <= interval["high"]:
-        return [f"{given}, none is established."]
+    if interval["low"] <= JOINT_MARGIN and interval["high"] >= -JOINT_MARGIN:
+        return [f"{given}, none beyond {JOINT_MARGIN:g} is established."]
     return [f"{given}, it is {decimals(value, 2)}."]
 
 
