@@ -49,14 +49,26 @@ def fit(callback: ViceCallback, module: Module, epochs: int = 1) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("end", [torch.nn.Sigmoid(), torch.nn.Softmax(1)])
-def test_probabilities_are_refused_unless_they_are_named(colours: Path, end: torch.nn.Module) -> None:
+def test_probabilities_are_not_measured_unless_they_are_named(colours: Path, end: torch.nn.Module) -> None:
     data = VocDataset(colours, "val")
-    with pytest.raises(ViceError, match=r"must be logits, but all outputs(?s:.*)outputs='probabilities'"):
-        fit(ViceCallback(data, images=5, **SIZES), Module(end))
+    callback, module = ViceCallback(data, images=5, **SIZES), Module(end)
+    with pytest.warns(UserWarning, match=r"not measured after this epoch: (?s:.*)outputs='probabilities'") as warned:
+        fit(callback, module, epochs=2)
+    assert callback.measures is None
+    assert len([w for w in warned if "not measured" in str(w.message)]) == 2  # the training went on
     for outputs in ("probabilities", "logits"):
         callback = ViceCallback(data, images=5, **SIZES, outputs=outputs)  # type: ignore[arg-type]
         fit(callback, Module(end))
         assert callback.measures is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_logits_that_lay_in_0_to_1_at_first_are_measured_later(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["early", ""])
+    monkeypatch.setattr("torchvice.training.callback._refusal", lambda found: next(answers))
+    callback = ViceCallback(VocDataset(colours, "val"), images=5, protocols=["strict"], **SIZES)
+    fit(callback, Module(torch.nn.Identity()), epochs=3)  # a third look would have no answer
+    assert callback.measures is not None
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -56,12 +56,15 @@ class ViceCallback(Callback):
         rows: places of the images in the dataset, once the fit has begun. measures: the last Measures, with the reasons
             of what is undefined and without intervals; None before the first.
 
+    Outputs that look like probabilities are not measured, unless `outputs` is given: a warning after the epoch says so,
+    and the training goes on.
+
     Parameters that are split over devices (FSDP, DeepSpeed's third stage) are not supported. A network in half
     precision is copied to float32 for the measurement.
 
     Raises:
         ViceError: an argument out of range; when the fit begins: no such split or network, or a method that does not
-            fit the network; when the first epoch is measured: outputs that look like probabilities.
+            fit the network.
 
     Example:
         >>> class Data:  # three grey images
@@ -119,9 +122,11 @@ class ViceCallback(Callback):
             how: dict[str, Any] = {"workers": self.workers, "check_outputs": False}
             part = samples_of(self._views(pl_module), self.dataset, mine, **how) if mine else None
         found = gathered(part)
-        if self._unchecked:  # all processes see all images, and end alike
-            refuse_probabilities(found.images.logits, found.exclusive)
-            self._unchecked = False
+        if self._unchecked and (refused := _refusal(found)):  # all processes see all images, and decide alike
+            if trainer.is_global_zero:
+                warnings.warn(f"VICE is not measured after this epoch: {refused}", UserWarning, stacklevel=2)
+            return
+        self._unchecked = False
         self.measures = measure(found, replicates=0)
         for protocol in self.protocols:
             values = getattr(self.measures, protocol)
@@ -145,6 +150,15 @@ class ViceCallback(Callback):
             network = copy.deepcopy(network).float()
         settings = replace(self.settings, device=str(pl_module.device))
         return views_of(network, self.protocols, settings, exclusive=getattr(self.dataset, "exclusive", False))
+
+
+def _refusal(found: Samples) -> str:
+    """Why the outputs cannot be measured; empty if they can."""
+    try:
+        refuse_probabilities(found.images.logits, found.exclusive)
+    except ViceError as error:
+        return str(error)
+    return ""
 
 
 def _split_of(pl_module: LightningModule, split: str) -> FolderDataset:
