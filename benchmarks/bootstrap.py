@@ -18,6 +18,7 @@ from statistics import median
 
 import numpy as np
 import scipy.stats
+from machine import processor
 
 from torchvice.metrics.concordance import kendall_interval
 from torchvice.metrics.partial import PartialSpearman
@@ -134,6 +135,7 @@ def main() -> int:
         for name, (work, part) in runs.items():
             times[name].append(seconds(work, part))
     fastest = {name.split(":")[0]: median(taken) for name, taken in times.items() if name.endswith("torchvice")}
+    print(processor())
     print(f"{IMAGES} images, {len(table.image)} pairs, {REPLICATES} replicates, {rounds} rounds; CPU s")
     print(f"{'':52}   median   lowest   times torchvice")
     for name, taken in times.items():

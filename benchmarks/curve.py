@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from machine import processor
 from PIL import Image
 
 from torchvice.commands.evaluate import evaluate
@@ -145,6 +146,7 @@ def main() -> int:
         names = write_files(Path(temporary), images)
         passes, counting, reading, gap = compete(Path(temporary), names, rounds, chosen.workers)
     slow, fast, least = sum(passes.cpu), median(counting.cpu), median(reading.cpu)
+    print(processor())
     print(f"{images} images of {HEIGHT} x {WIDTH}, {rounds} rounds   CPU s    wall s    lowest CPU s")
     print(f"  original, 60 passes            {slow:8.3f}  {sum(passes.wall):8.3f}")
     for name, clock in (("torchvice", counting), ("reading only", reading)):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import timm
 import torch
+from machine import processor
 from torch import nn
 
 from torchvice import Explainer
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    print(processor())
     for name in options.networks:
         setting = f"batch {BATCH}, {SIDE} pixels, 2 labels per image, {options.threads} threads"
         print(f"{name}, {setting}, median of {options.repeats}")

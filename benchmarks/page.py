@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from machine import processor
 
 from torchvice.interop import bilinear
 from torchvice.measures import measure
@@ -200,6 +201,7 @@ def main() -> int:
         write(int(chosen.write[0]), Path(chosen.write[1]))
         return 0
     missed = False
+    print(processor())
     with tempfile.TemporaryDirectory() as home:
         for count in [1_500] if chosen.quick else list(TARGETS):
             file = Path(home) / f"{count}.html"

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from machine import processor
 
 from torchvice.data.digits import write_digits
 from torchvice.models.build import build_model
@@ -70,6 +71,7 @@ def main() -> int:
     import torch
 
     images, rounds, failed = (60, 1, False) if options.quick else (400, options.rounds, False)
+    print(processor())
     print(f"{images} images of 224 pixels, both protocols, cheap controls; {os.cpu_count()} cores, medians of {rounds}")
     print(f"{'network':<10} {'processes':>9} {'wall s':>8} {'lowest':>8} {'against one':>12}")
     with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 import timm
 import torch
+from machine import processor
 from torch import nn
 from torch.nn import functional
 
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
+    print(processor())
     for threads in options.threads:
         measure(options.network, options.repeats, threads)
 

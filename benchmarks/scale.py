@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import processor
 
 COLUMNS = ["loss", "ji", "confidence", "accuracy"]
 SHARD = 1_000_000
@@ -145,6 +146,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="torchvice-scale-") as name:
         size = write_table(Path(name), options.rows)
+        print(processor())
         print(f"{options.rows:,} rows, {size / 1e6:.0f} MB in {len(list(Path(name).glob('*.parquet')))} shards")
         print(f"{'contender':<26}{'s':>7}{'CPU s':>8}{'MB':>8}{'VICE':>12}{'Spearman':>12}{'ECE':>12}")
         for contender in CONTENDERS:

@@ -84,3 +84,12 @@ def test_a_demo_that_does_not_fit_the_folder_names_another_one(tmp_path: Path, m
     with pytest.raises(ViceError) as caught:
         run_demo(tmp_path / "demo", progress_bar=lambda _: nullcontext(lambda *_: None), say=lambda _: None)
     assert f"vice demo --out {tmp_path / 'demo'}-2" in caught.value.way_out
+
+
+def test_a_demo_into_a_file_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[object] = []
+    monkeypatch.setattr("torchvice.data.digits.write_digits", lambda *_, **__: written.append(1))
+    (tmp_path / "demo").touch()
+    with pytest.raises(ViceError, match=r"A run must be a folder, but .*demo is a file"):
+        run_demo(tmp_path / "demo", progress_bar=lambda _: nullcontext(lambda *_: None), say=lambda _: None)
+    assert not written

@@ -58,6 +58,8 @@ def run_demo(
     if shortcut is not None:
         names.append(f"data.root=data/digits-shortcut-{shortcut}")
     settings = load_settings("demo", [*names, *overrides])
+    if settings.folder.exists() and not settings.folder.is_dir():
+        raise ViceError(f"A run must be a folder, but {settings.folder} is a file.", "Choose another --out.")
     say(f"data: real handwritten digits on real photographs, to {settings.data.root}")
     write_digits(settings.data.root, shortcut=shortcut)
     say(f"1 train: {settings.model.name}, {settings.trainer.epochs} epochs")
