@@ -21,7 +21,7 @@ from torchvice.assessment.outputs import refuse_probabilities
 from torchvice.data import VocDataset
 from torchvice.errors import ViceError
 from torchvice.models.adapt import GREY, converted_channels, output_count, taking_rgb
-from torchvice.runs.subject import read_class_map
+from torchvice.runs.subject import _groups, read_class_map
 
 IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 SIZES = {"view_size": 64, "crop": 64, "device": "cpu"}
@@ -166,6 +166,22 @@ def test_a_class_map_may_leave_out_the_complement_of_one_logit_alone(tmp_path):
     for classes, outputs in ((["red", "blue"], 2), (["red", "blue", "green"], 1)):
         with pytest.raises(ViceError, match="lacks `red`"):
             read_class_map(path, classes, outputs)
+
+
+def test_outputs_are_assigned_by_their_names_where_the_network_has_them():
+    classes = ["cat", "dog"]
+    assert _groups(None, classes, 2, ()) == (None, [])
+    assert _groups(None, classes, 2, ("Cat", "Dog")) == (None, [])
+    groups, notes = _groups(None, classes, 3, ("dog", "cow", "cat"))
+    assert groups == [[2], [0]]
+    assert "by the names" in notes[0]
+    groups, notes = _groups(None, classes, 2, ("tabby", "poodle"))
+    assert groups is None
+    assert "in their order" in notes[0]
+    with pytest.raises(ViceError, match=r"names output 0 `dog`.*this is class 1 of the data.*\s+.*--class-map FILE"):
+        _groups(None, classes, 2, ("dog", "tabby"))
+    with pytest.raises(ViceError, match="each of 2 classes, but has 3"):
+        _groups(None, classes, 3, ("cow", "cat", "cat"))
 
 
 def test_probabilities_of_one_logit_are_noticed():

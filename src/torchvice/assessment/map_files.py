@@ -89,6 +89,7 @@ def _beyond_the_view(view: View) -> dict[str, Any]:
         "std": list(view.std),
         "class_map": class_map_of(view),
         "outputs": view.map_settings.outputs or "logits",
+        **({} if view.map_settings.output is None else {"output": view.map_settings.output}),
     }
 
 

@@ -127,12 +127,19 @@ def _groups(
         if groups != [[i] for i in range(len(names))]:
             return groups, ["Outputs are assigned to the classes by the names in config.json."]
         return None, []
+    for i, group in enumerate(groups):
+        if outputs == len(classes) and group not in ([], [i]):
+            raise ViceError(
+                f"config.json names output {group[0]} `{names[group[0]]}`, but this is class {i} of the data, and not "
+                "every class has an output of its name.",
+                "Say which outputs mean which class: --class-map FILE.",
+            )
     if outputs is not None and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
         raise ViceError(
             f"The network must have an output for each of {len(classes)} classes, but has {outputs}.",
             "Say which outputs mean which class: --class-map FILE.",
         )
-    return None, []
+    return None, ["config.json has other names than the classes: outputs are taken in their order."] if names else []
 
 
 def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs: int) -> list[list[int]]:
