@@ -21,12 +21,14 @@ from torchvice.metrics.thresholds import PAPER_THRESHOLDS
 from torchvice.samples import HISTOGRAM_BINS, Regions, Samples, ShardFolder
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from torchvice.assessment.extras import Extra
     from torchvice.assessment.views import View
     from torchvice.data.filling import InterventionChoices
     from torchvice.explain import FaithfulnessChoices
 
-__all__ = ["MEASURED", "Ledger", "common_of", "manifest_of"]
+__all__ = ["MEASURED", "Ledger", "class_map_of", "common_of", "manifest_of"]
 
 # What is measured of maps in finished shards, now or later: the entry of the explanation's settings, and its test.
 MEASURED = {"faithfulness": lacks_faithfulness, "interventions": lacks_interventions}
@@ -47,7 +49,8 @@ def manifest_of(
     """The manifest of the requested table; `faithfulness` and `interventions` are those of the headline of `strict`."""
     from torchvice.models.build import weights_hash
 
-    explainer = next(iter(views.values())).explainer
+    view = next(iter(views.values()))
+    explainer = view.explainer
     given = getattr(dataset, "chosen", None)  # a dataset class of the user's own may mean anything by it
     chosen = {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
     headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
@@ -59,7 +62,8 @@ def manifest_of(
         "model": {
             "type": type(explainer.model).__name__,
             "weights_sha256": weights_hash(explainer.model),
-            "class_map": explainer.class_map,
+            "class_map": class_map_of(view),
+            **_conversion(explainer.model),
         },
         "dataset": {
             "root": str(getattr(dataset, "root", "")),
@@ -73,7 +77,7 @@ def manifest_of(
         "targets": kind,
         "thresholds": PAPER_THRESHOLDS.tolist(),
         "histogram_bins": HISTOGRAM_BINS,
-        "map_settings": _map_settings(next(iter(views.values()))),
+        "map_settings": _map_settings(view),
         "explanations": headlines | {extra.explanation: extra.settings for extra in extras},
         "protocols": {name: {"view": view.name, "explanation": view.explanation} for name, view in views.items()},
         "versions": {
@@ -84,6 +88,20 @@ def manifest_of(
         "seed": None,
         "finished": False,
     }
+
+
+def class_map_of(view: View) -> list[list[int]] | None:
+    """The outputs of the model that mean each class; None: the outputs are the classes."""
+    groups = view.map_settings.class_map
+    return None if groups is None else [[int(output) for output in group] for group in groups]
+
+
+def _conversion(model: nn.Module) -> dict[str, Any]:
+    """How images are brought to the network's channels; nothing for a network that takes RGB images."""
+    from torchvice.models.adapt import GREY, converted_channels
+
+    channels = converted_channels(model)
+    return {} if channels is None else {"channels": channels, "grey": list(GREY)}
 
 
 def common_of(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 
 from torchvice.assessment.images import contents_of, kind_of_targets
+from torchvice.assessment.ledger import class_map_of
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
@@ -83,12 +84,12 @@ class _RefusedOutputs(ViceError):
 
 def _beyond_the_view(view: View) -> dict[str, Any]:
     """The settings that the maps depend on and `view.settings`, which hold the sizes and choices, do not."""
-    groups = view.explainer.class_map
     return {
         "mean": list(view.mean),
         "std": list(view.std),
-        "class_map": None if groups is None else [[int(output) for output in group] for group in groups],
+        "class_map": class_map_of(view),
         "outputs": view.map_settings.outputs or "logits",
+        **({} if view.map_settings.output is None else {"output": view.map_settings.output}),
     }
 
 

@@ -36,6 +36,7 @@ class MapKeywords(TypedDict, total=False):
     batch_size: int | None
     device: str
     outputs: Outputs | None
+    output: str | None
 
 
 def _default_choices() -> Choices:
@@ -54,13 +55,14 @@ class MapSettings:
             labelled sensitivity. `paper` is as published.
         view_size: pixels, the side to which `strict` resizes the whole image; None: the network's input size.
         crop: pixels, the side of the centre crop on which `paper` takes the loss; None: the network's input size.
-        mean, std: per channel, the normalisation of images on [0, 1]; None: timm's values for the network, ImageNet's
-            for any other network.
+        mean, std: per channel, the normalisation of images on [0, 1], one number for a network of one channel; None:
+            timm's values for the network, ImageNet's for any other network.
         batch_size: images per forward pass, fewer where whole images pass at their own size; None: 32, or the value in
             the settings of a RUN.
         device: "auto" (CUDA if available, else the CPU) or a torch device.
         outputs: "logits", or "probabilities", whose logits are taken; None: logits, and outputs that look like
             probabilities are refused.
+        output: as for `torchvice.Explainer`.
 
     Raises:
         ViceError: an unknown method, a layer given twice, a value out of range, choices that exclude each other or that
@@ -79,6 +81,7 @@ class MapSettings:
     batch_size: int | None = None
     device: str = "auto"
     outputs: Outputs | None = None
+    output: str | None = None
 
     def __post_init__(self) -> None:
         from torchvice.explain.methods import method_named
@@ -108,15 +111,30 @@ class MapSettings:
 
     def for_model(self, model: nn.Module) -> MapSettings:
         """The same settings with the input size and the normalisation of a network, where none are given."""
+        from torchvice.models.adapt import converted_channels
         from torchvice.models.build import preprocessing
 
         expected = preprocessing(model)
         side = max(expected.size)
-        return self.completed(view_size=side, crop=side, mean=expected.mean, std=expected.std, batch_size=BATCH_SIZE)
+        known: dict[str, Any] = {"mean": expected.mean, "std": expected.std}
+        settings = self._for_one_channel() if converted_channels(model) == 1 else self
+        return settings.completed(view_size=side, crop=side, batch_size=BATCH_SIZE, **known)
+
+    def _for_one_channel(self) -> MapSettings:
+        """The same settings with three equal numbers for a mean or std that is one number."""
+        given: dict[str, Any] = {name: tuple(value) for name in ("mean", "std") if (value := getattr(self, name))}
+        for name, values in given.items():
+            if len(set(values)) != 1 or len(values) not in (1, 3):
+                message = f"`{name}` must be one number for a network of one channel, but is {values}."
+                raise ViceError(message, f"Give that of the grey images of its training: --{name} NUMBER.")
+            given[name] = values[:1] * 3
+        return replace(self, **given)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a manifest."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.output is None:  # tables of earlier versions do not have it
+            del plain["output"]
         return plain | {"site": self.site and self.site.to_dict(), "choices": self.choices.to_dict()}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from typing import Any, Literal
 
 import numpy as np
@@ -11,9 +9,11 @@ import torch
 from torch import nn
 
 from torchvice.errors import ViceError
-from torchvice.models.bare import bare, logits_in
+from torchvice.explain import Explainer
+from torchvice.models.adapt import hooked_copy, output_count
+from torchvice.models.bare import logits_in
 
-__all__ = ["Outputs", "giving_logits", "refuse_probabilities"]
+__all__ = ["Outputs", "check_number", "giving_logits", "refuse_probabilities", "wrong_number"]
 
 Outputs = Literal["logits", "probabilities"]
 FEWEST = 100  # outputs, none below 0, that are called per cent if
@@ -31,6 +31,9 @@ def refuse_probabilities(outputs: np.ndarray, exclusive: bool) -> None:
     Raises:
         ViceError: all outputs lie in [0, 1], look like per cent, or are logarithms of probabilities with the sum 1.
     """
+    if outputs.ndim == 2 and outputs.shape[1] == 2 and bool((outputs[:, 0] == -outputs[:, 1]).all()):
+        one = 2 * outputs  # the halves of one logit, see `with_complement`
+        outputs = one[:, int(one[:, 1].sum() >= 0) :][:, :1]
     if not outputs.size or not outputs.any():  # an untrained classifier of zeros gives zeros
         return
     values = np.asarray(outputs, np.float64)
@@ -58,14 +61,32 @@ def refuse_probabilities(outputs: np.ndarray, exclusive: bool) -> None:
         )
 
 
+def check_number(explainer: Explainer, classes: int, exclusive: bool) -> None:
+    """Check, with one pass, that the network gives a logit for each class.
+
+    Raises:
+        ViceError: see `wrong_number`. A network that does not run is refused later, with the reason.
+    """
+    outputs = output_count(explainer.model) if explainer.class_map is None else len(explainer.class_map)
+    if outputs not in (None, classes):
+        raise wrong_number(classes, outputs, exclusive)
+
+
+def wrong_number(classes: int, outputs: int, exclusive: bool) -> ViceError:
+    """Return the error for a network without an output for each class."""
+    way_out = "Give a class map from the data's classes to the model's outputs."
+    if (classes, outputs) == (2, 1) and exclusive:
+        way_out = "Say which class its logit means: --class-map FILE that names this class alone (class_map=[[], [0]])."
+    return ViceError(f"The model must have an output for each of {classes} classes, but has {outputs}.", way_out)
+
+
 def giving_logits(model: nn.Module, exclusive: bool) -> nn.Module:
     """Return the network with the logits of its probabilities as outputs; it shares parameters and modules.
 
     They are log(p / (1 - p)); where every image has one label and the probabilities of an image have the sum 1, log(p),
     whose softmax they are. Probabilities are clamped to the precision of their type, so that logits are finite.
     """
-    made = copy.copy(bare(model))
-    made._forward_hooks = OrderedDict(made._forward_hooks)  # the hook below is not the caller's model's
+    made = hooked_copy(model)
 
     def to_logits(_: nn.Module, __: Any, outputs: Any) -> Any:
         p = logits_in(outputs)

@@ -109,6 +109,7 @@ class _Pipeline:
         passes: Progress | None,
     ) -> dict[str, Any]:
         """Check the request and build the views; returns the manifest of the requested table."""
+        from torchvice.assessment.outputs import check_number
         from torchvice.assessment.views import views_of
 
         extras = extras.for_table(self.folder.folder) if "strict" in protocols else extras
@@ -119,6 +120,7 @@ class _Pipeline:
         settings = replace(settings, device=self.part.device(settings.device))
         self.exclusive, self.faithfulness = kind == "exclusive", extras.faithfulness
         self.views = views_of(model, protocols, settings, exclusive=self.exclusive, passes=passes)
+        check_number(next(iter(self.views.values())).explainer, len(self.dataset.classes), self.exclusive)
         self.extras = extras_of(self.views["strict"], extras) if "strict" in self.views else []
         self.unchecked = settings.outputs is None and not self.folder.shards()
         amended = extras.faithfulness, without

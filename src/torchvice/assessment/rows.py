@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.assessment.region import Region
-from torchvice.errors import ViceError
 from torchvice.metrics import sample_accuracy
 from torchvice.metrics.boxes import best_box_iou
 from torchvice.metrics.iou import image_ji_from_counts
@@ -82,10 +81,9 @@ class Rows:
             ViceError: other logits than classes.
         """
         if logits.shape != truth.shape:
-            raise ViceError(
-                f"The model must have an output for each of {len(truth)} classes, but has {len(logits)}.",
-                "Give a class map from the data's classes to the model's outputs.",
-            )
+            from torchvice.assessment.outputs import wrong_number
+
+            raise wrong_number(len(truth), len(logits), exclusive)
         self._images.add(
             image_id=image_id,
             view=view,

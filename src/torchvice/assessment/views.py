@@ -6,6 +6,7 @@ for the loss, the whole image and its mirror image for a convolutional network's
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from torchvice.explain.engine import check_layer
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.maps import Normalisation
 from torchvice.explain.memory import halve_on_oom
+from torchvice.models.adapt import taking_rgb, with_complement, with_output
 from torchvice.models.bare import bare, check_finite
 
 __all__ = ["View", "ViewOutput", "is_convolutional", "views_of"]
@@ -314,6 +316,33 @@ def _check_choices(protocols: Sequence[str], settings: MapSettings) -> None:
         )
 
 
+def _positive_of(groups: Sequence[Sequence[int]] | None) -> int | None:
+    """Of two classes the one that the only output of a network means; None for any other class map."""
+    plain = [] if groups is None else [list(group) for group in groups]
+    return 1 - plain.index([]) if len(plain) == 2 and [] in plain and [0] in plain else None
+
+
+def _adapted(model: nn.Module, settings: MapSettings, exclusive: bool) -> nn.Module:
+    """The network without wrappers, as the explainers take it: of RGB images, with the logits of the data's classes."""
+    model = bare(model)
+    if settings.output is not None:
+        model = with_output(model, settings.output)
+    given, model = model, taking_rgb(model)
+    if model is not given:
+        warnings.warn("The network takes one channel: images are converted to grey.", stacklevel=4)
+    if settings.outputs == "probabilities":
+        model = giving_logits(model, exclusive)
+    positive = _positive_of(settings.class_map)
+    if positive is None:
+        return model
+    if not exclusive:
+        raise ViceError(
+            "A class map must name outputs for every class, but names none for one of two.",
+            "For data with one label an image (exclusive), the other class is its complement: --targets exclusive.",
+        )
+    return with_complement(model, positive)
+
+
 def views_of(
     model: nn.Module,
     protocols: Sequence[str],
@@ -336,13 +365,14 @@ def views_of(
     """
     check_protocols(protocols)
     _check_choices(protocols, settings)
-    model = giving_logits(model, exclusive) if settings.outputs == "probabilities" else bare(model)
+    model = _adapted(model, settings, exclusive)
     check_finite(model)
     model.to(resolve_device(settings.device))
     if settings.site is not None:
         check_layer(model, settings.method, "site")
     choices = settings.choices
-    common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": settings.class_map}
+    groups = None if _positive_of(settings.class_map) is not None else settings.class_map
+    common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": groups}
     common |= {"eigen_smooth": choices.eigen_smooth, "progress": passes}
     of_strict = explainer = Explainer(model, settings.method, **common)
     if choices.layers or choices.aug_smooth:  # of `strict` only: `paper` is as published

@@ -61,13 +61,20 @@ class Controls(StrEnum):
 extras_option = functools.partial(typer.Option, rich_help_panel="Explanations in addition")
 
 RUN = typer.Argument(None, help="Run folder. Without it, give --model, --weights and --data.")
-MODEL = typer.Option(None, "--model", help="Name in timm of a network that torchvice did not train.")
-WEIGHTS = typer.Option(None, "--weights", help="Local file with the weights of --model.")
+MODEL = typer.Option(
+    None,
+    "--model",
+    help="A network that torchvice did not train: name in timm, torchvision:NAME, transformers:FOLDER, or a function "
+    "that returns it: FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION.",
+)
+WEIGHTS = typer.Option(
+    None, "--weights", help="Local file with the weights of --model. Not needed where a function or folder has them."
+)
 WEIGHTS_KEY = typer.Option(
     None, "--weights-key", help="Which of several sets of weights in --weights, such as model_ema."
 )
 ARGUMENT = typer.Option(
-    [], "--argument", help="Argument of --model, as for timm.create_model: img_size=384. Repeatable."
+    [], "--argument", help="Argument of --model, as for timm.create_model or its function: img_size=384. Repeatable."
 )
 DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of VOC 2012.")
 CLASS_MAP = typer.Option(None, "--class-map", help="JSON or YAML file: for each class of --data, outputs of --model.")
@@ -77,6 +84,9 @@ MEAN = maps_option(
     None, "--mean", help="Mean of the channels of images on [0, 1]: 0.5,0.5,0.5. Default: the network's."
 )
 STD = maps_option(None, "--std", help="Standard deviation of the channels, as for --mean.")
+OUTPUT = maps_option(
+    None, "--output", help="Which of several outputs of --model are the logits: key, field or number in a tuple."
+)
 OUTPUTS = maps_option(None, "--outputs", help="What the model gives. Default: logits; probabilities are refused.")
 VIEW_SIZE = maps_option(None, "--view-size", min=1, help="Side of strict's square view, in pixels.")
 CROP = maps_option(None, "--crop", min=1, help="Side of paper's centre crop, in pixels.")
@@ -132,6 +142,7 @@ def assess(
     crop: int | None = CROP,
     mean: str | None = MEAN,
     std: str | None = STD,
+    output: str | None = OUTPUT,
     outputs: OutputsChoice | None = OUTPUTS,
     controls: Controls | None = CONTROLS,
     also: list[str] = ALSO,
@@ -151,7 +162,7 @@ def assess(
     from torchvice.explain import Choices
 
     shown: MapKeywords = {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
-    shown |= {"view_size": view_size, "crop": crop, "batch_size": batch_size}
+    shown |= {"view_size": view_size, "crop": crop, "batch_size": batch_size, "output": output}
     settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device, outputs=_value(outputs))
     check_request(protocol.protocols, extras := _extras(controls, also, faithfulness, without))
     given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
@@ -159,6 +170,8 @@ def assess(
     part = _part(processes, shard)
     subject = _subject(run, given, split, checkpoint, settings.completed(**shown), out)
     _say_data(subject.dataset)
+    for note in subject.notes:
+        say(note)
     request: dict[str, Any] = {"protocols": protocol.protocols, "extras": extras, "targets": _value(targets)}
     with progress_bar("views") as bar:
         assess_subject(subject, **request, workers=workers, part=part, progress=bar, passes=bar.passes)
@@ -247,15 +260,17 @@ def _subject(
     if checkpoint != "best":
         raise ViceError("--checkpoint names a checkpoint of a run folder, but none is given.", "Give --weights FILE.")
     class_map, arguments, key = (given.pop(name) for name in ("--class-map", "--argument", "--weights-key"))
-    missing = [name for name, value in given.items() if value is None]
+    from torchvice.models.named import source_of
+
+    model, weights, data = given.values()
+    own = model is not None and source_of(model)[0] in ("function", "transformers")  # they come with weights
+    missing = [name for name, value in given.items() if value is None and not (own and name == "--weights")]
     if missing:
         raise ViceError(f"Give a run folder, or --model, --weights and --data. Missing: {', '.join(missing)}.")
     from torchvice.data import open_dataset
 
-    model, weights, data = given.values()
     dataset = open_dataset(data, split or "val")
-    folder = out or Path("runs") / f"{model}_{weights.stem}" / "assess" / dataset.split
-    return subject_from_weights(model, weights, dataset, folder, class_map, settings, arguments, key)
+    return subject_from_weights(model, weights, dataset, out, class_map, settings, arguments, key)
 
 
 def _say_data(dataset: FolderDataset) -> None:

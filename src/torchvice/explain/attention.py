@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 
 from torchvice.errors import ViceError
+from torchvice.explain.attention_blocks import WAY_OUT, attention_blocks, pooled_tokens
 from torchvice.explain.capture import single_capture
 from torchvice.explain.methods import SHORT_BACKWARD, register
 from torchvice.explain.scene import OutputsAndMaps, Scene
 from torchvice.models.families import token_grid
-
-_WAY_OUT = "Use method='gradcam', which works with every network."
 
 
 @dataclass
@@ -40,53 +38,6 @@ class Attentions:
         return self.weights[-1]
 
 
-def attention_layers(model: nn.Module) -> list[nn.Module]:
-    """The module of every block of a ViT-like network that outputs its softmaxed attention.
-
-    In timm's VisionTransformer (DeiT, registers, parallel blocks), BEiT, EVA and relatives it is the dropout of the
-    attention, which does nothing in eval mode.
-
-    Raises:
-        ViceError: a network without global attention between tokens, or with several attentions a block.
-    """
-    name = type(model).__name__
-    blocks = getattr(model, "blocks", None)
-    if not isinstance(blocks, nn.Sequential | nn.ModuleList) or not len(blocks) or not hasattr(model, "patch_embed"):
-        windows = any("window" in type(module).__name__.lower() for module in model.modules())
-        reason = "attends within windows only" if windows else "has no sequence of blocks in which all tokens attend"
-        raise ViceError(f"The network must attend globally, as a ViT does, but {name} {reason}.", _WAY_OUT)
-    layers = []
-    for number, block in enumerate(blocks):
-        modules = dict(block.named_modules())
-        drops = [modules[path] for path in ("attn.attn_drop", "attn_drop") if path in modules]
-        if len(drops) != 1:
-            raise ViceError(
-                f"Every block must have one attention, but block {number} of {name} has {len(drops)}.", _WAY_OUT
-            )
-        if any("Diff" in type(module).__name__ for module in (block, modules.get("attn"))):
-            raise ViceError(f"A block must use its attention directly, but {name} subtracts two attentions.", _WAY_OUT)
-        layers.append(drops[0])
-    return layers
-
-
-@contextlib.contextmanager
-def disable_fused_attention(model: nn.Module) -> Iterator[None]:
-    """Disable fused attention, which hides its weights, and checkpointing, which runs blocks a second time."""
-    before = [
-        (module, name, getattr(module, name))
-        for module in model.modules()
-        for name in ("fused_attn", "grad_checkpointing")
-        if name in vars(module)
-    ]
-    try:
-        for module, name, _ in before:
-            setattr(module, name, False)
-        yield
-    finally:
-        for module, name, value in before:
-            setattr(module, name, value)
-
-
 @contextlib.contextmanager
 def capture_attention(model: nn.Module, first_block: int | None = None) -> Iterator[Attentions]:
     """Capture the softmaxed attention of the network's blocks in the pass inside the block; restore the model after it.
@@ -99,25 +50,24 @@ def capture_attention(model: nn.Module, first_block: int | None = None) -> Itera
     Raises:
         ViceError: a network without global attention, or another capture of it is active.
     """
-    layers, captured = attention_layers(model), Attentions()
-    first = layers[0 if first_block is None else first_block % len(layers)]
+    blocks, captured = attention_blocks(model), Attentions()
+    first = 0 if first_block is None else first_block % blocks.count
     grad = torch.is_grad_enabled()
 
-    def keep(layer: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        if layer is first and first_block is not None:
+    def keep(number: int, weights: torch.Tensor) -> torch.Tensor:
+        if number < first:
+            return weights
+        if number == first and first_block is not None:
             torch.set_grad_enabled(True)
-            output = output.detach().requires_grad_(True)
-        captured.weights.append(output)
-        return output
+            weights = weights.detach().requires_grad_(True)
+        captured.weights.append(weights)
+        return weights
 
-    with single_capture(model), disable_fused_attention(model):
-        handles = [layer.register_forward_hook(keep) for layer in layers[layers.index(first) :]]
+    with single_capture(model), blocks.passing(keep):
         try:
             yield captured
         finally:
             torch.set_grad_enabled(grad)
-            for handle in handles:
-                handle.remove()
 
 
 def pooling_weights(model: nn.Module, tokens: int, prefix: int) -> torch.Tensor:
@@ -131,7 +81,9 @@ def pooling_weights(model: nn.Module, tokens: int, prefix: int) -> torch.Tensor:
     """
     share = torch.zeros(tokens)
     pool = getattr(model, "global_pool", None)
-    if getattr(model, "head_dist", None) is not None:
+    if (first := pooled_tokens(model)) is not None:
+        share[: first or tokens] = 1 / (first or tokens)
+    elif getattr(model, "head_dist", None) is not None:
         share[:2] = 0.5
     elif getattr(model, "attn_pool", None) is None and pool == "token" and prefix:
         share[0] = 1
@@ -142,7 +94,7 @@ def pooling_weights(model: nn.Module, tokens: int, prefix: int) -> torch.Tensor:
         raise ViceError(
             f"The classifier must read the class token or the mean of the patches, but {type(model).__name__} pools by "
             f"{pool!r}.",
-            _WAY_OUT,
+            WAY_OUT,
         )
     return share
 
@@ -179,16 +131,17 @@ def token_layout(scene: Scene, attention: torch.Tensor) -> tuple[int, tuple[int,
         ViceError: the attention (N, heads, L, L) is not between all tokens, or its rows do not sum to 1.
     """
     name, shape = type(scene.model).__name__, tuple(attention.shape)
-    prefix = int(getattr(scene.model, "num_prefix_tokens", 0))
+    foreign = pooled_tokens(scene.model) is not None and scene.site.layout == "tokens"
+    prefix = scene.site.prefix_tokens if foreign else int(getattr(scene.model, "num_prefix_tokens", 0))
     # The site gives the grid of hybrids, whose patches are not pixels; a site without tokens gives no grid.
     grids = [grid for grid in (scene.grid, token_grid(scene.model, scene.images)) if grid]
     fitting = [(h, w) for h, w in grids if shape[1:] == (shape[1], prefix + h * w, prefix + h * w)]
     if not fitting:
         expected = f"{prefix} + {grids[0]}" if grids else "patch"
-        raise ViceError(f"{name} must attend between {expected} tokens, but attends in shape {shape}.", _WAY_OUT)
+        raise ViceError(f"{name} must attend between {expected} tokens, but attends in shape {shape}.", WAY_OUT)
     sums = attention[:1].detach().float().sum(-1)
     if not torch.allclose(sums, torch.ones_like(sums), atol=0.05):  # in half precision sums differ from 1 by some 1e-2
-        raise ViceError(f"The attention of a token must sum to 1, but that of {name} does not.", _WAY_OUT)
+        raise ViceError(f"The attention of a token must sum to 1, but that of {name} does not.", WAY_OUT)
     return prefix, fitting[0]
 
 

@@ -16,6 +16,7 @@ from torchvice.explain.gradient import no_linear_head
 from torchvice.explain.maps import map_status
 from torchvice.explain.methods import method_named
 from torchvice.explain.scene import Scene
+from torchvice.models.adapt import taking_rgb, with_output
 from torchvice.models.bare import bare, input_like
 from torchvice.models.families import MapSite, linear_head, locate, module_at
 
@@ -40,11 +41,12 @@ class Explanation:
 
 
 class Explainer:
-    """Class activation maps of any timm network, several labels an image, in one forward pass.
+    """Class activation maps of any classifier, several labels an image, in one forward pass.
 
     Args:
         model: the network; its hooks, modes and gradients are restored, also after an error. It runs
-            without the wrappers of torch.compile, DataParallel and DDP, since compiled code skips hooks.
+            without the wrappers of torch.compile, DataParallel and DDP, since compiled code skips hooks. A network of
+            one channel is shown the grey of RGB images.
         method: one of `torchvice.explain.METHODS` (docs/explanations.md), or "auto": "cam" if the network ends in mean
             pooling and a linear layer, where it is exact, else "gradcam".
         layer: name of the module whose output is explained; None: the one that the network's family determines.
@@ -62,6 +64,8 @@ class Explainer:
         grid: size at which several layers are averaged: the "finest" of their grids, or the "image".
         class_map: for every class of the data its outputs of the model; the largest is the class's logit. None: the
             model's outputs are the classes.
+        output: which of several outputs of the model are the logits: key of a dict, field of an object, or number in a
+            tuple. None: see `torchvice.models.bare.logits_in`.
 
     Attributes:
         method: the method's name. site: the layer in use, the first of several.
@@ -97,12 +101,14 @@ class Explainer:
         aug_smooth: bool = False,
         scaled: Scaled = "minmax",
         grid: Grid = "finest",
+        output: str | None = None,
     ) -> None:
         if (given := sum(value is not None for value in (layer, site, layers))) > 1:
             raise ViceError(f"Only one of `layer`, `site` and `layers` may be given, but {given} are.")
         if batch_size < 1:
             raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        self.model = model = bare(model)
+        model = bare(model)
+        self.model = model = taking_rgb(model if output is None else with_output(model, output))
         with eval_mode(model):  # finding a layer may take a pass
             sites = (site or self._site_of(layer),) if layers is None else tuple(map(self._site_of, layers))
         average = MapAverage(sites, aug_smooth, scaled, grid)  # checks its arguments even for a single map

@@ -19,12 +19,12 @@ from torchvice.errors import ViceError
 from torchvice.explain.attention import (
     attention_gradients,
     capture_attention,
-    disable_fused_attention,
     empty_maps,
     pooling_weights,
     rollout_row,
     token_layout,
 )
+from torchvice.explain.attention_blocks import disable_fused_attention
 from torchvice.explain.dense import cached_outputs, full_precision
 from torchvice.explain.methods import Run, register
 from torchvice.explain.rules import add_rule, copy_rule, linear_rule, product_rule

@@ -71,7 +71,7 @@ class Scene:
             ViceError: images of a size that the network does not accept, or a network that is not a classifier.
         """
         try:
-            outputs = logits_in(self.model(images))
+            outputs = logits_in(self.model(images), len(images))
         except AssertionError as error:  # how timm's networks of one size refuse others
             reason = str(error).rstrip(".") or "an assertion without a message"
             size = f"{images.shape[2]} x {images.shape[3]}"

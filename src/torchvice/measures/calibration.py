@@ -102,7 +102,7 @@ def _made_by(samples: Samples) -> dict[str, Any]:
         found["class_map"] = model["class_map"] or [[c] for c in range(len(samples.classes))]
     if settings:
         found["outputs"] = settings.get("outputs") or "logits"  # tables of earlier versions have none
-        found |= {name: settings[name] for name in ("view_size", "mean", "std") if settings.get(name)}
+        found |= {name: settings[name] for name in ("view_size", "mean", "std", "output") if settings.get(name)}
         view = settings.get("choices", {}).get("view")
         found |= {"view": view} if view else {}
     plain: dict[str, Any] = json.loads(json.dumps(found))  # as it comes back from a file: tuples are lists there

@@ -11,7 +11,17 @@ from torch import nn
 
 from torchvice.errors import ViceError
 
-__all__ = ["bare", "check_finite", "described", "input_channels", "input_like", "logits_in", "non_finite", "not_logits"]
+__all__ = [
+    "bare",
+    "check_finite",
+    "described",
+    "input_channels",
+    "input_like",
+    "logits_in",
+    "non_finite",
+    "not_logits",
+    "stated",
+]
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
 
@@ -62,17 +72,43 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def described(model: nn.Module) -> nn.Module:
-    """Return the part that has timm's attributes: the model, or the only such network in one or two modules around it.
+    """Return the part that describes itself: the model, or the only such network in one or two modules around it.
 
-    So input size, mean and std do not depend on a module that the user wraps around timm's network.
+    Those are timm's networks, and torchvision's and transformers' with an input size of their own. So input size, mean
+    and std do not depend on a module that the user wraps around the network.
     """
     level = [model]
     for _ in range(3):
-        networks = [module for module in level if not {"pretrained_cfg", "default_cfg"}.isdisjoint(vars(module))]
+        networks = [module for module in level if _is_timm(module) or stated(module, "image_size") is not None]
         if networks:
             return networks[0] if len(networks) == 1 else model
         level = [child for module in level for child in module.children()]
     return model
+
+
+def _is_timm(module: nn.Module) -> bool:
+    return not {"pretrained_cfg", "default_cfg"}.isdisjoint(vars(module))
+
+
+def stated(module: nn.Module, name: str) -> int | tuple[int, ...] | None:
+    """Return a size that a network of torchvision has as an attribute, or one of transformers in its configuration.
+
+    Args:
+        module: the network itself; timm's networks are described elsewhere.
+        name: `image_size` or `patch_size`.
+
+    Returns:
+        Pixels, one number or (down, across); None: not stated.
+    """
+    config = vars(module).get("config")
+    # An attribute of a user's own module may mean anything.
+    of_torchvision = any(kind.__module__.startswith("torchvision.models") for kind in type(module).__mro__)
+    holder = config if isinstance(getattr(config, "model_type", None), str) else module if of_torchvision else None
+    holder = holder if hasattr(holder, name) else getattr(holder, "vision_config", None)
+    value = getattr(holder, name, None)
+    if isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(side, int) for side in value):
+        return tuple(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def input_like(model: nn.Module) -> torch.Tensor:
@@ -109,13 +145,21 @@ def check_finite(model: nn.Module) -> None:
         )
 
 
-def logits_in(outputs: Any) -> Any:
-    """Return the logits in what a model returns: its tensor, its `logits`, or the only (N, C) tensor of a tuple."""
+def logits_in(outputs: Any, n: int | None = None) -> Any:
+    """Return the logits in what a model returns: its tensor, its `logits`, or the only (N, C) tensor of a tuple.
+
+    Args:
+        outputs: what the model returns.
+        n: number of images; one logit an image, (N,), becomes (N, 1), and (C,) of a single image (1, C). None: no shape
+            is changed.
+    """
     if isinstance(outputs, torch.Tensor):
+        if n is not None and outputs.ndim < 2 and (n == 1 or outputs.numel() == n):
+            return outputs.reshape(n, -1)
         return outputs
     inner = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
     if isinstance(inner, torch.Tensor):
-        return inner
+        return logits_in(inner, n)
     if isinstance(outputs, tuple | list):
         matrices = [value for value in outputs if isinstance(value, torch.Tensor) and value.ndim == 2]
         if len(matrices) == 1:
@@ -125,7 +169,9 @@ def logits_in(outputs: Any) -> Any:
 
 def not_logits(model: nn.Module, outputs: Any) -> ViceError:
     """Return the error for outputs that are not logits (N, C)."""
-    way_out = "Wrap it in a module whose forward returns the tensor of logits."
+    way_out = (
+        "Wrap it in a module whose forward returns the tensor of logits, or name it: --output NAME (output='NAME')."
+    )
     if isinstance(outputs, torch.Tensor):
         came = f"shape {tuple(outputs.shape)}"
         way_out = "Wrap it in a module whose forward returns one logit an image and class, or give another model."

@@ -323,11 +323,15 @@ def preprocessing(model: nn.Module) -> Preprocessing:
     """Return the input size that the network was built with, and the normalisation of its pretrained weights."""
     from timm.data import resolve_model_data_config  # type: ignore[attr-defined]
 
+    from torchvice.models.adapt import converted_channels, same_for_all
     from torchvice.models.bare import described
     from torchvice.models.families import input_size
 
     config = resolve_model_data_config(described(model))
-    return Preprocessing(input_size(model), tuple(config["mean"]), tuple(config["std"]), str(config["interpolation"]))
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    if converted_channels(model) is not None:
+        mean, std = same_for_all(mean), same_for_all(std)
+    return Preprocessing(input_size(model), mean, std, str(config["interpolation"]))
 
 
 def weights_hash(model: nn.Module) -> str:

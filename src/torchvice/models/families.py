@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.models.bare import check_finite, described, not_logits
+from torchvice.models.bare import check_finite, described, not_logits, stated
 from torchvice.models.probe import Layout, Probe, SpatialLayout, TensorRecord, probe, spatial_layout
 
 __all__ = ["MapSite", "input_size", "linear_head", "locate", "module_at", "token_grid"]
@@ -147,6 +147,8 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
         if layout.grid == (1, 1):
             single = single or record.layer
             continue
+        if record.where == "input" and not _takes_part(score, record.layer, result):
+            continue
         site = _site(record, layout, result.size)
         reason = _gradient_problem(score, record.tensor, site, layout.grid)
         if not reason:
@@ -162,6 +164,13 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
     )
 
 
+def _takes_part(score: torch.Tensor, layer: str, result: Probe) -> bool:
+    """Whether the logit depends on what a module makes of its input; a pooling that nobody reads may be there, too."""
+    outputs = [r.tensor for r in result.records if r.layer == layer and r.where == "output" and r.tensor.requires_grad]
+    gradients = torch.autograd.grad(score, outputs, retain_graph=True, allow_unused=True) if outputs else ()
+    return not outputs or any(gradient is not None for gradient in gradients)
+
+
 def _largest_logit(model: nn.Module, outputs: Any) -> torch.Tensor:
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
         raise not_logits(model, outputs)
@@ -173,8 +182,9 @@ def _of_swin(model: nn.Module, result: Probe) -> list[TensorRecord]:
 
     By the block, which timm and torchvision name alike. Their Swin V2 has other blocks, whose norm1 is after attention.
     """
-    blocks = [name for name, module in model.named_modules() if type(module).__name__ == "SwinTransformerBlock"]
-    return [r for r in result.records if r.where == "output" and r.layer in [f"{name}.norm1" for name in blocks[-1:]]]
+    norms = {"SwinTransformerBlock": "norm1", "SwinLayer": "layernorm_before"}  # the second in transformers
+    names = [f"{name}.{norms[kind]}" for name, m in model.named_modules() if (kind := type(m).__name__) in norms]
+    return [r for r in result.records if r.where == "output" and r.layer in names[-1:]]
 
 
 def _candidates(model: nn.Module, result: Probe) -> Iterator[TensorRecord]:
@@ -273,7 +283,13 @@ def input_size(model: nn.Module) -> tuple[int, int]:
         return int(height), int(width)
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     size = config.get("input_size") if isinstance(config, Mapping) else None
-    return (int(size[1]), int(size[2])) if size else (224, 224)
+    return (int(size[1]), int(size[2])) if size else _pair(stated(model, "image_size")) or (224, 224)
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    """(down, across) of one or two numbers of pixels."""
+    values = (size, size) if isinstance(size, int) else tuple(size or ())
+    return (int(values[0]), int(values[1])) if len(values) == 2 else None
 
 
 def token_grid(model: nn.Module, image: torch.Tensor) -> tuple[int, int] | None:
@@ -282,12 +298,22 @@ def token_grid(model: nn.Module, image: torch.Tensor) -> tuple[int, int] | None:
 
 
 def _patches(model: nn.Module, size: tuple[int, int]) -> tuple[int, int] | None:
-    patch = getattr(getattr(described(model), "patch_embed", None), "patch_size", None)
+    network = described(model)
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     if not isinstance(patch, int | tuple | list):
+        patch = stated(network, "patch_size")
+    if (pair := _pair(patch)) is None:
         return None
-    height, width = (patch, patch) if isinstance(patch, int) else patch
+    height, width = pair
     # Rounded up: with dynamic_img_pad timm pads the image to whole patches.
     return -(-size[0] // height), -(-size[1] // width)
+
+
+def _is_outputs(tensor: torch.Tensor, outputs: Any) -> bool:
+    """Whether a tensor is the network's outputs, or the same numbers in another shape: a squeezed head."""
+    if not isinstance(outputs, torch.Tensor) or tensor.numel() != outputs.numel():
+        return tensor is outputs
+    return tensor.data_ptr() == outputs.data_ptr()
 
 
 def linear_head(model: nn.Module, site: MapSite) -> nn.Linear | None:
@@ -306,7 +332,7 @@ def linear_head(model: nn.Module, site: MapSite) -> nn.Linear | None:
     except ViceError:
         return None
     maps = [r for r in result.records if r.layer == site.layer and r.where == site.where and r.intact]
-    heads = [r.layer for r in result.records if r.where == "output" and r.tensor is result.outputs]
+    heads = [r.layer for r in result.records if r.where == "output" and _is_outputs(r.tensor, result.outputs)]
     linear = [name for name in heads if isinstance(module_at(model, name), nn.Linear)]
     if not maps or not linear:
         return None

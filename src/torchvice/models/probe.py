@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchvice.errors import ViceError
 from torchvice.models.bare import described, input_channels, input_like, logits_in
 
-__all__ = ["Probe", "SpatialLayout", "TensorRecord", "probe", "spatial_layout"]
+__all__ = ["Probe", "SpatialLayout", "TensorRecord", "eval_and_frozen", "probe", "spatial_layout"]
 
 Layout = Literal["nchw", "nhwc", "tokens"]
 _MOST_PREFIX_TOKENS = 16
@@ -58,7 +58,7 @@ class Probe:
 
 
 @contextlib.contextmanager
-def _eval_and_frozen(model: nn.Module, gradients: bool) -> Iterator[list[torch.utils.hooks.RemovableHandle]]:
+def eval_and_frozen(model: nn.Module, gradients: bool) -> Iterator[list[torch.utils.hooks.RemovableHandle]]:
     """Set eval mode and freeze all parameters; restore both at the end, and remove the hooks added to the list."""
     modes = [(module, module.training) for module in model.modules()]
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -95,7 +95,7 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
     """
     records: list[TensorRecord] = []
     calls: Counter[str] = Counter()
-    with _eval_and_frozen(model, gradients) as handles:
+    with eval_and_frozen(model, gradients) as handles:
         noise = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
         image = noise.to(input_like(model)).requires_grad_(gradients)
         handles += [head.register_forward_hook(_random_outputs) for head in _zero_heads(model)]
@@ -103,7 +103,7 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
             if name:
                 handles += _record(name, module, records, calls, image)
         try:
-            outputs = logits_in(model(image))
+            outputs = logits_in(model(image), 1)
         except ViceError:
             raise
         except Exception as error:  # layers may raise anything
@@ -141,10 +141,11 @@ def _record(
 
 
 def _zero_heads(model: nn.Module) -> list[nn.Linear]:
-    """Return the classifier's linear layers whose weights are all zero."""
+    """Return the classifier's linear layers whose weights are all zero: of other networks than timm's, the last one."""
     model = described(model)
     if not hasattr(model, "get_classifier"):
-        return []
+        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1:]
+        return [layer for layer in last if not bool(layer.weight.any())]
     classifier = model.get_classifier()  # type: ignore[operator]
     heads = classifier if isinstance(classifier, tuple | list | nn.ModuleList) else [classifier]
     layers = [layer for head in heads if isinstance(head, nn.Module) for layer in head.modules()]

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["StateDict", "read_content", "read_state_dict", "read_weights"]
 
 
+# torchvision's files of DenseNet have the names of its first version: denselayer1.norm.1.weight is norm1.weight.
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+
+
 def read_content(path: str | os.PathLike[str], also: Sequence[type] = ()) -> tuple[Any, dict[str, str]]:
     """Load everything in a .pth, .pt, .ckpt, .bin or .safetensors file on the CPU. No code in the file runs.
 
@@ -182,7 +186,7 @@ def _dictionaries(content: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[st
         return
     tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
     if tensors:
-        yield ".".join(keys), tensors
+        yield ".".join(keys), {_OLD_DENSENET.sub(r"\1\2.", name): value for name, value in tensors.items()}
     for name, value in content.items():
         # Lightning's weight averaging keeps the weights that training continues with next to the averaged ones.
         if len(keys) < 3 and name != "current_model_state":

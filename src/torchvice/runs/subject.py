@@ -25,7 +25,8 @@ __all__ = ["Subject", "read_class_map", "subject_from_run", "subject_from_weight
 class Subject:
     """A model, the data it is assessed on, and the settings that join both.
 
-    `out` is the folder of the table; `made_by` the entries of its manifest that say where the model comes from.
+    `out` is the folder of the table; `made_by` the entries of its manifest that say where the model comes from;
+    `notes` sentences on how the model is used.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class Subject:
     out: Path
     settings: MapSettings
     made_by: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def subject_from_run(
@@ -63,45 +65,81 @@ def subject_from_run(
 
 def subject_from_weights(
     name: str,
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None,
     dataset: FolderDataset,
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None,
     class_map: str | os.PathLike[str] | None = None,
     settings: MapSettings | None = None,
     arguments: Mapping[str, Any] | None = None,
     key: str | None = None,
 ) -> Subject:
-    """The subject of weights that torchvice did not train.
+    """The subject of a network that torchvice did not train.
 
     Args:
-        name: timm's name of the network.
-        weights: a local file; the number of outputs is read from its classifier.
+        name: of the network, see `torchvice.models.named.source_of`.
+        weights: a local file; the number of outputs is read from its classifier. None: the network comes with its own.
         dataset: the data.
-        out: the folder of the table.
-        class_map: a JSON or YAML file, see `read_class_map`; None: the outputs are the data's classes, in their order.
-        settings: sizes and normalisation that are None are timm's for the network; images per batch: 16.
-        arguments: of the network, passed to timm.create_model.
+        out: the folder of the table; None: in runs/, by the names of network, weights and split.
+        class_map: a JSON or YAML file, see `read_class_map`; None: the outputs are the data's classes, by their names
+            where the network knows them, else in their order.
+        settings: sizes and normalisation that are None are those of the network's source; images per batch: 16.
+        arguments: of the network, passed to timm.create_model, torchvision's function or the user's own.
         key: which of several sets of weights in the file, see `torchvice.models.weights.read_state_dict`.
 
     Raises:
-        ViceError: weights that do not fit the network, or outputs that do not fit the classes.
+        ViceError: an unknown network, weights that do not fit it, or outputs that do not fit the classes.
     """
     from torchvice.assessment import MapSettings
-    from torchvice.models.build import build_model, classifier_outputs, load_weights
+    from torchvice.models.adapt import converted_channels, output_count, taking_rgb, with_output
+    from torchvice.models.bare import bare
+    from torchvice.models.named import model_by_name
 
-    outputs = classifier_outputs(name, weights, arguments, key)
-    groups = None if class_map is None else read_class_map(class_map, dataset.classes, outputs)
-    if groups is None and outputs != len(dataset.classes):
+    settings = settings or MapSettings()
+    named = model_by_name(name, weights, arguments, key)
+    model = taking_rgb(bare(named.model))
+    outputs = named.outputs
+    if outputs is None or settings.output is not None:
+        outputs = output_count(model if settings.output is None else with_output(model, settings.output))
+    groups, notes = _groups(class_map, dataset.classes, outputs, named.names)
+    if converted_channels(model) is not None:
+        notes.append("The network takes one channel: images are converted to grey.")
+    if named.needs_pixels and None in (settings.mean, settings.std) and None in (named.mean, named.std):
+        message = f"{name} must say the mean and std of its images, but has no preprocessor_config.json with them."
+        raise ViceError(message, "Give --mean and --std.")
+    settings = settings.completed(batch_size=16, class_map=groups)
+    settings = settings.completed(view_size=named.size, crop=named.size, mean=named.mean, std=named.std)
+    label = named.label if weights is None else f"{named.label}_{Path(weights).stem}"
+    folder = Path("runs") / label / "assess" / dataset.split if out is None else Path(out)
+    return Subject(model, dataset, folder, settings, named.made_by, tuple(notes))
+
+
+def _groups(
+    class_map: str | os.PathLike[str] | None, classes: Sequence[str], outputs: int | None, names: Sequence[str]
+) -> tuple[list[list[int]] | None, list[str]]:
+    """The outputs that mean each class, by the class map or by their names, and what is to be said about it."""
+    if class_map is not None:
+        if outputs is None:
+            raise ViceError("A class map needs the number of the network's outputs, but the network does not run.")
+        return read_class_map(class_map, classes, outputs), []
+    known = [name.casefold() for name in names]
+    groups = [[i for i, name in enumerate(known) if name == wanted.casefold()] for wanted in classes]
+    if names and all(len(group) == 1 for group in groups):
+        if groups != [[i] for i in range(len(names))]:
+            return groups, ["Outputs are assigned to the classes by the names in config.json."]
+        return None, []
+    for i, group in enumerate(groups):
+        if outputs == len(classes) and group not in ([], [i]):
+            raise ViceError(
+                f"config.json names output {group[0]} `{names[group[0]]}`, but this is class {i} of the data, and not "
+                "every class has an output of its name.",
+                "Say which outputs mean which class: --class-map FILE.",
+            )
+    if outputs is not None and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
         raise ViceError(
-            f"The network must have an output for each of {len(dataset.classes)} classes, but has {outputs}.",
+            f"The network must have an output for each of {len(classes)} classes, but has {outputs}.",
             "Say which outputs mean which class: --class-map FILE.",
         )
-    model = build_model(name, outputs, arguments=arguments)
-    load_weights(model, weights, key)
-    settings = (settings or MapSettings()).completed(batch_size=16, class_map=groups)
-    chosen = {"arguments": arguments and dict(arguments), "weights_key": key}
-    made_by = {"network": name, "weights": Path(weights).name, **{k: v for k, v in chosen.items() if v}}
-    return Subject(model, dataset, Path(out), settings, made_by)
+    return None, ["config.json has other names than the classes: outputs are taken in their order."] if names else []
 
 
 def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs: int) -> list[list[int]]:
@@ -110,7 +148,8 @@ def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs
     Args:
         path: JSON or YAML, {class name: output index or list of indices}; several mean "any of these", and their
             largest logit counts.
-        classes: (C,) the data's class names; each must be in the file.
+        classes: (C,) the data's class names; each must be in the file, but for the complement of the class that the
+            only logit of a network means, of two.
         outputs: how many the model has.
 
     Raises:
@@ -124,8 +163,12 @@ def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs
         if name not in classes:
             unknown = f"The class map {path} names `{name}`, which is no class of the data."
             raise ViceError(unknown, did_you_mean(name, classes))
-    groups = []
+    groups: list[list[int]] = []
+    complement = outputs == 1 and len(classes) == 2 and len(known) == 1  # of the one class that the logit means
     for name in classes:
+        if name not in known and complement:
+            groups.append([])
+            continue
         if name not in known:
             raise ViceError(f"The class map {path} must name every class of the data, but lacks `{name}`.")
         group = known[name] if isinstance(known[name], list) else [known[name]]

@@ -1,0 +1,131 @@
+"""A classifier in a folder of transformers: config.json and safetensors. No code in it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from torchvice.errors import ViceError, near_path
+from torchvice.files import read_json
+from torchvice.models.named import NamedModel
+
+__all__ = ["model_of_folder"]
+
+_SAVE = "Save it with model.save_pretrained(FOLDER) and processor.save_pretrained(FOLDER)."
+
+
+def model_of_folder(
+    folder: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None,
+    arguments: Mapping[str, Any],
+    key: str | None,
+) -> NamedModel:
+    """Build the image classifier that a folder describes, from its files alone: nothing is downloaded.
+
+    Args:
+        folder: with config.json and the weights as safetensors; preprocessor_config.json says size, mean and std.
+        weights: local file of a state_dict that replaces the folder's weights, or None.
+        arguments: replace entries of config.json.
+        key: which of several sets of weights.
+
+    Raises:
+        ViceError: transformers is not installed, files are missing, or the folder holds no complete image classifier.
+    """
+    from torchvice.models.build import load_weights
+
+    path = Path(folder)
+    config = _checked_config(path)
+    model = _loaded(path, arguments)
+    if weights is not None:
+        load_weights(model, weights, key)
+    names = [str(name) for _, name in sorted((int(i), name) for i, name in model.config.id2label.items())]
+    plain = names == [f"LABEL_{i}" for i in range(len(names))]  # what transformers writes where none were given
+    made_by = {"network": f"transformers:{path.resolve().name}", "architecture": type(model).__name__}
+    size, mean, std = _pixels(path, config)
+    outputs = int(model.config.num_labels)
+    return NamedModel(
+        model, path.resolve().name, outputs, made_by, size, mean, std, () if plain else tuple(names), needs_pixels=True
+    )
+
+
+def _checked_config(path: Path) -> dict[str, Any]:
+    """Read config.json, once the folder has what is needed."""
+    if not path.is_dir():
+        what = "is a file" if path.is_file() else "does not exist"
+        raise ViceError(f"transformers:FOLDER must name a folder, but {path} {what}.", near_path(path) or _SAVE)
+    config = read_json(path / "config.json", "The description of the network")
+    if not any(path.glob("*.safetensors")):
+        others = sorted(file.name for file in path.glob("*.bin"))
+        came = f" but {', '.join(others[:3])}" if others else ""
+        raise ViceError(f"{path} must hold the weights as safetensors, and holds none{came}.", _SAVE)
+    if "auto_map" in config:
+        raise ViceError(
+            f"{path} needs code of its own (`auto_map` in config.json), and no code in a folder runs.",
+            "Write a function that builds it, and give --model FILE.py:FUNCTION.",
+        )
+    return config
+
+
+def _loaded(path: Path, arguments: Mapping[str, Any]) -> Any:  # has the attributes of transformers' models
+    """The classifier, with every tensor from the folder's files."""
+    from torchvice.models.build import quiet_loggers
+
+    try:
+        import transformers
+    except ImportError:
+        message = "transformers:FOLDER needs the package transformers, which is not installed."
+        raise ViceError(message, "Install it: pip install transformers.") from None
+    try:
+        with quiet_loggers("transformers"):
+            model, report = transformers.AutoModelForImageClassification.from_pretrained(
+                str(path),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                **arguments,
+            )
+    except Exception as error:  # configurations and loaders may raise anything
+        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        raise ViceError(f"{path} must hold an image classifier of transformers, but raises: {reason}.") from None
+    lacking = [*sorted(report["missing_keys"]), *(str(one[0]) for one in report.get("mismatched_keys", ()))]
+    if lacking:
+        more = f" and {len(lacking) - 1} further tensors" if len(lacking) > 1 else ""
+        raise ViceError(
+            f"{path} must hold all weights of {type(model).__name__}, but lacks `{lacking[0]}`{more}.",
+            "Give the folder of a classifier that was trained, not that of its backbone.",
+        )
+    return model.eval()
+
+
+def _pixels(path: Path, config: Mapping[str, Any]) -> tuple[int | None, Any, Any]:
+    """Side in pixels, mean and std for pixels in [0, 1], as preprocessor_config.json says; None: it does not."""
+    side = _side(config.get("image_size"))
+    file = path / "preprocessor_config.json"
+    if not file.is_file():
+        return side, None, None
+    said = read_json(file, "The preprocessing of the network")
+    cropped = said.get("crop_size") if said.get("do_center_crop") else None
+    side = _side(cropped) or _side(said.get("size")) or side
+    mean, std = (said.get(name) for name in ("image_mean", "image_std"))
+    if said.get("do_normalize") is False:
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    if not (_numbers(mean) and _numbers(std)) or said.get("rescale_offset"):
+        return side, None, None
+    # The pixels are multiplied by `factor` before they are normalised; ours are divided by 255.
+    factor = round(255 * (float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0), 9)
+    return side, tuple(value / factor for value in mean), tuple(value / factor for value in std)
+
+
+def _numbers(values: Any) -> TypeGuard[Sequence[float]]:
+    return isinstance(values, Sequence) and len(values) > 0 and all(isinstance(v, int | float) for v in values)
+
+
+def _side(size: Any) -> int | None:
+    """The side in pixels of a size: a number, (height, width), or a dictionary of them."""
+    if isinstance(size, Mapping):
+        size = [size[name] for name in ("height", "width", "shortest_edge") if name in size]
+    values = [size] if isinstance(size, int) else list(size or ())
+    return max(values) if values and all(isinstance(value, int) for value in values) else None

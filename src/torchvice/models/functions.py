@@ -1,0 +1,166 @@
+"""A network from a function that the user names: FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION. Its code runs."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from torchvice.errors import ViceError, did_you_mean
+from torchvice.files import existing_file, sha256
+from torchvice.models.named import SOURCES, NamedModel
+
+__all__ = ["model_of_function"]
+
+
+def model_of_function(
+    text: str, weights: str | os.PathLike[str] | None, arguments: Mapping[str, Any], key: str | None
+) -> NamedModel:
+    """Call the function, and load the weights if a file is given; else the function loads its own.
+
+    Args:
+        text: FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION; a class of modules or a module itself will do, too.
+        weights: local file of a state_dict, or None.
+        arguments: passed to the function.
+        key: which of several sets of weights.
+
+    Raises:
+        ViceError: no such file, module or function; arguments that it does not take; an error in its code; or
+            something else than a torch.nn.Module.
+    """
+    from torchvice.models.build import load_weights
+
+    place, _, name = text.rpartition(":")
+    with _searched_first(Path(place).parent if place.endswith(".py") else Path.cwd()):
+        module = _from_file(place) if place.endswith(".py") else _from_package(place, text)
+        model = _called(text, _found(module, name, place), arguments)
+    if weights is not None:
+        load_weights(model, weights, key)
+    source = getattr(module, "__file__", None)
+    made_by = {"network": f"{Path(place).name if place.endswith('.py') else place}:{name}"}
+    if source is not None and Path(source).is_file():
+        made_by["code_sha256"] = sha256(Path(source))
+    label = Path(place).stem if place.endswith(".py") else place
+    return NamedModel(model, f"{label}_{name}", None, made_by)
+
+
+@contextlib.contextmanager
+def _searched_first(folder: Path) -> Iterator[None]:
+    """Import from this folder first, as Python does for a script, inside the block."""
+    path = str(folder.resolve())
+    sys.path.insert(0, path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the user's code may have changed the path itself
+            sys.path.remove(path)
+
+
+def _from_file(place: str) -> ModuleType:
+    """Run a file as a module of its own name, so that its classes can be copied and pickled."""
+    path = existing_file(place, "The file of the network")
+    name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"_vice_{abs(hash(path))}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _raised(str(path), error) from error
+    return module
+
+
+def _from_package(place: str, text: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{place}.".startswith(f"{error.name}."):
+            raise _raised(place, error) from error  # a module that the user's code imports
+        import difflib
+
+        close = difflib.get_close_matches(place, SOURCES, n=1, cutoff=0.6)
+        way_out = f"Did you mean `{close[0]}:{text.partition(':')[2]}`?" if close else ""
+        way_out = way_out or "Run the command where Python finds it, install it, or give FILE.py:FUNCTION."
+        raise ViceError(f"The network {text} needs the module `{place}`, but there is none.", way_out) from None
+    except Exception as error:
+        raise _raised(place, error) from error
+
+
+def _found(module: ModuleType, name: str, place: str) -> Any:
+    if not hasattr(module, name):
+        own = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        way_out = did_you_mean(name, own) if own else "Write one that returns the network."
+        raise ViceError(f"{place} must have a function `{name}`, but has none.", way_out)
+    return getattr(module, name)
+
+
+def _called(text: str, function: Any, arguments: Mapping[str, Any]) -> nn.Module:
+    """The network that the function returns."""
+    if isinstance(function, nn.Module):
+        if arguments:
+            raise ViceError(f"{text} is a network already, and takes no `{next(iter(arguments))}`.", "Leave it out.")
+        return function
+    if not callable(function):
+        raise ViceError(f"{text} must be a function, but is a {type(function).__name__}.", "Name one that builds it.")
+    _check_arguments(text, function, arguments)
+    try:
+        model = function(**arguments)
+    except ViceError:
+        raise
+    except Exception as error:
+        raise _raised(text, error) from error
+    if not isinstance(model, nn.Module):
+        raise ViceError(
+            f"{text} must return a torch.nn.Module, but returns a {type(model).__name__}.",
+            "Let it return the network alone, with its weights loaded or with --weights FILE.",
+        )
+    return model
+
+
+def _check_arguments(text: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # functions in C have none
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError:
+        parameters = signature.parameters
+        unknown = [name for name in arguments if name not in parameters]
+        if unknown:
+            own = did_you_mean(unknown[0], parameters) if parameters else "Leave it out."
+            raise ViceError(f"{text} takes no argument `{unknown[0]}`.", own) from None
+        missing = [
+            p.name
+            for p in parameters.values()
+            if p.default is p.empty and p.kind is not p.VAR_KEYWORD and p.name not in arguments
+        ]
+        needed = ", ".join(f"`{name}`" for name in missing)
+        way_out = f"Give --argument {missing[0]}=VALUE." if missing else ""
+        raise ViceError(f"{text} must be called with {needed}, but these are not given.", way_out) from None
+
+
+def _raised(what: str, error: Exception) -> ViceError:
+    """The sentence for an error in the user's code, with the line where it arose."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f", line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
+    if isinstance(error, SyntaxError):
+        where = f", line {error.lineno} of {Path(error.filename or '?').name}"
+    reason = " ".join(str(error).split())[:300].rstrip(".") or "no message"
+    return ViceError(
+        f"The code of {what} must run without an error, but raises {type(error).__name__}: {reason}{where}.",
+        "Run it by itself first.",
+    )

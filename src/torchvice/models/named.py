@@ -1,0 +1,208 @@
+"""Networks by name: timm's, torchvision's, a folder of transformers, or a function of the user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchvice.errors import ViceError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["NamedModel", "model_by_name", "source_of"]
+
+SOURCES = ("timm", "torchvision", "transformers")
+_FORMS = "timm:NAME, torchvision:NAME, transformers:FOLDER, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION"
+# Arguments that torchvice sets itself, or that would load weights past its checks.
+_RESERVED = ("weights", "weights_backbone", "num_classes", "progress", "pretrained", "init_weights")
+_SHIFTING = ("googlenet", "inception_v3")
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A network that a name stands for, with its weights, on the CPU.
+
+    Attributes:
+        model: the network. label: a short name that can be part of a path.
+        outputs: number of its outputs; None: not known without a pass.
+        made_by: entries of a manifest: what the network was.
+        size, mean, std: side in pixels and normalisation that its source states; None: not stated.
+        names: names of its outputs, in their order, if its source states them.
+        needs_pixels: whether mean and std have no usual value.
+    """
+
+    model: nn.Module
+    label: str
+    outputs: int | None
+    made_by: dict[str, Any]
+    size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    names: tuple[str, ...] = ()
+    needs_pixels: bool = False
+
+
+def source_of(text: str) -> tuple[str, str]:
+    """Part the name of a network into its source and the name there.
+
+    Returns:
+        ("timm", NAME), ("torchvision", NAME), ("transformers", FOLDER) or ("function", PLACE:FUNCTION).
+
+    Raises:
+        ViceError: another form.
+
+    Example:
+        >>> source_of("resnet50"), source_of("torchvision:resnet50"), source_of("nets/mine.py:build")
+        (('timm', 'resnet50'), ('torchvision', 'resnet50'), ('function', 'nets/mine.py:build'))
+    """
+    prefix, colon, rest = text.partition(":")
+    if not colon and not text.endswith(".py"):
+        return "timm", text
+    if prefix in SOURCES and rest:
+        return prefix, rest
+    place, _, name = text.rpartition(":")
+    is_module = all(part.isidentifier() for part in place.split("."))
+    if place and name.isidentifier() and (place.endswith(".py") or is_module):
+        return "function", text
+    if text.endswith(".py"):
+        raise ViceError(f"The network must name a function in {text}, but names none.", f"For example {text}:build.")
+    if prefix in ("hf-hub", "hf_hub", "huggingface"):
+        way_out = "Download its folder, and give --model transformers:FOLDER; or give timm's name and --weights FILE."
+        raise ViceError(f"The network must be in local files, but is {text!r}.", way_out)
+    raise ViceError(f"The network must be {_FORMS}, but is {text!r}.", _similar_source(prefix))
+
+
+def _similar_source(prefix: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(prefix, SOURCES, n=1, cutoff=0.6)
+    return f"Did you mean `{close[0]}:`?" if close else "A name without a prefix is timm's."
+
+
+def model_by_name(
+    text: str,
+    weights: str | os.PathLike[str] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    key: str | None = None,
+) -> NamedModel:
+    """Build the network that a name stands for, and load its weights.
+
+    Args:
+        text: see `source_of`. Code of FILE.py and PACKAGE.MODULE runs; nothing else does.
+        weights: local file of a state_dict; may be None for functions and folders, which load their own.
+        arguments: passed to timm.create_model, torchvision's function or the user's function.
+        key: which of several sets of weights, see `torchvice.models.weights.read_state_dict`.
+
+    Raises:
+        ViceError: an unknown name or form, arguments that do not fit, or weights that are missing or do not match.
+    """
+    source, name = source_of(text)
+    if key is not None and weights is None:
+        raise ViceError("--weights-key chooses a set of weights in a file, but no file is given.", "Give --weights.")
+    if weights is None and source in ("timm", "torchvision"):
+        message = f"{source}'s {name} needs a local file of weights, but none is given. Did you forget --weights?"
+        raise ViceError(message, "Give --weights FILE.")
+    made = _builder(source)(name, weights, dict(arguments or {}), key)
+    chosen = {"arguments": dict(arguments or {}), "weights_key": key}
+    made_by = dict(made.made_by) if weights is None else {**made.made_by, "weights": Path(weights).name}
+    return replace(made, made_by=made_by | {name: value for name, value in chosen.items() if value})
+
+
+def _builder(source: str) -> Callable[..., NamedModel]:
+    """The function that builds the networks of a source, of (name, weights, arguments, key)."""
+    if source == "transformers":
+        from torchvice.models.folders import model_of_folder
+
+        return model_of_folder
+    if source == "function":
+        from torchvice.models.functions import model_of_function
+
+        return model_of_function
+    return _of_timm if source == "timm" else _of_torchvision
+
+
+def _of_timm(name: str, weights: str | os.PathLike[str], arguments: dict[str, Any], key: str | None) -> NamedModel:
+    from torchvice.models.build import build_model, classifier_outputs, load_weights
+
+    try:
+        outputs = classifier_outputs(name, weights, arguments, key)
+    except ViceError as error:
+        if "must be a timm name" in error.message and name in _torchvision_names():
+            raise ViceError(error.message, f"Did you mean `torchvision:{name}`?") from None
+        raise
+    model = build_model(name, outputs, arguments=arguments)
+    load_weights(model, weights, key)
+    return NamedModel(model, name, outputs, {"network": name})
+
+
+def _torchvision_names() -> list[str]:
+    from torchvision import models  # type: ignore[import-untyped]
+
+    return list(models.list_models(module=models))
+
+
+def _of_torchvision(
+    name: str, weights: str | os.PathLike[str], arguments: dict[str, Any], key: str | None
+) -> NamedModel:
+    """Build one of torchvision's classifiers with the weights of a file.
+
+    Tensors whose shape depends on the number of classes are the classifier's: they say how many outputs the file has.
+    """
+    import torch
+    from torchvision import models
+
+    from torchvice.models.build import load_weights
+    from torchvice.models.families import input_size
+    from torchvice.models.weights import read_state_dict
+
+    _check_torchvision(name, arguments)
+    with torch.device("meta"):
+        one, two = ({n: v.shape for n, v in _built(name, arguments, c).state_dict().items()} for c in (1, 2))
+    heads = {own for own, shape in one.items() if shape != two[own]}
+    tensors = read_state_dict(weights, one, key, heads).tensors
+    sizes = [len(tensors[own]) for own in sorted(heads) if own in tensors and tensors[own].ndim]
+    if not sizes:
+        expected = ", ".join(sorted(heads)) or "another network"
+        raise ViceError(f"No classifier of {name} found in the weights {weights}.", f"Expected: {expected}.")
+    model = _built(name, arguments, max(sizes))
+    load_weights(model, weights, key)
+    pixels = models.get_model_weights(name).DEFAULT.transforms()
+    side = max(input_size(model)) if isinstance(getattr(model, "image_size", None), int) else pixels.crop_size[0]
+    made_by = {"network": f"torchvision:{name}"}
+    return NamedModel(model, name, max(sizes), made_by, side, tuple(pixels.mean), tuple(pixels.std))
+
+
+def _check_torchvision(name: str, arguments: Mapping[str, Any]) -> None:
+    """Check the name and the arguments of one of torchvision's classifiers."""
+    known = _torchvision_names()
+    if name not in known:
+        import timm
+
+        way_out = f"Did you mean timm's: `{name}`?" if timm.is_model(name) else did_you_mean(name, known)
+        raise ViceError(f"torchvision has no classifier called {name!r}.", way_out)
+    reserved = [argument for argument in _RESERVED if argument in arguments]
+    if reserved:
+        raise ViceError(f"--argument must not hold `{reserved[0]}`: torchvice sets it itself.", "Leave it out.")
+    if name in _SHIFTING and "transform_input" not in arguments:
+        # With it the network shifts its input to the normalisation of its first training: the weights do not tell.
+        raise ViceError(
+            f"torchvision's {name} must be told whether it transforms its input, but `transform_input` is not given.",
+            "Give --argument transform_input=true for torchvision's own weights and what was fine-tuned from them, "
+            "--argument transform_input=false for weights that were trained from scratch.",
+        )
+
+
+def _built(name: str, arguments: Mapping[str, Any], classes: int) -> nn.Module:
+    from torchvision import models
+
+    quick = {"init_weights": False} if name in _SHIFTING else {}
+    try:
+        built: nn.Module = models.get_model(name, weights=None, num_classes=classes, **quick, **arguments)
+    except Exception as error:  # constructors of networks may raise anything
+        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        raise ViceError(f"torchvision's {name} cannot be built with {dict(arguments)}: {reason}.") from None
+    return built
