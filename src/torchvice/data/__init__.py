@@ -5,7 +5,7 @@
 
 from torchvice.data.check import Problem, SplitSurvey, check_files, survey
 from torchvice.data.dataset import Dataset, FolderDataset
-from torchvice.data.open import open_dataset
+from torchvice.data.open import open_dataset, open_images
 from torchvice.data.voc import (
     VOC_CLASSES,
     VOID,
@@ -29,6 +29,7 @@ __all__ = [
     "check_files",
     "check_mask",
     "open_dataset",
+    "open_images",
     "read_image",
     "read_list",
     "read_mask",

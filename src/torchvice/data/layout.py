@@ -24,6 +24,7 @@ LAYOUT = (
     "Give the folder that holds VOC2012/JPEGImages (or the VOC2012 folder itself), with the lists next to it "
     "or in VOC2012/ImageSets/Segmentation."
 )
+WITHOUT_LISTS = "Images without lists: --images DIR --masks DIR."
 EXAMPLE = "To try torchvice without a dataset: vice data digits --out data/digits."
 
 
@@ -124,7 +125,9 @@ class Layout:
             return files[0]
         known, where = self.splits(), " or ".join(map(str, folders))
         if not known:
-            raise ViceError(f"`split` must name a list in {where}, but no list of images is there.", LAYOUT)
+            raise ViceError(
+                f"`split` must name a list in {where}, but no list of images is there.", f"{LAYOUT} {WITHOUT_LISTS}"
+            )
         raise ViceError(f"`split` must name a list in {where}, but is {str(split)!r}.", did_you_mean(str(split), known))
 
     def lines(self, split: str | os.PathLike[str]) -> list[ListLine]:
