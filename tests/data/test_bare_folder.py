@@ -28,7 +28,8 @@ def test_masks_of_two_values_are_one_class_and_it_is_told(tmp_path: Path, value:
     assert np.array_equal(dataset.mask(0), drawn(1))
     assert dataset.targets.tolist() == [[1], [1], [1]]
     assert dataset.notes == (
-        f"Masks hold only 0 and {value}: {value} is the class `object`, 0 is background. Another name: --classes NAME.",
+        f"Masks hold only 0 and {value}: {value} is the class `object`, 0 is background. Another name: --classes NAME "
+        "(classes=['NAME']).",
     )
     assert dataset.chosen == {
         "images": f"{tmp_path}/photos",
@@ -73,7 +74,7 @@ def test_labels_need_the_names_of_the_classes(tmp_path: Path) -> None:
     root = photos(tmp_path, ALL)
     for value, name in enumerate(ALL, 1):
         write_mask(root / "masks" / name, drawn(value))
-    with pytest.raises(ViceError, match=r"must hold two values, 0 and 255, but those in .* hold 1, 2, 3 and 0\."):
+    with pytest.raises(ViceError, match=r"must hold two values, 0 and 255, but those of .* hold 1, 2, 3 and 0\."):
         opened(root)
     dataset = opened(root, classes=["cat", "dog", "cow"])
     assert dataset.targets.tolist() == np.eye(3, dtype=int).tolist()

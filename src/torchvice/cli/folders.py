@@ -43,8 +43,6 @@ def image_arguments(
             raise ViceError(f"{given[0]} goes with --images, which is not given.", "Give the folder: --images DIR.")
         return {}
     if other:
-        raise ViceError(
-            f"A dataset must be given once, but {other} and --images {images} are both given.", "Remove one."
-        )
+        raise ViceError(f"Give one dataset: {other} and --images {images} are both given.", "Remove one of them.")
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     return {"images": images, "masks": masks, "coco": coco, "classes": names}

@@ -93,6 +93,8 @@ def dataset_of(samples: Samples) -> FolderDataset | None:
     held = held if isinstance(held, dict) else {}
     chosen = {name: held[name] for name in ("masks", "labels", "regions") if isinstance(held.get(name), str)}
     folders = {name: held[name] for name in ("masks", "coco") if isinstance(held.get(name), str)}
+    if not source["root"]:  # a dataset of Python objects
+        return None
     try:
         if isinstance(held.get("images"), str):
             return open_images(held["images"], **folders, classes=samples.classes)

@@ -5,6 +5,7 @@
 
 from torchvice.data.check import Problem, SplitSurvey, check_files, survey
 from torchvice.data.dataset import Dataset, FolderDataset
+from torchvice.data.items import from_items
 from torchvice.data.open import open_dataset, open_images
 from torchvice.data.voc import (
     VOC_CLASSES,
@@ -28,6 +29,7 @@ __all__ = [
     "VocDataset",
     "check_files",
     "check_mask",
+    "from_items",
     "open_dataset",
     "open_images",
     "read_image",
