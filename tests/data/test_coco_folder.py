@@ -90,7 +90,7 @@ def test_images_in_the_folders_that_the_file_names(tmp_path: Path) -> None:
 def test_images_that_are_missing_or_not_listed_are_named(tmp_path: Path) -> None:
     root = written(tmp_path, content())
     write_image(root / "photos" / "z.jpg")
-    assert any("1 images of" in note and "are left out: z." in note for note in opened(root).notes)
+    assert any("1 image is not in" in note and "left out: z." in note for note in opened(root).notes)
     (root / "photos" / "b.jpg").unlink()
     with pytest.raises(ViceError, match=r"The image of `b` must be .*b\.jpg, but does not exist \(1 of the 3 images"):
         opened(root)

@@ -13,7 +13,7 @@ from bare_files import SIZE, drawn
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from torchvice.data import from_items
+from torchvice.data import VOC_CLASSES, VocDataset, from_items
 from torchvice.data.pixels import image_pixels, mask_pixels
 from torchvice.errors import ViceError
 
@@ -169,6 +169,25 @@ def test_datasets_of_hugging_face_themselves() -> None:
     assert np.array_equal(stream.mask(1), drawn(1))
 
 
+def test_the_dataset_of_torchvision(tmp_path: Path) -> None:
+    detection = pytest.importorskip("torchvision.datasets")
+    base = tmp_path / "VOCdevkit" / "VOC2012"
+    for name in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (base / name).mkdir(parents=True)
+    (base / "ImageSets/Segmentation/val.txt").write_text("a\nb\n")
+    for value, name in enumerate("ab", 1):
+        Image.fromarray(PICTURES[value]).save(base / f"JPEGImages/{name}.jpg")
+        mask = Image.fromarray(drawn(value))
+        mask.putpalette([7 * number % 256 for number in range(768)])
+        mask.save(base / f"SegmentationClass/{name}.png")
+    given = detection.VOCSegmentation(tmp_path, year="2012", image_set="val")
+    dataset, files = from_items(given, classes=VOC_CLASSES), VocDataset(tmp_path, "val")
+    assert np.array_equal(dataset.targets, files.targets)
+    for index in range(2):
+        assert np.array_equal(dataset.image(index), files.image(index))
+        assert np.array_equal(dataset.mask(index), files.mask(index))
+
+
 def test_several_candidates_are_refused_and_keys_choose_one() -> None:
     rows = [{"image": picture, "img": picture, "mask": drawn()} for picture in PICTURES]
     with pytest.raises(ViceError, match="must have one image, but has image and img") as error:
@@ -187,6 +206,7 @@ def test_several_candidates_are_refused_and_keys_choose_one() -> None:
     ("items", "message"),
     [
         ([], "must hold images, but is empty"),
+        ({"train": [], "test": []}, "is a dictionary of train, test"),
         (3, "must be a folder, have classes, targets, records, .* or give items, but is int"),
         ([PICTURES[0]], "An item must be a pair or a dictionary, but is 'ndarray'"),
         ([(PICTURES[0], None)], "must have a mask or labels, but `0` has neither"),

@@ -39,7 +39,7 @@ def test_an_image_with_two_masks_is_refused_unless_they_are_copies(tmp_path: Pat
     root = photos(tmp_path, ["a.png", "b.png", "c.png", "a_mask.png"])
     assert len(opened(root)) == 3  # a.png and a_mask.png are the same file
     write_grey(root / "masks/a_mask.png", drawn(255).T.copy())
-    with pytest.raises(ViceError, match=r"must have one mask, but .*a\.jpg has .*a\.png and .*a_mask\.png \(1 such"):
+    with pytest.raises(ViceError, match=r"must have one mask, but .*a\.jpg has .*a\.png and .*a_mask\.png\."):
         opened(root)
 
 
@@ -61,18 +61,20 @@ def test_images_without_a_mask_are_left_out_and_named(tmp_path: Path) -> None:
     root = photos(tmp_path, ["a.png"])
     dataset = opened(root)
     assert [record.image_id for record in dataset.records] == ["a"]
-    assert "2 of 3 images have no mask and are left out: b, c." in dataset.notes
+    assert "2 images without a mask are left out: b, c." in dataset.notes
 
 
 def test_masks_without_an_image_are_named(tmp_path: Path) -> None:
     dataset = opened(photos(tmp_path, ["a.png", "b.png", "c.png", "x.png"]))
-    assert f"1 masks have no image and are not read: {tmp_path}/masks/x.png." in dataset.notes
+    assert f"1 mask without an image is not read: {tmp_path}/masks/x.png." in dataset.notes
 
 
 def test_names_that_do_not_fit_are_refused_with_examples_of_both(tmp_path: Path) -> None:
     for masks in (["a.png", "b.png", "cc.png"], ["aa.png", "bb.png", "cc.png"]):
         root = photos(tmp_path / str(len(masks[0])), masks)
-        with pytest.raises(ViceError, match=r"Every image must have a mask, but .*c\.jpg.* have no image .*cc\.png"):
+        with pytest.raises(
+            ViceError, match=r"Every image must have a mask, but .*c\.jpg.* ha(s|ve) no image .*cc\.png"
+        ):
             opened(root)
     for name in ("a", "b", "c"):  # the way out works
         for old in (root / "masks").glob(f"{name}{name}.png"):

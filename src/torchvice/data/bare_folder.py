@@ -13,7 +13,7 @@ from torchvice.data.images import VOID, present_values
 from torchvice.data.layout import Layout, Located, Record, mask_source
 from torchvice.data.lists import ListLine, class_names
 from torchvice.data.mask_values import MaskValues, found_values, mask_values
-from torchvice.data.pairing import Pairs, files_below, named, paired, parted
+from torchvice.data.pairing import Pairs, counted, files_below, named, paired, parted
 from torchvice.errors import ViceError, did_you_mean, near_path
 
 __all__ = [
@@ -166,7 +166,9 @@ class MaskedFolder(BareFolder):
     def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
         """Sentences on how masks were found and read, and on images that are left out."""
         without = self.pairs.without
-        left_out = f"{len(without)} of {len(self.files)} images have no mask and are left out: {named(without)}."
+        left_out = (
+            f"{counted(without, 'image without a mask is', 'images without a mask are')} left out: {named(without)}."
+        )
         return (*super().notes(split), *([self.values.note] if self.values.note else []), *([left_out] * bool(without)))
 
     def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:

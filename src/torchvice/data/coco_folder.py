@@ -15,7 +15,7 @@ from torchvice.data.coco_schema import read_instances
 from torchvice.data.finder import composed, existing
 from torchvice.data.layout import Located, Record
 from torchvice.data.lists import ListLine
-from torchvice.data.pairing import files_below, named
+from torchvice.data.pairing import counted, files_below, named
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
 
@@ -74,7 +74,7 @@ class CocoFolder(BareFolder):
         found = files_below(self.root, [".jpg", ".jpeg", ".png"])
         others = [name for name in found if Path(name).name not in listed and composed(Path(name).name) not in listed]
         drawn = f"Masks are drawn from {self.file} into a temporary folder: crowds are void, small objects are on top."
-        left_out = f"{len(others)} images of {self.root} are not in {self.file} and are left out: {named(others)}."
+        left_out = f"{counted(others, 'image is', 'images are')} not in {self.file} and left out: {named(others)}."
         return (drawn, left_out) if others else (drawn,)
 
     def lines(self, split: str | os.PathLike[str]) -> list[ListLine]:

@@ -124,6 +124,7 @@ class ItemDataset:
     def _classes_of(
         self, classes: Sequence[str] | None, labels: Sequence[Any], values: Sequence[frozenset[int] | None]
     ) -> MaskValues:
+        """The classes, and what the values of the masks mean."""
         names = None if classes is None else class_names(classes, [])
         own = getattr(self._items, "classes", None)
         if names is None and own is not None and all(given is not None for given in labels):
@@ -138,6 +139,7 @@ class ItemDataset:
         return found
 
     def _targets(self, image_id: str, labels: Any, found: frozenset[int] | None) -> np.ndarray:
+        """The targets of an item, (C,): its labels, else the classes in its mask."""
         row = np.zeros(len(self.classes), np.uint8)
         if labels is not None:
             row[_indices(labels, self.classes, f"The labels of `{image_id}`")] = 1
@@ -169,6 +171,11 @@ def from_items(items: Any, classes: Sequence[str] | None = None, keys: Mapping[s
         return dataset
     if _is_sequence(items) and not isinstance(items, Mapping):
         return ItemDataset(_named(items), classes, keys)
+    if isinstance(items, Mapping) and items:
+        raise ViceError(
+            f"A dataset must give items, but is a dictionary of {', '.join(map(str, list(items)[:5]))}.",
+            f"Give one of its splits, such as dataset[{next(iter(items))!r}].",
+        )
     if not isinstance(items, Iterable) or isinstance(items, (str, bytes, Mapping)):
         raise ViceError(
             f"A dataset must be a folder, have classes, targets, records, image(i) and mask(i), or give items, but is "
@@ -271,6 +278,7 @@ def _checked_keys(keys: Mapping[str, str]) -> dict[str, str]:
 
 
 def _parts_of(item: Any, keys: Mapping[str, str]) -> _Parts:
+    """The parts of an item: of a dictionary by their names, of a pair by their place and shape."""
     if isinstance(item, Mapping):
         held = {part: _value(item, part, keys) for part in KEYS}
         if held["mask"] is None and _is_picture(held["labels"]):
@@ -286,6 +294,7 @@ def _parts_of(item: Any, keys: Mapping[str, str]) -> _Parts:
 
 
 def _value(item: Mapping[str, Any], part: str, keys: Mapping[str, str]) -> Any:
+    """The value of a part of a dictionary, None without it; refuse two that could be it."""
     if part in keys:
         if keys[part] not in item:
             raise ViceError(f"An item has no {keys[part]!r}.", did_you_mean(keys[part], map(str, item)))

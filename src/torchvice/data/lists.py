@@ -121,10 +121,16 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
 
 
 def names_in(file: Path) -> list[str]:
+    """Read the lines of a list of classes, without empty ones."""
     return [line for line in _text_lines(file, "The list of classes") if line]
 
 
 def class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, ...]:
+    """Return the names of the classes: `classes`, else the lines of classes.txt in one of `homes`, else VOC's twenty.
+
+    Raises:
+        ViceError: two files of classes that differ, a name twice, or one that means the background or void.
+    """
     where = "`classes`"
     if classes is None:
         files = existing_files(home / "classes.txt" for home in homes)

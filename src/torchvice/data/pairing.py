@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from torchvice.data.finder import composed, first_other
 from torchvice.errors import ViceError
 
-__all__ = ["MASK_NAMES", "Pairs", "files_below", "named", "paired", "parted"]
+__all__ = ["MASK_NAMES", "Pairs", "counted", "files_below", "named", "paired", "parted"]
 
 MASK_NAMES = "Name a mask like its image, with _mask, -mask, .mask, _seg, -seg, _gt or _label behind, or mask_ before."
 _WORD = r"(?:masks?|seg|segmentation|gt|ground_?truth|labels?)"
@@ -119,12 +119,15 @@ def paired(images: Mapping[str, Sequence[Path]], masks: Mapping[str, Sequence[Pa
     for name, files in fits.items():
         forms_found.setdefault(files[0][1], []).append(name)
     notes = tuple(
-        f"{len(names)} masks are called {form}, such as {fits[names[0]][0][0]} of {images[names[0]][0]}."
+        f"{counted(names, 'mask is', 'masks are')} called {form}, "
+        f"such as {fits[names[0]][0][0]} of {images[names[0]][0]}."
         for form, names in sorted(forms_found.items())
         if form != "NAME"
     )
     if spare:
-        notes += (f"{len(spare)} masks have no image and are not read: {named(spare)}.",)
+        notes += (
+            f"{counted(spare, 'mask without an image is', 'masks without an image are')} not read: {named(spare)}.",
+        )
     return Pairs({name: files[0][0] for name, files in fits.items()}, without, tuple(spare), notes)
 
 
@@ -133,18 +136,19 @@ def _refuse_several(
     several: Mapping[str, list[tuple[Path, str]]],
     double: Sequence[tuple[Path, list[Path]]],
 ) -> None:
+    """Refuse masks of two images, and images of two masks that differ."""
     if double:
         mask, fitting = double[0]
         raise ViceError(
-            f"A mask must have one image, but {mask} fits {' and '.join(map(str, fitting))} "
-            f"({len(double)} such masks: {named([mask for mask, _ in double])}).",
+            f"A mask must have one image, but {mask} fits {' and '.join(map(str, fitting))}"
+            f"{_all('masks', [mask for mask, _ in double])}.",
             "Rename or move one of the images.",
         )
     if several:
         name, files = next(iter(several.items()))
         raise ViceError(
-            f"An image must have one mask, but {images[name][0]} has {' and '.join(str(file) for file, _ in files)} "
-            f"({len(several)} such images: {named([f'`{name}`' for name in several])}).",
+            f"An image must have one mask, but {images[name][0]} has {' and '.join(str(file) for file, _ in files)}"
+            f"{_all('images', [f'`{name}`' for name in several])}.",
             "Move the masks that are not meant to another folder.",
         )
 
@@ -152,12 +156,29 @@ def _refuse_several(
 def _no_partner(
     images: Mapping[str, Sequence[Path]], without: Sequence[str], spare: Sequence[Path], where: str
 ) -> ViceError:
-    lone = f"{len(spare)} masks have no image ({named(spare)})" if spare else f"{where} holds no mask for any of them"
+    """The error of images without a mask where masks are left over, or where there is none."""
+    lone = f"{counted(spare, 'mask has', 'masks have')} no image ({named(spare)})"
+    lone = lone if spare else f"{where} holds no mask for any of them"
+    has = "has" if len(without) == 1 else "have"
     return ViceError(
-        f"Every image must have a mask, but {len(without)} of the {len(images)} images have none "
+        f"Every image must have a mask, but {len(without)} of the {len(images)} images {has} none "
         f"({named([images[name][0] for name in without])}), and {lone}.",
         MASK_NAMES,
     )
+
+
+def _all(what: str, names: Sequence[object]) -> str:
+    return f" ({len(names)} such {what}: {named(names)})" if len(names) > 1 else ""
+
+
+def counted(items: Sequence[object], one: str, many: str) -> str:
+    """The number of items with the phrase for one or for many.
+
+    Example:
+        >>> counted([1], "mask is", "masks are"), counted([1, 2], "mask is", "masks are")
+        ('1 mask is', '2 masks are')
+    """
+    return f"{len(items)} {one if len(items) == 1 else many}"
 
 
 def named(items: Sequence[object]) -> str:
