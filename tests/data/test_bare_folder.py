@@ -46,6 +46,7 @@ def test_the_one_class_is_called_as_given(tmp_path: Path) -> None:
     assert np.array_equal(dataset.mask(0), drawn(1))
     (root / "classes.txt").write_text("nodule\n")
     assert opened(root).classes == ("nodule",)
+    assert opened(root).notes[0] == f"The names of the classes are read from {root}/classes.txt."
 
 
 def test_an_image_whose_mask_is_empty_has_no_label(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def coco(
 
 @app.command("check")
 def check(
-    root: Path | None = typer.Argument(None, metavar="[DIR]", help="A dataset, see docs/your-data.md."),
+    root: Path | None = typer.Argument(None, metavar="DIR", help="A dataset, see docs/your-data.md."),
     images: Path | None = IMAGES,
     masks: Path | None = MASKS,
     coco: Path | None = COCO,

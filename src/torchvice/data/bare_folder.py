@@ -156,6 +156,8 @@ class MaskedFolder(BareFolder):
         self.settle(found, paired(found, drawn, str(masks)))
         self.values = mask_values(list(self.pairs.masks.values()), named_classes(classes, self.homes), str(masks))
         self.classes = self.values.classes
+        files = [] if classes is not None else existing_files(home / "classes.txt" for home in self.homes)
+        self._named_in = tuple(f"The names of the classes are read from {file}." for file in files[:1])
         if self.values.object_value is not None:
             self.chosen["object_value"] = str(self.values.object_value)
 
@@ -169,7 +171,8 @@ class MaskedFolder(BareFolder):
         left_out = (
             f"{counted(without, 'image without a mask is', 'images without a mask are')} left out: {named(without)}."
         )
-        return (*super().notes(split), *([self.values.note] if self.values.note else []), *([left_out] * bool(without)))
+        found = (*super().notes(split), *self._named_in)
+        return (*found, *([self.values.note] if self.values.note else []), *([left_out] * bool(without)))
 
     def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:
         """Return the images that have a mask: the others have no label either."""
