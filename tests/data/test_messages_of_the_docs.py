@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bare_files import drawn, write_grey, write_image
 from PIL import Image
 
-from torchvice.data import open_dataset
+from torchvice.data import open_dataset, open_images
 from torchvice.errors import ViceError
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-data.md"
@@ -51,6 +52,18 @@ def other_folder() -> None:
     mask(77, path="drawn/b.png")
 
 
+# Mistakes in photos/ and masks/, which `bare` writes first.
+BARE: dict[str, Callable[[], object]] = {
+    "an image with two masks": lambda: write_grey(Path("masks/a_mask.png"), drawn(254)),
+    "a mask of two images": lambda: (
+        Path("masks/a.png").rename("masks/a_mask.png"),
+        write_image(Path("photos/a_mask.jpg")),
+    ),
+    "names that do not fit": lambda: Path("masks/b.png").rename("masks/bb.png"),
+    "two classes for 0 and 255": lambda: None,
+    "labels without names": lambda: [write_grey(Path(f"masks/{n}.png"), drawn(v)) for n, v in (("a", 1), ("b", 2))],
+    "images without labels": lambda: None,
+}
 MISTAKES: dict[str, Callable[[], object]] = {
     "an unknown key": lambda: write("dataset.yaml", "names: {a: 1, b: 2}\nvoids: 3\n"),
     "one value for two classes": lambda: write("dataset.yaml", "names: {a: 1, b: 1}\n"),
@@ -79,7 +92,20 @@ def quoted() -> dict[str, str]:
 
 
 def test_every_message_is_here() -> None:
-    assert list(quoted()) == list(MISTAKES)
+    assert sorted(quoted()) == sorted([*MISTAKES, *BARE])
+
+
+@pytest.mark.parametrize("mistake", BARE)
+def test_a_mistake_in_a_folder_without_lists(mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        write_image(Path(f"photos/{name}.jpg"))
+        write_grey(Path(f"masks/{name}.png"), drawn())
+    BARE[mistake]()
+    classes = ["cat", "dog"] if mistake == "two classes for 0 and 255" else None
+    with pytest.raises(ViceError) as error:
+        open_images("photos", None if mistake == "images without labels" else "masks", classes=classes)
+    assert " ".join(str(error.value).split()) == quoted()[mistake]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

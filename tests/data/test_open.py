@@ -14,7 +14,8 @@ from voc_files import SCENES
 import torchvice
 from torchvice.data import VocDataset, open_dataset, survey
 from torchvice.data import open as door
-from torchvice.data.layout import Layout, ListLine, Located
+from torchvice.data.layout import Layout, Located
+from torchvice.data.lists import ListLine
 from torchvice.data.unlabelled import UnlabelledImages
 from torchvice.errors import ViceError
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from torchvice.assessment.extras import Extra, count_extras
@@ -24,9 +23,11 @@ from torchvice.assessment.images import (
 from torchvice.assessment.interventions import Interventions
 from torchvice.assessment.ledger import MEASURED, Ledger, common_of, manifest_of
 from torchvice.assessment.map_settings import MapSettings
+from torchvice.assessment.opened import FOLDERS, opened, opened_out
 from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.request import AssessKeywords, Extras, check_request, extras_of, packed_with_extras
 from torchvice.assessment.rows import Rows
+from torchvice.files.progress import shown_progress
 from torchvice.samples import Samples, ShardFolder
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ Progress = Callable[[int, int], None]
 
 def assess(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: Dataset | str | os.PathLike[str] | Any = None,
     *,
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
     protocols: Sequence[Literal["paper", "strict"]] = ("paper", "strict"),
     settings: MapSettings | None = None,
     extras: Extras | None = None,
@@ -52,28 +53,27 @@ def assess(
     shard_size: int = 128,
     made_by: Mapping[str, Any] | None = None,
     part: Part = WHOLE,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     passes: Progress | None = None,
     **keywords: Unpack[AssessKeywords],
 ) -> Samples:
     """Run a model over a dataset in one pass: its logits for every image, and how well its maps cover the objects.
 
-    Every map is upsampled, normalised, counted against the mask at 60 thresholds and dropped; its low-resolution form
-    is kept. A killed run resumes after its last finished shard; a later call adds further explanations to a table.
+    Maps are counted at 60 thresholds and kept in low resolution. A killed run resumes; a later call adds to a table.
 
     Args:
         model: gives logits (N, C); moved to `device`, otherwise unchanged.
-        dataset: see `Dataset`. Images without a mask have logits and no regions.
-        out: folder of the table; created if missing.
+        dataset: see `Dataset`, whose images without a mask have no regions; a folder; or what `from_items` takes.
+        out: folder of the table, created if missing; None: a temporary folder, which is printed.
         protocols: which are assessed; each has its own views, see docs/definitions.md.
         settings, extras: how maps are made, and what is made in addition to them, as records.
         targets: "exclusive" (one label per image: `strict` applies a softmax); None: as the dataset says.
         workers, shard_size: threads that read ahead; images per shard, the most that a kill can lose.
         made_by: further entries of the manifest, such as a run; they must be the same when a run resumes.
         part: this process's share, if several make one table; see `torchvice.assessment.Part`.
-        progress: called with (done, total), counted in images and explanations.
+        progress: called with (done, total) images and explanations; None: a bar, if somebody sees it; False: none.
         passes: called with (done, total) by methods that need many passes per batch.
-        keywords: the fields of `torchvice.assessment.MapSettings` and of `Extras` (as `Extras.of` takes them).
+        keywords: fields of `MapSettings` and of `Extras` (see `Extras.of`); for the data, arguments of `open_images`.
 
     Returns:
         Samples, read back from `out`; without rows while another part is unfinished.
@@ -83,11 +83,13 @@ def assess(
             are not the model's outputs, or an `out` with the table of another assessment or in use by another process.
     """
     settings, extras = packed_with_extras(keywords, settings, extras)
-    pipeline = _Pipeline(dataset, ShardFolder(out), workers, part)
+    dataset = opened(dataset, {k: v for k, v in keywords.items() if k in FOLDERS})
+    pipeline = _Pipeline(dataset, ShardFolder(folder := opened_out(out)), workers, part)
     kind = kind_of_targets(dataset, targets)
-    request = pipeline.request(model, protocols, settings, extras, kind, made_by or {}, passes)
-    with locked_part(Path(out), part, common_of(request) | {"shard_size": shard_size}):
-        return pipeline.run(request, shard_size, progress)
+    with shown_progress("views", progress, passes) as (step, passes):
+        request = pipeline.request(model, protocols, settings, extras, kind, made_by or {}, passes)
+        with locked_part(folder, part, common_of(request) | {"shard_size": shard_size}):
+            return pipeline.run(request, shard_size, step)
 
 
 class _Pipeline:

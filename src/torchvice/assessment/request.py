@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from torchvice.assessment.controls import CONTROLS
 from torchvice.assessment.extras import Extra, explainer_like
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, check_protocols, packed
+from torchvice.assessment.opened import FOLDERS, FolderKeywords
 from torchvice.errors import ViceError, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class ExtrasKeywords(TypedDict, total=False):
     without: str | Sequence[str] | InterventionChoices | None
 
 
-class AssessKeywords(MapKeywords, ExtrasKeywords):
-    """The keyword arguments of `torchvice.assess` that become `MapSettings` and `Extras`."""
+class AssessKeywords(MapKeywords, ExtrasKeywords, FolderKeywords):
+    """The keyword arguments of `torchvice.assess` that become `MapSettings`, `Extras` and a dataset."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +135,15 @@ def _choices(plain: Mapping[str, Any]) -> InterventionChoices:
 def packed_with_extras(
     keywords: Mapping[str, Any], settings: MapSettings | None = None, extras: Extras | None = None
 ) -> tuple[MapSettings, Extras]:
-    """Both records with the fields that keyword arguments name.
+    """Both records with the fields that keyword arguments name; those that name the data are passed over.
 
     Raises:
         ViceError: as `packed` and `Extras`.
     """
     names = [f.name for f in fields(Extras)]
-    of_maps = {name: value for name, value in keywords.items() if name not in names}
+    of_maps = {name: value for name, value in keywords.items() if name not in (*names, *FOLDERS)}
     of_extras = {name: value for name, value in keywords.items() if name in names}
-    return packed(of_maps, settings, names), Extras.of(**{**vars(extras or Extras()), **of_extras})
+    return packed(of_maps, settings, [*names, *FOLDERS]), Extras.of(**{**vars(extras or Extras()), **of_extras})
 
 
 def check_request(protocols: Sequence[str], extras: Extras) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from torchvice.cli.explain import CHECKPOINT, CHOICE, DEVICE, LAYER, METHOD, SPLIT, maps_option, performance_option
+from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASKS, image_arguments
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
@@ -130,6 +131,10 @@ def assess(
     weights_key: str | None = WEIGHTS_KEY,
     argument: list[str] = ARGUMENT,
     data: Path | None = DATA,
+    images: Path | None = IMAGES,
+    masks: Path | None = MASKS,
+    coco: Path | None = COCO,
+    classes: str | None = CLASSES,
     class_map: Path | None = CLASS_MAP,
     split: str | None = SPLIT,
     checkpoint: str = CHECKPOINT,
@@ -167,8 +172,10 @@ def assess(
     check_request(protocol.protocols, extras := _extras(controls, also, faithfulness, without))
     given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
     given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
+    folders = image_arguments(images, masks, coco, classes, f"--data {data}" if data else run)
+    given["--data"] = data or images
     part = _part(processes, shard)
-    subject = _subject(run, given, split, checkpoint, settings.completed(**shown), out)
+    subject = _subject(run, given, split, checkpoint, settings.completed(**shown), out, folders)
     _say_data(subject.dataset)
     for note in subject.notes:
         say(note)
@@ -244,9 +251,15 @@ def _part(processes: int, shard: str | None) -> Part:
 
 
 def _subject(
-    run: Path | None, given: dict[str, Any], split: str | None, checkpoint: str, settings: MapSettings, out: Path | None
+    run: Path | None,
+    given: dict[str, Any],
+    split: str | None,
+    checkpoint: str,
+    settings: MapSettings,
+    out: Path | None,
+    folders: dict[str, Any],
 ) -> Subject:
-    """The run, or the model that the options in `given` describe."""
+    """The run, or the model that the options in `given` describe; `folders` of images without lists."""
     from torchvice.runs.subject import subject_from_run, subject_from_weights
 
     if run is not None:
@@ -267,9 +280,11 @@ def _subject(
     missing = [name for name, value in given.items() if value is None and not (own and name == "--weights")]
     if missing:
         raise ViceError(f"Give a run folder, or --model, --weights and --data. Missing: {', '.join(missing)}.")
-    from torchvice.data import open_dataset
+    from torchvice.data import open_dataset, open_images
 
-    dataset = open_dataset(data, split or "val")
+    if folders and split is not None:
+        raise ViceError("--split names a list, but --images has none.", "Remove --split.")
+    dataset = open_images(**folders) if folders else open_dataset(data, split)
     return subject_from_weights(model, weights, dataset, out, class_map, settings, arguments, key)
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import typer
 
+from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASKS
 from torchvice.cli.surveys import print_survey
 from torchvice.cli.terminal import progress_bar, say
+from torchvice.errors import ViceError
 
 __all__ = ["app"]
 
@@ -109,7 +111,11 @@ def coco(
 
 @app.command("check")
 def check(
-    root: Path = typer.Argument(..., metavar="DIR", help="A dataset, see docs/your-data.md."),
+    root: Path | None = typer.Argument(None, metavar="DIR", help="A dataset, see docs/your-data.md."),
+    images: Path | None = IMAGES,
+    masks: Path | None = MASKS,
+    coco: Path | None = COCO,
+    classes: str | None = CLASSES,
     split: str | None = typer.Option(None, "--split", help="Split to check. Default: all splits."),
     strict: bool = typer.Option(
         False,
@@ -120,15 +126,21 @@ def check(
     json: Path | None = typer.Option(None, "--json", help="File for the complete result, as JSON."),
 ) -> None:
     """Check a dataset: list its content and every broken file, with exit status 1 if there are any."""
+    from torchvice.cli.folders import image_arguments
     from torchvice.data.check import survey
+    from torchvice.data.open import image_layout
     from torchvice.files import write_json
 
+    folders = image_arguments(images, masks, coco, classes, root)
+    layout = image_layout(**folders) if folders else root
+    if layout is None:
+        raise ViceError("Give the folder of a dataset, or --images DIR with --masks DIR.")
     with progress_bar("images") as progress:
-        surveys = survey(root, split, progress)
+        surveys = survey(layout, split, progress)
     for one in surveys:
         print_survey(one, most)
     if json:
-        write_json(json, {"root": str(root), "splits": [one.to_json() for one in surveys]})
+        write_json(json, {"root": str(root or images), "splits": [one.to_json() for one in surveys]})
         say(f"Written: {json}")
     if any(one.broken or (strict and (one.masks_missing or one.disagreements or one.rotated)) for one in surveys):
         raise typer.Exit(1)

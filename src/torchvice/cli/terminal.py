@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from torchvice.cli.streams import visible
@@ -11,12 +11,12 @@ from torchvice.cli.streams import visible
 if TYPE_CHECKING:
     import typer
     from rich.console import Console
-    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from torchvice.explain import Method
+    from torchvice.files.progress import Advance
 
-__all__ = ["Advance", "add_row", "console", "given", "number", "print_methods", "progress_bar", "say"]
+__all__ = ["add_row", "console", "given", "number", "print_methods", "progress_bar", "say"]
 
 
 def console(stderr: bool = False) -> Console:
@@ -48,60 +48,11 @@ def given(context: typer.Context, **values: Any) -> dict[str, Any]:
     return {name: value if on_the_line(name) else None for name, value in values.items()}
 
 
-class Advance:
-    """Moves a bar, called with (done, total); `passes` moves a second one beneath it while there are any left."""
-
-    def __init__(self, progress: Progress, title: str) -> None:
-        self._progress, self._title = progress, title
-        self._task: TaskID | None = None
-        self._passes: TaskID | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether a bar was drawn."""
-        return bool(self._progress.tasks)
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._task is None:  # nothing is drawn above the error of a command that does not begin
-            self._task = self._progress.add_task(self._title, total=total)
-            self._progress.start()
-        self._progress.update(self._task, completed=done, total=total)
-
-    def passes(self, done: int, total: int) -> None:
-        """Passes of the batch at hand, of the methods that need many."""
-        if self._passes is None:
-            self._progress.start()
-            self._passes = self._progress.add_task("  passes of this batch", total=total)
-        self._progress.update(self._passes, completed=done, total=total, visible=done < total)
-
-
-@contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Advance]:
+def progress_bar(title: str) -> AbstractContextManager[Advance]:
     """A bar with count, elapsed time and an estimate; yields what moves it."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from torchvice.files.progress import progress_bar
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=console(stderr=True))
-    advance = Advance(progress, title)
-    try:
-        yield advance
-    finally:
-        if advance.started:  # stopping one that was never drawn would print an empty line
-            progress.stop()
+    return progress_bar(title, console(stderr=True))
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -49,6 +49,6 @@ def assess_subject(
         workers=workers,
         made_by=subject.made_by,
         part=part or WHOLE,
-        progress=progress,
+        progress=progress or False,
         passes=passes,
     )

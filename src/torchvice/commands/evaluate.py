@@ -18,7 +18,7 @@ from torchvice.commands.mask_folder import description_of, layout_of
 from torchvice.data.description import Description
 from torchvice.data.finder import Finder, existing
 from torchvice.data.images import no_class
-from torchvice.data.layout import VOC_CLASSES
+from torchvice.data.lists import VOC_CLASSES
 from torchvice.data.voc import VOID, read_list, read_mask
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files.process import end_with_parent

@@ -36,7 +36,7 @@ def layout_of(masks: str | os.PathLike[str], known: bool) -> Layout | None:
         if folder != home and described:
             named = _named_masks(folder / FILE)
             if named is not None and named.resolve() == Path(masks).resolve():
-                return open_layout(folder)
+                return open_layout(folder, lists=True)
             if named is not None and not (known or listed):
                 raise ViceError(
                     f"The masks must be those of {folder / FILE}, whose `masks` is {named}, but are in {masks}.",
@@ -45,7 +45,7 @@ def layout_of(masks: str | os.PathLike[str], known: bool) -> Layout | None:
                 )
         if listed or described:
             break
-    return open_layout(home)
+    return open_layout(home, lists=True)
 
 
 def _named_masks(file: Path) -> Path | None:

@@ -86,13 +86,18 @@ def _assessed(run: Path, split: str | None) -> Path:
 
 def dataset_of(samples: Samples) -> FolderDataset | None:
     """Open the dataset of a table, with the masks, labels and regions chosen for it; None if it is gone."""
-    from torchvice.data import open_dataset
+    from torchvice.data import open_dataset, open_images
 
     source = samples.manifest["dataset"]
     held = source.get("chosen")
     held = held if isinstance(held, dict) else {}
     chosen = {name: held[name] for name in ("masks", "labels", "regions") if isinstance(held.get(name), str)}
+    folders = {name: held[name] for name in ("masks", "coco") if isinstance(held.get(name), str)}
+    if not source["root"]:  # a dataset of Python objects
+        return None
     try:
+        if isinstance(held.get("images"), str):
+            return open_images(held["images"], **folders, classes=samples.classes)
         return open_dataset(source["root"], source["split"], classes=samples.classes, **chosen)
     except ViceError:
         return None

@@ -5,7 +5,8 @@
 
 from torchvice.data.check import Problem, SplitSurvey, check_files, survey
 from torchvice.data.dataset import Dataset, FolderDataset
-from torchvice.data.open import open_dataset
+from torchvice.data.items import from_items
+from torchvice.data.open import open_dataset, open_images
 from torchvice.data.voc import (
     VOC_CLASSES,
     VOID,
@@ -28,7 +29,9 @@ __all__ = [
     "VocDataset",
     "check_files",
     "check_mask",
+    "from_items",
     "open_dataset",
+    "open_images",
     "read_image",
     "read_list",
     "read_mask",

@@ -13,8 +13,7 @@ import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
 from torchvice.data.images import VOID, check_mask, check_same_size, is_rotated, no_class, read_image, stored_size
-from torchvice.data.labels import targets_from
-from torchvice.data.layout import Layout, Record, list_lines
+from torchvice.data.layout import Layout, Record
 from torchvice.data.open import open_layout
 from torchvice.errors import ViceError
 
@@ -117,19 +116,21 @@ class _Content:
 
 
 def survey(
-    root: str | os.PathLike[str], split: str | os.PathLike[str] | None = None, progress: Progress | None = None
+    root: str | os.PathLike[str] | Layout,
+    split: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> list[SplitSurvey]:
     """Survey the splits of a dataset; every file is read completely, once.
 
     Args:
-        root: see `VocDataset`.
+        root: see `VocDataset`; or a layout.
         split: a name or the path of a list; None: all lists.
         progress: called with the images so far and their number.
 
     Raises:
         ViceError: the folder or a list is missing, or class names are wrong. Other problems are in the result.
     """
-    layout = open_layout(root)
+    layout = root if isinstance(root, Layout) else open_layout(root)
     splits = layout.splits() if split is None else [split]
     if not splits:
         layout.list_file("val")  # raises
@@ -157,14 +158,15 @@ class _Listed:
         self.records: list[Record] = []
         self.problems: list[Problem] = []
         self.count, self.mask_source, self.notes = 0, "", layout.notes(split)
+        self.left_out: tuple[str, ...] = ()
         try:
-            lines = list_lines(self.file)
+            lines = layout.lines(split)
         except ViceError as error:
             self.problems.append(Problem("list", "", error.message))
             return
         located = layout.located(lines)
         self.count, self.records, self.mask_source = len(lines), located.records, located.mask_source
-        self.notes += located.notes
+        self.notes, self.left_out = (*self.notes, *located.notes), located.left_out
         for line in located.missing:
             sentence = f"The image of `{line.image_id}` must be {layout.expected_image(line)}, but does not exist."
             self.problems.append(Problem("image", line.image_id, sentence))
@@ -220,15 +222,7 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
     targets, source = None, ""
     try:
         if whole:
-            targets, source = targets_from(
-                "auto",
-                whole,
-                layout.classes,
-                npy=layout.label_file,
-                annotations=layout.annotations,
-                masks=listed.mask_source,
-                read_mask=layout.read_mask,
-            )
+            targets, source = layout.targets("auto", whole, listed.mask_source)
     except ViceError as error:
         broken.append(Problem("labels", "", error.message))
     drawn = {record.image_id: one for record, one in zip(listed.records, found, strict=True) if one.in_mask is not None}
@@ -254,7 +248,7 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
         void_share=sum(one.void for one in found) / pixels if pixels else float("nan"),
         label_source=source,
         mask_source=listed.mask_source,
-        masks_missing=tuple(record.image_id for record in listed.records if record.mask is None),
+        masks_missing=(*(record.image_id for record in listed.records if record.mask is None), *listed.left_out),
         disagreements=tuple(_disagreements(layout.classes, whole, targets, contents)),
         broken=tuple(broken),
         rotated=tuple(record.image_id for record, one in zip(listed.records, found, strict=True) if one.rotated),

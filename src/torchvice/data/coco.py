@@ -20,7 +20,18 @@ from torchvice.data.written import read_written
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import write_json, write_npy_dict, write_text
 
-__all__ = ["COCO_SPLITS", "CocoSet", "class_mask", "coco_sources", "write_coco"]
+__all__ = [
+    "COCO_SPLITS",
+    "CocoSet",
+    "annotations_by_image",
+    "categories_of",
+    "class_mask",
+    "coco_sources",
+    "label_vector",
+    "labels_of",
+    "write_class_mask",
+    "write_coco",
+]
 
 COCO_SPLITS = ("train", "val")
 
@@ -129,14 +140,14 @@ def _write_set(
     for split in splits:
         say(f"Reading the annotations of {split}2017")
         content = _annotations(files["annotations"], f"annotations/instances_{split}2017.json")
-        own = sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"])
+        own = categories_of(content)
         if categories and own != categories:
             raise ViceError(
                 f"The categories of {split}2017 in {files['annotations']} must be those of {splits[0]}2017."
             )
         categories = own
         say(f"Writing the images and masks of {split}2017")
-        label_of = {category: place + 1 for place, (category, _) in enumerate(categories)}
+        label_of = labels_of(categories)
         vectors = _write_split(part, files[split], content, label_of, progress)
         labels |= vectors
         write_text(part / f"{split}.txt", "".join(f"{name}\n" for name in vectors))
@@ -145,6 +156,40 @@ def _write_set(
     write_text(part / "classes.txt", "".join(f"{name}\n" for _, name in categories))
     write_npy_dict(part / "cls_labels.npy", labels)
     return CocoSet(len(categories), images, crowds)
+
+
+def categories_of(content: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Return the id and name of every category, by ascending id."""
+    return sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"])
+
+
+def labels_of(categories: Sequence[tuple[int, str]]) -> dict[int, int]:
+    """Return the mask value of each category id: c + 1 at place c."""
+    return {category: place + 1 for place, (category, _) in enumerate(categories)}
+
+
+def annotations_by_image(content: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
+    """Return the annotations of every image id that has some."""
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for entry in content["annotations"]:
+        by_image.setdefault(entry["image_id"], []).append(entry)
+    return by_image
+
+
+def label_vector(annotations: Sequence[Mapping[str, Any]], label_of: Mapping[int, int]) -> np.ndarray:
+    """Return (C,) float32, 1 for the class of every annotation, crowds included."""
+    vector = np.zeros(len(label_of), dtype=np.float32)
+    vector[[label_of[found["category_id"]] - 1 for found in annotations]] = 1
+    return vector
+
+
+def write_class_mask(
+    path: Path, annotations: Sequence[Mapping[str, Any]], size: tuple[int, int], label_of: Mapping[int, int]
+) -> None:
+    """Write the mask of an image, see `class_mask`, as a palette PNG."""
+    picture = Image.fromarray(class_mask(annotations, size, label_of))
+    picture.putpalette(voc_palette())
+    picture.save(path)
 
 
 def _annotations(archive: Path, member: str) -> dict[str, Any]:
@@ -163,9 +208,7 @@ def _write_split(
     progress: Progress | None,
 ) -> dict[str, np.ndarray]:
     """Write images and masks of a split; return its labels, {image id: (C,) float32} in the order of the ids."""
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for entry in content["annotations"]:
-        by_image.setdefault(entry["image_id"], []).append(entry)
+    by_image = annotations_by_image(content)
     vectors: dict[str, np.ndarray] = {}
     entries = sorted(content["images"], key=lambda entry: entry["id"])
     with reading(archive), zipfile.ZipFile(archive) as opened:
@@ -180,11 +223,8 @@ def _write_split(
             drawn = part / "SegmentationClass" / f"{stem}.png"
             blank = np.broadcast_to(np.uint8(0), size)  # takes no memory
             check_same_size(blank, stored_size(image), drawn.name)
-            picture = Image.fromarray(class_mask(own, size, label_of))
-            picture.putpalette(voc_palette())
-            picture.save(drawn)
-            vectors[stem] = np.zeros(len(label_of), dtype=np.float32)
-            vectors[stem][[label_of[found["category_id"]] - 1 for found in own]] = 1
+            write_class_mask(drawn, own, size, label_of)
+            vectors[stem] = label_vector(own, label_of)
             if progress:
                 progress(len(vectors), len(entries))
     return vectors

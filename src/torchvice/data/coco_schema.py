@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from torchvice.data.description import is_no_object
 from torchvice.data.finder import composed
-from torchvice.data.layout import IMAGE_SUFFIXES, is_listed_as_name
+from torchvice.data.lists import IMAGE_SUFFIXES, is_listed_as_name
 from torchvice.errors import ViceError
 
 __all__ = ["check_polygon", "read_instances", "runs_of"]

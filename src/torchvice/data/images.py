@@ -21,7 +21,9 @@ __all__ = [
     "check_same_size",
     "is_rotated",
     "no_class",
+    "present_values",
     "read_colours",
+    "read_grey_mask",
     "read_image",
     "read_mask",
     "stored_size",
@@ -94,6 +96,26 @@ def read_mask(path: str | os.PathLike[str], what: str = "The mask") -> np.ndarra
     )
 
 
+def read_grey_mask(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a mask as `read_mask`, and further forms in which programs write masks of 0 and 255.
+
+    1 bit a pixel becomes 0 and 255; of an image in RGB whose channels are equal, one is taken; alpha is dropped.
+
+    Raises:
+        ViceError: see `read_mask`.
+    """
+    picture, stored = _decoded(path, "The mask")
+    if picture.mode == "1" or stored in ("L;2", "L;4"):
+        grey = np.array(picture.convert("L"))
+        if np.isin(grey, (0, 255)).all():
+            return grey
+    if picture.mode in ("LA", "RGB", "RGBA"):
+        channels = np.array(picture)[..., : {"LA": 1}.get(picture.mode, 3)]
+        if (channels == channels[..., :1]).all():
+            return np.ascontiguousarray(channels[..., 0])
+    return read_mask(path)
+
+
 def read_colours(path: str | os.PathLike[str]) -> np.ndarray:
     """The colours of a mask, (H, W, 3) uint8; those of the palette, where it has one.
 
@@ -106,7 +128,7 @@ def read_colours(path: str | os.PathLike[str]) -> np.ndarray:
     return np.array(picture.convert("RGB"))
 
 
-def _present(mask: np.ndarray) -> np.ndarray:
+def present_values(mask: np.ndarray) -> np.ndarray:
     """The distinct values of a mask, ascending."""
     if mask.dtype == np.uint8:  # counting is several times faster than the sort in np.unique
         return np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
@@ -124,7 +146,7 @@ def check_mask(mask: np.ndarray, num_classes: int, path: str | os.PathLike[str])
     Raises:
         ViceError: a value other than 0..C and 255.
     """
-    values = _present(mask)
+    values = present_values(mask)
     values = values[values != VOID]
     outside = values[(values < 0) | (values > num_classes)]
     if outside.size:

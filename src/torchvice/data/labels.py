@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from torchvice.data.annotations import class_indices, read_annotation
 from torchvice.data.finder import Finder, composed
 from torchvice.data.images import check_mask
-from torchvice.data.layout import Record
 from torchvice.errors import ViceError
 from torchvice.files import read_npy_dict
+
+if TYPE_CHECKING:
+    from torchvice.data.layout import Record
 
 __all__ = ["LABEL_SOURCES", "targets_from"]
 

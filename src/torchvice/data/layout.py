@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from torchvice.data.description import Description, check_objects_only, read_description
-from torchvice.data.finder import Finder, composed, existing, existing_files, first_other
+from torchvice.data.description import Description, read_description
+from torchvice.data.finder import Finder, existing, existing_files, first_other
 from torchvice.data.images import VOID, read_mask
+from torchvice.data.labels import targets_from
+from torchvice.data.lists import IMAGE_SUFFIXES, ListLine, class_names, list_lines, names_in
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.files import existing_file
 
-__all__ = ["LAYOUT", "VOC_CLASSES", "Layout", "ListLine", "Located", "Record", "list_lines", "read_list"]
+__all__ = ["LAYOUT", "Layout", "Located", "Record", "mask_source"]
 
-# fmt: off
-VOC_CLASSES: tuple[str, ...] = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)
-# fmt: on
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in any case; the first one is read if an image has several
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 NOT_LISTS = ("classes", "readme", "license", ".")  # text files that are often next to lists; hidden files
-VOC_OF_ONE_CLASS = re.compile(r"\S+(  ?-1|  [01])")  # a line of VOC's lists of one class, such as cat_train.txt
 LAYOUT = (
     "Give the folder that holds VOC2012/JPEGImages (or the VOC2012 folder itself), with the lists next to it "
     "or in VOC2012/ImageSets/Segmentation."
 )
+WITHOUT_LISTS = "Images without lists: --images DIR --masks DIR."
 EXAMPLE = "To try torchvice without a dataset: vice data digits --out data/digits."
 
 
@@ -45,92 +38,6 @@ class Record:
 
 
 @dataclass(frozen=True)
-class ListLine:
-    """One line of a list: the id, and the paths given in the line."""
-
-    image_id: str
-    image: str | None = None
-    mask: str | None = None
-
-
-def _parsed(line: str, where: str) -> ListLine:
-    """Read a line: a name, an image path, or both paths; names and paths may hold spaces."""
-    halves = [(line[: gap.start()], line[gap.end() :]) for gap in re.finditer(r"\s+", line)]
-    pairs = [pair for pair in halves if all(map(_is_image, pair))]
-    if not pairs and _is_image(line):
-        return ListLine(PurePosixPath(line).stem, line)
-    if not pairs and "/" not in line and not VOC_OF_ONE_CLASS.fullmatch(line):
-        return ListLine(line)
-    if len(pairs) == 1:
-        image, mask = pairs[0]
-        return ListLine(PurePosixPath(image).stem, image, mask)
-    raise ViceError(
-        f"{where} must be a name or an image path and a mask path, but is {line!r}.",
-        "Write one image per line, such as `2007_000033` or `/JPEGImages/x.jpg /SegmentationClassAug/x.png`.",
-    )
-
-
-def _is_image(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
-
-
-def is_listed_as_name(name: str) -> bool:
-    """Whether a line of a list that holds only `name` means the image of this name."""
-    try:
-        return _parsed(name.strip(), "") == ListLine(name)
-    except ViceError:
-        return False
-
-
-def _text_lines(path: str | os.PathLike[str], what: str) -> list[str]:
-    path = existing_file(path, what, "Write one name per line.")
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ViceError(f"{what} {path} must be text in UTF-8, but is not: {error}.") from None
-
-
-def list_lines(path: str | os.PathLike[str]) -> list[ListLine]:
-    """Read the lines of a list of images, without empty ones.
-
-    Raises:
-        ViceError: a line that does not name an image, or an image that is named twice.
-    """
-    lines: list[ListLine] = []
-    seen: dict[str, tuple[int, str | None]] = {}
-    for number, text in enumerate(_text_lines(path, "The list of images"), start=1):
-        if not text:
-            continue
-        line = _parsed(text, f"Line {number} of {path}")
-        first, image = seen.setdefault(composed(line.image_id), (number, line.image))
-        if first != number:
-            two = image and line.image and image.lstrip("/") != line.image.lstrip("/")
-            raise ViceError(
-                f"The list {path} must name every image once, but `{line.image_id}` is in line {first} and in line "
-                f"{number}.",
-                "Rename one of the two files: an image is known by its name without folder and suffix."
-                if two
-                else "Remove one of the two lines.",
-            )
-        lines.append(line)
-    if not lines:
-        raise ViceError(f"The list {path} must name at least one image, but is empty.", "Write one name per line.")
-    return lines
-
-
-def read_list(path: str | os.PathLike[str]) -> list[str]:
-    """Read the image ids of a list, in its order.
-
-    A line is a name, or an image path with or without a mask path; the stem of the image path is then the id. Empty
-    lines are skipped.
-
-    Raises:
-        ViceError: the list is missing or empty, names an image twice, or has another kind of line.
-    """
-    return [line.image_id for line in list_lines(path)]
-
-
-@dataclass(frozen=True)
 class Located:
     """The files of a list.
 
@@ -140,6 +47,7 @@ class Located:
         mask_source: a text on where the masks are.
         masks_missing: sentences on masks that the list names and that do not exist.
         notes: sentences on what was chosen among several files.
+        left_out: the ids of images without a record, because they have neither a mask nor labels.
     """
 
     records: list[Record]
@@ -147,6 +55,7 @@ class Located:
     mask_source: str
     masks_missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class Layout:
@@ -164,12 +73,17 @@ class Layout:
         images, annotations: folders; they may be missing.
         masks: the names of the folders of masks in `base`, in the order of precedence.
         described: the content of dataset.yaml, or None.
+        exclusive: whether the layout itself gives every image exactly one label.
+        chosen: further arguments that open the same dataset; a table's manifest keeps them.
 
     Raises:
         ViceError: the folder is missing, or class names or dataset.yaml are wrong.
     """
 
+    exclusive = False
+
     def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
+        self.chosen: dict[str, str] = {}
         self.root = Path(root)
         if not self.root.is_dir():
             is_not = "is not" if self.root.exists() else "is not there"
@@ -180,7 +94,7 @@ class Layout:
         self.images, self.annotations = self.base / "JPEGImages", self.base / "Annotations"
         self.masks: tuple[str, ...] = MASK_FOLDERS
         if self.described is None:
-            self.classes = _class_names(classes, self.homes)
+            self.classes = class_names(classes, self.homes)
             return
         self.classes = _described_names(classes, self.described)
         self.images = self.described.images or self.images
@@ -211,8 +125,26 @@ class Layout:
             return files[0]
         known, where = self.splits(), " or ".join(map(str, folders))
         if not known:
-            raise ViceError(f"`split` must name a list in {where}, but no list of images is there.", LAYOUT)
+            raise ViceError(
+                f"`split` must name a list in {where}, but no list of images is there.", f"{LAYOUT} {WITHOUT_LISTS}"
+            )
         raise ViceError(f"`split` must name a list in {where}, but is {str(split)!r}.", did_you_mean(str(split), known))
+
+    def lines(self, split: str | os.PathLike[str]) -> list[ListLine]:
+        """Read the images of a split, see `list_lines`."""
+        return list_lines(self.list_file(split))
+
+    def targets(self, source: str, records: Sequence[Record], masks: str) -> tuple[np.ndarray, str]:
+        """Read the class labels of a split's records, see `torchvice.data.labels.targets_from`."""
+        return targets_from(
+            source,
+            records,
+            self.classes,
+            npy=self.label_file,
+            annotations=self.annotations,
+            masks=masks,
+            read_mask=self.read_mask,
+        )
 
     def _lists(self, split: str | os.PathLike[str]) -> list[Path]:
         tried = [folder / name for folder in self._list_folders for name in (f"{split}.txt", str(split))]
@@ -223,7 +155,7 @@ class Layout:
         declared = self.described is not None and str(split).removesuffix(".txt") in self.described.splits
         lists = [] if declared else self._lists(split)
         named = existing_files(home / "classes.txt" for home in self.homes) if self.described else []
-        others = [file for file in named if _names_in(file) != list(self.classes)]
+        others = [file for file in named if names_in(file) != list(self.classes)]
         return tuple(
             f"There are several {what}: read is {files[0]}, not {other}."
             for what, files in (
@@ -304,7 +236,7 @@ class Layout:
             for files in (images, [file for _, file in drawn]):
                 if other := first_other(files):
                     several.setdefault(line.image_id, (files[0], other))
-        return Located(records, missing, _mask_source(found, len(lines)), unfound, _notes(several))
+        return Located(records, missing, mask_source(found, len(lines)), unfound, _notes(several))
 
     def expected_image(self, line: ListLine) -> str:
         """Return a text that says where the image of a line should be."""
@@ -330,7 +262,7 @@ def _notes(several: Mapping[str, tuple[Path, Path]]) -> tuple[str, ...]:
     return (f"{count} several files: read is {first}, not {second}.",)
 
 
-def _mask_source(found: dict[str, int], lines: int) -> str:
+def mask_source(found: dict[str, int], lines: int) -> str:
     used = {name: count for name, count in found.items() if count}
     if len(used) == 1 and sum(used.values()) == lines:
         return next(iter(used))
@@ -351,30 +283,6 @@ def _homes(root: Path, base: Path) -> list[Path]:
     for folder in (root, base, *parent):
         homes.setdefault(folder.resolve(), folder)
     return list(homes.values())
-
-
-def _names_in(file: Path) -> list[str]:
-    return [line for line in _text_lines(file, "The list of classes") if line]
-
-
-def _class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, ...]:
-    where = "`classes`"
-    if classes is None:
-        files = existing_files(home / "classes.txt" for home in homes)
-        if not files:
-            return VOC_CLASSES
-        if len({file.read_bytes() for file in files}) > 1:
-            raise ViceError(
-                f"A dataset must have one classes.txt, but {' and '.join(map(str, files))} differ.",
-                "Remove one of them.",
-            )
-        where = str(files[0])
-        classes = _names_in(files[0])
-    names = () if isinstance(classes, str) else tuple(classes)
-    if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
-        raise ViceError(f"{where} must be a list of different class names, but is {classes!r}.")
-    check_objects_only(names, f"{where} must name", "Leave it out: background is label 0 and void 255 in a mask.")
-    return names
 
 
 def _described_names(classes: Sequence[str] | None, described: Description) -> tuple[str, ...]:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
+from torchvice.data.bare_folder import (
+    BareFolder,
+    ClassFolders,
+    MaskedFolder,
+    checked_folder,
+    class_folders,
+    holds_images,
+)
 from torchvice.data.dataset import FolderDataset
 from torchvice.data.layout import Layout
+from torchvice.data.pairing import named
 from torchvice.data.voc import VocDataset
+from torchvice.errors import ViceError
 
-__all__ = ["open_dataset", "open_layout"]
+__all__ = ["image_layout", "open_dataset", "open_images", "open_layout"]
+
+StrPath = str | os.PathLike[str]
 
 
 def open_dataset(
-    root: str | os.PathLike[str],
-    split: str | os.PathLike[str] = "val",
+    root: StrPath,
+    split: StrPath | None = None,
     *,
     classes: Sequence[str] | None = None,
     labels: str = "auto",
@@ -26,25 +39,92 @@ def open_dataset(
 
     Args:
         root: the folder of the dataset, see docs/your-data.md.
-        split, classes, labels, masks, regions, exclusive: see `VocDataset`.
+        split: see `VocDataset`; None: `val`, or the only split of a folder without lists.
+        classes, labels, masks, regions, exclusive: see `VocDataset`.
 
     Raises:
         ViceError: see `VocDataset`.
     """
     layout = open_layout(root, classes)
+    split = split or (layout.name if isinstance(layout, BareFolder) else "val")
     return VocDataset(layout, split, labels=labels, masks=masks, regions=regions, exclusive=exclusive)
 
 
-def open_layout(root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> Layout:
+def open_images(
+    images: StrPath,
+    masks: StrPath | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    coco: StrPath | None = None,
+) -> FolderDataset:
+    """Open a folder of images without lists, see `image_layout`.
+
+    Raises:
+        ViceError: see `image_layout` and `VocDataset`.
+    """
+    layout = image_layout(images, masks, classes=classes, coco=coco)
+    return VocDataset(layout, layout.name)
+
+
+def open_layout(root: StrPath, classes: Sequence[str] | None = None, *, lists: bool = False) -> Layout:
     """Find the lists, images, masks and annotations of a dataset.
 
     A further layout is a subclass of `Layout`, chosen here by what the folder holds.
 
     Args:
-        root: the folder of the dataset.
+        root: the folder of the dataset; without lists, its sub-folders of images are the classes.
         classes: C names in the order of the labels; None: as the folder says.
+        lists: whether the folder is known to be laid out as VOC's.
 
     Raises:
-        ViceError: see `Layout`.
+        ViceError: see `Layout` and `ClassFolders`.
     """
+    folder = Path(root)
+    if not lists and folder.is_dir() and class_folders(folder):
+        listed = Layout(folder)
+        if listed.described is None and not listed.splits():
+            return ClassFolders(folder, None, classes)
     return Layout(root, classes)
+
+
+def image_layout(
+    images: StrPath,
+    masks: StrPath | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    coco: StrPath | None = None,
+) -> BareFolder:
+    """Find the images of a folder without lists, and what labels them.
+
+    Args:
+        images: the folder; if it holds nothing but sub-folders of images, each of these is a class, unless `classes`
+            names none of them.
+        masks: the folder of the masks, which are found by name, see docs/your-data.md.
+        classes: C names in the order of the labels; None: see `MaskedFolder` and `ClassFolders`.
+        coco: a JSON file with COCO's instances, in the place of masks.
+
+    Raises:
+        ViceError: nothing that labels the images, or two things; see also `MaskedFolder`, `ClassFolders` and
+            `CocoFolder`.
+    """
+    folder = checked_folder(Path(images), "The images")
+    if coco is not None:
+        if masks is not None:
+            raise ViceError("Masks are drawn from the COCO file, but a folder of masks is given too.", "Remove one.")
+        from torchvice.data.coco_folder import CocoFolder
+
+        return CocoFolder(folder, Path(coco), classes)
+    folders = class_folders(folder)
+    if folders and (classes is None or set(classes) & set(folders) or masks is None):
+        return ClassFolders(folder, None if masks is None else Path(masks), classes)
+    if masks is None:
+        inside = [
+            str(place) for place in sorted(folder.iterdir()) if place.is_dir() and holds_images(place, below=True)
+        ]
+        raise ViceError(
+            f"The images in {folder} need labels, but neither masks nor a COCO file are given"
+            + (f", and its sub-folders are no classes: {named(inside)}." if inside else "."),
+            "Give --masks DIR or --coco FILE, or sort the images into one sub-folder for each class."
+            + (f" Or give one of the sub-folders, such as --images {inside[0]}." if inside else ""),
+        )
+    return MaskedFolder(folder, checked_folder(Path(masks), "The masks"), classes)

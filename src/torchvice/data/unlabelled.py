@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from torchvice.data.images import read_image
-from torchvice.data.layout import Record, list_lines
+from torchvice.data.layout import Record
 from torchvice.data.open import open_layout
 from torchvice.errors import ViceError
 
@@ -40,7 +40,7 @@ class UnlabelledImages(Dataset[list[torch.Tensor]]):
         self, root: str | os.PathLike[str], split: str | os.PathLike[str] = "train", views: Views | None = None
     ) -> None:
         layout = open_layout(root)
-        lines = list_lines(layout.list_file(split))
+        lines = layout.lines(split)
         located = layout.located(lines)
         if located.missing:
             first = located.missing[0]

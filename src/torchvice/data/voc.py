@@ -10,8 +10,9 @@ import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
 from torchvice.data.images import VOID, check_mask, check_same_size, no_class, read_image, read_mask, stored_size
-from torchvice.data.labels import LABEL_SOURCES, targets_from
-from torchvice.data.layout import LAYOUT, VOC_CLASSES, Layout, Record, list_lines, read_list
+from torchvice.data.labels import LABEL_SOURCES
+from torchvice.data.layout import LAYOUT, Layout, Record
+from torchvice.data.lists import VOC_CLASSES, read_list
 from torchvice.errors import ViceError, did_you_mean
 
 __all__ = [
@@ -98,19 +99,12 @@ class VocDataset:
         annotation_of = self._layout.annotation_of()
         self._annotations = {record.image_id: annotation_of(record.image_id) for record in self.records}
         self.regions, self.regions_missing = self._regions(regions)
-        self.targets, self.label_source = targets_from(
-            labels,
-            self.records,
-            self.classes,
-            npy=self._layout.label_file,
-            annotations=self._layout.annotations,
-            masks=self.mask_source,
-            read_mask=self._layout.read_mask,
-        )
-        self.exclusive = exclusive
+        self.targets, self.label_source = self._layout.targets(labels, self.records, self.mask_source)
+        self.exclusive = exclusive or self._layout.exclusive
         options = {"masks": masks, "labels": labels, "regions": regions}
-        self.chosen = {name: value for name, value in options.items() if value not in (None, "auto")}
-        if exclusive:
+        given = {name: value for name, value in options.items() if value not in (None, "auto")}
+        self.chosen = given | self._layout.chosen
+        if self.exclusive:
             self._check_exclusive()
         own = type(self).mask is VocDataset.mask  # a subclass may give its masks another meaning
         has_masks = self.regions == "masks" and self.masks_missing < len(self)
@@ -211,7 +205,7 @@ class VocDataset:
 
     def _located(self, split: str | os.PathLike[str], masks: str | None) -> tuple[list[Record], str, tuple[str, ...]]:
         """The files of every line, a text that says where the masks are, and notes."""
-        lines = list_lines(self._list)
+        lines = self._layout.lines(split)
         located = self._layout.located(lines, masks)
         if located.missing:
             first = located.missing[0]

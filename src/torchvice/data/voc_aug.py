@@ -26,7 +26,7 @@ from torchvice.data.archives import (
     unpack_tar,
 )
 from torchvice.data.images import check_mask, check_same_size, read_mask, stored_size, voc_palette
-from torchvice.data.layout import VOC_CLASSES, read_list
+from torchvice.data.lists import VOC_CLASSES, read_list
 from torchvice.data.written import read_written
 from torchvice.errors import ViceError
 from torchvice.files import write_json, write_npy_dict, write_text

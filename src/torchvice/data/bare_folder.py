@@ -1,0 +1,340 @@
+"""A folder of images without lists: with a folder of masks, or with one sub-folder for each class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from torchvice.data.finder import existing_files, first_other
+from torchvice.data.images import VOID, present_values
+from torchvice.data.layout import Layout, Located, Record, mask_source
+from torchvice.data.lists import ListLine, class_names
+from torchvice.data.mask_values import MaskValues, found_values, mask_values
+from torchvice.data.pairing import Pairs, counted, files_below, named, paired, parted
+from torchvice.errors import ViceError, did_you_mean, near_path
+
+__all__ = [
+    "BARE_SUFFIXES",
+    "BareFolder",
+    "ClassFolders",
+    "MaskedFolder",
+    "checked_folder",
+    "class_folders",
+    "holds_images",
+]
+
+BARE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # without loss
+LOSSY = (".jpg", ".jpeg", ".webp")
+# Names of folders that are parts of a dataset, and no classes.
+PARTS = {
+    *("images", "imgs", "photos", "pictures", "masks", "labels", "annotations"),
+    *("jpegimages", "segmentationclass", "segmentationclassaug", "segmentationobject"),
+}
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
+
+class BareFolder(Layout):
+    """A folder of images without lists; it has one split, which is called as the folder.
+
+    Args:
+        root: the folder of the images.
+        homes: folders where classes.txt may be.
+        apart: a folder in it that is not searched.
+
+    Attributes:
+        found: the image files of every name, see `files_below`.
+        files: the image of every name.
+        pairs: the masks of the images.
+
+    Raises:
+        ViceError: no such folder, no image in it, or two images of one name.
+    """
+
+    def __init__(self, root: Path, homes: Sequence[Path], apart: Path | None = None) -> None:
+        self.root = self.base = self.images = checked_folder(root, "The images")
+        self.homes = list(dict.fromkeys(homes))
+        self.annotations, self.masks, self.described = root / "Annotations", (), None
+        self.chosen = {"images": str(root)}
+        self.found = files_below(root, BARE_SUFFIXES, apart)
+
+    def settle(self, found: dict[str, list[Path]], pairs: Pairs | None) -> None:
+        """Keep the image of every name, and its mask."""
+        if not found:
+            raise ViceError(
+                f"The folder of the images must hold some ({', '.join(BARE_SUFFIXES)}), but {self.root} holds none."
+            )
+        for files in found.values():
+            if other := first_other(files):
+                raise ViceError(
+                    f"Images must have different names, but {files[0]} and {other} have one.", "Rename or move one."
+                )
+        self.files = {name: files[0] for name, files in found.items()}
+        self.pairs = pairs or Pairs({}, tuple(self.files), (), ())
+
+    @property
+    def name(self) -> str:
+        """The name of the only split."""
+        return self.root.name or self.root.resolve().name
+
+    @property
+    def label_file(self) -> Path | None:
+        """None: labels are in masks, folders or annotations."""
+        return None
+
+    def list_file(self, split: str | os.PathLike[str]) -> Path:
+        """Return the folder, in the place of a list.
+
+        Raises:
+            ViceError: another split than the only one.
+        """
+        if str(split) != self.name:
+            raise ViceError(
+                f"{self.root} is a folder of images without lists, and has no split {str(split)!r}.",
+                f"Its images are the split `{self.name}`: leave out the split, or give the folder of another one.",
+            )
+        return self.root
+
+    def split_name(self, split: str | os.PathLike[str]) -> str:
+        """Return the name of the only split."""
+        self.list_file(split)
+        return self.name
+
+    def splits(self) -> list[str]:
+        """Return the only split."""
+        return [self.name]
+
+    def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
+        """Sentences on how masks were found and read."""
+        return self.pairs.notes
+
+    def lines(self, split: str | os.PathLike[str]) -> list[ListLine]:
+        """Return all images, sorted by name."""
+        return [ListLine(name, str(file)) for name, file in self.files.items()]
+
+    def annotation_of(self) -> Callable[[str], Path | None]:
+        """Return a function that finds no annotation."""
+        return lambda image_id: None
+
+    def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:
+        """Return all images with their masks."""
+        if masks is not None:
+            raise ViceError("A folder of images has its masks already; another folder of masks cannot be given.")
+        records = [Record(name, file, self.pairs.masks.get(name)) for name, file in self.files.items()]
+        return Located(records, [], mask_source(self._mask_counts(), len(records)))
+
+    def _mask_counts(self) -> dict[str, int]:
+        where = self.chosen.get("masks")
+        return {} if where is None else {where: len(self.pairs.masks)}
+
+
+class MaskedFolder(BareFolder):
+    """A folder of images and a folder of their masks, which may be the same; class labels are read from the masks.
+
+    Args:
+        root: the folder of the images.
+        masks: the folder of the masks.
+        classes: C names in the order of the masks' values; None: those of classes.txt in or next to either folder,
+            else one class, `object`, if the masks hold two values.
+
+    Raises:
+        ViceError: see `BareFolder`, `torchvice.data.pairing.paired` and `torchvice.data.mask_values.mask_values`.
+    """
+
+    def __init__(self, root: Path, masks: Path, classes: Sequence[str] | None = None) -> None:
+        super().__init__(root, homes_of(root, masks), apart=None if root.resolve() == masks.resolve() else masks)
+        self.chosen["masks"] = str(masks)
+        found = self.found
+        if root.resolve() == masks.resolve():
+            found, drawn = parted(files_below(root, BARE_SUFFIXES + MASK_SUFFIXES))
+            _refuse_lossy([files[0] for files in drawn.values()])
+        else:
+            drawn = masks_below(masks, root)
+        self.settle(found, paired(found, drawn, str(masks)))
+        self.values = mask_values(list(self.pairs.masks.values()), named_classes(classes, self.homes), str(masks))
+        self.classes = self.values.classes
+        files = [] if classes is not None else existing_files(home / "classes.txt" for home in self.homes)
+        self._named_in = tuple(f"The names of the classes are read from {file}." for file in files[:1])
+        if self.values.object_value is not None:
+            self.chosen["object_value"] = str(self.values.object_value)
+
+    def read_mask(self, path: Path) -> np.ndarray:
+        """Read the labels of a mask, (H, W) integers, see `MaskValues.read`."""
+        return self.values.read(path)
+
+    def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
+        """Sentences on how masks were found and read, and on images that are left out."""
+        without = self.pairs.without
+        left_out = (
+            f"{counted(without, 'image without a mask is', 'images without a mask are')} left out: {named(without)}."
+        )
+        found = (*super().notes(split), *self._named_in)
+        return (*found, *([self.values.note] if self.values.note else []), *([left_out] * bool(without)))
+
+    def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:
+        """Return the images that have a mask: the others have no label either."""
+        every = super().located(lines, masks)
+        records = [record for record in every.records if record.mask is not None]
+        source = mask_source(self._mask_counts(), len(records))
+        return Located(records, [], source, left_out=self.pairs.without)
+
+
+class ClassFolders(BareFolder):
+    """A folder with one sub-folder of images for each class: every image has the one label of its folder.
+
+    Args:
+        root: the folder of the sub-folders.
+        masks: a folder with sub-folders of the same names that hold the masks; None: no masks.
+        classes: the names of the sub-folders in the order of the labels; None: that of classes.txt, else sorted.
+
+    Raises:
+        ViceError: see `BareFolder`; classes that are not the sub-folders; masks that do not fit their images, or hold
+            labels of several classes.
+    """
+
+    exclusive = True
+
+    def __init__(self, root: Path, masks: Path | None = None, classes: Sequence[str] | None = None) -> None:
+        super().__init__(root, [root] if masks is None else [root, masks])
+        folders = class_folders(root)
+        self.classes = _in_order(named_classes(classes, self.homes), folders, root)
+        label_of = {name: c + 1 for c, name in enumerate(self.classes)}
+        self.found = {name: files for name, files in self.found.items() if "/" in name}
+        pairs = None
+        if masks is not None:
+            self.chosen["masks"] = str(checked_folder(masks, "The masks"))
+            pairs = paired(self.found, masks_below(masks, None), str(masks))
+        self.settle(self.found, pairs)
+        self.label_of = {name: label_of[name.partition("/")[0]] for name in self.files}
+        self._mask_label = {path: self.label_of[name] for name, path in self.pairs.masks.items()}
+        found = found_values(list(self._mask_label)) - {0}
+        objects = found - {VOID} or found
+        self.values = MaskValues(self.classes, objects.pop() if len(objects) == 1 else None)
+
+    def read_mask(self, path: Path) -> np.ndarray:
+        """Read the labels of a mask, (H, W) integers; a single value but 0 (and void) is the class of the folder.
+
+        Raises:
+            ViceError: see `MaskValues.read`; or labels, but not that of the folder.
+        """
+        own = self._mask_label[path]
+        mask = self.values.read(path, own)
+        drawn = present_values(mask)
+        drawn = drawn[(drawn != 0) & (drawn != VOID)]
+        if len(drawn) and own not in drawn:
+            raise ViceError(
+                f"The mask {path} must hold {own}, the label of its folder `{self.classes[own - 1]}`, "
+                f"but holds {int(drawn[0])}.",
+                "Labels follow the order of the folders (--classes gives another one), or draw every object as 255.",
+            )
+        return mask
+
+    def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
+        """Sentences on what the folders and the masks mean."""
+        notes = (f"Every sub-folder is a class: each image has one label of {len(self.classes)}.", *self.pairs.notes)
+        if not self.pairs.masks:
+            return (*notes, "There are no masks: only classification and calibration are measured.")
+        value = self.values.object_value
+        return (*notes, f"In masks, {value} is the class of the folder, and 0 is background.") if value else notes
+
+    def targets(self, source: str, records: Sequence[Record], masks: str) -> tuple[np.ndarray, str]:
+        """Return the label of every image's folder.
+
+        Raises:
+            ViceError: another source is asked for.
+        """
+        if source != "auto":
+            raise ViceError(f"The labels of {self.root} are its sub-folders, but `labels` is {source!r}.")
+        targets = np.zeros((len(records), len(self.classes)), dtype=np.uint8)
+        targets[range(len(records)), [self.label_of[record.image_id] - 1 for record in records]] = 1
+        return targets, "sub-folders"
+
+
+def class_folders(root: Path) -> list[str]:
+    """Return the sub-folders of a folder if each of them is a class of images; else an empty list.
+
+    The folder itself holds no image, every sub-folder holds some, and they are not the parts or splits of a dataset.
+    """
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    if holds_images(root) or not folders or not all(holds_images(root / name) for name in folders):
+        return []
+    lower = {name.lower() for name in folders}
+    return [] if lower <= SPLITS or lower & PARTS else folders
+
+
+def holds_images(folder: Path, below: bool = False) -> bool:
+    """Return whether a folder holds an image; with `below` also whether its sub-folders are classes."""
+    if below and class_folders(folder):
+        return True
+    with os.scandir(folder) as entries:
+        return any(
+            entry.name[0] != "." and entry.name.lower().endswith(BARE_SUFFIXES) and entry.is_file() for entry in entries
+        )
+
+
+def checked_folder(folder: Path, what: str) -> Path:
+    """Return a folder that exists.
+
+    Raises:
+        ViceError: it is missing, or no folder.
+    """
+    if not folder.is_dir():
+        is_not = "is not" if folder.exists() else "is not there"
+        raise ViceError(f"{what} must be in a folder, but {folder} {is_not}.", near_path(folder))
+    return folder
+
+
+def homes_of(*folders: Path) -> list[Path]:
+    """Return the folders and their parents, where classes.txt may be."""
+    homes: dict[Path, Path] = {}
+    for folder in folders:
+        for home in (folder, folder.parent if folder.name not in ("", "..") else folder.resolve().parent):
+            homes.setdefault(home.resolve(), home)
+    return list(homes.values())
+
+
+def masks_below(masks: Path, images: Path | None) -> dict[str, list[Path]]:
+    """Find the masks of a folder, see `files_below`.
+
+    Raises:
+        ViceError: no such folder, or only masks in a format that changes values.
+    """
+    found = files_below(checked_folder(masks, "The masks"), MASK_SUFFIXES, images)
+    if not found:
+        _refuse_lossy([files[0] for files in files_below(masks, LOSSY, images).values()])
+    return found
+
+
+def _refuse_lossy(masks: Sequence[Path]) -> None:
+    lossy = [file for file in masks if file.suffix.lower() in LOSSY]
+    if lossy:
+        raise ViceError(
+            f"Masks must be PNG, BMP, GIF or TIFF, but {lossy[0]} is not: JPEG and WebP change values.",
+            'Convert each of 0 and 255: Image.open(mask).convert("L").point(lambda v: 255 * (v > 127)).save(new_mask).',
+        )
+
+
+def named_classes(classes: Sequence[str] | None, homes: Sequence[Path]) -> tuple[str, ...] | None:
+    """Return the given class names, else those of a classes.txt, else None."""
+    if classes is None and not existing_files(home / "classes.txt" for home in homes):
+        return None
+    return class_names(classes, list(homes))
+
+
+def _in_order(classes: Sequence[str] | None, folders: Sequence[str], root: Path) -> tuple[str, ...]:
+    """Return the names of the sub-folders, in the order of `classes` if they are given."""
+    if classes is None:
+        return tuple(folders)
+    for name in classes:
+        if name not in folders:
+            raise ViceError(f"The classes must be the sub-folders of {root}, but it has no `{name}`.",
+                            did_you_mean(name, folders))  # fmt: skip
+    if lacking := sorted(set(folders) - set(classes)):
+        raise ViceError(
+            f"The classes must be all {len(folders)} sub-folders of {root}, but lack {named(lacking)}.",
+            "Give all of them, or move the images of the others elsewhere.",
+        )
+    return tuple(classes)

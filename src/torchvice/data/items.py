@@ -1,0 +1,336 @@
+"""Datasets of Python objects: (image, mask) pairs, dictionaries, rows of a table, batches of a loader."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchvice.data.images import present_values
+from torchvice.data.lists import class_names
+from torchvice.data.mask_values import MaskValues, values_from
+from torchvice.data.pixels import image_pixels, mask_pixels
+from torchvice.errors import ViceError, brief, did_you_mean, to_numpy
+
+__all__ = ["ItemDataset", "from_items"]
+
+KEYS = {
+    "image": ("image", "img", "pixel_values"),
+    "mask": ("mask", "segmentation", "segmentation_mask", "annotation", "semantic_mask", "seg_map"),
+    "labels": ("labels", "label"),
+    "id": ("id", "image_id", "name", "file_name"),
+}
+FORMS = "An item is (image, mask), or a dictionary with image, mask, labels and id, of which image is needed."
+
+
+@dataclass(frozen=True)
+class ItemRecord:
+    """One item: its id."""
+
+    image_id: str
+
+
+@dataclass(frozen=True)
+class _Parts:
+    image: Any
+    mask: Any = None
+    labels: Any = None
+    image_id: Any = None
+
+
+class ItemDataset:
+    """A sequence of items as a dataset; every item is read by its index when it is needed.
+
+    Args:
+        items: has a length, and gives an item for an index.
+        classes: C names in the order of the labels; None: those of the sequence, else one class, `object`, if masks
+            hold two values.
+        keys: the keys of `image`, `mask`, `labels` and `id` in dictionaries, where they are called otherwise.
+
+    Attributes:
+        classes, targets, records, exclusive: see `torchvice.data.Dataset`.
+        label_source, chosen: see `torchvice.data.VocDataset`.
+        notes: sentences on what was found.
+
+    All items are read once here, for their labels.
+
+    Raises:
+        ViceError: an item that cannot be used; classes that are not known; items that change from one reading to the
+            next; two items of one id.
+    """
+
+    def __init__(self, items: Any, classes: Sequence[str] | None = None, keys: Mapping[str, str] | None = None) -> None:
+        if not len(items):
+            raise ViceError("The dataset must hold images, but is empty.")
+        self._items = items
+        self._keys = _checked_keys(keys or {})
+        self._parts = functools.lru_cache(maxsize=16)(self._read)
+        self.notes: tuple[str, ...] = ()
+        self._check_repeats()
+        every = [self._first_reading(index) for index in range(len(items))]
+        for image_id, labels, found in every:
+            if labels is None and found is None:
+                raise ViceError(f"Every item must have a mask or labels, but `{image_id}` has neither.", FORMS)
+        self.records = [ItemRecord(image_id) for image_id, _, _ in every]
+        self._values = self._classes_of(classes, [labels for _, labels, _ in every], [found for *_, found in every])
+        self.classes = self._values.classes
+        self.chosen = {} if self._values.object_value is None else {"object_value": str(self._values.object_value)}
+        self.label_source = "masks" if all(labels is None for _, labels, _ in every) else "items"
+        self.exclusive = all(_is_index(labels) for _, labels, _ in every)
+        rows = [self._targets(*one) for one in every]
+        self.targets = np.array(rows, dtype=np.uint8).reshape(len(rows), len(self.classes))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def image(self, index: int) -> np.ndarray:
+        """Return image `index`, (H, W, 3) uint8, see `image_pixels`."""
+        image: np.ndarray = self._parts(index).image
+        return image
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """Return the labels of mask `index`, (H, W) integers; None without a mask."""
+        drawn = self._parts(index).mask
+        name = f"The mask of `{self.records[index].image_id}`"
+        return None if drawn is None else self._values.labels_of(drawn, name)
+
+    def _read(self, index: int) -> _Parts:
+        """The item, its image and mask as arrays: threads share it, and PIL images are read when they are used."""
+        parts = _parts_of(self._items[index], self._keys)
+        image_id = str(index) if parts.image_id is None else str(to_numpy(parts.image_id))
+        image = image_pixels(parts.image, f"The image of `{image_id}`")
+        mask = None if parts.mask is None else mask_pixels(parts.mask, f"The mask of `{image_id}`")
+        return _Parts(image, mask, parts.labels, image_id)
+
+    def _check_repeats(self) -> None:
+        """Refuse items that differ from one reading to the next."""
+        if not np.array_equal(self._read(0).image, self._read(0).image):
+            raise ViceError(
+                "The dataset must give the same image each time, but its first item changes.",
+                "Leave out random transforms: crops, flips, colours.",
+            )
+
+    def _first_reading(self, index: int) -> tuple[str, Any, frozenset[int] | None]:
+        """The id, the labels as given, and the values of the mask."""
+        parts = self._parts(index)
+        found = None if parts.mask is None else frozenset(present_values(parts.mask).tolist())
+        return parts.image_id, parts.labels, found
+
+    def _classes_of(
+        self, classes: Sequence[str] | None, labels: Sequence[Any], values: Sequence[frozenset[int] | None]
+    ) -> MaskValues:
+        """The classes, and what the values of the masks mean."""
+        names = None if classes is None else class_names(classes, [])
+        own = getattr(self._items, "classes", None)
+        if names is None and own is not None and all(given is not None for given in labels):
+            names = class_names([str(name) for name in own], [])
+        drawn = [found for found in values if found is not None]
+        if not drawn:
+            if names is None:
+                raise ViceError("The classes of the labels must be known, but are not given.", "Give classes=[...].")
+            return MaskValues(names)
+        found = values_from(set().union(*drawn), names, "the dataset")
+        self.notes += (found.note,) if found.note else ()
+        return found
+
+    def _targets(self, image_id: str, labels: Any, found: frozenset[int] | None) -> np.ndarray:
+        """The targets of an item, (C,): its labels, else the classes in its mask."""
+        row = np.zeros(len(self.classes), np.uint8)
+        if labels is not None:
+            row[_indices(labels, self.classes, f"The labels of `{image_id}`")] = 1
+        elif found is not None:
+            row[[label - 1 for label in self._values.labels_in(found, f"The mask of `{image_id}`")]] = 1
+        return row
+
+
+def from_items(items: Any, classes: Sequence[str] | None = None, keys: Mapping[str, str] | None = None) -> ItemDataset:
+    """Make a dataset of anything that gives images with masks or labels.
+
+    Args:
+        items: a sequence, such as torchvision's and Hugging Face's datasets; a DataLoader, of which the dataset is
+            read; or any iterable, whose items are first written to a temporary folder. An item is (image, mask),
+            (image, class index), or a dictionary {image, mask, labels, id}. `labels` are (C,) zeros and ones, one
+            class index, or class names.
+        classes, keys: see `ItemDataset`.
+
+    Returns:
+        A dataset for `torchvice.assess`.
+
+    Raises:
+        ViceError: see `ItemDataset`; or an object that gives no items.
+    """
+    inner = getattr(items, "dataset", None)
+    if hasattr(items, "collate_fn") and _is_sequence(inner):  # a DataLoader over a sequence
+        dataset = from_items(inner, classes, keys)
+        dataset.notes = ("Items are read from the dataset of the loader, by their index.", *dataset.notes)
+        return dataset
+    if _is_sequence(items) and not isinstance(items, Mapping):
+        return ItemDataset(_named(items), classes, keys)
+    if isinstance(items, Mapping) and items:
+        raise ViceError(
+            f"A dataset must give items, but is a dictionary of {', '.join(map(str, list(items)[:5]))}.",
+            f"Give one of its splits, such as dataset[{next(iter(items))!r}].",
+        )
+    if not isinstance(items, Iterable) or isinstance(items, (str, bytes, Mapping)):
+        raise ViceError(
+            f"A dataset must be a folder, have classes, targets, records, image(i) and mask(i), or give items, but is "
+            f"{type(items).__name__}.",
+            FORMS,
+        )
+    batches = hasattr(items, "collate_fn") and getattr(items, "batch_size", None) is not None
+    written = _Written(items, _checked_keys(keys or {}), batches)
+    dataset = ItemDataset(written, classes)
+    dataset.notes = (f"The {len(written)} items have no index: copies are in a temporary folder.", *dataset.notes)
+    return dataset
+
+
+def _is_sequence(items: Any) -> bool:
+    """Whether an object has a length and gives items by index; torch's iterable datasets only inherit the latter."""
+    iterable_only = any(base.__name__ == "IterableDataset" for base in type(items).__mro__)
+    return hasattr(items, "__len__") and hasattr(items, "__getitem__") and not iterable_only
+
+
+def _named(items: Any) -> Any:
+    """Rows of a Hugging Face dataset with the names of its class labels in the place of their indices."""
+    return _Rows(items) if hasattr(items, "features") and hasattr(items, "column_names") else items
+
+
+class _Rows:
+    """The rows of a table of Hugging Face, whose features name the classes."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+        # ClassLabel has `names`; a list of them has it in `feature`.
+        labels = {name: _label_names(feature) for name, feature in table.features.items()}
+        self._names = {name: names for name, names in labels.items() if names and name in KEYS["labels"]}
+        if self._names:
+            self.classes = next(iter(self._names.values()))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = dict(self.table[index])
+        for name, names in self._names.items():
+            if isinstance(row[name], (list, tuple)):
+                row[name] = [names[place] for place in row[name]]
+        return row
+
+
+def _label_names(feature: Any) -> list[str] | None:
+    inner = getattr(feature, "feature", feature)
+    inner = feature[0] if isinstance(feature, list) and feature else inner
+    return getattr(inner, "names", None)
+
+
+class _Written:
+    """Items of an iterable, written to a temporary folder, which is removed with this object."""
+
+    def __init__(self, items: Iterable[Any], keys: Mapping[str, str], batches: bool) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="torchvice-")
+        self._rest: list[tuple[Any, Any, bool]] = []
+        for item in items:
+            parts = _parts_of(item, keys)
+            for one in _unbatched(parts) if batches else [parts]:
+                self._write(one)
+
+    def _write(self, parts: _Parts) -> None:
+        number, drawn = len(self._rest), parts.mask is not None
+        np.save(self._path(number, "image"), image_pixels(parts.image, f"The image of item {number}"))
+        if drawn:
+            np.save(self._path(number, "mask"), mask_pixels(parts.mask, f"The mask of item {number}"))
+        self._rest.append((parts.labels, parts.image_id, drawn))
+
+    def _path(self, number: int, what: str) -> Path:
+        return Path(self._folder.name) / f"{number}-{what}.npy"
+
+    def __len__(self) -> int:
+        return len(self._rest)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        labels, image_id, drawn = self._rest[index]
+        mask = np.load(self._path(index, "mask")) if drawn else None
+        return {"image": np.load(self._path(index, "image")), "mask": mask, "labels": labels, "id": image_id}
+
+
+def _unbatched(batch: _Parts) -> list[_Parts]:
+    """The items of a batch of a loader: arrays and lists along their first dimension."""
+    held = {name: value for name, value in vars(batch).items() if value is not None}
+    count = len(batch.image)
+    wrong = [name for name, value in held.items() if not hasattr(value, "__len__") or len(value) != count]
+    if wrong:
+        raise ViceError(f"A batch must hold as many of each as of images, {count}, but not of `{wrong[0]}`.")
+    return [_Parts(**{name: value[place] for name, value in held.items()}) for place in range(count)]
+
+
+def _checked_keys(keys: Mapping[str, str]) -> dict[str, str]:
+    for name in keys:
+        if name not in KEYS:
+            raise ViceError(
+                f"`keys` must name image, mask, labels or id, but names {name!r}.", did_you_mean(name, KEYS)
+            )
+    return dict(keys)
+
+
+def _parts_of(item: Any, keys: Mapping[str, str]) -> _Parts:
+    """The parts of an item: of a dictionary by their names, of a pair by their place and shape."""
+    if isinstance(item, Mapping):
+        held = {part: _value(item, part, keys) for part in KEYS}
+        if held["mask"] is None and _is_picture(held["labels"]):
+            held["mask"], held["labels"] = held["labels"], None
+        if held["image"] is None:
+            raise ViceError(f"An item must have `image`, but has {', '.join(map(str, item))}.",
+                            "Say which key it is: torchvice.data.from_items(..., keys={'image': ...}).")  # fmt: skip
+        return _Parts(held["image"], held["mask"], held["labels"], held["id"])
+    if isinstance(item, (tuple, list)) and len(item) in (1, 2):
+        second = item[1] if len(item) == 2 else None
+        return _Parts(item[0], second) if _is_picture(second) else _Parts(item[0], labels=second)
+    raise ViceError(f"An item must be a pair or a dictionary, but is {brief(type(item).__name__)}.", FORMS)
+
+
+def _value(item: Mapping[str, Any], part: str, keys: Mapping[str, str]) -> Any:
+    """The value of a part of a dictionary, None without it; refuse two that could be it."""
+    if part in keys:
+        if keys[part] not in item:
+            raise ViceError(f"An item has no {keys[part]!r}.", did_you_mean(keys[part], map(str, item)))
+        return item[keys[part]]
+    known = [name for name in KEYS[part] if item.get(name) is not None]
+    if len(known) > 1 and part != "id":
+        raise ViceError(
+            f"An item must have one {part}, but has {' and '.join(known)}.",
+            f"Choose one: torchvice.data.from_items(..., keys={{{part!r}: {known[0]!r}}}).",
+        )
+    return item[known[0]] if known else None
+
+
+def _is_picture(value: Any) -> bool:
+    return hasattr(value, "getpixel") or getattr(value, "ndim", 0) >= 2
+
+
+def _is_index(labels: Any) -> bool:
+    labels = to_numpy(labels)
+    return isinstance(labels, (int, np.integer)) or (isinstance(labels, np.ndarray) and labels.ndim == 0)
+
+
+def _indices(labels: Any, classes: Sequence[str], name: str) -> list[int]:
+    """The class indices of labels: one index, names, or (C,) zeros and ones."""
+    if isinstance(labels, str) or (isinstance(labels, (list, tuple)) and all(isinstance(one, str) for one in labels)):
+        names = [labels] if isinstance(labels, str) else list(labels)
+        for one in names:
+            if one not in classes:
+                raise ViceError(f"{name} must be known classes, but have `{one}`.", did_you_mean(one, classes))
+        return [list(classes).index(one) for one in names]
+    array = np.asarray(to_numpy(labels))
+    if array.ndim == 0 and array.dtype.kind in "iu" and 0 <= array < len(classes):
+        return [int(array)]
+    if array.shape == (len(classes),) and np.isin(array, (0, 1)).all():
+        return np.flatnonzero(array).tolist()
+    raise ViceError(
+        f"{name} must be ({len(classes)},) zeros and ones, one class index, or class names, but are {brief(labels)}.",
+        f"Classes: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}.",
+    )

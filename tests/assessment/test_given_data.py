@@ -1,0 +1,136 @@
+"""The data of `torchvice.assess`: folders and Python objects give the same table; `out` and the bar may be left out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+import torchvice
+from torchvice.commands.tables import check_unchanged, dataset_of
+from torchvice.data import open_images
+from torchvice.errors import ViceError
+from torchvice.files.progress import shown_progress
+
+SIZES = {"view_size": 32, "crop": 32, "outputs": "logits", "device": "cpu", "method": "gradcam"}
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return timm.create_model("test_resnet", num_classes=1).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """photos/a.png, b.png, c.png of 32 x 40, and masks/a_mask.png and so on with a square of 255."""
+    root = tmp_path_factory.mktemp("given")
+    for place in ("photos", "masks"):
+        (root / place).mkdir()
+    for seed, name in enumerate("abc"):
+        mask = np.zeros((32, 40), np.uint8)
+        mask[4 + seed : 16, 10:24] = 255
+        pixels = np.random.default_rng(seed).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "photos" / f"{name}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{name}_mask.png")
+    return root
+
+
+def items(folder: Path) -> list[dict[str, object]]:
+    files = {name: (folder / "photos" / f"{name}.png", folder / "masks" / f"{name}_mask.png") for name in "abc"}
+    return [{"image": Image.open(i), "mask": Image.open(m), "id": name} for name, (i, m) in files.items()]
+
+
+def test_folders_and_items_give_the_table_of_their_dataset(network, folder, tmp_path, capsys):
+    photos, masks = folder / "photos", folder / "masks"
+    table = torchvice.assess(network, open_images(photos, masks), out=tmp_path / "a", **SIZES)
+    assert capsys.readouterr().err == ""
+    for number, given in enumerate(((), (items(folder),), (iter(items(folder)),))):
+        named = {} if given else {"images": photos, "masks": str(masks)}
+        other = torchvice.assess(network, *given, out=tmp_path / f"b{number}", **named, **SIZES)
+        assert np.array_equal(table.images.logits, other.images.logits)
+        assert np.array_equal(table.regions.mask_pixels, other.regions.mask_pixels)
+        assert table.images.image_id.tolist() == other.images.image_id.tolist()
+        assert "255 is the class `object`" in capsys.readouterr().err
+        assert other.manifest["dataset"]["chosen"]["object_value"] == "255"
+
+
+def test_the_dataset_of_a_table_is_opened_again(network, folder, tmp_path, monkeypatch):
+    root = shutil.copytree(folder, tmp_path / "set")
+    table = torchvice.assess(
+        network, images=root / "photos", masks=root / "masks", classes=["polyp"], out=tmp_path / "t", **SIZES
+    )
+    opened = dataset_of(table)
+    assert opened.classes == ("polyp",)
+    assert np.array_equal(opened.mask(0), open_images(root / "photos", root / "masks").mask(0))
+    check_unchanged(table, opened)
+    (root / "masks" / "a_mask.png").write_bytes((root / "masks" / "b_mask.png").read_bytes())
+    with pytest.raises(ViceError, match=r"The masks in .* are not those that the table was made of"):
+        check_unchanged(table, dataset_of(table))
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat", "dog"):  # what lies in the working directory is not the data of a table without a folder
+        shutil.copytree(root / "photos", tmp_path / "here" / name)
+    monkeypatch.chdir(tmp_path / "here")
+    assert dataset_of(torchvice.assess(network, items(folder), out=tmp_path / "u", **SIZES)) is None
+
+
+def test_without_out_the_table_is_in_a_temporary_folder_and_it_is_told(network, folder, capsys):
+    table = torchvice.assess(network, items(folder), **SIZES)
+    said = capsys.readouterr().err
+    place = said.split("The table is in a temporary folder: ")[1].split(". To keep it, give out='DIR'.")[0]
+    assert torchvice.Samples.load(place).images.image_id.tolist() == table.images.image_id.tolist()
+    shutil.rmtree(place)
+
+
+def test_a_path_is_a_folder(network, folder, tmp_path):
+    for name in ("cat", "dog"):
+        shutil.copytree(folder / "photos", tmp_path / "set" / name)
+    torch.manual_seed(0)
+    two = timm.create_model("test_resnet", num_classes=2).eval()
+    table = torchvice.assess(two, tmp_path / "set", out=tmp_path / "t", **SIZES)
+    assert table.manifest["targets"] == "exclusive"
+    assert table.images.image_id.tolist()[0] == "cat/a"
+    measures = torchvice.measure(table, replicates=0)
+    assert np.isnan(measures.strict["vice"])
+    assert any(map(np.isfinite, measures.classification.values()))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "message"),
+    [
+        (None, {}, "An assessment needs data, but none are given"),
+        (None, {"masks": "m"}, "`masks` goes with `images`, which is not given"),
+        ("photos", {"images": "photos"}, "Give one dataset: `dataset` and `images` are both given"),
+        (3, {}, "must be a folder, have classes"),
+        (None, {"image": "photos"}, "Unknown keyword argument `image`"),
+    ],
+)
+def test_data_that_are_missing_or_given_twice(network, dataset, options, message, tmp_path):
+    with pytest.raises(ViceError, match=message):
+        torchvice.assess(network, dataset, out=tmp_path, **options, **SIZES)
+
+
+def test_the_bar_is_drawn_where_it_is_asked_for(network, folder, tmp_path, capsys):
+    dataset = open_images(folder / "photos", folder / "masks")
+    for number, (progress, shown) in enumerate(((True, True), (None, False), (False, False))):
+        torchvice.assess(network, dataset, out=tmp_path / str(number), progress=progress, **SIZES)
+        assert ("views" in capsys.readouterr().err) == shown
+    steps: list[tuple[int, int]] = []
+    torchvice.assess(network, dataset, out=tmp_path / "f", progress=lambda *step: steps.append(step), **SIZES)
+    assert steps[-1] == (6, 6)
+
+
+def test_a_terminal_has_a_bar(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    with shown_progress("views", None, None) as (step, passes):
+        assert step is not None
+        assert passes is not None
+    monkeypatch.delenv("FORCE_COLOR")
+    with shown_progress("views", None, None) as (step, passes):
+        assert step is None
+        assert passes is None

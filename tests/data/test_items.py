@@ -1,0 +1,277 @@
+"""Python objects as datasets: pairs, dictionaries, rows, loaders and plain iterables give the same arrays."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bare_files import SIZE, drawn
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from torchvice.data import VOC_CLASSES, VocDataset, from_items
+from torchvice.data.pixels import image_pixels, mask_pixels
+from torchvice.errors import ViceError
+
+PICTURES = [np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8) for seed in range(3)]
+
+
+def same(dataset: Any, classes: tuple[str, ...] = ("object",)) -> None:
+    """Whether a dataset holds the three pictures, and masks of one object."""
+    assert dataset.classes == classes
+    assert dataset.targets.tolist() == [[1], [1], [1]]
+    for index, picture in enumerate(PICTURES):
+        assert np.array_equal(dataset.image(index), picture)
+        assert dataset.image(index).dtype == np.uint8
+        assert np.array_equal(dataset.mask(index), drawn(1))
+
+
+class Pairs(Dataset):
+    """A torch dataset of (image, mask), as PIL images or as tensors."""
+
+    def __init__(self, transform=lambda picture: picture) -> None:
+        self.transform, self.read = transform, []
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        self.read.append(index)
+        return tuple(self.transform(Image.fromarray(pixels)) for pixels in (PICTURES[index], drawn()))
+
+
+class Stream(IterableDataset):
+    """A torch dataset without index."""
+
+    def __iter__(self):
+        for index, picture in enumerate(PICTURES):
+            yield {"image": torch.from_numpy(picture), "mask": torch.from_numpy(drawn()), "id": f"p{index}"}
+
+
+def to_tensor(picture: Image.Image) -> torch.Tensor:
+    """As torchvision's ToTensor: floats of 0 to 1, channels first."""
+    array = np.array(picture)
+    array = array[..., None] if array.ndim == 2 else array
+    return torch.from_numpy(array.transpose(2, 0, 1).copy()).float() / 255
+
+
+def test_pairs_of_pictures_and_of_tensors() -> None:
+    same(from_items(Pairs()))
+    same(from_items(Pairs(to_tensor)))
+    same(from_items(Pairs(), classes=["polyp"]), ("polyp",))
+    same(from_items([(picture, drawn(1)) for picture in PICTURES]))
+
+
+def test_a_sequence_is_read_by_its_index_when_it_is_needed() -> None:
+    pairs = Pairs()
+    dataset = from_items(pairs)
+    assert sorted(set(pairs.read)) == [0, 1, 2]
+    assert [record.image_id for record in dataset.records] == ["0", "1", "2"]
+    pairs.read.clear()
+    dataset.image(1), dataset.mask(1)
+    assert set(pairs.read) <= {1}
+
+
+def test_dictionaries_with_labels_and_ids() -> None:
+    rows = [{"image": p, "mask": drawn(1), "labels": [1, 0], "id": f"x{i}"} for i, p in enumerate(PICTURES)]
+    rows[1]["labels"] = torch.tensor([0, 1])
+    rows[2] |= {"labels": ["cat", "dog"], "mask": None}
+    dataset = from_items(rows, classes=["cat", "dog"])
+    assert dataset.targets.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert [record.image_id for record in dataset.records] == ["x0", "x1", "x2"]
+    assert dataset.mask(2) is None
+    assert not dataset.exclusive
+
+
+def test_a_loader_is_read_by_the_index_of_its_dataset() -> None:
+    dataset = from_items(DataLoader(Pairs(to_tensor), batch_size=2, shuffle=True))
+    same(dataset)
+    assert dataset.notes[0] == "Items are read from the dataset of the loader, by their index."
+
+
+def test_an_iterable_is_copied_to_a_temporary_folder_and_it_is_told() -> None:
+    for stream in (iter(Stream()), Stream(), DataLoader(Stream(), batch_size=2), DataLoader(Stream(), batch_size=None)):
+        dataset = from_items(stream)
+        same(dataset)
+        assert [record.image_id for record in dataset.records] == ["p0", "p1", "p2"]
+        assert dataset.notes[0] == "The 3 items have no index: copies are in a temporary folder."
+    folder = Path(dataset._items._folder.name)
+    assert len(list(folder.iterdir())) == 6
+    del dataset
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_class_indices_are_one_label_an_image() -> None:
+    class Labelled(list):
+        classes = ("cat", "dog")
+
+    dataset = from_items(Labelled((picture, i % 2) for i, picture in enumerate(PICTURES)))
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.targets.tolist() == [[1, 0], [0, 1], [1, 0]]
+    assert dataset.exclusive
+    assert dataset.mask(0) is None
+    with pytest.raises(ViceError, match="must be known, but are not given"):
+        from_items([(picture, 0) for picture in PICTURES])
+    with pytest.raises(ViceError, match=r"The labels of `0` must be \(1,\) zeros and ones, one class index, or class"):
+        from_items([(picture, 1) for picture in PICTURES], classes=["cat"])
+
+
+def test_classes_of_a_sequence_are_not_those_of_its_masks() -> None:
+    class Breeds(list):  # torchvision's pets: 37 breeds, and masks of 1, 2 and 3
+        classes = ("beagle", "pug", "boxer")
+
+    pets = Breeds((picture, drawn(2) + 1) for picture in PICTURES)
+    with pytest.raises(ViceError, match="must hold two values, 0 and 255, but those of the dataset hold 1, 3 and no 0"):
+        from_items(pets)
+
+
+def test_rows_of_hugging_face() -> None:
+    class Feature:
+        def __init__(self, names: list[str]) -> None:
+            self.names = names
+
+    class Table(list):
+        column_names = ("image", "label", "annotation")
+        features = {"image": object(), "label": Feature(["cat", "dog"]), "annotation": object()}  # noqa: RUF012
+
+    rows = Table({"image": Image.fromarray(p), "label": 1, "annotation": Image.fromarray(drawn(2))} for p in PICTURES)
+    dataset = from_items(rows)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.targets.tolist() == [[0, 1]] * 3
+    rows = Table({"image": p, "label": Image.fromarray(drawn())} for p in PICTURES)  # `label` is the mask here
+    rows.features = {"image": object(), "label": object()}
+    same(from_items(rows))
+
+
+def test_datasets_of_hugging_face_themselves() -> None:
+    datasets = pytest.importorskip("datasets")
+    held = {
+        "image": [Image.fromarray(picture) for picture in PICTURES],
+        "mask": [Image.fromarray(drawn(value)) for value in (1, 2, 1)],
+        "labels": [[0], [1], [0]],
+    }
+    names = datasets.ClassLabel(names=["cat", "dog"])
+    features = {"image": datasets.Image(), "mask": datasets.Image(), "labels": datasets.Sequence(names)}
+    table = datasets.Dataset.from_dict(held, features=datasets.Features(features))
+    dataset = from_items(table)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.targets.tolist() == [[1, 0], [0, 1], [1, 0]]
+    assert np.array_equal(dataset.image(2), PICTURES[2])
+    assert np.array_equal(dataset.mask(1), drawn(2))
+    one = table.remove_columns("labels").select([0, 2])
+    assert from_items(one).classes == ("object",)  # masks of 0 and 1
+    stream = from_items(one.to_iterable_dataset())
+    assert np.array_equal(stream.mask(1), drawn(1))
+
+
+def test_the_dataset_of_torchvision(tmp_path: Path) -> None:
+    detection = pytest.importorskip("torchvision.datasets")
+    base = tmp_path / "VOCdevkit" / "VOC2012"
+    for name in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (base / name).mkdir(parents=True)
+    (base / "ImageSets/Segmentation/val.txt").write_text("a\nb\n")
+    for value, name in enumerate("ab", 1):
+        Image.fromarray(PICTURES[value]).save(base / f"JPEGImages/{name}.jpg")
+        mask = Image.fromarray(drawn(value))
+        mask.putpalette([7 * number % 256 for number in range(768)])
+        mask.save(base / f"SegmentationClass/{name}.png")
+    given = detection.VOCSegmentation(tmp_path, year="2012", image_set="val")
+    dataset, files = from_items(given, classes=VOC_CLASSES), VocDataset(tmp_path, "val")
+    assert np.array_equal(dataset.targets, files.targets)
+    for index in range(2):
+        assert np.array_equal(dataset.image(index), files.image(index))
+        assert np.array_equal(dataset.mask(index), files.mask(index))
+
+
+def test_several_candidates_are_refused_and_keys_choose_one() -> None:
+    rows = [{"image": picture, "img": picture, "mask": drawn()} for picture in PICTURES]
+    with pytest.raises(ViceError, match="must have one image, but has image and img") as error:
+        from_items(rows)
+    assert "keys={'image': 'image'}" in error.value.way_out
+    same(from_items(rows, keys={"image": "image"}))
+    with pytest.raises(ViceError, match="An item has no 'pixels'"):
+        from_items(rows, keys={"image": "pixels"})
+    with pytest.raises(ViceError, match="must name image, mask, labels or id, but names 'masks'"):
+        from_items(rows, keys={"masks": "mask"})
+    with pytest.raises(ViceError, match="An item must have `image`, but has photo"):
+        from_items([{"photo": PICTURES[0]}])
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([], "must hold images, but is empty"),
+        ({"train": [], "test": []}, "is a dictionary of train, test"),
+        (3, "must be a folder, have classes, targets, records, .* or give items, but is int"),
+        ([PICTURES[0]], "An item must be a pair or a dictionary, but is 'ndarray'"),
+        ([(PICTURES[0], None)], "must have a mask or labels, but `0` has neither"),
+        ([(PICTURES[0] - 500.0, drawn())], "must hold floats of 0 to 1, but holds"),
+        ([(np.full((4, 4, 3), np.nan), drawn())], "must hold numbers, but holds NaN"),
+        ([(np.zeros((5, 5, 7)), drawn())], r"must be a PIL image or an array \(H, W, 3\) or .* shape \(5, 5, 7\)"),
+        ([(PICTURES[0], drawn() / 510)], "must hold whole numbers, but holds 0.5"),
+        ([(PICTURES[0], np.full(SIZE, np.nan))], "must hold whole numbers, but holds nan"),
+        ([(PICTURES[0], PICTURES[1])], r"must be \(H, W\) integers"),
+        ([(PICTURES[0], Image.fromarray(PICTURES[1]))], "must hold the labels themselves, not colours, but is RGB"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(items: Any, message: str) -> None:
+    with pytest.raises(ViceError, match=message):
+        from_items(items)
+
+
+def test_items_that_change_are_refused() -> None:
+    class Random(Pairs):
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            return np.random.default_rng(len(self.read)).permuted(PICTURES[0]), self.read.append(0) or drawn()
+
+    with pytest.raises(ViceError, match="must give the same image each time"):
+        from_items(Random())
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1"])
+def test_pictures_of_every_mode_are_images(mode: str) -> None:
+    picture = Image.fromarray(PICTURES[0]).convert(mode)
+    assert np.array_equal(image_pixels(picture, "x"), np.array(picture.convert("RGB")))
+
+
+def test_channels_first_and_last_and_grey() -> None:
+    picture = PICTURES[0]
+    tensor = torch.from_numpy(picture.transpose(2, 0, 1).copy())
+    grey = np.repeat(picture[..., :1], 3, 2)
+    for given, expected in (
+        (picture, picture),
+        (picture / 255, picture),
+        (picture.transpose(2, 0, 1), picture),
+        (tensor, picture),
+        (tensor.half() / 255, picture),
+        (picture[..., 0], grey),
+        (tensor[:1], grey),
+        (np.dstack([picture, picture[..., :1]]), picture),
+    ):
+        assert np.array_equal(image_pixels(given, "x"), expected)
+    small = torch.arange(27).reshape(3, 3, 3)  # a tensor has its channels first
+    assert np.array_equal(image_pixels(small, "x"), small.numpy().transpose(1, 2, 0))
+
+
+def test_masks_in_every_form() -> None:
+    mask = drawn(2)
+    palette = Image.fromarray(mask)
+    palette.putpalette([0, 0, 0, 9, 9, 9, 200, 0, 0] + [0] * 759)
+    forms = (
+        mask,
+        palette,
+        Image.fromarray(mask),
+        torch.from_numpy(mask)[None],
+        mask.astype(np.float32),
+        mask[..., None],
+    )
+    for given in forms:
+        assert np.array_equal(mask_pixels(given, "x"), mask)
+    assert np.array_equal(mask_pixels(mask > 0, "x"), mask > 0)
+    assert np.array_equal(mask_pixels(Image.fromarray(mask > 0), "x"), drawn(255))
+    assert np.array_equal(mask_pixels(Image.fromarray(drawn()).convert("RGB"), "x"), drawn())
