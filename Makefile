@@ -39,6 +39,7 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/curve.py
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/explain.py
+	$(BIN)/python benchmarks/first_number.py
 	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/relevance.py
 	$(BIN)/python benchmarks/scale.py
