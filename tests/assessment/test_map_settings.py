@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from inspect import signature
 from typing import get_args, get_type_hints
 
 import pytest
@@ -13,8 +14,10 @@ from torchvice import ViceError
 from torchvice.assessment import Extras, MapSettings
 from torchvice.assessment.controls import CONTROL_SETS, CONTROLS
 from torchvice.assessment.map_settings import MapKeywords, packed
+from torchvice.assessment.opened import FOLDERS, FolderKeywords
 from torchvice.assessment.request import AssessKeywords, ExtrasKeywords
 from torchvice.cli.assess import Controls
+from torchvice.data import open_images
 from torchvice.explain import METHODS, Choices
 from torchvice.models.families import MapSite
 from torchvice.study.plan import AssessmentRequest
@@ -23,7 +26,9 @@ from torchvice.study.plan import AssessmentRequest
 def test_the_keywords_are_the_fields() -> None:
     for keywords, record in ((MapKeywords, MapSettings), (ExtrasKeywords, Extras)):
         assert list(keywords.__annotations__) == [f.name for f in fields(record)]  # type: ignore[arg-type]
-    assert set(AssessKeywords.__annotations__) == {f.name for record in (MapSettings, Extras) for f in fields(record)}
+    named = {f.name for record in (MapSettings, Extras) for f in fields(record)}
+    assert set(AssessKeywords.__annotations__) == {*named, *FOLDERS}
+    assert set(FolderKeywords.__annotations__) == set(FOLDERS) == set(signature(open_images).parameters)
 
 
 def test_every_set_of_controls_has_its_name_everywhere() -> None:

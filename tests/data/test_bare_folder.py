@@ -213,6 +213,16 @@ def test_parts_and_splits_of_a_dataset_are_no_classes(tmp_path: Path) -> None:
     assert f"--images {tmp_path / 'split/val'}" in error.value.way_out
 
 
+def test_a_class_without_images_is_named(tmp_path: Path) -> None:
+    root = sorted_photos(tmp_path)
+    (root / "photos" / "fish").mkdir()
+    with pytest.raises(ViceError, match="its sub-folders are no classes") as error:
+        open_images(root / "photos")
+    assert error.value.way_out.endswith(f"If they are classes, remove those without images: {root}/photos/fish.")
+    (root / "photos" / "fish").rmdir()
+    assert open_images(root / "photos").classes == ("cat", "dog")
+
+
 def test_lists_take_precedence_over_sub_folders(tmp_path: Path) -> None:
     root = sorted_photos(tmp_path) / "photos"
     (root / "val.txt").write_text("a\n")

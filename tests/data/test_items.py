@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from bare_files import SIZE, drawn
@@ -208,6 +209,7 @@ def test_several_candidates_are_refused_and_keys_choose_one() -> None:
         ([], "must hold images, but is empty"),
         ({"train": [], "test": []}, "is a dictionary of train, test"),
         (3, "must be a folder, have classes, targets, records, .* or give items, but is int"),
+        (pd.DataFrame({"image": [1]}), r"must give items by their index, but \[0\] fails: KeyError"),
         ([PICTURES[0]], "An item must be a pair or a dictionary, but is 'ndarray'"),
         ([(PICTURES[0], None)], "must have a mask or labels, but `0` has neither"),
         ([(PICTURES[0] - 500.0, drawn())], "must hold floats of 0 to 1, but holds"),

@@ -105,6 +105,7 @@ def test_trees_of_folders_are_paired_by_the_path(tmp_path: Path) -> None:
     dataset = open_images(tmp_path / "photos", tmp_path / "masks", classes=["polyp"])  # no sub-folder is called so
     assert [record.image_id for record in dataset.records] == ["x/0", "x/1", "y/0"]
     assert dataset.classes == ("polyp",)
+    assert "Images are in sub-folders, which are no classes: classes are those of the masks." in dataset.notes
 
 
 def test_masks_inside_the_folder_of_images(tmp_path: Path) -> None:

@@ -171,7 +171,9 @@ class MaskedFolder(BareFolder):
         left_out = (
             f"{counted(without, 'image without a mask is', 'images without a mask are')} left out: {named(without)}."
         )
-        found = (*super().notes(split), *self._named_in)
+        inside = any("/" in name for name in self.files)
+        groups = ("Images are in sub-folders, which are no classes: classes are those of the masks.",) * inside
+        found = (*super().notes(split), *self._named_in, *groups)
         return (*found, *([self.values.note] if self.values.note else []), *([left_out] * bool(without)))
 
     def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:

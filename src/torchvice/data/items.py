@@ -108,7 +108,11 @@ class ItemDataset:
         return _Parts(image, mask, parts.labels, image_id)
 
     def _check_repeats(self) -> None:
-        """Refuse items that differ from one reading to the next."""
+        """Refuse items that have no index, or that differ from one reading to the next."""
+        try:
+            self._items[0]
+        except (KeyError, TypeError) as error:
+            raise ViceError(f"A dataset must give items by their index, but [0] fails: {error!r}.", FORMS) from None
         if not np.array_equal(self._read(0).image, self._read(0).image):
             raise ViceError(
                 "The dataset must give the same image each time, but its first item changes.",

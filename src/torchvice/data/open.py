@@ -118,13 +118,20 @@ def image_layout(
     if folders and (classes is None or set(classes) & set(folders) or masks is None):
         return ClassFolders(folder, None if masks is None else Path(masks), classes)
     if masks is None:
-        inside = [
-            str(place) for place in sorted(folder.iterdir()) if place.is_dir() and holds_images(place, below=True)
-        ]
-        raise ViceError(
-            f"The images in {folder} need labels, but neither masks nor a COCO file are given"
-            + (f", and its sub-folders are no classes: {named(inside)}." if inside else "."),
-            "Give --masks DIR or --coco FILE, or sort the images into one sub-folder for each class."
-            + (f" Or give one of the sub-folders, such as --images {inside[0]}." if inside else ""),
-        )
+        raise _without_labels(folder)
     return MaskedFolder(folder, checked_folder(Path(masks), "The masks"), classes)
+
+
+def _without_labels(folder: Path) -> ViceError:
+    """The error of images that nothing labels; it names sub-folders that may be what was meant."""
+    places = [place for place in sorted(folder.iterdir()) if place.is_dir() and place.name[0] != "."]
+    inside = [str(place) for place in places if holds_images(place, below=True)]
+    empty = [str(place) for place in places if str(place) not in inside]
+    message = f"The images in {folder} need labels, but neither masks nor a COCO file are given"
+    way_out = "Give --masks DIR or --coco FILE, or sort the images into one sub-folder for each class."
+    if inside:
+        message += f", and its sub-folders are no classes: {named(inside)}"
+        way_out += f" Or give one of the sub-folders, such as --images {inside[0]}."
+    if inside and empty:
+        way_out += f" If they are classes, remove those without images: {named(empty)}."
+    return ViceError(f"{message}.", way_out)
