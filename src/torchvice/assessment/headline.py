@@ -45,7 +45,7 @@ def count_headlines(
     for protocol, view in views.items():
         competing = protocol == "strict" and exclusive
         choices = faithfulness if protocol == "strict" else None
-        outputs = view.run(images, batch.targets, batch.masked)
+        outputs = view.of_batch(batch, batch.masked)
         further: Mapping[int, ByClass] = {}
         if protocol == "strict" and interventions is not None:
             by_position = dict(outputs)

@@ -32,9 +32,9 @@ from torchvice.samples import Samples, ShardFolder
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchvice.assessment.views import ViewOutput
+    from torchvice.assessment.views import View, ViewOutput
 
-__all__ = ["assess"]
+__all__ = ["Pipeline", "Progress", "assess"]
 
 Progress = Callable[[int, int], None]
 
@@ -82,15 +82,21 @@ def assess(
         ViceError: a dataset that cannot be used, an unknown name, a method that does not fit the network, classes that
             are not the model's outputs, or an `out` with the table of another assessment or in use by another process.
     """
+    from torchvice.assessment.views import views_of
+
     settings, extras = packed_with_extras(keywords, settings, extras)
-    pipeline = _Pipeline(dataset, ShardFolder(out), workers, part)
+    pipeline = Pipeline(dataset, ShardFolder(out), workers, part)
     kind = kind_of_targets(dataset, targets)
-    request = pipeline.request(model, protocols, settings, extras, kind, made_by or {}, passes)
+    extras = extras.for_table(pipeline.folder.folder) if "strict" in protocols else extras
+    check_request(protocols, extras)
+    settings = replace(settings, device=part.device(settings.device))
+    views = views_of(model, protocols, settings, exclusive=kind == "exclusive", passes=passes)
+    request = pipeline.request(views, extras, kind, made_by or {}, check_outputs=settings.outputs is None)
     with locked_part(Path(out), part, common_of(request) | {"shard_size": shard_size}):
         return pipeline.run(request, shard_size, progress)
 
 
-class _Pipeline:
+class Pipeline:
     """The views of a model on a dataset, and the table that is made with them."""
 
     def __init__(self, dataset: Dataset, folder: ShardFolder, workers: int, part: Part) -> None:
@@ -100,29 +106,29 @@ class _Pipeline:
 
     def request(
         self,
-        model: nn.Module,
-        protocols: Sequence[str],
-        settings: MapSettings,
+        views: Mapping[str, View],
         extras: Extras,
         kind: str,
         made_by: Mapping[str, Any],
-        passes: Progress | None,
+        check_outputs: bool = True,
     ) -> dict[str, Any]:
-        """Check the request and build the views; returns the manifest of the requested table."""
-        from torchvice.assessment.views import views_of
+        """Build what is requested in addition to the views; returns the manifest of the requested table.
 
-        extras = extras.for_table(self.folder.folder) if "strict" in protocols else extras
-        check_request(protocols, extras)
-        assert extras.without != "auto" or "strict" not in protocols  # `for_table` settled it
+        Args:
+            views: by protocol.
+            extras: complete, see `Extras.for_table`.
+            kind: of the targets.
+            made_by: further entries of the manifest.
+            check_outputs: whether the first outputs are refused if they look like probabilities.
+        """
+        assert extras.without != "auto" or "strict" not in views  # `for_table` settled it
         without = None if extras.without == "auto" else extras.without
         self.interventions = None if without is None else Interventions(without, self.dataset)
-        settings = replace(settings, device=self.part.device(settings.device))
-        self.exclusive, self.faithfulness = kind == "exclusive", extras.faithfulness
-        self.views = views_of(model, protocols, settings, exclusive=self.exclusive, passes=passes)
-        self.extras = extras_of(self.views["strict"], extras) if "strict" in self.views else []
-        self.unchecked = settings.outputs is None and not self.folder.shards()
+        self.exclusive, self.faithfulness, self.views = kind == "exclusive", extras.faithfulness, views
+        self.extras = extras_of(views["strict"], extras) if "strict" in views else []
+        self.unchecked = check_outputs and not self.folder.shards()
         amended = extras.faithfulness, without
-        manifest = manifest_of(self.dataset, self.views, self.extras, kind, made_by, *amended)
+        manifest = manifest_of(self.dataset, views, self.extras, kind, made_by, *amended)
         manifest["contents"] = contents_of(self.dataset)
         return manifest
 
@@ -186,7 +192,7 @@ class _Pipeline:
             mine = [extra for extra in extras if extra.explanation in names]
             headline: dict[int, ViewOutput] = {}
             if any(extra.view is None for extra in mine):
-                headline = dict(self.views["strict"].run(batch.images, batch.targets))
+                headline = dict(self.views["strict"].of_batch(batch))
             rows = {extra.explanation: Rows() for extra in mine}
             count_extras(mine, rows, batch, headline, self.steps.advance)
             for name, own in rows.items():
