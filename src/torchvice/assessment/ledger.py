@@ -32,7 +32,11 @@ __all__ = ["MEASURED", "Ledger", "common_of", "manifest_of"]
 MEASURED = {"faithfulness": lacks_faithfulness, "interventions": lacks_interventions}
 
 # What is not compared as a whole when a run resumes: what may differ, and what has a comparison of its own.
-_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files", "contents")
+# `maps` is what a survey of another tool's files found, and `contents` compares these.
+_LOOSE = (
+    *("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files", "contents"),
+    "maps",
+)
 
 
 def manifest_of(

@@ -20,7 +20,7 @@ from torchvice.assessment.map_settings import MapSettings, check_protocols, reso
 from torchvice.assessment.outputs import giving_logits
 from torchvice.data.transforms import center_crop, normalise, warp
 from torchvice.errors import ViceError
-from torchvice.explain import Choices, Explainer, map_status, paper_choices, upsample
+from torchvice.explain import Choices, Explainer, map_status, paper_choices
 from torchvice.explain.engine import check_layer
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.memory import halve_on_oom
@@ -129,9 +129,7 @@ class View(Finished):
         for i in (i for i in range(len(images)) if self.separate_logits and not wanted[i]):
             yield i, ViewOutput(logits[i], [], [], [], _nothing)
 
-    def of_batch(
-        self, batch: Batch, explained: Sequence[bool] | None = None
-    ) -> Iterator[tuple[int, ViewOutput]]:
+    def of_batch(self, batch: Batch, explained: Sequence[bool] | None = None) -> Iterator[tuple[int, ViewOutput]]:
         """Show the images of a batch, see `run`."""
         return self.run(batch.images, batch.targets, explained)
 

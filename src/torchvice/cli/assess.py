@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from torchvice.cli.explain import CHECKPOINT, CHOICE, DEVICE, LAYER, METHOD, SPLIT, maps_option, performance_option
+from torchvice.cli.foreign_maps import MAPS, SCORES, assess_foreign
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
@@ -121,6 +122,8 @@ def assess(
     argument: list[str] = ARGUMENT,
     data: Path | None = DATA,
     class_map: Path | None = CLASS_MAP,
+    maps: Path | None = MAPS,
+    scores: Path | None = SCORES,
     split: str | None = SPLIT,
     checkpoint: str = CHECKPOINT,
     targets: Targets | None = TARGETS,
@@ -157,6 +160,15 @@ def assess(
     given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
     given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
     part = _part(processes, shard)
+    if maps is not None or scores is not None:
+        network = {**given, "A run folder": run, "--checkpoint": None if checkpoint == "best" else checkpoint}
+        network |= {"--method": None if method == "auto" else method, "--layer": layer, "--crop": crop, "--also": also}
+        network |= {"--faithfulness": faithfulness, "--without": without, "--mean": mean, "--std": std}
+        files = {"--maps": maps, "--scores": scores, "--data": network.pop("--data"), "--split": split, "--out": out}
+        files |= {"--protocol": protocol, "--view-size": view_size, "--controls": extras.controls, "--workers": workers}
+        files |= {"--targets": _value(targets), "--outputs": _value(outputs)}
+        assess_foreign(files, part, choice, network, _say_data)
+        return
     subject = _subject(run, given, split, checkpoint, settings.completed(**shown), out)
     _say_data(subject.dataset)
     request: dict[str, Any] = {"protocols": protocol.protocols, "extras": extras, "targets": _value(targets)}

@@ -16,12 +16,13 @@ from torchvice.samples.columns import (
 )
 from torchvice.samples.predictions import confidences, losses, predicted, probabilities
 from torchvice.samples.shards import SCHEMA, ShardFolder
-from torchvice.samples.table import ProtocolSamples, Samples
+from torchvice.samples.table import FOREIGN, ProtocolSamples, Samples
 
 __all__ = [
     "FAITHFULNESS",
     "FEATURES",
     "FILLINGS",
+    "FOREIGN",
     "HISTOGRAM_BINS",
     "INTERVENTIONS",
     "SCHEMA",
