@@ -86,6 +86,8 @@ class View(Finished):
             "eigen_smooth": explainer.eigen_smooth,
             "flipped": flipped,
         }
+        if explainer.plugin is not None:
+            self.settings["plugin"] = dict(explainer.plugin)
 
     def __repr__(self) -> str:
         chosen = [f"{name}={value!r}" for name, value in self.choices.differing().items() if name != "view"]

@@ -13,6 +13,7 @@ import typer
 
 from torchvice.cli.explain import CHECKPOINT, CHOICE, DEVICE, LAYER, METHOD, SPLIT, maps_option, performance_option
 from torchvice.cli.foreign_maps import MAPS, SCORES, assess_foreign
+from torchvice.cli.plugins import PLUGIN, load_plugins
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
@@ -129,6 +130,7 @@ def assess(
     targets: Targets | None = TARGETS,
     protocol: ProtocolChoice = PROTOCOL,
     method: str = METHOD,
+    plugin: list[Path] = PLUGIN,
     layer: str | None = LAYER,
     choice: list[str] = CHOICE,
     view_size: int | None = VIEW_SIZE,
@@ -153,6 +155,7 @@ def assess(
     from torchvice.commands.assess import assess_subject
     from torchvice.explain import Choices
 
+    load_plugins(plugin)
     shown: MapKeywords = {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
     shown |= {"view_size": view_size, "crop": crop, "batch_size": batch_size}
     settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device, outputs=_value(outputs))
