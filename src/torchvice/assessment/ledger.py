@@ -54,6 +54,7 @@ def manifest_of(
     explainer = next(iter(views.values())).explainer
     given = getattr(dataset, "chosen", None)  # a dataset class of the user's own may mean anything by it
     chosen = {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
+    whole = [str(name) for name in getattr(dataset, "all_classes", ())]  # where some of them are not asked for
     headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
     for name, choices in {"faithfulness": faithfulness, "interventions": interventions}.items():
         if choices is not None:
@@ -72,6 +73,7 @@ def manifest_of(
             "images": len(dataset.records),
             "regions": str(getattr(dataset, "regions", "masks")),
             **({"chosen": chosen} if chosen else {}),
+            **({"all_classes": whole} if whole else {}),
         },
         "classes": list(dataset.classes),
         "targets": kind,

@@ -72,7 +72,12 @@ ARGUMENT = typer.Option(
     [], "--argument", help="Argument of --model, as for timm.create_model: img_size=384. Repeatable."
 )
 DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of VOC 2012.")
-CLASS_MAP = typer.Option(None, "--class-map", help="JSON or YAML file: for each class of --data, outputs of --model.")
+CLASS_MAP = typer.Option(
+    None,
+    "--class-map",
+    help="JSON or YAML file: for each class of --data, outputs of --model. Or imagenet-voc, imagenet-coco. Classes "
+    "that it leaves out are not asked for.",
+)
 TARGETS = typer.Option(None, "--targets", help="Labels per image: several, or one (exclusive; softmax in strict).")
 PROTOCOL = typer.Option(ProtocolChoice.both, "--protocol", help="Protocols to assess.")
 MEAN = maps_option(
@@ -122,7 +127,7 @@ def assess(
     weights_key: str | None = WEIGHTS_KEY,
     argument: list[str] = ARGUMENT,
     data: Path | None = DATA,
-    class_map: Path | None = CLASS_MAP,
+    class_map: str | None = CLASS_MAP,
     maps: Path | None = MAPS,
     scores: Path | None = SCORES,
     split: str | None = SPLIT,
@@ -277,6 +282,8 @@ def _say_data(dataset: FolderDataset) -> None:
     say(f"Labels: {dataset.label_source}; masks: {dataset.mask_source}.")
     for note in dataset.notes:
         say(note)
+    if left_out := [name for name in getattr(dataset, "all_classes", ()) if name not in dataset.classes]:
+        say(f"Classes that the class map leaves out, and that are not asked for: {', '.join(left_out)}.")
     if dataset.regions == "boxes":
         say(f"Objects are the boxes in Annotations; {dataset.regions_missing} images have none.")
     elif dataset.masks_missing:

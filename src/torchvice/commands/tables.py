@@ -87,13 +87,15 @@ def _assessed(run: Path, split: str | None) -> Path:
 def dataset_of(samples: Samples) -> FolderDataset | None:
     """Open the dataset of a table, with the masks, labels and regions chosen for it; None if it is gone."""
     from torchvice.data import open_dataset
+    from torchvice.data.selected import select_classes
 
     source = samples.manifest["dataset"]
     held = source.get("chosen")
     held = held if isinstance(held, dict) else {}
     chosen = {name: held[name] for name in ("masks", "labels", "regions") if isinstance(held.get(name), str)}
+    whole = source.get("all_classes") or samples.classes
     try:
-        return open_dataset(source["root"], source["split"], classes=samples.classes, **chosen)
+        return select_classes(open_dataset(source["root"], source["split"], classes=whole, **chosen), samples.classes)
     except ViceError:
         return None
 

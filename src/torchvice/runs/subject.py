@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchvice.errors import ViceError, brief, did_you_mean
-from torchvice.files import read_yaml
+from torchvice.errors import ViceError
+from torchvice.runs.class_maps import read_class_map
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torchvice.data import FolderDataset
     from torchvice.runs import Run
 
-__all__ = ["Subject", "read_class_map", "subject_from_run", "subject_from_weights"]
+__all__ = ["Subject", "subject_from_run", "subject_from_weights"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def subject_from_weights(
         weights: a local file; the number of outputs is read from its classifier.
         dataset: the data.
         out: the folder of the table.
-        class_map: a JSON or YAML file, see `read_class_map`; None: the outputs are the data's classes, in their order.
+        class_map: a file or name, see `torchvice.runs.class_maps.read_class_map`; None: the outputs are the data's
+            classes, in their order. Classes that it leaves out are not asked for.
         settings: sizes and normalisation that are None are timm's for the network; images per batch: 16.
         arguments: of the network, passed to timm.create_model.
         key: which of several sets of weights in the file, see `torchvice.models.weights.read_state_dict`.
@@ -96,42 +97,14 @@ def subject_from_weights(
             f"The network must have an output for each of {len(dataset.classes)} classes, but has {outputs}.",
             "Say which outputs mean which class: --class-map FILE.",
         )
+    if groups is not None:
+        from torchvice.data.selected import select_classes
+
+        dataset = select_classes(dataset, [name for name, group in zip(dataset.classes, groups, strict=True) if group])
+        groups = [group for group in groups if group]
     model = build_model(name, outputs, arguments=arguments)
     load_weights(model, weights, key)
     settings = (settings or MapSettings()).completed(batch_size=16, class_map=groups)
     chosen = {"arguments": arguments and dict(arguments), "weights_key": key}
     made_by = {"network": name, "weights": Path(weights).name, **{k: v for k, v in chosen.items() if v}}
     return Subject(model, dataset, Path(out), settings, made_by)
-
-
-def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs: int) -> list[list[int]]:
-    """The model's outputs that mean each of the data's classes.
-
-    Args:
-        path: JSON or YAML, {class name: output index or list of indices}; several mean "any of these", and their
-            largest logit counts.
-        classes: (C,) the data's class names; each must be in the file.
-        outputs: how many the model has.
-
-    Raises:
-        ViceError: no such file, a class that is missing or unknown, or an index outside the outputs.
-    """
-    content = read_yaml(path, "The class map")
-    if not isinstance(content, Mapping):
-        raise ViceError(f"The class map {path} must map class names to outputs, but is a {type(content).__name__}.")
-    known = {str(name): value for name, value in content.items()}
-    for name in known:
-        if name not in classes:
-            unknown = f"The class map {path} names `{name}`, which is no class of the data."
-            raise ViceError(unknown, did_you_mean(name, classes))
-    groups = []
-    for name in classes:
-        if name not in known:
-            raise ViceError(f"The class map {path} must name every class of the data, but lacks `{name}`.")
-        group = known[name] if isinstance(known[name], list) else [known[name]]
-        if not group or not all(type(i) is int and 0 <= i < outputs for i in group):
-            raise ViceError(
-                f"The class map's `{name}` must be outputs 0 to {outputs - 1}, but is {brief(known[name])}."
-            )
-        groups.append(group)
-    return groups
