@@ -55,7 +55,9 @@ def count_headlines(
             measured = joined(columns, further.get(position, {}))
             ji = None if read.region is None else rows.count(image_id, view.explanation, output, read.region, measured)
             size = (read.image.shape[0], read.image.shape[1])
-            rows.add_image(image_id, view.name, size, batch.targets[position], output.logits, ji, competing)
+            rows.add_image(
+                image_id, view.name, size, batch.targets[position], output.logits, ji, competing, read.digests
+            )
             if protocol == "strict":
                 of_strict[position] = output
             advance()

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from torchvice.assessment.digests import digests_of
 from torchvice.assessment.extras import Extra, count_extras
 from torchvice.assessment.faithfulness import ByClass, faithfulness_of, with_columns
 from torchvice.assessment.headline import count_headlines
@@ -16,8 +17,8 @@ from torchvice.assessment.images import (
     Batch,
     Dataset,
     Partners,
+    Read,
     check_dataset,
-    contents_of,
     kind_of_targets,
     read_ahead,
 )
@@ -129,12 +130,13 @@ class Pipeline:
         self.unchecked = check_outputs and not self.folder.shards()
         amended = extras.faithfulness, without
         manifest = manifest_of(self.dataset, views, self.extras, kind, made_by, *amended)
-        manifest["contents"] = contents_of(self.dataset)
+        manifest["contents"], self.digests = digests_of(self.dataset)
         return manifest
 
     def run(self, request: dict[str, Any], shard_size: int, progress: Progress | None) -> Samples:
         """Make the missing shards, then what finished shards lack; the last part to end finishes the table."""
-        self.ledger = ledger = Ledger.open(self.folder, request)
+        ids = [record.image_id for record in self.dataset.records]
+        self.ledger = ledger = Ledger.open(self.folder, request, dict(zip(ids, self.digests, strict=True)))
         new, total = self._new(shard_size)
         absent = self._lacking(ledger.absent)
         unmeasured = {what: self._lacking(partial(ledger.unmeasured, what)) for what in MEASURED}
@@ -228,14 +230,25 @@ class Pipeline:
         """The images of each group, with the regions of their partners if an extra or the interventions need them."""
         needed = any(extra.partners for extra in extras) or (interventions is not None and interventions.partners)
         partners = Partners(self.dataset) if needed else None
-        return read_ahead(self.dataset, groups, self.workers, partners)
+        return read_ahead(self.dataset, groups, self.workers, partners, self.digests)
 
     def _read_shards(
         self, lacking: dict[int, set[str]], extras: Sequence[Extra], interventions: Interventions | None = None
     ) -> Iterator[tuple[tuple[int, set[str]], Batch]]:
-        """The shards that lack explanations, with their images."""
+        """The shards that lack explanations, with their images, which must be those of the shard's rows.
+
+        Raises:
+            ViceError: pixels that have changed, of images without files.
+        """
         groups = [[self.place[image_id] for image_id in self.folder.image_ids(number)] for number in lacking]
-        return zip(lacking.items(), self._read(groups, extras, interventions), strict=True)
+        batches = self._read(groups, extras, interventions)
+        for (number, names), batch in zip(lacking.items(), batches, strict=True):
+            self.ledger.check_unchanged(number, {self.id_of(read): read.digests for read in batch.reads})
+            yield (number, names), batch
+
+    def id_of(self, read: Read) -> str:
+        """The id of an image that was read."""
+        return str(self.dataset.records[read.index].image_id)
 
 
 class _Steps:

@@ -101,20 +101,27 @@ def dataset_of(samples: Samples) -> FolderDataset | None:
 
 
 def check_unchanged(samples: Samples, dataset: FolderDataset) -> None:
-    """Check that the images and masks of a dataset are those that the table was made of, where it knows them.
+    """Check that images, masks, boxes and dataset.yaml are those that the table was made of, where it knows them.
 
     Raises:
-        ViceError: other images or masks under the same ids.
+        ViceError: others under the same ids.
     """
-    from torchvice.assessment.images import contents_of
+    from torchvice.assessment.digests import digests_of
+    from torchvice.samples import changed_images, named_images
 
     held = samples.manifest.get("contents")
-    now = contents_of(dataset) if held else {}
+    now, digests = digests_of(dataset) if held else ({}, [])
     if not held or held["ids"] != now["ids"]:
         return
-    changed = [name for name in ("images", "masks") if name in held and held[name] != now.get(name)]
+    parts = ("images", "masks", "boxes", "description")
+    changed = [name for name in parts if name in held and held[name] != now.get(name)]
     if changed:
+        ids = [str(record.image_id) for record in dataset.records]
+        of_images = changed_images(samples.images.digests(), dict(zip(ids, digests, strict=True)))
+        named = ["masks" if name == "boxes" else name for name in changed]
+        what = " and ".join(changed).replace("description", "dataset.yaml")
         raise ViceError(
-            f"The {' and '.join(changed)} in {dataset.root} are not those that the table was made of.",
+            f"The {what} in {dataset.root} are not those that the table was made of."
+            f"{named_images(of_images, named, len(ids))}",
             "Restore them, or assess the model again.",
         )

@@ -14,6 +14,7 @@ from torchvice.samples.columns import (
     Maps,
     Regions,
 )
+from torchvice.samples.digests import Digests, changed_images, named_images
 from torchvice.samples.predictions import confidences, losses, predicted, probabilities
 from torchvice.samples.shards import SCHEMA, ShardFolder
 from torchvice.samples.table import FOREIGN, ProtocolSamples, Samples
@@ -27,14 +28,17 @@ __all__ = [
     "INTERVENTIONS",
     "SCHEMA",
     "STATUSES",
+    "Digests",
     "Images",
     "Maps",
     "ProtocolSamples",
     "Regions",
     "Samples",
     "ShardFolder",
+    "changed_images",
     "confidences",
     "losses",
+    "named_images",
     "predicted",
     "probabilities",
 ]
