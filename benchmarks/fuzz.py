@@ -106,7 +106,7 @@ def _csv(path: Path) -> Any:
 
 
 def _class_map(path: Path) -> Any:
-    from torchvice.runs.subject import read_class_map
+    from torchvice.runs.class_maps import read_class_map
 
     return read_class_map(path, ("cat", "dog"), 10)
 

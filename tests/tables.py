@@ -153,6 +153,8 @@ def _add_image(images: dict[str, list[Any]], scene: Scene, protocol: str) -> Non
         "has_mask": scene.mask is not None,
         "targets": scene.targets,
         "logits": scene.logits[protocol],
+        "image_digest": "",
+        "mask_digest": "",
     }
     for name, column in images.items():
         column.append(row.get(name, np.nan))

@@ -38,6 +38,7 @@ def test_every_public_name_is_what_it_says() -> None:
         "Samples": inspect.isclass,
         "ViceError": inspect.isclass,
         "assess": inspect.isfunction,
+        "assess_maps": inspect.isfunction,
         "evaluate": inspect.isfunction,
         "measure": inspect.isfunction,
         "metrics": inspect.ismodule,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchvice import metrics
-    from torchvice.assessment import assess
+    from torchvice.assessment import assess, assess_maps
     from torchvice.commands.cases import show_case
     from torchvice.commands.evaluate import evaluate
     from torchvice.errors import ViceError
@@ -27,6 +27,7 @@ _HOMES = {
     "Samples": "torchvice.samples",
     "ViceError": "torchvice.errors",
     "assess": "torchvice.assessment",
+    "assess_maps": "torchvice.assessment",
     "evaluate": "torchvice.commands.evaluate",
     "measure": "torchvice.measures",
     "metrics": "",
@@ -41,6 +42,7 @@ __all__ = [
     "ViceError",
     "__version__",
     "assess",
+    "assess_maps",
     "evaluate",
     "measure",
     "metrics",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import warnings
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
@@ -21,7 +22,8 @@ from torchvice.assessment.outputs import refuse_probabilities
 from torchvice.data import VocDataset
 from torchvice.errors import ViceError
 from torchvice.models.adapt import GREY, converted_channels, output_count, taking_rgb
-from torchvice.runs.subject import _groups, read_class_map
+from torchvice.runs.class_maps import read_class_map
+from torchvice.runs.subject import _groups, subject_from_weights
 
 IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 SIZES = {"view_size": 64, "crop": 64, "device": "cpu"}
@@ -159,13 +161,23 @@ def _shown(image):
     return (torch.tensor(image).permute(2, 0, 1) / 255 - 0.5) / 0.5
 
 
-def test_a_class_map_may_leave_out_the_complement_of_one_logit_alone(tmp_path):
-    path = tmp_path / "map.yaml"
+def test_one_logit_of_two_classes_means_both_and_otherwise_the_class_alone(tmp_path):
+    path, weights = tmp_path / "map.yaml", tmp_path / "net.py"
     path.write_text(yaml.safe_dump({"blue": 0}))
     assert read_class_map(path, ["red", "blue"], 1) == [[], [0]]
-    for classes, outputs in ((["red", "blue"], 2), (["red", "blue", "green"], 1)):
-        with pytest.raises(ViceError, match="lacks `red`"):
-            read_class_map(path, classes, outputs)
+    weights.write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))\n"
+    )
+
+    def asked(targets):
+        data = SimpleNamespace(classes=("red", "blue"), targets=np.array(targets), split="val")
+        subject = subject_from_weights(f"{weights}:build", None, data, tmp_path / "out", path)
+        return subject.dataset.classes, subject.settings.class_map
+
+    assert asked([[1, 0], [0, 1]]) == (("red", "blue"), [[], [0]])
+    assert asked([[1, 0], [1, 1]]) == (("blue",), [[0]])  # red is not the rest
 
 
 def test_outputs_are_assigned_by_their_names_where_the_network_has_them():

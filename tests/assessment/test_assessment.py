@@ -22,7 +22,8 @@ from torchvice.metrics import sample_loss
 from torchvice.metrics.overlap import competing_overlap
 from torchvice.metrics.own_map import own_maps
 from torchvice.models.families import MapSite
-from torchvice.runs.subject import read_class_map, subject_from_weights
+from torchvice.runs.class_maps import read_class_map
+from torchvice.runs.subject import subject_from_weights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -277,7 +278,7 @@ def test_a_foreign_checkpoint_with_a_class_map(digits, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"zero": 0}, "lacks `one`"),
+        ({}, "names none of them"),
         ({"zerro": 0}, "Did you mean `zero`"),
         ([1, 2], "must map class names"),
         ({"zero": 99, "one": 1}, "0 to 11"),

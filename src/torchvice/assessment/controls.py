@@ -112,8 +112,7 @@ def _scene(headline: View, read: Read, output: ViewOutput, classes: list[int]) -
 
     from torchvice.explain.scene import Pass, Scene
 
-    # Where the headline explains no label of the image, a stride of 32 is as good as any.
-    size = output.maps[0].shape if output.maps else (max(1, headline.side // 32),) * 2
+    size = headline.control_grid(output)
 
     class Known(Scene):
         def run_network(self, gradients: bool) -> Pass:

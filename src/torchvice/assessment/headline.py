@@ -45,7 +45,7 @@ def count_headlines(
     for protocol, view in views.items():
         competing = protocol == "strict" and exclusive
         choices = faithfulness if protocol == "strict" else None
-        outputs = view.run(images, batch.targets, batch.masked)
+        outputs = view.of_batch(batch, batch.masked)
         further: Mapping[int, ByClass] = {}
         if protocol == "strict" and interventions is not None:
             by_position = dict(outputs)
@@ -55,7 +55,9 @@ def count_headlines(
             measured = joined(columns, further.get(position, {}))
             ji = None if read.region is None else rows.count(image_id, view.explanation, output, read.region, measured)
             size = (read.image.shape[0], read.image.shape[1])
-            rows.add_image(image_id, view.name, size, batch.targets[position], output.logits, ji, competing)
+            rows.add_image(
+                image_id, view.name, size, batch.targets[position], output.logits, ji, competing, read.digests
+            )
             if protocol == "strict":
                 of_strict[position] = output
             advance()

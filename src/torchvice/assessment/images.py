@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
+from torchvice.assessment.digests import NOTHING, contents_of, of_pixels
 from torchvice.assessment.region import Region, region_of
-from torchvice.data import description
 from torchvice.data.dataset import Dataset
 from torchvice.errors import ViceError, not_utf8_error
-from torchvice.files import sha256
+from torchvice.samples import Digests
 
 __all__ = ["Batch", "Dataset", "Partners", "Read", "check_dataset", "contents_of", "kind_of_targets", "read_ahead"]
 
@@ -40,36 +38,6 @@ def check_dataset(dataset: Dataset) -> None:
         except UnicodeEncodeError as error:
             raise not_utf8_error(error) from None
         ids.add(record.image_id)
-
-
-def contents_of(dataset: Dataset) -> dict[str, str]:
-    """SHA-256 digests of a dataset, by part: `ids` in their order, `targets`, and the files of `images` and `masks`.
-
-    `boxes` take the place of masks where objects are boxes; `description` is the file dataset.yaml. Records that name
-    no files, of a dataset class of the user's own, give ids and targets alone.
-
-    Raises:
-        ViceError: a damaged annotation.
-    """
-    parts = {"ids": hashlib.sha256(), "targets": hashlib.sha256()}
-    parts["targets"].update(np.ascontiguousarray(dataset.targets, np.uint8).tobytes())
-    boxes = getattr(dataset, "boxes", None) if getattr(dataset, "regions", "masks") == "boxes" else None
-    for index, record in enumerate(dataset.records):
-        parts["ids"].update(record.image_id.encode() + b"\0")
-        files = {"images": getattr(record, "image", None), "masks": None if boxes else getattr(record, "mask", None)}
-        for name, file in files.items():
-            if isinstance(file, Path):  # a digest a file: where one ends and the next begins counts
-                parts.setdefault(name, hashlib.sha256()).update(f"{index} {sha256(file)}".encode())
-        if boxes:
-            found = boxes(index) or ()
-            parts.setdefault("boxes", hashlib.sha256()).update(
-                f"{index} {[array.tolist() for array in found]}".encode()
-            )
-    digests = {name: digest.hexdigest() for name, digest in parts.items()}
-    root = getattr(dataset, "root", None)
-    if isinstance(root, Path) and (root / description.FILE).is_file():
-        digests["description"] = sha256(root / description.FILE)
-    return digests
 
 
 def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
@@ -127,12 +95,16 @@ class Partners:
 
 @dataclass(frozen=True)
 class Read:
-    """An image as read from disk, its place in the dataset, its region, and its `partners`, see `Partners.regions`."""
+    """An image as read from disk, its place in the dataset, its region, and its `partners`, see `Partners.regions`.
+
+    `digests` are those of image and mask; empty where they were not asked for.
+    """
 
     index: int
     image: np.ndarray
     region: Region | None
     partners: dict[int, Region] = field(default_factory=dict)
+    digests: Digests = NOTHING
 
 
 @dataclass(frozen=True)
@@ -155,15 +127,25 @@ class Batch:
 
 
 def read_ahead(
-    dataset: Dataset, parts: Sequence[Sequence[int]], workers: int, partners: Partners | None = None
+    dataset: Dataset,
+    parts: Sequence[Sequence[int]],
+    workers: int,
+    partners: Partners | None = None,
+    digests: Sequence[Digests] | None = None,
 ) -> Iterator[Batch]:
-    """The images of each part in turn; the next part is read while the caller works on the current one."""
+    """The images of each part in turn; the next part is read while the caller works on the current one.
+
+    `digests`: of every image of the dataset, as far as its files give them; None: not asked for.
+    """
 
     def read(index: int) -> Read:
         image = dataset.image(index)
         region = region_of(dataset, index, (image.shape[0], image.shape[1]))
         others = {} if partners is None or region is None else partners.regions(index, region)
-        return Read(index, image, region, others)
+        known = NOTHING
+        if digests is not None:
+            known = of_pixels(digests[index], image, None if region is None else region.mask)
+        return Read(index, image, region, others, known)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         ahead = [pool.submit(read, i) for i in parts[0]] if parts else []

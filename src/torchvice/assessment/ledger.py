@@ -18,7 +18,15 @@ from torchvice.assessment.images import Dataset
 from torchvice.assessment.interventions import lacks_interventions
 from torchvice.errors import ViceError
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
-from torchvice.samples import HISTOGRAM_BINS, Regions, Samples, ShardFolder
+from torchvice.samples import (
+    HISTOGRAM_BINS,
+    Digests,
+    Regions,
+    Samples,
+    ShardFolder,
+    changed_images,
+    named_images,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +42,11 @@ __all__ = ["MEASURED", "Ledger", "class_map_of", "common_of", "manifest_of"]
 MEASURED = {"faithfulness": lacks_faithfulness, "interventions": lacks_interventions}
 
 # What is not compared as a whole when a run resumes: what may differ, and what has a comparison of its own.
-_LOOSE = ("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files", "contents")
+# `maps` is what a survey of another tool's files found, and `contents` compares these.
+_LOOSE = (
+    *("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files", "contents"),
+    "maps",
+)
 
 
 def manifest_of(
@@ -53,6 +65,7 @@ def manifest_of(
     explainer = view.explainer
     given = getattr(dataset, "chosen", None)  # a dataset class of the user's own may mean anything by it
     chosen = {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
+    whole = [str(name) for name in getattr(dataset, "all_classes", ())]  # where some of them are not asked for
     headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
     for name, choices in {"faithfulness": faithfulness, "interventions": interventions}.items():
         if choices is not None:
@@ -72,6 +85,7 @@ def manifest_of(
             "images": len(dataset.records),
             "regions": str(getattr(dataset, "regions", "masks")),
             **({"chosen": chosen} if chosen else {}),
+            **({"all_classes": whole} if whole else {}),
         },
         "classes": list(dataset.classes),
         "targets": kind,
@@ -129,8 +143,10 @@ class Ledger:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: ShardFolder, requested: dict[str, Any]) -> Ledger:
-        """Start a table, or resume one.
+    def open(
+        cls, folder: ShardFolder, requested: dict[str, Any], digests: Mapping[str, Digests] | None = None
+    ) -> Ledger:
+        """Start a table, or resume one; `digests` of the dataset's images, by id, are for the message.
 
         Raises:
             ViceError: the folder holds the table of another assessment.
@@ -147,7 +163,7 @@ class Ledger:
             before = folder.manifest(resumed=True)
             known = before["explanations"] | before["adding"]
             _refuse_another(folder, requested, before, known)
-            _refuse_changed(folder, requested["contents"], before.get("contents", {}))
+            _refuse_changed(folder, requested["contents"], before.get("contents", {}), digests or {})
             new = {name: settings for name, settings in requested["explanations"].items() if name not in known}
             kept = {name: before[name] for name in ("added", "finished")}
             kept["contents"] = before.get("contents", {})  # of the rows that are there
@@ -170,6 +186,16 @@ class Ledger:
     def absent(self, number: int) -> set[str]:
         """The explanations that a finished shard lacks."""
         return {name for name in self.beside() if not self.folder.has(number, name)}
+
+    def check_unchanged(self, number: int, digests: Mapping[str, Digests]) -> None:
+        """Check that images that were read again are those of a finished shard's rows.
+
+        Raises:
+            ViceError: an image or mask has changed.
+        """
+        changed = changed_images(self.folder.digests_of_images([number]), digests)
+        if changed:
+            raise _changed(" and ".join(changed), self.folder, named_images(changed, list(changed), len(digests)))
 
     def need(self, names: Iterable[str]) -> None:
         """Refuse to resume if the table needs an explanation that this request lacks."""
@@ -275,15 +301,23 @@ def _entries(manifest: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any
     return {name: manifest.get(name) for name in names} | {"dataset": dataset}
 
 
-def _refuse_changed(folder: ShardFolder, now: Mapping[str, Any], held: Mapping[str, Any]) -> None:
+def _refuse_changed(
+    folder: ShardFolder, now: Mapping[str, Any], held: Mapping[str, Any], digests: Mapping[str, Digests]
+) -> None:
     """Refuse to add to rows of other ids, targets, images or masks; tables of earlier versions do not know theirs."""
     changed = [name for name in {**held, **now} if held and held.get(name) != now.get(name)]
     if changed:
         said = "ids" if "ids" in changed else " and ".join(changed)  # with other ids all the rest is another
-        raise ViceError(
-            f"The {said} of the dataset are not those that the table in {folder.folder} was made of.",
-            "Delete that folder to start over, write to another one, or restore them.",
-        )
+        parts = ["masks" if name == "boxes" else name for name in changed]
+        which = named_images(changed_images(folder.digests_of_images(), digests), parts, len(digests))
+        raise _changed(said, folder, which)
+
+
+def _changed(what: str, folder: ShardFolder, which: str) -> ViceError:
+    return ViceError(
+        f"The {what} of the dataset are not those that the table in {folder.folder} was made of.{which}",
+        "Delete that folder to start over, write to another one, or restore them.",
+    )
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:

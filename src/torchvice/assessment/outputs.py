@@ -13,7 +13,7 @@ from torchvice.explain import Explainer
 from torchvice.models.adapt import hooked_copy, output_count
 from torchvice.models.bare import logits_in
 
-__all__ = ["Outputs", "check_number", "giving_logits", "refuse_probabilities", "wrong_number"]
+__all__ = ["Outputs", "check_number", "giving_logits", "logits_of", "refuse_probabilities", "wrong_number"]
 
 Outputs = Literal["logits", "probabilities"]
 FEWEST = 100  # outputs, none below 0, that are called per cent if
@@ -21,12 +21,15 @@ LARGE = 20  # one of them is larger than this: a sigmoid of logits would then fi
 _TOLERANCE = 1e-3  # of a sum of probabilities, in half precision too
 
 
-def refuse_probabilities(outputs: np.ndarray, exclusive: bool) -> None:
+def refuse_probabilities(
+    outputs: np.ndarray, exclusive: bool, what: str = "The outputs of the model", where: str = "the model"
+) -> None:
     """Check that outputs are no probabilities, and for several labels an image no logarithms of them.
 
     Args:
         outputs: (N, C), of many images: few logits may lie in [0, 1] by chance.
         exclusive: whether every image has one label; then logarithms of probabilities are logits of the softmax.
+        what, where: name of the outputs in messages, and of their origin.
 
     Raises:
         ViceError: all outputs lie in [0, 1], look like per cent, or are logarithms of probabilities with the sum 1.
@@ -39,24 +42,23 @@ def refuse_probabilities(outputs: np.ndarray, exclusive: bool) -> None:
     values = np.asarray(outputs, np.float64)
     if ((values >= 0) & (values <= 1)).all():
         sums = outputs.shape[1] > 1 and bool((abs(values.sum(1) - 1) < _TOLERANCE).all())
-        what = "and have the sum 1: they look like a softmax" if sums else "they look like probabilities"
+        looks = "and have the sum 1: they look like a softmax" if sums else "they look like probabilities"
         raise ViceError(
-            f"The outputs of the model must be logits, but all outputs of {len(outputs)} rows lie in [0, 1]"
-            f"{' ' if sums else ': '}{what}.",
+            f"{what} must be logits, but all outputs of {len(outputs)} rows lie in [0, 1]"
+            f"{' ' if sums else ': '}{looks}.",
             "Take the logits of probabilities: --outputs probabilities (outputs='probabilities'). "
             "If they are logits: --outputs logits.",
         )
     per_cent = bool(((values >= 0) & (values <= 100)).all()) and values.max() > LARGE and values.size >= FEWEST
     if per_cent or (outputs.shape[1] > 1 and (values >= 0).all() and (abs(values.sum(1) / 100 - 1) < _TOLERANCE).all()):
         raise ViceError(
-            f"The outputs of the model must be logits, but all outputs of {len(outputs)} rows lie in [0, 100]: they "
-            "look like per cent.",
-            "Divide them by 100 in the model, and give --outputs probabilities. If they are logits: --outputs logits.",
+            f"{what} must be logits, but all outputs of {len(outputs)} rows lie in [0, 100]: they look like per cent.",
+            f"Divide them by 100 in {where}, and give --outputs probabilities. If they are logits: --outputs logits.",
         )
     logarithms = not exclusive and outputs.shape[1] > 1 and bool((values <= 0).all())
     if logarithms and (abs(np.exp(values).sum(1) - 1) < _TOLERANCE).all():
         raise ViceError(
-            "The outputs of the model must be logits, but are logarithms of probabilities with the sum 1.",
+            f"{what} must be logits, but are logarithms of probabilities with the sum 1.",
             "Remove the log_softmax at the model's end. If they are logits: --outputs logits.",
         )
 
@@ -90,18 +92,25 @@ def giving_logits(model: nn.Module, exclusive: bool) -> nn.Module:
 
     def to_logits(_: nn.Module, __: Any, outputs: Any) -> Any:
         p = logits_in(outputs)
-        if not isinstance(p, torch.Tensor):
-            return outputs
-        if bool(((p < 0) | (p > 1)).any()):
-            low, high = p.min().item(), p.max().item()
-            raise ViceError(
-                f"Probabilities must lie in [0, 1], but are {low:.4g} to {high:.4g}.",
-                "If the outputs are logits: --outputs logits (outputs='logits').",
-            )
-        least = torch.finfo(p.dtype).eps
-        if exclusive and p.ndim == 2 and p.shape[1] > 1 and bool(((p.sum(1) - 1).abs() < 10 * _TOLERANCE).all()):
-            return p.clamp(min=torch.finfo(p.dtype).tiny).log()
-        return torch.logit(p.clamp(least, 1 - least))
+        return logits_of(p, exclusive) if isinstance(p, torch.Tensor) else outputs
 
     made.register_forward_hook(to_logits)
     return made
+
+
+def logits_of(p: torch.Tensor, exclusive: bool) -> torch.Tensor:
+    """The logits of probabilities, see `giving_logits`; the same shape and type.
+
+    Raises:
+        ViceError: a number outside [0, 1].
+    """
+    if bool(((p < 0) | (p > 1)).any()):
+        low, high = p.min().item(), p.max().item()
+        raise ViceError(
+            f"Probabilities must lie in [0, 1], but are {low:.4g} to {high:.4g}.",
+            "If the outputs are logits: --outputs logits (outputs='logits').",
+        )
+    least = torch.finfo(p.dtype).eps
+    if exclusive and p.ndim == 2 and p.shape[1] > 1 and bool(((p.sum(1) - 1).abs() < 10 * _TOLERANCE).all()):
+        return p.clamp(min=torch.finfo(p.dtype).tiny).log()
+    return torch.logit(p.clamp(least, 1 - least))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from torchvice.assessment.digests import digests_of
 from torchvice.assessment.extras import Extra, count_extras
 from torchvice.assessment.faithfulness import ByClass, faithfulness_of, with_columns
 from torchvice.assessment.headline import count_headlines
@@ -15,8 +16,8 @@ from torchvice.assessment.images import (
     Batch,
     Dataset,
     Partners,
+    Read,
     check_dataset,
-    contents_of,
     kind_of_targets,
     read_ahead,
 )
@@ -33,9 +34,9 @@ from torchvice.samples import Samples, ShardFolder
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchvice.assessment.views import ViewOutput
+    from torchvice.assessment.views import View, ViewOutput
 
-__all__ = ["assess"]
+__all__ = ["Pipeline", "Progress", "assess"]
 
 Progress = Callable[[int, int], None]
 
@@ -82,17 +83,25 @@ def assess(
         ViceError: a dataset that cannot be used, an unknown name, a method that does not fit the network, classes that
             are not the model's outputs, or an `out` with the table of another assessment or in use by another process.
     """
+    from torchvice.assessment.outputs import check_number
+    from torchvice.assessment.views import views_of
+
     settings, extras = packed_with_extras(keywords, settings, extras)
     dataset = opened(dataset, {k: v for k, v in keywords.items() if k in FOLDERS})
-    pipeline = _Pipeline(dataset, ShardFolder(folder := opened_out(out)), workers, part)
+    pipeline = Pipeline(dataset, ShardFolder(folder := opened_out(out)), workers, part)
     kind = kind_of_targets(dataset, targets)
+    extras = extras.for_table(pipeline.folder.folder) if "strict" in protocols else extras
+    check_request(protocols, extras)
+    settings = replace(settings, device=part.device(settings.device))
     with shown_progress("views", progress, passes) as (step, passes):
-        request = pipeline.request(model, protocols, settings, extras, kind, made_by or {}, passes)
+        views = views_of(model, protocols, settings, exclusive=kind == "exclusive", passes=passes)
+        check_number(next(iter(views.values())).explainer, len(dataset.classes), kind == "exclusive")
+        request = pipeline.request(views, extras, kind, made_by or {}, check_outputs=settings.outputs is None)
         with locked_part(folder, part, common_of(request) | {"shard_size": shard_size}):
             return pipeline.run(request, shard_size, step)
 
 
-class _Pipeline:
+class Pipeline:
     """The views of a model on a dataset, and the table that is made with them."""
 
     def __init__(self, dataset: Dataset, folder: ShardFolder, workers: int, part: Part) -> None:
@@ -102,37 +111,36 @@ class _Pipeline:
 
     def request(
         self,
-        model: nn.Module,
-        protocols: Sequence[str],
-        settings: MapSettings,
+        views: Mapping[str, View],
         extras: Extras,
         kind: str,
         made_by: Mapping[str, Any],
-        passes: Progress | None,
+        check_outputs: bool = True,
     ) -> dict[str, Any]:
-        """Check the request and build the views; returns the manifest of the requested table."""
-        from torchvice.assessment.outputs import check_number
-        from torchvice.assessment.views import views_of
+        """Build what is requested in addition to the views; returns the manifest of the requested table.
 
-        extras = extras.for_table(self.folder.folder) if "strict" in protocols else extras
-        check_request(protocols, extras)
-        assert extras.without != "auto" or "strict" not in protocols  # `for_table` settled it
+        Args:
+            views: by protocol.
+            extras: complete, see `Extras.for_table`.
+            kind: of the targets.
+            made_by: further entries of the manifest.
+            check_outputs: whether the first outputs are refused if they look like probabilities.
+        """
+        assert extras.without != "auto" or "strict" not in views  # `for_table` settled it
         without = None if extras.without == "auto" else extras.without
         self.interventions = None if without is None else Interventions(without, self.dataset)
-        settings = replace(settings, device=self.part.device(settings.device))
-        self.exclusive, self.faithfulness = kind == "exclusive", extras.faithfulness
-        self.views = views_of(model, protocols, settings, exclusive=self.exclusive, passes=passes)
-        check_number(next(iter(self.views.values())).explainer, len(self.dataset.classes), self.exclusive)
-        self.extras = extras_of(self.views["strict"], extras) if "strict" in self.views else []
-        self.unchecked = settings.outputs is None and not self.folder.shards()
+        self.exclusive, self.faithfulness, self.views = kind == "exclusive", extras.faithfulness, views
+        self.extras = extras_of(views["strict"], extras) if "strict" in views else []
+        self.unchecked = check_outputs and not self.folder.shards()
         amended = extras.faithfulness, without
-        manifest = manifest_of(self.dataset, self.views, self.extras, kind, made_by, *amended)
-        manifest["contents"] = contents_of(self.dataset)
+        manifest = manifest_of(self.dataset, views, self.extras, kind, made_by, *amended)
+        manifest["contents"], self.digests = digests_of(self.dataset)
         return manifest
 
     def run(self, request: dict[str, Any], shard_size: int, progress: Progress | None) -> Samples:
         """Make the missing shards, then what finished shards lack; the last part to end finishes the table."""
-        self.ledger = ledger = Ledger.open(self.folder, request)
+        ids = [record.image_id for record in self.dataset.records]
+        self.ledger = ledger = Ledger.open(self.folder, request, dict(zip(ids, self.digests, strict=True)))
         new, total = self._new(shard_size)
         absent = self._lacking(ledger.absent)
         unmeasured = {what: self._lacking(partial(ledger.unmeasured, what)) for what in MEASURED}
@@ -190,7 +198,7 @@ class _Pipeline:
             mine = [extra for extra in extras if extra.explanation in names]
             headline: dict[int, ViewOutput] = {}
             if any(extra.view is None for extra in mine):
-                headline = dict(self.views["strict"].run(batch.images, batch.targets))
+                headline = dict(self.views["strict"].of_batch(batch))
             rows = {extra.explanation: Rows() for extra in mine}
             count_extras(mine, rows, batch, headline, self.steps.advance)
             for name, own in rows.items():
@@ -226,14 +234,25 @@ class _Pipeline:
         """The images of each group, with the regions of their partners if an extra or the interventions need them."""
         needed = any(extra.partners for extra in extras) or (interventions is not None and interventions.partners)
         partners = Partners(self.dataset) if needed else None
-        return read_ahead(self.dataset, groups, self.workers, partners)
+        return read_ahead(self.dataset, groups, self.workers, partners, self.digests)
 
     def _read_shards(
         self, lacking: dict[int, set[str]], extras: Sequence[Extra], interventions: Interventions | None = None
     ) -> Iterator[tuple[tuple[int, set[str]], Batch]]:
-        """The shards that lack explanations, with their images."""
+        """The shards that lack explanations, with their images, which must be those of the shard's rows.
+
+        Raises:
+            ViceError: pixels that have changed, of images without files.
+        """
         groups = [[self.place[image_id] for image_id in self.folder.image_ids(number)] for number in lacking]
-        return zip(lacking.items(), self._read(groups, extras, interventions), strict=True)
+        batches = self._read(groups, extras, interventions)
+        for (number, names), batch in zip(lacking.items(), batches, strict=True):
+            self.ledger.check_unchanged(number, {self.id_of(read): read.digests for read in batch.reads})
+            yield (number, names), batch
+
+    def id_of(self, read: Read) -> str:
+        """The id of an image that was read."""
+        return str(self.dataset.records[read.index].image_id)
 
 
 class _Steps:

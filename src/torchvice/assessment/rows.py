@@ -74,8 +74,11 @@ class Rows:
         logits: np.ndarray,
         ji: float | None,
         exclusive: bool,
+        digests: tuple[str, str] = ("", ""),
     ) -> None:
         """Add the output for an image. `ji` is None where there is no mask; `exclusive` as in `Samples`.
+
+        `digests`: of the image and of its mask.
 
         Raises:
             ViceError: other logits than classes.
@@ -93,6 +96,8 @@ class Rows:
             targets=truth,
             logits=logits,
             ji=float("nan") if ji is None else ji,
+            image_digest=digests[0],
+            mask_digest=digests[1],
             **_derived(logits[None], truth[None], exclusive),
         )
 
@@ -158,6 +163,8 @@ class Rows:
             has_mask=rows.numbers("has_mask", bool),
             targets=rows.numbers("targets", np.uint8),
             logits=rows.numbers("logits", np.float32),
+            image_digest=rows.texts("image_digest"),
+            mask_digest=rows.texts("mask_digest"),
             **numbers,
         )
 

@@ -9,46 +9,32 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from torchvice.assessment.finished import Finished, ViewOutput
 from torchvice.assessment.map_settings import MapSettings, check_protocols, resolve_device
 from torchvice.assessment.outputs import giving_logits
-from torchvice.data.transforms import center_crop, normalise, uncrop, warp
+from torchvice.data.transforms import center_crop, normalise, warp
 from torchvice.errors import ViceError
-from torchvice.explain import Choices, Explainer, map_status, paper_choices, upsample
-from torchvice.explain import normalise as normalise_maps
+from torchvice.explain import Choices, Explainer, map_status, paper_choices
 from torchvice.explain.engine import check_layer
 from torchvice.explain.kind import is_convolutional
-from torchvice.explain.maps import Normalisation
 from torchvice.explain.memory import halve_on_oom
 from torchvice.models.adapt import taking_rgb, with_complement, with_output
 from torchvice.models.bare import bare, check_finite
 
+if TYPE_CHECKING:
+    from torchvice.assessment.images import Batch
+
 __all__ = ["View", "ViewOutput", "is_convolutional", "views_of"]
 
 
-@dataclass(frozen=True)
-class ViewOutput:
-    """The output of one view for one image.
-
-    `logits` (C,) float32; `classes` the explained ones; `maps` one low-resolution array for each, signed where the view
-    is one pass, else summed or averaged over the passes after their ReLU; `status` of each; `full(size)` the normalised
-    maps (M, H, W) float32 at that size, made when asked for.
-    """
-
-    logits: np.ndarray
-    classes: list[int]
-    maps: list[np.ndarray]
-    status: list[str]
-    full: Callable[[tuple[int, int]], np.ndarray]
-
-
-class View:
+class View(Finished):
     """A way of showing images to a network.
 
     Args:
@@ -102,6 +88,8 @@ class View:
             "eigen_smooth": explainer.eigen_smooth,
             "flipped": flipped,
         }
+        if explainer.plugin is not None:
+            self.settings["plugin"] = dict(explainer.plugin)
 
     def __repr__(self) -> str:
         chosen = [f"{name}={value!r}" for name, value in self.choices.differing().items() if name != "view"]
@@ -144,6 +132,17 @@ class View:
                 yield position, replace(output, logits=logits[position]) if self.separate_logits else output
         for i in (i for i in range(len(images)) if self.separate_logits and not wanted[i]):
             yield i, ViewOutput(logits[i], [], [], [], _nothing)
+
+    def of_batch(self, batch: Batch, explained: Sequence[bool] | None = None) -> Iterator[tuple[int, ViewOutput]]:
+        """Show the images of a batch, see `run`."""
+        return self.run(batch.images, batch.targets, explained)
+
+    def control_grid(self, output: ViewOutput) -> tuple[int, int]:
+        """(h, w) of the maps of controls without a network: that of the view's own maps."""
+        if output.maps:
+            return int(output.maps[0].shape[0]), int(output.maps[0].shape[1])
+        side = max(1, self.side // 32)  # where no label is explained, a stride of 32 is as good as any
+        return side, side
 
     def _halving(self, part: Sequence[int], work: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
         return halve_on_oom(part, work, self._shrink)
@@ -246,34 +245,10 @@ class View:
     def _output(self, logits: np.ndarray, classes: list[int], low: list[torch.Tensor]) -> ViewOutput:
         if not low:
             return ViewOutput(logits, [], [], [], _nothing)
-        kept = low[0] if len(low) == 1 else self._combined(low, _finest(low))
+        kept = low[0] if len(low) == 1 else self.combined(low, _finest(low))
         return ViewOutput(
             logits, classes, list(kept.cpu().numpy()), list(map_status(kept)), lambda size: self.finished(low, size)
         )
-
-    def _combined(self, low: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
-        """The passes' maps after ReLU, resized and summed or averaged."""
-        total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + upsample(low[0].clamp(min=0), size)
-        return total / len(low) if self.choices.combine == "mean" else total
-
-    def finished(self, low: list[torch.Tensor], size: tuple[int, int], how: Normalisation | None = None) -> np.ndarray:
-        """The normalised maps (M, H, W) at the image's size, from those (M, h, w) of every pass; `how`: another way."""
-        chosen = self.choices if how is None else replace(self.choices, normalisation=how)
-        if chosen.normalisation != "paper":
-            # A map that is not finite explains nothing: it counts as a miss, and its status says so.
-            usable = torch.stack([torch.isfinite(maps).all(2).all(1) for maps in low]).all(0)[:, None, None]
-            low = [torch.where(usable, maps, torch.zeros_like(maps)) for maps in low]
-        target = (self.side, self.side) if chosen.view == "crop" else size
-        if chosen.order == "resize-first":
-            full = normalise_maps(self._combined(low, target), chosen.normalisation)
-        else:
-            small = [normalise_maps(maps.clamp(min=0), chosen.normalisation) for maps in low]
-            if chosen.order == "normalise-first-via-view":
-                small = [upsample(maps, (self.side, self.side)) for maps in small]
-            full = self._combined(small, target)
-        if chosen.view == "crop":
-            full = uncrop(full, size)
-        return full.cpu().numpy()
 
 
 def _above_zero(logits: torch.Tensor) -> torch.Tensor:

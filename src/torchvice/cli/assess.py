@@ -13,6 +13,8 @@ import typer
 
 from torchvice.cli.explain import CHECKPOINT, CHOICE, DEVICE, LAYER, METHOD, SPLIT, maps_option, performance_option
 from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASKS, image_arguments
+from torchvice.cli.foreign_maps import MAPS, SCORES, assess_foreign
+from torchvice.cli.plugins import PLUGIN, load_plugins
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
@@ -78,7 +80,12 @@ ARGUMENT = typer.Option(
     [], "--argument", help="Argument of --model, as for timm.create_model or its function: img_size=384. Repeatable."
 )
 DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of VOC 2012.")
-CLASS_MAP = typer.Option(None, "--class-map", help="JSON or YAML file: for each class of --data, outputs of --model.")
+CLASS_MAP = typer.Option(
+    None,
+    "--class-map",
+    help="JSON or YAML file: for each class of --data, outputs of --model. Or imagenet-voc, imagenet-coco. Classes "
+    "that it leaves out are not asked for.",
+)
 TARGETS = typer.Option(None, "--targets", help="Labels per image: several, or one (exclusive; softmax in strict).")
 PROTOCOL = typer.Option(ProtocolChoice.both, "--protocol", help="Protocols to assess.")
 MEAN = maps_option(
@@ -135,12 +142,15 @@ def assess(
     masks: Path | None = MASKS,
     coco: Path | None = COCO,
     classes: str | None = CLASSES,
-    class_map: Path | None = CLASS_MAP,
+    class_map: str | None = CLASS_MAP,
+    maps: Path | None = MAPS,
+    scores: Path | None = SCORES,
     split: str | None = SPLIT,
     checkpoint: str = CHECKPOINT,
     targets: Targets | None = TARGETS,
     protocol: ProtocolChoice = PROTOCOL,
     method: str = METHOD,
+    plugin: list[Path] = PLUGIN,
     layer: str | None = LAYER,
     choice: list[str] = CHOICE,
     view_size: int | None = VIEW_SIZE,
@@ -166,6 +176,7 @@ def assess(
     from torchvice.commands.assess import assess_subject
     from torchvice.explain import Choices
 
+    load_plugins(plugin)
     shown: MapKeywords = {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
     shown |= {"view_size": view_size, "crop": crop, "batch_size": batch_size, "output": output}
     settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device, outputs=_value(outputs))
@@ -175,6 +186,15 @@ def assess(
     folders = image_arguments(images, masks, coco, classes, f"--data {data}" if data else run)
     given["--data"] = data or images
     part = _part(processes, shard)
+    if maps is not None or scores is not None:
+        network = {**given, "A run folder": run, "--checkpoint": None if checkpoint == "best" else checkpoint}
+        network |= {"--method": None if method == "auto" else method, "--layer": layer, "--crop": crop, "--also": also}
+        network |= {"--faithfulness": faithfulness, "--without": without, "--mean": mean, "--std": std}
+        files = {"--maps": maps, "--scores": scores, "--data": network.pop("--data"), "--split": split, "--out": out}
+        files |= {"--protocol": protocol, "--view-size": view_size, "--controls": extras.controls, "--workers": workers}
+        files |= {"--targets": _value(targets), "--outputs": _value(outputs)}
+        assess_foreign(files, part, choice, network, _say_data)
+        return
     subject = _subject(run, given, split, checkpoint, settings.completed(**shown), out, folders)
     _say_data(subject.dataset)
     for note in subject.notes:
@@ -292,6 +312,8 @@ def _say_data(dataset: FolderDataset) -> None:
     say(f"Labels: {dataset.label_source}; masks: {dataset.mask_source}.")
     for note in dataset.notes:
         say(note)
+    if left_out := [name for name in getattr(dataset, "all_classes", ()) if name not in dataset.classes]:
+        say(f"Classes that the class map leaves out, and that are not asked for: {', '.join(left_out)}.")
     if dataset.regions == "boxes":
         say(f"Objects are the boxes in Annotations; {dataset.regions_missing} images have none.")
     elif dataset.masks_missing:

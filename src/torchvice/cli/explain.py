@@ -8,7 +8,8 @@ from pathlib import Path
 
 import typer
 
-from torchvice.cli.terminal import print_methods, progress_bar, say
+from torchvice.cli.plugins import PLUGIN, list_methods, load_plugins
+from torchvice.cli.terminal import progress_bar, say
 
 __all__ = ["CHECKPOINT", "CHOICE", "DEVICE", "LAYER", "METHOD", "SPLIT", "explain", "maps_option", "performance_option"]
 
@@ -42,14 +43,6 @@ class OneProtocol(StrEnum):
     strict = "strict"
 
 
-def _list_methods(wanted: bool) -> None:
-    if wanted:
-        from torchvice.explain import METHODS
-
-        print_methods(METHODS.values())
-        raise typer.Exit
-
-
 def explain(
     run: Path = typer.Argument(..., help="Run folder, as vice train makes it."),
     maps: Path = typer.Option(..., "--maps", help="Folder to write the maps to."),
@@ -61,7 +54,8 @@ def explain(
     layer: str | None = LAYER,
     choice: list[str] = CHOICE,
     device: str = DEVICE,
-    _: bool = maps_option(False, "--list-methods", callback=_list_methods, is_eager=True, help="List all methods."),
+    plugin: list[Path] = PLUGIN,
+    _: bool = maps_option(False, "--list-methods", callback=list_methods, is_eager=True, help="List all methods."),
 ) -> None:
     """Write the maps of every image's true classes as files, for use in other tools."""
     from torchvice.assessment import MapSettings
@@ -70,6 +64,7 @@ def explain(
     from torchvice.runs import Run
     from torchvice.runs.subject import subject_from_run
 
+    load_plugins(plugin)
     # A run's network gives logits, so that none are taken for probabilities.
     settings = MapSettings(method=method, layer=layer, choices=Choices.parse(choice), device=device, outputs="logits")
     subject = subject_from_run(Run(run), split, checkpoint, settings)

@@ -18,7 +18,7 @@ __all__ = ["print_all", "print_comparison", "print_measures"]
 
 WIDTH = 80
 SENTENCES = 5
-NOTES = ("table", "maps", "controls", "thresholds", "paper.vice", "scaling")  # printed without --all
+NOTES = ("table", "classes", "maps", "controls", "thresholds", "paper.vice", "scaling")  # printed without --all
 
 
 def _plain_table(title: str) -> Table:

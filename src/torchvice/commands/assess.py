@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import os
+
     from torchvice.assessment import Extras, Part
+    from torchvice.data import FolderDataset
     from torchvice.runs.subject import Subject
     from torchvice.samples import Samples
 
-__all__ = ["Progress", "assess_subject"]
+__all__ = ["Progress", "assess_map_files", "assess_subject"]
 
 
 Progress = Callable[[int, int], None]
@@ -52,3 +55,18 @@ def assess_subject(
         progress=progress or False,
         passes=passes,
     )
+
+
+def assess_map_files(
+    maps: str | os.PathLike[str], scores: str | os.PathLike[str], dataset: FolderDataset, **options: Any
+) -> Samples:
+    """Assess the maps and logits of another tool, see `torchvice.assess_maps`.
+
+    Raises:
+        ViceError: see `torchvice.assess_maps`; before the first image, files of the dataset that cannot be used.
+    """
+    from torchvice.assessment import assess_maps
+    from torchvice.data.check import check_files
+
+    check_files(dataset)
+    return assess_maps(maps, scores, dataset, **options)

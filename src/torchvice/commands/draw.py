@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,8 @@ def draw_cases(
     for choice in choices:
         image_id, label = str(pairs.image_id[choice.row]), int(pairs.class_index[choice.row]) + 1
         cases.append(case_of(samples, dataset, image_id, label, pairs=pairs, kind=choice.kind))
-    same = [case for case in cases if _as_counted(samples, case)]
+    changed = _changed(samples, dataset, cases)
+    same = [case for case in cases if _as_counted(samples, case) and case.image_id not in changed]
     if len(same) < len(cases) and tell is not None:
         where = getattr(dataset, "root", "the dataset")
         tell(
@@ -72,6 +73,17 @@ def draw_cases(
             "not those that the table was made of."
         )
     return save_figure(case_sheet(same, columns=2), Path(folder) / "cases") if same else []
+
+
+def _changed(samples: Samples, dataset: Dataset, cases: Sequence[Case]) -> set[str]:
+    """The images of cases whose file, or whose mask's, is not the one that the table was made of, where it knows."""
+    from torchvice.assessment.digests import digests_of_image
+    from torchvice.samples import changed_images
+
+    place = {record.image_id: index for index, record in enumerate(dataset.records)}
+    now = {case.image_id: digests_of_image(dataset, place[case.image_id], case.image, case.mask) for case in cases}
+    changed = changed_images(samples.images.digests(), now)
+    return {image_id for ids in changed.values() for image_id in ids}
 
 
 def _as_counted(samples: Samples, case: Case) -> bool:

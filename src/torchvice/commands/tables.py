@@ -87,6 +87,7 @@ def _assessed(run: Path, split: str | None) -> Path:
 def dataset_of(samples: Samples) -> FolderDataset | None:
     """Open the dataset of a table, with the masks, labels and regions chosen for it; None if it is gone."""
     from torchvice.data import open_dataset, open_images
+    from torchvice.data.selected import select_classes
 
     source = samples.manifest["dataset"]
     held = source.get("chosen")
@@ -95,29 +96,39 @@ def dataset_of(samples: Samples) -> FolderDataset | None:
     folders = {name: held[name] for name in ("masks", "coco") if isinstance(held.get(name), str)}
     if not source["root"]:  # a dataset of Python objects
         return None
+    whole = source.get("all_classes") or samples.classes
     try:
         if isinstance(held.get("images"), str):
-            return open_images(held["images"], **folders, classes=samples.classes)
-        return open_dataset(source["root"], source["split"], classes=samples.classes, **chosen)
+            dataset = open_images(held["images"], **folders, classes=whole)
+        else:
+            dataset = open_dataset(source["root"], source["split"], classes=whole, **chosen)
+        return select_classes(dataset, samples.classes)
     except ViceError:
         return None
 
 
 def check_unchanged(samples: Samples, dataset: FolderDataset) -> None:
-    """Check that the images and masks of a dataset are those that the table was made of, where it knows them.
+    """Check that images, masks, boxes and dataset.yaml are those that the table was made of, where it knows them.
 
     Raises:
-        ViceError: other images or masks under the same ids.
+        ViceError: others under the same ids.
     """
-    from torchvice.assessment.images import contents_of
+    from torchvice.assessment.digests import digests_of
+    from torchvice.samples import changed_images, named_images
 
     held = samples.manifest.get("contents")
-    now = contents_of(dataset) if held else {}
+    now, digests = digests_of(dataset) if held else ({}, [])
     if not held or held["ids"] != now["ids"]:
         return
-    changed = [name for name in ("images", "masks") if name in held and held[name] != now.get(name)]
+    parts = ("images", "masks", "boxes", "description")
+    changed = [name for name in parts if name in held and held[name] != now.get(name)]
     if changed:
+        ids = [str(record.image_id) for record in dataset.records]
+        of_images = changed_images(samples.images.digests(), dict(zip(ids, digests, strict=True)))
+        named = ["masks" if name == "boxes" else name for name in changed]
+        what = " and ".join(changed).replace("description", "dataset.yaml")
         raise ViceError(
-            f"The {' and '.join(changed)} in {dataset.root} are not those that the table was made of.",
+            f"The {what} in {dataset.root} are not those that the table was made of."
+            f"{named_images(of_images, named, len(ids))}",
             "Restore them, or assess the model again.",
         )

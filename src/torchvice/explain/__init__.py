@@ -9,7 +9,7 @@ from torchvice.explain.choices import Choices, paper_choices
 from torchvice.explain.engine import Explainer, Explanation
 from torchvice.explain.faithfulness import Faithfulness, FaithfulnessChoices, MapRequest, faithfulness
 from torchvice.explain.maps import map_status, normalise, upsample
-from torchvice.explain.methods import METHODS, Method, register
+from torchvice.explain.methods import METHODS, Method, method, register
 from torchvice.explain.scene import Scene
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Scene",
     "faithfulness",
     "map_status",
+    "method",
     "normalise",
     "paper_choices",
     "register",

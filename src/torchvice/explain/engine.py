@@ -144,6 +144,11 @@ class Explainer:
         """The name of the method in use."""
         return self._method.name
 
+    @property
+    def plugin(self) -> dict[str, str] | None:
+        """The `file` and `sha256` that registered the method; None for the methods of torchvice."""
+        return self._method.plugin
+
     def _site_of(self, layer: str | None) -> MapSite:
         if layer is None:
             return locate(self.model)
@@ -226,6 +231,11 @@ class Explainer:
             eigen_smooth=self.eigen_smooth,
         )
         outputs, maps = self._method.run(scene)
+        if maps.ndim != 3 or len(maps) != len(scene.pairs):
+            raise ViceError(
+                f"The method {self.method!r} must return maps ({len(scene.pairs)}, h, w), one for each pair, but "
+                f"returns shape {tuple(maps.shape)}."
+            )
         return scene.logits_of(outputs.detach())[0], scene.pairs, maps.detach().float()
 
 

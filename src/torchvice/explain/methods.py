@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.explain.scene import OutputsAndMaps, Scene
 
-__all__ = ["METHODS", "SHORT_BACKWARD", "Method", "Reads", "Run", "method_named", "register"]
+__all__ = [
+    "METHODS",
+    "SHORT_BACKWARD",
+    "Method",
+    "Reads",
+    "Run",
+    "method",
+    "method_named",
+    "plugin_named",
+    "register",
+]
 
 Reads = Literal["layer", "patches", "pixels"]
 Run = Callable[[Scene], OutputsAndMaps]
@@ -31,6 +43,7 @@ class Method:
         any_layer: whether users may choose the layer of its map, so that maps of several layers can be averaged.
         reads: what of the layer its map depends on: the "layer" itself; the grid of its "patches" alone, as attention
             does; or nothing, as a map of "pixels".
+        plugin: `file` and `sha256` of the user's file that registered it; None for the methods of torchvice.
     """
 
     name: str
@@ -41,6 +54,7 @@ class Method:
     sums_channels: bool = False
     any_layer: bool = False
     reads: Reads = "layer"
+    plugin: dict[str, str] | None = None
 
     def check(self, eigen_smooth: bool = False, layers: int = 0) -> None:
         """Check that the method supports `eigen_smooth` and this number of named layers.
@@ -68,6 +82,20 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
+# Other values of --method and --also, and the explanation of maps on disk.
+_RESERVED = ("auto", "mirror", "predicted", "maps", "shuffled", "random_weights")
+_plugin: dict[str, str] | None = None  # the file that is being loaded
+
+
+@contextlib.contextmanager
+def plugin_named(file: str, sha256: str) -> Iterator[None]:
+    """Methods that are registered inside the block are those of this file."""
+    global _plugin
+    before, _plugin = _plugin, {"file": file, "sha256": sha256}
+    try:
+        yield
+    finally:
+        _plugin = before
 
 
 def register(
@@ -85,14 +113,57 @@ def register(
     Raises:
         ViceError: the name is taken.
     """
-    if name in METHODS:
-        raise ViceError(f"A method must have a new name, but {name!r} is taken.")
+    if name in METHODS or name in _RESERVED or re.fullmatch(r"scale[\d.]+", name):
+        raise ViceError(f"A method must have a new name, but {name!r} is taken.", "Choose another one.")
 
     def decorate(run: Run) -> Run:
-        METHODS[name] = Method(name, run, needs, cost, paper, sums_channels, any_layer, reads)
+        METHODS[name] = Method(name, run, needs, cost, paper, sums_channels, any_layer, reads, _plugin)
         return run
 
     return decorate
+
+
+def method(
+    name: str,
+    *,
+    needs: str = "not stated",
+    cost: str = "not stated",
+    paper: str = "not stated",
+    sums_channels: bool = False,
+    any_layer: bool = False,
+    reads: Reads = "layer",
+) -> Callable[[Run], Run]:
+    """Register the decorated function as a method of your own, known to `Explainer`, `assess` and the commands.
+
+    The function takes a `Scene` (the network, the images and the requested pairs) and returns the network's outputs
+    (N, M) and the maps (P, h, w), one for each of `scene.pairs`. In a file that `--plugin` names, the manifest of a
+    table holds the file's name and SHA-256.
+
+    Args:
+        name: letters, digits, `_` and `-`; new.
+        needs, cost, paper: a few words each, for `vice explain --list-methods`.
+        sums_channels, any_layer, reads: see `Method`.
+
+    Raises:
+        ViceError: the name is taken, or has other characters.
+
+    Example:
+        >>> import torch
+        >>> @method("middle", needs="nothing", cost="1 forward")
+        ... def middle(scene):
+        ...     result = scene.run_network(gradients=False)
+        ...     scene.targets_of(result.outputs)
+        ...     maps = torch.zeros(len(scene.pairs), 7, 7)
+        ...     maps[:, 3, 3] = 1
+        ...     return result.outputs, maps
+        >>> METHODS.pop("middle").cost
+        '1 forward'
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ViceError(f"The name of a method must be letters, digits, _ and -, but is {name!r}.", "Rename it.")
+    return register(
+        name, needs=needs, cost=cost, paper=paper, sums_channels=sums_channels, any_layer=any_layer, reads=reads
+    )
 
 
 def method_named(name: str) -> Method:

@@ -108,6 +108,7 @@ def compare_groups(
         ViceError: as `compare`.
     """
     _check(models, groups, replicates)
+    check_same_truth(models)
     common = _common(models)
     inference = Inference(common, replicates, seed)
     found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}

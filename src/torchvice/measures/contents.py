@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.samples import ProtocolSamples, Samples
+from torchvice.samples import ProtocolSamples, Samples, changed_images, named_images
 
 __all__ = ["check_same_kind", "check_same_truth", "different_contents"]
 
@@ -45,8 +45,10 @@ def check_same_truth(models: Mapping[str, Samples]) -> list[str]:
         truth = [name for name in different if name != "images"]
         if truth:
             parts = " and ".join(truth)
+            both = (one.images.digests(), other.images.digests())
+            which = named_images(changed_images(*both), ("masks",), len(both[0].keys() & both[1].keys()))
             raise ViceError(
-                f"Models are compared on the same images, but the {parts} of {first} and {second} differ.",
+                f"Models are compared on the same images, but the {parts} of {first} and {second} differ.{which}",
                 "Assess both on the same dataset.",
             )
         if different:
@@ -60,8 +62,8 @@ def check_same_truth(models: Mapping[str, Samples]) -> list[str]:
 def different_contents(first: Samples, second: Samples) -> list[str]:
     """The parts of the dataset that differ between two tables: of targets, masks, boxes and images.
 
-    The digests in the manifests are compared, or the rows of the shared images where the tables are of different lists.
-    Tables of earlier versions have no digests, and nothing is known to differ.
+    The digests in the manifests are compared; and those of the shared images, and their rows, where the tables are of
+    different lists. Tables of earlier versions have no digests, and nothing is known to differ.
     """
     held, other = (samples.manifest.get("contents") or {} for samples in (first, second))
     if not held or not other:
@@ -71,6 +73,9 @@ def different_contents(first: Samples, second: Samples) -> list[str]:
     different = [name for name in names if same_ids and held.get(name) != other.get(name)]
     if not different and (not same_ids or held.get("description") != other.get("description")):
         different = _different_rows(first.of_protocol("strict"), second.of_protocol("strict"))
+    changed = changed_images(first.images.digests(), second.images.digests())
+    if not same_ids or not {"images", "masks", "boxes"} & held.keys():  # else the manifests have said it
+        different += [name for name in ("masks", "images") if name in changed and name not in different]
     return different
 
 

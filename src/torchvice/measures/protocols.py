@@ -106,6 +106,9 @@ def _put_warnings(sheet: Sheet, samples: Samples, images: int, shares: dict[str,
     if samples.manifest.get("finished") is False:
         total = samples.manifest["dataset"].get("images", "?")
         sheet.notes["table"] = f"The assessment is not finished: these are {images} of {total} images."
+    whole = samples.manifest["dataset"].get("all_classes") or ()
+    if left_out := [name for name in whole if name not in samples.classes]:
+        sheet.notes["classes"] = f"Not asked for, as the class map leaves them out: {', '.join(left_out)}."
     found = {protocol: shares.get(_reason(protocol, "zero"), (0, 0)) for protocol in ("paper", "strict")}
     dead = [f"{count} of {maps} under {protocol}" for protocol, (count, maps) in found.items() if 2 * count > maps]
     if dead:

@@ -93,7 +93,7 @@ def verdict_of(
         "vice": numbers["vice"],
     }
     return Verdict(
-        sentences=tuple(sentences_of(parts, len(pairs), filling)),
+        sentences=tuple(sentences_of(parts, len(pairs), filling, samples.foreign)),
         caveats=tuple(caveats_of(samples, parts, without, inference.resampling is not None)),
         **parts,
     )

@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["ASSESS_WITHOUT", "JOINT_MARGIN", "caveats_of", "sentences_of"]
 
 ASSESS_WITHOUT = "vice assess RUN --without object,background"
+NEEDS_NETWORK = "this needs the network, and the table was made of the maps and logits of another tool"
 MOST = 3  # classes that a sentence names
 MOVES = 0.05  # a smaller range over thresholds is not worth a sentence
 JOINT_MARGIN = 0.02  # a smaller joint VICE may be what its smooth functions leave of other causes in a large table
 
 
-def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any]) -> list[str]:
+def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any], foreign: bool = False) -> list[str]:
     """Three to five sentences, the strongest evidence first.
 
     Args:
         parts: the fields of the verdict.
         pairs: number of true pairs.
         filling: how pixels were replaced.
+        foreign: whether the table was made of another tool's files.
     """
     if not pairs:
         return [
@@ -40,7 +42,7 @@ def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any
     named = _named(parts["stands_out"], parts["power"])
     unnamed = [] if named else [_nothing_stands_out(parts["power"])]
     more = [*_without(parts, filling), _on_object(parts["on_object"]), *unnamed, _vice(parts["vice"])]
-    return [*named, *more, *_missing(parts)]
+    return [*named, *more, *_missing(parts, foreign)]
 
 
 def _by_class(stands_out: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -210,11 +212,12 @@ def _disagreement(part: Mapping[str, Any]) -> list[str]:
     return [f"Without a threshold, {'; '.join(texts)}."] if texts else []
 
 
-def _missing(parts: Mapping[str, Any]) -> list[str]:
+def _missing(parts: Mapping[str, Any], foreign: bool) -> list[str]:
     """What the table lacks."""
     if parts["without_object"]["share"] is not None:
         return []
-    return [f"Not measured: what is still found without the object ({ASSESS_WITHOUT})."]
+    way_out = NEEDS_NETWORK if foreign else ASSESS_WITHOUT
+    return [f"Not measured: what is still found without the object ({way_out})."]
 
 
 def caveats_of(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchvice.errors import ViceError, brief, did_you_mean
-from torchvice.files import read_yaml
+from torchvice.errors import ViceError
+from torchvice.runs.class_maps import read_class_map
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torchvice.data import FolderDataset
     from torchvice.runs import Run
 
-__all__ = ["Subject", "read_class_map", "subject_from_run", "subject_from_weights"]
+__all__ = ["Subject", "subject_from_run", "subject_from_weights"]
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ def subject_from_weights(
         weights: a local file; the number of outputs is read from its classifier. None: the network comes with its own.
         dataset: the data.
         out: the folder of the table; None: in runs/, by the names of network, weights and split.
-        class_map: a JSON or YAML file, see `read_class_map`; None: the outputs are the data's classes, by their names
-            where the network knows them, else in their order.
+        class_map: a file or name, see `torchvice.runs.class_maps.read_class_map`; None: the outputs are the data's
+            classes, by their names where the network knows them, else in their order. Classes that it leaves out are
+            not asked for, but for the complement of the class that an only logit means.
         settings: sizes and normalisation that are None are those of the network's source; images per batch: 16.
         arguments: of the network, passed to timm.create_model, torchvision's function or the user's own.
         key: which of several sets of weights in the file, see `torchvice.models.weights.read_state_dict`.
@@ -101,6 +102,11 @@ def subject_from_weights(
     if outputs is None or settings.output is not None:
         outputs = output_count(model if settings.output is None else with_output(model, settings.output))
     groups, notes = _groups(class_map, dataset.classes, outputs, named.names)
+    if groups is not None and not (outputs == 1 and _is_one_of_two(dataset)):
+        from torchvice.data.selected import select_classes
+
+        dataset = select_classes(dataset, [name for name, group in zip(dataset.classes, groups, strict=True) if group])
+        groups = [group for group in groups if group]
     if converted_channels(model) is not None:
         notes.append("The network takes one channel: images are converted to grey.")
     if named.needs_pixels and None in (settings.mean, settings.std) and None in (named.mean, named.std):
@@ -142,39 +148,8 @@ def _groups(
     return None, ["config.json has other names than the classes: outputs are taken in their order."] if names else []
 
 
-def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs: int) -> list[list[int]]:
-    """The model's outputs that mean each of the data's classes.
+def _is_one_of_two(dataset: FolderDataset) -> bool:
+    """Whether every image has one of two classes: the other one is then the complement of an only logit."""
+    import numpy as np
 
-    Args:
-        path: JSON or YAML, {class name: output index or list of indices}; several mean "any of these", and their
-            largest logit counts.
-        classes: (C,) the data's class names; each must be in the file, but for the complement of the class that the
-            only logit of a network means, of two.
-        outputs: how many the model has.
-
-    Raises:
-        ViceError: no such file, a class that is missing or unknown, or an index outside the outputs.
-    """
-    content = read_yaml(path, "The class map")
-    if not isinstance(content, Mapping):
-        raise ViceError(f"The class map {path} must map class names to outputs, but is a {type(content).__name__}.")
-    known = {str(name): value for name, value in content.items()}
-    for name in known:
-        if name not in classes:
-            unknown = f"The class map {path} names `{name}`, which is no class of the data."
-            raise ViceError(unknown, did_you_mean(name, classes))
-    groups: list[list[int]] = []
-    complement = outputs == 1 and len(classes) == 2 and len(known) == 1  # of the one class that the logit means
-    for name in classes:
-        if name not in known and complement:
-            groups.append([])
-            continue
-        if name not in known:
-            raise ViceError(f"The class map {path} must name every class of the data, but lacks `{name}`.")
-        group = known[name] if isinstance(known[name], list) else [known[name]]
-        if not group or not all(type(i) is int and 0 <= i < outputs for i in group):
-            raise ViceError(
-                f"The class map's `{name}` must be outputs 0 to {outputs - 1}, but is {brief(known[name])}."
-            )
-        groups.append(group)
-    return groups
+    return len(dataset.classes) == 2 and bool((np.asarray(dataset.targets).sum(axis=1) == 1).all())

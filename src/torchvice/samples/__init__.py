@@ -14,26 +14,31 @@ from torchvice.samples.columns import (
     Maps,
     Regions,
 )
+from torchvice.samples.digests import Digests, changed_images, named_images
 from torchvice.samples.predictions import confidences, losses, predicted, probabilities
 from torchvice.samples.shards import SCHEMA, ShardFolder
-from torchvice.samples.table import ProtocolSamples, Samples
+from torchvice.samples.table import FOREIGN, ProtocolSamples, Samples
 
 __all__ = [
     "FAITHFULNESS",
     "FEATURES",
     "FILLINGS",
+    "FOREIGN",
     "HISTOGRAM_BINS",
     "INTERVENTIONS",
     "SCHEMA",
     "STATUSES",
+    "Digests",
     "Images",
     "Maps",
     "ProtocolSamples",
     "Regions",
     "Samples",
     "ShardFolder",
+    "changed_images",
     "confidences",
     "losses",
+    "named_images",
     "predicted",
     "probabilities",
 ]

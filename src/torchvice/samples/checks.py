@@ -116,7 +116,7 @@ def _check_settings(place: str, settings: Mapping[str, Any], where: str) -> None
             raise ViceError(f"The manifest {where} is damaged: `{place}.{name}` is of the wrong type.", WAY_OUT)
 
 
-_TEXT = {"image_id", "view", "explanation", "status"}
+_TEXT = {"image_id", "view", "explanation", "status", "image_digest", "mask_digest"}
 _LISTS = {
     "targets",
     "logits",

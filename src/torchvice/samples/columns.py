@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 HISTOGRAM_BINS = 256
+DIGESTS = ("image_digest", "mask_digest")
 FEATURES = 64  # numbers that describe what a map peaks on
 # `none`: a label without an explanation (the background, or an object whose label was not explained).
 STATUSES = ("ok", "zero", "constant", "nan", "none")
@@ -52,6 +53,10 @@ class Images(_Columns):
     (R, C) uint8; `logits` (R, C) float32. Derived, for readers: `loss` (nats), `confidence`, `accuracy`, and `ji` (the
     published per-image JI at threshold 0.1 of the explanation that belongs to the view), NaN where undefined. On the
     view of `strict` of exclusive targets the first three are cross-entropy, top probability and top-1.
+
+    `image_digest`, `mask_digest` (R,) str: 16 hexadecimal digits of the SHA-256 of the file of the image, and of its
+    mask (or of its boxes); `pixels:` and the CRC-32 of the pixels where no file is known; empty in tables of earlier
+    versions, and without a mask.
     """
 
     image_id: np.ndarray
@@ -65,6 +70,21 @@ class Images(_Columns):
     confidence: np.ndarray
     accuracy: np.ndarray
     ji: np.ndarray
+    image_digest: np.ndarray | None = None
+    mask_digest: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name in DIGESTS:
+            column = getattr(self, name)
+            if column is None or not len(column):
+                object.__setattr__(self, name, np.full(len(self.image_id), "", dtype=object))
+
+    def digests(self) -> dict[str, tuple[str, str]]:
+        """The digests of image and mask, by image id."""
+        assert self.image_digest is not None  # `__post_init__` saw to it
+        assert self.mask_digest is not None
+        both = zip(self.image_digest.tolist(), self.mask_digest.tolist(), strict=True)
+        return dict(zip(self.image_id.tolist(), both, strict=True))
 
 
 # The columns of insertion, deletion and ROAD; see `torchvice.explain.Faithfulness`.
@@ -168,7 +188,7 @@ class Regions(_Columns):
 # The float columns of Regions, one number per row.
 _MEASURED = [column.name for column in fields(Regions) if column.name not in _COUNTED]
 # The columns that tables of earlier versions lack.
-OPTIONAL = (*INTERVENTIONS, "peak_features")
+OPTIONAL = (*INTERVENTIONS, "peak_features", *DIGESTS)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from torchvice.errors import ViceError, did_you_mean, not_utf8_error
 from torchvice.files import atomic, read_json, sha256, write_json
 from torchvice.samples.checks import check_columns, check_manifest, check_resumed, check_rows
-from torchvice.samples.columns import OPTIONAL, Images, Maps, Regions
+from torchvice.samples.columns import DIGESTS, OPTIONAL, Images, Maps, Regions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,6 +105,16 @@ class ShardFolder:
         """The ids of the images of a finished shard, each once, in the order of their rows."""
         return list(dict.fromkeys(self._read("images", number, ["image_id"])["image_id"].to_pylist()))
 
+    def digests_of_images(self, numbers: Sequence[int] | None = None) -> dict[str, tuple[str, str]]:
+        """The digests of image and mask by image id, of these shards or of all; without those of earlier versions."""
+        names, found = ["image_id", *DIGESTS], dict[str, tuple[str, str]]()
+        for number in self.shards() if numbers is None else numbers:
+            columns = self._read("images", number, names)
+            if set(DIGESTS) <= set(columns.column_names):
+                ids, *both = (columns[name].to_pylist() for name in names)
+                found |= dict(zip(ids, zip(*both, strict=True), strict=True))
+        return found
+
     def append(
         self, images: Images, regions: Regions, maps: Maps, numbers: Callable[[Sequence[int]], list[int]] = list
     ) -> None:
@@ -185,8 +195,7 @@ class ShardFolder:
         with self._opened(part, number, explanation) as file:
             table = file.read(columns)
             absent = set(columns or _NAMES[part]) ^ set(table.column_names)
-            if part == "regions":
-                absent -= set(OPTIONAL) - set(table.column_names)
+            absent -= set(OPTIONAL) - set(table.column_names)
             if absent:
                 raise pa.ArrowInvalid(f"its columns differ in {', '.join(sorted(absent))}")
             check_columns(table)

@@ -20,7 +20,9 @@ from torchvice.samples.shards import ShardFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ProtocolSamples", "Samples"]
+__all__ = ["FOREIGN", "ProtocolSamples", "Samples"]
+
+FOREIGN = "maps of another tool"  # the type of the model, and the method, of tables made of files
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Samples:
     def of_boxes(self) -> bool:
         """Whether the objects are unions of boxes, not masks."""
         return bool(self.manifest["dataset"].get("regions") == "boxes")
+
+    @property
+    def foreign(self) -> bool:
+        """Whether maps and logits were read from the files of another tool, without the network."""
+        return bool(self.manifest["model"].get("type") == FOREIGN)
 
     @property
     def protocols(self) -> tuple[str, ...]:

@@ -1,0 +1,68 @@
+"""Finished maps: low-resolution maps brought to the image's size and to [0, 1], and what a view gives of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from torchvice.data.transforms import uncrop
+from torchvice.explain import Choices, upsample
+from torchvice.explain import normalise as normalise_maps
+from torchvice.explain.maps import Normalisation
+
+__all__ = ["Finished", "ViewOutput"]
+
+
+@dataclass(frozen=True)
+class ViewOutput:
+    """The output of one view for one image.
+
+    `logits` (C,) float32; `classes` the explained ones; `maps` one low-resolution array for each, signed where the view
+    is one pass, else summed or averaged over the passes after their ReLU; `status` of each; `full(size)` the normalised
+    maps (M, H, W) float32 at that size, made when asked for.
+    """
+
+    logits: np.ndarray
+    classes: list[int]
+    maps: list[np.ndarray]
+    status: list[str]
+    full: Callable[[tuple[int, int]], np.ndarray]
+
+
+class Finished:
+    """How low-resolution maps become those that are counted: the base of every view.
+
+    Attributes:
+        choices: normalisation, order and combination.
+        side: pixels of a square view or centre crop.
+    """
+
+    choices: Choices
+    side: int
+
+    def combined(self, low: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+        """The passes' maps after ReLU, resized and summed or averaged."""
+        total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + upsample(low[0].clamp(min=0), size)
+        return total / len(low) if self.choices.combine == "mean" else total
+
+    def finished(self, low: list[torch.Tensor], size: tuple[int, int], how: Normalisation | None = None) -> np.ndarray:
+        """The normalised maps (M, H, W) at the image's size, from those (M, h, w) of every pass; `how`: another way."""
+        chosen = self.choices if how is None else replace(self.choices, normalisation=how)
+        if chosen.normalisation != "paper":
+            # A map that is not finite explains nothing: it counts as a miss, and its status says so.
+            usable = torch.stack([torch.isfinite(maps).all(2).all(1) for maps in low]).all(0)[:, None, None]
+            low = [torch.where(usable, maps, torch.zeros_like(maps)) for maps in low]
+        target = (self.side, self.side) if chosen.view == "crop" else size
+        if chosen.order == "resize-first":
+            full = normalise_maps(self.combined(low, target), chosen.normalisation)
+        else:
+            small = [normalise_maps(maps.clamp(min=0), chosen.normalisation) for maps in low]
+            if chosen.order == "normalise-first-via-view":
+                small = [upsample(maps, (self.side, self.side)) for maps in small]
+            full = self.combined(small, target)
+        if chosen.view == "crop":
+            full = uncrop(full, size)
+        return full.cpu().numpy()

@@ -1,0 +1,165 @@
+"""assess_maps: the maps and logits of another tool become the table that `assess` writes, without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from torchvice.assessment.foreign_maps import ForeignMaps, Survey
+from torchvice.assessment.images import Dataset, check_dataset, kind_of_targets
+from torchvice.assessment.ledger import common_of
+from torchvice.assessment.map_settings import MapSettings
+from torchvice.assessment.parts import WHOLE, Part, locked_part
+from torchvice.assessment.pipeline import Pipeline, Progress
+from torchvice.assessment.request import Extras
+from torchvice.assessment.scores import Scores, read_scores
+from torchvice.errors import ViceError
+from torchvice.samples import FOREIGN, Samples, ShardFolder
+
+if TYPE_CHECKING:
+    from torchvice.assessment.maps_view import MapsView
+    from torchvice.assessment.outputs import Outputs
+    from torchvice.explain.maps import Normalisation
+
+__all__ = ["assess_maps"]
+
+
+def assess_maps(
+    maps: str | os.PathLike[str],
+    scores: str | os.PathLike[str],
+    dataset: Dataset,
+    *,
+    out: str | os.PathLike[str],
+    normalisation: Normalisation = "max",
+    view_size: int = 224,
+    controls: bool | Sequence[str] | None = True,
+    targets: Literal["multilabel", "exclusive"] | None = None,
+    outputs: Outputs | None = None,
+    workers: int = 2,
+    shard_size: int = 128,
+    part: Part = WHOLE,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Samples:
+    """Count the maps of another tool against the masks, under `strict`: the table that `assess` writes with a network.
+
+    Maps are cut at 0, enlarged bilinearly to the image and divided by their maximum, as torchvice's own.
+
+    Args:
+        maps: folder of maps, see `torchvice.assessment.foreign_maps.ForeignMaps`.
+        scores: file of logits, see `torchvice.assessment.scores.read_scores`.
+        dataset: see `Dataset`.
+        out: folder of the table; created if missing.
+        normalisation: see `torchvice.explain.normalise`; "none" takes maps in [0, 1] as they are.
+        view_size: pixels, the side of the images that the network saw. Controls are drawn on a grid of 1/32 of it, if
+            the maps do not show theirs because they were enlarged before they were saved.
+        controls: names of controls that need no network; True: random, center, foreground and shuffled; None:
+            those of the table that is resumed, all four in a new one.
+        targets, workers, shard_size, part, progress: as for `torchvice.assess`.
+        outputs: "probabilities" takes the logits of the scores; "logits" accepts scores that look like probabilities.
+        say: called with sentences on what was found in the files.
+
+    Returns:
+        Samples, read back from `out`.
+
+    Raises:
+        ViceError: maps or scores that are missing or cannot be used, a control that needs the network, maps outside
+            [0, 1] with the normalisation "none", or an `out` with the table of another assessment.
+    """
+    from torchvice.assessment.maps_view import MapsView
+    from torchvice.explain import Choices
+
+    choices = Choices(normalisation=normalisation)
+    settings = MapSettings(choices=choices, view_size=view_size, outputs=outputs)
+    check_dataset(dataset)
+    kind = kind_of_targets(dataset, targets)
+    extras = Extras.of(_controls(controls, Path(out)))
+    ids = [str(record.image_id) for record in dataset.records]
+    read = read_scores(scores, list(dataset.classes))
+    logits = _logits(read, ids, kind == "exclusive", outputs)
+    files = ForeignMaps(maps, dataset)
+    survey = files.survey(workers)
+    view = MapsView(files, dict(zip(ids, logits, strict=True)), settings)
+    _check_range(view, survey)
+    if say is not None:
+        for sentence in _sentences(survey, files, read, ids):
+            say(sentence)
+    pipeline = Pipeline(dataset, ShardFolder(out), workers, part)
+    views: dict[str, Any] = {"strict": view}
+    made_by = {"maps": files.folder.name, "scores": read.path.name}
+    request = pipeline.request(views, extras, kind, made_by, check_outputs=False)
+    request["model"] = {"type": FOREIGN, "weights_sha256": "", "class_map": None}
+    request["maps"] = {"folder": str(files.folder), "images": survey.to_dict()}
+    request["contents"] |= {"maps": survey.digest, "scores": hashlib.sha256(logits.tobytes()).hexdigest()}
+    with locked_part(Path(out), part, common_of(request) | {"shard_size": shard_size}):
+        return pipeline.run(request, shard_size, progress)
+
+
+def _controls(controls: bool | Sequence[str] | None, out: Path) -> tuple[str, ...]:
+    from torchvice.assessment.controls import CONTROLS
+
+    cheap = tuple(name for name, control in CONTROLS.items() if control.cheap)
+    if controls is None:
+        held = Extras(controls=None).for_table(out).controls or ()
+        return tuple(name for name in held if name in cheap)
+    if isinstance(controls, bool):
+        return cheap if controls else ()
+    if needing := [name for name in controls if name in CONTROLS and name not in cheap]:
+        raise ViceError(
+            f"The control {needing[0]} needs the network, but maps of another tool come without it.",
+            f"Use --controls cheap: {', '.join(cheap)}.",
+        )
+    return tuple(controls)
+
+
+def _logits(scores: Scores, ids: Sequence[str], exclusive: bool, outputs: Outputs | None) -> np.ndarray:
+    """(N, C) float32."""
+    import torch
+
+    from torchvice.assessment.outputs import logits_of, refuse_probabilities
+
+    found = scores.of(ids)
+    if outputs is None:
+        refuse_probabilities(found, exclusive, f"The scores in {scores.path}", "the file")
+    return logits_of(torch.tensor(found), exclusive).numpy() if outputs == "probabilities" else found
+
+
+def _check_range(view: MapsView, survey: Survey) -> None:
+    if view.choices.normalisation == "none" and survey.above_one:
+        raise ViceError(
+            f"Without normalisation maps must lie in [0, 1], but reach {survey.largest:g} in {len(survey.above_one)} "
+            f"images, such as `{survey.above_one[0]}`.",
+            "Leave normalisation=none out: each map is then divided by its maximum. Or divide per cent by 100.",
+        )
+
+
+def _sentences(survey: Survey, files: ForeignMaps, scores: Scores, ids: Sequence[str]) -> Iterator[str]:
+    """What was found in the files and how it counts."""
+
+    def of(names: Sequence[str]) -> str:
+        return f"{len(names)} of {len(ids)} images, such as `{names[0]}`"
+
+    if survey.resized:
+        yield f"Maps of another size than the image: {of(survey.resized)}. They are enlarged bilinearly."
+    if survey.negative:
+        yield f"Maps with values below 0: {of(survey.negative)}. Such values count as 0."
+    if survey.not_finite:
+        yield f"Maps with NaN or infinite values: {of(survey.not_finite)}. Such a map counts as a miss."
+    if survey.above_one:
+        yield (
+            f"Maps with values above 1 (up to {survey.largest:g}): {of(survey.above_one)}. Each map is divided by its "
+            "maximum."
+        )
+    if survey.surplus:
+        yield f"Maps of classes that the image does not have are left out: {of(survey.surplus)}."
+    if survey.unknown:
+        yield f"{len(survey.unknown)} files in {files.folder} belong to no image, such as {survey.unknown[0]}."
+    if beyond := scores.beyond(ids):
+        yield f"{len(beyond)} images in {scores.path} are not in the dataset's list, such as `{beyond[0]}`."
+    if scores.ignored:
+        yield f"Columns of {scores.path} that are no class are ignored: {', '.join(scores.ignored)}."

@@ -1,0 +1,80 @@
+"""`vice assess --maps DIR --scores FILE`, and the commands that read its table."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from command import vice
+from torchvice.data import VocDataset
+from torchvice.data.digits import write_digits
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A dataset, maps that lie on half of the objects, and logits."""
+    folder = tmp_path_factory.mktemp("given")
+    write_digits(folder / "set", train=2, val=16, test=2, size=48)
+    data, rng = VocDataset(folder / "set", "val"), np.random.default_rng(0)
+    (folder / "maps").mkdir()
+    rows = [["id", *data.classes]]
+    for index, record in enumerate(data.records):
+        mask, true = data.mask(index), np.flatnonzero(data.targets[index]).tolist()
+        planes = {c: (mask == c + 1) * 0.9 + rng.random(mask.shape) * 0.1 for c in true}
+        np.save(folder / "maps" / f"{record.image_id}.npy", {c: m.astype(np.float32) for c, m in planes.items()})
+        rows.append([record.image_id, *(4 * data.targets[index] - 2 + rng.normal(size=10)).round(3)])
+    with open(folder / "s.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder
+
+
+def arguments(given, out, *more):
+    files = ("--maps", given / "maps", "--scores", given / "s.csv", "--data", given / "set", "--out", out)
+    return ("assess", *files, *more)
+
+
+def test_the_table_goes_through_measure_compare_and_report(given, tmp_path, capsys):
+    status, told, said = vice(capsys, *arguments(given, tmp_path / "a"))
+    assert status == 0, said
+    assert "16 images assessed" in told
+    status, _, said = vice(capsys, *arguments(given, tmp_path / "b", "--choice", "normalisation=minmax"))
+    assert status == 0, said
+    status, told, said = vice(capsys, "measure", tmp_path / "a", "--replicates", 100)
+    assert status == 0, said
+    assert "this needs the network" in " ".join(told.split())
+    found = json.loads((tmp_path / "a" / "measures.json").read_text())
+    assert set(found["controls"]) >= {"random", "center", "foreground", "shuffled"}
+    status, told, said = vice(capsys, "compare", tmp_path / "a", tmp_path / "b", "--replicates", 100)
+    assert status == 0, said
+    assert "normalisation (a: max, b: minmax)" in " ".join(told.split())
+    status, _, said = vice(capsys, "report", tmp_path / "a")
+    assert status == 0, said
+    assert "maps of another tool" in (tmp_path / "a" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--protocol", "paper"), "assessed under strict, but --protocol is paper"),
+        (("--model", "resnet50"), "--model has no effect with --maps"),
+        (("--also", "mirror"), "--also has no effect with --maps"),
+        (("--faithfulness", "road"), "--faithfulness has no effect"),
+        (("--without", "object"), "--without has no effect"),
+        (("--choice", "mirror=true"), "--choice mirror has no effect"),
+        (("--controls", "all"), "random_weights needs the network"),
+    ],
+)
+def test_what_needs_a_network_is_refused(given, tmp_path, capsys, more, message):
+    status, _, said = vice(capsys, *arguments(given, tmp_path / "t", *more))
+    assert status == 2
+    assert message in " ".join(said.split())
+    assert not (tmp_path / "t").exists()
+
+
+def test_the_three_options_go_together(given, tmp_path, capsys):
+    status, _, said = vice(capsys, "assess", "--maps", given / "maps", "--data", given / "set")
+    assert status == 2
+    assert "Missing: --scores" in said
