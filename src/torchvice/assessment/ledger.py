@@ -60,9 +60,6 @@ def manifest_of(
     from torchvice.models.build import weights_hash
 
     explainer = next(iter(views.values())).explainer
-    given = getattr(dataset, "chosen", None)  # a dataset class of the user's own may mean anything by it
-    chosen = {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
-    whole = [str(name) for name in getattr(dataset, "all_classes", ())]  # where some of them are not asked for
     headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
     for name, choices in {"faithfulness": faithfulness, "interventions": interventions}.items():
         if choices is not None:
@@ -74,15 +71,7 @@ def manifest_of(
             "weights_sha256": weights_hash(explainer.model),
             "class_map": explainer.class_map,
         },
-        "dataset": {
-            "root": str(getattr(dataset, "root", "")),
-            "split": str(getattr(dataset, "split", "")),
-            "labels": str(getattr(dataset, "label_source", "")),
-            "images": len(dataset.records),
-            "regions": str(getattr(dataset, "regions", "masks")),
-            **({"chosen": chosen} if chosen else {}),
-            **({"all_classes": whole} if whole else {}),
-        },
+        "dataset": _dataset_entry(dataset),
         "classes": list(dataset.classes),
         "targets": kind,
         "thresholds": PAPER_THRESHOLDS.tolist(),
@@ -97,6 +86,22 @@ def manifest_of(
         },
         "seed": None,
         "finished": False,
+    }
+
+
+def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
+    """Where a dataset lies, and what was chosen in it."""
+    given = getattr(dataset, "chosen", None)  # a dataset class of the user's own may mean anything by it
+    chosen = {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
+    whole = [str(name) for name in getattr(dataset, "all_classes", ())]  # where some of them are not asked for
+    return {
+        "root": str(getattr(dataset, "root", "")),
+        "split": str(getattr(dataset, "split", "")),
+        "labels": str(getattr(dataset, "label_source", "")),
+        "images": len(dataset.records),
+        "regions": str(getattr(dataset, "regions", "masks")),
+        **({"chosen": chosen} if chosen else {}),
+        **({"all_classes": whole} if whole else {}),
     }
 
 

@@ -121,6 +121,7 @@ OUT = typer.Option(None, "--out", rich_help_panel="Output", help="Folder of the 
 
 
 def assess(
+    context: typer.Context,
     run: Path | None = RUN,
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
@@ -169,13 +170,7 @@ def assess(
     given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
     part = _part(processes, shard)
     if maps is not None or scores is not None:
-        network = {**given, "A run folder": run, "--checkpoint": None if checkpoint == "best" else checkpoint}
-        network |= {"--method": None if method == "auto" else method, "--layer": layer, "--crop": crop, "--also": also}
-        network |= {"--faithfulness": faithfulness, "--without": without, "--mean": mean, "--std": std}
-        files = {"--maps": maps, "--scores": scores, "--data": network.pop("--data"), "--split": split, "--out": out}
-        files |= {"--protocol": protocol, "--view-size": view_size, "--controls": extras.controls, "--workers": workers}
-        files |= {"--targets": _value(targets), "--outputs": _value(outputs)}
-        assess_foreign(files, part, choice, network, _say_data)
+        assess_foreign(context.params, extras.controls, part, _say_data)
         return
     subject = _subject(run, given, split, checkpoint, settings.completed(**shown), out)
     _say_data(subject.dataset)
