@@ -58,10 +58,8 @@ def assess_maps(
         normalisation: see `torchvice.explain.normalise`; "none" takes maps in [0, 1] as they are.
         view_size: pixels, the side of the images that the network saw. Controls are drawn on a grid of 1/32 of it, if
             the maps do not show theirs because they were enlarged before they were saved.
-        controls: names of controls that need no network; True: random, center, foreground and shuffled; None:
-            those of the table that is resumed, all four in a new one.
-        targets, workers, shard_size, part, progress: as for `torchvice.assess`.
-        outputs: "probabilities" takes the logits of the scores; "logits" accepts scores that look like probabilities.
+        controls: names of controls that need no network; True: all four; None: those of a resumed table, else all four.
+        targets, outputs, workers, shard_size, part, progress: as for `torchvice.assess`; outputs are the scores.
         say: called with sentences on what was found in the files.
 
     Returns:
@@ -71,33 +69,45 @@ def assess_maps(
         ViceError: maps or scores that are missing or cannot be used, a control that needs the network, maps outside
             [0, 1] with the normalisation "none", or an `out` with the table of another assessment.
     """
-    from torchvice.assessment.maps_view import MapsView
     from torchvice.explain import Choices
 
-    choices = Choices(normalisation=normalisation)
-    settings = MapSettings(choices=choices, view_size=view_size, outputs=outputs)
+    settings = MapSettings(choices=Choices(normalisation=normalisation), view_size=view_size, outputs=outputs)
     check_dataset(dataset)
     kind = kind_of_targets(dataset, targets)
     extras = Extras.of(_controls(controls, Path(out)))
-    ids = [str(record.image_id) for record in dataset.records]
-    read = read_scores(scores, list(dataset.classes))
-    logits = _logits(read, ids, kind == "exclusive", outputs)
-    files = ForeignMaps(maps, dataset)
-    survey = files.survey(workers)
+    pipeline = Pipeline(dataset, ShardFolder(out), workers, part)
+    request = _request_of(pipeline, ForeignMaps(maps, dataset), Path(scores), settings, extras, kind, say)
+    with locked_part(Path(out), part, common_of(request) | {"shard_size": shard_size}):
+        return pipeline.run(request, shard_size, progress)
+
+
+def _request_of(
+    pipeline: Pipeline,
+    files: ForeignMaps,
+    scores: Path,
+    settings: MapSettings,
+    extras: Extras,
+    kind: str,
+    say: Callable[[str], None] | None,
+) -> dict[str, Any]:
+    """Read the scores and look through the maps; returns the manifest of the requested table."""
+    from torchvice.assessment.maps_view import MapsView
+
+    ids = [str(record.image_id) for record in pipeline.dataset.records]
+    read = read_scores(scores, list(pipeline.dataset.classes))
+    logits = _logits(read, ids, kind == "exclusive", settings.outputs)
+    survey = files.survey(pipeline.workers)
     view = MapsView(files, dict(zip(ids, logits, strict=True)), settings)
     _check_range(view, survey)
-    if say is not None:
-        for sentence in _sentences(survey, files, read, ids):
-            say(sentence)
-    pipeline = Pipeline(dataset, ShardFolder(out), workers, part)
+    for sentence in _sentences(survey, files, read, ids) if say is not None else ():
+        say(sentence)  # type: ignore[misc]
     views: dict[str, Any] = {"strict": view}
     made_by = {"maps": files.folder.name, "scores": read.path.name}
     request = pipeline.request(views, extras, kind, made_by, check_outputs=False)
     request["model"] = {"type": FOREIGN, "weights_sha256": "", "class_map": None}
     request["maps"] = {"folder": str(files.folder), "images": survey.to_dict()}
     request["contents"] |= {"maps": survey.digest, "scores": hashlib.sha256(logits.tobytes()).hexdigest()}
-    with locked_part(Path(out), part, common_of(request) | {"shard_size": shard_size}):
-        return pipeline.run(request, shard_size, progress)
+    return request
 
 
 def _controls(controls: bool | Sequence[str] | None, out: Path) -> tuple[str, ...]:

@@ -63,9 +63,6 @@ def manifest_of(
 
     view = next(iter(views.values()))
     explainer = view.explainer
-    given = getattr(dataset, "chosen", None)  # a dataset class of the user's own may mean anything by it
-    chosen = {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
-    whole = [str(name) for name in getattr(dataset, "all_classes", ())]  # where some of them are not asked for
     headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
     for name, choices in {"faithfulness": faithfulness, "interventions": interventions}.items():
         if choices is not None:
@@ -78,15 +75,7 @@ def manifest_of(
             "class_map": class_map_of(view),
             **_conversion(explainer.model),
         },
-        "dataset": {
-            "root": str(getattr(dataset, "root", "")),
-            "split": str(getattr(dataset, "split", "")),
-            "labels": str(getattr(dataset, "label_source", "")),
-            "images": len(dataset.records),
-            "regions": str(getattr(dataset, "regions", "masks")),
-            **({"chosen": chosen} if chosen else {}),
-            **({"all_classes": whole} if whole else {}),
-        },
+        "dataset": _dataset_entry(dataset),
         "classes": list(dataset.classes),
         "targets": kind,
         "thresholds": PAPER_THRESHOLDS.tolist(),
@@ -116,6 +105,22 @@ def _conversion(model: nn.Module) -> dict[str, Any]:
 
     channels = converted_channels(model)
     return {} if channels is None else {"channels": channels, "grey": list(GREY)}
+
+
+def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
+    """Where a dataset lies, and what was chosen in it."""
+    given = getattr(dataset, "chosen", None)  # a dataset class of the user's own may mean anything by it
+    chosen = {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
+    whole = [str(name) for name in getattr(dataset, "all_classes", ())]  # where some of them are not asked for
+    return {
+        "root": str(getattr(dataset, "root", "")),
+        "split": str(getattr(dataset, "split", "")),
+        "labels": str(getattr(dataset, "label_source", "")),
+        "images": len(dataset.records),
+        "regions": str(getattr(dataset, "regions", "masks")),
+        **({"chosen": chosen} if chosen else {}),
+        **({"all_classes": whole} if whole else {}),
+    }
 
 
 def common_of(manifest: Mapping[str, Any]) -> dict[str, Any]:

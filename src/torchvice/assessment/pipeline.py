@@ -83,22 +83,36 @@ def assess(
         ViceError: a dataset that cannot be used, an unknown name, a method that does not fit the network, classes that
             are not the model's outputs, or an `out` with the table of another assessment or in use by another process.
     """
-    from torchvice.assessment.outputs import check_number
-    from torchvice.assessment.views import views_of
-
     settings, extras = packed_with_extras(keywords, settings, extras)
     dataset = opened(dataset, {k: v for k, v in keywords.items() if k in FOLDERS})
     pipeline = Pipeline(dataset, ShardFolder(folder := opened_out(out)), workers, part)
     kind = kind_of_targets(dataset, targets)
-    extras = extras.for_table(pipeline.folder.folder) if "strict" in protocols else extras
-    check_request(protocols, extras)
-    settings = replace(settings, device=part.device(settings.device))
     with shown_progress("views", progress, passes) as (step, passes):
-        views = views_of(model, protocols, settings, exclusive=kind == "exclusive", passes=passes)
-        check_number(next(iter(views.values())).explainer, len(dataset.classes), kind == "exclusive")
-        request = pipeline.request(views, extras, kind, made_by or {}, check_outputs=settings.outputs is None)
+        request = _request_of(pipeline, model, protocols, settings, extras, kind, made_by or {}, passes)
         with locked_part(folder, part, common_of(request) | {"shard_size": shard_size}):
             return pipeline.run(request, shard_size, step)
+
+
+def _request_of(
+    pipeline: Pipeline,
+    model: nn.Module,
+    protocols: Sequence[Literal["paper", "strict"]],
+    settings: MapSettings,
+    extras: Extras,
+    kind: str,
+    made_by: Mapping[str, Any],
+    passes: Progress | None,
+) -> dict[str, Any]:
+    """Check what is requested and build the views of the model; returns the manifest of the requested table."""
+    from torchvice.assessment.outputs import check_number
+    from torchvice.assessment.views import views_of
+
+    extras = extras.for_table(pipeline.folder.folder) if "strict" in protocols else extras
+    check_request(protocols, extras)
+    settings = replace(settings, device=pipeline.part.device(settings.device))
+    views = views_of(model, protocols, settings, exclusive=kind == "exclusive", passes=passes)
+    check_number(next(iter(views.values())).explainer, len(pipeline.dataset.classes), kind == "exclusive")
+    return pipeline.request(views, extras, kind, made_by, check_outputs=settings.outputs is None)
 
 
 class Pipeline:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,7 @@ OUT = typer.Option(None, "--out", rich_help_panel="Output", help="Folder of the 
 
 
 def assess(
+    context: typer.Context,
     run: Path | None = RUN,
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
@@ -171,38 +173,49 @@ def assess(
     out: Path | None = OUT,
 ) -> None:
     """Steps 2 to 4: logits, maps and their overlap with the masks, as a table. A killed run resumes."""
-    from torchvice.assessment import MapSettings
+    load_plugins(plugin)
+    extras = _extras(controls, also, faithfulness, without)
+    if maps is not None or scores is not None:
+        assess_foreign(context.params, extras.controls, _part(processes, shard), _say_data)
+    else:
+        _assess_network(context.params, extras)
+
+
+def _assess_network(chosen: Mapping[str, Any], extras: Extras) -> None:
+    """Assess a run, or a network of the user's; `chosen` are the values of the command's options by their names."""
     from torchvice.assessment.request import check_request
     from torchvice.commands.assess import assess_subject
-    from torchvice.explain import Choices
 
-    load_plugins(plugin)
-    shown: MapKeywords = {"mean": _channels("--mean", mean), "std": _channels("--std", std)}
-    shown |= {"view_size": view_size, "crop": crop, "batch_size": batch_size, "output": output}
-    settings = MapSettings(method, layer, choices=Choices.parse(choice), device=device, outputs=_value(outputs))
-    check_request(protocol.protocols, extras := _extras(controls, also, faithfulness, without))
-    given: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data, "--class-map": class_map}
-    given |= {"--argument": _arguments(argument), "--weights-key": weights_key}
+    settings = _map_settings(chosen)
+    check_request(chosen["protocol"].protocols, extras)
+    given = {f"--{name.replace('_', '-')}": chosen[name] for name in ("model", "weights", "data", "class_map")}
+    given |= {"--argument": _arguments(chosen["argument"]), "--weights-key": chosen["weights_key"]}
+    run, out, data = chosen["run"], chosen["out"], chosen["data"]
+    images, masks, coco, classes = (chosen[name] for name in ("images", "masks", "coco", "classes"))
     folders = image_arguments(images, masks, coco, classes, f"--data {data}" if data else run)
     given["--data"] = data or images
-    part = _part(processes, shard)
-    if maps is not None or scores is not None:
-        network = {**given, "A run folder": run, "--checkpoint": None if checkpoint == "best" else checkpoint}
-        network |= {"--method": None if method == "auto" else method, "--layer": layer, "--crop": crop, "--also": also}
-        network |= {"--faithfulness": faithfulness, "--without": without, "--mean": mean, "--std": std}
-        files = {"--maps": maps, "--scores": scores, "--data": network.pop("--data"), "--split": split, "--out": out}
-        files |= {"--protocol": protocol, "--view-size": view_size, "--controls": extras.controls, "--workers": workers}
-        files |= {"--targets": _value(targets), "--outputs": _value(outputs)}
-        assess_foreign(files, part, choice, network, _say_data)
-        return
-    subject = _subject(run, given, split, checkpoint, settings.completed(**shown), out, folders)
+    part = _part(chosen["processes"], chosen["shard"])
+    subject = _subject(run, given, chosen["split"], chosen["checkpoint"], settings, out, folders)
     _say_data(subject.dataset)
     for note in subject.notes:
         say(note)
-    request: dict[str, Any] = {"protocols": protocol.protocols, "extras": extras, "targets": _value(targets)}
+    request = {"protocols": chosen["protocol"].protocols, "extras": extras, "targets": _value(chosen["targets"])}
+    request |= {"workers": chosen["workers"], "part": part}
     with progress_bar("views") as bar:
-        assess_subject(subject, **request, workers=workers, part=part, progress=bar, passes=bar.passes)
+        assess_subject(subject, **request, progress=bar, passes=bar.passes)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or _measured(subject, run)}")
+
+
+def _map_settings(chosen: Mapping[str, Any]) -> MapSettings:
+    """How maps are made, by the values of the options."""
+    from torchvice.assessment import MapSettings
+    from torchvice.explain import Choices
+
+    shown: MapKeywords = {name: _channels(f"--{name}", chosen[name]) for name in ("mean", "std")}  # type: ignore[assignment]
+    shown |= {name: chosen[name] for name in ("view_size", "crop", "batch_size", "output")}  # type: ignore[typeddict-item]
+    settings = MapSettings(chosen["method"], chosen["layer"], choices=Choices.parse(chosen["choice"]))
+    settings = dataclasses.replace(settings, device=chosen["device"], outputs=_value(chosen["outputs"]))
+    return settings.completed(**shown)
 
 
 def _measured(subject: Subject, run: Path | None) -> Path:
@@ -299,7 +312,10 @@ def _subject(
     own = model is not None and source_of(model)[0] in ("function", "transformers")  # they come with weights
     missing = [name for name, value in given.items() if value is None and not (own and name == "--weights")]
     if missing:
-        raise ViceError(f"Give a run folder, or --model, --weights and --data. Missing: {', '.join(missing)}.")
+        message = f"Give a run folder, or --model, --weights and --data. Missing: {', '.join(missing)}."
+        raise ViceError(
+            message, "Images without lists: --images DIR in place of --data." if "--data" in missing else ""
+        )
     from torchvice.data import open_dataset, open_images
 
     if folders and split is not None:

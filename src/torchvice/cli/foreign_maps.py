@@ -31,21 +31,42 @@ SCORES = typer.Option(
 )
 
 
+# Options that say how a network is run, by parameter, with the values that say nothing.
+NETWORK: dict[str, Any] = {
+    "run": None,
+    "model": None,
+    "weights": None,
+    "weights_key": None,
+    "argument": [],
+    "class_map": None,
+    "images": None,
+    "masks": None,
+    "coco": None,
+    "classes": None,
+    "checkpoint": "best",
+    "method": "auto",
+    "layer": None,
+    "crop": None,
+    "mean": None,
+    "std": None,
+    "also": [],
+    "faithfulness": "",
+    "without": None,
+}
+
+
 def assess_foreign(
     given: Mapping[str, Any],
+    controls: Sequence[str] | None,
     part: Part,
-    choices: Sequence[str],
-    unused: Mapping[str, Any],
     say_data: Callable[[FolderDataset], None],
 ) -> None:
     """Assess maps and scores.
 
     Args:
-        given: values of --maps, --scores, --data, --split, --out, --protocol, --view-size, --controls (names or None),
-            --targets, --outputs and --workers.
+        given: the options of `vice assess` by parameter, as they were typed.
+        controls: names; None: the option was not given.
         part: this process's share.
-        choices: of --choice; only normalisation is for maps that are given.
-        unused: options that need a network, with their values where they were given.
         say_data: says what was chosen in the dataset.
 
     Raises:
@@ -53,37 +74,38 @@ def assess_foreign(
     """
     from torchvice.commands.assess import assess_map_files
     from torchvice.data import open_dataset
+
+    normalisation = _normalisation(given)
+    dataset = open_dataset(given["data"], given["split"] or "val")
+    out = Path(given["out"] or Path("runs") / Path(given["maps"]).name / "assess" / dataset.split)
+    say_data(dataset)
+    options = {name: given[name] for name in ("targets", "outputs", "workers", "view_size") if given[name] is not None}
+    files = given["maps"], given["scores"]
+    options |= {"out": out, "controls": controls, "normalisation": normalisation, "part": part}
+    with progress_bar("views") as bar:
+        assess_map_files(*files, dataset, progress=bar, say=say, **options)
+    say(f"{out}: {len(dataset)} images assessed. Next: vice measure {out}")
+
+
+def _normalisation(given: Mapping[str, Any]) -> str:
+    """The normalisation of the maps, after the check that nothing is asked for that needs a network."""
     from torchvice.explain import Choices
 
-    missing = [name for name in ("--maps", "--scores", "--data") if given[name] is None]
+    missing = [f"--{name}" for name in ("maps", "scores", "data") if given[name] is None]
     if missing:
         raise ViceError(f"Maps of another tool are assessed with --maps, --scores and --data. Missing: {missing[0]}.")
-    chosen = Choices.parse(choices)
-    useless = [name for name, value in unused.items() if value not in (None, [], "")]
+    chosen = Choices.parse(list(given["choice"]))
+    useless = [
+        "A run folder" if name == "run" else f"--{name.replace('_', '-')}"
+        for name, nothing in NETWORK.items()
+        if (list(given[name] or []) if nothing == [] else given[name]) != nothing
+    ]
     useless += [f"--choice {name}" for name in chosen.differing() if name != "normalisation"]
     if useless:
         raise ViceError(f"{useless[0]} has no effect with --maps: no network is run.", "Leave it out.")
-    if given["--protocol"] == "paper":
+    if given["protocol"] == "paper":
         raise ViceError(
             "Maps of another tool are assessed under strict, but --protocol is paper, which needs a crop of its own.",
             "Leave --protocol out. The published mean IoU of maps: vice evaluate.",
         )
-    dataset = open_dataset(given["--data"], given["--split"] or "val")
-    out = given["--out"] or Path("runs") / given["--maps"].name / "assess" / dataset.split
-    say_data(dataset)
-    named = {name[2:].replace("-", "_"): given[name] for name in ("--controls", "--targets", "--outputs", "--workers")}
-    sizes = {} if given["--view-size"] is None else {"view_size": given["--view-size"]}
-    with progress_bar("views") as bar:
-        assess_map_files(
-            given["--maps"],
-            given["--scores"],
-            dataset,
-            out=out,
-            normalisation=chosen.normalisation,
-            part=part,
-            progress=bar,
-            say=say,
-            **named,
-            **sizes,
-        )
-    say(f"{out}: {len(dataset)} images assessed. Next: vice measure {out}")
+    return chosen.normalisation

@@ -58,8 +58,7 @@ def run_demo(
     if shortcut is not None:
         names.append(f"data.root=data/digits-shortcut-{shortcut}")
     settings = load_settings("demo", [*names, *overrides])
-    if settings.folder.exists() and not settings.folder.is_dir():
-        raise ViceError(f"A run must be a folder, but {settings.folder} is a file.", "Choose another --out.")
+    _check_folder(settings.folder)
     say(f"data: real handwritten digits on real photographs, to {settings.data.root}")
     write_digits(settings.data.root, shortcut=shortcut)
     say(f"1 train: {settings.model.name}, {settings.trainer.epochs} epochs")
@@ -81,6 +80,11 @@ def run_demo(
     say("report: the page of the images where performance and explanation disagree")
     page = write_report([run.folder], title="Handwritten digits")
     return DemoResult(found.measures, "digits", _places(run, page))
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ViceError(f"A run must be a folder, but {folder} is a file.", "Choose another --out.")
 
 
 def _places(run: Run, page: Path) -> tuple[str, ...]:

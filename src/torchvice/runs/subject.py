@@ -84,8 +84,7 @@ def subject_from_weights(
             classes, by their names where the network knows them, else in their order. Classes that it leaves out are
             not asked for, but for the complement of the class that an only logit means.
         settings: sizes and normalisation that are None are those of the network's source; images per batch: 16.
-        arguments: of the network, passed to timm.create_model, torchvision's function or the user's own.
-        key: which of several sets of weights in the file, see `torchvice.models.weights.read_state_dict`.
+        arguments, key: of the network, see `torchvice.models.named.model_by_name`.
 
     Raises:
         ViceError: an unknown network, weights that do not fit it, or outputs that do not fit the classes.
@@ -103,10 +102,7 @@ def subject_from_weights(
         outputs = output_count(model if settings.output is None else with_output(model, settings.output))
     groups, notes = _groups(class_map, dataset.classes, outputs, named.names)
     if groups is not None and not (outputs == 1 and _is_one_of_two(dataset)):
-        from torchvice.data.selected import select_classes
-
-        dataset = select_classes(dataset, [name for name, group in zip(dataset.classes, groups, strict=True) if group])
-        groups = [group for group in groups if group]
+        dataset, groups = _asked_for(dataset, groups)
     if converted_channels(model) is not None:
         notes.append("The network takes one channel: images are converted to grey.")
     if named.needs_pixels and None in (settings.mean, settings.std) and None in (named.mean, named.std):
@@ -146,6 +142,14 @@ def _groups(
             "Say which outputs mean which class: --class-map FILE.",
         )
     return None, ["config.json has other names than the classes: outputs are taken in their order."] if names else []
+
+
+def _asked_for(dataset: FolderDataset, groups: list[list[int]]) -> tuple[FolderDataset, list[list[int]]]:
+    """The dataset with the classes that have outputs alone, and their outputs."""
+    from torchvice.data.selected import select_classes
+
+    names = [name for name, group in zip(dataset.classes, groups, strict=True) if group]
+    return select_classes(dataset, names), [group for group in groups if group]
 
 
 def _is_one_of_two(dataset: FolderDataset) -> bool:
