@@ -47,6 +47,7 @@ NETWORK: dict[str, Any] = {
     "method": "auto",
     "layer": None,
     "crop": None,
+    "output": None,
     "mean": None,
     "std": None,
     "also": [],
