@@ -278,7 +278,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
         named = list(dict.fromkeys(entry["class"] for entry in row["stands_out"]))
         p = f"{row['p'].get(row['planted'], 1):.3g}" if row["kind"] else "–"
         lines.append([row["case"], f"{precision['mean']:.3f}", *aps, ", ".join(relying(row)) or "none"])
-        lines[-1] += [", ".join(named) or "none", p, f"{row['without_object']:.2f}", f"{row['seconds']:.0f}"]
+        share = "–" if row["without_object"] is None else f"{row['without_object']:.2f}"  # nothing is found
+        lines[-1] += [", ".join(named) or "none", p, share, f"{row['seconds']:.0f}"]
     head = ["network", "mean AP", "AP of the class", "without the mark", "without its objects", "relying on the mark"]
     return table([*head, "named", "p of the class", "found without the object, all classes", "CPU s"], lines)
 

@@ -152,7 +152,6 @@ def _of_torchvision(
 
     Tensors whose shape depends on the number of classes are the classifier's: they say how many outputs the file has.
     """
-    import torch
     from torchvision import models
 
     from torchvice.models.build import load_weights
@@ -160,8 +159,7 @@ def _of_torchvision(
     from torchvice.models.weights import read_state_dict
 
     _check_torchvision(name, arguments)
-    with torch.device("meta"):
-        one, two = ({n: v.shape for n, v in _built(name, arguments, c).state_dict().items()} for c in (1, 2))
+    one, two = (_shapes(name, arguments, classes) for classes in (1, 2))
     heads = {own for own, shape in one.items() if shape != two[own]}
     tensors = read_state_dict(weights, one, key, heads).tensors
     sizes = [len(tensors[own]) for own in sorted(heads) if own in tensors and tensors[own].ndim]
@@ -194,6 +192,18 @@ def _check_torchvision(name: str, arguments: Mapping[str, Any]) -> None:
             "Give --argument transform_input=true for torchvision's own weights and what was fine-tuned from them, "
             "--argument transform_input=false for weights that were trained from scratch.",
         )
+
+
+def _shapes(name: str, arguments: Mapping[str, Any], classes: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of one of torchvision's classifiers, without their memory where it can be built so."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            model = _built(name, arguments, classes)
+    except ViceError:
+        model = _built(name, arguments, classes)  # RegNet computes its widths with tensors that need their numbers
+    return {own: tuple(value.shape) for own, value in model.state_dict().items()}
 
 
 def _built(name: str, arguments: Mapping[str, Any], classes: int) -> nn.Module:
