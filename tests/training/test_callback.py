@@ -104,7 +104,7 @@ def fit(callback: ViceCallback, settings: Settings, data: VocDataset, **trainer:
 @pytest.mark.filterwarnings("ignore")
 def test_exactly_the_measures_of_these_images(settings: Make, colours: Path, tmp_path: Path) -> None:
     chosen, data = settings(), VocDataset(colours, "val")
-    callback = ViceCallback("val", images=9, seed=5, view_size=32, crop=32)
+    callback = ViceCallback("val", images=9, seed=5, view_size=32, crop=32, outputs="logits")
     trainer = fit(callback, chosen, data)
     model = trainer.lightning_module.model
     how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu"}
@@ -138,7 +138,7 @@ def test_every_n_epochs_and_one_protocol(settings: Make, colours: Path) -> None:
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
 def test_half_precision_is_looked_at_in_float32(settings: Make, colours: Path, precision: str) -> None:
     data = VocDataset(colours, "val")
-    callback = ViceCallback(data, protocols=["strict"], view_size=32)
+    callback = ViceCallback(data, protocols=["strict"], view_size=32, outputs="logits")
     trainer = fit(callback, settings(), data, precision=precision)
     assert callback.measures is not None
     assert not np.isnan(callback.measures.strict["ece_ml"])
@@ -149,7 +149,7 @@ def test_half_precision_is_looked_at_in_float32(settings: Make, colours: Path, p
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_borrowed_is_given_back_also_after_an_error(settings: Make, colours: Path) -> None:
     data = VocDataset(colours, "val")
-    callback = ViceCallback(data, images=5, view_size=32, crop=32)
+    callback = ViceCallback(data, images=5, view_size=32, crop=32, outputs="logits")
     trainer = fit(callback, settings(), data)
     module = trainer.lightning_module
     module.train()
@@ -187,7 +187,7 @@ def test_undefined_is_nan_and_said(settings: Make, colours: Path) -> None:
 
     data = Unmasked(colours, "val")
     with pytest.warns(UserWarning, match=r"vice/strict is undefined: .* at least three"):
-        trainer = fit(ViceCallback(data, view_size=32, crop=32), settings(), data)
+        trainer = fit(ViceCallback(data, view_size=32, crop=32, outputs="logits"), settings(), data)
     assert np.isnan(float(trainer.callback_metrics["vice/strict"]))
     assert 0 <= float(trainer.callback_metrics["ece_ml/strict"]) <= 1
 
