@@ -155,6 +155,8 @@ def test_one_logit_for_two_classes_of_which_the_class_map_names_one(pictures, tm
         torchvice.assess(model, two, out=tmp_path / "b", class_map=[[], [0]], **SIZES)
     with pytest.raises(ViceError, match=r"one logit, but it returns shape \(1, 2\)"):
         torchvice.assess(network(2), two, out=tmp_path / "c", class_map=[[], [0]], **settings)
+    with pytest.raises(ViceError, match=r"classes 0 and 1 have the same: \[0\]"):
+        torchvice.assess(model, two, out=tmp_path / "d", class_map=[[0], [0]], **settings)
 
 
 def _shown(image):

@@ -82,3 +82,9 @@ def test_probabilities_are_refused_or_taken(tmp_path):
         _logits(scores, ["a", "b"], False, None)
     assert _logits(scores, ["a"], False, "probabilities")[0] == pytest.approx([0, np.log(1 / 9)], abs=1e-6)
     assert _logits(scores, ["a"], False, "logits")[0] == pytest.approx([0.5, 0.1])
+
+
+def test_a_further_numbered_column_may_be_the_background(tmp_path):
+    with pytest.raises(ViceError, match="must be 0 to 1, one for each of the 2 classes, but there is `2`, too"):
+        read_scores(written(tmp_path, "id,0,1,2\na,9,1,2\n"), CLASSES)
+    assert read_scores(written(tmp_path, "id,cat,dog,2\na,1,2,3\n"), CLASSES).of(["a"]).tolist() == [[1, 2]]

@@ -11,6 +11,7 @@ from PIL import Image
 from voc_files import write_mask
 
 from torchvice.data import open_dataset, open_images, survey
+from torchvice.data.check import check_files
 from torchvice.data.open import image_layout, open_layout
 from torchvice.errors import ViceError
 
@@ -251,3 +252,32 @@ def test_large_and_small_suffixes_and_other_formats(tmp_path: Path) -> None:
         write_grey(tmp_path / "masks" / f"{name[0]}.png", drawn())
     dataset = opened(tmp_path)
     assert [dataset.image(i).shape for i in range(4)] == [(*SIZE, 3)] * 4
+
+
+def test_masks_that_draw_one_class_with_two_values_are_refused(tmp_path: Path) -> None:
+    photos(tmp_path, ["a.png", "b.png"], value=1)
+    write_grey(tmp_path / "masks" / "c.png", drawn(255))  # all void, if 1 is the class
+    with pytest.raises(ViceError, match="with one value, but 2 hold 1 and 1 hold 255"):
+        opened(tmp_path, classes=["polyp"])
+    rim = drawn(1)
+    rim[0] = 255
+    write_grey(tmp_path / "masks" / "a.png", rim)  # labels with a void rim: c may be void alone
+    assert opened(tmp_path, classes=["polyp"]).targets[:, 0].tolist() == [1, 1, 0]
+
+
+def test_images_in_sub_folders_beside_others_are_counted(tmp_path: Path) -> None:
+    photos(tmp_path, ["a.png", "b.png", "c.png"])
+    for name in ("more/d.jpg", "more/deep/e.png", ".hidden/f.jpg"):
+        write_image(tmp_path / "photos" / name)
+    assert "2 images in sub-folders of" in " ".join(opened(tmp_path).notes)
+    assert len(opened(tmp_path)) == 3
+
+
+def test_a_wrong_size_names_the_check_of_these_folders(tmp_path: Path) -> None:
+    photos(tmp_path, ["a.png", "b.png"])
+    write_grey(tmp_path / "masks" / "c.png", drawn(size=(9, 12)))
+    dataset = opened(tmp_path)
+    with pytest.raises(ViceError) as caught:
+        check_files(dataset)
+    way_out = f"vice data check --images {tmp_path / 'photos'} --masks {tmp_path / 'masks'}"
+    assert way_out in caught.value.way_out

@@ -211,3 +211,9 @@ def test_a_source_is_part_of_the_name():
     assert source_of("C:/nets/mine.py:build") == ("function", "C:/nets/mine.py:build")
     assert source_of("transformers:runs/mine") == ("transformers", "runs/mine")
     assert source_of("resnet50.tv_in1k") == ("timm", "resnet50.tv_in1k")
+
+
+def test_a_function_that_ends_the_program_is_refused(tmp_path):
+    (tmp_path / "ends.py").write_text("import sys\ndef build():\n    sys.exit(3)\n")
+    with pytest.raises(ViceError, match=r"raises SystemExit: 3, line 3 of ends.py"):
+        model_by_name(f"{tmp_path / 'ends.py'}:build")

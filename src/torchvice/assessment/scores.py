@@ -90,6 +90,8 @@ def read_scores(path: str | os.PathLike[str], classes: Sequence[str]) -> Scores:
         rows = _of_images(path, ids, {name: columns[name] for name in found[0]}, classes)
     else:
         rows = _of_pairs(path, ids, columns, classes)
+    if found[0] is not None and found[0][0] == "0":
+        _refuse_further_numbers(path, columns, classes)
     ignored = tuple(name for name in columns if name not in (found[0] or LONG))
     if not rows:
         raise ViceError(f"{path} must hold scores of at least one image, but has only column names.")
@@ -148,6 +150,17 @@ def _wide(columns: Mapping[str, Any], classes: Sequence[str]) -> list[str] | Non
         if set(names) <= columns.keys():
             return names
     return None
+
+
+def _refuse_further_numbers(path: Path, columns: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Refuse columns 0 to C and beyond: one may be the background, and then every class would be another."""
+    further = [name for name in columns if name.isdigit() and int(name) >= len(classes)]
+    if further and classes[0] != "0":
+        raise ViceError(
+            f"The columns of {path} must be 0 to {len(classes) - 1}, one for each of the {len(classes)} classes, but "
+            f"there is `{further[0]}`, too.",
+            "Leave out a column of the background, or call the columns by the names of the classes.",
+        )
 
 
 def _no_scores(path: Path, columns: Mapping[str, Any], classes: Sequence[str]) -> ViceError:

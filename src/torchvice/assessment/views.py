@@ -297,6 +297,18 @@ def _positive_of(groups: Sequence[Sequence[int]] | None) -> int | None:
     return 1 - plain.index([]) if len(plain) == 2 and [] in plain and [0] in plain else None
 
 
+def _refuse_shared_outputs(groups: Sequence[Sequence[int]] | None) -> None:
+    """Refuse two classes of the same outputs: they would always be equally likely."""
+    sets = [frozenset(group) for group in groups or ()]
+    for place, own in enumerate(sets):
+        if own in sets[:place]:
+            raise ViceError(
+                f"Classes that exclude each other need outputs of their own, but classes {sets.index(own)} and {place} "
+                f"have the same: {sorted(own)}.",
+                "If the only output of a network means one of two classes, name that class alone in the class map.",
+            )
+
+
 def _adapted(model: nn.Module, settings: MapSettings, exclusive: bool) -> nn.Module:
     """The network without wrappers, as the explainers take it: of RGB images, with the logits of the data's classes."""
     model = bare(model)
@@ -308,6 +320,8 @@ def _adapted(model: nn.Module, settings: MapSettings, exclusive: bool) -> nn.Mod
     if settings.outputs == "probabilities":
         model = giving_logits(model, exclusive)
     positive = _positive_of(settings.class_map)
+    if exclusive:
+        _refuse_shared_outputs(settings.class_map)
     if positive is None:
         return model
     if not exclusive:

@@ -60,6 +60,7 @@ class BareFolder(Layout):
         self.annotations, self.masks, self.described = root / "Annotations", (), None
         self.chosen = {"images": str(root)}
         self.found = files_below(root, BARE_SUFFIXES, apart)
+        self.left_out = 0 if any("/" in name for name in self.found) else _images_in_sub_folders(root, apart)
 
     def settle(self, found: dict[str, list[Path]], pairs: Pairs | None) -> None:
         """Keep the image of every name, and its mask."""
@@ -108,8 +109,11 @@ class BareFolder(Layout):
         return [self.name]
 
     def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Sentences on how masks were found and read."""
-        return self.pairs.notes
+        """Sentences on which images and masks were found, and how masks are read."""
+        if not self.left_out:
+            return self.pairs.notes
+        more = f"{self.left_out} images in sub-folders of {self.root} are left out: the folder itself holds images."
+        return (more, *self.pairs.notes)
 
     def lines(self, split: str | os.PathLike[str]) -> list[ListLine]:
         """Return all images, sorted by name."""
@@ -212,7 +216,7 @@ class ClassFolders(BareFolder):
         self.settle(self.found, pairs)
         self.label_of = {name: label_of[name.partition("/")[0]] for name in self.files}
         self._mask_label = {path: self.label_of[name] for name, path in self.pairs.masks.items()}
-        found = found_values(list(self._mask_label)) - {0}
+        found = set().union(*found_values(list(self._mask_label))) - {0}
         objects = found - {VOID} or found
         self.values = MaskValues(self.classes, objects.pop() if len(objects) == 1 else None)
 
@@ -275,6 +279,16 @@ def holds_images(folder: Path, below: bool = False) -> bool:
         return any(
             entry.name[0] != "." and entry.name.lower().endswith(BARE_SUFFIXES) and entry.is_file() for entry in entries
         )
+
+
+def _images_in_sub_folders(root: Path, apart: Path | None) -> int:
+    """The number of images in the sub-folders of a folder, without hidden ones and the one that is `apart`."""
+    return sum(
+        path.name[0] != "." and path.suffix.lower() in BARE_SUFFIXES and path.is_file()
+        for folder in root.iterdir()
+        if folder.is_dir() and folder.name[0] != "." and not (apart and folder.resolve() == apart.resolve())
+        for path in folder.rglob("*")
+    )
 
 
 def checked_folder(folder: Path, what: str) -> Path:

@@ -308,8 +308,16 @@ def check_files(dataset: FolderDataset | UnlabelledImages) -> None:
         raise ViceError(
             f"Every image and mask must be readable and of the same size, but {len(wrong)} of the {len(dataset)} "
             f"images of {dataset.split} are not: {', '.join(wrong[:NAMED])}{more}.",
-            f"List every problem: vice data check {dataset.root} --split {dataset.split}",
+            f"List every problem: vice data check {_place(dataset)}",
         )
+
+
+def _place(dataset: FolderDataset | UnlabelledImages) -> str:
+    """What `vice data check` takes for a dataset: its folder and split, or the folders of images without lists."""
+    chosen = getattr(dataset, "chosen", None) or {}
+    if "images" not in chosen:
+        return f"{dataset.root} --split {dataset.split}"
+    return " ".join(f"--{name} {chosen[name]}" for name in ("images", "masks", "coco") if name in chosen)
 
 
 def _unreadable(record: Record) -> Path:

@@ -138,7 +138,7 @@ class ItemDataset:
             if names is None:
                 raise ViceError("The classes of the labels must be known, but are not given.", "Give classes=[...].")
             return MaskValues(names)
-        found = values_from(set().union(*drawn), names, "the dataset")
+        found = values_from(drawn, names, "the dataset")
         self.notes += (found.note,) if found.note else ()
         return found
 

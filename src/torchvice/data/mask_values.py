@@ -88,9 +88,12 @@ def mask_values(masks: Sequence[Path], classes: Sequence[str] | None, where: str
     return values_from(found_values(masks), classes, where)
 
 
-def values_from(found: Set[int], classes: Sequence[str] | None, where: str) -> MaskValues:
-    """Tell what masks mean from the values that they hold together, see `mask_values`."""
+def values_from(drawn: Iterable[Set[int]], classes: Sequence[str] | None, where: str) -> MaskValues:
+    """Tell what masks mean from the values of each, see `mask_values`."""
+    drawn = list(drawn)
+    found = set().union(*drawn)
     objects = found - {0}
+    _refuse_mixed(drawn, classes, where)
     if found and found <= {0, VOID} and classes and len(classes) > 1:
         raise ViceError(
             f"The masks of {where} hold only 0 and {VOID}, which is one class, but {len(classes)} are given: "
@@ -117,9 +120,24 @@ def values_from(found: Set[int], classes: Sequence[str] | None, where: str) -> M
     return MaskValues(tuple(classes or (ONE_CLASS,)))
 
 
-def found_values(masks: Sequence[Path]) -> set[int]:
-    """The values of masks, of all of them while they are 0, 255 and one more; else of the first that hold others."""
-    found: set[int] = set()
+def _refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, where: str) -> None:
+    """Refuse masks of one class of which some hold 0 and 255 and the others 0 and 1, and none 1 and 255."""
+    objects = set().union(*drawn) - {0, VOID}
+    if len(objects) != 1 or len(classes or (ONE_CLASS,)) != 1 or any(len(each - {0}) > 1 for each in drawn):
+        return
+    value = next(iter(objects))
+    counts = {name: sum(name in each for each in drawn) for name in (value, VOID)}
+    if all(counts.values()):
+        raise ViceError(
+            f"The masks of {where} must draw the object with one value, but {counts[value]} hold {value} and "
+            f"{counts[VOID]} hold {VOID}.",
+            f"Write {VOID} in all of them, or {value}.",
+        )
+
+
+def found_values(masks: Sequence[Path]) -> list[set[int]]:
+    """The values of each mask, of all while they are 0, 255 and one more; else of the first that hold others."""
+    found: list[set[int]] = []
 
     def values(path: Path) -> set[int]:
         try:
@@ -129,7 +147,7 @@ def found_values(masks: Sequence[Path]) -> set[int]:
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(masks), CHUNK):
-            found.update(*pool.map(values, masks[start : start + CHUNK]))
-            if len(found - {0, VOID}) > 1:
+            found.extend(pool.map(values, masks[start : start + CHUNK]))
+            if len(set().union(*found) - {0, VOID}) > 1:
                 break
     return found

@@ -77,7 +77,7 @@ def _from_file(place: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _raised(str(path), error) from error
     return module
@@ -95,7 +95,7 @@ def _from_package(place: str, text: str) -> ModuleType:
         way_out = f"Did you mean `{close[0]}:{text.partition(':')[2]}`?" if close else ""
         way_out = way_out or "Run the command where Python finds it, install it, or give FILE.py:FUNCTION."
         raise ViceError(f"The network {text} needs the module `{place}`, but there is none.", way_out) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _raised(place, error) from error
 
 
@@ -120,7 +120,7 @@ def _called(text: str, function: Any, arguments: Mapping[str, Any]) -> nn.Module
         model = function(**arguments)
     except ViceError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _raised(text, error) from error
     if not isinstance(model, nn.Module):
         raise ViceError(
@@ -153,7 +153,7 @@ def _check_arguments(text: str, function: Callable[..., Any], arguments: Mapping
         raise ViceError(f"{text} must be called with {needed}, but these are not given.", way_out) from None
 
 
-def _raised(what: str, error: Exception) -> ViceError:
+def _raised(what: str, error: BaseException) -> ViceError:
     """The sentence for an error in the user's code, with the line where it arose."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f", line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
