@@ -125,3 +125,20 @@ def test_a_table_resumes_with_the_same_file_only(tmp_path):
     for out, more in (("own", {"method": "mean_of_channels"}), ("also", {"also": ["mean_of_channels"]})):
         with pytest.raises(ViceError, match="`sha256` of `plugin` of the explanation `strict:mean_of_channels`"):
             assess(out, **more)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return {}['depth']", "but raises KeyError: 'depth', line 6"),
+        ("return None", "but raises TypeError: cannot unpack"),
+        ("return scene.images, 3", "must return two tensors, outputs and maps, but returns a int"),
+    ],
+)
+def test_a_method_of_a_file_that_fails_is_one_sentence(tmp_path, body, message):
+    start = MEAN[: MEAN.index("        result =")]
+    load_plugin(written(tmp_path / "mine.py", f"{start}        {body}\n"))
+    with pytest.raises(ViceError) as refused:
+        Explainer(moving_resnet(), "mean_of_channels")(torch.rand(1, 3, 64, 64), [[0]])
+    assert "The method 'mean_of_channels' of mine.py" in refused.value.message
+    assert message in refused.value.message

@@ -220,6 +220,11 @@ def test_a_class_without_images_is_named(tmp_path: Path) -> None:
     with pytest.raises(ViceError, match="its sub-folders are no classes") as error:
         open_images(root / "photos")
     assert error.value.way_out.endswith(f"If they are classes, remove those without images: {root}/photos/fish.")
+    for name in ("cat/0", "cat/1", "dog/0"):
+        write_grey(root / "masks" / f"{name}.png", drawn())
+    with pytest.raises(ViceError, match=r"must hold images to be a class, but .*fish holds none"):
+        open_images(root / "photos", root / "masks")
+    assert open_images(root / "photos", root / "masks", classes=["pet"]).classes == ("pet",)
     (root / "photos" / "fish").rmdir()
     assert open_images(root / "photos").classes == ("cat", "dog")
 

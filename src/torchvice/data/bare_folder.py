@@ -18,6 +18,8 @@ from torchvice.errors import ViceError, did_you_mean, near_path
 
 __all__ = [
     "BARE_SUFFIXES",
+    "PARTS",
+    "SPLITS",
     "BareFolder",
     "ClassFolders",
     "MaskedFolder",

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from torchvice.data.bare_folder import (
+    PARTS,
+    SPLITS,
     BareFolder,
     ClassFolders,
     MaskedFolder,
@@ -119,7 +121,24 @@ def image_layout(
         return ClassFolders(folder, None if masks is None else Path(masks), classes)
     if masks is None:
         raise _without_labels(folder)
+    if classes is None:
+        _refuse_empty_classes(folder, Path(masks))
     return MaskedFolder(folder, checked_folder(Path(masks), "The masks"), classes)
+
+
+def _refuse_empty_classes(folder: Path, masks: Path) -> None:
+    """Refuse sub-folders that would be classes if each of them held an image; the masks may lie in one of them."""
+    places = [place for place in sorted(folder.iterdir()) if place.is_dir() and place.name[0] != "."]
+    places = [place for place in places if place.resolve() != masks.resolve()]
+    empty = [place for place in places if not any(place.iterdir())]
+    full = [place for place in places if place not in empty]
+    are_parts = any(place.name.lower() in PARTS | SPLITS for place in places)
+    if empty and full and not are_parts and all(map(holds_images, full)) and not holds_images(folder):
+        raise ViceError(
+            f"Each sub-folder of {folder} must hold images to be a class, but {named([str(p) for p in empty])} "
+            f"{'holds' if len(empty) == 1 else 'hold'} none.",
+            "Remove it. If the sub-folders are no classes, name that of the masks: --classes NAME (classes=['NAME']).",
+        )
 
 
 def _without_labels(folder: Path) -> ViceError:

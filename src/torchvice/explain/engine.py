@@ -230,7 +230,7 @@ class Explainer:
             progress=self.progress,
             eigen_smooth=self.eigen_smooth,
         )
-        outputs, maps = self._method.run(scene)
+        outputs, maps = self._method.maps_of(scene)
         if maps.ndim != 3 or len(maps) != len(scene.pairs):
             raise ViceError(
                 f"The method {self.method!r} must return maps ({len(scene.pairs)}, h, w), one for each pair, but "

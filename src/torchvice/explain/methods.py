@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from torchvice.errors import ViceError, did_you_mean
@@ -55,6 +57,35 @@ class Method:
     any_layer: bool = False
     reads: Reads = "layer"
     plugin: dict[str, str] | None = None
+
+    def maps_of(self, scene: Scene) -> OutputsAndMaps:
+        """Run the method: the network's outputs (N, M) and the maps (P, h, w) of the scene's pairs.
+
+        Raises:
+            ViceError: as the method; an error in a user's method, or another answer than two tensors.
+        """
+        if self.plugin is None:
+            return self.run(scene)
+        what = f"The method {self.name!r} of {self.plugin['file']}"
+        try:
+            outputs, maps = self.run(scene)
+        except ViceError:
+            raise
+        except Exception as error:  # code of the user's may raise anything
+            frames = [
+                f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == self.plugin["file"]
+            ]
+            where = f", line {frames[-1].lineno}" if frames else ""
+            reason = " ".join(str(error).split())[:300].rstrip(".") or "no message"
+            raise ViceError(
+                f"{what} must return outputs (N, M) and maps (P, h, w), but raises {type(error).__name__}: "
+                f"{reason}{where}.",
+                "Correct the file. An example: docs/explanations.md, Add a method.",
+            ) from error
+        kinds = [type(one).__name__ for one in (outputs, maps) if not hasattr(one, "ndim")]
+        if kinds:
+            raise ViceError(f"{what} must return two tensors, outputs and maps, but returns a {kinds[0]}.")
+        return outputs, maps
 
     def check(self, eigen_smooth: bool = False, layers: int = 0) -> None:
         """Check that the method supports `eigen_smooth` and this number of named layers.
