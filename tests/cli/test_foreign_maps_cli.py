@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from command import vice
 from torchvice.data import VocDataset
@@ -53,6 +54,32 @@ def test_the_table_goes_through_measure_compare_and_report(given, tmp_path, caps
     status, _, said = vice(capsys, "report", tmp_path / "a")
     assert status == 0, said
     assert "maps of another tool" in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_images_without_lists_have_maps_too(given, tmp_path, capsys):
+    data = VocDataset(given / "set", "val")
+    lines = ["id,digit"]
+    for index, record in enumerate(data.records):
+        for name in ("photos", "masks", "maps"):
+            (tmp_path / name).mkdir(exist_ok=True)
+        mask = data.mask(index) > 0
+        Image.fromarray(data.image(index)).save(tmp_path / "photos" / f"{record.image_id}.png")
+        Image.fromarray((mask * 255).astype(np.uint8)).save(tmp_path / "masks" / f"{record.image_id}_mask.png")
+        np.save(tmp_path / "maps" / f"{record.image_id}.npy", {0: mask.astype(np.float32) + 0.1})
+        lines.append(f"{record.image_id},{index / 4}")
+    (tmp_path / "s.csv").write_text("\n".join(lines))
+    files = ("--maps", tmp_path / "maps", "--scores", tmp_path / "s.csv", "--images", tmp_path / "photos")
+    files += ("--masks", tmp_path / "masks", "--classes", "digit", "--out", tmp_path / "t")
+    status, told, said = vice(capsys, "assess", *files)
+    assert status == 0, said
+    assert "NAME_mask" in told
+    assert "16 images assessed" in told
+    status, _, said = vice(capsys, "assess", *files, "--split", "val")
+    assert status == 2
+    assert "--split names a list, but --images has none" in " ".join(said.split())
+    status, _, said = vice(capsys, "assess", *files, "--data", given / "set")
+    assert status == 2
+    assert "are both given" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(

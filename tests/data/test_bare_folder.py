@@ -173,7 +173,10 @@ def test_masks_of_sub_folders_hold_the_class_of_the_folder(tmp_path: Path, value
     assert np.array_equal(dataset.mask(0), drawn(1))
     assert dataset.mask(1) is None
     assert np.array_equal(dataset.mask(2), drawn(2))
-    assert dataset.notes[-1] == f"In masks, {value} is the class of the folder, and 0 is background."
+    assert dataset.notes[-1].startswith(f"In masks, {value} is the class of the folder, and 0 is background.")
+    if "--classes NAME" in dataset.notes[-1]:
+        assert opened(root, classes=["pet"]).classes == ("pet",)
+    assert ("--classes NAME" in dataset.notes[-1]) == (value != 7)
     assert (dataset.masks_missing, dataset.targets.sum()) == (1, 3)
 
 

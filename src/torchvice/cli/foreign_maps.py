@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from torchvice.cli.folders import image_arguments
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
@@ -39,10 +40,6 @@ NETWORK: dict[str, Any] = {
     "weights_key": None,
     "argument": [],
     "class_map": None,
-    "images": None,
-    "masks": None,
-    "coco": None,
-    "classes": None,
     "checkpoint": "best",
     "method": "auto",
     "layer": None,
@@ -74,10 +71,14 @@ def assess_foreign(
         ViceError: an option is missing, or has no effect without a network; or as `torchvice.assess_maps`.
     """
     from torchvice.commands.assess import assess_map_files
-    from torchvice.data import open_dataset
+    from torchvice.data import open_dataset, open_images
 
     normalisation = _normalisation(given)
-    dataset = open_dataset(given["data"], given["split"] or "val")
+    images, masks, coco, classes = (given[name] for name in ("images", "masks", "coco", "classes"))
+    folders = image_arguments(images, masks, coco, classes, given["data"] and f"--data {given['data']}")
+    if folders and given["split"] is not None:
+        raise ViceError("--split names a list, but --images has none.", "Remove --split.")
+    dataset = open_images(**folders) if folders else open_dataset(given["data"], given["split"])
     out = Path(given["out"] or Path("runs") / Path(given["maps"]).name / "assess" / dataset.split)
     say_data(dataset)
     options = {name: given[name] for name in ("targets", "outputs", "workers", "view_size") if given[name] is not None}
@@ -93,8 +94,9 @@ def _normalisation(given: Mapping[str, Any]) -> str:
     from torchvice.explain import Choices
 
     missing = [f"--{name}" for name in ("maps", "scores", "data") if given[name] is None]
-    if missing:
-        raise ViceError(f"Maps of another tool are assessed with --maps, --scores and --data. Missing: {missing[0]}.")
+    if missing and not (missing == ["--data"] and given["images"] is not None):
+        message = f"Maps of another tool are assessed with --maps, --scores and --data. Missing: {missing[0]}."
+        raise ViceError(message, "Images without lists: --images DIR in place of --data.")
     chosen = Choices.parse(list(given["choice"]))
     useless = [
         "A run folder" if name == "run" else f"--{name.replace('_', '-')}"

@@ -246,7 +246,12 @@ class ClassFolders(BareFolder):
         if not self.pairs.masks:
             return (*notes, "There are no masks: only classification and calibration are measured.")
         value = self.values.object_value
-        return (*notes, f"In masks, {value} is the class of the folder, and 0 is background.") if value else notes
+        if not value:
+            return notes
+        told = f"In masks, {value} is the class of the folder, and 0 is background."
+        if value in (1, VOID):
+            told += " If the sub-folders are no classes, name that of the masks: --classes NAME (classes=['NAME'])."
+        return (*notes, told)
 
     def targets(self, source: str, records: Sequence[Record], masks: str) -> tuple[np.ndarray, str]:
         """Return the label of every image's folder.
