@@ -11,6 +11,7 @@ class on `val` without the marks, and with its objects replaced. See README.md.
 from __future__ import annotations
 
 import argparse
+import functools
 import shutil
 import time
 from collections.abc import Sequence
@@ -146,6 +147,12 @@ def features(model: Any, root: Path, split: str, mean: float) -> Features:
     return np.concatenate(rows), np.asarray(data.targets)
 
 
+@functools.cache
+def clean_features(name: str, weights: Path, data: Path, mean: float) -> np.ndarray:
+    """Features (N, D) of the photographs of `val` without marks, which all classifiers share."""
+    return features(network(name, weights), data, "val", mean)[0]
+
+
 def fit(x: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights (C, D) and intercepts (C,) of one logistic regression a class."""
     fits = [LogisticRegression(C=PENALTY, max_iter=2000).fit(x, column) for column in targets.T]
@@ -160,7 +167,7 @@ def linear(case: Case, options: argparse.Namespace, root: Path) -> tuple[Any, np
     head = model.get_classifier()
     head.weight.data = torch.tensor(weight, dtype=torch.float32)
     head.bias.data = torch.tensor(bias, dtype=torch.float32)
-    return model, features(base, options.data, "val", options.mean)[0] @ weight.T + bias
+    return model, clean_features(options.model, options.weights, options.data, options.mean) @ weight.T + bias
 
 
 # ---- a fine-tuned network

@@ -81,7 +81,7 @@ def of_pixels(known: Digests, image: np.ndarray, mask: np.ndarray | None) -> Dig
     """The digests of an image, from its pixels where no file gave them.
 
     Args:
-        known: from files; "" where there is none.
+        known: from files; "" where no file gave one.
         image: (H, W, 3).
         mask: (H, W) labels, or None.
     """

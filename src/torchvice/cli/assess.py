@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from torchvice.cli.explain import CHECKPOINT, CHOICE, DEVICE, LAYER, METHOD, SPLIT, maps_option, performance_option
-from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASKS, image_arguments
+from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASKS, image_arguments, opened_data
 from torchvice.cli.foreign_maps import MAPS, SCORES, assess_foreign
 from torchvice.cli.plugins import PLUGIN, load_plugins
 from torchvice.cli.terminal import progress_bar, say
@@ -213,8 +213,8 @@ def _map_settings(chosen: Mapping[str, Any]) -> MapSettings:
 
     shown: MapKeywords = {name: _channels(f"--{name}", chosen[name]) for name in ("mean", "std")}  # type: ignore[assignment]
     shown |= {name: chosen[name] for name in ("view_size", "crop", "batch_size", "output")}  # type: ignore[typeddict-item]
-    settings = MapSettings(chosen["method"], chosen["layer"], choices=Choices.parse(chosen["choice"]))
-    settings = dataclasses.replace(settings, device=chosen["device"], outputs=_value(chosen["outputs"]))
+    choices, outputs = Choices.parse(chosen["choice"]), _value(chosen["outputs"])
+    settings = MapSettings(chosen["method"], chosen["layer"], choices=choices, device=chosen["device"], outputs=outputs)
     return settings.completed(**shown)
 
 
@@ -316,11 +316,7 @@ def _subject(
         raise ViceError(
             message, "Images without lists: --images DIR in place of --data." if "--data" in missing else ""
         )
-    from torchvice.data import open_dataset, open_images
-
-    if folders and split is not None:
-        raise ViceError("--split names a list, but --images has none.", "Remove --split.")
-    dataset = open_images(**folders) if folders else open_dataset(data, split)
+    dataset = opened_data(folders, data, split)
     return subject_from_weights(model, weights, dataset, out, class_map, settings, arguments, key)
 
 

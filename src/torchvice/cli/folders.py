@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from torchvice.errors import ViceError
 
-__all__ = ["CLASSES", "COCO", "IMAGES", "MASKS", "image_arguments"]
+if TYPE_CHECKING:
+    from torchvice.data import FolderDataset
+
+__all__ = ["CLASSES", "COCO", "IMAGES", "MASKS", "image_arguments", "opened_data"]
 
 option = functools.partial(typer.Option, rich_help_panel="Images without lists")
 
@@ -46,3 +50,20 @@ def image_arguments(
         raise ViceError(f"Give one dataset: {other} and --images {images} are both given.", "Remove one of them.")
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     return {"images": images, "masks": masks, "coco": coco, "classes": names}
+
+
+def opened_data(folders: Mapping[str, Any], data: Path, split: str | None) -> FolderDataset:
+    """Open the images without lists, or the split of a dataset.
+
+    Args:
+        folders: see `image_arguments`; empty where a dataset is given.
+        data, split: the dataset, and its split; None: the default one.
+
+    Raises:
+        ViceError: a split of images without lists, or as `open_images` and `open_dataset`.
+    """
+    from torchvice.data import open_dataset, open_images
+
+    if folders and split is not None:
+        raise ViceError("--split names a list, but --images has none.", "Remove --split.")
+    return open_images(**folders) if folders else open_dataset(data, split)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchvice.cli.folders import image_arguments
+from torchvice.cli.folders import image_arguments, opened_data
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
@@ -71,14 +71,11 @@ def assess_foreign(
         ViceError: an option is missing, or has no effect without a network; or as `torchvice.assess_maps`.
     """
     from torchvice.commands.assess import assess_map_files
-    from torchvice.data import open_dataset, open_images
 
     normalisation = _normalisation(given)
     images, masks, coco, classes = (given[name] for name in ("images", "masks", "coco", "classes"))
     folders = image_arguments(images, masks, coco, classes, given["data"] and f"--data {given['data']}")
-    if folders and given["split"] is not None:
-        raise ViceError("--split names a list, but --images has none.", "Remove --split.")
-    dataset = open_images(**folders) if folders else open_dataset(given["data"], given["split"])
+    dataset = opened_data(folders, given["data"], given["split"])
     out = Path(given["out"] or Path("runs") / Path(given["maps"]).name / "assess" / dataset.split)
     say_data(dataset)
     options = {name: given[name] for name in ("targets", "outputs", "workers", "view_size") if given[name] is not None}

@@ -26,6 +26,7 @@ __all__ = [
     "checked_folder",
     "class_folders",
     "holds_images",
+    "sub_folders",
 ]
 
 BARE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -266,12 +267,17 @@ class ClassFolders(BareFolder):
         return targets, "sub-folders"
 
 
+def sub_folders(root: Path) -> list[Path]:
+    """Return the sub-folders of a folder, sorted, without hidden ones."""
+    return [place for place in sorted(root.iterdir()) if place.is_dir() and place.name[0] != "."]
+
+
 def class_folders(root: Path) -> list[str]:
     """Return the sub-folders of a folder if each of them is a class of images; else an empty list.
 
     The folder itself holds no image, every sub-folder holds some, and they are not the parts or splits of a dataset.
     """
-    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    folders = [place.name for place in sub_folders(root)]
     if holds_images(root) or not folders or not all(holds_images(root / name) for name in folders):
         return []
     lower = {name.lower() for name in folders}
@@ -292,8 +298,8 @@ def _images_in_sub_folders(root: Path, apart: Path | None) -> int:
     """The number of images in the sub-folders of a folder, without hidden ones and the one that is `apart`."""
     return sum(
         path.name[0] != "." and path.suffix.lower() in BARE_SUFFIXES and path.is_file()
-        for folder in root.iterdir()
-        if folder.is_dir() and folder.name[0] != "." and not (apart and folder.resolve() == apart.resolve())
+        for folder in sub_folders(root)
+        if not (apart and folder.resolve() == apart.resolve())
         for path in folder.rglob("*")
     )
 

@@ -263,6 +263,12 @@ def _notes(several: Mapping[str, tuple[Path, Path]]) -> tuple[str, ...]:
 
 
 def mask_source(found: dict[str, int], lines: int) -> str:
+    """Return where the masks are, in words: the only folder, or the number of images for each and of those without.
+
+    Args:
+        found: number of masks by folder.
+        lines: number of images.
+    """
     used = {name: count for name, count in found.items() if count}
     if len(used) == 1 and sum(used.values()) == lines:
         return next(iter(used))

@@ -15,6 +15,7 @@ from torchvice.data.bare_folder import (
     checked_folder,
     class_folders,
     holds_images,
+    sub_folders,
 )
 from torchvice.data.dataset import FolderDataset
 from torchvice.data.layout import Layout
@@ -128,8 +129,7 @@ def image_layout(
 
 def _refuse_empty_classes(folder: Path, masks: Path) -> None:
     """Refuse sub-folders that would be classes if each of them held an image; the masks may lie in one of them."""
-    places = [place for place in sorted(folder.iterdir()) if place.is_dir() and place.name[0] != "."]
-    places = [place for place in places if place.resolve() != masks.resolve()]
+    places = [place for place in sub_folders(folder) if place.resolve() != masks.resolve()]
     empty = [place for place in places if not any(place.iterdir())]
     full = [place for place in places if place not in empty]
     are_parts = any(place.name.lower() in PARTS | SPLITS for place in places)
@@ -143,7 +143,7 @@ def _refuse_empty_classes(folder: Path, masks: Path) -> None:
 
 def _without_labels(folder: Path) -> ViceError:
     """The error of images that nothing labels; it names sub-folders that may be what was meant."""
-    places = [place for place in sorted(folder.iterdir()) if place.is_dir() and place.name[0] != "."]
+    places = sub_folders(folder)
     inside = [str(place) for place in places if holds_images(place, below=True)]
     empty = [str(place) for place in places if str(place) not in inside]
     message = f"The images in {folder} need labels, but neither masks nor a COCO file are given"

@@ -156,7 +156,7 @@ def _refuse_several(
 def _no_partner(
     images: Mapping[str, Sequence[Path]], without: Sequence[str], spare: Sequence[Path], where: str
 ) -> ViceError:
-    """The error of images without a mask where masks are left over, or where there is none."""
+    """The error of images without a mask where masks are left over, or no mask fits."""
     lone = f"{counted(spare, 'mask has', 'masks have')} no image ({named(spare)})"
     lone = lone if spare else f"{where} holds no mask for any of them"
     has = "has" if len(without) == 1 else "have"

@@ -50,7 +50,7 @@ def taking_rgb(model: nn.Module) -> nn.Module:
     Args:
         model: without wrappers.
     """
-    if input_channels(model) != 1 or _runs(model, 3) or not _runs(model, 1):
+    if input_channels(model) != 1 or _outputs_of(model, 3) is not None or _outputs_of(model, 1) is None:
         return model
     made = hooked_copy(model)
     made.register_forward_pre_hook(_to_grey)
@@ -70,13 +70,13 @@ def same_for_all(values: Sequence[float]) -> tuple[float, float, float]:
     return float(one), float(one), float(one)
 
 
-def _runs(model: nn.Module, channels: int) -> bool:
+def _outputs_of(model: nn.Module, channels: int) -> Any:
+    """What the network gives for a black image; None: it does not run."""
     with eval_and_frozen(model, gradients=False):
         try:
-            model(input_like(model).new_zeros(1, channels, *input_size(model)))
-        except Exception:  # layers may raise anything
-            return False
-    return True
+            return model(input_like(model).new_zeros(1, channels, *input_size(model)))
+        except Exception:  # layers may raise anything; the probe of the explainer says what
+            return None
 
 
 def _to_grey(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -152,9 +152,5 @@ def output_count(model: nn.Module) -> int | None:
     Args:
         model: takes RGB images, see `taking_rgb`.
     """
-    with eval_and_frozen(model, gradients=False):
-        try:
-            outputs = logits_in(model(input_like(model).new_zeros(1, 3, *input_size(model))), 1)
-        except Exception:  # layers may raise anything; the probe of the explainer says what
-            return None
+    outputs = logits_in(_outputs_of(model, 3), 1)
     return int(outputs.shape[1]) if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 else None

@@ -18,7 +18,7 @@ from torch import nn
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file, sha256
-from torchvice.models.named import SOURCES, NamedModel
+from torchvice.models.named import NamedModel, near_source
 
 __all__ = ["model_of_function"]
 
@@ -89,12 +89,12 @@ def _from_package(place: str, text: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{place}.".startswith(f"{error.name}."):
             raise _raised(place, error) from error  # a module that the user's code imports
-        import difflib
-
-        close = difflib.get_close_matches(place, SOURCES, n=1, cutoff=0.6)
-        way_out = f"Did you mean `{close[0]}:{text.partition(':')[2]}`?" if close else ""
-        way_out = way_out or "Run the command where Python finds it, install it, or give FILE.py:FUNCTION."
-        raise ViceError(f"The network {text} needs the module `{place}`, but there is none.", way_out) from None
+        way_out = "Run the command where Python finds it, install it, or give FILE.py:FUNCTION."
+        if near := near_source(place):
+            way_out = f"Did you mean `{near}:{text.partition(':')[2]}`?"
+        raise ViceError(
+            f"The network {text} needs the module `{place}`, which Python does not find.", way_out
+        ) from None
     except (Exception, SystemExit) as error:
         raise _raised(place, error) from error
 

@@ -13,7 +13,7 @@ from torchvice.errors import ViceError, did_you_mean
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NamedModel", "model_by_name", "source_of"]
+__all__ = ["NamedModel", "model_by_name", "near_source", "source_of"]
 
 SOURCES = ("timm", "torchvision", "transformers")
 _FORMS = "timm:NAME, torchvision:NAME, transformers:FOLDER, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION"
@@ -73,14 +73,16 @@ def source_of(text: str) -> tuple[str, str]:
     if prefix in ("hf-hub", "hf_hub", "huggingface"):
         way_out = "Download its folder, and give --model transformers:FOLDER; or give timm's name and --weights FILE."
         raise ViceError(f"The network must be in local files, but is {text!r}.", way_out)
-    raise ViceError(f"The network must be {_FORMS}, but is {text!r}.", _similar_source(prefix))
+    near = near_source(prefix)
+    way_out = f"Did you mean `{near}:`?" if near else "A name without a prefix is timm's."
+    raise ViceError(f"The network must be {_FORMS}, but is {text!r}.", way_out)
 
 
-def _similar_source(prefix: str) -> str:
+def near_source(prefix: str) -> str | None:
+    """Return the source that is written most like this one; None: none is near."""
     import difflib
 
-    close = difflib.get_close_matches(prefix, SOURCES, n=1, cutoff=0.6)
-    return f"Did you mean `{close[0]}:`?" if close else "A name without a prefix is timm's."
+    return next(iter(difflib.get_close_matches(prefix, SOURCES, n=1, cutoff=0.6)), None)
 
 
 def model_by_name(
