@@ -70,7 +70,7 @@ methods: $(READY)
 networks: $(READY)
 	$(BIN)/python experiments/networks.py
 
-# Damaged and forged files for every reader: 10^5 in about three minutes.
+# Damaged and forged files for every reader: 10^5 in some minutes.
 fuzz: $(READY)
 	$(BIN)/python benchmarks/fuzz.py --inputs 100000
 
