@@ -23,6 +23,7 @@ from torchvice import assess, measure
 from torchvice.config import Settings, dump_settings
 from torchvice.data import VocDataset
 from torchvice.errors import ViceError
+from torchvice.measures import Measures
 from torchvice.models.build import build_model, weights_hash
 from torchvice.runs import Run
 from torchvice.samples import Samples
@@ -32,6 +33,8 @@ from torchvice.training.run import train
 
 Make = Callable[..., Settings]
 LOGGED = ("vice/strict", "vice/paper", "ece_ml/strict", "ece_ml/paper")
+# How the tests assess. Outputs are named: those of a network that hardly learned may lie in [0, 1].
+HOW: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu", "outputs": "logits"}
 
 
 class Part:
@@ -60,6 +63,13 @@ def logged(run: Run) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if row.get("ece_ml/strict")]
 
 
+def measured_again(run: Run, folder: Path) -> Measures:
+    """The measures of the 11 of the run's 16 validation images that the callback draws, from a table of their own."""
+    drawn = sorted(np.random.default_rng(2022).permutation(16)[:11].tolist())
+    pixels = {name: getattr(run.settings.transform, name) for name in ("mean", "std")}
+    return measure(assess(trained(run), Part(run.dataset("val"), drawn), out=folder, **HOW, **pixels), replicates=0)
+
+
 def test_the_training_is_the_same_with_it_and_the_numbers_are_those_of_measure(
     settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,11 +86,7 @@ def test_the_training_is_the_same_with_it_and_the_numbers_are_those_of_measure(
     assert [row["epoch"] for row in rows] == ["2"]
     assert "  VICE " in capsys.readouterr().err.splitlines()[-1]
 
-    data = looked.dataset("val")
-    drawn = sorted(np.random.default_rng(2022).permutation(16)[:11].tolist())
-    how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu", "outputs": "logits"}
-    how |= {name: getattr(looked.settings.transform, name) for name in ("mean", "std")}
-    found = measure(assess(trained(looked), Part(data, drawn), out=tmp_path / "table", **how), replicates=0)
+    found = measured_again(looked, tmp_path / "table")
     for protocol in ("paper", "strict"):
         for name in ("vice", "ece_ml"):
             value = getattr(found, protocol)[name]
@@ -107,8 +113,7 @@ def test_exactly_the_measures_of_these_images(settings: Make, colours: Path, tmp
     callback = ViceCallback("val", images=9, seed=5, view_size=32, crop=32, outputs="logits")
     trainer = fit(callback, chosen, data)
     model = trainer.lightning_module.model
-    how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu", "outputs": "logits"}
-    expected = measure(assess(model, Part(data, callback.rows), out=tmp_path, **how), replicates=0)
+    expected = measure(assess(model, Part(data, callback.rows), out=tmp_path, **HOW), replicates=0)
     assert callback.measures is not None
     for section in ("paper", "strict", "classification", "localisation"):
         np.testing.assert_equal(getattr(callback.measures, section), getattr(expected, section))
@@ -268,10 +273,7 @@ def test_two_devices_log_the_numbers_of_the_whole(settings: Make, tmp_path: Path
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, tmp_path / "script.py", tmp_path / "settings.yaml"], env=environment, check=True)
     run = Run(chosen.folder)
-    drawn = sorted(np.random.default_rng(2022).permutation(16)[:11].tolist())
-    how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu", "outputs": "logits"}
-    how |= {name: getattr(run.settings.transform, name) for name in ("mean", "std")}
-    found = measure(assess(trained(run), Part(run.dataset("val"), drawn), out=tmp_path / "table", **how), replicates=0)
+    found = measured_again(run, tmp_path / "table")
     row = logged(run)[0]
     for name in LOGGED:
         part, protocol = name.split("/")
