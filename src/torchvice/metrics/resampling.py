@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
-from torchvice.metrics.weighted import RankStatistic
+from torchvice.metrics.weighted import RankStatistic, WeightedStatistic
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -23,7 +26,7 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 DRAWS = 2**22  # images drawn from one random stream: the numbers depend on it, so it never changes
 MEMORY = 2**26  # bytes that a block of replicates may take
-BLOCK = 2**17  # rows times replicates of a block where memory is no limit: what stays in the cache
+BLOCK = 2**16  # rows times replicates of a block where memory is no limit: what stays in the cache
 KEPT = 2**27  # bytes of ranks that statistics share
 EXACT = 2**24  # float32 holds whole numbers up to here
 MOST_UNDEFINED = 0.05  # share of replicates without a value beyond which there is no interval
@@ -88,6 +91,7 @@ class Resampling:
         self._ranked: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._requested: set[tuple[Any, ...]] = set()
         self._room = KEPT
+        self._lock = Lock()
 
     def counts(self, first: int, last: int) -> np.ndarray:
         """Count how often each image is drawn in the replicates from `first` to `last`: (last - first, N) uint8."""
@@ -96,15 +100,19 @@ class Resampling:
         return np.concatenate(chunks)[start : start + last - first]
 
     def _drawn(self, index: int) -> np.ndarray:
-        """The replicates of one random stream. All streams are kept where they are small, else the latest."""
+        """The replicates of one random stream. All streams are kept where they are small, else the latest ones."""
+        with self._lock:
+            return self._drawn_once(index)
+
+    def _drawn_once(self, index: int) -> np.ndarray:
         if index not in self._kept:
             rng = np.random.default_rng([self.seed, index])
             drawn = rng.integers(self.images, size=(self._chunk, self.images), dtype=np.uint32).astype(np.int64)
             drawn += np.arange(self._chunk)[:, None] * self.images
             # More than 255 draws of one image have a probability below 1e-500.
             counted = np.bincount(drawn.ravel(), minlength=self._chunk * self.images).astype(np.uint8)
-            if self.replicates * self.images > MEMORY:
-                self._kept.clear()
+            if self.replicates * self.images > MEMORY and len(self._kept) > threads():
+                del self._kept[min(self._kept)]
             self._kept[index] = counted.reshape(self._chunk, self.images)
         return self._kept[index]
 
@@ -126,17 +134,28 @@ class Resampling:
         step = self._step(statistic, self.images if rows is None else len(rows))
         values = np.empty(self.replicates)
         digest = b"" if rows is None else hashlib.sha256(rows.tobytes()).digest()
+
+        def fill(first: int) -> None:
+            last = min(first + step, self.replicates)
+            weights = self.counts(first, last)
+            weights = weights if rows is None else np.take(weights, rows, axis=1)
+            if isinstance(statistic, RankStatistic) and statistic.rows:
+                weights = weights.astype(np.float64)
+                ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
+                values[first:last] = statistic.finish(weights, *ranks)
+            else:
+                values[first:last] = statistic(weights)
+
+        blocks = range(0, self.replicates, step)
         with _products().limit(limits=1):
-            for first in range(0, self.replicates, step):
-                last = min(first + step, self.replicates)
-                weights = self.counts(first, last)
-                weights = weights if rows is None else np.take(weights, rows, axis=1)
-                if isinstance(statistic, RankStatistic) and statistic.rows:
-                    weights = weights.astype(np.float64)
-                    ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
-                    values[first:last] = statistic.finish(weights, *ranks)
-                else:
-                    values[first:last] = statistic(weights)
+            # Of a function of the user's it is not known whether threads may share it.
+            if isinstance(statistic, WeightedStatistic) and len(blocks) > 1 and threads() > 1:
+                with ThreadPoolExecutor(threads()) as pool:
+                    for _ in pool.map(fill, blocks):
+                        pass
+            else:
+                for first in blocks:
+                    fill(first)
         return values
 
     def _shared(
@@ -150,9 +169,10 @@ class Resampling:
             self._requested.add(key)
             return ranks, spread
         small = ranks.astype(np.float32) if np.abs(ranks).max() < EXACT else ranks
-        if small.nbytes <= self._room:
-            self._room -= small.nbytes
-            self._ranked[key] = small, spread
+        with self._lock:
+            if small.nbytes <= self._room:
+                self._room -= small.nbytes
+                self._ranked[key] = small, spread
         return ranks, spread
 
     def _rows(self, cluster: ArrayLike | None) -> np.ndarray | None:
@@ -169,9 +189,16 @@ class Resampling:
     def _step(self, statistic: Statistic, rows: int) -> int:
         """The replicates of a block: as many as fit into the cache, and in any case into memory."""
         width = getattr(statistic, "width", 8)
-        most = MEMORY // (8 * width * max(rows, 1))
-        whole_chunks = BLOCK // max(rows, 1) // self._chunk * self._chunk
-        return max(1, min(most, max(self._chunk, whole_chunks)))
+        most, cached = MEMORY // (8 * width * max(rows, 1)), BLOCK // max(rows, 1)
+        return max(1, min(most, cached // self._chunk * self._chunk or cached))
+
+
+@functools.cache
+def threads() -> int:
+    """The number of threads that compute replicates: as many as cores, at most 4, and at most OMP_NUM_THREADS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(4, cores, int(wanted) if wanted.isdecimal() else 4))
 
 
 @functools.cache
