@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torchvice.metrics.resampling import Interval, Resampling, interval
 __all__ = ["LEVEL", "Inference", "ends_of", "plain_interval"]
 
 LEVEL = 0.95
+LINEAR = "percentile, linear replicates"
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
@@ -43,6 +45,13 @@ class Inference:
         if self.resampling is None:
             return np.zeros(0)
         return self.resampling.replicates_of(statistic, self.clusters(image_id))
+
+    def interval_of(self, value: float, statistic: Statistic, image_id: np.ndarray) -> Interval | None:
+        """The percentile interval of a value by the replicates of its statistic; it says if these are linear."""
+        found = self.interval(value, self.replicates(statistic, image_id))
+        if found is None or self.resampling is None or not self.resampling.linear(statistic):
+            return found
+        return replace(found, method=LINEAR)
 
     def once(self, rows: Any, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """What `compute` returns for the number `name` of these very rows, computed the first time only."""

@@ -311,8 +311,9 @@ def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: Diag
     ap = mean_average_precision(probabilities, images.targets, "strict")
     sheet.put("strict.mean_average_precision", ap, "No image shows any class.")
     if np.isfinite(ap):
-        replicates = inference.replicates(MeanAveragePrecision(probabilities, images.targets), images.image_id)
-        sheet.put_interval("strict.mean_average_precision", inference.interval(ap, replicates))
+        statistic = MeanAveragePrecision(probabilities, images.targets)
+        found = inference.interval_of(ap, statistic, images.image_id)
+        sheet.put_interval("strict.mean_average_precision", found)
     curve = _curve(samples, regions, "strict")
     sheet.put("localisation.strict_best_threshold", curve.best_threshold, "No image has a mask.")
     sheet.put("localisation.strict_best_mean_iou", curve.best_mean_iou, "No image has a mask.")

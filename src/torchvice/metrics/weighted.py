@@ -51,10 +51,12 @@ class WeightedStatistic(ABC):
     Attributes:
         rows: P.
         width: the approximate number of floats that a call needs for a row and weighting.
+        passes: how often a call goes through the rows of a weighting; of interest where there are a thousand classes.
     """
 
     rows: int
     width = 8
+    passes = 1
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Compute the statistic for each weighting.
@@ -307,17 +309,47 @@ class MeanAveragePrecision(WeightedStatistic):
     """
 
     def __init__(self, probabilities: ArrayLike, targets: ArrayLike) -> None:
-        values, truth = logits_and_targets(probabilities, targets, "probabilities")
-        self.rows = len(values)
-        self._classes = []
-        for c in np.flatnonzero(truth.sum(axis=0) > 0):
-            order = np.argsort(-values[:, c], kind="stable")
-            score = values[order, c]
+        self._scores, self._truth = logits_and_targets(probabilities, targets, "probabilities")
+        self.rows = len(self._scores)
+        self._shown = np.flatnonzero(self._truth.sum(axis=0) > 0)
+        self.passes = max(1, len(self._shown))
+
+    @cached_property
+    def _classes(self) -> list[tuple[np.ndarray, ...]]:
+        classes = []
+        for c in self._shown:
+            order = np.argsort(-self._scores[:, c], kind="stable")
+            score = self._scores[order, c]
             tie = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
-            place = np.flatnonzero(truth[order, c])  # of the positives, in the order of the scores
+            place = np.flatnonzero(self._truth[order, c])  # of the positives, in the order of the scores
             last_of_tie = tie[np.searchsorted(tie, place)]
             ends = np.append(np.flatnonzero(np.diff(last_of_tie)), len(place) - 1)
-            self._classes.append((order, order[place], last_of_tie[ends], ends))
+            classes.append((order, order[place], last_of_tie[ends], ends))
+        return classes
+
+    def linear(self) -> tuple[float, np.ndarray]:
+        """mAP, and its derivative by the weight of each image: (N,), of sum 0.
+
+        AP is the sum over the true images k of hits_k / images_k, divided by the number of true images. Image i counts
+        among the images of every k that does not score higher; a true one also among their hits, and as one more term.
+        """
+        mean, change = 0.0, np.zeros(self.rows)
+        for c in self._shown:
+            score, truth = np.ascontiguousarray(self._scores[:, c]), self._truth[:, c].astype(bool)
+            levels, true = np.unique(score[truth], return_counts=True)
+            reached = np.searchsorted(levels, score, side="right")  # how many levels each image reaches
+            images = np.cumsum(np.bincount(reached, minlength=len(levels) + 1)[:0:-1])[::-1]
+            hits = np.cumsum(true[::-1])[::-1]
+            precision = hits / images
+            ap = float((true * precision).sum() / hits[0])
+            per_hit = np.append(0.0, np.cumsum(true / images))
+            per_image = np.append(0.0, np.cumsum(true * precision / images))
+            of_class = -per_image[reached]
+            of_class[truth] += (per_hit[1:] + precision - ap)[reached[truth] - 1]
+            change += of_class / hits[0]
+            mean += ap
+        classes = max(1, len(self._shown))
+        return mean / classes, change / classes
 
     def _values(self, weights: np.ndarray) -> np.ndarray:
         total, classes = np.zeros(len(weights)), np.zeros(len(weights))
