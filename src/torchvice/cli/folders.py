@@ -52,12 +52,15 @@ def image_arguments(
     return {"images": images, "masks": masks, "coco": coco, "classes": names}
 
 
-def opened_data(folders: Mapping[str, Any], data: Path, split: str | None) -> FolderDataset:
+def opened_data(
+    folders: Mapping[str, Any], data: Path, split: str | None, *, unlabelled: bool = False
+) -> FolderDataset:
     """Open the images without lists, or the split of a dataset.
 
     Args:
         folders: see `image_arguments`; empty where a dataset is given.
         data, split: the dataset, and its split; None: the default one.
+        unlabelled: whether images without labels will do.
 
     Raises:
         ViceError: a split of images without lists, or as `open_images` and `open_dataset`.
@@ -66,4 +69,4 @@ def opened_data(folders: Mapping[str, Any], data: Path, split: str | None) -> Fo
 
     if folders and split is not None:
         raise ViceError("--split names a list, but --images has none.", "Remove --split.")
-    return open_images(**folders) if folders else open_dataset(data, split)
+    return open_images(**folders, unlabelled=unlabelled) if folders else open_dataset(data, split)

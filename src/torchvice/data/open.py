@@ -17,6 +17,7 @@ from torchvice.data.bare_folder import (
     holds_images,
     sub_folders,
 )
+from torchvice.data.bare_images import BareImages
 from torchvice.data.dataset import FolderDataset
 from torchvice.data.layout import Layout
 from torchvice.data.pairing import named
@@ -59,12 +60,21 @@ def open_images(
     *,
     classes: Sequence[str] | None = None,
     coco: StrPath | None = None,
+    unlabelled: bool = False,
 ) -> FolderDataset:
     """Open a folder of images without lists, see `image_layout`.
+
+    Args:
+        images, masks, classes, coco: see `image_layout`.
+        unlabelled: whether images that nothing labels will do, for maps of predicted or named classes.
 
     Raises:
         ViceError: see `image_layout` and `VocDataset`.
     """
+    if unlabelled and masks is None and coco is None:
+        folder = checked_folder(Path(images), "The images")
+        if not class_folders(folder):
+            return BareImages(folder, classes)
     layout = image_layout(images, masks, classes=classes, coco=coco)
     return VocDataset(layout, layout.name)
 
