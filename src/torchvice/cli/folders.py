@@ -66,7 +66,10 @@ def opened_data(
         ViceError: a split of images without lists, or as `open_images` and `open_dataset`.
     """
     from torchvice.data import open_dataset, open_images
+    from torchvice.data.open import open_any_images
 
     if folders and split is not None:
         raise ViceError("--split names a list, but --images has none.", "Remove --split.")
-    return open_images(**folders, unlabelled=unlabelled) if folders else open_dataset(data, split)
+    if not folders:
+        return open_dataset(data, split)
+    return open_any_images(**folders) if unlabelled else open_images(**folders)

@@ -42,6 +42,7 @@ __all__ = [
     "SPLIT",
     "STD",
     "TARGETS",
+    "TRANSFORM",
     "VIEW_SIZE",
     "WEIGHTS",
     "WEIGHTS_KEY",
@@ -118,6 +119,12 @@ OUTPUT = maps_option(
 )
 OUTPUTS = maps_option(None, "--outputs", help="What the model gives. Default: logits; probabilities are refused.")
 VIEW_SIZE = maps_option(None, "--view-size", min=1, help="Side of strict's square view, in pixels.")
+TRANSFORM = maps_option(
+    None,
+    "--transform",
+    help="Your own transform for strict, from a PIL image to (3, S, S): FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION. "
+    "It is run, and takes the place of --view-size, --mean and --std.",
+)
 CROP = maps_option(None, "--crop", min=1, help="Side of paper's centre crop, in pixels.")
 BATCH_SIZE = performance_option(None, "--batch-size", min=1, help="Images per forward pass.")
 
@@ -131,7 +138,12 @@ def chosen_settings(chosen: Mapping[str, Any]) -> MapSettings:
     shown |= {name: chosen[name] for name in ("view_size", "crop", "batch_size", "output")}  # type: ignore[typeddict-item]
     choices, outputs = Choices.parse(chosen["choice"]), choice_value(chosen["outputs"])
     settings = MapSettings(chosen["method"], chosen["layer"], choices=choices, device=chosen["device"], outputs=outputs)
-    return settings.completed(**shown)
+    settings = settings.completed(**shown)
+    if chosen["transform"] is None:
+        return settings
+    from torchvice.assessment.input_transform import transform_named
+
+    return dataclasses.replace(settings, transform=transform_named(chosen["transform"]))
 
 
 def chosen_subject(
