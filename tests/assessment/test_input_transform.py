@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 from types import SimpleNamespace
 
 import numpy as np
@@ -260,6 +261,20 @@ def test_a_changed_transform_does_not_resume(network, tmp_path):
         torchvice.assess(network, Spot(), view_size=96, **given)
     torchvice.measure(Samples.load(tmp_path / "t"), replicates=0)
     assert json.loads((tmp_path / "t/manifest.json").read_text())["map_settings"]["transform"]["name"] == "Compose"
+
+
+def test_a_changed_function_has_another_digest(tmp_path):
+    digests = []
+    for size in (64, 64, 70):
+        (tmp_path / "a.py").write_text(f"def mine(image):\n    return image.resize(({size}, {size}))\n")
+        space: dict = {}
+        exec(compile((tmp_path / "a.py").read_text(), str(tmp_path / "a.py"), "exec"), space)
+        linecache.checkcache()
+        digests.append(InputTransform(space["mine"]).sha256)
+    assert digests[0] is not None
+    assert digests[0] == digests[1] != digests[2]
+    assert InputTransform(lambda image: image).sha256 is None
+    assert InputTransform(composed()).sha256 is None
 
 
 @pytest.mark.filterwarnings("ignore:The network takes one channel")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import inspect
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -36,7 +39,7 @@ class InputTransform:
         function: such as a torchvision Compose, the transforms of torchvision's weights, timm's create_transform, or an
             image processor of transformers.
         name: for messages and the manifest; None: that of the function.
-        sha256: digest of the file that it comes from.
+        sha256: digest of the file that it comes from; None: of the source of a function that has a name.
 
     Attributes:
         view: name of what it shows: "warp224", "short256-crop224" ..., see `torchvice.samples.placing.box_of`.
@@ -51,7 +54,7 @@ class InputTransform:
             raise ViceError(
                 f"`transform` must be a function from a PIL image to a tensor, but is a {type(function).__name__}."
             )
-        self.function, self.sha256 = function, sha256
+        self.function, self.sha256 = function, sha256 or _of_source(function)
         self.name: str = name or str(getattr(function, "__qualname__", type(function).__name__))
         self._checked: set[tuple[int, int]] = set()
 
@@ -145,6 +148,16 @@ class InputTransform:
             f"on {shown.side} x {shown.side}.",
             GEOMETRIES,
         )
+
+
+def _of_source(function: Any) -> str | None:
+    """The digest of a function's source, where Python knows it; not of a lambda, whose line holds other things."""
+    if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
+        return None
+    try:
+        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
+    except (OSError, TypeError):
+        return None
 
 
 def _candidates(shown: Shown, size: tuple[int, int]) -> list[str]:

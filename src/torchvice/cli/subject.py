@@ -231,12 +231,14 @@ def _channels(option: str, text: str | None) -> list[float] | None:
 
 def say_data(dataset: FolderDataset) -> None:
     """Say what was chosen in a dataset, and what it lacks."""
-    say(f"Labels: {dataset.label_source}; masks: {dataset.mask_source}.")
+    unlabelled = getattr(dataset, "unlabelled", False)
+    if not unlabelled:
+        say(f"Labels: {dataset.label_source}; masks: {dataset.mask_source}.")
     for note in dataset.notes:
         say(note)
     if left_out := [name for name in getattr(dataset, "all_classes", ()) if name not in dataset.classes]:
         say(f"Classes that the class map leaves out, and that are not asked for: {', '.join(left_out)}.")
     if dataset.regions == "boxes":
         say(f"Objects are the boxes in Annotations; {dataset.regions_missing} images have none.")
-    elif dataset.masks_missing and not getattr(dataset, "unlabelled", False):
+    elif dataset.masks_missing and not unlabelled:
         say(f"{dataset.masks_missing} images have no mask: they count for calibration, not for VICE.")
