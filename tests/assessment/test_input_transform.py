@@ -250,6 +250,19 @@ def test_paper_keeps_its_own_preprocessing(network, tmp_path):
         views_of(network, ["paper"], MapSettings(transform=PLACED["crop"], device="cpu"))
 
 
+@pytest.mark.parametrize("strict", [{"transform": composed(v1.CenterCrop(64))}, {"choices": Choices(view="crop")}])
+def test_the_same_crop_of_both_protocols_has_rows_of_its_own(network, tmp_path, strict):
+    given = {"outputs": "logits", "device": "cpu", "crop": 64, "mean": (0.4,) * 3, "std": (0.3,) * 3}
+    size = {} if "transform" in strict else {"view_size": 64}
+    both = torchvice.assess(network, Spot(), out=tmp_path / "a", **strict, **size, **given)
+    alone = torchvice.assess(network, Spot(), out=tmp_path / "b", protocols=("strict",), **strict, **size, **given)
+    mine, own = (samples.of_protocol("strict") for samples in (both, alone))
+    np.testing.assert_array_equal(mine.images.logits, own.images.logits)
+    np.testing.assert_array_equal(mine.regions.predicted, own.regions.predicted)
+    assert (mine.view, own.view, both.of_protocol("paper").view) == ("crop64-strict", "crop64", "crop64")
+    assert mine.settings["view"] == "crop64"
+
+
 def test_a_changed_transform_does_not_resume(network, tmp_path):
     given = {"outputs": "logits", "device": "cpu", "protocols": ("strict",), "out": tmp_path / "t"}
     torchvice.assess(network, Spot(), transform=PLACED["short side"], **given)

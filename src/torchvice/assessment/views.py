@@ -383,8 +383,11 @@ def views_of(
         common |= {"layers": choices.layers or None, "aug_smooth": choices.aug_smooth}
         of_strict = Explainer(model, settings.method, scaled=choices.scaled, grid=choices.grid, **common)
     explainers = {"paper": explainer, "strict": of_strict}
-    return {
+    views = {
         protocol: View(protocol, explainers[protocol], settings, exclusive=exclusive)
         for protocol in ("paper", "strict")
         if protocol in protocols
     }
+    if len({view.name for view in views.values()}) < len(views):  # the rows of a table are told apart by it
+        views["strict"].name += "-strict"
+    return views
