@@ -52,18 +52,24 @@ def image_arguments(
     return {"images": images, "masks": masks, "coco": coco, "classes": names}
 
 
-def opened_data(folders: Mapping[str, Any], data: Path, split: str | None) -> FolderDataset:
+def opened_data(
+    folders: Mapping[str, Any], data: Path, split: str | None, *, unlabelled: bool = False
+) -> FolderDataset:
     """Open the images without lists, or the split of a dataset.
 
     Args:
         folders: see `image_arguments`; empty where a dataset is given.
         data, split: the dataset, and its split; None: the default one.
+        unlabelled: whether images without labels will do.
 
     Raises:
         ViceError: a split of images without lists, or as `open_images` and `open_dataset`.
     """
     from torchvice.data import open_dataset, open_images
+    from torchvice.data.open import open_any_images
 
     if folders and split is not None:
         raise ViceError("--split names a list, but --images has none.", "Remove --split.")
-    return open_images(**folders) if folders else open_dataset(data, split)
+    if not folders:
+        return open_dataset(data, split)
+    return open_any_images(**folders) if unlabelled else open_images(**folders)

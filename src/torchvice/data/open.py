@@ -17,13 +17,14 @@ from torchvice.data.bare_folder import (
     holds_images,
     sub_folders,
 )
+from torchvice.data.bare_images import BareImages
 from torchvice.data.dataset import FolderDataset
 from torchvice.data.layout import Layout
 from torchvice.data.pairing import named
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
 
-__all__ = ["image_layout", "open_dataset", "open_images", "open_layout"]
+__all__ = ["image_layout", "open_any_images", "open_dataset", "open_images", "open_layout"]
 
 StrPath = str | os.PathLike[str]
 
@@ -67,6 +68,24 @@ def open_images(
     """
     layout = image_layout(images, masks, classes=classes, coco=coco)
     return VocDataset(layout, layout.name)
+
+
+def open_any_images(
+    images: StrPath,
+    masks: StrPath | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    coco: StrPath | None = None,
+) -> FolderDataset:
+    """Open a folder of images as `open_images` does, or `BareImages` if nothing labels them.
+
+    Raises:
+        ViceError: see `open_images` and `BareImages`.
+    """
+    folder = checked_folder(Path(images), "The images")
+    if masks is None and coco is None and not class_folders(folder):
+        return BareImages(folder, classes)
+    return open_images(images, masks, classes=classes, coco=coco)
 
 
 def open_layout(root: StrPath, classes: Sequence[str] | None = None, *, lists: bool = False) -> Layout:

@@ -100,6 +100,7 @@ def subject_from_weights(
     outputs = named.outputs
     if outputs is None or settings.output is not None:
         outputs = output_count(model if settings.output is None else with_output(model, settings.output))
+    dataset = _with_class_names(dataset, named.names, outputs, class_map)
     groups, notes = _groups(class_map, dataset.classes, outputs, named.names)
     if groups is not None and not (outputs == 1 and _is_one_of_two(dataset)):
         dataset, groups = _asked_for(dataset, groups)
@@ -113,6 +114,23 @@ def subject_from_weights(
     label = named.label if weights is None else f"{named.label}_{Path(weights).stem}"
     folder = Path("runs") / label / "assess" / dataset.split if out is None else Path(out)
     return Subject(model, dataset, folder, settings, named.made_by, tuple(notes))
+
+
+def _with_class_names(
+    dataset: FolderDataset, names: Sequence[str], outputs: int | None, class_map: str | os.PathLike[str] | None
+) -> FolderDataset:
+    """The dataset; images without labels whose classes nobody named have those of the network, or its numbers."""
+    if dataset.classes or not getattr(dataset, "unlabelled", False):
+        return dataset
+    if class_map is not None:
+        raise ViceError(
+            "A class map needs the names of the classes, but images without labels have none.",
+            "Give them: --classes cat,dog.",
+        )
+    if outputs is None:
+        raise ViceError("The network's number of outputs cannot be read, because it does not run on a black image.")
+    named: FolderDataset = dataset.with_classes(names or [str(number) for number in range(outputs)])  # type: ignore[attr-defined]
+    return named
 
 
 def _groups(
