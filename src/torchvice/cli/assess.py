@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from torchvice.cli.explain import CHECKPOINT, CHOICE, DEVICE, LAYER, METHOD, SPLIT, maps_option, performance_option
-from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASKS, image_arguments, opened_data
+from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASK_VALUES, MASKS, image_arguments, opened_data
 from torchvice.cli.foreign_maps import MAPS, SCORES, assess_foreign
 from torchvice.cli.plugins import PLUGIN, load_plugins
 from torchvice.cli.terminal import progress_bar, say
@@ -84,8 +84,8 @@ DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of 
 CLASS_MAP = typer.Option(
     None,
     "--class-map",
-    help="JSON or YAML file: for each class of --data, outputs of --model. Or imagenet-voc, imagenet-coco. Classes "
-    "that it leaves out are not asked for.",
+    help="JSON or YAML file: for each class of --data, outputs of --model. Or imagenet-voc, imagenet-coco, "
+    "imagenet-wordnet (classes called by WordNet ids), imagenet-s. Classes that it leaves out are not asked for.",
 )
 TARGETS = typer.Option(None, "--targets", help="Labels per image: several, or one (exclusive; softmax in strict).")
 PROTOCOL = typer.Option(ProtocolChoice.both, "--protocol", help="Protocols to assess.")
@@ -144,6 +144,7 @@ def assess(
     masks: Path | None = MASKS,
     coco: Path | None = COCO,
     classes: str | None = CLASSES,
+    mask_values: str | None = MASK_VALUES,
     class_map: str | None = CLASS_MAP,
     maps: Path | None = MAPS,
     scores: Path | None = SCORES,
@@ -191,9 +192,8 @@ def _assess_network(chosen: Mapping[str, Any], extras: Extras) -> None:
     given = {f"--{name.replace('_', '-')}": chosen[name] for name in ("model", "weights", "data", "class_map")}
     given |= {"--argument": _arguments(chosen["argument"]), "--weights-key": chosen["weights_key"]}
     run, out, data = chosen["run"], chosen["out"], chosen["data"]
-    images, masks, coco, classes = (chosen[name] for name in ("images", "masks", "coco", "classes"))
-    folders = image_arguments(images, masks, coco, classes, f"--data {data}" if data else run)
-    given["--data"] = data or images
+    folders = image_arguments(chosen, f"--data {data}" if data else run)
+    given["--data"] = data or chosen["images"]
     part = _part(chosen["processes"], chosen["shard"])
     subject = _subject(run, given, chosen["split"], chosen["checkpoint"], settings, out, folders)
     _say_data(subject.dataset)
