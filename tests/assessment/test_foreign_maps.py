@@ -281,3 +281,15 @@ def test_controls_that_need_the_network_are_refused(own, data, tmp_path):
     few = assess(own, data, tmp_path / "t", controls=["center"])
     again = assess(own, data, tmp_path / "t", controls=None)
     assert few.manifest["explanations"].keys() == again.manifest["explanations"].keys()
+
+
+def test_scores_that_are_never_negative_are_said(own, data, tmp_path):
+    ids = [record.image_id for record in data.records]
+    rows = [[name, *(k / 10 for k in range(10))] for name in ids]
+    write_csv(tmp_path / "s.csv", [["id", *data.classes], *[[r[0], *(20 * v for v in r[1:])] for r in rows]])
+    said = []
+    assess(own, data, tmp_path / "t", scores=tmp_path / "s.csv", outputs="logits", say=said.append)
+    assert not any("No score" in sentence for sentence in said)
+    write_csv(tmp_path / "s.csv", [["id", *data.classes], *[[r[0], *(2 * v for v in r[1:])] for r in rows]])
+    assess(own, data, tmp_path / "u", scores=tmp_path / "s.csv", say=said.append)
+    assert any("they say that every image has every class" in sentence for sentence in said)

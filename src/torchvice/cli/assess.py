@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASKS
+from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASK_VALUES, MASKS
 from torchvice.cli.foreign_maps import MAPS, SCORES, assess_foreign
 from torchvice.cli.plugins import PLUGIN, load_plugins
 from torchvice.cli.subject import (
@@ -123,6 +123,7 @@ def assess(
     masks: Path | None = MASKS,
     coco: Path | None = COCO,
     classes: str | None = CLASSES,
+    mask_values: str | None = MASK_VALUES,
     class_map: str | None = CLASS_MAP,
     maps: Path | None = MAPS,
     scores: Path | None = SCORES,

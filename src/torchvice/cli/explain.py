@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASKS
+from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASK_VALUES, MASKS
 from torchvice.cli.plugins import PLUGIN, list_methods, load_plugins
 from torchvice.cli.subject import (
     ARGUMENT,
@@ -81,6 +81,7 @@ def explain(
     masks: Path | None = MASKS,
     coco: Path | None = COCO,
     classes: str | None = CLASSES,
+    mask_values: str | None = MASK_VALUES,
     class_map: str | None = CLASS_MAP,
     maps: Path = typer.Option(..., "--maps", help="Folder to write the maps to."),
     file_format: MapFormat = typer.Option(MapFormat.npz, "--format", help="Format; legacy is the original's .npy."),

@@ -106,8 +106,8 @@ DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of 
 CLASS_MAP = typer.Option(
     None,
     "--class-map",
-    help="JSON or YAML file: for each class of --data, outputs of --model. Or imagenet-voc, imagenet-coco. Classes "
-    "that it leaves out are not asked for.",
+    help="JSON or YAML file: for each class of --data, outputs of --model. Or imagenet-voc, imagenet-coco, "
+    "imagenet-wordnet (classes called by WordNet ids), imagenet-s. Classes that it leaves out are not asked for.",
 )
 TARGETS = typer.Option(None, "--targets", help="Labels per image: several, or one (exclusive; softmax in strict).")
 MEAN = maps_option(
@@ -167,9 +167,8 @@ def chosen_subject(
     given = {f"--{name.replace('_', '-')}": chosen[name] for name in ("model", "weights", "data", "class_map")}
     given |= {"--argument": _arguments(chosen["argument"]), "--weights-key": chosen["weights_key"]}
     run, data, split = chosen["run"], chosen["data"], chosen["split"]
-    images, masks, coco, classes = (chosen[name] for name in ("images", "masks", "coco", "classes"))
-    folders = image_arguments(images, masks, coco, classes, f"--data {data}" if data else run)
-    given["--data"] = data or images
+    folders = image_arguments(chosen, f"--data {data}" if data else run)
+    given["--data"] = data or chosen["images"]
     if run is not None:
         extra = [name for name, value in given.items() if value is not None]
         if extra:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Subject", "subject_from_run", "subject_from_weights"]
 
+SOFTMAX = (
+    "Networks of ImageNet are trained with a softmax: without --targets exclusive, a logit above 0 does not mean that "
+    "the class is found. Found labels, ML-accuracy, F1 and ECE-ML say little. mAP and the JI score do not use that "
+    "threshold."
+)
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -140,7 +146,8 @@ def _groups(
     if class_map is not None:
         if outputs is None:
             raise ViceError("A class map needs the number of the network's outputs, but the network does not run.")
-        return read_class_map(class_map, classes, outputs), []
+        several = str(class_map) in ("imagenet-voc", "imagenet-coco")  # data of several labels an image
+        return read_class_map(class_map, classes, outputs), [SOFTMAX] if several else []
     known = [name.casefold() for name in names]
     groups = [[i for i, name in enumerate(known) if name == wanted.casefold()] for wanted in classes]
     if names and all(len(group) == 1 for group in groups):
@@ -155,9 +162,13 @@ def _groups(
                 "Say which outputs mean which class: --class-map FILE.",
             )
     if outputs is not None and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
+        from torchvice.data.imagenet_s import WORDNET_ID
+
+        by_id = outputs == 1000 and all(WORDNET_ID.fullmatch(name) for name in classes)
+        ready = " For classes called by WordNet ids, as ImageNet's: --class-map imagenet-wordnet."
         raise ViceError(
             f"The network must have an output for each of {len(classes)} classes, but has {outputs}.",
-            "Say which outputs mean which class: --class-map FILE.",
+            f"Say which outputs mean which class: --class-map FILE.{ready if by_id else ''}",
         )
     return None, ["config.json has other names than the classes: outputs are taken in their order."] if names else []
 
