@@ -68,8 +68,8 @@ RUN = typer.Argument(None, help="Run folder. Without it, give --model, --weights
 MODEL = typer.Option(
     None,
     "--model",
-    help="A network that torchvice did not train: name in timm, torchvision:NAME, transformers:FOLDER, or a function "
-    "that returns it: FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION.",
+    help="A network that torchvice did not train: name in timm, torchvision:NAME, transformers:FOLDER, open_clip:NAME, "
+    "hf-hub:ORG/NAME (from the local cache), or a function that returns it: FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION.",
 )
 WEIGHTS = typer.Option(
     None, "--weights", help="Local file with the weights of --model. Not needed where a function or folder has them."
@@ -79,6 +79,12 @@ WEIGHTS_KEY = typer.Option(
 )
 ARGUMENT = typer.Option(
     [], "--argument", help="Argument of --model, as for timm.create_model or its function: img_size=384. Repeatable."
+)
+PROMPTS = typer.Option(
+    None,
+    "--prompts",
+    help="YAML file with the prompts of a zero-shot classifier: for each class its prompt or prompts, or `templates` "
+    "such as [a photo of a {}.], where {} stands for the class. Default: this template.",
 )
 DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of VOC 2012.")
 CLASS_MAP = typer.Option(
@@ -139,6 +145,7 @@ def assess(
     weights: Path | None = WEIGHTS,
     weights_key: str | None = WEIGHTS_KEY,
     argument: list[str] = ARGUMENT,
+    prompts: Path | None = PROMPTS,
     data: Path | None = DATA,
     images: Path | None = IMAGES,
     masks: Path | None = MASKS,
@@ -190,6 +197,7 @@ def _assess_network(chosen: Mapping[str, Any], extras: Extras) -> None:
     check_request(chosen["protocol"].protocols, extras)
     given = {f"--{name.replace('_', '-')}": chosen[name] for name in ("model", "weights", "data", "class_map")}
     given |= {"--argument": _arguments(chosen["argument"]), "--weights-key": chosen["weights_key"]}
+    given["--prompts"] = chosen["prompts"]
     run, out, data = chosen["run"], chosen["out"], chosen["data"]
     images, masks, coco, classes = (chosen[name] for name in ("images", "masks", "coco", "classes"))
     folders = image_arguments(images, masks, coco, classes, f"--data {data}" if data else run)
@@ -305,11 +313,12 @@ def _subject(
         return subject if out is None else dataclasses.replace(subject, out=out)
     if checkpoint != "best":
         raise ViceError("--checkpoint names a checkpoint of a run folder, but none is given.", "Give --weights FILE.")
-    class_map, arguments, key = (given.pop(name) for name in ("--class-map", "--argument", "--weights-key"))
-    from torchvice.models.named import source_of
+    names = ("--class-map", "--argument", "--weights-key", "--prompts")
+    class_map, arguments, key, prompts = (given.pop(name) for name in names)
+    from torchvice.models.named import WITH_WEIGHTS, source_of
 
     model, weights, data = given.values()
-    own = model is not None and source_of(model)[0] in ("function", "transformers")  # they come with weights
+    own = model is not None and source_of(model)[0] in WITH_WEIGHTS
     missing = [name for name, value in given.items() if value is None and not (own and name == "--weights")]
     if missing:
         message = f"Give a run folder, or --model, --weights and --data. Missing: {', '.join(missing)}."
@@ -317,7 +326,7 @@ def _subject(
             message, "Images without lists: --images DIR in place of --data." if "--data" in missing else ""
         )
     dataset = opened_data(folders, data, split)
-    return subject_from_weights(model, weights, dataset, out, class_map, settings, arguments, key)
+    return subject_from_weights(model, weights, dataset, out, class_map, settings, arguments, key, prompts)
 
 
 def _say_data(dataset: FolderDataset) -> None:
