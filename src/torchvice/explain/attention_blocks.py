@@ -92,7 +92,8 @@ def _layers_of_torch(model: nn.Module) -> list[nn.MultiheadAttention] | None:
         return [block.self_attention for block in model.encoder.layers]  # type: ignore[union-attr]
     if not _is_open_clips(model):
         return None
-    layers: list[Any] = [getattr(block, "attn", None) for block in model.transformer.resblocks]  # type: ignore[union-attr]
+    blocks: Any = model.transformer
+    layers = [getattr(block, "attn", None) for block in blocks.resblocks]
     return layers if all(type(layer) is nn.MultiheadAttention for layer in layers) else None
 
 
