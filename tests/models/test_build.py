@@ -130,7 +130,7 @@ def test_files_that_are_no_weights(tmp_path: Path, filled: tuple[nn.Module, Path
     (tmp_path / "cut.pth").write_bytes(good.read_bytes()[:5000])
     (tmp_path / "cut.safetensors").write_bytes(b"abc")
     for name in ("cut.pth", "cut.safetensors"):
-        with pytest.raises(ViceError, match="cannot be read|a text that begins with 'abc'"):
+        with pytest.raises(ViceError, match=r"cannot be read|a text that begins with 'abc'"):
             read_weights(tmp_path / name)
     for content in ({"epoch": 1}, [1], {}):
         torch.save(content, tmp_path / "other.pth")
