@@ -134,10 +134,13 @@ class MapSettings:
         """The same settings with the input size and the normalisation of a network, where none are given."""
         from torchvice.models.adapt import converted_channels
         from torchvice.models.build import preprocessing
+        from torchvice.models.zero_shot import ZeroShot
 
         expected = preprocessing(model)
         side = max(expected.size)
         known: dict[str, Any] = {"mean": expected.mean, "std": expected.std}
+        if isinstance(model, ZeroShot):  # its logits lie between 0 and the scale, and look like per cent
+            known["outputs"] = "logits"
         settings = self._for_one_channel() if converted_channels(model) == 1 else self
         return settings.completed(view_size=side, crop=side, batch_size=BATCH_SIZE, **known)
 

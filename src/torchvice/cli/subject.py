@@ -38,6 +38,7 @@ __all__ = [
     "MODEL",
     "OUTPUT",
     "OUTPUTS",
+    "PROMPTS",
     "RUN",
     "SPLIT",
     "STD",
@@ -90,8 +91,8 @@ RUN = typer.Argument(None, help="Run folder. Without it, give --model, --weights
 MODEL = typer.Option(
     None,
     "--model",
-    help="A network that torchvice did not train: name in timm, torchvision:NAME, transformers:FOLDER, or a function "
-    "that returns it: FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION.",
+    help="A network that torchvice did not train: name in timm, torchvision:NAME, transformers:FOLDER, open_clip:NAME, "
+    "hf-hub:ORG/NAME (from the local cache), or a function that returns it: FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION.",
 )
 WEIGHTS = typer.Option(
     None, "--weights", help="Local file with the weights of --model. Not needed where a function or folder has them."
@@ -101,6 +102,12 @@ WEIGHTS_KEY = typer.Option(
 )
 ARGUMENT = typer.Option(
     [], "--argument", help="Argument of --model, as for timm.create_model or its function: img_size=384. Repeatable."
+)
+PROMPTS = typer.Option(
+    None,
+    "--prompts",
+    help="YAML file with the prompts of a zero-shot classifier: for each class its prompt or prompts, or `templates` "
+    "such as [a photo of a {}.], where {} stands for the class. Default: this template.",
 )
 DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of VOC 2012.")
 CLASS_MAP = typer.Option(
@@ -166,6 +173,7 @@ def chosen_subject(
 
     given = {f"--{name.replace('_', '-')}": chosen[name] for name in ("model", "weights", "data", "class_map")}
     given |= {"--argument": _arguments(chosen["argument"]), "--weights-key": chosen["weights_key"]}
+    given["--prompts"] = chosen["prompts"]
     run, data, split = chosen["run"], chosen["data"], chosen["split"]
     folders = image_arguments(chosen, f"--data {data}" if data else run)
     given["--data"] = data or chosen["images"]
@@ -180,16 +188,17 @@ def chosen_subject(
     _check_complete(given)
     dataset = opened_data(folders, data, split, unlabelled=unlabelled)
     model, weights = given["--model"], given["--weights"]
-    class_map, arguments, key = (given[name] for name in ("--class-map", "--argument", "--weights-key"))
-    return subject_from_weights(model, weights, dataset, out, class_map, settings, arguments, key)
+    names = ("--class-map", "--argument", "--weights-key", "--prompts")
+    class_map, arguments, key, prompts = (given[name] for name in names)
+    return subject_from_weights(model, weights, dataset, out, class_map, settings, arguments, key, prompts)
 
 
 def _check_complete(given: Mapping[str, Any]) -> None:
     """Check that network, weights and data are given; some networks come with their weights."""
-    from torchvice.models.named import source_of
+    from torchvice.models.named import WITH_WEIGHTS, source_of
 
     model = given["--model"]
-    own = model is not None and source_of(model)[0] in ("function", "transformers")
+    own = model is not None and source_of(model)[0] in WITH_WEIGHTS
     needed = [name for name in ("--model", "--weights", "--data") if not (own and name == "--weights")]
     missing = [name for name in needed if given[name] is None]
     if missing:

@@ -78,6 +78,7 @@ def subject_from_weights(
     settings: MapSettings | None = None,
     arguments: Mapping[str, Any] | None = None,
     key: str | None = None,
+    prompts: str | os.PathLike[str] | None = None,
 ) -> Subject:
     """The subject of a network that torchvice did not train.
 
@@ -91,6 +92,7 @@ def subject_from_weights(
             not asked for, but for the complement of the class that an only logit means.
         settings: sizes and normalisation that are None are those of the network's source; images per batch: 16.
         arguments, key: of the network, see `torchvice.models.named.model_by_name`.
+        prompts: file of the prompts of a zero-shot classifier, see `torchvice.models.prompts.read_prompts`.
 
     Raises:
         ViceError: an unknown network, weights that do not fit it, or outputs that do not fit the classes.
@@ -99,9 +101,10 @@ def subject_from_weights(
     from torchvice.models.adapt import converted_channels, output_count, taking_rgb, with_output
     from torchvice.models.bare import bare
     from torchvice.models.named import model_by_name
+    from torchvice.models.prompts import ClassNames
 
     settings = settings or MapSettings()
-    named = model_by_name(name, weights, arguments, key)
+    named = model_by_name(name, weights, arguments, key, ClassNames(tuple(dataset.classes), prompts))
     model = taking_rgb(bare(named.model))
     outputs = named.outputs
     if outputs is None or settings.output is not None:
@@ -110,10 +113,11 @@ def subject_from_weights(
     groups, notes = _groups(class_map, dataset.classes, outputs, named.names)
     if groups is not None and not (outputs == 1 and _is_one_of_two(dataset)):
         dataset, groups = _asked_for(dataset, groups)
+    notes += named.notes
     if converted_channels(model) is not None:
         notes.append("The network takes one channel: images are converted to grey.")
     if named.needs_pixels and None in (settings.mean, settings.std) and None in (named.mean, named.std):
-        message = f"{name} must say the mean and std of its images, but has no preprocessor_config.json with them."
+        message = f"{name} must say the mean and std of its images, but {named.needs_pixels}."
         raise ViceError(message, "Give --mean and --std.")
     settings = settings.completed(batch_size=16, class_map=groups)
     settings = settings.completed(view_size=named.size, crop=named.size, mean=named.mean, std=named.std)
