@@ -93,7 +93,7 @@ def _layers_of_torch(model: nn.Module) -> list[nn.MultiheadAttention] | None:
     if not _is_open_clips(model):
         return None
     blocks: Any = model.transformer
-    layers = [getattr(block, "attn", None) for block in blocks.resblocks]
+    layers: list[Any] = [getattr(block, "attn", None) for block in blocks.resblocks]
     return layers if all(type(layer) is nn.MultiheadAttention for layer in layers) else None
 
 

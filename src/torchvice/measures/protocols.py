@@ -110,7 +110,11 @@ def _put_warnings(sheet: Sheet, samples: Samples, first: Images, shares: dict[st
     whole = samples.manifest["dataset"].get("all_classes") or ()
     if left_out := [name for name in whole if name not in samples.classes]:
         sheet.notes["classes"] = f"Not asked for, as the class map leaves them out: {', '.join(left_out)}."
-    if always := [name for name, every in zip(samples.classes, first.targets.all(0), strict=True) if every]:
+    if always := [
+        name
+        for name, every in zip(samples.classes, np.atleast_1d(first.targets.all(axis=0)).tolist(), strict=True)
+        if every
+    ]:
         section = "strict" if "strict" in samples.protocols else "classification"
         sheet.notes[f"{section}.mean_average_precision"] = _always_shown(always, len(samples.classes))
     found = {protocol: shares.get(_reason(protocol, "zero"), (0, 0)) for protocol in ("paper", "strict")}

@@ -149,9 +149,8 @@ class ChosenRanks:
         number = np.unique(values, return_inverse=True)[1].reshape(values.shape)
         self._bits = max(len(values) - 1, 0).bit_length()
         whole = (int(number.max(initial=0)) + 1) << self._bits
-        keys = number.astype(np.uint32 if whole < 1 << 32 else np.uint64)
-        keys <<= self._bits
-        keys += np.arange(len(values), dtype=keys.dtype)[:, None]
+        kind = np.dtype(np.uint32 if whole < 1 << 32 else np.uint64)
+        keys = (number.astype(kind) << self._bits) + np.arange(len(values), dtype=kind)[:, None]
         self._keys = [np.ascontiguousarray(keys[fold == f].T) for f in range(int(fold.max(initial=-1)) + 1)]
 
     def products(self, chosen: np.ndarray, weights: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -316,7 +316,7 @@ class MeanAveragePrecision(WeightedStatistic):
 
     @cached_property
     def _classes(self) -> list[tuple[np.ndarray, ...]]:
-        classes = []
+        classes: list[tuple[np.ndarray, ...]] = []
         for c in self._shown:
             order = np.argsort(-self._scores[:, c], kind="stable")
             score = self._scores[order, c]

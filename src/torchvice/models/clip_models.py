@@ -15,8 +15,10 @@ from torchvice.models.prompts import ClassNames, Prompts
 __all__ = ["is_zero_shot", "model_of_open_clip", "zero_shot_of_folder"]
 
 # Arguments of open_clip.create_model that torchvice sets itself, or that would load weights past its checks.
-_RESERVED = ("pretrained", "pretrained_image", "pretrained_text", "pretrained_image_path", "pretrained_text_path")
-_RESERVED += ("pretrained_hf", "cache_dir", "jit", "device", "precision", "load_weights", "output_dict")
+_RESERVED = (
+    *("pretrained", "pretrained_image", "pretrained_text", "pretrained_image_path", "pretrained_text_path"),
+    *("pretrained_hf", "cache_dir", "jit", "device", "precision", "load_weights", "output_dict"),
+)
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
 _RELATIVE = (
     "CLIP's logits compare the classes of one image (softmax). Where images have several labels, nearly every label "
