@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import scipy.stats
 
 from torchvice.errors import ViceError
 from torchvice.metrics import resampling
-from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.resampling import Interval, Resampling, interval
 from torchvice.metrics.weighted import HeldOutSpearman, Mean, Pearson, Spearman
 
@@ -57,46 +55,6 @@ def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> N
     for statistic, values in expected.items():
         again = Resampling(30, 333, seed=4).replicates_of(statistic(a, b), cluster)
         np.testing.assert_array_equal(again, values)
-
-
-def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(6)
-    a, b, cluster = rng.normal(size=90), rng.integers(0, 9, 90), np.arange(90) // 3
-    statistics = [
-        Spearman(a, b),
-        Spearman(a, -b),
-        HeldOutSpearman(a, rng.random((90, 4)), cluster % 5, cluster),
-        PartialSpearman(a, b, rng.random(90), rng.integers(1, 3, 90)),
-    ]
-    monkeypatch.setattr(resampling, "BLOCK", 90 * 7)
-    monkeypatch.setattr(resampling, "MEMORY", 30 * 90 * 8 * 16)  # too little to keep the draws
-    found = {}
-    for number in (1, 4):
-        monkeypatch.setattr(resampling, "threads", lambda number=number: number)
-        sampling = Resampling(30, 333, seed=4)
-        found[number] = [sampling.replicates_of(statistic, cluster) for statistic in statistics]
-    for one, four in zip(found[1], found[4], strict=True):
-        np.testing.assert_array_equal(one, four)
-
-
-def test_a_function_of_the_user_s_is_not_shared_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "threads", lambda: 4)
-    monkeypatch.setattr(resampling, "BLOCK", 30)
-    seen = set()
-
-    def spy(weights: np.ndarray) -> np.ndarray:
-        seen.add(threading.get_ident())
-        return weights.sum(axis=1)
-
-    assert (Resampling(30, 40).replicates_of(spy) == 30).all()
-    assert seen == {threading.get_ident()}
-
-
-@pytest.mark.parametrize(("wanted", "number"), [("1", 1), ("", 2), ("3", 2), ("odd", 2)])
-def test_as_many_threads_as_cores(wanted: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
-    monkeypatch.setattr(resampling.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    assert resampling.threads.__wrapped__() == number
 
 
 @pytest.mark.parametrize("kept", [0, 40_000, 2**27])

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
-from torchvice.metrics.weighted import MeanAveragePrecision, RankStatistic, WeightedStatistic
+from torchvice.metrics.weighted import MeanAveragePrecision, RankStatistic
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -92,7 +89,6 @@ class Resampling:
         self._ranked: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._requested: set[tuple[Any, ...]] = set()
         self._room = KEPT
-        self._lock = Lock()
 
     def counts(self, first: int, last: int) -> np.ndarray:
         """Count how often each image is drawn in the replicates from `first` to `last`: (last - first, N) uint8."""
@@ -101,19 +97,15 @@ class Resampling:
         return np.concatenate(chunks)[start : start + last - first]
 
     def _drawn(self, index: int) -> np.ndarray:
-        """The replicates of one random stream. All streams are kept where they are small, else the latest ones."""
-        with self._lock:
-            return self._drawn_once(index)
-
-    def _drawn_once(self, index: int) -> np.ndarray:
+        """The replicates of one random stream. All streams are kept where they are small, else the latest."""
         if index not in self._kept:
             rng = np.random.default_rng([self.seed, index])
             drawn = rng.integers(self.images, size=(self._chunk, self.images), dtype=np.uint32).astype(np.int64)
             drawn += np.arange(self._chunk)[:, None] * self.images
             # More than 255 draws of one image have a probability below 1e-500.
             counted = np.bincount(drawn.ravel(), minlength=self._chunk * self.images).astype(np.uint8)
-            if self.replicates * self.images > MEMORY and len(self._kept) > threads():
-                del self._kept[min(self._kept)]
+            if self.replicates * self.images > MEMORY:
+                self._kept.clear()
             self._kept[index] = counted.reshape(self._chunk, self.images)
         return self._kept[index]
 
@@ -138,27 +130,17 @@ class Resampling:
         values = np.empty(self.replicates)
         digest = b"" if rows is None else hashlib.sha256(rows.tobytes()).digest()
 
-        def fill(first: int) -> None:
-            last = min(first + step, self.replicates)
-            weights = self.counts(first, last)
-            weights = weights if rows is None else np.take(weights, rows, axis=1)
-            if isinstance(statistic, RankStatistic) and statistic.rows:
-                weights = weights.astype(np.float64)
-                ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
-                values[first:last] = statistic.finish(weights, *ranks)
-            else:
-                values[first:last] = statistic(weights)
-
-        blocks = range(0, self.replicates, step)
         with _products().limit(limits=1):
-            # Of a function of the user's it is not known whether threads may share it.
-            if isinstance(statistic, WeightedStatistic) and len(blocks) > 1 and threads() > 1:
-                with ThreadPoolExecutor(threads()) as pool:
-                    for _ in pool.map(fill, blocks):
-                        pass
-            else:
-                for first in blocks:
-                    fill(first)
+            for first in range(0, self.replicates, step):
+                last = min(first + step, self.replicates)
+                weights = self.counts(first, last)
+                weights = weights if rows is None else np.take(weights, rows, axis=1)
+                if isinstance(statistic, RankStatistic) and statistic.rows:
+                    weights = weights.astype(np.float64)
+                    ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
+                    values[first:last] = statistic.finish(weights, *ranks)
+                else:
+                    values[first:last] = statistic(weights)
         return values
 
     def linear(self, statistic: Statistic) -> bool:
@@ -196,10 +178,9 @@ class Resampling:
             self._requested.add(key)
             return ranks, spread
         small = ranks.astype(np.float32) if np.abs(ranks).max() < EXACT else ranks
-        with self._lock:
-            if small.nbytes <= self._room:
-                self._room -= small.nbytes
-                self._ranked[key] = small, spread
+        if small.nbytes <= self._room:
+            self._room -= small.nbytes
+            self._ranked[key] = small, spread
         return ranks, spread
 
     def _rows(self, cluster: ArrayLike | None) -> np.ndarray | None:
@@ -218,14 +199,6 @@ class Resampling:
         width = getattr(statistic, "width", 8)
         most, cached = MEMORY // (8 * width * max(rows, 1)), BLOCK // max(rows, 1)
         return max(1, min(most, cached // self._chunk * self._chunk or cached))
-
-
-@functools.cache
-def threads() -> int:
-    """The number of threads that compute replicates: as many as cores, at most 4, and at most OMP_NUM_THREADS."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(4, cores, int(wanted) if wanted.isdecimal() else 4))
 
 
 @functools.cache
