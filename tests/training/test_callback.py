@@ -107,7 +107,7 @@ def test_exactly_the_measures_of_these_images(settings: Make, colours: Path, tmp
     callback = ViceCallback("val", images=9, seed=5, view_size=32, crop=32, outputs="logits")
     trainer = fit(callback, chosen, data)
     model = trainer.lightning_module.model
-    how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu"}
+    how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu", "outputs": "logits"}
     expected = measure(assess(model, Part(data, callback.rows), out=tmp_path, **how), replicates=0)
     assert callback.measures is not None
     for section in ("paper", "strict", "classification", "localisation"):
