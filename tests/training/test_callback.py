@@ -78,7 +78,7 @@ def test_the_training_is_the_same_with_it_and_the_numbers_are_those_of_measure(
 
     data = looked.dataset("val")
     drawn = sorted(np.random.default_rng(2022).permutation(16)[:11].tolist())
-    how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu"}
+    how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu", "outputs": "logits"}
     how |= {name: getattr(looked.settings.transform, name) for name in ("mean", "std")}
     found = measure(assess(trained(looked), Part(data, drawn), out=tmp_path / "table", **how), replicates=0)
     for protocol in ("paper", "strict"):
@@ -269,7 +269,7 @@ def test_two_devices_log_the_numbers_of_the_whole(settings: Make, tmp_path: Path
     subprocess.run([sys.executable, tmp_path / "script.py", tmp_path / "settings.yaml"], env=environment, check=True)
     run = Run(chosen.folder)
     drawn = sorted(np.random.default_rng(2022).permutation(16)[:11].tolist())
-    how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu"}
+    how: dict[str, Any] = {"view_size": 32, "crop": 32, "device": "cpu", "outputs": "logits"}
     how |= {name: getattr(run.settings.transform, name) for name in ("mean", "std")}
     found = measure(assess(trained(run), Part(run.dataset("val"), drawn), out=tmp_path / "table", **how), replicates=0)
     row = logged(run)[0]
