@@ -319,3 +319,16 @@ def test_edges(statistic: type) -> None:
         statistic([1.0, 2.0], [1.0])
     with pytest.raises(ViceError, match=r"`weights` must be \(b, 2\), but has shape \(1, 3\)"):
         statistic([1.0, 2.0], [1.0, 3.0])(np.ones((1, 3)))
+
+
+def test_the_derivative_of_map_by_every_weight() -> None:
+    rng = np.random.default_rng(4)
+    scores, targets = rng.normal(size=(120, 6)).round(1), rng.random((120, 6)) < 0.1  # with ties
+    targets[:, 5] = False
+    statistic = MeanAveragePrecision(scores, targets.astype(int))
+    value, change = statistic.linear()
+    assert value == pytest.approx(statistic.value, abs=1e-14)
+    assert change.sum() == pytest.approx(0, abs=1e-14)
+    steps = 1e-6 * np.eye(120)
+    slope = (statistic(1 + steps) - statistic(1 - steps)) / 2e-6
+    np.testing.assert_allclose(change, slope, atol=1e-9)

@@ -49,9 +49,11 @@ class Inference:
     def interval_of(self, value: float, statistic: Statistic, image_id: np.ndarray) -> Interval | None:
         """The percentile interval of a value by the replicates of its statistic; it says if these are linear."""
         found = self.interval(value, self.replicates(statistic, image_id))
-        if found is None or self.resampling is None or not self.resampling.linear(statistic):
-            return found
-        return replace(found, method=LINEAR)
+        return replace(found, method=LINEAR) if found is not None and self.linear(statistic) else found
+
+    def linear(self, statistic: Statistic) -> bool:
+        """Whether the replicates of a statistic are linear, see `torchvice.metrics.resampling.Resampling.linear`."""
+        return self.resampling is not None and self.resampling.linear(statistic)
 
     def once(self, rows: Any, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """What `compute` returns for the number `name` of these very rows, computed the first time only."""
