@@ -20,7 +20,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS)
 
+# The slow tests need packages of other people's networks and data: transformers, open_clip and datasets.
 test-all: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[foreign]'
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 # What CI runs: format, lint, types, then the tests.

@@ -24,9 +24,12 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from multiprocessing import Pool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
@@ -153,6 +156,82 @@ def _table(path: Path) -> Any:
     return measure(Samples.load(path.parent / "table"), replicates=0).to_json()
 
 
+# Arguments of `open_images` for the folders of images and masks below, by the name of the reader.
+FOLDERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mask of a folder": ("b_mask", {}),
+    "mask of named classes": ("b_mask", {"classes": ["cat", "dog"]}),
+    "mask of named values": ("b_mask", {"mask_values": "object=1,background=0-0,void=2-255"}),
+    "mask of class folders": ("dog/b", {}),
+    "mask of ImageNet-S": ("n02123045/b", {}),
+}
+
+
+def _folder(reader: str) -> Callable[[Path], Any]:
+    """A reader of images with masks: the changed file is the mask of `b`, and that of `a` is a good one."""
+    changed, options = FOLDERS[reader]
+
+    def read(path: Path) -> Any:
+        from torchvice.data import check_files, open_images
+        from torchvice.data.check import survey
+        from torchvice.data.open import image_layout
+
+        good = changed.replace("dog/", "cat/").replace("n02123045/", "n01443537/").replace("b", "a")
+        inside = (path.parent / "photos", path.parent / "masks")
+        for name, mask in ((good, GOOD_MASK if "ImageNet" not in reader else GOOD_IDS), (changed, path.read_bytes())):
+            for folder, stem, content in (
+                (inside[0], name.removesuffix("_mask"), GOOD_IMAGE),
+                (inside[1], name, mask),
+            ):
+                (folder / stem).parent.mkdir(parents=True, exist_ok=True)
+                (folder / f"{stem}.png").write_bytes(content)
+        survey(image_layout(*inside, **options))
+        dataset = open_images(*inside, **options)
+        check_files(dataset)
+        return [dataset.mask(index) for index in range(len(dataset))]
+
+    return read
+
+
+def _coco_folder(path: Path) -> Any:
+    from torchvice.data import open_images
+
+    (path.parent / "photos").mkdir()
+    (path.parent / "photos" / "a.jpg").write_bytes(GOOD_IMAGE)
+    dataset = open_images(path.parent / "photos", coco=path)
+    return [dataset.mask(index) for index in range(len(dataset))]
+
+
+def _scores(path: Path) -> Any:
+    from torchvice.assessment.from_maps import _logits
+    from torchvice.assessment.scores import read_scores
+
+    return _logits(read_scores(path, ("cat", "dog")), ["im0", "im1"], False, None)
+
+
+def _foreign_maps(path: Path) -> Any:
+    """The file is the maps of the only image; it is read as `vice assess --maps` reads it."""
+    from torchvice.assessment.foreign_maps import ForeignMaps
+
+    (path.parent / "maps").mkdir()
+    shutil.copy(path, path.parent / "maps" / path.name)
+    one = SimpleNamespace(
+        classes=("cat", "dog", "cow"),
+        targets=np.array([[0, 0, 1]]),
+        records=[SimpleNamespace(image_id="im0")],
+        image=lambda index: np.zeros((24, 32, 3), np.uint8),
+    )
+    return ForeignMaps(path.parent / "maps", one).survey(1)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+SQUARE = np.pad(np.ones((8, 10)), ((4, 12), (6, 16)))  # (24, 32)
+GOOD_IMAGE = _png(np.random.default_rng(1).integers(0, 255, (24, 32, 3)))
+GOOD_MASK, GOOD_IDS = _png(SQUARE), _png(np.dstack([SQUARE, 0 * SQUARE, 0 * SQUARE]))
 TABLE = Path()
 
 
@@ -191,6 +270,11 @@ def seeds(folder: Path) -> dict[str, tuple[str, bytes, Callable[[Path], Any]]]:
     def npz_file() -> bytes:
         stream = io.BytesIO()
         np.savez(stream, keys=np.array([0, 2]), maps=np.ones((2, 3, 4), np.float16))
+        return stream.getvalue()
+
+    def parquet_file() -> bytes:
+        stream = io.BytesIO()
+        pq.write_table(pa.table({"id": ["im0", "im1"], "cat": [1.5, 0.25], "dog": [-2.0, 3.0]}), stream)
         return stream.getvalue()
 
     def tar_file() -> bytes:
@@ -252,7 +336,19 @@ def seeds(folder: Path) -> dict[str, tuple[str, bytes, Callable[[Path], Any]]]:
         "mask": ("m.png", saved(mask, "PNG"), _read("torchvice.data", "read_mask")),
         "archive": ("a.tar", tar_file(), _tar),
         "COCO": ("instances.json", json.dumps(coco).encode(), _instances),
+        "COCO as it is": ("instances.json", json.dumps(coco).encode(), _coco_folder),
+        "scores, a column a class": ("s.csv", b"id,cat,dog\nim0,1.5,-2\nim1,0.25,3\n", _scores),
+        "scores, a row a class": ("s.csv", b"id,class,logit\nim0,cat,1\nim0,dog,-2\nim1,0,3\nim1,1,4\n", _scores),
+        "scores in Parquet": ("s.parquet", parquet_file(), _scores),
+        "maps: dictionary": ("im0.npy", numpy_file({0: SQUARE, 2: SQUARE}), _foreign_maps),
+        "maps: array of classes": ("im0.npy", numpy_file(np.stack([SQUARE] * 3).astype(np.float32)), _foreign_maps),
+        "maps: one array": ("im0.npy", numpy_file(SQUARE), _foreign_maps),
+        "maps: npz": ("im0.npz", npz_file(), _foreign_maps),
+        "maps: grey PNG": ("im0.png", _png(SQUARE * 200), _foreign_maps),
     }
+    for name in FOLDERS:
+        ids = np.dstack([SQUARE * 2, 0 * SQUARE, 0 * SQUARE])
+        found[name] = ("b.png", _png(ids if "ImageNet" in name else SQUARE * (1 + ("class" in name))), _folder(name))
     for name in ("manifest.json", "images-00000.parquet", "regions-00000.parquet"):
         if (TABLE / name).is_file():
             found[f"table: {name}"] = (name, (TABLE / name).read_bytes(), _table)

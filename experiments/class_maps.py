@@ -1,4 +1,4 @@
-"""Write the class maps that torchvice ships: which of ImageNet's 1000 outputs mean which class of VOC and of COCO.
+"""Write the class maps that torchvice ships: which of ImageNet's 1000 outputs mean which class of VOC, COCO and so on.
 
     python experiments/class_maps.py [FOLDER]
 
@@ -122,6 +122,16 @@ COCO: dict[str, Synsets] = BOTH | {
 }
 # fmt: on
 MAPS = {"imagenet-voc": (VOC_CLASSES, VOC, "VOC 2012"), "imagenet-coco": (COCO_CLASSES, COCO, "COCO 2017")}
+# ImageNet-S-919 has these classes of ImageNet in another one, as the README of its repository, LUSSeg/ImageNet-S, says.
+MERGED = {
+    "n04356056": "n04355933",  # sunglasses, sunglass
+    "n04493381": "n02808440",  # tub, bathtub
+    "n03642806": "n03832673",  # laptop, notebook
+    "n04008634": "n03773504",  # projectile, missile
+    "n03887697": "n15075141",  # paper towel, toilet tissue
+}
+# Maps whose classes are called by their WordNet ids, with the classes that are merged.
+BY_ID: dict[str, dict[str, str]] = {"imagenet-wordnet": {}, "imagenet-s": MERGED}
 
 
 def outputs_of(synsets: Synsets, ids: list[str]) -> list[int]:
@@ -133,8 +143,28 @@ def outputs_of(synsets: Synsets, ids: list[str]) -> list[int]:
     return sorted(found)
 
 
+def text_by_id(name: str) -> str:
+    """The YAML text of a map whose classes are WordNet ids."""
+    info, merged = ImageNetInfo(), BY_ID[name]
+    ids = info.label_names()
+    lines = [
+        f"# {name}: for each WordNet id the outputs of a network of ImageNet's 1000 classes that mean it.",
+        "# Written by experiments/class_maps.py: outputs in timm's order.",
+    ]
+    if merged:
+        lines.append(f"# Merged, as in ImageNet-S-919: {', '.join(f'{a} in {b}' for a, b in merged.items())}.")
+    lines.append("")
+    for wordnet_id in (one for one in ids if one not in merged):
+        outputs = sorted(ids.index(one) for one in (wordnet_id, *(a for a, b in merged.items() if b == wordnet_id)))
+        lemma = info.index_to_description(ids.index(wordnet_id), detailed=False).split(",")[0]
+        lines.append(f"{wordnet_id}: [{', '.join(map(str, outputs))}]  # {lemma}")
+    return "\n".join(lines) + "\n"
+
+
 def text_of(name: str) -> str:
     """The YAML text of a map."""
+    if name in BY_ID:
+        return text_by_id(name)
     classes, chosen, of = MAPS[name]
     info = ImageNetInfo()
     ids = info.label_names()
@@ -156,5 +186,5 @@ def text_of(name: str) -> str:
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    for map_name in MAPS:
+    for map_name in (*MAPS, *BY_ID):
         (folder / f"{map_name}.yaml").write_text(text_of(map_name), encoding="utf-8")

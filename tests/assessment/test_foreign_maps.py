@@ -263,6 +263,18 @@ def test_a_picture_or_an_array_serves_an_image_of_one_label(tmp_path):
     assert ForeignMaps(tmp_path, Oblong()).read(0)[0].shape == (5, 7)
 
 
+@pytest.mark.parametrize(
+    "damage", [(b"(5, 7)", b"(5, 7 "), (b"'descr'", b"'descr "), (b"<f8", b"<q8"), (b"NUMPY", b"NUMPI")]
+)
+def test_an_array_whose_header_is_damaged_is_one_sentence(tmp_path, damage):
+    np.save(tmp_path / "x.npy", np.full((5, 7), 0.5))
+    content = (tmp_path / "x.npy").read_bytes()
+    assert damage[0] in content
+    (tmp_path / "x.npy").write_bytes(content.replace(*damage))
+    with pytest.raises(ViceError, match=r"x\.npy must be an \.npy of numbers, but cannot be read"):
+        ForeignMaps(tmp_path, Oblong()).read(0)
+
+
 def test_a_run_resumes_with_the_same_files_and_no_others(own, data, tmp_path):
     folder = rewritten(own, data, tmp_path / "maps", lambda i, maps: maps)
     first = assess(own, data, tmp_path / "t", maps=folder, shard_size=4)
@@ -281,3 +293,15 @@ def test_controls_that_need_the_network_are_refused(own, data, tmp_path):
     few = assess(own, data, tmp_path / "t", controls=["center"])
     again = assess(own, data, tmp_path / "t", controls=None)
     assert few.manifest["explanations"].keys() == again.manifest["explanations"].keys()
+
+
+def test_scores_that_are_never_negative_are_said(own, data, tmp_path):
+    ids = [record.image_id for record in data.records]
+    rows = [[name, *(k / 10 for k in range(10))] for name in ids]
+    write_csv(tmp_path / "s.csv", [["id", *data.classes], *[[r[0], *(20 * v for v in r[1:])] for r in rows]])
+    said = []
+    assess(own, data, tmp_path / "t", scores=tmp_path / "s.csv", outputs="logits", say=said.append)
+    assert not any("No score" in sentence for sentence in said)
+    write_csv(tmp_path / "s.csv", [["id", *data.classes], *[[r[0], *(2 * v for v in r[1:])] for r in rows]])
+    assess(own, data, tmp_path / "u", scores=tmp_path / "s.csv", say=said.append)
+    assert any("they say that every image has every class" in sentence for sentence in said)

@@ -88,3 +88,31 @@ def test_a_further_numbered_column_may_be_the_background(tmp_path):
     with pytest.raises(ViceError, match="must be 0 to 1, one for each of the 2 classes, but there is `2`, too"):
         read_scores(written(tmp_path, "id,0,1,2\na,9,1,2\n"), CLASSES)
     assert read_scores(written(tmp_path, "id,cat,dog,2\na,1,2,3\n"), CLASSES).of(["a"]).tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "refused"),
+    [
+        ([[91.0, 4.5], [62.5, 88.0]], True),  # per cent of two labels, of too few cells to say so of a network
+        ([[97.0], [64.0], [81.5]], True),
+        ([[0.5, 30.0]], True),  # logits, perhaps: --outputs logits says so
+        ([[91.0, -4.5], [62.5, 88.0]], False),
+        ([[3.5, 0.5], [7.0, 12.0]], False),  # said, see `assess_maps`
+        ([[150.0, 4.5]], False),
+    ],
+)
+def test_per_cent_is_noticed_in_few_cells(tmp_path, rows, refused):
+    names = CLASSES[: len(rows[0])]
+    lines = [",".join(["id", *names]), *(f"i{n}," + ",".join(map(str, row)) for n, row in enumerate(rows))]
+    scores = read_scores(written(tmp_path, "\n".join(lines)), names)
+    ids = list(scores.rows)
+    assert np.allclose(_logits(scores, ids, False, "logits"), rows)
+    if not refused:
+        assert np.allclose(_logits(scores, ids, False, None), rows)
+        return
+    with pytest.raises(ViceError, match=r"lie in \[0, 100\]: they look like per cent") as told:
+        _logits(scores, ids, False, None)
+    assert told.value.way_out.startswith("Divide them by 100 in the file, and give --outputs probabilities.")
+    divided = [",".join(["id", *names]), *(f"i{n}," + ",".join(str(v / 100) for v in r) for n, r in enumerate(rows))]
+    found = _logits(read_scores(written(tmp_path, "\n".join(divided)), names), ids, False, "probabilities")
+    assert np.allclose(1 / (1 + np.exp(-found.astype(float))), np.array(rows) / 100, atol=1e-6)

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 from command import vice
+from torchvice import Samples
+from torchvice.commands.tables import dataset_of
 
 SIZES = ("--view-size", 32, "--crop", 32, "--controls", "none", "--without", "none", "--device", "cpu")
 
@@ -70,6 +72,26 @@ def test_photographs_and_masks(here, tmp_path, capsys):
     assert status == 0
     assert "4 masks read" in said
     assert "255 is the class `polyp`" in said
+
+
+def test_the_values_of_masks_are_named(here, tmp_path, capsys):
+    (tmp_path / "trimaps").mkdir()
+    for name in "abcd":
+        mask = np.asarray(Image.open(here / "masks" / f"{name}_mask.png"))
+        Image.fromarray(np.where(mask > 0, 1, 2).astype(np.uint8)).save(tmp_path / "trimaps" / f"{name}.png")
+    given = ("--images", here / "photos", "--masks", tmp_path / "trimaps", "--classes", "pet")
+    for said in (assessed(capsys, here, 1, *given)[2], vice(capsys, "data", "check", *given)[2]):
+        assert "they look like trimaps. Say what the values mean: --mask-values object=1,b" in " ".join(said.split())
+    given = (*given, "--mask-values", "object=1,background=2,void=3")
+    status, said, err = assessed(capsys, here, 1, *given, "--out", tmp_path / "t")
+    assert status == 0, err
+    assert "In masks, 1 is the class `pet`, 2 is background, 3 is void" in " ".join(said.split())
+    dataset = dataset_of(Samples.load(tmp_path / "t"))  # opened again, for the page
+    assert np.unique(dataset.mask(0)).tolist() == [0, 1]
+    assert vice(capsys, "data", "check", *given)[0] == 0
+    status, said, err = vice(capsys, "measure", tmp_path / "t", "--replicates", 0)
+    assert status == 0, err
+    assert "Every image shows `pet`: mAP is 1 whatever the model answers." in " ".join(said.split())
 
 
 def test_the_folder_of_a_table_is_called_as_the_images(here, tmp_path, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""Attention and maps of torchvision's and transformers' ViTs are those of the same weights in timm."""
+"""Attention and maps of torchvision's and transformers' networks are those of the same weights in timm."""
 
 from __future__ import annotations
 
@@ -207,10 +207,99 @@ def test_other_networks_of_transformers(transformers):
         assert name not in prefix or explainer.site.prefix_tokens == prefix[name]
         assert name != "swin" or explainer.site.layer.endswith("layernorm_before")
         for method in METHODS:
-            if name in ("deit", "siglip"):
+            if name in ("deit", "siglip", "dinov2", "registers"):
                 maps = Explainer(model, method)(IMAGES, LABELS).maps
                 assert maps.shape == (3, 4, 4)
                 assert bool(maps.flatten(1).any(1).all())
                 continue
-            with pytest.raises(ViceError, match=r"pooling of tokens is not known|has no sequence of blocks|windows"):
+            with pytest.raises(ViceError, match=r"has no sequence of blocks|windows"):
                 Explainer(model, method)(IMAGES, LABELS)
+
+
+def copied(model, names):
+    """Load timm's tensors into a network of transformers; `names` gives the tensor of each part."""
+    own = {name: names(name) for name in model.state_dict() if not name.endswith("mask_token")}
+    found = model.load_state_dict(own, strict=False)
+    assert not found.unexpected_keys
+    assert all(name.endswith("mask_token") for name in found.missing_keys)
+    return model.eval()
+
+
+def part_of(weights, name):
+    """The tensor of timm's ViT or BEiT for a part of a block of transformers' DINOv2 or BEiT."""
+    number = next(part for part in name.split(".") if part.isdigit())
+    kind, block = name.rpartition(".")[2], f"blocks.{number}."
+    for place, short in enumerate("qkv"):
+        if f".{short}_proj." in name or f".{ {'q': 'query', 'k': 'key', 'v': 'value'}[short] }." in name:
+            if kind == "bias" and f"{block}attn.{short}_bias" in weights:
+                return weights[f"{block}attn.{short}_bias"]
+            return weights[f"{block}attn.qkv.{kind}"].chunk(3)[place]
+    for theirs, ours in (
+        ("relative_position_bias_table", "attn.relative_position_bias_table"), ("lambda_1", "gamma_1"),
+        ("lambda_2", "gamma_2"), ("layer_scale1", "ls1.gamma"), ("layer_scale2", "ls2.gamma"),
+    ):  # fmt: skip
+        if theirs in name:
+            return weights[block + ours]
+    ours = {"before": "norm1", "norm1": "norm1", "after": "norm2", "norm2": "norm2", "fc1": "mlp.fc1"}
+    ours |= {"intermediate": "mlp.fc1", "attention": "attn.proj"}
+    found = [new for old, new in ours.items() if old in name.removeprefix("beit.")] or ["mlp.fc2"]
+    return weights[f"{block}{found[0]}.{kind}"]
+
+
+def outside(weights, name, base):
+    """The tensor of timm's network for a part of transformers' outside of the blocks; None: a part of a block."""
+    for theirs, ours in (
+        (f"{base}.embeddings.cls_token", "cls_token"), (f"{base}.embeddings.position_embeddings", "pos_embed"),
+        (f"{base}.embeddings.patch_embeddings.projection.", "patch_embed.proj."), (f"{base}.layernorm.", "norm."),
+        (f"{base}.pooler.layernorm.", "fc_norm."), ("classifier.", "head."),
+    ):  # fmt: skip
+        if name.startswith(theirs):
+            return weights[name.replace(theirs, ours)]
+    return None
+
+
+@pytest.mark.slow
+def test_transformers_beit(transformers):
+    torch.manual_seed(0)
+    sizes = {"img_size": 64, "depth": 3, "embed_dim": 48, "num_heads": 3, "mlp_ratio": 2, "num_classes": 5}
+    twin = timm.create_model("beit_base_patch16_224", **sizes).eval()
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    weights = twin.state_dict()
+    config = transformers.BeitConfig(**{**SIZES, "num_labels": 5, "use_relative_position_bias": True})
+
+    def names(name):
+        found = outside(weights, name, "beit")
+        return part_of(weights, name) if found is None else found
+
+    model = copied(transformers.BeitForImageClassification(config), names)
+    # Other methods explain the input of the pooler here, a module that timm does not have.
+    assert_same_maps(model, twin, "beit.pooler", METHODS)
+
+
+@pytest.mark.slow
+def test_transformers_dinov2(transformers, monkeypatch):
+    # timm has no classifier of class token and mean of the patches side by side: its ViT is given one.
+    twin, weights = of_timm(init_values=0.5)
+    config = transformers.Dinov2Config(**SIZES, mlp_ratio=2, num_labels=5)
+    head = nn.Linear(96, 5)
+
+    def names(name):
+        if name.startswith("classifier."):
+            return head.state_dict()[name.removeprefix("classifier.")]
+        found = outside(weights, name, "dinov2")
+        return part_of(weights, name) if found is None else found
+
+    model = copied(transformers.Dinov2ForImageClassification(config), names)
+    twin.forward_head = lambda tokens: head(torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1))
+    half = torch.tensor([0.5, *[0.5 / 16] * 16])
+    expected = {}
+    with monkeypatch.context() as patch:
+        patch.setattr("torchvice.explain.attention.pooling_weights", lambda *_: half)
+        for method in METHODS:
+            expected[method] = Explainer(twin, method)(IMAGES, LABELS)
+    for method in METHODS:
+        found = Explainer(model, method)(IMAGES, LABELS)
+        torch.testing.assert_close(found.logits, expected[method].logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.maps, expected[method].maps, rtol=1e-3, atol=1e-6)

@@ -15,7 +15,9 @@ from simulated import simulated
 from torchvice.errors import ViceError
 from torchvice.measures import compare, true_pairs
 from torchvice.measures.compare import COMPARED_OF_SEEDS, compare_groups
+from torchvice.measures.protocols import measure as measures_of
 from torchvice.measures.statements import sentences_of
+from torchvice.metrics import resampling
 from torchvice.samples import Samples
 
 
@@ -217,3 +219,15 @@ def test_a_p_that_no_replicate_makes_lower_is_an_upper_bound() -> None:
     assert apart["p_at_floor"]
     assert not row_of("strong", "twin")["p_at_floor"]
     assert any("p <= 0.02" in s for s in FOUND.sentences)
+
+
+def test_linear_replicates_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any("linear replicates" in sentence for sentence in FOUND.sentences)
+    monkeypatch.setattr(resampling, "MOST_WORK", 0)
+    found = compare({"strong": STRONG, "weak": WEAK}, replicates=300)
+    assert [s for s in found.sentences if "linear" in s] == [
+        "Intervals and p of mAP are made of linear replicates, as there are so many images and classes."
+    ]
+    alone = measures_of(STRONG, replicates=300)
+    assert alone.intervals["strict.mean_average_precision"]["method"] == "percentile, linear replicates"
+    assert alone.intervals["strict.vice"]["method"] == "percentile"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -377,3 +378,14 @@ def test_measuring_imports_nothing_heavy(tmp_path: Any) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_class_of_every_image_has_a_trivial_average_precision():
+    """Of images that all show the class, no ranking is wrong: 1 for any logits."""
+    made = scenes(8, classes=1)
+    found = measure(table_of(made))
+    assert found.strict["mean_average_precision"] == 1.0
+    note = found.notes["strict.mean_average_precision"]
+    assert re.fullmatch(r"Every image shows `\w+`: mAP is 1 whatever the model answers\. .*", note)
+    assert "classification.mean_average_precision" in measure(table_of(made, ("paper",))).notes
+    assert not [path for path in FOUND.notes if "average_precision" in path]

@@ -12,7 +12,7 @@ import scipy.stats
 from torchvice.errors import ViceError
 from torchvice.metrics import resampling
 from torchvice.metrics.resampling import Interval, Resampling, interval
-from torchvice.metrics.weighted import HeldOutSpearman, Mean, Pearson, Spearman
+from torchvice.metrics.weighted import HeldOutSpearman, Mean, MeanAveragePrecision, Pearson, Spearman
 
 RNG = np.random.default_rng(20)
 
@@ -144,3 +144,25 @@ def test_mistakes_are_named() -> None:
         Resampling(3).replicates_of(Mean([1.0, 2.0]), [0, 3])
     with pytest.raises(ViceError, match="`images` and `replicates` must be at least 1, but are 0 and 2000"):
         Resampling(0)
+
+
+def test_replicates_of_map_are_linear_where_each_is_too_much_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(9)
+    targets = rng.random((1500, 12)) < 0.1
+    statistic = MeanAveragePrecision(rng.normal(size=targets.shape) + 2 * targets, targets.astype(int))
+    sampling = Resampling(1500, 400)
+    exact = sampling.replicates_of(statistic)
+    assert not sampling.linear(statistic)
+    monkeypatch.setattr(resampling, "MOST_WORK", 1500 * 12 * 400 - 1)
+    assert sampling.linear(statistic)
+    assert not sampling.linear(Mean(rng.random(1500)))
+    linear = sampling.replicates_of(statistic)
+    assert linear.std() == pytest.approx(exact.std(), rel=0.05)
+    assert np.corrcoef(linear, exact)[0, 1] > 0.95
+    assert linear.mean() == pytest.approx(statistic.value, abs=0.1 * linear.std())
+    # Of rows in another order, each with its image.
+    order = rng.permutation(1500)
+    moved = MeanAveragePrecision(statistic._scores[order], statistic._truth[order])
+    np.testing.assert_allclose(sampling.replicates_of(moved, order), linear, atol=1e-12)
+    monkeypatch.setattr(resampling, "MEMORY", 8 * 1500 * 7)
+    np.testing.assert_allclose(Resampling(1500, 400).replicates_of(statistic), linear, atol=1e-12)

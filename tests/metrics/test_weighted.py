@@ -15,9 +15,9 @@ import reference
 from tables import scenes, table_of
 from torchvice.errors import ViceError
 from torchvice.measures.pairs import true_pairs
-from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
+from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice, weighted
 from torchvice.metrics.boxes import held_out_box_accuracy
-from torchvice.metrics.ranks import WeightedRanks, midranks
+from torchvice.metrics.ranks import ChosenRanks, WeightedRanks, midranks
 from torchvice.metrics.thresholds import HeldOut
 from torchvice.metrics.weighted import (
     HeldOutSpearman,
@@ -164,6 +164,38 @@ def test_held_out_thresholds_are_chosen_anew_in_every_replicate(seed: int, rows:
             assert value == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_ranks_of_chosen_thresholds_are_those_of_sorted_floats(decimals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(decimals)
+    rows = 400
+    logit, iou, fold = rng.normal(size=rows), rng.random((rows, 30)).round(decimals), rng.integers(0, 5, rows)
+    weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=60)
+    weights[3] = 0
+    weights[4, 1:] = 0
+    statistic, found = HeldOutSpearman(logit, iou, fold), {}
+    assert len(np.unique(statistic._rule.chosen(weights), axis=0)) > 30
+    for shared in (0, 10**9):  # each choice sorted once; every weighting by its keys
+        monkeypatch.setattr(weighted, "SHARED", shared)
+        found[shared] = statistic(weights)
+    np.testing.assert_array_equal(found[0], found[10**9])
+    assert np.isnan(found[0][3:5]).all()
+    fractions = rng.random((3, rows))
+    np.testing.assert_allclose(
+        statistic(fractions), [float(statistic(row[None])[0]) for row in fractions], rtol=0, atol=1e-12
+    )
+
+
+def test_keys_of_many_values_are_wide_enough() -> None:
+    rng = np.random.default_rng(8)
+    values, fold = rng.random((3000, 500)), np.zeros(3000, np.int64)  # 1.5 million values and 3,000 places: 33 bits
+    chosen, once = np.array([[17], [499]]), np.ones((2, 3000))
+    other = WeightedRanks(rng.normal(size=3000))(once)[0]
+    sums, spread = ChosenRanks(values, fold).products(chosen, once, other)
+    for row, column in enumerate(chosen[:, 0]):
+        expected = WeightedRanks(values[:, column]).products(once[:1], other[row : row + 1])
+        assert (sums[row], spread[row]) == (expected[0][0], expected[1][0])
+
+
 def test_thresholds_are_those_of_strict() -> None:
     rng = np.random.default_rng(5)
     iou, fold = rng.random((200, 60)), rng.integers(0, 5, 200)
@@ -287,3 +319,16 @@ def test_edges(statistic: type) -> None:
         statistic([1.0, 2.0], [1.0])
     with pytest.raises(ViceError, match=r"`weights` must be \(b, 2\), but has shape \(1, 3\)"):
         statistic([1.0, 2.0], [1.0, 3.0])(np.ones((1, 3)))
+
+
+def test_the_derivative_of_map_by_every_weight() -> None:
+    rng = np.random.default_rng(4)
+    scores, targets = rng.normal(size=(120, 6)).round(1), rng.random((120, 6)) < 0.1  # with ties
+    targets[:, 5] = False
+    statistic = MeanAveragePrecision(scores, targets.astype(int))
+    value, change = statistic.linear()
+    assert value == pytest.approx(statistic.value, abs=1e-14)
+    assert change.sum() == pytest.approx(0, abs=1e-14)
+    steps = 1e-6 * np.eye(120)
+    slope = (statistic(1 + steps) - statistic(1 - steps)) / 2e-6
+    np.testing.assert_allclose(change, slope, atol=1e-9)

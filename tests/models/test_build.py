@@ -20,6 +20,7 @@ from torchvice.models.build import (
     read_weights,
     weights_hash,
 )
+from torchvice.models.named import model_by_name
 
 
 def small(classes: int = 3) -> nn.Module:
@@ -129,7 +130,7 @@ def test_files_that_are_no_weights(tmp_path: Path, filled: tuple[nn.Module, Path
     (tmp_path / "cut.pth").write_bytes(good.read_bytes()[:5000])
     (tmp_path / "cut.safetensors").write_bytes(b"abc")
     for name in ("cut.pth", "cut.safetensors"):
-        with pytest.raises(ViceError, match="cannot be read"):
+        with pytest.raises(ViceError, match=r"cannot be read|a text that begins with 'abc'"):
             read_weights(tmp_path / name)
     for content in ({"epoch": 1}, [1], {}):
         torch.save(content, tmp_path / "other.pth")
@@ -210,3 +211,15 @@ def test_preprocessing_is_the_networks_own() -> None:
     vit = preprocessing(build_model("vit_tiny_patch16_224", 2, arguments={"img_size": 96, "depth": 1}))
     assert (vit.size, vit.mean) == ((96, 96), (0.5, 0.5, 0.5))
     assert preprocessing(small()).size == (160, 160)
+
+
+def test_vice_assess_is_told_its_own_option(tmp_path):
+    torch.save(build_model("test_resnet", 3).state_dict(), tmp_path / "w.pth")
+    for argument, expected in (("depht", "Leave out --argument depht."), ("pretrained", "Weights: --weights FILE.")):
+        with pytest.raises(ViceError) as refused:
+            model_by_name("test_resnet", tmp_path / "w.pth", {argument: 3})
+        assert expected in refused.value.way_out
+        assert "model.arguments" not in str(refused.value)
+    with pytest.raises(ViceError) as refused:
+        build_model("test_resnet", 3, arguments={"depht": 3})
+    assert "Leave out model.arguments.depht." in refused.value.way_out

@@ -175,7 +175,7 @@ def test_what_is_no_map_is_refused_with_the_reason():
         locate(Shown(nn.Flatten(), nn.Linear(3 * 32 * 32, 2)))
     with pytest.raises(ViceError, match=r"must return logits \(N, C\), but returns shape \(1, 4, 32, 32\)"):
         locate(Shown(nn.Conv2d(3, 4, 1)))
-    with pytest.raises(ViceError, match="must accept a"):
+    with pytest.raises(ViceError, match="must run on an image"):
         locate(Shown(nn.Linear(5, 2)))
 
 

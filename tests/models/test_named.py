@@ -182,7 +182,7 @@ def test_functions_that_cannot_be_used_are_refused(name, arguments, message, way
         ("torchvision:inception_v3", "must be told whether it transforms", "transform_input=true"),
         ("vit_b_16", "must be a timm name", "`torchvision:vit_b_16`"),
         ("timm:resnet81", "must be a timm name", "resnet"),
-        ("hf-hub:timm/resnet50.a1_in1k", "must be in local files", "transformers:FOLDER"),
+        ("hf-hub:timm/resnet50.a1_in1k", "must be in the cache", "transformers:FOLDER"),
         ("http://a.b/c", "must be timm:NAME", "timm's"),
         ("no/such.py:build", "does not exist", ""),
         ("mine.py", "must name a function", "mine.py:build"),

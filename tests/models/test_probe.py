@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from torchvice import ViceError
+from torchvice.models.families import locate
 from torchvice.models.probe import SpatialLayout, probe, spatial_layout
 
 SQUARE, WIDE = (64, 64), (64, 96)
@@ -122,3 +123,62 @@ def test_a_classifier_of_zeros_answers_with_noise():
         model.fc.weight.zero_()
     assert probe(model, (64, 64)).outputs.std() > 0
     assert not model.fc.weight.any()
+
+
+class _Raises(nn.Module):
+    """A network with a fault in its forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 3)
+
+    def forward(self, images):
+        return self.layer(images).missing
+
+
+class _Nan(nn.Module):
+    """A network whose second output is the logarithm of a negative number."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 3)
+
+    def forward(self, images):
+        means = self.layer(images).mean((2, 3))
+        return torch.stack([means[:, 0], (-means[:, 1].square() - 1).log()], 1)
+
+
+class _Small(nn.Module):
+    """A network of images of 32 x 32 alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Conv2d(3, 2, 3), nn.Linear(2 * 30 * 30, 4)
+
+    def forward(self, images):
+        return self.head(self.layer(images).relu().flatten(1))
+
+
+def test_a_forward_that_raises_is_named_with_its_error():
+    with pytest.raises(ViceError) as refused:
+        locate(_Raises())
+    assert (
+        "_Raises must run on an image (1, 3, 224, 224), but its forward raises AttributeError" in refused.value.message
+    )
+    assert "of test_probe.py)" in refused.value.message
+    assert "layer" not in refused.value.way_out
+
+
+def test_the_way_out_for_another_size_works():
+    model = _Small()
+    with pytest.raises(ViceError, match="its forward raises RuntimeError: mat1 and mat2 shapes") as refused:
+        locate(model)
+    assert "model.pretrained_cfg = {'input_size': (3, height, width)}" in refused.value.way_out
+    model.pretrained_cfg = {"input_size": (3, 32, 32)}
+    assert locate(model).layer == "layer"
+
+
+def test_outputs_that_are_nan_are_counted():
+    with pytest.raises(ViceError, match="must return finite logits, but 1 of 2 are NaN or infinite") as refused:
+        locate(_Nan())
+    assert "Look in its forward" in refused.value.way_out

@@ -146,6 +146,11 @@ INDEX = {
         (json.dumps(INDEX).encode(), r"the index of 2 files that hold them \(model-00001-of-00002\.safetensors"),
         (b'{"message": "Not Found"}', "a JSON text"),
         (b"Entry not found in this repository", "a text that begins with 'Entry not found"),
+        (
+            b"epoch: 3\n",
+            r"a text that begins with 'epoch: 3'.\s.*Give a file that torch.save or safetensors wrote",
+        ),
+        (b"hello", "a text that begins with 'hello'"),
         (gzip.compress(b"a" * 99, mtime=0), "a gzip archive"),
         (archive("tar"), "a tar archive"),
         (archive("npz"), "NumPy or Keras"),
@@ -165,3 +170,9 @@ def test_a_program_is_no_weights_file(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 3)), tmp_path / "w.pt")
     with pytest.raises(ViceError, match="a TorchScript program"):
         weights_kind(tmp_path / "w.pt")
+
+
+def test_bytes_of_another_kind_are_said_to_be_so(tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"e\x00\x01\x02" + bytes(99))
+    with pytest.raises(ViceError, match="cannot be read: the bytes are not those of a saved model"):
+        load_weights(network(), tmp_path / "w.pth")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from timm.data import ImageNetInfo
 
 from command import vice
 from torchvice import Samples, ViceError
@@ -16,6 +17,7 @@ from torchvice.commands.tables import dataset_of
 from torchvice.data import VOC_CLASSES, VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.runs.class_maps import read_class_map, ready_class_maps
+from torchvice.runs.subject import _groups
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "class_maps.py"
 
@@ -29,7 +31,7 @@ def script():
 
 def test_the_files_are_what_the_script_writes():
     made = script()
-    assert sorted(made.MAPS) == sorted(ready_class_maps())
+    assert sorted([*made.MAPS, *made.BY_ID]) == sorted(ready_class_maps())
     for name, path in ready_class_maps().items():
         assert path.read_text(encoding="utf-8") == made.text_of(name)
 
@@ -52,6 +54,28 @@ def test_a_ready_map_serves_a_part_of_its_classes():
     assert read_class_map("imagenet-voc", ("dog", "toaster", "cat"), 1000)[1:] == [[], [281, 282, 283, 284, 285]]
 
 
+def test_classes_that_are_wordnet_ids_have_their_outputs():
+    ids = ImageNetInfo().label_names()
+    assert read_class_map("imagenet-wordnet", ids, 1000) == [[c] for c in range(1000)]
+    sunglass, notebook, goldfish = "n04355933", "n03832673", "n01443537"
+    some = (sunglass, goldfish, "n99999999", notebook)
+    assert read_class_map("imagenet-wordnet", some, 1000) == [[836], [1], [], [681]]
+    assert read_class_map("imagenet-s", some, 1000) == [[836, 837], [1], [], [620, 681]]
+    assert sum(map(bool, read_class_map("imagenet-s", ids, 1000))) == 995
+    assert sorted(c for group in read_class_map("imagenet-s", ids, 1000) for c in group) == list(range(1000))
+
+
+def test_class_folders_of_wordnet_ids_name_their_map():
+    with pytest.raises(ViceError) as told:
+        _groups(None, ("n01443537", "n02084071"), 1000, ())
+    assert "--class-map imagenet-wordnet" in told.value.way_out
+    assert _groups("imagenet-wordnet", ("n01443537", "n02084071"), 1000, ()) == ([[1], []], [])
+    assert "trained with a softmax" in _groups("imagenet-voc", ("dog",), 1000, ())[1][0]
+    with pytest.raises(ViceError) as told:
+        _groups(None, ("cat", "dog"), 1000, ())
+    assert "wordnet" not in told.value.way_out
+
+
 @pytest.mark.parametrize(
     ("name", "classes", "outputs", "message"),
     [
@@ -59,7 +83,7 @@ def test_a_ready_map_serves_a_part_of_its_classes():
             "imagenet-vok",
             VOC_CLASSES,
             1000,
-            "must be a file or one of imagenet-coco, imagenet-voc, but is 'imagenet-vok'",
+            "must be a file or one of imagenet-coco, imagenet-s, imagenet-voc, imagenet-wordnet, but is 'imagenet-vok'",
         ),
         ("imagenet-voc", VOC_CLASSES, 20, "is for a model of ImageNet's 1000 outputs, but the model has 20"),
         ("imagenet-voc", ("zero", "one"), 1000, "names none of them"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -268,3 +269,27 @@ def test_tables_of_earlier_versions_lack_the_interventions(tmp_path: Path) -> No
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ViceError, match="its columns differ in pointing"):
         Samples.load(tmp_path)
+
+
+def test_counts_are_of_32_bits_also_those_of_earlier_tables(tmp_path: Path) -> None:
+    counts = ("predicted", "intersection", "inside", "outside")
+    assert {getattr(TABLE.regions, name).dtype for name in counts} == {np.dtype(np.int32)}
+    TABLE.save(tmp_path)
+    path = tmp_path / "regions-00000.parquet"
+    table = pq.read_table(path)
+    assert {str(table.schema.field(name).type.value_type) for name in counts} == {"int32"}
+    for name in counts:
+        column = table.schema.get_field_index(name)
+        kind = pa.list_(pa.int64(), table.schema.field(name).type.list_size)
+        table = table.set_column(column, name, table[name].cast(kind))
+    pq.write_table(table, path, write_page_checksum=True)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["files"] = ShardFolder(tmp_path).digests()
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    same(Samples.load(tmp_path), TABLE)
+
+
+def test_counts_beyond_32_bits_stay_as_they_are() -> None:
+    large = TABLE.regions.predicted.astype(np.int64)
+    large[0, 0] = 1 << 31
+    assert replace(TABLE.regions, predicted=large).predicted[0, 0] == 1 << 31

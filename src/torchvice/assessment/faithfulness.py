@@ -82,7 +82,7 @@ def _of_batch(
     requests: list[MapRequest] = []
     by_position: dict[int, ByClass] = {position: {} for position in outputs}
     for place, one in enumerate(outputs.values()):
-        for row, full in enumerate(torch.from_numpy(one.full(size))):
+        for row, full in enumerate(torch.from_numpy(one.full(size, False))):
             grid = one.maps[row].shape
             # The maps of a mirror image are mirrored back, the pixels that were shown are not.
             full = full.flip(-1) if view.flipped else full

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torchvice.data.transforms import uncrop
 from torchvice.explain import Choices, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.maps import Normalisation
+from torchvice.samples.placing import box_of
 
 __all__ = ["Finished", "ViewOutput"]
 
@@ -22,14 +24,15 @@ class ViewOutput:
 
     `logits` (C,) float32; `classes` the explained ones; `maps` one low-resolution array for each, signed where the view
     is one pass, else summed or averaged over the passes after their ReLU; `status` of each; `full(size)` the normalised
-    maps (M, H, W) float32 at that size, made when asked for.
+    maps (M, H, W) float32 of an image of that size, made when asked for; `full(size, False)` those of what is shown of
+    it, at that size.
     """
 
     logits: np.ndarray
     classes: list[int]
     maps: list[np.ndarray]
     status: list[str]
-    full: Callable[[tuple[int, int]], np.ndarray]
+    full: Callable[..., np.ndarray]
 
 
 class Finished:
@@ -38,24 +41,32 @@ class Finished:
     Attributes:
         choices: normalisation, order and combination.
         side: pixels of a square view or centre crop.
+        settings: of the maps; `view` is the name of what is shown, see `torchvice.samples.placing.box_of`.
     """
 
     choices: Choices
     side: int
+    settings: dict[str, Any]
 
     def combined(self, low: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
         """The passes' maps after ReLU, resized and summed or averaged."""
         total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + upsample(low[0].clamp(min=0), size)
         return total / len(low) if self.choices.combine == "mean" else total
 
-    def finished(self, low: list[torch.Tensor], size: tuple[int, int], how: Normalisation | None = None) -> np.ndarray:
-        """The normalised maps (M, H, W) at the image's size, from those (M, h, w) of every pass; `how`: another way."""
+    def finished(
+        self, low: list[torch.Tensor], size: tuple[int, int], how: Normalisation | None = None, placed: bool = True
+    ) -> np.ndarray:
+        """The normalised maps (M, H, W) at the image's size, from those (M, h, w) of every pass.
+
+        `how`: another way of normalising; `placed` False: of what is shown of the image alone, at that size.
+        """
         chosen = self.choices if how is None else replace(self.choices, normalisation=how)
         if chosen.normalisation != "paper":
             # A map that is not finite explains nothing: it counts as a miss, and its status says so.
             usable = torch.stack([torch.isfinite(maps).all(2).all(1) for maps in low]).all(0)[:, None, None]
             low = [torch.where(usable, maps, torch.zeros_like(maps)) for maps in low]
-        target = (self.side, self.side) if chosen.view == "crop" else size
+        box = box_of(str(self.settings["view"]), size) if placed else None
+        target = size if box is None else box[2:]
         if chosen.order == "resize-first":
             full = normalise_maps(self.combined(low, target), chosen.normalisation)
         else:
@@ -63,6 +74,6 @@ class Finished:
             if chosen.order == "normalise-first-via-view":
                 small = [upsample(maps, (self.side, self.side)) for maps in small]
             full = self.combined(small, target)
-        if chosen.view == "crop":
-            full = uncrop(full, size)
+        if box is not None:
+            full = uncrop(full, size, box[:2])
         return full.cpu().numpy()

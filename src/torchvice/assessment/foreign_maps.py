@@ -15,6 +15,7 @@ import numpy as np
 from torchvice.data.dataset import Dataset
 from torchvice.data.finder import Finder, composed, existing
 from torchvice.data.images import DAMAGE, stored_size
+from torchvice.data.pairing import files_below
 from torchvice.errors import ViceError
 from torchvice.files import sha256
 from torchvice.interop import read_maps
@@ -63,8 +64,8 @@ class ForeignMaps:
 
     Args:
         folder: ID.npz or ID.npy as `torchvice.interop.read_maps` takes them; an array (C, h, w) of all classes; or, for
-            images of one label, an array (h, w) or a grey PNG. Or folders called like the classes with such single
-            maps, CLASS/ID.npy or CLASS/ID.png.
+            images of one label, an array (h, w) or a grey PNG. Images in sub-folders have their files in the same ones.
+            Or folders called like the classes with such single maps, CLASS/ID.npy or CLASS/ID.png.
         dataset: see `Dataset`. Its true classes need a map where the image has a mask or boxes.
 
     Raises:
@@ -76,7 +77,8 @@ class ForeignMaps:
         if not self.folder.is_dir():
             raise ViceError(f"The folder of the maps must exist, but {self.folder} does not.")
         self.targets = np.asarray(dataset.targets) > 0
-        own = [name for name in dataset.classes if (self.folder / name).is_dir()]
+        inside = self._in_sub_folders()
+        own = [] if inside else [name for name in dataset.classes if (self.folder / name).is_dir()]
         top = Finder(self.folder, SUFFIXES)
         if own and top.files:
             name = next(iter(top.files.values()))[0]
@@ -90,15 +92,39 @@ class ForeignMaps:
         self._check_missing(folders)
         known = {composed(str(record.image_id)) for record in dataset.records}
         names = [file for found in folders.values() for stem, files in found.files.items() for file in files]
+        names += inside
         self.unknown = tuple(sorted({name for name in names if composed(os.path.splitext(name)[0]) not in known}))
+
+    def _in_sub_folders(self) -> list[str]:
+        """The files of a folder that has the sub-folders of the images: cat/1.npy for the image cat/1; else none.
+
+        Raises:
+            ViceError: the files of the image cat/1 may be cat/1.npy and, in a folder of its class, cat/cat/1.npy.
+        """
+        ids = [str(record.image_id) for record in self.dataset.records if "/" in str(record.image_id)]
+        own = next((file for name in ids for file in self._files(self.folder, name)), None)
+        if own is None:
+            return []
+        classes = [self.folder / name for name in self.dataset.classes if (self.folder / name).is_dir()]
+        of_class = next((file for name in ids for folder in classes for file in self._files(folder, name)), None)
+        if of_class is not None:
+            raise ViceError(
+                f"{self.folder} must hold files of images or folders of classes, but holds both: {own} and {of_class}.",
+                "Give a folder that holds one of the two.",
+            )
+        found = files_below(self.folder, SUFFIXES)
+        return [path.relative_to(self.folder).as_posix() for paths in found.values() for path in paths]
+
+    @staticmethod
+    def _files(folder: Path, image_id: str) -> list[Path]:
+        return [path for suffix in SUFFIXES for path in existing(folder / f"{image_id}{suffix}")]
 
     def _located(self, index: int, folders: dict[Any, Finder]) -> dict[str | None, Path]:
         """The files of an image: {None: file of all classes} or {class: file}."""
         found: dict[str | None, Path] = {}
         image_id = str(self.dataset.records[index].image_id)
         for name, finder in folders.items():
-            nested = [path for suffix in SUFFIXES for path in existing(finder.folder / f"{image_id}{suffix}")]
-            files = {path.name: path for path in (*finder.all(image_id), *nested)}
+            files = {path.name: path for path in (*finder.all(image_id), *self._files(finder.folder, image_id))}
             if len(files) > 1:
                 raise ViceError(
                     f"An image must have one file of maps, but `{image_id}` has {' and '.join(sorted(files))} in "
@@ -113,7 +139,8 @@ class ForeignMaps:
         ids = [str(record.image_id) for record in self.dataset.records]
         asked = [i for i in range(len(ids)) if self.targets[i].any() and self._counted(i)]
         if missing := [ids[i] for i in asked if not self._places[i]]:
-            held = next((name for found in folders.values() for files in found.files.values() for name in files), None)
+            below = (path for paths in files_below(self.folder, SUFFIXES).values() for path in paths)
+            held = next((path.relative_to(self.folder) for path in below), None)
             holds = f"the folder holds files such as {held}" if held else "the folder holds no .npz, .npy or .png"
             raise ViceError(
                 f"{len(missing)} of {len(ids)} images have no maps in {self.folder}, such as `{missing[0]}`; {holds}.",
@@ -180,7 +207,7 @@ class ForeignMaps:
             if kind == "O":
                 return None
             return np.asarray(np.load(path, allow_pickle=False), np.float32)
-        except (ValueError, OSError, EOFError) as error:
+        except Exception as error:  # a damaged header may raise anything: numpy reads it as Python's literals
             raise ViceError(
                 f"The file of maps {path} must be an .npy of numbers, but cannot be read: {error}."
             ) from None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["assess_maps"]
 
+OUTPUTS = "Probabilities, or per cent divided by 100: --outputs probabilities. Logits: --outputs logits."
+
 
 def assess_maps(
     maps: str | os.PathLike[str],
@@ -101,6 +103,8 @@ def _request_of(
     _check_range(view, survey)
     for sentence in _sentences(survey, files, read, ids) if say is not None else ():
         say(sentence)  # type: ignore[misc]
+    if say is not None and settings.outputs is None and kind != "exclusive" and logits.min(initial=0) >= 0:
+        say(f"No score in {read.path} is below 0: as logits, they say that every image has every class. {OUTPUTS}")
     views: dict[str, Any] = {"strict": view}
     made_by = {"maps": files.folder.name, "scores": read.path.name}
     request = pipeline.request(views, extras, kind, made_by, check_outputs=False)
@@ -135,7 +139,8 @@ def _logits(scores: Scores, ids: Sequence[str], exclusive: bool, outputs: Output
 
     found = scores.of(ids)
     if outputs is None:
-        refuse_probabilities(found, exclusive, f"The scores in {scores.path}", "the file")
+        # Without a network there is no other sign of per cent than the numbers, and a logit of 20 is rare: few suffice.
+        refuse_probabilities(found, exclusive, f"The scores in {scores.path}", "the file", fewest=1)
     return logits_of(torch.tensor(found), exclusive).numpy() if outputs == "probabilities" else found
 
 

@@ -14,8 +14,10 @@ from torch.nn import functional
 from torchvice.assessment.faithfulness import ByClass
 from torchvice.assessment.images import Batch, Dataset
 from torchvice.data.filling import Filling, InterventionChoices, dilated, filled
+from torchvice.data.transforms import uncrop
 from torchvice.explain.memory import halve_on_oom
 from torchvice.samples import FEATURES, Regions
+from torchvice.samples.placing import box_of
 
 if TYPE_CHECKING:
     from torchvice.assessment.views import View, ViewOutput
@@ -120,11 +122,10 @@ class _Group:
 
     def _shown(self, mask: np.ndarray) -> torch.Tensor:
         """(h, w) bool, a mask (H, W) as the view shows it: every pixel that shows some of it."""
-        from torchvice.data.transforms import center_crop
-
         plane = torch.from_numpy(np.ascontiguousarray(mask)).float()[None]
-        if self.view.choices.view == "crop":
-            plane = center_crop(plane, self.view.side)
+        box = box_of(str(self.view.settings["view"]), (mask.shape[0], mask.shape[1]))
+        if box is not None:
+            plane = uncrop(plane, box[2:], (-box[0], -box[1]))
         shown: torch.Tensor = functional.adaptive_max_pool2d(plane, self.size)[0] > 0
         return shown.flip(-1) if self.view.flipped else shown
 
@@ -219,7 +220,7 @@ class _Group:
             output = self.outputs[pair.position]
             if pair.label not in output.classes or bool(pair.object.all()):
                 continue
-            full = torch.from_numpy(output.full(self.size)[output.classes.index(pair.label)])
+            full = torch.from_numpy(output.full(self.size, False)[output.classes.index(pair.label)])
             full = full.flip(-1) if self.view.flipped else full
             if not float(full.max()) > 0:
                 continue
@@ -241,10 +242,12 @@ class _Group:
         height, width = self.batch.images[pair.position].shape[:2]
         if self.view.flipped:
             x = self.size[1] - 1 - x
-        if self.view.choices.view != "crop":
+        box = box_of(str(self.view.settings["view"]), (height, width))
+        if box is None:
             return {"peak_y": (y + 0.5) / self.size[0], "peak_x": (x + 0.5) / self.size[1]}
-        top, left = (round((length - self.view.side) / 2) for length in (height, width))
-        places = {"peak_y": (y + top + 0.5) / height, "peak_x": (x + left + 0.5) / width}
+        top, left, rows, columns = box
+        row, column = (y + 0.5) * (rows / self.size[0]) + top, (x + 0.5) * (columns / self.size[1]) + left
+        places = {"peak_y": row / height, "peak_x": column / width}
         return {name: min(1.0, max(0.0, place)) for name, place in places.items()}
 
     def _patch(self, pair: _Pair, y: int, x: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from torchvice.assessment.images import contents_of, kind_of_targets
+from torchvice.assessment.images import check_dataset, contents_of, kind_of_targets
 from torchvice.assessment.ledger import class_map_of
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.errors import ViceError
@@ -34,6 +34,7 @@ def write_map_files(
     protocol: Literal["paper", "strict"] | str = "paper",
     file_format: Literal["npz", "legacy"] | str = "npz",
     settings: MapSettings | None = None,
+    targets: Literal["multilabel", "exclusive"] | None = None,
     progress: Callable[[int, int], None] | None = None,
     passes: Callable[[int, int], None] | None = None,
     **keywords: Unpack[MapKeywords],
@@ -47,6 +48,8 @@ def write_map_files(
         protocol: the protocol whose view and normalisation are used.
         file_format: "npz" (`keys`, `maps`; compressed float16) or "legacy" (the original's .npy dictionary of float32).
         progress: called with (images done, images in total).
+        targets: as for `torchvice.assess`; of images without labels, whether the likeliest class is predicted
+            ("exclusive", the default) or all with a logit above 0.
         model, dataset, settings, passes, keywords: as for `torchvice.assess`.
 
     Returns:
@@ -56,14 +59,17 @@ def write_map_files(
         ViceError: as `torchvice.assess`; an unknown protocol or format; a folder with maps of other settings,
             images or targets, or to which another process writes.
     """
+    from torchvice.assessment.outputs import check_number
     from torchvice.assessment.views import views_of
     from torchvice.models.build import weights_hash
 
     if file_format not in ("npz", "legacy"):
         raise ViceError(f"`file_format` must be 'npz' or 'legacy', but is {file_format!r}.")
-    kind = kind_of_targets(dataset)
+    check_dataset(dataset)
+    kind = _kind(dataset, targets)
     settings = packed(keywords, settings)
     view = views_of(model, [protocol], settings, exclusive=kind == "exclusive", passes=passes)[protocol]
+    check_number(view.explainer, len(dataset.classes), kind == "exclusive")
     folder = Path(folder)
     made = {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)}
     made |= {"targets": kind, "map_settings": _beyond_the_view(view)}
@@ -76,6 +82,12 @@ def write_map_files(
             if new:  # it holds no map, and may be written to with other `outputs`
                 (folder / "maps.json").unlink()
             raise
+
+
+def _kind(dataset: Dataset, targets: str | None) -> str:
+    """See `kind_of_targets`; images without labels cannot say how many they have."""
+    unlabelled = getattr(dataset, "unlabelled", False) and targets in (None, "exclusive")
+    return "exclusive" if unlabelled else kind_of_targets(dataset, targets)
 
 
 class _RefusedOutputs(ViceError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from torchvice.assessment.input_transform import InputTransform
     from torchvice.assessment.outputs import Outputs
     from torchvice.explain import Choices
     from torchvice.models.families import MapSite
@@ -37,6 +38,7 @@ class MapKeywords(TypedDict, total=False):
     device: str
     outputs: Outputs | None
     output: str | None
+    transform: InputTransform | Callable[[Any], Any] | None
 
 
 def _default_choices() -> Choices:
@@ -63,10 +65,12 @@ class MapSettings:
         outputs: "logits", or "probabilities", whose logits are taken; None: logits, and outputs that look like
             probabilities are refused.
         output: as for `torchvice.Explainer`.
+        transform: the user's own, for `strict`: from a PIL image to (3, S, S), size and normalisation included, see
+            `torchvice.assessment.input_transform.InputTransform`; `paper` is as published, with `mean` and `std`.
 
     Raises:
         ViceError: an unknown method, a layer given twice, a value out of range, choices that exclude each other or that
-            the method does not support, or a device that is not available.
+            the method does not support, a device that is not available, or a view size beside a transform.
     """
 
     method: str = "auto"
@@ -82,6 +86,7 @@ class MapSettings:
     device: str = "auto"
     outputs: Outputs | None = None
     output: str | None = None
+    transform: InputTransform | None = None
 
     def __post_init__(self) -> None:
         from torchvice.explain.methods import method_named
@@ -103,20 +108,39 @@ class MapSettings:
             raise ViceError(f"`outputs` must be 'logits' or 'probabilities', but is {self.outputs!r}.")
         if self.device != "auto":
             resolve_device(self.device)
+        if self.transform is not None:
+            self._check_transform()
+
+    def _check_transform(self) -> None:
+        from torchvice.assessment.input_transform import InputTransform
+
+        given: Any = self.transform  # a function, too
+        transform = given if isinstance(given, InputTransform) else InputTransform(given)
+        object.__setattr__(self, "transform", transform)
+        if self.view_size not in (None, transform.side):
+            raise ViceError(
+                f"The transform {transform.name} gives {transform.side} pixels, but `view_size` is {self.view_size}.",
+                "Leave `view_size` out.",
+            )
 
     def completed(self, **values: Unpack[MapKeywords]) -> MapSettings:
         """The same settings with `values` in place of the fields that are None."""
         missing: dict[str, Any] = {name: value for name, value in values.items() if getattr(self, name) is None}
+        if self.transform is not None and "view_size" in missing:
+            missing["view_size"] = self.transform.side
         return replace(self, **missing)
 
     def for_model(self, model: nn.Module) -> MapSettings:
         """The same settings with the input size and the normalisation of a network, where none are given."""
         from torchvice.models.adapt import converted_channels
         from torchvice.models.build import preprocessing
+        from torchvice.models.zero_shot import ZeroShot
 
         expected = preprocessing(model)
         side = max(expected.size)
         known: dict[str, Any] = {"mean": expected.mean, "std": expected.std}
+        if isinstance(model, ZeroShot):  # its logits lie between 0 and the scale, and look like per cent
+            known["outputs"] = "logits"
         settings = self._for_one_channel() if converted_channels(model) == 1 else self
         return settings.completed(view_size=side, crop=side, batch_size=BATCH_SIZE, **known)
 
@@ -135,6 +159,10 @@ class MapSettings:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         if self.output is None:  # tables of earlier versions do not have it
             del plain["output"]
+        if self.transform is None:  # likewise
+            del plain["transform"]
+        else:
+            plain["transform"] = self.transform.to_dict()
         return plain | {"site": self.site and self.site.to_dict(), "choices": self.choices.to_dict()}
 
 

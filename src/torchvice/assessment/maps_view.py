@@ -74,7 +74,7 @@ class MapsView(Finished):
 
     def _output(self, logits: np.ndarray, found: dict[int, np.ndarray], size: tuple[int, int]) -> ViewOutput:
         if not found:
-            return _MapsOutput(logits, [], [], [], lambda shape: np.zeros((0, *shape), np.float32))
+            return _MapsOutput(logits, [], [], [], lambda shape, _=True: np.zeros((0, *shape), np.float32))
         planes = [torch.tensor(plane)[None].clamp(min=0) for plane in found.values()]
         if len({plane.shape for plane in planes}) > 1:
             planes = [upsample(plane, size) for plane in planes]
@@ -85,7 +85,7 @@ class MapsView(Finished):
             list(found),
             list(_stored(low).numpy()),
             list(map_status(low)),
-            lambda shape: self.finished([low], shape),
+            lambda shape, placed=True: self.finished([low], shape, placed=placed),
             grid if FINER * max(grid) <= max(size) else None,
         )
 

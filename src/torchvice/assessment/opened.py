@@ -15,7 +15,7 @@ from torchvice.errors import ViceError
 __all__ = ["FOLDERS", "FolderKeywords", "opened", "opened_out", "tell"]
 
 StrPath = str | os.PathLike[str]
-FOLDERS = ("images", "masks", "coco", "classes")
+FOLDERS = ("images", "masks", "coco", "classes", "mask_values")
 PROTOCOL = ("classes", "targets", "records", "image", "mask")
 
 
@@ -26,6 +26,7 @@ class FolderKeywords(TypedDict, total=False):
     masks: StrPath | None
     coco: StrPath | None
     classes: Sequence[str] | None
+    mask_values: str | None
 
 
 def tell(sentence: str) -> None:
@@ -38,7 +39,8 @@ def opened(dataset: Any, folders: Mapping[str, Any]) -> Dataset:
 
     Args:
         dataset: a `Dataset`, which is returned as it is; the path of a folder; see also `torchvice.data.from_items`.
-        folders: arguments of `torchvice.data.open_images`, in the place of `dataset`; `classes` goes with both.
+        folders: arguments of `torchvice.data.open_images`, in the place of `dataset`; `classes` goes with both, and
+            `mask_values` with items.
 
     Raises:
         ViceError: no data, or data given twice; see also `open_images`, `open_dataset`, `from_items`, `check_files`.
@@ -50,19 +52,24 @@ def opened(dataset: Any, folders: Mapping[str, Any]) -> Dataset:
         if dataset is not None:
             raise ViceError("Give one dataset: `dataset` and `images` are both given.", "Remove one of them.")
         files = open_images(**given)
-    elif extra := [name for name in given if name != "classes"]:
+    elif extra := [name for name in given if name not in ("classes", "mask_values")]:
         raise ViceError(f"`{extra[0]}` goes with `images`, which is not given.", "Give the folder: images='DIR'.")
     elif dataset is None:
         raise ViceError("An assessment needs data, but none are given.", "Give a dataset, or images='DIR'.")
     elif isinstance(dataset, (str, os.PathLike)):
+        if "mask_values" in given:
+            raise ViceError(
+                f"`mask_values` goes with `images` or with items, but the data are the folder {dataset}.",
+                "Name the values in its dataset.yaml, or give images='DIR', masks='DIR'.",
+            )
         files = open_dataset(dataset, **given)
     elif all(hasattr(dataset, name) for name in PROTOCOL):
         if given:
-            raise ViceError("`classes` are those of the dataset, but are given too.", "Leave them out.")
+            raise ViceError(f"`{next(iter(given))}` are those of the dataset, but are given too.", "Leave them out.")
         own: Dataset = dataset
         return own
     else:
-        items = from_items(dataset, given.get("classes"))
+        items = from_items(dataset, given.get("classes"), mask_values=given.get("mask_values"))
         for note in items.notes:
             tell(note)
         return items

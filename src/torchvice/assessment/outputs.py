@@ -22,7 +22,11 @@ _TOLERANCE = 1e-3  # of a sum of probabilities, in half precision too
 
 
 def refuse_probabilities(
-    outputs: np.ndarray, exclusive: bool, what: str = "The outputs of the model", where: str = "the model"
+    outputs: np.ndarray,
+    exclusive: bool,
+    what: str = "The outputs of the model",
+    where: str = "the model",
+    fewest: int = FEWEST,
 ) -> None:
     """Check that outputs are no probabilities, and for several labels an image no logarithms of them.
 
@@ -30,6 +34,7 @@ def refuse_probabilities(
         outputs: (N, C), of many images: few logits may lie in [0, 1] by chance.
         exclusive: whether every image has one label; then logarithms of probabilities are logits of the softmax.
         what, where: name of the outputs in messages, and of their origin.
+        fewest: how many outputs can be called per cent.
 
     Raises:
         ViceError: all outputs lie in [0, 1], look like per cent, or are logarithms of probabilities with the sum 1.
@@ -49,7 +54,7 @@ def refuse_probabilities(
             "Take the logits of probabilities: --outputs probabilities (outputs='probabilities'). "
             "If they are logits: --outputs logits.",
         )
-    per_cent = bool(((values >= 0) & (values <= 100)).all()) and values.max() > LARGE and values.size >= FEWEST
+    per_cent = bool(((values >= 0) & (values <= 100)).all()) and values.max() > LARGE and values.size >= fewest
     if per_cent or (outputs.shape[1] > 1 and (values >= 0).all() and (abs(values.sum(1) / 100 - 1) < _TOLERANCE).all()):
         raise ViceError(
             f"{what} must be logits, but all outputs of {len(outputs)} rows lie in [0, 100]: they look like per cent.",

@@ -112,7 +112,8 @@ def _request_of(
     settings = replace(settings, device=pipeline.part.device(settings.device))
     views = views_of(model, protocols, settings, exclusive=kind == "exclusive", passes=passes)
     check_number(next(iter(views.values())).explainer, len(pipeline.dataset.classes), kind == "exclusive")
-    return pipeline.request(views, extras, kind, made_by, check_outputs=settings.outputs is None)
+    check_outputs = all(view.map_settings.outputs is None for view in views.values())
+    return pipeline.request(views, extras, kind, made_by, check_outputs=check_outputs)
 
 
 class Pipeline:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASKS
+from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASK_VALUES, MASKS
 from torchvice.cli.surveys import print_survey
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
@@ -116,6 +116,7 @@ def check(
     masks: Path | None = MASKS,
     coco: Path | None = COCO,
     classes: str | None = CLASSES,
+    mask_values: str | None = MASK_VALUES,
     split: str | None = typer.Option(None, "--split", help="Split to check. Default: all splits."),
     strict: bool = typer.Option(
         False,
@@ -131,7 +132,8 @@ def check(
     from torchvice.data.open import image_layout
     from torchvice.files import write_json
 
-    folders = image_arguments(images, masks, coco, classes, root)
+    given = {"images": images, "masks": masks, "coco": coco, "classes": classes, "mask_values": mask_values}
+    folders = image_arguments(given, root)
     layout = image_layout(**folders) if folders else root
     if layout is None:
         raise ViceError("Give the folder of a dataset, or --images DIR with --masks DIR.")

@@ -1,32 +1,50 @@
-"""`vice explain`: the maps as files; and the options that say how maps are made."""
+"""`vice explain`: the maps of a run, or of weights from elsewhere, as files."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from enum import StrEnum
 from pathlib import Path
 
 import typer
 
+from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASK_VALUES, MASKS
 from torchvice.cli.plugins import PLUGIN, list_methods, load_plugins
+from torchvice.cli.subject import (
+    ARGUMENT,
+    BATCH_SIZE,
+    CHECKPOINT,
+    CHOICE,
+    CLASS_MAP,
+    CROP,
+    DATA,
+    DEVICE,
+    LAYER,
+    MEAN,
+    METHOD,
+    MODEL,
+    OUTPUT,
+    OUTPUTS,
+    PROMPTS,
+    RUN,
+    SPLIT,
+    STD,
+    TARGETS,
+    TRANSFORM,
+    VIEW_SIZE,
+    WEIGHTS,
+    WEIGHTS_KEY,
+    OutputsChoice,
+    Targets,
+    choice_value,
+    chosen_settings,
+    chosen_subject,
+    maps_option,
+    say_data,
+)
 from torchvice.cli.terminal import progress_bar, say
 
-__all__ = ["CHECKPOINT", "CHOICE", "DEVICE", "LAYER", "METHOD", "SPLIT", "explain", "maps_option", "performance_option"]
-
-maps_option = functools.partial(typer.Option, rich_help_panel="Maps")
-performance_option = functools.partial(typer.Option, rich_help_panel="Performance")
-
-METHOD = maps_option("auto", "--method", help="Explanation method; vice explain --list-methods lists them.")
-LAYER = maps_option(None, "--layer", help="Name of the module to explain. Default: by the network's family.")
-CHOICE = maps_option(
-    [],
-    "--choice",
-    help="How strict makes its maps: labels=predicted, scales=0.5,1, mirror=true, view=whole, normalisation=minmax, "
-    "order=normalise-first, combine=sum, eigen_smooth=true, layers=layer3,layer4, aug_smooth=true. Repeatable.",
-)
-CHECKPOINT = typer.Option("best", "--checkpoint", help="Checkpoint of the run: best, last or a file.")
-SPLIT = typer.Option(None, "--split", help="Split, or file with a list of images. Default: the run's, else val.")
-DEVICE = performance_option("auto", "--device", help="Device: auto (CUDA if available), cpu, cuda, cuda:1 or mps.")
+__all__ = ["explain"]
 
 
 class MapFormat(StrEnum):
@@ -43,39 +61,74 @@ class OneProtocol(StrEnum):
     strict = "strict"
 
 
+PROTOCOL = typer.Option(None, "--protocol", help="Protocol of the maps. Default: paper for a run, strict for --model.")
+LABELS = maps_option(
+    None,
+    "--labels",
+    help="Whose maps strict writes: true, predicted, both, or names of classes: cat,dog. Default: true; predicted for "
+    "images without labels.",
+)
+
+
 def explain(
-    run: Path = typer.Argument(..., help="Run folder, as vice train makes it."),
+    context: typer.Context,
+    run: Path | None = RUN,
+    model: str | None = MODEL,
+    weights: Path | None = WEIGHTS,
+    weights_key: str | None = WEIGHTS_KEY,
+    argument: list[str] = ARGUMENT,
+    prompts: Path | None = PROMPTS,
+    data: Path | None = DATA,
+    images: Path | None = IMAGES,
+    masks: Path | None = MASKS,
+    coco: Path | None = COCO,
+    classes: str | None = CLASSES,
+    mask_values: str | None = MASK_VALUES,
+    class_map: str | None = CLASS_MAP,
     maps: Path = typer.Option(..., "--maps", help="Folder to write the maps to."),
     file_format: MapFormat = typer.Option(MapFormat.npz, "--format", help="Format; legacy is the original's .npy."),
-    protocol: OneProtocol = typer.Option(OneProtocol.paper, "--protocol", help="Protocol of the maps."),
+    protocol: OneProtocol | None = PROTOCOL,
+    labels: str | None = LABELS,
     split: str | None = SPLIT,
     checkpoint: str = CHECKPOINT,
+    targets: Targets | None = TARGETS,
     method: str = METHOD,
     layer: str | None = LAYER,
     choice: list[str] = CHOICE,
+    transform: str | None = TRANSFORM,
+    view_size: int | None = VIEW_SIZE,
+    crop: int | None = CROP,
+    mean: str | None = MEAN,
+    std: str | None = STD,
+    output: str | None = OUTPUT,
+    outputs: OutputsChoice | None = OUTPUTS,
+    batch_size: int | None = BATCH_SIZE,
     device: str = DEVICE,
     plugin: list[Path] = PLUGIN,
     _: bool = maps_option(False, "--list-methods", callback=list_methods, is_eager=True, help="List all methods."),
 ) -> None:
-    """Write the maps of every image's true classes as files, for use in other tools."""
-    from torchvice.assessment import MapSettings
-    from torchvice.assessment.map_files import write_map_files
-    from torchvice.explain import Choices
-    from torchvice.runs import Run
-    from torchvice.runs.subject import subject_from_run
+    """Write the maps of every image's classes as files, for use in other tools."""
+    from torchvice.commands.explain import explain_subject
 
     load_plugins(plugin)
-    # A run's network gives logits, so that none are taken for probabilities.
-    settings = MapSettings(method=method, layer=layer, choices=Choices.parse(choice), device=device, outputs="logits")
-    subject = subject_from_run(Run(run), split, checkpoint, settings)
+    settings = chosen_settings(context.params)
+    if run is not None and outputs is None:  # a run's network gives logits: none are taken for probabilities
+        settings = dataclasses.replace(settings, outputs="logits")
+    subject = chosen_subject(context.params, settings, None, unlabelled=True)
+    if run is None:
+        say_data(subject.dataset)
+    for note in subject.notes:
+        say(note)
+    chosen = protocol or (OneProtocol.strict if run is None else OneProtocol.paper)
     with progress_bar("maps") as bar:
-        count = write_map_files(
-            subject.model,
-            subject.dataset,
+        count = explain_subject(
+            subject,
             maps,
-            protocol=protocol.value,
+            labels=labels,
+            targets=choice_value(targets),
+            say=say,
+            protocol=chosen.value,
             file_format=file_format.value,
-            settings=subject.settings,
             progress=bar,
             passes=bar.passes,
         )

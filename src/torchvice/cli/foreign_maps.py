@@ -47,6 +47,7 @@ NETWORK: dict[str, Any] = {
     "output": None,
     "mean": None,
     "std": None,
+    "transform": None,
     "also": [],
     "faithfulness": "",
     "without": None,
@@ -73,8 +74,7 @@ def assess_foreign(
     from torchvice.commands.assess import assess_map_files
 
     normalisation = _normalisation(given)
-    images, masks, coco, classes = (given[name] for name in ("images", "masks", "coco", "classes"))
-    folders = image_arguments(images, masks, coco, classes, given["data"] and f"--data {given['data']}")
+    folders = image_arguments(given, given["data"] and f"--data {given['data']}")
     dataset = opened_data(folders, given["data"], given["split"])
     out = Path(given["out"] or Path("runs") / Path(given["maps"]).name / "assess" / dataset.split)
     say_data(dataset)

@@ -18,7 +18,8 @@ __all__ = ["print_all", "print_comparison", "print_measures"]
 
 WIDTH = 80
 SENTENCES = 5
-NOTES = ("table", "classes", "maps", "controls", "thresholds", "paper.vice", "scaling")  # printed without --all
+AP = ("classification.mean_average_precision", "strict.mean_average_precision")
+NOTES = ("table", "classes", *AP, "maps", "controls", "thresholds", "paper.vice", "scaling")  # printed without --all
 
 
 def _plain_table(title: str) -> Table:

@@ -8,7 +8,7 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.interop import bilinear
-from torchvice.samples.placing import whole_map
+from torchvice.samples.placing import box_of, whole_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def case_of(
     picture = dataset.image(index)
     low, view = np.nan_to_num(np.maximum(low, 0)), str(strict.settings.get("view", ""))
     size = (picture.shape[0], picture.shape[1])
-    full = whole_map(low, view, size, size) if view.startswith("crop") else bilinear(low[None], size)[0]
+    full = bilinear(low[None], size)[0] if box_of(view, size) is None else whole_map(low, view, size, size)
     pairs = true_pairs(samples) if pairs is None else pairs
     here = np.flatnonzero((pairs.image_id == image_id) & (pairs.class_index == value - 1))
     return Case(

@@ -93,7 +93,7 @@ def dataset_of(samples: Samples) -> FolderDataset | None:
     held = source.get("chosen")
     held = held if isinstance(held, dict) else {}
     chosen = {name: held[name] for name in ("masks", "labels", "regions") if isinstance(held.get(name), str)}
-    folders = {name: held[name] for name in ("masks", "coco") if isinstance(held.get(name), str)}
+    folders = {name: held[name] for name in ("masks", "coco", "mask_values") if isinstance(held.get(name), str)}
     if not source["root"]:  # a dataset of Python objects
         return None
     whole = source.get("all_classes") or samples.classes

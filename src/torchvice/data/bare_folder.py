@@ -1,4 +1,4 @@
-"""A folder of images without lists: with a folder of masks, or with one sub-folder for each class."""
+"""A folder of images without lists, with a folder of masks."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from pathlib import Path
 import numpy as np
 
 from torchvice.data.finder import existing_files, first_other
-from torchvice.data.images import VOID, present_values
 from torchvice.data.layout import Layout, Located, Record, mask_source
 from torchvice.data.lists import ListLine, class_names
-from torchvice.data.mask_values import MaskValues, found_values, mask_values
+from torchvice.data.mask_values import mask_values
+from torchvice.data.named_values import NamedValues
 from torchvice.data.pairing import Pairs, counted, files_below, named, paired, parted
-from torchvice.errors import ViceError, did_you_mean, near_path
+from torchvice.errors import ViceError, near_path
 
 __all__ = [
     "BARE_SUFFIXES",
     "PARTS",
     "SPLITS",
     "BareFolder",
-    "ClassFolders",
     "MaskedFolder",
     "checked_folder",
     "class_folders",
     "holds_images",
+    "masks_below",
+    "named_classes",
     "sub_folders",
 ]
 
@@ -146,12 +147,15 @@ class MaskedFolder(BareFolder):
         masks: the folder of the masks.
         classes: C names in the order of the masks' values; None: those of classes.txt in or next to either folder,
             else one class, `object`, if the masks hold two values.
+        values: what the values of the masks of one class mean.
 
     Raises:
         ViceError: see `BareFolder`, `torchvice.data.pairing.paired` and `torchvice.data.mask_values.mask_values`.
     """
 
-    def __init__(self, root: Path, masks: Path, classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, root: Path, masks: Path, classes: Sequence[str] | None = None, values: NamedValues | None = None
+    ) -> None:
         super().__init__(root, homes_of(root, masks), apart=None if root.resolve() == masks.resolve() else masks)
         self.chosen["masks"] = str(masks)
         found = self.found
@@ -161,12 +165,15 @@ class MaskedFolder(BareFolder):
         else:
             drawn = masks_below(masks, root)
         self.settle(found, paired(found, drawn, str(masks)))
-        self.values = mask_values(list(self.pairs.masks.values()), named_classes(classes, self.homes), str(masks))
+        names = named_classes(classes, self.homes)
+        self.values = mask_values(list(self.pairs.masks.values()), names, str(masks), values)
         self.classes = self.values.classes
         files = [] if classes is not None else existing_files(home / "classes.txt" for home in self.homes)
         self._named_in = tuple(f"The names of the classes are read from {file}." for file in files[:1])
         if self.values.object_value is not None:
             self.chosen["object_value"] = str(self.values.object_value)
+        if values is not None:
+            self.chosen["mask_values"] = values.text
 
     def read_mask(self, path: Path) -> np.ndarray:
         """Read the labels of a mask, (H, W) integers, see `MaskValues.read`."""
@@ -189,82 +196,6 @@ class MaskedFolder(BareFolder):
         records = [record for record in every.records if record.mask is not None]
         source = mask_source(self._mask_counts(), len(records))
         return Located(records, [], source, left_out=self.pairs.without)
-
-
-class ClassFolders(BareFolder):
-    """A folder with one sub-folder of images for each class: every image has the one label of its folder.
-
-    Args:
-        root: the folder of the sub-folders.
-        masks: a folder with sub-folders of the same names that hold the masks; None: no masks.
-        classes: the names of the sub-folders in the order of the labels; None: that of classes.txt, else sorted.
-
-    Raises:
-        ViceError: see `BareFolder`; classes that are not the sub-folders; masks that do not fit their images, or hold
-            labels of several classes.
-    """
-
-    exclusive = True
-
-    def __init__(self, root: Path, masks: Path | None = None, classes: Sequence[str] | None = None) -> None:
-        super().__init__(root, [root] if masks is None else [root, masks])
-        folders = class_folders(root)
-        self.classes = _in_order(named_classes(classes, self.homes), folders, root)
-        label_of = {name: c + 1 for c, name in enumerate(self.classes)}
-        self.found = {name: files for name, files in self.found.items() if "/" in name}
-        pairs = None
-        if masks is not None:
-            self.chosen["masks"] = str(checked_folder(masks, "The masks"))
-            pairs = paired(self.found, masks_below(masks, None), str(masks))
-        self.settle(self.found, pairs)
-        self.label_of = {name: label_of[name.partition("/")[0]] for name in self.files}
-        self._mask_label = {path: self.label_of[name] for name, path in self.pairs.masks.items()}
-        found = set().union(*found_values(list(self._mask_label))) - {0}
-        objects = found - {VOID} or found
-        self.values = MaskValues(self.classes, objects.pop() if len(objects) == 1 else None)
-
-    def read_mask(self, path: Path) -> np.ndarray:
-        """Read the labels of a mask, (H, W) integers; a single value but 0 (and void) is the class of the folder.
-
-        Raises:
-            ViceError: see `MaskValues.read`; or labels, but not that of the folder.
-        """
-        own = self._mask_label[path]
-        mask = self.values.read(path, own)
-        drawn = present_values(mask)
-        drawn = drawn[(drawn != 0) & (drawn != VOID)]
-        if len(drawn) and own not in drawn:
-            raise ViceError(
-                f"The mask {path} must hold {own}, the label of its folder `{self.classes[own - 1]}`, "
-                f"but holds {int(drawn[0])}.",
-                "Labels follow the order of the folders (--classes gives another one), or draw every object as 255.",
-            )
-        return mask
-
-    def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Sentences on what the folders and the masks mean."""
-        notes = (f"Every sub-folder is a class: each image has one label of {len(self.classes)}.", *self.pairs.notes)
-        if not self.pairs.masks:
-            return (*notes, "There are no masks: only classification and calibration are measured.")
-        value = self.values.object_value
-        if not value:
-            return notes
-        told = f"In masks, {value} is the class of the folder, and 0 is background."
-        if value in (1, VOID):
-            told += " If the sub-folders are no classes, name that of the masks: --classes NAME (classes=['NAME'])."
-        return (*notes, told)
-
-    def targets(self, source: str, records: Sequence[Record], masks: str) -> tuple[np.ndarray, str]:
-        """Return the label of every image's folder.
-
-        Raises:
-            ViceError: another source is asked for.
-        """
-        if source != "auto":
-            raise ViceError(f"The labels of {self.root} are its sub-folders, but `labels` is {source!r}.")
-        targets = np.zeros((len(records), len(self.classes)), dtype=np.uint8)
-        targets[range(len(records)), [self.label_of[record.image_id] - 1 for record in records]] = 1
-        return targets, "sub-folders"
 
 
 def sub_folders(root: Path) -> list[Path]:
@@ -351,19 +282,3 @@ def named_classes(classes: Sequence[str] | None, homes: Sequence[Path]) -> tuple
     if classes is None and not existing_files(home / "classes.txt" for home in homes):
         return None
     return class_names(classes, list(homes))
-
-
-def _in_order(classes: Sequence[str] | None, folders: Sequence[str], root: Path) -> tuple[str, ...]:
-    """Return the names of the sub-folders, in the order of `classes` if they are given."""
-    if classes is None:
-        return tuple(folders)
-    for name in classes:
-        if name not in folders:
-            raise ViceError(f"The classes must be the sub-folders of {root}, but it has no `{name}`.",
-                            did_you_mean(name, folders))  # fmt: skip
-    if lacking := sorted(set(folders) - set(classes)):
-        raise ViceError(
-            f"The classes must be all {len(folders)} sub-folders of {root}, but lack {named(lacking)}.",
-            "Give all of them, or move the images of the others elsewhere.",
-        )
-    return tuple(classes)

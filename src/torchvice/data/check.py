@@ -317,7 +317,8 @@ def _place(dataset: FolderDataset | UnlabelledImages) -> str:
     chosen = getattr(dataset, "chosen", None) or {}
     if "images" not in chosen:
         return f"{dataset.root} --split {dataset.split}"
-    return " ".join(f"--{name} {chosen[name]}" for name in ("images", "masks", "coco") if name in chosen)
+    given = [name for name in ("images", "masks", "coco", "mask_values") if name in chosen]
+    return " ".join(f"--{name.replace('_', '-')} {chosen[name]}" for name in given)
 
 
 def _unreadable(record: Record) -> Path:

@@ -16,6 +16,8 @@ from torchvice.files import existing_file
 from torchvice.metrics.overlap import VOID
 
 __all__ = [
+    "DAMAGE",
+    "FORMATS",
     "VOID",
     "check_mask",
     "check_same_size",

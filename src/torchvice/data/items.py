@@ -14,6 +14,7 @@ import numpy as np
 from torchvice.data.images import present_values
 from torchvice.data.lists import class_names
 from torchvice.data.mask_values import MaskValues, values_from
+from torchvice.data.named_values import named_values
 from torchvice.data.pixels import image_pixels, mask_pixels
 from torchvice.errors import ViceError, brief, did_you_mean, to_numpy
 
@@ -51,6 +52,7 @@ class ItemDataset:
         classes: C names in the order of the labels; None: those of the sequence, else one class, `object`, if masks
             hold two values.
         keys: the keys of `image`, `mask`, `labels` and `id` in dictionaries, where they are called otherwise.
+        mask_values: what the values of masks of one object mean, see `torchvice.data.named_values.named_values`.
 
     Attributes:
         classes, targets, records, exclusive: see `torchvice.data.Dataset`.
@@ -64,7 +66,14 @@ class ItemDataset:
             next; two items of one id.
     """
 
-    def __init__(self, items: Any, classes: Sequence[str] | None = None, keys: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        items: Any,
+        classes: Sequence[str] | None = None,
+        keys: Mapping[str, str] | None = None,
+        mask_values: str | None = None,
+    ) -> None:
+        self._named = None if mask_values is None else named_values(mask_values)
         if not len(items):
             raise ViceError("The dataset must hold images, but is empty.")
         self._items = items
@@ -138,7 +147,7 @@ class ItemDataset:
             if names is None:
                 raise ViceError("The classes of the labels must be known, but are not given.", "Give classes=[...].")
             return MaskValues(names)
-        found = values_from(drawn, names, "the dataset")
+        found = values_from(drawn, names, "the dataset", self._named)
         self.notes += (found.note,) if found.note else ()
         return found
 
@@ -152,7 +161,12 @@ class ItemDataset:
         return row
 
 
-def from_items(items: Any, classes: Sequence[str] | None = None, keys: Mapping[str, str] | None = None) -> ItemDataset:
+def from_items(
+    items: Any,
+    classes: Sequence[str] | None = None,
+    keys: Mapping[str, str] | None = None,
+    mask_values: str | None = None,
+) -> ItemDataset:
     """Make a dataset of anything that gives images with masks or labels.
 
     Args:
@@ -160,7 +174,7 @@ def from_items(items: Any, classes: Sequence[str] | None = None, keys: Mapping[s
             read; or any iterable, whose items are first written to a temporary folder. An item is (image, mask),
             (image, class index), or a dictionary {image, mask, labels, id}. `labels` are (C,) zeros and ones, one
             class index, or class names.
-        classes, keys: see `ItemDataset`.
+        classes, keys, mask_values: see `ItemDataset`.
 
     Returns:
         A dataset for `torchvice.assess`.
@@ -170,11 +184,11 @@ def from_items(items: Any, classes: Sequence[str] | None = None, keys: Mapping[s
     """
     inner = getattr(items, "dataset", None)
     if hasattr(items, "collate_fn") and _is_sequence(inner):  # a DataLoader over a sequence
-        dataset = from_items(inner, classes, keys)
+        dataset = from_items(inner, classes, keys, mask_values)
         dataset.notes = ("Items are read from the dataset of the loader, by their index.", *dataset.notes)
         return dataset
     if _is_sequence(items) and not isinstance(items, Mapping):
-        return ItemDataset(_named(items), classes, keys)
+        return ItemDataset(_named(items), classes, keys, mask_values)
     if isinstance(items, Mapping) and items:
         raise ViceError(
             f"A dataset must give items, but is a dictionary of {', '.join(map(str, list(items)[:5]))}.",
@@ -188,7 +202,7 @@ def from_items(items: Any, classes: Sequence[str] | None = None, keys: Mapping[s
         )
     batches = hasattr(items, "collate_fn") and getattr(items, "batch_size", None) is not None
     written = _Written(items, _checked_keys(keys or {}), batches)
-    dataset = ItemDataset(written, classes)
+    dataset = ItemDataset(written, classes, mask_values=mask_values)
     dataset.notes = (f"The {len(written)} items have no index: copies are in a temporary folder.", *dataset.notes)
     return dataset
 

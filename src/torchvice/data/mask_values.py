@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from torchvice.data.images import VOID, present_values, read_grey_mask
+from torchvice.data.named_values import NamedValues, suggestion
 from torchvice.errors import ViceError, brief
 
-__all__ = ["ONE_CLASS", "MaskValues", "found_values", "mask_values", "values_from"]
+__all__ = ["FULL", "ONE_CLASS", "MaskValues", "found_values", "mask_values", "refuse_forms", "values_from"]
 
+FULL = (VOID, (1 << 16) - 1)  # white of 8 and of 16 bits, which is the object where masks hold nothing but it and 0
 ONE_CLASS = "object"  # the name of the one class of masks without a list of classes
 CHUNK = 64  # masks that are read at once; reading ends with the first chunk that decides
 
@@ -27,11 +29,13 @@ class MaskValues:
         classes: (C,) names.
         object_value: the value of the one object in masks of 0, this value and void; None: masks hold labels.
         note: a sentence that says so, or "".
+        named: what the values of the one object's masks mean, as the user says.
     """
 
     classes: tuple[str, ...]
     object_value: int | None = None
     note: str = ""
+    named: NamedValues | None = None
 
     def read(self, path: Path, label: int = 1) -> np.ndarray:
         """Read the labels of a mask, (H, W) integers; `label` is that of the one object.
@@ -47,6 +51,8 @@ class MaskValues:
         Raises:
             ViceError: another value in masks of one object.
         """
+        if self.named is not None:
+            return self.named.labels_of(mask, name, label)
         if self.object_value is None:
             return mask
         strange = mask[(mask != 0) & (mask != self.object_value) & (mask != VOID)]
@@ -71,7 +77,9 @@ class MaskValues:
         return [int(value) for value in values if value not in (0, VOID)]
 
 
-def mask_values(masks: Sequence[Path], classes: Sequence[str] | None, where: str) -> MaskValues:
+def mask_values(
+    masks: Sequence[Path], classes: Sequence[str] | None, where: str, named: NamedValues | None = None
+) -> MaskValues:
     """Tell masks of one class and two values, 0 and 255 or 0 and 1, from masks of labels.
 
     Masks that cannot be read are passed over: they are reported where they are read.
@@ -80,44 +88,110 @@ def mask_values(masks: Sequence[Path], classes: Sequence[str] | None, where: str
         masks: the files.
         classes: C names; None: not known.
         where: the folder or dataset, for messages.
+        named: what the values mean, as the user says.
 
     Raises:
         ViceError: masks without an object; several classes, and masks that hold 0 and 255 only; no classes, and masks
-            that hold more than two values.
+            that hold more than two values; one class, and masks of other values than 0, 1 and 255; `named` values of
+            several classes.
     """
-    return values_from(found_values(masks), classes, where)
+    return values_from([] if named else found_values(masks), classes, where, named)
 
 
-def values_from(drawn: Iterable[Set[int]], classes: Sequence[str] | None, where: str) -> MaskValues:
+def values_from(
+    drawn: Iterable[Set[int]], classes: Sequence[str] | None, where: str, named: NamedValues | None = None
+) -> MaskValues:
     """Tell what masks mean from the values of each, see `mask_values`."""
     drawn = list(drawn)
+    if named is not None:
+        return _of_one_class(named, classes)
     found = set().union(*drawn)
     objects = found - {0}
     _refuse_mixed(drawn, classes, where)
-    if found and found <= {0, VOID} and classes and len(classes) > 1:
+    full = max(objects, default=VOID) if objects <= set(FULL) and len(objects) < 2 else VOID
+    if found and found <= {0, full} and classes and len(classes) > 1:
         raise ViceError(
-            f"The masks of {where} hold only 0 and {VOID}, which is one class, but {len(classes)} are given: "
+            f"The masks of {where} hold only 0 and {full}, which is one class, but {len(classes)} are given: "
             f"{', '.join(classes)}.",
             f"Give its one name, such as --classes {classes[0]}, or masks with the value c + 1 for class c.",
         )
-    if found in ({0}, {VOID}) or (classes is None and len(found) == 1):
+    if classes is not None and len(classes) == 1 and full == VOID:
+        refuse_forms(drawn, {0, 1, VOID}, where)
+    if found in ({0}, {full}) or (classes is None and len(found) == 1):
         raise ViceError(
             f"The masks of {where} must hold an object and the background, but hold only {min(found)}.",
             f"Draw the object as {VOID} (or 1) and the background as 0.",
         )
-    if found == {0, VOID} or (classes is None and found == {0, 1}):
+    if found == {0, full} or (classes is None and found == {0, 1}):
         name = ONE_CLASS if classes is None else classes[0]
         note = f"Masks hold only 0 and {max(found)}: {max(found)} is the class `{name}`, 0 is background."
         note += " Another name: --classes NAME (classes=['NAME'])." if classes is None else ""
         return MaskValues((name,), max(found), note)
     if classes is None and found:
+        labels = objects - {VOID}
+        in_order = 0 in found and labels == set(range(1, len(labels) + 1))
+        one = (
+            "" if in_order else f" If the masks draw one object, say what their values mean, such as {_option(found)}."
+        )
         raise ViceError(
             f"Masks without a list of classes must hold two values, 0 and 255, but those of {where} hold "
             f"{brief(sorted(objects))[1:-1]} and {'0' if 0 in found else 'no 0'}.",
             "Name the classes in the order of their values, 1, 2 and so on: --classes a,b,c (classes=['a', 'b', 'c']), "
-            "or one name per line in classes.txt next to the folder.",
+            f"or one name per line in classes.txt next to the folder.{one}",
         )
-    return MaskValues(tuple(classes or (ONE_CLASS,)))
+    note = ""
+    if _like_trimaps(found):
+        note = f"No mask holds 0: no pixel is background. If the masks are trimaps of one class: {_option(found)}."
+    return MaskValues(tuple(classes or (ONE_CLASS,)), note=note)
+
+
+def _like_trimaps(found: Set[int]) -> bool:
+    return {1, 2} <= found <= {1, 2, 3}
+
+
+def _of_one_class(named: NamedValues, classes: Sequence[str] | None) -> MaskValues:
+    """The meaning of masks whose values the user names."""
+    if classes is not None and len(classes) > 1:
+        raise ViceError(
+            f"--mask-values is for masks of one class, but {len(classes)} are given: {', '.join(classes)}.",
+            "Give the one name, or write a dataset.yaml, which names the values of several classes.",
+        )
+    name = ONE_CLASS if classes is None else classes[0]
+    return MaskValues((name,), None, named.note(f"the class `{name}`"), named)
+
+
+def _option(found: Set[int]) -> str:
+    """The option that fits the values of masks, with its form in Python."""
+    option = suggestion(found)
+    return f"{option} (mask_values='{option.partition(' ')[2]}')"
+
+
+def refuse_forms(drawn: Sequence[Set[int]], labels: Set[int], where: str) -> None:
+    """Refuse masks most of which hold other values than labels, or that look like trimaps: a form, and no mistake.
+
+    Args:
+        drawn: the values of each mask.
+        labels: values that are expected, 0 and void included.
+        where: the folder of the masks, for messages.
+
+    Raises:
+        ViceError: such masks; the message names the option that says what their values mean.
+    """
+    held = [each for each in drawn if each]
+    found = set().union(*held)
+    strange = [each for each in held if not each <= labels]
+    if _like_trimaps(found) and any(len(each) > 1 for each in held):
+        raise ViceError(
+            f"The masks of {where} must hold 0, the background, but hold {brief(sorted(found))[1:-1]} and no 0: they "
+            "look like trimaps.",
+            f"Say what the values mean: {_option(found)}.",
+        )
+    if 2 * len(strange) > len(held):
+        raise ViceError(
+            f"The masks of {where} must hold {brief(sorted(labels))[1:-1]}, but {len(strange)} of {len(held)} hold "
+            f"other values, such as {min(strange[0] - labels)}.",
+            f"If they draw one object, say what the values mean: {_option(found)}.",
+        )
 
 
 def _refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, where: str) -> None:

@@ -10,20 +10,23 @@ from torchvice.data.bare_folder import (
     PARTS,
     SPLITS,
     BareFolder,
-    ClassFolders,
     MaskedFolder,
     checked_folder,
     class_folders,
     holds_images,
     sub_folders,
 )
+from torchvice.data.bare_images import BareImages
+from torchvice.data.class_folders import ClassFolders
 from torchvice.data.dataset import FolderDataset
+from torchvice.data.imagenet_s import ImageNetS, is_imagenet_s
 from torchvice.data.layout import Layout
+from torchvice.data.named_values import named_values
 from torchvice.data.pairing import named
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
 
-__all__ = ["image_layout", "open_dataset", "open_images", "open_layout"]
+__all__ = ["image_layout", "open_any_images", "open_dataset", "open_images", "open_layout"]
 
 StrPath = str | os.PathLike[str]
 
@@ -59,14 +62,34 @@ def open_images(
     *,
     classes: Sequence[str] | None = None,
     coco: StrPath | None = None,
+    mask_values: str | None = None,
 ) -> FolderDataset:
     """Open a folder of images without lists, see `image_layout`.
 
     Raises:
         ViceError: see `image_layout` and `VocDataset`.
     """
-    layout = image_layout(images, masks, classes=classes, coco=coco)
+    layout = image_layout(images, masks, classes=classes, coco=coco, mask_values=mask_values)
     return VocDataset(layout, layout.name)
+
+
+def open_any_images(
+    images: StrPath,
+    masks: StrPath | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    coco: StrPath | None = None,
+    mask_values: str | None = None,
+) -> FolderDataset:
+    """Open a folder of images as `open_images` does, or `BareImages` if nothing labels them.
+
+    Raises:
+        ViceError: see `open_images` and `BareImages`.
+    """
+    folder = checked_folder(Path(images), "The images")
+    if masks is None and coco is None and mask_values is None and not class_folders(folder):
+        return BareImages(folder, classes)
+    return open_images(images, masks, classes=classes, coco=coco, mask_values=mask_values)
 
 
 def open_layout(root: StrPath, classes: Sequence[str] | None = None, *, lists: bool = False) -> Layout:
@@ -96,6 +119,7 @@ def image_layout(
     *,
     classes: Sequence[str] | None = None,
     coco: StrPath | None = None,
+    mask_values: str | None = None,
 ) -> BareFolder:
     """Find the images of a folder without lists, and what labels them.
 
@@ -105,12 +129,17 @@ def image_layout(
         masks: the folder of the masks, which are found by name, see docs/your-data.md.
         classes: C names in the order of the labels; None: see `MaskedFolder` and `ClassFolders`.
         coco: a JSON file with COCO's instances, in the place of masks.
+        mask_values: what the values of masks of one object mean, such as "object=1,background=2,void=3", see
+            `torchvice.data.named_values.named_values`.
 
     Raises:
-        ViceError: nothing that labels the images, or two things; see also `MaskedFolder`, `ClassFolders` and
-            `CocoFolder`.
+        ViceError: nothing that labels the images, or two things; values of masks without masks; see also
+            `MaskedFolder`, `ClassFolders`, `ImageNetS` and `CocoFolder`.
     """
     folder = checked_folder(Path(images), "The images")
+    if mask_values is not None and masks is None:
+        raise ViceError("--mask-values goes with --masks, which is not given.", "Give the folder: --masks DIR.")
+    values = None if mask_values is None else named_values(mask_values)
     if coco is not None:
         if masks is not None:
             raise ViceError("Masks are drawn from the COCO file, but a folder of masks is given too.", "Remove one.")
@@ -119,12 +148,14 @@ def image_layout(
         return CocoFolder(folder, Path(coco), classes)
     folders = class_folders(folder)
     if folders and (classes is None or set(classes) & set(folders) or masks is None):
-        return ClassFolders(folder, None if masks is None else Path(masks), classes)
+        if masks is not None and values is None and is_imagenet_s(folders, Path(masks)):
+            return ImageNetS(folder, Path(masks), classes)
+        return ClassFolders(folder, None if masks is None else Path(masks), classes, values)
     if masks is None:
         raise _without_labels(folder)
     if classes is None:
         _refuse_empty_classes(folder, Path(masks))
-    return MaskedFolder(folder, checked_folder(Path(masks), "The masks"), classes)
+    return MaskedFolder(folder, checked_folder(Path(masks), "The masks"), classes, values)
 
 
 def _refuse_empty_classes(folder: Path, masks: Path) -> None:

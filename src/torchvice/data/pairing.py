@@ -41,6 +41,7 @@ def files_below(folder: Path, suffixes: Sequence[str], apart: Path | None = None
     """Find the files of a folder by their name without suffix, sorted; hidden ones are left out.
 
     If the folder itself holds none, those of its sub-folders are found, and their names hold the folders: `cats/001`.
+    Links to folders are followed, each folder once.
 
     Args:
         folder: where to look.
@@ -48,10 +49,11 @@ def files_below(folder: Path, suffixes: Sequence[str], apart: Path | None = None
         apart: a folder that is not searched.
     """
     found: dict[str, list[Path]] = {}
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders if name[0] != "." and not (apart and _is_same(Path(place, name), apart))
-        )
+    entered = {folder.resolve()} | ({apart.resolve()} if apart else set())
+    for place, folders, names in os.walk(folder, followlinks=True):  # ImageNet-S links to folders of ImageNet
+        inner = {name: Path(place, name).resolve() for name in sorted(folders) if name[0] != "."}
+        folders[:] = [name for name, resolved in inner.items() if resolved not in entered]
+        entered.update(inner.values())
         for name in sorted(names):
             path = Path(place, name)
             if path.suffix.lower() in suffixes and not name.startswith("."):
@@ -60,10 +62,6 @@ def files_below(folder: Path, suffixes: Sequence[str], apart: Path | None = None
         if found and Path(place) == folder:
             break
     return dict(sorted(found.items()))
-
-
-def _is_same(folder: Path, other: Path) -> bool:
-    return folder.resolve() == other.resolve()
 
 
 def _forms(name: str) -> list[tuple[str, str]]:

@@ -98,16 +98,18 @@ def center_crop(tensor: torch.Tensor, size: int) -> torch.Tensor:
     return _cropped(tensor, offsets[0], offsets[1], size)
 
 
-def uncrop(tensor: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Put a centre crop (..., S, S) back to its place in (..., H, W), with zeros elsewhere.
+def uncrop(tensor: torch.Tensor, size: tuple[int, int], at: tuple[int, int] | None = None) -> torch.Tensor:
+    """Put a crop (..., h, w) back to its place in (..., H, W), with zeros elsewhere.
+
+    `at`: its top and left, negative where it lies beyond (..., H, W); None: the centre, where `center_crop` took it.
 
     Example:
         >>> uncrop(torch.tensor([[3, 4], [0, 0]]), (1, 5))
         tensor([[0, 0, 3, 4, 0]])
     """
-    side = tensor.shape[-1]
-    top, left = (round((length - side) / 2) for length in size)
-    padding = (left, size[1] - side - left, top, size[0] - side - top)  # negative where the crop was padded
+    height, width = tensor.shape[-2:]
+    top, left = at or (round((size[0] - height) / 2), round((size[1] - width) / 2))
+    padding = (left, size[1] - width - left, top, size[0] - height - top)  # negative where the crop was padded
     return functional.pad(tensor, padding).contiguous()
 
 

@@ -10,7 +10,13 @@ import torch
 from torch import nn
 
 from torchvice.errors import ViceError
-from torchvice.explain.attention_blocks import WAY_OUT, attention_blocks, pooled_tokens
+from torchvice.explain.attention_blocks import (
+    WAY_OUT,
+    Pooling,
+    attending_network,
+    attention_blocks,
+    foreign_pooling,
+)
 from torchvice.explain.capture import single_capture
 from torchvice.explain.methods import SHORT_BACKWARD, register
 from torchvice.explain.scene import OutputsAndMaps, Scene
@@ -74,29 +80,44 @@ def pooling_weights(model: nn.Module, tokens: int, prefix: int) -> torch.Tensor:
     """Weight of each token in the classifier's pooling, (L,) summing to 1.
 
     Token pooling reads the class token (or half the class and half the distillation token, if each has a classifier),
-    average pooling the mean of the patches.
+    average pooling the mean of the patches. A classifier that reads the class token and the mean of the patches side by
+    side, as DINOv2's, has half of each.
 
     Raises:
         ViceError: another pooling, such as attention pooling.
     """
+    model = attending_network(model)
     share = torch.zeros(tokens)
-    pool = getattr(model, "global_pool", None)
-    if (first := pooled_tokens(model)) is not None:
-        share[: first or tokens] = 1 / (first or tokens)
-    elif getattr(model, "head_dist", None) is not None:
-        share[:2] = 0.5
-    elif getattr(model, "attn_pool", None) is None and pool == "token" and prefix:
+    pool = foreign_pooling(model) or _timm_pooling(model, prefix)
+    if pool == "class":
         share[0] = 1
-    elif getattr(model, "attn_pool", None) is None and pool == "avg":
-        start = 0 if getattr(model, "pool_include_prefix", False) else prefix
+    elif pool == "distilled":
+        share[:2] = 0.5
+    elif pool in ("all", "patches"):
+        start = 0 if pool == "all" else prefix
         share[start:] = 1 / (tokens - start)
+    elif pool == "class+patches":
+        share[prefix:] = 0.5 / (tokens - prefix)
+        share[0] = 0.5
     else:
         raise ViceError(
             f"The classifier must read the class token or the mean of the patches, but {type(model).__name__} pools by "
-            f"{pool!r}.",
+            f"{getattr(model, 'global_pool', None)!r}.",
             WAY_OUT,
         )
     return share
+
+
+def _timm_pooling(model: nn.Module, prefix: int) -> Pooling | None:
+    """Which tokens the classifier of a network of timm reads; None: another pooling."""
+    pool = getattr(model, "global_pool", None)
+    if getattr(model, "head_dist", None) is not None:
+        return "distilled"
+    if getattr(model, "attn_pool", None) is not None or pool not in ("token", "avg"):
+        return None
+    if pool == "token":
+        return "class" if prefix else None
+    return "all" if getattr(model, "pool_include_prefix", False) else "patches"
 
 
 def rollout_row(matrices: Iterable[torch.Tensor], pooling: torch.Tensor) -> torch.Tensor:
@@ -131,8 +152,9 @@ def token_layout(scene: Scene, attention: torch.Tensor) -> tuple[int, tuple[int,
         ViceError: the attention (N, heads, L, L) is not between all tokens, or its rows do not sum to 1.
     """
     name, shape = type(scene.model).__name__, tuple(attention.shape)
-    foreign = pooled_tokens(scene.model) is not None and scene.site.layout == "tokens"
-    prefix = scene.site.prefix_tokens if foreign else int(getattr(scene.model, "num_prefix_tokens", 0))
+    foreign = foreign_pooling(scene.model) is not None and scene.site.layout == "tokens"
+    network = attending_network(scene.model)
+    prefix = scene.site.prefix_tokens if foreign else int(getattr(network, "num_prefix_tokens", 0))
     # The site gives the grid of hybrids, whose patches are not pixels; a site without tokens gives no grid.
     grids = [grid for grid in (scene.grid, token_grid(scene.model, scene.images)) if grid]
     fitting = [(h, w) for h, w in grids if shape[1:] == (shape[1], prefix + h * w, prefix + h * w)]

@@ -1,4 +1,4 @@
-"""Where the attention of a network's blocks lies: in timm's networks, torchvision's and transformers' ViTs.
+"""Where the attention of a network's blocks lies: in timm's networks, torchvision's, transformers' and open_clip's.
 
 Each kind gives the number of its blocks and a context in which every softmaxed attention passes through a function.
 """
@@ -8,28 +8,45 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from torchvice.errors import ViceError
+from torchvice.models.zero_shot import ZeroShot
 
-__all__ = ["WAY_OUT", "Blocks", "attention_blocks", "attention_layers", "disable_fused_attention", "pooled_tokens"]
+__all__ = [
+    "WAY_OUT",
+    "Blocks",
+    "Pooling",
+    "attending_network",
+    "attention_blocks",
+    "attention_layers",
+    "disable_fused_attention",
+    "foreign_pooling",
+]
 
 WAY_OUT = "Use method='gradcam', which works with every network."
 
 # Takes the number of a block and its attention (N, heads, L, L); returns what goes on through the network.
 Keep = Callable[[int, torch.Tensor], torch.Tensor]
 
-# The tokens that the classifiers of transformers read: the first ones, or with 0 the mean of all.
-_POOLED = {
-    "ViTForImageClassification": 1,
-    "ViTMSNForImageClassification": 1,
-    "DeiTForImageClassification": 1,
-    "DeiTForImageClassificationWithTeacher": 2,
-    "SiglipForImageClassification": 0,
-    "IJepaForImageClassification": 0,
+# The tokens that a classifier reads: the class token, class and distillation token, the mean of all tokens, the mean of
+# the patches, or class token and mean of the patches side by side.
+Pooling = Literal["class", "distilled", "all", "patches", "class+patches"]
+
+_POOLED: dict[str, Pooling] = {
+    "ViTForImageClassification": "class",
+    "ViTMSNForImageClassification": "class",
+    "DeiTForImageClassification": "class",
+    "DeiTForImageClassificationWithTeacher": "distilled",
+    "SiglipForImageClassification": "all",
+    "IJepaForImageClassification": "all",
+    "Dinov2ForImageClassification": "class+patches",
+    "Dinov2WithRegistersForImageClassification": "class+patches",
+    "CLIPVisionModel": "class",
+    "CLIPVisionTransformer": "class",
 }
 
 
@@ -41,20 +58,43 @@ class Blocks:
     passing: Callable[[Keep], contextlib.AbstractContextManager[None]]
 
 
+def attending_network(model: nn.Module) -> nn.Module:
+    """Return the network whose blocks attend: the model, or that of a zero-shot classifier's image tower."""
+    return model.network if isinstance(model, ZeroShot) else model
+
+
 def attention_blocks(model: nn.Module) -> Blocks:
     """Find the blocks of a ViT-like network.
 
     Raises:
         ViceError: a network without global attention between tokens, or with several attentions a block.
     """
-    if _is_torchvisions(model):
-        layers = [block.self_attention for block in model.encoder.layers]  # type: ignore[union-attr]
-        return Blocks(len(layers), lambda keep: _explicit_attention(layers, keep))
-    if pooled_tokens(model) is not None:
+    model = attending_network(model)
+    found = _layers_of_torch(model)
+    if found is not None:
+        explicit = found
+        return Blocks(len(explicit), lambda keep: _explicit_attention(explicit, keep))
+    if foreign_pooling(model) is not None:
         layers = [module for module in model.modules() if hasattr(module, "is_causal")]
+        if not layers:  # versions of transformers before its attention functions
+            message = (
+                f"The attention of {type(model).__name__} must be readable, but is not in this version of transformers."
+            )
+            raise ViceError(message, f"Update transformers. {WAY_OUT}")
         return Blocks(len(layers), lambda keep: _attention_function(model, layers, keep))
     drops = attention_layers(model)
     return Blocks(len(drops), lambda keep: _hooks(model, drops, keep))
+
+
+def _layers_of_torch(model: nn.Module) -> list[nn.MultiheadAttention] | None:
+    """The attentions of torchvision's and open_clip's ViTs, which are torch's modules; None for other networks."""
+    if _is_torchvisions(model):
+        return [block.self_attention for block in model.encoder.layers]  # type: ignore[union-attr]
+    if not _is_open_clips(model):
+        return None
+    blocks: Any = model.transformer
+    layers: list[Any] = [getattr(block, "attn", None) for block in blocks.resblocks]
+    return layers if all(type(layer) is nn.MultiheadAttention for layer in layers) else None
 
 
 def _is_torchvisions(model: nn.Module) -> bool:
@@ -63,12 +103,21 @@ def _is_torchvisions(model: nn.Module) -> bool:
     return isinstance(model, VisionTransformer)
 
 
-def pooled_tokens(model: nn.Module) -> int | None:
-    """Return how many of the first tokens a foreign network's classifiers read, or 0 for the mean of all tokens.
+def _is_open_clips(model: nn.Module) -> bool:
+    return type(model).__module__ == "open_clip.transformer" and type(model).__name__ == "VisionTransformer"
 
-    None: a network of timm, or one that pools in another way.
-    """
-    return 1 if _is_torchvisions(model) else _POOLED.get(type(model).__name__)
+
+def foreign_pooling(model: nn.Module) -> Pooling | None:
+    """Return which tokens the classifier of a foreign network reads; None: a network of timm, or another pooling."""
+    model = attending_network(model)
+    if _is_torchvisions(model):
+        return "class"
+    if _is_open_clips(model):
+        known: dict[Any, Pooling] = {"tok": "class", "avg": "patches"}
+        return known.get(model.pool_type) if model.attn_pool is None else None
+    if type(model).__name__ == "BeitForImageClassification":
+        return "patches" if model.config.use_mean_pooling else "class"  # type: ignore[union-attr]
+    return _POOLED.get(type(model).__name__)
 
 
 def attention_layers(model: nn.Module) -> list[nn.Module]:
@@ -148,10 +197,12 @@ def _explicit_attention(layers: Sequence[nn.MultiheadAttention], keep: Keep) -> 
 
     def forward_of(number: int, layer: nn.MultiheadAttention) -> Callable[..., tuple[torch.Tensor, None]]:
         def forward(query: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
+            query = query if layer.batch_first else query.transpose(0, 1)
             parts = nn.functional.linear(query, layer.in_proj_weight, layer.in_proj_bias)
             q, k, v = parts.unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
             weights = keep(number, (q * layer.head_dim**-0.5 @ k.transpose(-2, -1)).softmax(-1))
-            return layer.out_proj((weights @ v).transpose(1, 2).flatten(2)), None
+            attended = layer.out_proj((weights @ v).transpose(1, 2).flatten(2))
+            return attended if layer.batch_first else attended.transpose(0, 1), None
 
         return forward
 

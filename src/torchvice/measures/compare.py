@@ -18,7 +18,7 @@ from torchvice.measures.interventions import column_of
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
 from torchvice.measures.rows import Comparison
-from torchvice.measures.statements import sentences_of
+from torchvice.measures.statements import of_linear, sentences_of
 from torchvice.measures.verdict import standing_out
 from torchvice.measures.witnesses import class_tests
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
@@ -80,7 +80,8 @@ def compare(
         stands_out={name: model.stands_out for name, model in found.items()},
     )
     made = {name: _headline(samples) for name, samples in models.items()}
-    comparison.sentences.extend(about_images + sentences_of(comparison, made, replicates))
+    linear = {measure for model in found.values() for measure in model.linear}
+    comparison.sentences.extend(about_images + sentences_of(comparison, made, replicates) + of_linear(linear))
     return comparison
 
 
@@ -200,26 +201,25 @@ class _Model:
         self.pairs = true_pairs(samples)
         self.stands_out = standing_out(class_tests(self.pairs, samples), samples.classes)
         self.quality = quality_of(self.pairs, quality)
-        known = ~np.isnan(self.quality)
+        defined = ~np.isnan(self.quality)
         self.values: dict[str, float] = {
             "vice": _defined_vice(self.pairs.logit, self.quality),
-            "quality": float(self.quality[known].mean()) if known.any() else float("nan"),
+            "quality": float(self.quality[defined].mean()) if defined.any() else float("nan"),
             "mean_average_precision": mean_average_precision(probabilities, images.targets, "strict"),
             "loss": float(loss.mean()),
             "ece_ml": multilabel_ece(probabilities, images.targets, protocol="strict"),
         }
         statistics: dict[str, Any] = {
             "vice": lambda: vice_statistic(self.pairs, quality, self.quality),
-            "quality": lambda: (Mean(self.quality[known]), self.pairs.image_id[known]),
+            "quality": lambda: (Mean(self.quality[defined]), self.pairs.image_id[defined]),
             "mean_average_precision": lambda: (MeanAveragePrecision(probabilities, images.targets), images.image_id),
             "loss": lambda: (Mean(loss), images.image_id),
             "ece_ml": lambda: (MultilabelEce(probabilities, images.targets), images.image_id),
         }
         self._add_without_object(statistics)
-        self.replicates = {
-            measure: inference.replicates(*statistics[measure]()) if np.isfinite(value) else np.zeros(0)
-            for measure, value in self.values.items()
-        }
+        known = {measure: statistics[measure]() for measure, value in self.values.items() if np.isfinite(value)}
+        self.replicates = {m: inference.replicates(*known[m]) if m in known else np.zeros(0) for m in self.values}
+        self.linear = [measure for measure, (statistic, _) in known.items() if inference.linear(statistic)]
         held = (m for m in (*DIFFERENCES, WITHOUT) if m in self.values)
         self.intervals = {m: inference.interval(self.values[m], self.replicates[m]) for m in held}
 

@@ -40,7 +40,7 @@ from torchvice.metrics.weighted import (
     WithinSpearman,
 )
 
-__all__ = ["ConsistencyData", "put_consistency_of_pairs", "put_paper_interval", "vice_statistic"]
+__all__ = ["ConsistencyData", "put_consistency_of_pairs", "put_paper_interval", "vice_replicates", "vice_statistic"]
 
 PERMUTATIONS = 1999
 FIXED_THRESHOLD = 0.1  # the paper's
@@ -79,6 +79,11 @@ def vice_statistic(
     return Spearman(pairs.logit[known], quality[known]), pairs.image_id[known]
 
 
+def vice_replicates(pairs: Pairs, name: str, quality: np.ndarray, inference: Inference) -> np.ndarray:
+    """(B,) VICE over each resampling, computed once for these pairs and this quality; see `vice_statistic`."""
+    return inference.once(pairs, name, lambda: inference.replicates(*vice_statistic(pairs, name, quality)))
+
+
 def put_consistency_of_pairs(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     """Put VICE, its sensitivities, strata, classes and folds into the sheet."""
     pairs = subject.pairs
@@ -114,15 +119,18 @@ def _put_headline(sheet: Sheet, subject: ConsistencyData, inference: Inference) 
     """Put the intervals of `strict`, VICE with the chosen quality, and the tests."""
     pairs, known = subject.pairs, ~np.isnan(subject.quality)
     mean = float(subject.quality[known].mean()) if known.any() else float("nan")
-    statistic, rows = vice_statistic(pairs, subject.name, subject.quality)
-    _put(sheet, "quality.vice", partial(spearman, pairs.logit, subject.quality), lambda: statistic, rows, inference)
+    found = spearman(pairs.logit, subject.quality)
+    sheet.put("quality.vice", found.value, f"Undefined: {found.reason}.")
+    if np.isfinite(found.value):
+        replicates = vice_replicates(pairs, subject.name, subject.quality, inference)
+        sheet.put_interval("quality.vice", inference.interval(found.value, replicates))
     _put(sheet, "quality.mean", mean, partial(Mean, subject.quality[known]), pairs.image_id[known], inference)
     if inference.resampling is None or not np.isfinite(sheet.value("strict.vice")):
         return
-    held_out = HeldOutSpearman(pairs.logit, pairs.iou, pairs.fold, pairs.image_id)
-    for path, replicated in (("strict.vice", held_out), ("strict.ji", Mean(pairs.quality))):
-        found = inference.interval(sheet.value(path), inference.replicates(replicated, pairs.image_id))
-        sheet.put_interval(path, found)
+    replicates = vice_replicates(pairs, "ji", pairs.quality, inference)
+    sheet.put_interval("strict.vice", inference.interval(sheet.value("strict.vice"), replicates))
+    replicates = inference.replicates(Mean(pairs.quality), pairs.image_id)
+    sheet.put_interval("strict.ji", inference.interval(sheet.value("strict.ji"), replicates))
     cluster = inference.clusters(pairs.image_id)
     p = permutation_p(pairs.logit, pairs.quality, cluster, permutations=PERMUTATIONS)
     sheet.put_test("strict.vice", p, "studentised permutation, standard error by images", PERMUTATIONS)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.consistency import ConsistencyData, vice_statistic
+from torchvice.measures.consistency import ConsistencyData, vice_replicates
 from torchvice.measures.inference import Inference, ends_of
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.qualities import quality_of
@@ -99,12 +99,11 @@ class _Scored:
         self.replicates = np.zeros(0)
         if np.isfinite(self.value):
             known = ~np.isnan(quality)
-            statistic = (
-                (Spearman(pairs.logit[known], quality[known]), pairs.image_id[known])
+            self.replicates = (
+                inference.replicates(Spearman(pairs.logit[known], quality[known]), pairs.image_id[known])
                 if fixed
-                else vice_statistic(pairs, name, quality)
+                else vice_replicates(pairs, name, quality, inference)
             )
-            self.replicates = inference.replicates(*statistic)
         self.limits = inference.interval(self.value, self.replicates)
 
     def row(self) -> dict[str, Any]:

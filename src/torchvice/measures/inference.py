@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torchvice.metrics.resampling import Interval, Resampling, interval
 __all__ = ["LEVEL", "Inference", "ends_of", "plain_interval"]
 
 LEVEL = 0.95
+LINEAR = "percentile, linear replicates"
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
@@ -27,6 +29,7 @@ class Inference:
     def __init__(self, image_ids: Sequence[str] | np.ndarray, replicates: int = 2000, seed: int = 0) -> None:
         self.row_of = {image_id: row for row, image_id in enumerate(image_ids)}
         self.resampling = Resampling(len(self.row_of), replicates, seed) if replicates and self.row_of else None
+        self._known: dict[tuple[int, str], tuple[Any, np.ndarray]] = {}
 
     def clusters(self, image_id: np.ndarray) -> np.ndarray:
         """Return the index of the image of every row, (P,)."""
@@ -42,6 +45,22 @@ class Inference:
         if self.resampling is None:
             return np.zeros(0)
         return self.resampling.replicates_of(statistic, self.clusters(image_id))
+
+    def interval_of(self, value: float, statistic: Statistic, image_id: np.ndarray) -> Interval | None:
+        """The percentile interval of a value by the replicates of its statistic; it says if these are linear."""
+        found = self.interval(value, self.replicates(statistic, image_id))
+        return replace(found, method=LINEAR) if found is not None and self.linear(statistic) else found
+
+    def linear(self, statistic: Statistic) -> bool:
+        """Whether the replicates of a statistic are linear, see `torchvice.metrics.resampling.Resampling.linear`."""
+        return self.resampling is not None and self.resampling.linear(statistic)
+
+    def once(self, rows: Any, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `compute` returns for the number `name` of these very rows, computed the first time only."""
+        key = id(rows), name
+        if key not in self._known:
+            self._known[key] = rows, compute()  # with the rows, so that no other object gets their id
+        return self._known[key][1]
 
     def interval(self, value: float, replicates: np.ndarray) -> Interval | None:
         """The percentile interval of a value; None without resamplings or where the value is undefined."""

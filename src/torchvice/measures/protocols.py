@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def measure(
     for protocol in protocols:
         shares |= _excluded(samples, protocol, pairs)
     sheet.parts["out_of"] = {reason: whole for reason, (_, whole) in shares.items()}
-    _put_warnings(sheet, samples, len(first), shares)
+    _put_warnings(sheet, samples, first, shares)
     _classify(first, sheet)
     if pairs is not None:
         _put_trust(samples, pairs, sheet, quality, inference)
@@ -101,14 +102,21 @@ def measure(
     return sheet.measures(len(first), excluded, source, diagrams.whole())
 
 
-def _put_warnings(sheet: Sheet, samples: Samples, images: int, shares: dict[str, tuple[int, int]]) -> None:
-    """Note whether the table is finished, and whether most maps say nothing."""
+def _put_warnings(sheet: Sheet, samples: Samples, first: Images, shares: dict[str, tuple[int, int]]) -> None:
+    """Note whether the table is finished, whether most maps say nothing, and classes that every image shows."""
     if samples.manifest.get("finished") is False:
         total = samples.manifest["dataset"].get("images", "?")
-        sheet.notes["table"] = f"The assessment is not finished: these are {images} of {total} images."
+        sheet.notes["table"] = f"The assessment is not finished: these are {len(first)} of {total} images."
     whole = samples.manifest["dataset"].get("all_classes") or ()
     if left_out := [name for name in whole if name not in samples.classes]:
         sheet.notes["classes"] = f"Not asked for, as the class map leaves them out: {', '.join(left_out)}."
+    if always := [
+        name
+        for name, every in zip(samples.classes, np.atleast_1d(first.targets.all(axis=0)).tolist(), strict=True)
+        if every
+    ]:
+        section = "strict" if "strict" in samples.protocols else "classification"
+        sheet.notes[f"{section}.mean_average_precision"] = _always_shown(always, len(samples.classes))
     found = {protocol: shares.get(_reason(protocol, "zero"), (0, 0)) for protocol in ("paper", "strict")}
     dead = [f"{count} of {maps} under {protocol}" for protocol, (count, maps) in found.items() if 2 * count > maps]
     if dead:
@@ -311,12 +319,20 @@ def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: Diag
     ap = mean_average_precision(probabilities, images.targets, "strict")
     sheet.put("strict.mean_average_precision", ap, "No image shows any class.")
     if np.isfinite(ap):
-        replicates = inference.replicates(MeanAveragePrecision(probabilities, images.targets), images.image_id)
-        sheet.put_interval("strict.mean_average_precision", inference.interval(ap, replicates))
+        statistic = MeanAveragePrecision(probabilities, images.targets)
+        found = inference.interval_of(ap, statistic, images.image_id)
+        sheet.put_interval("strict.mean_average_precision", found)
     curve = _curve(samples, regions, "strict")
     sheet.put("localisation.strict_best_threshold", curve.best_threshold, "No image has a mask.")
     sheet.put("localisation.strict_best_mean_iou", curve.best_mean_iou, "No image has a mask.")
     diagrams.reliability["strict"], diagrams.curves["strict"] = diagram, curve
+
+
+def _always_shown(names: Sequence[str], classes: int) -> str:
+    """The note of classes that every image shows: no ranking of the images is wrong."""
+    shown = f"Every image shows `{names[0]}`" if len(names) == 1 else f"Every image shows {len(names)} of the classes"
+    of = "mAP is" if len(names) == classes else f"{'its' if len(names) == 1 else 'their'} average precision is"
+    return f"{shown}: {of} 1 whatever the model answers. Images without the object would tell."
 
 
 def _mean(rows: np.ndarray) -> float:

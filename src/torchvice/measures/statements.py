@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from torchvice.measures.catalogue import compared_label
 from torchvice.measures.inference import LEVEL
 from torchvice.measures.qualities import QUALITIES
 from torchvice.measures.wording import decimals, decimals_between, interval_text, p_text
@@ -12,7 +13,7 @@ from torchvice.measures.wording import decimals, decimals_between, interval_text
 if TYPE_CHECKING:
     from torchvice.measures.rows import Comparison
 
-__all__ = ["sentences_of"]
+__all__ = ["of_linear", "sentences_of"]
 
 FEWEST_SEEDS = 3
 # What of the headline explanation must be the same for two numbers to answer one question.
@@ -175,3 +176,11 @@ def _span(row: Mapping[str, Any], turned: bool = False) -> str:
         f"difference {decimals(value, decimals_between(low, high), '+')}, "
         f"95 % interval {interval_text(low, high, sign='+')}, p {p_text(row['p_holm'], row['p_at_floor'])}"
     )
+
+
+def of_linear(measures: Iterable[str]) -> list[str]:
+    """The sentence on measures whose replicates are linear, see `torchvice.metrics.resampling.Resampling.linear`."""
+    names = " and ".join(compared_label(measure) for measure in sorted(measures))
+    if not names:
+        return []
+    return [f"Intervals and p of {names} are made of linear replicates, as there are so many images and classes."]

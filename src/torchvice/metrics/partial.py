@@ -132,6 +132,8 @@ class PartialSpearman(WeightedStatistic):
         change = np.eye(width)
         change[:4, :4] = PIECE
         columns = np.empty((width, self.rows))
+        terms = [np.r_[piece : piece + 4, PIECES + 3 : self._terms + 2] for piece in range(PIECES)]
+        places = [np.ix_(of_piece, of_piece) for of_piece in terms]
         for row, (spot, root) in enumerate(zip(place, roots, strict=True)):
             edges = [0, *np.searchsorted(spot, np.arange(1, PIECES)), self.rows]
             for piece, (first, last) in enumerate(pairwise(edges)):
@@ -142,8 +144,7 @@ class PartialSpearman(WeightedStatistic):
                 np.multiply(self._other_terms[:, first:last], part[0], out=part[4:-2])
                 np.multiply(ranks[0][row, first:last], part[0], out=part[-2])
                 np.multiply(ranks[1][row, first:last], part[0], out=part[-1])
-                terms = np.r_[piece : piece + 4, PIECES + 3 : self._terms + 2]
-                moments[row][np.ix_(terms, terms)] += change @ (part @ part.T) @ change.T
+                moments[row][places[piece]] += change @ (part @ part.T) @ change.T
         return moments
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["WeightedRanks", "midranks", "weighted_sums"]
+PART = 2**14  # floats of a part of a block, of which ten arrays stay in the cache
+
+__all__ = ["ChosenRanks", "WeightedRanks", "midranks", "weighted_sums"]
 
 
 def midranks(values: np.ndarray) -> np.ndarray:
@@ -124,3 +126,68 @@ class WeightedRanks:
         sums = 2 * np.einsum("bp,bp->b", upper, other) - np.einsum("bp,bp->b", tied, other)
         spread = cube - np.einsum("bp,bp,bp->b", ordered, tied, tied)
         return sums, np.where(spread <= 1e-12 * cube, 0, spread)
+
+
+class ChosenRanks:
+    """The ranks of a column that is put together anew for every weighting: each fold's rows from a chosen column.
+
+    All values are numbered once, ties alike. A number and the row's place make one key, and sorting short whole numbers
+    takes a tenth of the time of sorting floats by their index.
+
+    Args:
+        values: (P, T) numbers, without NaN.
+        fold: (P,) whole numbers 0 to F - 1.
+
+    Example:
+        >>> ranks = ChosenRanks(np.array([[0.3, 0.0], [0.0, 0.1], [0.0, 0.2]]), np.array([0, 1, 1]))
+        >>> other = np.array([[2.0, -1.0, -1.0], [2.0, -1.0, -1.0]])
+        >>> [part.tolist() for part in ranks.products(np.array([[0, 0], [1, 1]]), np.ones((2, 3)), other)]
+        [[6.0, -6.0], [18.0, 24.0]]
+    """
+
+    def __init__(self, values: np.ndarray, fold: np.ndarray) -> None:
+        number = np.unique(values, return_inverse=True)[1].reshape(values.shape)
+        self._bits = max(len(values) - 1, 0).bit_length()
+        whole = (int(number.max(initial=0)) + 1) << self._bits
+        kind = np.dtype(np.uint32 if whole < 1 << 32 else np.uint64)
+        keys = (number.astype(kind) << self._bits) + np.arange(len(values), dtype=kind)[:, None]
+        self._keys = [np.ascontiguousarray(keys[fold == f].T) for f in range(int(fold.max(initial=-1)) + 1)]
+
+    def products(self, chosen: np.ndarray, weights: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of `other` times the ranks, and their spread: as `WeightedRanks.products`.
+
+        Args:
+            chosen: (b, F) the column of each fold's rows, 0 to T - 1.
+            weights: (b, P) float64, 0 or more.
+            other: (b, P) floats that sum to 0 in each row.
+
+        Returns:
+            (b,) sums, and the spread (b,).
+        """
+        step = max(1, PART // max(1, weights.shape[1]))
+        parts = [slice(first, first + step) for first in range(0, len(weights), step)]
+        sums = [self._products(chosen[part], weights[part], other[part]) for part in parts]
+        return np.concatenate([part for part, _ in sums]), np.concatenate([part for _, part in sums])
+
+    def _products(self, chosen: np.ndarray, weights: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        keys = np.concatenate([column[at] for column, at in zip(self._keys, chosen.T, strict=True)], axis=1)
+        keys.sort(axis=1)
+        rows, width = keys.shape
+        place = (keys & keys.dtype.type((1 << self._bits) - 1)).astype(np.intp)
+        place += np.arange(0, rows * width, width)[:, None]
+        keys >>= self._bits
+        new = np.ones(keys.shape, bool)
+        np.not_equal(keys[:, 1:], keys[:, :-1], out=new[:, 1:])
+        starts = np.flatnonzero(new)
+        rows_at = np.searchsorted(starts, np.arange(0, rows * width, width))
+        ends = np.append(starts[1:], rows * width) - 1
+        # Sums run through the block: what a row adds to the ranks of the next is one constant for all of its ranks.
+        upper = np.take(np.cumsum(np.take(weights, place)), ends)
+        tied = np.diff(upper, prepend=0.0)
+        own = np.diff(np.take(np.cumsum(np.take(other, place), dtype=np.float64), ends), prepend=0.0)
+        upper *= 2
+        upper -= tied
+        upper *= own
+        size = np.add.reduceat(tied, rows_at)
+        spread = size**3 - np.add.reduceat(tied * tied * tied, rows_at)
+        return np.add.reduceat(upper, rows_at), np.where(spread <= 1e-12 * size**3, 0, spread)

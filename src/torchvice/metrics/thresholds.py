@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
-from torchvice.metrics.ranks import weighted_sums
 
 PAPER_THRESHOLDS = np.arange(60) / 100
 PAPER_THRESHOLDS.setflags(write=False)
@@ -164,6 +163,7 @@ class HeldOut:
     Attributes:
         values: (P, T) float64.
         folds: (F,) the different folds, rising.
+        fold: (P,) the place of every row's fold among them.
 
     Raises:
         ViceError: lengths that differ, no threshold, or an image in two folds.
@@ -180,21 +180,21 @@ class HeldOut:
         same_length(values=self.values, fold=folds)
         if not self.values.shape[1]:
             raise ViceError("The values must be (P, T) with at least one threshold, but have none.")
-        self.folds, self._fold = np.unique(folds, return_inverse=True)
+        self.folds, self.fold = np.unique(folds, return_inverse=True)
         self._image = np.arange(len(folds)) if image is None else as_array("image", image, 1, None)
         same_length(values=self.values, image=self._image)
 
     @functools.cached_property
     def _members(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For each fold: a row of each of its images (n,), the sums of the images' values (T, n), their rows (n,)."""
+        """For each fold: a row of each of its images (n,), the sums of the images' values (n, T), their rows (n,)."""
         _, first, image, count = np.unique(self._image, return_index=True, return_inverse=True, return_counts=True)
-        if (self._fold != self._fold[first][image]).any():
+        if (self.fold != self.fold[first][image]).any():
             raise ViceError("All rows of an image must be in one fold, but are in several.")
         order = np.argsort(image, kind="stable")
         starts = np.cumsum(count) - count
         sums = np.add.reduceat(self.values[order], starts, axis=0) if len(order) else self.values
-        images = [np.flatnonzero(self._fold[first] == fold) for fold in range(len(self.folds))]
-        return [(first[rows], np.ascontiguousarray(sums[rows].T), count[rows].astype(float)) for rows in images]
+        images = [np.flatnonzero(self.fold[first] == fold) for fold in range(len(self.folds))]
+        return [(first[rows], sums[rows], count[rows].astype(float)) for rows in images]
 
     def chosen(self, weights: np.ndarray | None = None) -> np.ndarray:
         """Choose a threshold for each fold, as places among the T: (F,), or (b, F) for weights (b, P) of the rows."""
@@ -204,7 +204,7 @@ class HeldOut:
         sums = np.zeros((len(weights), len(self.folds), self.values.shape[1]))
         for fold, (rows, columns, count) in enumerate(self._members):
             drawn = np.take(weights, rows, axis=1).astype(np.float64, copy=False)
-            sums[:, fold], sizes[:, fold] = weighted_sums(drawn, columns), weighted_sums(drawn, count[None])
+            sums[:, fold], sizes[:, fold] = drawn @ columns, drawn @ count[:, None]
         best = np.zeros(sums.shape[:2], np.int64)
         for fold in range(len(self.folds)):
             others = np.arange(len(self.folds)) != fold
@@ -214,12 +214,12 @@ class HeldOut:
 
     def at(self, chosen: np.ndarray) -> np.ndarray:
         """(P,) the value of every row at the threshold of its fold; `chosen` (F,) as above."""
-        return self.values[np.arange(len(self.values)), chosen[self._fold]]
+        return self.values[np.arange(len(self.values)), chosen[self.fold]]
 
     @functools.cached_property
     def index(self) -> np.ndarray:
         """(P,) the place of every row's threshold among the T, where every row counts once."""
-        return self.chosen()[self._fold]
+        return self.chosen()[self.fold]
 
     @property
     def quality(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +17,10 @@ from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.binning import equal_width_edges, equal_width_index
 from torchvice.metrics.losses import logits_and_targets
 from torchvice.metrics.multilabel import confidence, probabilities_and_targets, sample_precision
-from torchvice.metrics.ranks import WeightedRanks, weighted_sums
+from torchvice.metrics.ranks import ChosenRanks, WeightedRanks, weighted_sums
 from torchvice.metrics.thresholds import HeldOut
+
+SHARED = 4  # replicates that share a choice of thresholds on average, for one sorting of floats to pay
 
 
 def finite_column(name: str, values: ArrayLike, ndim: int = 1) -> np.ndarray:
@@ -48,10 +51,12 @@ class WeightedStatistic(ABC):
     Attributes:
         rows: P.
         width: the approximate number of floats that a call needs for a row and weighting.
+        passes: how often a call goes through the rows of a weighting; of interest where there are a thousand classes.
     """
 
     rows: int
     width = 8
+    passes = 1
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Compute the statistic for each weighting.
@@ -269,14 +274,22 @@ class HeldOutSpearman(RankStatistic):
         super().__init__(first)
 
     def finish(self, weights: np.ndarray, weighted: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        chosen = self._rule.chosen(weights)
+        choices, which = np.unique(chosen, axis=0, return_inverse=True)
+        if len(choices) * SHARED > len(weights):
+            products, other = self._chosen_ranks.products(chosen, weights, weighted)
+            return correlation(3 * products, spread, other)
         # Replicates that choose the same thresholds share one sorting of the IoUs.
-        choices, which = np.unique(self._rule.chosen(weights), axis=0, return_inverse=True)
         result = np.empty(len(weights))
         for index, choice in enumerate(choices):
             rows = np.flatnonzero(which.reshape(-1) == index)
             products, other = WeightedRanks(self._rule.at(choice)).products(weights[rows], weighted[rows])
             result[rows] = correlation(3 * products, spread[rows], other)
         return result
+
+    @cached_property
+    def _chosen_ranks(self) -> ChosenRanks:
+        return ChosenRanks(self._rule.values, self._rule.fold)
 
 
 class MeanAveragePrecision(WeightedStatistic):
@@ -296,21 +309,54 @@ class MeanAveragePrecision(WeightedStatistic):
     """
 
     def __init__(self, probabilities: ArrayLike, targets: ArrayLike) -> None:
-        values, truth = logits_and_targets(probabilities, targets, "probabilities")
-        self.rows = len(values)
-        self._classes = []
-        for c in np.flatnonzero(truth.sum(axis=0) > 0):
-            order = np.argsort(-values[:, c], kind="stable")
-            score = values[order, c]
-            last_of_tie = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
-            self._classes.append((order, truth[order, c], last_of_tie))
+        self._scores, self._truth = logits_and_targets(probabilities, targets, "probabilities")
+        self.rows = len(self._scores)
+        self._shown = np.flatnonzero(self._truth.sum(axis=0) > 0)
+        self.passes = max(1, len(self._shown))
+
+    @cached_property
+    def _classes(self) -> list[tuple[np.ndarray, ...]]:
+        classes: list[tuple[np.ndarray, ...]] = []
+        for c in self._shown:
+            order = np.argsort(-self._scores[:, c], kind="stable")
+            score = self._scores[order, c]
+            tie = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
+            place = np.flatnonzero(self._truth[order, c])  # of the positives, in the order of the scores
+            last_of_tie = tie[np.searchsorted(tie, place)]
+            ends = np.append(np.flatnonzero(np.diff(last_of_tie)), len(place) - 1)
+            classes.append((order, order[place], last_of_tie[ends], ends))
+        return classes
+
+    def linear(self) -> tuple[float, np.ndarray]:
+        """mAP, and its derivative by the weight of each image: (N,), of sum 0.
+
+        AP is the sum over the true images k of hits_k / images_k, divided by the number of true images. Image i counts
+        among the images of every k that does not score higher; a true one also among their hits, and as one more term.
+        """
+        mean, change = 0.0, np.zeros(self.rows)
+        for c in self._shown:
+            score, truth = np.ascontiguousarray(self._scores[:, c]), self._truth[:, c].astype(bool)
+            levels, true = np.unique(score[truth], return_counts=True)
+            reached = np.searchsorted(levels, score, side="right")  # how many levels each image reaches
+            images = np.cumsum(np.bincount(reached, minlength=len(levels) + 1)[:0:-1])[::-1]
+            hits = np.cumsum(true[::-1])[::-1]
+            precision = hits / images
+            ap = float((true * precision).sum() / hits[0])
+            per_hit = np.append(0.0, np.cumsum(true / images))
+            per_image = np.append(0.0, np.cumsum(true * precision / images))
+            of_class = -per_image[reached]
+            of_class[truth] += (per_hit[1:] + precision - ap)[reached[truth] - 1]
+            change += of_class / hits[0]
+            mean += ap
+        classes = max(1, len(self._shown))
+        return mean / classes, change / classes
 
     def _values(self, weights: np.ndarray) -> np.ndarray:
         total, classes = np.zeros(len(weights)), np.zeros(len(weights))
-        for order, truth, last in self._classes:
-            count = weights[:, order]
-            images = np.cumsum(count, axis=1)[:, last]
-            hits = np.cumsum(count * truth, axis=1)[:, last]
+        for order, positive, last, ends in self._classes:
+            # Precision is only asked for where a tie holds a positive.
+            images = np.take(np.cumsum(np.take(weights, order, axis=1), axis=1), last, axis=1)
+            hits = np.take(np.cumsum(np.take(weights, positive, axis=1), axis=1), ends, axis=1)
             gain = np.diff(hits, axis=1, prepend=0) * hits
             precision = np.divide(gain, images, out=np.zeros_like(gain), where=images > 0).sum(axis=1)
             drawn = hits[:, -1] > 0

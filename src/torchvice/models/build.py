@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "AS_OPTION",
+    "IN_SETTINGS",
     "Preprocessing",
     "build_model",
     "classifier_names",
@@ -39,7 +41,11 @@ RESERVED = frozenset(
 ) | {"cache_dir", "in_chans", "features_only", "scriptable", "exportable"}
 
 
-_ARGUMENTS = "Check the network's arguments: -o model.arguments.NAME=VALUE, or --argument NAME=VALUE in vice assess."
+# How a command names an argument of the network: `vice train` in its settings, `vice assess` as an option.
+IN_SETTINGS, AS_OPTION = "model.arguments.", "--argument "
+_ARGUMENTS = (
+    "Check the network's arguments: --argument NAME=VALUE in vice assess, -o model.arguments.NAME=VALUE in vice train."
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ def build_model(
     pretrained: bool = False,
     weights: str | os.PathLike[str] | None = None,
     arguments: Mapping[str, Any] | None = None,
+    named: str = IN_SETTINGS,
 ) -> nn.Module:
     """Build a timm network with `num_classes` outputs, in training mode, on the CPU.
 
@@ -70,6 +77,7 @@ def build_model(
             weights with other classes use `torchvice.models.pretraining.load_pretrained`.
         arguments: passed to timm.create_model, for example {"drop_path_rate": 0.1}; `embed_layer` may be a name in
             `models.stems`.
+        named: how messages name an argument, `IN_SETTINGS` or `AS_OPTION`.
 
     Raises:
         ViceError: an unknown name, refused arguments, weights that are unavailable or do not match.
@@ -82,15 +90,19 @@ def build_model(
     _check_name(name)
     reserved = sorted(RESERVED & arguments.keys())
     if reserved:
-        way_out = "Leave it out. Weights: -o model.weights=FILE or -o model.pretrained=true."
-        raise ViceError(f"`model.arguments` must not hold `{reserved[0]}`: torchvice sets it itself.", way_out)
+        settings = named == IN_SETTINGS
+        weights_by = "-o model.weights=FILE or -o model.pretrained=true" if settings else "--weights FILE"
+        raise ViceError(
+            f"`{named.strip(' .')}` must not hold `{reserved[0]}`: torchvice sets it itself.",
+            f"Leave it out. Weights: {weights_by}.",
+        )
     pretrained = pretrained and weights is None
     resolved = _with_stem(arguments)
     try:
         with _offline_if_unreachable(pretrained):
             model: nn.Module = timm.create_model(name, pretrained, num_classes=num_classes, **resolved)
     except Exception as error:  # constructors of networks may raise anything
-        raise _refusal(name, pretrained, arguments, error) from None
+        raise _refusal(name, pretrained, arguments, error, named) from None
     if weights is not None:
         load_weights(model, weights)
     return model
@@ -171,7 +183,7 @@ def quiet_loggers(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exception) -> ViceError:
+def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exception, named: str) -> ViceError:
     reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     # Errors of the hub and of urllib are OSErrors; a mismatch between network and weights is not.
     if pretrained and (isinstance(error, OSError) or "http" in type(error).__module__):
@@ -184,7 +196,7 @@ def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exce
         argument = unknown.group(1)
         # These two have their own settings as well.
         alias = {"drop_rate": " or regularisation.dropout", "drop_path_rate": " or regularisation.drop_path"}
-        way_out = f"Leave out model.arguments.{argument}{alias.get(argument, '')}."
+        way_out = f"Leave out {named}{argument}{alias.get(argument, '') if named == IN_SETTINGS else ''}."
         return ViceError(f"timm's {name} takes no argument `{argument}`.", way_out)
     if arguments:
         fit = " together with its pretrained weights" if pretrained else ""
@@ -257,7 +269,7 @@ def classifier_outputs(
     Raises:
         ViceError: see `build_model` and `read_state_dict`; or the file has no classifier of this network.
     """
-    model = build_model(name, 1, arguments=arguments)
+    model = build_model(name, 1, arguments=arguments, named=AS_OPTION)
     shapes = {own: value.shape for own, value in model.state_dict().items()}
     heads = classifier_names(model)
     of_heads = {own for own in shapes if own.startswith(tuple(f"{head}." for head in heads))}

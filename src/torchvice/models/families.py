@@ -174,7 +174,17 @@ def _takes_part(score: torch.Tensor, layer: str, result: Probe) -> bool:
 def _largest_logit(model: nn.Module, outputs: Any) -> torch.Tensor:
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
         raise not_logits(model, outputs)
-    return outputs.amax()
+    largest = outputs.amax()
+    if not bool(torch.isfinite(largest.detach())):
+        check_finite(model)
+        bad = int((~torch.isfinite(outputs.detach())).sum())
+        raise ViceError(
+            f"{type(model).__name__} must return finite logits, but {bad} of {outputs.numel()} are NaN or infinite for "
+            "a random image, although its weights are finite.",
+            "Look in its forward for a division by zero, a logarithm of zero or an overflow. A model in float16 may "
+            "need float32: model.float().",
+        )
+    return largest
 
 
 def _of_swin(model: nn.Module, result: Probe) -> list[TensorRecord]:

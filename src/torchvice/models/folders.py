@@ -1,4 +1,7 @@
-"""A classifier in a folder of transformers: config.json and safetensors. No code in it runs."""
+"""A classifier in a folder of transformers: config.json and safetensors. No code in it runs.
+
+A CLIPModel or SiglipModel becomes a zero-shot classifier of the data's classes.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from typing import Any, TypeGuard
 
 from torchvice.errors import ViceError, near_path
 from torchvice.files import read_json
-from torchvice.models.named import NamedModel
+from torchvice.models.named import NO_PIXELS, NamedModel
+from torchvice.models.prompts import ClassNames, refuse_prompts
 
-__all__ = ["model_of_folder"]
+__all__ = ["model_of_folder", "pixels_of"]
 
 _SAVE = "Save it with model.save_pretrained(FOLDER) and processor.save_pretrained(FOLDER)."
 
@@ -21,6 +25,7 @@ def model_of_folder(
     weights: str | os.PathLike[str] | None,
     arguments: Mapping[str, Any],
     key: str | None,
+    names: ClassNames | None = None,
 ) -> NamedModel:
     """Build the image classifier that a folder describes, from its files alone: nothing is downloaded.
 
@@ -29,24 +34,31 @@ def model_of_folder(
         weights: local file of a state_dict that replaces the folder's weights, or None.
         arguments: replace entries of config.json.
         key: which of several sets of weights.
+        names: the data's classes and their prompts, for zero-shot classifiers.
 
     Raises:
         ViceError: transformers is not installed, files are missing, or the folder holds no complete image classifier.
     """
     from torchvice.models.build import load_weights
+    from torchvice.models.clip_models import is_zero_shot, zero_shot_of_folder
 
-    path = Path(folder)
+    path, names = Path(folder), names or ClassNames()
     config = _checked_config(path)
-    model = _loaded(path, arguments)
+    zero_shot = is_zero_shot(config)
+    if names.file is not None and not zero_shot:
+        raise refuse_prompts(f"transformers:{path}")
+    model = _loaded(path, arguments, "AutoModel" if zero_shot else "AutoModelForImageClassification")
     if weights is not None:
         load_weights(model, weights, key)
-    names = [str(name) for _, name in sorted((int(i), name) for i, name in model.config.id2label.items())]
-    plain = names == [f"LABEL_{i}" for i in range(len(names))]  # what transformers writes where none were given
+    if zero_shot:
+        return zero_shot_of_folder(model, path, _pixels(path, config), names)
+    labels = [str(name) for _, name in sorted((int(i), name) for i, name in model.config.id2label.items())]
+    plain = labels == [f"LABEL_{i}" for i in range(len(labels))]  # what transformers writes where none were given
     made_by = {"network": f"transformers:{path.resolve().name}", "architecture": type(model).__name__}
     size, mean, std = _pixels(path, config)
     outputs = int(model.config.num_labels)
     return NamedModel(
-        model, path.resolve().name, outputs, made_by, size, mean, std, () if plain else tuple(names), needs_pixels=True
+        model, path.resolve().name, outputs, made_by, size, mean, std, () if plain else tuple(labels), NO_PIXELS
     )
 
 
@@ -68,7 +80,7 @@ def _checked_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _loaded(path: Path, arguments: Mapping[str, Any]) -> Any:  # has the attributes of transformers' models
+def _loaded(path: Path, arguments: Mapping[str, Any], loader: str) -> Any:  # has the attributes of transformers' models
     """The classifier, with every tensor from the folder's files."""
     from torchvice.models.build import quiet_loggers
 
@@ -79,7 +91,7 @@ def _loaded(path: Path, arguments: Mapping[str, Any]) -> Any:  # has the attribu
         raise ViceError(message, "Install it: pip install transformers.") from None
     try:
         with quiet_loggers("transformers"):
-            model, report = transformers.AutoModelForImageClassification.from_pretrained(
+            model, report = getattr(transformers, loader).from_pretrained(
                 str(path),
                 local_files_only=True,
                 trust_remote_code=False,
@@ -106,7 +118,11 @@ def _pixels(path: Path, config: Mapping[str, Any]) -> tuple[int | None, Any, Any
     file = path / "preprocessor_config.json"
     if not file.is_file():
         return side, None, None
-    said = read_json(file, "The preprocessing of the network")
+    return pixels_of(read_json(file, "The preprocessing of the network"), side)
+
+
+def pixels_of(said: Mapping[str, Any], side: int | None = None) -> tuple[int | None, Any, Any]:
+    """Return side in pixels, mean and std for pixels in [0, 1], of an image processor's settings; None: not stated."""
     cropped = said.get("crop_size") if said.get("do_center_crop") else None
     side = _side(cropped) or _side(said.get("size")) or side
     mean, std = (said.get(name) for name in ("image_mean", "image_std"))

@@ -20,7 +20,7 @@ from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file, sha256
 from torchvice.models.named import NamedModel, near_source
 
-__all__ = ["model_of_function"]
+__all__ = ["found_in_code", "model_of_function"]
 
 
 def model_of_function(
@@ -42,16 +42,38 @@ def model_of_function(
 
     place, _, name = text.rpartition(":")
     with _searched_first(Path(place).parent if place.endswith(".py") else Path.cwd()):
-        module = _from_file(place) if place.endswith(".py") else _from_package(place, text)
-        model = _called(text, _found(module, name, place), arguments)
+        function, source = _imported(place, name, text, "network")
+        model = _called(text, function, arguments)
     if weights is not None:
         load_weights(model, weights, key)
-    source = getattr(module, "__file__", None)
     made_by = {"network": f"{Path(place).name if place.endswith('.py') else place}:{name}"}
-    if source is not None and Path(source).is_file():
-        made_by["code_sha256"] = sha256(Path(source))
+    if source is not None:
+        made_by["code_sha256"] = sha256(source)
     label = Path(place).stem if place.endswith(".py") else place
     return NamedModel(model, f"{label}_{name}", None, made_by)
+
+
+def found_in_code(text: str, what: str) -> tuple[Any, Path | None]:
+    """Return what FILE.py:NAME or PACKAGE.MODULE:NAME stands for, and the file of its code. The code runs.
+
+    Args:
+        text: of the user.
+        what: what it should be, for messages.
+
+    Raises:
+        ViceError: another form; no such file, module or name; or an error in the code.
+    """
+    place, colon, name = text.rpartition(":")
+    if not colon or not place or not name.isidentifier():
+        raise ViceError(f"The {what} must be FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, but is {text!r}.")
+    with _searched_first(Path(place).parent if place.endswith(".py") else Path.cwd()):
+        return _imported(place, name, text, what)
+
+
+def _imported(place: str, name: str, text: str, what: str) -> tuple[Any, Path | None]:
+    module = _from_file(place, what) if place.endswith(".py") else _from_package(place, text, what)
+    source = getattr(module, "__file__", None)
+    return _found(module, name, place, what), Path(source) if source and Path(source).is_file() else None
 
 
 @contextlib.contextmanager
@@ -66,9 +88,9 @@ def _searched_first(folder: Path) -> Iterator[None]:
             sys.path.remove(path)
 
 
-def _from_file(place: str) -> ModuleType:
+def _from_file(place: str, what: str) -> ModuleType:
     """Run a file as a module of its own name, so that its classes can be copied and pickled."""
-    path = existing_file(place, "The file of the network")
+    path = existing_file(place, f"The file of the {what}")
     name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"_vice_{abs(hash(path))}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -83,7 +105,7 @@ def _from_file(place: str) -> ModuleType:
     return module
 
 
-def _from_package(place: str, text: str) -> ModuleType:
+def _from_package(place: str, text: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
@@ -92,17 +114,16 @@ def _from_package(place: str, text: str) -> ModuleType:
         way_out = "Run the command where Python finds it, install it, or give FILE.py:FUNCTION."
         if near := near_source(place):
             way_out = f"Did you mean `{near}:{text.partition(':')[2]}`?"
-        raise ViceError(
-            f"The network {text} needs the module `{place}`, which Python does not find.", way_out
-        ) from None
+        raise ViceError(f"The {what} {text} needs the module `{place}`, which Python does not find.", way_out) from None
     except (Exception, SystemExit) as error:
         raise _raised(place, error) from error
 
 
-def _found(module: ModuleType, name: str, place: str) -> Any:
+def _found(module: ModuleType, name: str, place: str, what: str) -> Any:
     if not hasattr(module, name):
         own = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-        way_out = did_you_mean(name, own) if own else "Write one that returns the network."
+        write = "Write one that returns the network." if what == "network" else f"Write the {what} there."
+        way_out = did_you_mean(name, own) if own else write
         raise ViceError(f"{place} must have a function `{name}`, but has none.", way_out)
     return getattr(module, name)
 

@@ -1,4 +1,4 @@
-"""Networks by name: timm's, torchvision's, a folder of transformers, or a function of the user's own."""
+"""Networks by name: of timm, torchvision, open_clip, a folder of transformers, the hub's cache, or a function."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.models.prompts import ClassNames, refuse_prompts
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NamedModel", "model_by_name", "near_source", "source_of"]
+__all__ = ["NO_PIXELS", "WITH_WEIGHTS", "NamedModel", "model_by_name", "near_source", "source_of"]
 
-SOURCES = ("timm", "torchvision", "transformers")
-_FORMS = "timm:NAME, torchvision:NAME, transformers:FOLDER, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION"
+SOURCES = ("timm", "torchvision", "transformers", "open_clip", "hf-hub")
+WITH_WEIGHTS = ("transformers", "hf-hub", "function")  # they load their own
+NO_PIXELS = "has no preprocessor_config.json with them"
+_MAY_BE_ZERO_SHOT = ("transformers", "open_clip", "hf-hub")
+_FORMS = (
+    "timm:NAME, torchvision:NAME, transformers:FOLDER, open_clip:NAME, hf-hub:ORG/NAME, FILE.py:FUNCTION or "
+    "PACKAGE.MODULE:FUNCTION"
+)
 # Arguments that torchvice sets itself, or that would load weights past its checks.
 _RESERVED = ("weights", "weights_backbone", "num_classes", "progress", "pretrained", "init_weights")
 _SHIFTING = ("googlenet", "inception_v3")
@@ -32,7 +39,8 @@ class NamedModel:
         made_by: entries of a manifest: what the network was.
         size, mean, std: side in pixels and normalisation that its source states; None: not stated.
         names: names of its outputs, in their order, if its source states them.
-        needs_pixels: whether mean and std have no usual value.
+        needs_pixels: why mean and std may be unknown and have no usual value; "" if they have one.
+        notes: sentences on how the network is used.
     """
 
     model: nn.Module
@@ -43,14 +51,16 @@ class NamedModel:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     names: tuple[str, ...] = ()
-    needs_pixels: bool = False
+    needs_pixels: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def source_of(text: str) -> tuple[str, str]:
     """Part the name of a network into its source and the name there.
 
     Returns:
-        ("timm", NAME), ("torchvision", NAME), ("transformers", FOLDER) or ("function", PLACE:FUNCTION).
+        ("timm", NAME), ("torchvision", NAME), ("transformers", FOLDER), ("open_clip", NAME), ("hf-hub", ORG/NAME) or
+        ("function", PLACE:FUNCTION).
 
     Raises:
         ViceError: another form.
@@ -62,6 +72,7 @@ def source_of(text: str) -> tuple[str, str]:
     prefix, colon, rest = text.partition(":")
     if not colon and not text.endswith(".py"):
         return "timm", text
+    prefix = {"hf_hub": "hf-hub", "huggingface": "hf-hub"}.get(prefix, prefix)
     if prefix in SOURCES and rest:
         return prefix, rest
     place, _, name = text.rpartition(":")
@@ -70,9 +81,6 @@ def source_of(text: str) -> tuple[str, str]:
         return "function", text
     if text.endswith(".py"):
         raise ViceError(f"The network must name a function in {text}, but names none.", f"For example {text}:build.")
-    if prefix in ("hf-hub", "hf_hub", "huggingface"):
-        way_out = "Download its folder, and give --model transformers:FOLDER; or give timm's name and --weights FILE."
-        raise ViceError(f"The network must be in local files, but is {text!r}.", way_out)
     near = near_source(prefix)
     way_out = f"Did you mean `{near}:`?" if near else "A name without a prefix is timm's."
     raise ViceError(f"The network must be {_FORMS}, but is {text!r}.", way_out)
@@ -90,6 +98,7 @@ def model_by_name(
     weights: str | os.PathLike[str] | None = None,
     arguments: Mapping[str, Any] | None = None,
     key: str | None = None,
+    names: ClassNames | None = None,
 ) -> NamedModel:
     """Build the network that a name stands for, and load its weights.
 
@@ -98,24 +107,38 @@ def model_by_name(
         weights: local file of a state_dict; may be None for functions and folders, which load their own.
         arguments: passed to timm.create_model, torchvision's function or the user's function.
         key: which of several sets of weights, see `torchvice.models.weights.read_state_dict`.
+        names: the data's classes and their prompts, for zero-shot classifiers.
 
     Raises:
-        ViceError: an unknown name or form, arguments that do not fit, or weights that are missing or do not match.
+        ViceError: an unknown name or form, arguments that do not fit, weights that are missing or do not match, or
+            prompts for a network that has a classifier.
     """
     source, name = source_of(text)
     if key is not None and weights is None:
         raise ViceError("--weights-key chooses a set of weights in a file, but no file is given.", "Give --weights.")
-    if weights is None and source in ("timm", "torchvision"):
+    names = names or ClassNames()
+    if names.file is not None and source not in _MAY_BE_ZERO_SHOT:
+        raise refuse_prompts(text)
+    if weights is None and source not in WITH_WEIGHTS:
         message = f"{source}'s {name} needs a local file of weights, but none is given. Did you forget --weights?"
         raise ViceError(message, "Give --weights FILE.")
-    made = _builder(source)(name, weights, dict(arguments or {}), key)
+    of_classes = (names,) if source in _MAY_BE_ZERO_SHOT else ()
+    made = _builder(source)(name, weights, dict(arguments or {}), key, *of_classes)
     chosen = {"arguments": dict(arguments or {}), "weights_key": key}
     made_by = dict(made.made_by) if weights is None else {**made.made_by, "weights": Path(weights).name}
     return replace(made, made_by=made_by | {name: value for name, value in chosen.items() if value})
 
 
 def _builder(source: str) -> Callable[..., NamedModel]:
-    """The function that builds the networks of a source, of (name, weights, arguments, key)."""
+    """The function that builds the networks of a source, of (name, weights, arguments, key) and perhaps the classes."""
+    if source == "open_clip":
+        from torchvice.models.clip_models import model_of_open_clip
+
+        return model_of_open_clip
+    if source == "hf-hub":
+        from torchvice.models.hub import model_of_hub
+
+        return model_of_hub
     if source == "transformers":
         from torchvice.models.folders import model_of_folder
 
@@ -128,7 +151,7 @@ def _builder(source: str) -> Callable[..., NamedModel]:
 
 
 def _of_timm(name: str, weights: str | os.PathLike[str], arguments: dict[str, Any], key: str | None) -> NamedModel:
-    from torchvice.models.build import build_model, classifier_outputs, load_weights
+    from torchvice.models.build import AS_OPTION, build_model, classifier_outputs, load_weights
 
     try:
         outputs = classifier_outputs(name, weights, arguments, key)
@@ -136,7 +159,7 @@ def _of_timm(name: str, weights: str | os.PathLike[str], arguments: dict[str, An
         if "must be a timm name" in error.message and name in _torchvision_names():
             raise ViceError(error.message, f"Did you mean `torchvision:{name}`?") from None
         raise
-    model = build_model(name, outputs, arguments=arguments)
+    model = build_model(name, outputs, arguments=arguments, named=AS_OPTION)
     load_weights(model, weights, key)
     return NamedModel(model, name, outputs, {"network": name})
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -113,12 +115,22 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
                     f"{type(model).__name__} must accept images of 3 channels (RGB), but takes {channels}.",
                     "Wrap it in a module whose forward converts RGB images to its channels.",
                 ) from None
-            reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-            raise ViceError(
-                f"{type(model).__name__} must accept a (1, 3, {size[0]}, {size[1]}) image, but raises: {reason}.",
-                "Name the layer of the map: Explainer(model, site=MapSite(layer, layout=...)).",
-            ) from None
+            raise _does_not_run(model, size, error) from None
     return Probe(tuple(records), calls, outputs, size)
+
+
+def _does_not_run(model: nn.Module, size: tuple[int, int], error: Exception) -> ViceError:
+    """The error for a model that raises on an image, with the place in its code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+    reason = " ".join(str(error).split())[:200].rstrip(".")
+    said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    shape = f"(1, 3, {size[0]}, {size[1]})"
+    return ViceError(
+        f"{type(model).__name__} must run on an image {shape}, but its forward raises {said}{where}.",
+        f"Try it by itself: model.eval()(torch.zeros{shape}). If it needs images of another size, state it as timm "
+        "does: model.pretrained_cfg = {'input_size': (3, height, width)}.",
+    )
 
 
 def _record(

@@ -10,8 +10,9 @@ from typing import Literal
 
 from torchvice.errors import ViceError
 
-__all__ = ["weights_kind"]
+__all__ = ["WRITTEN_BY", "weights_kind"]
 
+WRITTEN_BY = "torch.save or safetensors wrote (.pth, .pt, .ckpt, .bin, .safetensors)"
 _DOWNLOAD = "Download the file itself."
 # First bytes, what they are, and the way out.
 _OTHERS = (
@@ -71,7 +72,7 @@ def _is_text(head: bytes) -> bool:
         if error.start < len(head) - 3:
             return False
         text = head[: error.start].decode("utf-8")
-    return len(head) > 8 and all(letter.isprintable() or letter in "\n\r\t\ufeff" for letter in text)
+    return all(letter.isprintable() or letter in "\n\r\t\ufeff" for letter in text)
 
 
 def _text(path: Path, text: str) -> ViceError:
@@ -86,7 +87,8 @@ def _text(path: Path, text: str) -> ViceError:
         names = ", ".join(map(str, shards[:3]))
         way_out = "Join them in one file: load each with safetensors.torch.load_file, and save all of their tensors."
         return _no_weights(path, f"the index of {len(shards)} files that hold them ({names})", way_out)
-    return _no_weights(path, f"a text that begins with {start[:40].splitlines()[0]!r}" if start else "blank", _DOWNLOAD)
+    what = f"a text that begins with {start[:40].splitlines()[0]!r}" if start else "blank"
+    return _no_weights(path, what, f"Give a file that {WRITTEN_BY}; if it should be one, download it again.")
 
 
 def _check_zip(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
-from torchvice.models.weight_files import weights_kind
+from torchvice.models.weight_files import WRITTEN_BY, weights_kind
 
 if TYPE_CHECKING:
     import torch
@@ -55,10 +55,10 @@ def read_content(path: str | os.PathLike[str], also: Sequence[type] = ()) -> tup
         with path.open("rb") as file, torch.serialization.safe_globals(list(also)):
             return torch.load(file, map_location="cpu", weights_only=True), {}
     except Exception as error:  # pickle, zip and safetensors raise different types
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, error, kind) from None
 
 
-def _unreadable(path: Path, error: Exception) -> ViceError:
+def _unreadable(path: Path, error: Exception, kind: str) -> ViceError:
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     convert = "Extract the tensors without running code: vice weights convert FILE OUT.safetensors."
     if refused:
@@ -69,9 +69,12 @@ def _unreadable(path: Path, error: Exception) -> ViceError:
             f"The weights {path} must hold tensors only, but contain the Python object {refused.group(1)}.", way_out
         )
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
-    if reason == "Weights only load failed":  # torch's answer to bytes that are no pickle at all
+    with path.open("rb") as file:
+        foreign = kind == "torch" and not file.read(2).startswith((b"\x80", b"PK"))
+    # torch's answers to bytes that are no pickle at all: a sentence, the number of a byte, or the state of its stack.
+    if reason == "Weights only load failed" or foreign:
         reason = "the bytes are not those of a saved model"
-    way_out = "Give a file that torch.save or safetensors wrote. If it is one, it is damaged: copy or save it again."
+    way_out = f"Give a file that {WRITTEN_BY}. If it is one, it is damaged: copy or save it again."
     return ViceError(
         f"The weights {path} cannot be read: {reason[:200]}.", convert if path.suffix == ".pkl" else way_out
     )

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Subject", "subject_from_run", "subject_from_weights"]
 
+SOFTMAX = (
+    "Networks of ImageNet are trained with a softmax: without --targets exclusive, a logit above 0 does not mean that "
+    "the class is found. Found labels, ML-accuracy, F1 and ECE-ML say little. mAP and the JI score do not use that "
+    "threshold."
+)
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -72,6 +78,7 @@ def subject_from_weights(
     settings: MapSettings | None = None,
     arguments: Mapping[str, Any] | None = None,
     key: str | None = None,
+    prompts: str | os.PathLike[str] | None = None,
 ) -> Subject:
     """The subject of a network that torchvice did not train.
 
@@ -85,6 +92,7 @@ def subject_from_weights(
             not asked for, but for the complement of the class that an only logit means.
         settings: sizes and normalisation that are None are those of the network's source; images per batch: 16.
         arguments, key: of the network, see `torchvice.models.named.model_by_name`.
+        prompts: file of the prompts of a zero-shot classifier, see `torchvice.models.prompts.read_prompts`.
 
     Raises:
         ViceError: an unknown network, weights that do not fit it, or outputs that do not fit the classes.
@@ -93,26 +101,46 @@ def subject_from_weights(
     from torchvice.models.adapt import converted_channels, output_count, taking_rgb, with_output
     from torchvice.models.bare import bare
     from torchvice.models.named import model_by_name
+    from torchvice.models.prompts import ClassNames
 
     settings = settings or MapSettings()
-    named = model_by_name(name, weights, arguments, key)
+    named = model_by_name(name, weights, arguments, key, ClassNames(tuple(dataset.classes), prompts))
     model = taking_rgb(bare(named.model))
     outputs = named.outputs
     if outputs is None or settings.output is not None:
         outputs = output_count(model if settings.output is None else with_output(model, settings.output))
+    dataset = _with_class_names(dataset, named.names, outputs, class_map)
     groups, notes = _groups(class_map, dataset.classes, outputs, named.names)
     if groups is not None and not (outputs == 1 and _is_one_of_two(dataset)):
         dataset, groups = _asked_for(dataset, groups)
+    notes += named.notes
     if converted_channels(model) is not None:
         notes.append("The network takes one channel: images are converted to grey.")
     if named.needs_pixels and None in (settings.mean, settings.std) and None in (named.mean, named.std):
-        message = f"{name} must say the mean and std of its images, but has no preprocessor_config.json with them."
+        message = f"{name} must say the mean and std of its images, but {named.needs_pixels}."
         raise ViceError(message, "Give --mean and --std.")
     settings = settings.completed(batch_size=16, class_map=groups)
     settings = settings.completed(view_size=named.size, crop=named.size, mean=named.mean, std=named.std)
     label = named.label if weights is None else f"{named.label}_{Path(weights).stem}"
     folder = Path("runs") / label / "assess" / dataset.split if out is None else Path(out)
     return Subject(model, dataset, folder, settings, named.made_by, tuple(notes))
+
+
+def _with_class_names(
+    dataset: FolderDataset, names: Sequence[str], outputs: int | None, class_map: str | os.PathLike[str] | None
+) -> FolderDataset:
+    """The dataset; images without labels whose classes nobody named have those of the network, or its numbers."""
+    if dataset.classes or not getattr(dataset, "unlabelled", False):
+        return dataset
+    if class_map is not None:
+        raise ViceError(
+            "A class map needs the names of the classes, but images without labels have none.",
+            "Give them: --classes cat,dog.",
+        )
+    if outputs is None:
+        raise ViceError("The network's number of outputs cannot be read, because it does not run on a black image.")
+    named: FolderDataset = dataset.with_classes(names or [str(number) for number in range(outputs)])  # type: ignore[attr-defined]
+    return named
 
 
 def _groups(
@@ -122,7 +150,8 @@ def _groups(
     if class_map is not None:
         if outputs is None:
             raise ViceError("A class map needs the number of the network's outputs, but the network does not run.")
-        return read_class_map(class_map, classes, outputs), []
+        several = str(class_map) in ("imagenet-voc", "imagenet-coco")  # data of several labels an image
+        return read_class_map(class_map, classes, outputs), [SOFTMAX] if several else []
     known = [name.casefold() for name in names]
     groups = [[i for i, name in enumerate(known) if name == wanted.casefold()] for wanted in classes]
     if names and all(len(group) == 1 for group in groups):
@@ -137,9 +166,13 @@ def _groups(
                 "Say which outputs mean which class: --class-map FILE.",
             )
     if outputs is not None and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
+        from torchvice.data.imagenet_s import WORDNET_ID
+
+        by_id = outputs == 1000 and all(WORDNET_ID.fullmatch(name) for name in classes)
+        ready = " For classes called by WordNet ids, as ImageNet's: --class-map imagenet-wordnet."
         raise ViceError(
             f"The network must have an output for each of {len(classes)} classes, but has {outputs}.",
-            "Say which outputs mean which class: --class-map FILE.",
+            f"Say which outputs mean which class: --class-map FILE.{ready if by_id else ''}",
         )
     return None, ["config.json has other names than the classes: outputs are taken in their order."] if names else []
 

@@ -100,9 +100,10 @@ INTERVENTIONS = (
     *("noisy_object", "noisy_background"),
     *("peak_y", "peak_x", "peak_side", "peak_height", "peak_covered", "elsewhere_covered"),
 )
+COUNTS = ("predicted", "intersection", "inside", "outside")  # several pixel counts a row, as int32
 _COUNTED = (
     *("image_id", "explanation", "label", "status", "mask_pixels"),
-    *("predicted", "intersection", "inside", "outside", "box_iou", "peak_features"),
+    *(*COUNTS, "box_iou", "peak_features"),
 )
 
 
@@ -111,9 +112,9 @@ class Regions(_Columns):
     """One row per image, explanation and label: everything counted in pixels.
 
     `image_id`, `explanation`, `status` (R,) str; `label` (R,) 0 for the background, c + 1 for class c; `mask_pixels`
-    (R,); `predicted` and `intersection` (R, T) pixels under the competing label set, without void (of a control, whose
-    maps do not compete, those of the class's own map); `inside` and `outside` (R, 256) histograms on [0, 1] of the
-    class's own normalised map inside and outside its mask (zeros without a map).
+    (R,); `predicted` and `intersection` (R, T) int32, pixels under the competing label set, without void (of a control,
+    whose maps do not compete, those of the class's own map); `inside` and `outside` (R, 256) int32, histograms on
+    [0, 1] of the class's own normalised map inside and outside its mask (zeros without a map).
 
     All other columns are float, NaN without a map or if not requested. Of the class's own map, see
     `torchvice.metrics.own_map.OwnMaps`: `energy_inside`, `energy_outside`, `pointing`, `otsu_predicted`,
@@ -172,6 +173,13 @@ class Regions(_Columns):
     peak_covered: np.ndarray
     elsewhere_covered: np.ndarray
     peak_features: np.ndarray
+
+    def __post_init__(self) -> None:
+        # Counts of an image's pixels fit into 32 bits: half the memory. Sums are made in 64 bits.
+        for name in COUNTS:
+            column = getattr(self, name)
+            if column.dtype.kind in "iu" and column.dtype != np.int32 and column.max(initial=0) < 1 << 31:
+                object.__setattr__(self, name, column.astype(np.int32))
 
     @classmethod
     def of(cls, **columns: np.ndarray) -> Regions:

@@ -241,7 +241,7 @@ class ShardFolder:
 
         path = self._path(part, number, explanation)
         try:
-            content, expected = path.read_bytes(), self._digest(path)
+            content, expected = _read_bytes(path), self._digest(path)
             if expected is not None and hashlib.sha256(content).hexdigest() != expected:
                 raise ValueError("it is not the file that the manifest was written for")
             # Without the checksums a flipped bit in a table that is not finished would be another number.
@@ -254,6 +254,21 @@ class ShardFolder:
                 f"The shard {path} must be readable, but is not: {str(error).partition(chr(10))[0]}",
                 f"Delete {counts} and run vice assess again{again}: only this shard is computed again.",
             ) from None
+
+
+def _read_bytes(path: Path) -> pa.Buffer:
+    """The bytes of a file in memory of pyarrow's own.
+
+    A reader's threads may let go of their memory after the reader has returned. With Python's memory they then need the
+    interpreter, and if that is ending, the process is aborted (apache/arrow#34314).
+    """
+    import pyarrow as pa
+
+    with open(path, "rb") as file:
+        content = pa.allocate_buffer(os.fstat(file.fileno()).st_size)
+        if file.readinto(memoryview(content)) < content.size:
+            raise OSError(f"it ended before its {content.size} bytes")
+    return content
 
 
 def _slug(explanation: str) -> str:

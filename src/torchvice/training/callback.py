@@ -18,13 +18,13 @@ from torchvice.assessment.map_settings import check_protocols
 from torchvice.assessment.outputs import refuse_probabilities
 from torchvice.assessment.views import View, views_of
 from torchvice.data import FolderDataset, open_dataset
+from torchvice.data.random_state import rng_state_kept
 from torchvice.errors import ViceError
 from torchvice.measures import Measures, measure
 from torchvice.report.diagrams import diagrams_of
 from torchvice.samples import Images, Maps, Regions, Samples
 from torchvice.training.averaging import averaged
 from torchvice.training.loggers import log_figures
-from torchvice.training.trainer import rng_state_kept
 
 __all__ = ["ViceCallback", "gathered", "joined"]
 

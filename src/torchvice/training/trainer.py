@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import random
 import signal
 import threading
 import warnings
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.config import Settings
+from torchvice.data.random_state import rng_state_kept
 from torchvice.errors import ViceError
 from torchvice.models.build import quiet_loggers
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torchvice.training.checkpoints import EpochSampler
 
-__all__ = ["fit", "image_size_error", "process_state_kept", "rng_state_kept", "trainer_of"]
+__all__ = ["fit", "image_size_error", "process_state_kept", "trainer_of"]
 
 
 def trainer_of(
@@ -156,20 +156,3 @@ def process_state_kept() -> Iterator[None]:
         torch.backends.cudnn.benchmark = switches[1]
         if main and handler is not None:
             signal.signal(signal.SIGINT, handler)
-
-
-@contextlib.contextmanager
-def rng_state_kept() -> Iterator[None]:
-    """Restore the RNG state of Python, numpy and torch, error or not (Lightning's isolate_rng: not after an error)."""
-    import numpy as np
-    import torch
-
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (Lightning seeds it)
-    # Does not initialise CUDA if nothing else has.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
