@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Waiting threads sleep instead of spinning: on busy cores an epoch took 26 s instead of 121 s.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all check format benchmark docs gallery shortcut shortcuts study methods networks fuzz clean
+.PHONY: demo test test-all check format benchmark docs gallery shortcut shortcuts study methods networks photographs fuzz clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -65,6 +65,10 @@ study: $(READY)
 	$(BIN)/vice data digits --out data/digits
 	$(BIN)/vice data digits --out data/digits-shortcut --shortcut 7
 	$(BIN)/python experiments/study.py
+
+# 58 trainings on photographs: minutes on a GPU (DEVICE=cuda JOBS=15), a night or two on two cores. It resumes.
+photographs: $(READY)
+	$(BIN)/python experiments/photographs.py --data $(DATA) --weights $(WEIGHTS) --device $(or $(DEVICE),cpu) --jobs $(or $(JOBS),2)
 
 methods: $(READY)
 	$(BIN)/python experiments/methods.py

@@ -1,0 +1,117 @@
+"""What VICE says of networks that are trained on photographs: the study of docs/photographs.md, run and written.
+
+    python experiments/photographs.py --data DIR --weights DIR --out runs/photographs --jobs 2
+
+It trains and assesses the networks of photographs_plan.py, several at a time, and resumes what an earlier start left.
+The numbers go to records/photographs.json, and from there into the tables of docs/photographs.md; `--only-tables` runs
+nothing. No pixel of a photograph is kept. The text of the page is written by hand: read it again after a new run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from photographs_kept import KEPT, collected, read_kept, recipe_of, write_kept
+from photographs_page import write_page
+from photographs_plan import CONTINUED, Options, kept, ordered, pretraining, written
+from photographs_pool import Pool, Task, prepare_pretraining
+
+from torchvice.cli.terminal import say
+from torchvice.config import dump_settings
+from torchvice.errors import ViceError
+from torchvice.files.lock import locked
+from torchvice.study import Study
+from torchvice.study.job import finished, prepare
+from torchvice.study.table import table_rows, write_table
+
+
+def tasks(studies: dict[str, Study], options: Options) -> Iterator[Task]:
+    """The work that is left, in its order; the continued pre-training comes first, since some trainings wait for it."""
+    weights = options.continued() / "weights.safetensors"
+    left = [(study, run) for study, run in ordered(studies.values()) if finished(run, study.request) is None]
+    after = None
+    if not weights.is_file() and any(run.settings.model.weights == str(weights) for _, run in left):
+        settings = pretraining(studies["voc8"], options)
+        prepare_pretraining(options.continued(), dump_settings(settings), CONTINUED)
+        after = options.continued()
+        yield Task("pretrain", after)
+    for study, run in left:
+        waits = after if run.settings.model.weights == str(weights) else None
+        yield Task("run", prepare(run, study.request), waits)
+
+
+def run(studies: dict[str, Study], options: Options, jobs: int, until: float | None) -> dict[str, str]:
+    """Run what is left, and return the reasons of failures by the run's name."""
+    begun = time.monotonic()
+    work = list(tasks(studies, options))
+    names = {options.continued(): f"pre-training {CONTINUED}"}
+    for name, study in studies.items():
+        names |= {r.folder: f"{name}: {recipe_of(r.levels, study.base)}, seed {r.seed}" for r in study.runs}
+    say(f"{len(work)} trainings are left; {jobs} at a time.")
+    pool, failed, ended = Pool(jobs, None if until is None else begun + until), dict[str, str](), 0
+    for task, reason, seconds in pool.run(work):
+        ended += 1
+        said = f"failed: {reason}" if reason else "finished"
+        say(f"{time.monotonic() - begun:4.0f} s  {ended}/{len(work)} {names[task.folder]}: {said}, {seconds:.0f} s")
+        if reason:
+            failed[task.folder.name] = reason
+        for study in studies.values():
+            write_table(table_rows(study, failed), study.folder / "table")
+    if ended < len(work):
+        say(f"The time is up: {len(work) - ended} trainings are left. The same command goes on with them.")
+    return failed
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder that holds voc8 and clothing")
+    parser.add_argument("--weights", type=Path, help="folder of the ImageNet weights; default: weights in --data")
+    parser.add_argument("--out", type=Path, default=Path("runs/photographs"), help="folder of the runs")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load the images of each training")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cpu")
+    parser.add_argument("--until", type=float, help="seconds after which no training goes on")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of the base recipe")
+    parser.add_argument("--images", type=int, help="the first images of each list only: a try, not the study")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each recipe: claims need three")
+    parser.add_argument("--datasets", nargs="+", choices=["voc8", "clothing"], default=["voc8", "clothing"])
+    parser.add_argument("--no-tables", action="store_true", help="run only; neither numbers nor page are written")
+    parser.add_argument("--only-tables", action="store_true", help="run nothing; write the page of the kept numbers")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="file of the kept numbers")
+    parser.add_argument("--page", type=Path, default=Path("docs/photographs.md"), help="the page")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing, keep the numbers, and write the page."""
+    asked = parsed()
+    studies = kept(asked.out)
+    if not asked.only_tables:
+        if asked.data is None:
+            raise ViceError("The study needs its photographs.", "Give --data DIR, or --only-tables.")
+        data, out = asked.data.absolute(), asked.out.absolute()
+        weights = (asked.weights or data / "weights").absolute()
+        chosen = {"epochs": asked.epochs, "images": asked.images, "seeds": tuple(range(1, asked.seeds + 1))}
+        options = Options(data, weights, out, asked.device, asked.workers, **chosen)
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out / "lock", f"The study {out}"):
+            studies = {name: study for name, study in written(options).items() if name in asked.datasets}
+            run(studies, options, asked.jobs, asked.until)
+    if asked.no_tables:
+        return
+    if studies:
+        write_kept(collected(studies, asked.jobs), asked.kept)
+    write_page(read_kept(asked.kept), asked.page)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        main()
+    except ViceError as error:
+        raise SystemExit(f"photographs: {error}") from None

@@ -1,0 +1,180 @@
+"""The numbers of the study of photographs that are kept: from its runs to records/photographs.json, and back.
+
+The file holds a row a run, the differences between recipes, and further numbers of the base recipe; no pixel, and no
+name of an image. The page is written from it alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchvice.errors import ViceError
+from torchvice.files import read_json, write_text
+from torchvice.measures import compare, true_pairs
+from torchvice.metrics import pair_vice
+from torchvice.samples import Samples
+from torchvice.study import Study
+from torchvice.study.job import failure, finished
+from torchvice.study.plan import PlannedRun
+from torchvice.study.table import compare_levels, table_rows
+
+KEPT = Path("records/photographs.json")
+SIZES = (100, 200, 300)  # images drawn of the test set
+DRAWS = 200
+CLASS_COLUMNS = ("name", "pairs", "average_precision", "quality", "vice", "vice_low", "vice_high")
+FURTHER = ("partial_spearman", "within_class", "threshold_fixed", "vice_soft_iou", "vice_energy", "vice_pointing")
+
+
+def collected(studies: Mapping[str, Study], jobs: int = 1) -> dict[str, Any]:
+    """The numbers to keep of every study; `jobs` processes compare the recipes."""
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        found = {name: of_study(study, pool) for name, study in studies.items()}
+        return {
+            "schema": 1,
+            "date": datetime.date.today().isoformat(),
+            "studies": {name: {key: waited(value) for key, value in one.items()} for name, one in found.items()},
+        }
+
+
+def waited(value: Any) -> Any:
+    """A value, or the rows of those that are still computed."""
+    if isinstance(value, list) and value and isinstance(value[0], Future):
+        return [row for future in value for row in future.result()]
+    return value
+
+
+def of_study(study: Study, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """Axes, rows, differences, and numbers of the base recipe; differences as futures of rows."""
+    failed = {run.folder.name: reason for run in study.runs if (reason := failure(run.folder))}
+    runs = {run.folder.name: run for run in study.runs}
+    rows = [
+        {**row, **more_of(runs[row["run"]])} if row["status"] == "finished" else dict(row)
+        for row in table_rows(study, failed)
+    ]
+    done = [run for run in study.runs if finished(run, study.request)]
+    base = {run.seed: run for run in done if run.levels == study.base}
+    others = [run for run in done if run.levels != study.base]
+    settings = study.runs[0].settings
+    return {
+        "axes": {axis: list(levels) for axis, levels in study.axes.items()},
+        "base": study.base,
+        "seeds": list(study.seeds),
+        "planned": len(study.runs),
+        "epochs": settings.trainer.epochs,
+        "precision": settings.trainer.precision,
+        "rows": rows,
+        "comparisons": [pool.submit(compare_levels, of_axis(study, axis)) for axis in study.axes],
+        "matched": [pool.submit(matched, run, base[run.seed]) for run in others if run.seed in base],
+        "base_runs": [of_base(run) for run in base.values()],
+    }
+
+
+def of_axis(study: Study, axis: str) -> Study:
+    """The study of one axis alone, whose comparisons are those of the whole study."""
+    return replace(study, axes={axis: study.axes[axis]})
+
+
+def more_of(run: PlannedRun) -> dict[str, Any]:
+    """Numbers of a run that the table of a study lacks."""
+    measures = read_json(run.folder / "measures.json")
+    further = {name: measures["sensitivities"].get(name) for name in FURTHER}
+    further |= {name: measures["strict"][name] for name in ("vice_joint", "threshold_first", "threshold_last")}
+    further["epochs"] = epochs_of(run)
+    return further | {f"control_{name}": row["vice"] for name, row in measures["controls"].items()}
+
+
+def epochs_of(run: PlannedRun) -> int | None:
+    """The epochs that a run trained; early stopping ends it before those of its settings."""
+    logs = sorted(run.folder.glob("logs/version_*/metrics.csv"))
+    if not logs:
+        return None
+    head, *lines = logs[-1].read_text().splitlines()
+    column = head.split(",").index("epoch")
+    return 1 + max(int(line.split(",")[column]) for line in lines)
+
+
+def of_base(run: PlannedRun) -> dict[str, Any]:
+    """Classes, threshold curve, calibration and draws of images of a run of the base recipe."""
+    measures = read_json(run.folder / "measures.json")
+    curve = measures["threshold_curve"]
+    return {
+        "seed": run.seed,
+        "classes": [{name: row.get(name) for name in CLASS_COLUMNS} for row in measures["classes"]],
+        "thresholds": curve["thresholds"],
+        "threshold_vice": curve["vice"],
+        "threshold_iou": curve["pair_iou"],
+        "controls": measures["controls"],
+        "methods": measures["methods"],
+        "calibration": {name: measures["calibration"].get(name) for name in ("ece", "ece_classwise", "brier")},
+        "sentences": measures["verdict"]["sentences"],
+        "draws": draws_of(table_of(run)),
+    }
+
+
+def draws_of(samples: Samples) -> list[dict[str, float]]:
+    """VICE on fewer images: mean and standard deviation over draws without replacement, for each number of SIZES."""
+    pairs = true_pairs(samples)
+    images, place = np.unique(pairs.image_id, return_inverse=True)
+    generator = np.random.default_rng(0)
+    found = []
+    for size in (size for size in SIZES if size < len(images)):
+        values = []
+        for _ in range(DRAWS):
+            chosen = np.zeros(len(images), dtype=bool)
+            chosen[generator.choice(len(images), size, replace=False)] = True
+            rows = chosen[place]
+            values.append(pair_vice(pairs.logit[rows], pairs.quality[rows]).value)
+        found.append({"images": size, "mean": float(np.mean(values)), "spread": float(np.std(values, ddof=1))})
+    return found
+
+
+def matched(run: PlannedRun, base: PlannedRun) -> list[dict[str, Any]]:
+    """VICE of a run minus the base's of its seed, on pairs weighted to the same distribution of log-likelihood."""
+    row: dict[str, Any] = {"recipe": recipe_of(run.levels, base.levels), "seed": run.seed}
+    try:
+        found = compare({"a": table_of(run), "b": table_of(base)}, replicates=100).matched[0]
+    except ViceError as error:
+        return [{**row, "reason": error.message}]
+    return [{**row, **{name: found[name] for name in ("difference", "without_partner")}}]
+
+
+def table_of(run: PlannedRun) -> Samples:
+    """The table of a run's test set."""
+    return Samples.load(run.folder / "assess" / Path(run.settings.data.eval_split).name.removesuffix(".txt"))
+
+
+def recipe_of(levels: Mapping[str, str], base: Mapping[str, str]) -> str:
+    """The levels of a run that differ from the base."""
+    changed = [level.replace("_", " ") for axis, level in levels.items() if level != base[axis]]
+    return ", ".join(changed) or "base"
+
+
+def write_kept(numbers: Mapping[str, Any], path: Path) -> None:
+    """Write the kept numbers, a line a row: six significant digits are more than any of them is worth."""
+    write_text(path, json.dumps(rounded(numbers), indent=1, sort_keys=False) + "\n")
+
+
+def rounded(value: Any) -> Any:
+    """The same with floats of six significant digits."""
+    if isinstance(value, Mapping):
+        return {name: rounded(one) for name, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) and np.isfinite(value) else value
+
+
+def read_kept(path: Path) -> dict[str, Any]:
+    """Read the kept numbers."""
+    if not path.is_file():
+        raise ViceError(f"No kept numbers found: {path} does not exist.", "Run the study: leave out --only-tables.")
+    numbers: dict[str, Any] = read_json(path)
+    return numbers

@@ -1,0 +1,121 @@
+"""The study of photographs: its page comes from the kept numbers alone, and no failure stops the other trainings."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+MEASURES = ("vice", "quality", "mean_average_precision", "loss", "ece_ml")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch):
+    """A script of experiments/ as a module, by name; its neighbours import each other."""
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if str(EXPERIMENTS) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def row(level: str, seed: int, vice: float) -> dict:
+    """A run of a recipe, as the table of a study has it."""
+    numbers = {
+        "vice": vice,
+        "vice_low": vice - 0.1,
+        "vice_high": vice + 0.1,
+        "paper_vice": vice / 2,
+        "partial_spearman": vice,
+        "vice_layercam": vice,
+        "ji": 0.4,
+        "mean_average_precision": 0.8,
+        "ece_ml": 0.1,
+    }
+    run = {"run": f"{level}-{seed}", "architecture": level, "seed": seed, "status": "finished", "images": 445}
+    return {**run, **numbers, "controls": "not above shuffled", "reason": None}
+
+
+def against_base(measure: str, difference: float, p: float) -> dict:
+    """A difference from the base."""
+    limits = {"difference": difference, "low": difference - 0.02, "high": difference + 0.02, "p": p, "p_holm": p}
+    return {"axis": "architecture", "first": "wide", "second": "small", "measure": measure, "seeds_first": 3, **limits}
+
+
+def numbers(p: float) -> dict:
+    """Kept numbers of a study of two recipes and three seeds."""
+    rows = [row("small", seed, 0.5 + seed / 100) for seed in (1, 2, 3)]
+    rows += [row("wide", seed, 0.4 + seed / 100) for seed in (1, 2)]
+    rows.append({"run": "wide-3", "architecture": "wide", "seed": 3, "status": "failed", "reason": "the disk is full"})
+    base = {
+        "seed": 1,
+        "classes": [{"name": "cat", "pairs": 9, "average_precision": 0.9, "quality": 0.5, "vice": 0.6}],
+        "thresholds": [0.0, 0.1, 0.2],
+        "threshold_vice": [0.1, 0.4, 0.5],
+        "threshold_iou": [0.1, 0.3, 0.4],
+        "draws": [{"images": 200, "mean": 0.5, "spread": 0.04}],
+    }
+    base["classes"][0] |= {"vice_low": 0.2, "vice_high": 0.8}
+    study = {
+        "axes": {"architecture": ["small", "wide"]},
+        "base": {"architecture": "small"},
+        "planned": 6,
+        "rows": rows,
+        "comparisons": [against_base(measure, -0.1, p) for measure in MEASURES],
+        "matched": [{"recipe": "wide", "seed": 1, "difference": -0.07, "without_partner": 0.1}],
+        "base_runs": [base],
+    }
+    return {"schema": 1, "date": "2026-11-27", "studies": {"voc8": study}}
+
+
+def test_the_page_comes_from_the_kept_numbers_alone_and_twice_alike(script, tmp_path: Path) -> None:
+    kept, page = script("photographs_kept"), tmp_path / "page.md"
+    marks = ("run", "claims", "recipes voc8", "architecture voc8", "draws voc8", "thresholds voc8", "classes voc8")
+    marks += ("spread voc8", "agreement voc8", "matched voc8", "over all voc8")
+    page.write_text("".join(f"# {mark}\n<!-- {mark} -->\n<!-- end -->\n" for mark in marks))
+    kept.write_kept(numbers(0.01), tmp_path / "kept.json")
+    found = kept.read_kept(tmp_path / "kept.json")
+    script("photographs_page").write_page(found, page)
+    text = page.read_text()
+    assert "voc8: 5 of 6 trainings are finished." in text
+    assert "Failed: wide-3: the disk is full" in text
+    assert "| base | 3 | 0.520 ± 0.010 |" in text  # 0.51, 0.52, 0.53
+    assert "**-0.100 (-0.120 to -0.080)**" in text
+    assert "| The architecture changes VICE. | wide -0.100 (-0.120 to -0.080) | confirmed |" in text
+    script("photographs_page").write_page(found, page)
+    assert page.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "said"), [(-0.1, 0.01, "confirmed"), (0.01, 0.6, "contradicted"), (-0.1, 0.2, "not decided")]
+)
+def test_a_claim_is_contradicted_only_by_intervals_near_zero(script, difference: float, p: float, said: str) -> None:
+    assert script("photographs_page").verdict([against_base("vice", difference, p)]) == said
+
+
+def test_without_kept_numbers_the_page_is_refused(script, tmp_path: Path) -> None:
+    from torchvice.errors import ViceError
+
+    with pytest.raises(ViceError, match="No kept numbers found"):
+        script("photographs_kept").read_kept(tmp_path / "kept.json")
+
+
+def test_past_the_deadline_no_training_begins(script, tmp_path: Path) -> None:
+    pool = script("photographs_pool")
+    tasks = [pool.Task("run", tmp_path / "a")]
+    assert list(pool.Pool(2, until=time.monotonic() - 1).run(tasks)) == []
+
+
+@pytest.mark.slow  # two processes import torch
+def test_a_failed_training_is_a_reason_and_the_others_go_on(script, tmp_path: Path) -> None:
+    pool = script("photographs_pool")
+    tasks = [pool.Task("run", tmp_path / "a"), pool.Task("run", tmp_path / "b", after=tmp_path / "a")]
+    ended = [(task.folder.name, reason) for task, reason, _ in pool.Pool(2).run(tasks)]
+    assert [name for name, _ in ended] == ["a", "b"]
+    assert all("settings.yaml" in reason for _, reason in ended)
+    assert (tmp_path / "a" / "failed.json").is_file()
