@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from photographs_figures import write_figures
 from photographs_kept import KEPT, collected, read_kept, recipe_of, write_kept
 from photographs_page import write_page
 from photographs_plan import CONTINUED, Options, kept, ordered, pretraining, written
@@ -105,7 +106,11 @@ def main() -> None:
     if asked.no_tables:
         return
     if studies:
-        write_kept(collected(studies, asked.jobs), asked.kept)
+        numbers = collected(studies, asked.jobs)
+        for name, study in numbers["studies"].items():
+            done = [row for row in study["rows"] if row["status"] == "finished"]
+            study["figures"] = write_figures(studies[name], done, asked.page.parent / "images")
+        write_kept(numbers, asked.kept)
     write_page(read_kept(asked.kept), asked.page)
 
 

@@ -21,6 +21,7 @@ from torchvice.errors import ViceError
 from torchvice.files import read_json, write_text
 from torchvice.measures import compare, true_pairs
 from torchvice.metrics import pair_vice
+from torchvice.metrics.comparison import holm
 from torchvice.samples import Samples
 from torchvice.study import Study
 from torchvice.study.job import failure, finished
@@ -41,8 +42,14 @@ def collected(studies: Mapping[str, Study], jobs: int = 1) -> dict[str, Any]:
         return {
             "schema": 1,
             "date": datetime.date.today().isoformat(),
-            "studies": {name: {key: waited(value) for key, value in one.items()} for name, one in found.items()},
+            "studies": {name: completed(one) for name, one in found.items()},
         }
+
+
+def completed(study: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a study, with those that were still computed."""
+    whole = {name: waited(value) for name, value in study.items()}
+    return {**whole, "comparisons": corrected(whole["comparisons"])}
 
 
 def waited(value: Any) -> Any:
@@ -72,15 +79,39 @@ def of_study(study: Study, pool: ProcessPoolExecutor) -> dict[str, Any]:
         "epochs": settings.trainer.epochs,
         "precision": settings.trainer.precision,
         "rows": rows,
-        "comparisons": [pool.submit(compare_levels, of_axis(study, axis)) for axis in study.axes],
+        "comparisons": [pool.submit(compare_levels, part) for part in parts_of(study)],
         "matched": [pool.submit(matched, run, base[run.seed]) for run in others if run.seed in base],
         "base_runs": [of_base(run) for run in base.values()],
     }
 
 
-def of_axis(study: Study, axis: str) -> Study:
-    """The study of one axis alone, whose comparisons are those of the whole study."""
-    return replace(study, axes={axis: study.axes[axis]})
+def parts_of(study: Study) -> list[Study]:
+    """The study of each level beside the base alone: `corrected` makes their comparisons those of the whole study."""
+    return [
+        replace(
+            study,
+            axes={axis: (study.base[axis], level)},
+            runs=tuple(run for run in study.runs if run.levels == study.base or run.levels[axis] == level),
+        )
+        for axis, levels in study.axes.items()
+        for level in levels
+        if level != study.base[axis]
+    ]
+
+
+def corrected(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Differences with Holm's correction over the levels of each axis and measure."""
+    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["p"] is not None:
+            families.setdefault((row["axis"], row["measure"]), []).append(row)
+    p_holm = {id(row): p for family in families.values() for row, p in zip(family, holm_of(family), strict=True)}
+    return [{**row, "p_holm": p_holm.get(id(row))} for row in rows]
+
+
+def holm_of(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Holm's p of some rows."""
+    return [float(p) for p in holm([row["p"] for row in rows])]
 
 
 def more_of(run: PlannedRun) -> dict[str, Any]:

@@ -239,11 +239,24 @@ def trade_off(numbers: Kept) -> list[str]:
     return [claim, same, "not decided"]
 
 
+def figures(study: Kept) -> str:
+    """The figures: recipes by VICE, and the paper's diagrams of the base's first seed."""
+    words = {
+        "recipes": "VICE against mAP and ECE-ML: small marks are runs, large ones means of seeds",
+        "vice": "the paper's VICE diagram of the base: loss against JI score, a point an image",
+        "reliability_paper": "the paper's reliability diagram of the base",
+        "reliability_strict": "the reliability diagram of the base under strict",
+    }
+    found = {key: file for file in study["figures"] for key in words if file.endswith(f"_{key}.png")}
+    return "\n\n".join(f"![{words[key][0].upper()}{words[key][1:]}](images/{file})" for key, file in found.items())
+
+
 def made(numbers: Kept) -> dict[str, Callable[[], str]]:
     """The tables of the page, by mark."""
     found: dict[str, Callable[[], str]] = {"run": lambda: run_of(numbers), "claims": lambda: claims(numbers)}
     of_study = {
         "recipes": recipes_of,
+        "figures": figures,
         "spread": spread,
         "draws": draws,
         "thresholds": thresholds,

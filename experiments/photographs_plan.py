@@ -68,7 +68,7 @@ def common(options: Options, name: str, splits: dict[str, str], epochs: int) -> 
         "trainer.epochs": epochs,
         "trainer.accelerator": "gpu" if options.device == "cuda" else "cpu",
         "trainer.precision": "bf16-mixed" if options.device == "cuda" else "32-true",
-        "assess.batch_size": 64 if options.device == "cuda" else 16,
+        "assess.batch_size": 32 if options.device == "cuda" else 16,
     }
 
 
@@ -80,7 +80,7 @@ def from_scratch(epochs: int) -> dict[str, Any]:
 
 def probe() -> dict[str, Any]:
     """Settings of a linear probe: ImageNet's features stay as they are."""
-    return {"model.linear_probe": True, "optimizer.lr": 1e-2, "optimizer.backbone_lr": None}
+    return {"model.linear_probe": True, "optimizer.lr": 3e-3, "optimizer.backbone_lr": None}
 
 
 def voc8(options: Options) -> dict[str, Any]:

@@ -84,6 +84,7 @@ class Pool:
     def _hand_out(self, waiting: list[Task], ended: set[Path], known: set[Path]) -> None:
         """Give tasks to idle processes, in order; a task waits for the one that it comes after."""
         needed = 0.8 * statistics.median(self.seconds) if self.seconds else 0.0
+        self.workers = [worker for worker in self.workers if worker.task or worker.process.is_alive()]
         for task in list(waiting):
             if self._left() < needed:
                 return
@@ -110,7 +111,7 @@ class Pool:
         task, worker.task = worker.task, None
         try:
             return str(worker.pipe.recv())
-        except EOFError:
+        except (EOFError, OSError):
             self.workers.remove(worker)
             worker.process.join(10)
             reason = f"its process ended with status {worker.process.exitcode}"

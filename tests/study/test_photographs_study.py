@@ -69,6 +69,7 @@ def numbers(p: float) -> dict:
         "comparisons": [against_base(measure, -0.1, p) for measure in MEASURES],
         "matched": [{"recipe": "wide", "seed": 1, "difference": -0.07, "without_partner": 0.1}],
         "base_runs": [base],
+        "figures": ["photographs_voc8_vice.png"],
     }
     return {"schema": 1, "date": "2026-11-27", "studies": {"voc8": study}}
 
@@ -76,7 +77,7 @@ def numbers(p: float) -> dict:
 def test_the_page_comes_from_the_kept_numbers_alone_and_twice_alike(script, tmp_path: Path) -> None:
     kept, page = script("photographs_kept"), tmp_path / "page.md"
     marks = ("run", "claims", "recipes voc8", "architecture voc8", "draws voc8", "thresholds voc8", "classes voc8")
-    marks += ("spread voc8", "agreement voc8", "matched voc8", "over all voc8")
+    marks += ("figures voc8", "spread voc8", "agreement voc8", "matched voc8", "over all voc8")
     page.write_text("".join(f"# {mark}\n<!-- {mark} -->\n<!-- end -->\n" for mark in marks))
     kept.write_kept(numbers(0.01), tmp_path / "kept.json")
     found = kept.read_kept(tmp_path / "kept.json")
@@ -87,8 +88,17 @@ def test_the_page_comes_from_the_kept_numbers_alone_and_twice_alike(script, tmp_
     assert "| base | 3 | 0.520 ± 0.010 |" in text  # 0.51, 0.52, 0.53
     assert "**-0.100 (-0.120 to -0.080)**" in text
     assert "| The architecture changes VICE. | wide -0.100 (-0.120 to -0.080) | confirmed |" in text
+    assert "(images/photographs_voc8_vice.png)" in text
     script("photographs_page").write_page(found, page)
     assert page.read_text() == text
+
+
+def test_holm_corrects_over_the_levels_of_an_axis_and_measure(script) -> None:
+    rows = [{**against_base("vice", -0.1, p), "first": level} for level, p in (("wide", 0.01), ("deep", 0.04))]
+    rows.append({**against_base("loss", -0.1, 0.03), "first": "wide"})
+    rows.append({**against_base("vice", -0.1, 0.5), "first": "odd", "p": None})
+    found = [row["p_holm"] for row in script("photographs_kept").corrected(rows)]
+    assert found == [pytest.approx(0.02), pytest.approx(0.04), pytest.approx(0.03), None]
 
 
 @pytest.mark.parametrize(
