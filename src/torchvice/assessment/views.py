@@ -76,6 +76,7 @@ class View(Finished):
         if self.transform is not None:
             self.transform.check(choices, grey=converted_channels(explainer.model) == 1)
             self.mean, self.std = self.transform.mean, self.transform.std
+        self.interpolation = (settings.interpolation if protocol == "strict" else None) or "bilinear"
         self.device = resolve_device(settings.device)
         self.flipped, self.exclusive = flipped, exclusive
         self.separate_logits = protocol == "paper" and choices.view != "crop"  # they come from the centre crop
@@ -212,7 +213,7 @@ class View(Finished):
         if self.choices.view == "crop":
             return center_crop(self._tensor(image), self.side)
         size = self.shown_size(image, scale)
-        return self._tensor(image if size == image.shape[:2] else warp(image, size))
+        return self._tensor(image if size == image.shape[:2] else warp(image, size, self.interpolation))
 
     def _labels(self, targets: np.ndarray, wanted: list[bool]) -> Any:
         """What the explainer is asked for: fixed labels, or a function of the logits."""

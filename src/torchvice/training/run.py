@@ -12,6 +12,7 @@ from torchvice.files import write_text
 from torchvice.models.build import build_model, linear_probe
 from torchvice.models.pretraining import load_pretrained
 from torchvice.runs import Run
+from torchvice.training.network_input import OPEN, described_input, expected_input, with_input
 from torchvice.training.resuming import check_same, is_rank_zero, load_state, locked_folder, start_of
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from torchvice.data import FolderDataset
+    from torchvice.models.pretraining import Pretrained
     from torchvice.training.checkpoints import EpochSampler
 
 __all__ = ["train"]
@@ -65,8 +67,9 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
         settings = _with_classes(settings, training.classes)
         from_masks = any(split.label_source.startswith("masks") for split in (training, selection))
         if resume:
+            settings = _as_started(settings)
             _check_same(settings, from_masks)
-        model = _network(settings, len(training.classes), last is None, console)
+        model, settings = _network(settings, len(training.classes), last is None, console)
         with locked_folder(settings.folder, "config.yaml", "run", resume) as last:
             if resume:  # another process may have trained here meanwhile
                 _check_same(settings, from_masks)
@@ -150,6 +153,13 @@ def _with_classes(settings: Settings, classes: tuple[str, ...]) -> Settings:
     return settings.model_copy(update={"data": settings.data.model_copy(update={"classes": tuple(classes)})})
 
 
+def _as_started(settings: Settings) -> Settings:
+    """The settings with the input that the run started with, where they leave it open."""
+    held = Run(settings.folder).settings.transform
+    found = {name: getattr(held, name) for name in OPEN if getattr(settings.transform, name) is None}
+    return settings.model_copy(update={"transform": settings.transform.model_copy(update=found)})
+
+
 def _check_same(settings: Settings, from_masks: bool) -> None:
     """Check that the run resumes with the settings of its config.yaml, but for those in RESUMABLE.
 
@@ -167,8 +177,11 @@ def _check_same(settings: Settings, from_masks: bool) -> None:
     check_same(old, new, [name for name in RESUMABLE if name not in fixed], "run")
 
 
-def _network(settings: Settings, num_classes: int, starting: bool, console: Console) -> nn.Module:
-    """Build the network. When resuming, its weights come from the checkpoint only."""
+def _network(settings: Settings, num_classes: int, starting: bool, console: Console) -> tuple[nn.Module, Settings]:
+    """Build the network, and complete the settings by the input that its weights expect.
+
+    When resuming, its weights come from the checkpoint only.
+    """
     from torchvice.training.regularising import dropout_arguments
 
     chosen = settings.model
@@ -176,11 +189,22 @@ def _network(settings: Settings, num_classes: int, starting: bool, console: Cons
     model = build_model(
         chosen.name, num_classes, pretrained=pretrained, arguments={**chosen.arguments, **dropout_arguments(settings)}
     )
+    report = None
     if chosen.weights is not None and starting:
         report = load_pretrained(model, chosen.weights, chosen.scheme)
         console.print(str(report), highlight=False, markup=False, soft_wrap=True)
-    _check_forward(model, settings.transform.crop, num_classes, chosen.name)
-    return linear_probe(model) if chosen.linear_probe else model
+    settings = _with_expected_input(settings, model, report, console)
+    _check_forward(model, settings.transform.side, num_classes, chosen.name)
+    return linear_probe(model) if chosen.linear_probe else model, settings
+
+
+def _with_expected_input(settings: Settings, model: nn.Module, loaded: Pretrained | None, console: Console) -> Settings:
+    """The settings with the input that the weights expect where they leave it open, and a line about it."""
+    expected = expected_input(model, loaded)
+    complete = with_input(settings, expected)
+    if said := described_input(settings, complete, expected, loaded):
+        console.print(said, highlight=False, soft_wrap=True, markup=False)
+    return complete
 
 
 def _check_forward(model: nn.Module, crop: int, num_classes: int, name: str) -> None:
@@ -211,10 +235,13 @@ def _loaders(
     from torchvice.training.repairing import RepairedImages
 
     transform, size, workers = settings.transform, settings.trainer.batch_size, settings.data.workers
-    shared: dict[str, Any] = {"mean": transform.mean, "std": transform.std, "view": transform.view}
+    names = ("mean", "std", "view", "interpolation")
+    shared: dict[str, Any] = {name: getattr(transform, name) for name in names}
     augment = TrainTransform(
-        transform.crop,
+        transform.side,
         resize=transform.resize,
+        area=transform.area,
+        ratio=transform.ratio,
         flip=transform.flip,
         jitter=transform.jitter,
         randaugment=settings.regularisation.randaugment,
@@ -233,7 +260,7 @@ def _loaders(
     train_loader: DataLoader[Any] = DataLoader(
         images, sampler=sampler, generator=sampler.generator, drop_last=single_left, **common
     )
-    view = ValidationTransform(transform.crop, **shared)
+    view = ValidationTransform(transform.side, **shared)
     val_loader: DataLoader[Any] = DataLoader(LabelledImages(selection, view), persistent_workers=workers > 0, **common)
     return train_loader, val_loader
 
@@ -256,6 +283,7 @@ def _vice_callbacks(settings: Settings, selection: FolderDataset) -> list[Any]:
             crop=transform.crop,
             mean=transform.mean,
             std=transform.std,
+            interpolation=transform.interpolation,
             batch_size=settings.assess.batch_size,
             outputs="logits",  # the loss takes them as such; few or early ones may all lie in [0, 1]
         )
