@@ -77,7 +77,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cpu")
     parser.add_argument("--until", type=float, help="seconds after which no training goes on")
-    parser.add_argument("--epochs", type=int, default=8, help="epochs of the base recipe")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of the base recipe")
     parser.add_argument("--images", type=int, help="the first images of each list only: a try, not the study")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each recipe: claims need three")
     parser.add_argument("--datasets", nargs="+", choices=["voc8", "clothing"], default=["voc8", "clothing"])

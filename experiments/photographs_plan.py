@@ -40,7 +40,7 @@ class Options:
     out: Path
     device: str = "cpu"
     workers: int = 0
-    epochs: int = 8
+    epochs: int = 6
     images: int | None = None
     seeds: tuple[int, ...] = SEEDS
 
