@@ -187,7 +187,7 @@ def pretraining(study: Study, options: Options) -> Settings:
         update={
             "seed": study.seeds[0],
             "data": base.data.model_copy(update={"workers": workers}),
-            "trainer": base.trainer.model_copy(update={"batch_size": size}),
+            "trainer": base.trainer.model_copy(update={"batch_size": size, "epochs": 2 * options.epochs}),
         }
     )
 
