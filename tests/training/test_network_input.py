@@ -116,10 +116,21 @@ def test_the_backbone_has_a_rate_of_its_own(settings: Make) -> None:
         assert {name: rates[id(own)] for name, own in model.named_parameters()} == expected
 
 
-def test_the_recipe_for_fine_tuning_trains(settings: Make, colours: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "further",
+    [
+        (),
+        ("trainer.precision=bf16-mixed", "model.linear_probe=true", "regularisation.dropout=0.2"),
+        ("regularisation={cutmix: 1.0, randaugment: [2, 9], label_smoothing: 0.1, patience: 1, ema: 0}",),
+        ("regularisation.swap_background=0.5", "data.workers=1", "transform.area=[0.5, 0.9]"),
+    ],
+)
+def test_the_recipe_for_fine_tuning_trains(
+    settings: Make, colours: Path, tmp_path: Path, further: tuple[str, ...]
+) -> None:
     small = ["model={name: test_resnet, pretrained: false}", "transform.crop=32", f"data.root={colours}"]
     small += [f"work_dir={tmp_path}", "data.workers=0", "trainer={epochs: 2, batch_size: 8, accelerator: cpu}"]
-    run = train(load_settings("finetune", small), progress=False)
+    run = train(load_settings("finetune", [*small, *further]), progress=False)
     assert run.settings.transform.interpolation == "bilinear"  # test_resnet's
     assert run.settings.assess.view_size == 32
 

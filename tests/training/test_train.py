@@ -24,8 +24,9 @@ from torchvice.files.lock import locked
 from torchvice.models.build import build_model, weights_hash
 from torchvice.runs import Run
 from torchvice.training.checkpoints import EpochSampler
+from torchvice.training.loaders import loaders_of
 from torchvice.training.resuming import locked_folder
-from torchvice.training.run import _loaders, train
+from torchvice.training.run import train
 
 Make = Callable[..., Settings]
 
@@ -131,7 +132,7 @@ def test_linear_probe_moves_the_classifier_only(settings: Make, tmp_path: Path) 
 def test_a_last_batch_of_one_image_is_dropped(settings: Make, devices: int, size: int, dropped: bool) -> None:
     chosen = settings(f"trainer.batch_size={size}", "transform={mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}")
     images = VocDataset(chosen.data.root, "train")  # 41 of them; each device has its share, rounded up
-    learn, _ = _loaders(chosen, images, images, EpochSampler(len(images), 0), devices)
+    learn, _ = loaders_of(chosen, images, images, EpochSampler(len(images), 0), devices)
     assert learn.drop_last is dropped
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from torchvice.data.dataset import Dataset as ImageDataset
+from torchvice.data.images import Least
 from torchvice.data.pixels import INTERPOLATIONS
-from torchvice.data.resized_crop import random_box, resized_box
+from torchvice.data.resized_crop import Box, random_box, resized_box
 from torchvice.errors import ViceError, did_you_mean
 
 __all__ = ["LabelledImages", "TrainTransform", "ValidationTransform", "center_crop", "normalise", "uncrop", "warp"]
@@ -226,13 +228,13 @@ class TrainTransform:
         if self.jitter is not None:
             self._jitter()
 
-    def __call__(self, image: np.ndarray) -> torch.Tensor:
-        """(H, W, 3) uint8 to (3, crop, crop) float32."""
+    def __call__(self, image: np.ndarray, box: Box | None = None) -> torch.Tensor:
+        """(H, W, 3) uint8 to (3, crop, crop) float32; `box`: None draws it."""
         pixels = _checked(image)
         if self.view == "warp":
             pixels = warp(pixels, self.crop, self.interpolation)
         elif self.view == "resized_crop":
-            box = random_box((pixels.shape[0], pixels.shape[1]), self.area, self.ratio)
+            box = box or random_box((pixels.shape[0], pixels.shape[1]), self.area, self.ratio)
             pixels = resized_box(pixels, box, self.crop, self.interpolation)
         elif self.resize is not None:
             long = _random_int(self.resize[0], self.resize[1])
@@ -331,7 +333,8 @@ class LabelledImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """A dataset for torch's loaders: (input, targets) by index.
 
     Args:
-        dataset: images and targets.
+        dataset: images and targets. Where it has `reduced_image`, as a split on disk has, the view `resized_crop` of
+            training reads JPEGs no larger than it needs them.
         transform: (H, W, 3) uint8 to (3, S, S) float32, such as TrainTransform or ValidationTransform.
 
     Item i is `(transform(dataset.image(i)), targets[i])`, targets (C,) float32 of zeros and ones.
@@ -352,4 +355,23 @@ class LabelledImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if not 0 <= index < len(self):
             raise IndexError(f"The index must be 0 to {len(self) - 1}, but is {index}.")
+        reads_reduced = getattr(self.dataset, "reduced_image", None)
+        if isinstance(self.transform, TrainTransform) and self.transform.view == "resized_crop" and reads_reduced:
+            return self.transform(*_with_box(self.transform, partial(reads_reduced, index))), self.targets[index]
         return self.transform(self.dataset.image(index)), self.targets[index]
+
+
+def _with_box(transform: TrainTransform, read: Callable[[Least], np.ndarray]) -> tuple[np.ndarray, Box | None]:
+    """An image, decoded at no more than the size that a random box of it needs, and that box."""
+    drawn: list[tuple[tuple[int, int], Box]] = []
+
+    def least(size: tuple[int, int]) -> tuple[int, int]:
+        left, top, right, bottom = box = random_box(size, transform.area, transform.ratio)
+        drawn.append((size, box))
+        scale = min(1.0, transform.crop / min(right - left, bottom - top))
+        return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
+
+    image = read(least)
+    (height, width), (left, top, right, bottom) = drawn[0]
+    down, across = image.shape[0] / height, image.shape[1] / width
+    return image, (left * across, top * down, right * across, bottom * down)

@@ -86,7 +86,10 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Compute and log the loss of a batch."""
         images, targets = self.mixing(*batch)
-        loss = self.training_loss(self(images), targets)
+        logits = self(images)
+        if logits.dtype in (torch.float16, torch.bfloat16):  # half precision would round the loss
+            logits = logits.float()
+        loss = self.training_loss(logits, targets)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=True, on_epoch=False)  # type: ignore[union-attr]
         return loss

@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from torch import nn
-    from torch.utils.data import DataLoader
 
     from torchvice.data import FolderDataset
     from torchvice.models.pretraining import Pretrained
-    from torchvice.training.checkpoints import EpochSampler
 
 __all__ = ["train"]
 
@@ -86,6 +84,7 @@ def _train(
 ) -> None:
     """Train the network from the checkpoint `last`, if any; a run that stopped early is complete."""
     from torchvice.training.checkpoints import EpochSampler, best_and_last
+    from torchvice.training.loaders import loaders_of
     from torchvice.training.module import Classifier
     from torchvice.training.regularising import regularisation_callbacks, stopped_early
     from torchvice.training.trainer import fit, trainer_of
@@ -96,7 +95,7 @@ def _train(
     callbacks = [*_vice_callbacks(settings, selection), *regularisation_callbacks(settings.regularisation)]
     callbacks += best_and_last(settings.folder / "checkpoints")
     trainer = trainer_of(settings, settings.folder, sampler, console, callbacks)
-    loaders = _loaders(settings, training, selection, sampler, trainer.world_size)
+    loaders = loaders_of(settings, training, selection, sampler, trainer.world_size)
     if trainer.is_global_zero:
         write_text(settings.folder / "config.yaml", dump_settings(settings))
     if state and stopped_early(state, settings.regularisation):
@@ -222,47 +221,6 @@ def _check_forward(model: nn.Module, crop: int, num_classes: int, name: str) -> 
     if shape != (1, num_classes):
         raise ViceError(f"{name} must return ({num_classes},) logits for an image, but returns {shape[1:]}.")
     model.train()
-
-
-def _loaders(
-    settings: Settings, training: FolderDataset, selection: FolderDataset, sampler: EpochSampler, devices: int
-) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    import torch
-    from torch.utils.data import DataLoader
-
-    from torchvice.data.transforms import LabelledImages, TrainTransform, ValidationTransform
-    from torchvice.training.regularising import repairs
-    from torchvice.training.repairing import RepairedImages
-
-    transform, size, workers = settings.transform, settings.trainer.batch_size, settings.data.workers
-    names = ("mean", "std", "view", "interpolation")
-    shared: dict[str, Any] = {name: getattr(transform, name) for name in names}
-    augment = TrainTransform(
-        transform.side,
-        resize=transform.resize,
-        area=transform.area,
-        ratio=transform.ratio,
-        flip=transform.flip,
-        jitter=transform.jitter,
-        randaugment=settings.regularisation.randaugment,
-        erase=settings.regularisation.erase,
-        **shared,
-    )
-    common: dict[str, Any] = {"batch_size": size, "num_workers": workers, "pin_memory": torch.cuda.is_available()}
-    # BatchNorm cannot train on a batch of one. Each device gets its share of the images, rounded up.
-    share = -(-len(training) // devices)
-    single_left = share > size and share % size == 1
-    repaired = repairs(settings.regularisation)
-    images = (
-        RepairedImages(training, augment, settings.regularisation) if repaired else LabelledImages(training, augment)
-    )
-    # Workers are recreated for every epoch, including their RNG state, so that resuming is exact.
-    train_loader: DataLoader[Any] = DataLoader(
-        images, sampler=sampler, generator=sampler.generator, drop_last=single_left, **common
-    )
-    view = ValidationTransform(transform.side, **shared)
-    val_loader: DataLoader[Any] = DataLoader(LabelledImages(selection, view), persistent_workers=workers > 0, **common)
-    return train_loader, val_loader
 
 
 def _vice_callbacks(settings: Settings, selection: FolderDataset) -> list[Any]:
