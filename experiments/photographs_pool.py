@@ -208,11 +208,13 @@ def _decode_once() -> None:
 
     read, pixels = voc.read_image, dict[str, Any]()
 
-    def remembered(path: Any) -> Any:
+    def remembered(path: Any, least: Any = None) -> Any:
         name = os.fspath(path)
         if name not in pixels:
             pixels[name] = read(path)
             pixels[name].flags.writeable = False
+        if least is not None:
+            least(pixels[name].shape[:2])  # draws the box of a resized crop; the whole image will do
         return pixels[name]
 
     voc.read_image = unlabelled.read_image = remembered  # type: ignore[assignment]
