@@ -119,15 +119,17 @@ def synchronise(device: str) -> None:
 @contextlib.contextmanager
 def products(precision: str) -> Iterator[None]:
     """Compute products and convolutions of float32 as "ieee" or in "tf32" inside the block."""
-    owners: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
-    before = [owner.fp32_precision for owner in owners]
+    owners: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)]
+    new = all(hasattr(owner, "fp32_precision") for owner in owners)  # since torch 2.9
+    name, chosen = ("fp32_precision", precision) if new else ("allow_tf32", precision == "tf32")
+    before = [getattr(owner, name) for owner in owners]
     for owner in owners:
-        owner.fp32_precision = precision
+        setattr(owner, name, chosen)
     try:
         yield
     finally:
         for owner, setting in zip(owners, before, strict=True):
-            owner.fp32_precision = setting
+            setattr(owner, name, setting)
 
 
 def explain(bench: Bench) -> None:

@@ -197,7 +197,7 @@ def _competing(maps: Sequence[torch.Tensor], planes: _Planes) -> np.ndarray:
     shape = (len(maps), 256, max(1, *(len(own) for own in maps)), len(PAPER_THRESHOLDS) + 1)
     code = (planes.mask + 1).long() + 256 * image  # uint8: 255 becomes 0
     code = (code * shape[2] + torch.cat(winners)) * shape[3] + _below(torch.cat(scores))
-    counts: np.ndarray = torch.bincount(code, minlength=int(np.prod(shape))).cpu().numpy()
+    counts: np.ndarray = torch.bincount(code, minlength=int(np.prod(shape))).int().cpu().numpy()
     return counts.reshape(shape)
 
 
