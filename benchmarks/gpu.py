@@ -30,7 +30,7 @@ from relevance import published
 
 from torchvice import Explainer
 from torchvice.assessment.device_counts import counts_of
-from torchvice.explain import METHODS, normalise, upsample
+from torchvice.explain import METHODS, dense, normalise, rules, upsample
 from torchvice.explain.precision import autocast, laid_out
 from torchvice.metrics.overlap import competing_overlap, own_histograms
 from torchvice.metrics.own_map import own_maps
@@ -194,9 +194,40 @@ def _relevance_of(bench: Bench, name: str) -> None:
                         bench.row("relevance", what, rate, "maps/s", target=MAPS_A_SECOND)
                         more["least"] = TIMES_PUBLISHED
                     bench.row("relevance", what, rate, "maps/s", **more)
+    _split_products(bench, name, model, images, rule)
     low = Explainer(model, "generic_attention", precision="bfloat16")
     rate = 2 * len(images) / bench.seconds(lambda: low(images, [(3, 11)] * len(images)))
     bench.row("relevance", f"{name}: generic_attention, {len(images)} images x 2 labels, bfloat16", rate, "maps/s")
+
+
+def _split_products(bench: Bench, name: str, model: torch.nn.Module, images: torch.Tensor, rule: float) -> None:
+    """Transformer attribution with each product as three of TF32, of high and low halves: its gain and its cost."""
+    explainer, asked = Explainer(model, "transformer_attribution"), [(3, 11)] * len(images)
+    what = f"{name}: transformer_attribution, products in three of TF32, {len(images)} images x 2 labels"
+    with bench.guarded("relevance", what) as time_left:
+        if not time_left:
+            return
+        expected, before = explainer(images, asked).maps, (dense.dense, rules.dense)
+        try:
+            dense.dense = rules.dense = split_product
+            found = explainer(images, asked).maps
+            rate = 2 * len(images) / bench.seconds(lambda: explainer(images, asked))
+        finally:
+            dense.dense, rules.dense = before
+        away = ((found - expected).abs().amax((1, 2)) / expected.amax((1, 2)).clamp(min=1e-30)).max()
+        note = f"not in torchvice; maps differ by {float(away):.1e} of their maximum"
+        bench.row("relevance", what, rate, "maps/s", ratio=rate / rule, of="published", note=note)
+
+
+def split_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """left @ right^T from products of TF32, whose numbers have 10 bits: high x high + high x low + low x high."""
+    if left.dtype != torch.float32:
+        return left @ right.T
+    first, second = (
+        (one.view(torch.int32) & -8192).view(torch.float32) for one in (left.contiguous(), right.contiguous())
+    )
+    with products("tf32"):
+        return (first @ (right - second).T).add_((left - first) @ second.T).add_(first @ second.T)
 
 
 def correctness(bench: Bench) -> None:
