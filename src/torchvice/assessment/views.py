@@ -6,7 +6,6 @@ for the loss, the whole image and its mirror image for a convolutional network's
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,18 +15,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from torchvice.assessment.adapted import adapted, positive_of
 from torchvice.assessment.device_counts import counted_on
 from torchvice.assessment.finished import Finished, ViewOutput
 from torchvice.assessment.map_settings import MapSettings, check_protocols, resolve_device
-from torchvice.assessment.outputs import giving_logits
-from torchvice.data.transforms import center_crop, normalise, warp
+from torchvice.data.transforms import center_crop, normalise, warp_all
 from torchvice.errors import ViceError
 from torchvice.explain import Choices, Explainer, map_status, paper_choices
 from torchvice.explain.engine import check_layer
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.memory import halve_on_oom
-from torchvice.models.adapt import converted_channels, taking_rgb, with_complement, with_output
-from torchvice.models.bare import bare, check_finite
+from torchvice.models.adapt import converted_channels
+from torchvice.models.bare import check_finite
 
 if TYPE_CHECKING:
     from torchvice.assessment.images import Batch
@@ -212,8 +211,14 @@ class View(Finished):
             return self.transform(image)
         if self.choices.view == "crop":
             return center_crop(self._tensor(image), self.side)
-        size = self.shown_size(image, scale)
-        return self._tensor(image if size == image.shape[:2] else warp(image, size))
+        return self._tensor(warp_all([image], [self.shown_size(image, scale)])[0])
+
+    def _batch(self, images: Sequence[np.ndarray], scale: float) -> torch.Tensor:
+        """What is shown of images, (N, 3, H, W); for a GPU they are resized side by side, as it waits meanwhile."""
+        if self.device.type != "cuda" or self.transform is not None or self.choices.view == "crop":
+            return torch.stack([self._shown(image, scale) for image in images])
+        sizes = [self.shown_size(image, scale) for image in images]
+        return torch.stack([self._tensor(pixels) for pixels in warp_all(images, sizes)])
 
     def _labels(self, targets: np.ndarray, wanted: list[bool]) -> Any:
         """What the explainer is asked for: fixed labels, or a function of the logits."""
@@ -233,7 +238,7 @@ class View(Finished):
         labels = self._labels(np.array([targets[i] * wanted[i] for i in part]), [wanted[i] for i in part])
         passes: list[torch.Tensor] = []
         for turn, scale in enumerate(self.choices.scales):
-            batch = torch.stack([self._shown(images[i], scale) for i in part]).to(self.device)
+            batch = self._batch([images[i] for i in part], scale).to(self.device)
             if self.flipped:
                 batch = batch.flip(-1)
             if self.choices.mirror:
@@ -318,47 +323,6 @@ def _check_choices(protocols: Sequence[str], settings: MapSettings) -> None:
         )
 
 
-def _positive_of(groups: Sequence[Sequence[int]] | None) -> int | None:
-    """Of two classes the one that the only output of a network means; None for any other class map."""
-    plain = [] if groups is None else [list(group) for group in groups]
-    return 1 - plain.index([]) if len(plain) == 2 and [] in plain and [0] in plain else None
-
-
-def _refuse_shared_outputs(groups: Sequence[Sequence[int]] | None) -> None:
-    """Refuse two classes of the same outputs: they would always be equally likely."""
-    sets = [frozenset(group) for group in groups or ()]
-    for place, own in enumerate(sets):
-        if own in sets[:place]:
-            raise ViceError(
-                f"Classes that exclude each other need outputs of their own, but classes {sets.index(own)} and {place} "
-                f"have the same: {sorted(own)}.",
-                "If the only output of a network means one of two classes, name that class alone in the class map.",
-            )
-
-
-def _adapted(model: nn.Module, settings: MapSettings, exclusive: bool) -> nn.Module:
-    """The network without wrappers, as the explainers take it: of RGB images, with the logits of the data's classes."""
-    model = bare(model)
-    if settings.output is not None:
-        model = with_output(model, settings.output)
-    given, model = model, taking_rgb(model)
-    if model is not given:
-        warnings.warn("The network takes one channel: images are converted to grey.", stacklevel=4)
-    if settings.outputs == "probabilities":
-        model = giving_logits(model, exclusive)
-    positive = _positive_of(settings.class_map)
-    if exclusive:
-        _refuse_shared_outputs(settings.class_map)
-    if positive is None:
-        return model
-    if not exclusive:
-        raise ViceError(
-            "A class map must name outputs for every class, but names none for one of two.",
-            "For data with one label an image (exclusive), the other class is its complement: --targets exclusive.",
-        )
-    return with_complement(model, positive)
-
-
 def views_of(
     model: nn.Module,
     protocols: Sequence[str],
@@ -381,13 +345,13 @@ def views_of(
     """
     check_protocols(protocols)
     _check_choices(protocols, settings)
-    model = _adapted(model, settings, exclusive)
+    model = adapted(model, settings, exclusive)
     check_finite(model)
     model.to(resolve_device(settings.device))
     if settings.site is not None:
         check_layer(model, settings.method, "site")
     choices = settings.choices
-    groups = None if _positive_of(settings.class_map) is not None else settings.class_map
+    groups = None if positive_of(settings.class_map) is not None else settings.class_map
     common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": groups}
     common |= {"eigen_smooth": choices.eigen_smooth, "progress": passes}
     common |= {"precision": settings.precision, "channels_last": settings.channels_last}

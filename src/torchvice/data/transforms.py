@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,16 @@ from torch.utils.data import Dataset
 from torchvice.data.dataset import Dataset as ImageDataset
 from torchvice.errors import ViceError, did_you_mean
 
-__all__ = ["LabelledImages", "TrainTransform", "ValidationTransform", "center_crop", "normalise", "uncrop", "warp"]
+__all__ = [
+    "LabelledImages",
+    "TrainTransform",
+    "ValidationTransform",
+    "center_crop",
+    "normalise",
+    "uncrop",
+    "warp",
+    "warp_all",
+]
 
 VIEWS = ("crop", "warp")
 INTERPOLATIONS = {
@@ -149,6 +160,24 @@ def warp(image: np.ndarray | Image.Image, size: int | tuple[int, int], interpola
         raise ViceError(f"`size` must be at least 1 pixel, but is {size}.")
     picture = Image.fromarray(np.ascontiguousarray(_checked(image)))
     return np.array(picture.resize((width, height), INTERPOLATIONS[interpolation]))
+
+
+def warp_all(
+    images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], threads: int | None = None
+) -> list[np.ndarray]:
+    """`warp` of several images; an image that has its size (H', W') already is returned as it is.
+
+    `threads`: None for one a core, 8 at most. Pillow resizes outside of Python's lock.
+    """
+
+    def one(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return image if size == image.shape[:2] else warp(image, size)
+
+    threads = min(8, os.cpu_count() or 1) if threads is None else threads
+    if threads < 2 or len(images) < 2:
+        return list(map(one, images, sizes))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, images, sizes))
 
 
 def _check_view(view: str, crop: int) -> None:
