@@ -51,7 +51,10 @@ class Finished:
 
     def combined(self, low: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
         """The passes' maps after ReLU, resized and summed or averaged."""
-        total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + upsample(low[0].clamp(min=0), size)
+        total = upsample(low[0].clamp(min=0), size)
+        if len(low) == 1:
+            return total
+        total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + total
         return total / len(low) if self.choices.combine == "mean" else total
 
     def finished(

@@ -77,7 +77,7 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
         raise ViceError(f"`std` must be above 0 in every channel, but is {tuple(std)}.")
     # A copy: from_numpy shares memory, and refuses arrays with a negative stride.
     pixels = torch.from_numpy(_checked(image).transpose(2, 0, 1).copy())
-    return (pixels.to(torch.float32) / 255 - centre) / scale
+    return pixels.to(torch.float32).div_(255).sub_(centre).div_(scale)
 
 
 def center_crop(tensor: torch.Tensor, size: int) -> torch.Tensor:
