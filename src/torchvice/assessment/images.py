@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from torchvice.assessment.digests import NOTHING, contents_of, of_pixels
-from torchvice.assessment.region import Region, region_of
+from torchvice.assessment.region import Region, image_of, region_of
 from torchvice.data.dataset import Dataset
 from torchvice.errors import ViceError, not_utf8_error
 from torchvice.samples import Digests
@@ -139,7 +139,7 @@ def read_ahead(
     """
 
     def read(index: int) -> Read:
-        image = dataset.image(index)
+        image = image_of(dataset, index)
         region = region_of(dataset, index, (image.shape[0], image.shape[1]))
         others = {} if partners is None or region is None else partners.regions(index, region)
         known = NOTHING

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, to_numpy
+from torchvice.errors import ViceError, errors_quoted, to_numpy
 from torchvice.metrics.boxes import box_planes
 from torchvice.metrics.overlap import VOID
 
-__all__ = ["Region", "region_of"]
+__all__ = ["Region", "image_of", "region_of"]
 
 LABELS = f"Class c has the label c + 1, the background 0, and pixels that do not count {VOID}."
 
@@ -73,6 +73,25 @@ class Region:
         return [place[c] for c in classes], planes, np.array([0, *(c + 1 for c in present)])
 
 
+def image_of(dataset: Any, index: int) -> np.ndarray:
+    """Image `index` of a dataset, (H, W, 3) uint8, after the checks that hold for a user's own dataset.
+
+    Raises:
+        ViceError: an error in the user's code, or something else than such an image.
+    """
+    what = f"the image of `{dataset.records[index].image_id}`"
+    with errors_quoted(f"The dataset must give {what}", f"Try dataset.image({index})."):
+        image: Any = dataset.image(index)
+    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", type(image).__name__)
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ViceError(
+            f"The dataset must give {what} as an array (H, W, 3) of uint8, but gives {dtype}"
+            f"{'' if shape is None else f' of shape {tuple(shape)}'}.",
+            "Of a PIL image: np.asarray(image.convert('RGB')).",
+        )
+    return image
+
+
 def region_of(dataset: Any, index: int, size: tuple[int, int] | None = None) -> Region | None:
     """The region of an image; None where it has no mask, or no boxes where these are what the dataset goes by.
 
@@ -86,12 +105,14 @@ def region_of(dataset: Any, index: int, size: tuple[int, int] | None = None) -> 
     if getattr(dataset, "regions", "masks") == "boxes":
         if boxes is None:
             return None
-        shape = dataset.image(index).shape if size is None else size
+        shape = image_of(dataset, index).shape if size is None else size
         return Region((shape[0], shape[1]), None, classes, boxes)
-    given = dataset.mask(index)
+    image_id = dataset.records[index].image_id
+    with errors_quoted(f"The dataset must give the mask of `{image_id}` or None", f"Try dataset.mask({index})."):
+        given = dataset.mask(index)
     if given is None:
         return None
-    mask = _labels(given, f"The mask of `{dataset.records[index].image_id}`", len(dataset.classes), size)
+    mask = _labels(given, f"The mask of `{image_id}`", len(dataset.classes), size)
     return Region((mask.shape[0], mask.shape[1]), mask, classes, boxes)
 
 

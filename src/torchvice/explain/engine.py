@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -16,9 +16,10 @@ from torchvice.explain.gradient import no_linear_head
 from torchvice.explain.maps import map_status
 from torchvice.explain.methods import method_named
 from torchvice.explain.scene import Scene
+from torchvice.explain.softmax import Given
 from torchvice.models.adapt import taking_rgb, with_output
 from torchvice.models.bare import bare, input_like
-from torchvice.models.families import MapSite, linear_head, locate, module_at
+from torchvice.models.families import MapSite, linear_head, locate, located, module_at
 
 __all__ = ["Explainer", "Explanation", "check_layer"]
 
@@ -66,10 +67,14 @@ class Explainer:
             model's outputs are the classes.
         output: which of several outputs of the model are the logits: key of a dict, field of an object, or number in a
             tuple. None: see `torchvice.models.bare.logits_in`.
+        outputs: "logits"; "softmax": the logit of a class is the log-odds of its softmax probability, see
+            `torchvice.explain.softmax.softmax_logits`; "log_softmax": the logarithm of that probability. The map of a
+            class explains its largest output of the model in each case.
 
     Attributes:
         method: the method's name. site: the layer in use, the first of several.
         average: how several maps are averaged; None for a single map.
+        output_count: the number of the model's outputs; None where no pass was needed to find the layer.
 
     Raises:
         ViceError: an unknown method or layer, "cam" for a network without a pooled linear head, `eigen_smooth` with a
@@ -102,13 +107,17 @@ class Explainer:
         scaled: Scaled = "minmax",
         grid: Grid = "finest",
         output: str | None = None,
+        outputs: Given = "logits",
     ) -> None:
         if (given := sum(value is not None for value in (layer, site, layers))) > 1:
             raise ViceError(f"Only one of `layer`, `site` and `layers` may be given, but {given} are.")
         if batch_size < 1:
             raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
+        if outputs not in get_args(Given):
+            raise ViceError(f"`outputs` must be one of {', '.join(get_args(Given))}, but is {outputs!r}.")
         model = bare(model)
         self.model = model = taking_rgb(model if output is None else with_output(model, output))
+        self.output_count: int | None = None
         with eval_mode(model):  # finding a layer may take a pass
             sites = (site or self._site_of(layer),) if layers is None else tuple(map(self._site_of, layers))
         average = MapAverage(sites, aug_smooth, scaled, grid)  # checks its arguments even for a single map
@@ -126,6 +135,7 @@ class Explainer:
         if layer is not None:
             check_layer(model, method, "layer")
         self.class_map = None if class_map is None else [list(outputs) for outputs in class_map]
+        self.outputs: Given = outputs
         self.seed, self.batch_size, self.progress = seed, batch_size, progress
         self.eigen_smooth = eigen_smooth
 
@@ -136,6 +146,7 @@ class Explainer:
         if self.average is not None:
             parts += ["aug_smooth"] if self.average.aug_smooth else []
             parts += [f"scaled={self.average.scaled!r}", f"grid={self.average.grid!r}"]
+        parts += [] if self.outputs == "logits" else [f"outputs={self.outputs!r}"]
         parts += [] if self.class_map is None else [f"{len(self.class_map)} classes of its outputs"]
         return f"Explainer({', '.join(parts)})"
 
@@ -150,13 +161,15 @@ class Explainer:
         return self._method.plugin
 
     def _site_of(self, layer: str | None) -> MapSite:
-        if layer is None:
-            return locate(self.model)
-        module_at(self.model, layer)
+        if layer is not None:
+            module_at(self.model, layer)
         try:
-            return locate(self.model, layer)
-        except ViceError:  # the probe is not the user's image, which may still work
-            return MapSite(layer)
+            site, self.output_count = located(self.model, layer)
+        except ViceError:
+            if layer is None:
+                raise
+            return MapSite(layer)  # the probe is not the user's image, which may still work
+        return site
 
     def __call__(self, images: torch.Tensor, labels: Labels) -> Explanation:
         """Explain a batch.
@@ -199,7 +212,7 @@ class Explainer:
         """
         with torch.no_grad(), eval_mode(self.model):
             images = images.to(input_like(self.model).dtype)
-            scene = Scene(self.model, images, self.site, None, [], class_map=self.class_map)
+            scene = Scene(self.model, images, self.site, None, [], class_map=self.class_map, given=self.outputs)
             return scene.logits_of(scene.forward(images))[0].detach()
 
     def activations(self, images: torch.Tensor) -> torch.Tensor:
@@ -225,6 +238,7 @@ class Explainer:
             pairs=[] if callable(labels) else _pairs(labels, n),
             pairs_from=(lambda logits: _pairs(labels(logits), n)) if callable(labels) else None,
             class_map=self.class_map,
+            given=self.outputs,
             seed=self.seed,
             batch_size=self.batch_size,
             progress=self.progress,
