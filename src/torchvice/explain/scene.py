@@ -75,7 +75,8 @@ class Scene:
                 not a classifier.
         """
         kind, shape = type(self.model).__name__, tuple(images.shape)
-        way_out = f"Try it by itself: model.eval()(torch.zeros{shape})."
+        way_out = f"Try it by itself: model.eval()(torch.rand{shape})."
+        way_out += " One image at a time: --batch-size 1 (batch_size=1)." if len(images) > 1 else ""
         with errors_quoted(f"{kind} must run on images {shape}", way_out):
             try:
                 outputs = logits_in(self.model(images), len(images))

@@ -37,8 +37,8 @@ def softmax_logits(
 
     Example:
         >>> odds = softmax_logits(torch.tensor([[0.0, 0.0, 0.0, 0.0]]), [[0], [1, 2, 3]])
-        >>> odds.exp().round(decimals=4).tolist()  # 1 : 3 and 3 : 1
-        [[0.3333, 3.0]]
+        >>> [round(value, 3) for value in odds[0].exp().tolist()]  # 1 : 3 and 3 : 1
+        [0.333, 3.0]
     """
     values = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
     _refuse_probabilities(outputs)

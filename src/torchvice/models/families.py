@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, errors_quoted
 from torchvice.models.bare import check_finite, described, not_logits, stated
 from torchvice.models.probe import Layout, Probe, SpatialLayout, TensorRecord, probe, spatial_layout
 
@@ -70,7 +70,8 @@ class MapSite:
             ViceError: the tensor does not have the layout.
         """
         if self.reshape is not None:
-            maps = self.reshape(tensor)
+            with errors_quoted(f"`reshape` must turn the {tuple(tensor.shape)} of `{self.layer}` into (N, D, h, w)"):
+                maps: Any = self.reshape(tensor)
             if not isinstance(maps, torch.Tensor) or maps.ndim != 4 or maps.shape[0] != tensor.shape[0]:
                 actual = tuple(maps.shape) if isinstance(maps, torch.Tensor) else type(maps).__name__
                 raise ViceError(
