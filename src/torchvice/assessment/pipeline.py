@@ -24,10 +24,11 @@ from torchvice.assessment.images import (
 from torchvice.assessment.interventions import Interventions
 from torchvice.assessment.ledger import MEASURED, Ledger, common_of, manifest_of
 from torchvice.assessment.map_settings import MapSettings
-from torchvice.assessment.opened import FOLDERS, opened, opened_out, tell
+from torchvice.assessment.opened import opened, opened_out, tell
 from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.request import AssessKeywords, Extras, check_request, extras_of, packed_with_extras
 from torchvice.assessment.rows import Rows
+from torchvice.data.open import FOLDERS
 from torchvice.files.progress import shown_progress
 from torchvice.samples import Samples, ShardFolder
 
