@@ -100,7 +100,11 @@ def published(model: nn.Module, image: torch.Tensor, label: int) -> torch.Tensor
     logits, tokens, kept = forward(model, image)
     model.zero_grad()
     logits[0, label].backward()
-    relevance = linear(model.head, tokens[:, 0], functional.one_hot(torch.tensor([label]), logits.shape[1]).float())
+    relevance = linear(
+        model.head,
+        tokens[:, 0],
+        functional.one_hot(torch.tensor([label], device=logits.device), logits.shape[1]).float(),
+    )
     (relevance,) = rule(lambda all_tokens: all_tokens[:, 0], [tokens], relevance)
     cams = []
     for block, (before, entered, q, k, v, weights, mixed, attended, middle, second, hidden, mapped) in zip(
@@ -115,9 +119,9 @@ def published(model: nn.Module, image: torch.Tensor, label: int) -> torch.Tensor
         of_q, of_k = (part / 2 for part in rule(scores, [q, k], of_weights))
         branch = torch.stack([of_q, of_k, of_v], 2).permute(0, 3, 2, 1, 4).flatten(2)
         relevance = copied(before, skip, linear(block.attn.qkv, entered, branch))
-    joint = torch.eye(tokens.shape[1])
+    joint = torch.eye(tokens.shape[1], device=tokens.device)
     for cam in reversed(cams):
-        joint = (torch.eye(len(cam)) + cam) @ joint
+        joint = (torch.eye(len(cam), device=cam.device) + cam) @ joint
     return joint[0, 1:]
 
 

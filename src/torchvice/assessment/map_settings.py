@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torchvice.assessment.input_transform import InputTransform
     from torchvice.assessment.outputs import Outputs
     from torchvice.explain import Choices
+    from torchvice.explain.precision import Precision
     from torchvice.models.families import MapSite
 
 __all__ = ["MapKeywords", "MapSettings", "check_protocols", "packed", "resolve_device"]
@@ -39,6 +40,8 @@ class MapKeywords(TypedDict, total=False):
     outputs: Outputs | None
     output: str | None
     transform: InputTransform | Callable[[Any], Any] | None
+    precision: Precision | None
+    channels_last: bool
 
 
 def _default_choices() -> Choices:
@@ -68,6 +71,7 @@ class MapSettings:
         output: as for `torchvice.Explainer`.
         transform: the user's own, for `strict`: from a PIL image to (3, S, S), size and normalisation included, see
             `torchvice.assessment.input_transform.InputTransform`; `paper` is as published, with `mean` and `std`.
+        precision, channels_last: as for `torchvice.Explainer`, for both protocols; the numbers of the paper need None.
 
     Raises:
         ViceError: an unknown method, a layer given twice, a value out of range, choices that exclude each other or that
@@ -88,10 +92,14 @@ class MapSettings:
     outputs: Outputs | None = None
     output: str | None = None
     transform: InputTransform | None = None
+    precision: Precision | None = None
+    channels_last: bool = False
 
     def __post_init__(self) -> None:
         from torchvice.explain.methods import method_named
+        from torchvice.explain.precision import check_precision
 
+        check_precision(self.precision)
         for name in ("mean", "std"):
             values = getattr(self, name)
             object.__setattr__(self, name, values and tuple(map(float, values)))
@@ -160,6 +168,10 @@ class MapSettings:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         if self.output is None:  # tables of earlier versions do not have it
             del plain["output"]
+        if self.precision in (None, "float32"):  # likewise
+            del plain["precision"]
+        if not self.channels_last:  # likewise
+            del plain["channels_last"]
         if self.transform is None:  # likewise
             del plain["transform"]
         else:

@@ -19,6 +19,7 @@ from torchvice.samples import FAITHFULNESS, FEATURES, HISTOGRAM_BINS, INTERVENTI
 from torchvice.samples.predictions import confidences, losses, predicted, probabilities
 
 if TYPE_CHECKING:
+    from torchvice.assessment.device_counts import Counts
     from torchvice.assessment.views import ViewOutput
 
 __all__ = ["Rows", "SingleMap"]
@@ -108,13 +109,19 @@ class Rows:
         output: ViewOutput,
         region: Region,
         measured: Mapping[int, Mapping[str, Any]] | None = None,
+        counts: Counts | None = None,
     ) -> float:
         """Count the maps of one image, which compete, against its region; returns the published JI at threshold 0.1.
 
         `measured`: further columns by class, of faithfulness and of interventions, where they were measured.
+        `counts`: of the same maps, where they were counted on a GPU.
         """
-        full = output.full(region.size)
-        overlap, own = _counted(full, output.classes, region)
+        if counts is None:
+            overlap, own = _counted(output.full(region.size), output.classes, region)
+        else:
+            boxes = np.array([_NO_BOXES] * len(output.classes))
+            overlap = counts.overlap
+            own = {"inside": counts.inside, "outside": counts.outside, "box_iou": boxes, **vars(counts.own)}
         row_of = {c + 1: row for row, c in enumerate(output.classes)}
         for place, label in enumerate(overlap.labels.tolist()):
             row = row_of.get(label)

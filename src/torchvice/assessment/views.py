@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from torchvice.assessment.device_counts import counted_on
 from torchvice.assessment.finished import Finished, ViewOutput
 from torchvice.assessment.map_settings import MapSettings, check_protocols, resolve_device
 from torchvice.assessment.outputs import chosen_outputs, giving_logits
@@ -245,20 +246,31 @@ class View(Finished):
                 labels = [[c for i, c in pairs if i == row] for row in range(len(part))]
             halves = explanation.maps.split(len(pairs)) if len(pairs) else ()
             passes += [half.flip(-1) if (number == 1) != self.flipped else half for number, half in enumerate(halves)]
-        outputs = []
-        for row in range(len(part)):
-            mine = [p for p, (i, _) in enumerate(pairs) if i == row]
-            outputs.append(self._output(logits[row], labels[row], [maps[mine] for maps in passes] if mine else []))
+        # One pass of the maps of a batch to the CPU, where a map is of one pass.
+        kept = list(passes[0].cpu().numpy()) if len(passes) == 1 else None
+        status = map_status(passes[0]) if len(passes) == 1 else None
+        outputs, first = [], 0
+        for row, own in enumerate(labels):
+            mine, first = slice(first, first + len(own)), first + len(own)
+            low = [maps[mine] for maps in passes] if own else []
+            if kept is None or status is None or not own:
+                outputs.append(self._output(logits[row], own, low))
+            else:
+                outputs.append(ViewOutput(logits[row], own, kept[mine], list(status[mine]), *self._full(low)))
         return outputs
 
     def _output(self, logits: np.ndarray, classes: list[int], low: list[torch.Tensor]) -> ViewOutput:
         if not low:
             return ViewOutput(logits, [], [], [], _nothing)
         kept = low[0] if len(low) == 1 else self.combined(low, _finest(low))
-        return ViewOutput(logits, classes, list(kept.cpu().numpy()), list(map_status(kept)), self._full(low))
+        return ViewOutput(logits, classes, list(kept.cpu().numpy()), list(map_status(kept)), *self._full(low))
 
-    def _full(self, low: list[torch.Tensor]) -> Callable[..., np.ndarray]:
-        return lambda size, placed=True: self.finished(low, size, placed=placed)
+    def _full(self, low: list[torch.Tensor]) -> tuple[Callable[..., np.ndarray], Callable[..., torch.Tensor] | None]:
+        """What makes the full maps of an image: as an array, and on a GPU as a tensor."""
+        return (
+            lambda size, placed=True: self.finished(low, size, placed=placed),
+            (lambda size: self.finished_tensor(low, size)) if counted_on(low[0].device) else None,
+        )
 
 
 def _above_zero(logits: torch.Tensor) -> torch.Tensor:
@@ -381,6 +393,7 @@ def views_of(
     groups = None if _positive_of(settings.class_map) is not None else settings.class_map
     common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": groups}
     common |= {"eigen_smooth": choices.eigen_smooth, "progress": passes}
+    common |= {"precision": settings.precision, "channels_last": settings.channels_last}
     of_strict = explainer = Explainer(model, settings.method, **common)
     if say is not None and not exclusive:
         settings = chosen_outputs(explainer, settings, say)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ARGUMENT",
     "BATCH_SIZE",
+    "CHANNELS_LAST",
     "CHECKPOINT",
     "CHOICE",
     "CLASS_MAP",
@@ -38,6 +39,7 @@ __all__ = [
     "MODEL",
     "OUTPUT",
     "OUTPUTS",
+    "PRECISION",
     "PROMPTS",
     "RUN",
     "SPLIT",
@@ -48,6 +50,7 @@ __all__ = [
     "WEIGHTS",
     "WEIGHTS_KEY",
     "OutputsChoice",
+    "PrecisionChoice",
     "Targets",
     "choice_value",
     "chosen_settings",
@@ -86,6 +89,14 @@ class OutputsChoice(StrEnum):
     logits = "logits"
     probabilities = "probabilities"
     softmax = "softmax"
+
+
+class PrecisionChoice(StrEnum):
+    """The number format in which a network runs; logits and maps are float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
 
 
 RUN = typer.Argument(None, help="Run folder. Without it, give --model, --weights and --data.")
@@ -140,6 +151,12 @@ TRANSFORM = maps_option(
 )
 CROP = maps_option(None, "--crop", min=1, help="Side of paper's centre crop, in pixels.")
 BATCH_SIZE = performance_option(None, "--batch-size", min=1, help="Images per forward pass.")
+PRECISION = performance_option(
+    None, "--precision", help="Number format in which the network runs. Default: that of its weights."
+)
+CHANNELS_LAST = performance_option(
+    False, "--channels-last", help="Keep the channels of images last in memory, which convolutions on GPUs prefer."
+)
 
 
 def chosen_settings(chosen: Mapping[str, Any]) -> MapSettings:
@@ -151,7 +168,11 @@ def chosen_settings(chosen: Mapping[str, Any]) -> MapSettings:
     shown |= {name: chosen[name] for name in ("view_size", "crop", "batch_size", "output")}  # type: ignore[typeddict-item]
     choices, outputs = Choices.parse(chosen["choice"]), choice_value(chosen["outputs"])
     settings = MapSettings(chosen["method"], chosen["layer"], choices=choices, device=chosen["device"], outputs=outputs)
-    settings = settings.completed(**shown)
+    settings = dataclasses.replace(
+        settings.completed(**shown),
+        precision=choice_value(chosen["precision"]),
+        channels_last=chosen["channels_last"],
+    )
     if chosen["transform"] is None:
         return settings
     from torchvice.assessment.input_transform import transform_named

@@ -32,7 +32,7 @@ from torchvice.explain.scene import OutputsAndMaps, Scene
 
 __all__ = ["Trace", "attention_relevances", "record_trace", "relevance_method", "transformer_attribution"]
 
-_BUDGET = 2**29  # bytes per part of the batch; larger parts are no faster
+_BUDGET = 2**29  # bytes per part of the batch; on a CPU larger parts are no faster
 _DENSE = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 _INPUTS = ("norm1", "norm2", *_DENSE)
 _OUTPUTS = ("attn.q_norm", "attn.k_norm", "attn.attn_drop", "drop_path1", "drop_path2", *_DENSE)
@@ -277,6 +277,15 @@ def _gradients(scene: Scene, output: torch.Tensor) -> list[Sequence[torch.Tensor
     return list(zip(*(gradients for _, gradients in of_labels), strict=True))
 
 
+def _budget(device: torch.device) -> int:
+    """Bytes per part of the batch: on a GPU, where a part must be large to be fast, a third of what is free."""
+    if device.type != "cuda":
+        return _BUDGET
+    free = torch.cuda.mem_get_info(device)[0]
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # reused by the allocator
+    return max(_BUDGET, (free + held) // 3)
+
+
 def _split_by_memory(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Split the batch into parts that fit in memory: images, and the same number of rows of pairs for each of them.
 
@@ -289,7 +298,8 @@ def _split_by_memory(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[in
     unit = dtype.itemsize * tokens
     per_image = unit * len(blocks) * (38 * channels + 3 * attention)
     per_pair = unit * (len(blocks) * attention + 20 * channels + 4 * attention)
-    most = max(1, (_BUDGET - per_image) // per_pair)
+    budget = _budget(scene.images.device)
+    most = max(1, (budget - per_image) // per_pair)
     of_image: list[list[int]] = [[] for _ in scene.images]
     for row, (image, _) in enumerate(scene.pairs):
         of_image[image].append(row)
@@ -299,7 +309,7 @@ def _split_by_memory(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[in
             piece = rows[start : start + most]
             pieces.setdefault(len(piece), []).append((image, piece))
     for labels, same in pieces.items():
-        size = max(1, _BUDGET // (per_image + labels * per_pair))
+        size = max(1, budget // (per_image + labels * per_pair))
         for start in range(0, len(same), size):
             part = same[start : start + size]
             yield [image for image, _ in part], [piece for _, piece in part]
