@@ -14,7 +14,7 @@ from torchvice.explain import METHODS, Choices
 from torchvice.models.families import MapSite
 
 ATTENTION = ["rollout", "attention_gradient", "generic_attention", "transformer_attribution"]
-PIXELS = ["attnlrp", "saliency", "smoothgrad", "integrated_gradients"]
+PIXELS = ["attnlrp", "cp_lrp", "saliency", "smoothgrad", "integrated_gradients"]
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from torch.nn import functional
 from torchvice import Explainer, ViceError
 from torchvice.explain.input_relevance import patch_side
 from torchvice.explain.surrogate import surrogate
-from torchvice.explain.surrogate_rules import ATTNLRP
+from torchvice.explain.surrogate_rules import ATTNLRP, CP_LRP
 from torchvice.models.families import MapSite
 
-METHODS = {"attnlrp": ATTNLRP}
+METHODS = {"attnlrp": ATTNLRP, "cp_lrp": CP_LRP}
 LABELS = [[3, 1], [], [4]]
 
 
@@ -228,6 +228,27 @@ def test_memory_is_flat():
 
     tensors()
     assert tensors() == tensors()
+
+
+def test_with_constant_attention_the_relevance_is_complete():
+    # FullGrad completeness: relevance of pixels, positions and biases together is the logit.
+    for settings in ({}, {"reg_tokens": 2, "init_values": 0.1}):
+        model, images = small(**settings)
+        model, images = model.double().requires_grad_(False), images.double()
+        constants = [
+            p
+            for n, p in model.named_parameters()
+            if "norm" not in n and ("bias" in n or "pos_embed" in n or "token" in n)
+        ]
+        for module in model.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.bias.zero_()
+        with surrogate(model, "cp_lrp", CP_LRP):
+            leaves = [one.requires_grad_() for one in (images, *constants)]
+            logit = model(images)[:, 2].sum()
+        gradients = torch.autograd.grad(logit, leaves)
+        total = sum((leaf * gradient).sum() for leaf, gradient in zip(leaves, gradients, strict=True))
+        torch.testing.assert_close(total, logit, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ from torchvice.explain.dense import full_precision
 from torchvice.explain.methods import register
 from torchvice.explain.scene import OutputsAndMaps, Scene
 from torchvice.explain.surrogate import Rules, surrogate
-from torchvice.explain.surrogate_rules import ATTNLRP
+from torchvice.explain.surrogate_rules import ATTNLRP, CP_LRP
 
-__all__ = ["attnlrp", "input_relevance", "patch_side"]
+__all__ = ["attnlrp", "cp_lrp", "input_relevance", "patch_side"]
 
 _NEEDS = "gradients, a rule for every step"
 _COST = "1 forward, L backward"
@@ -89,3 +89,19 @@ def attnlrp(scene: Scene) -> OutputsAndMaps:
         al., arXiv 2502.15886, as one changed backward pass.
     """
     return input_relevance(scene, "attnlrp", ATTNLRP)
+
+
+@register("cp_lrp", needs=_NEEDS, cost=_COST, paper="Ali et al., ICML 2022", reads="pixels")
+def cp_lrp(scene: Scene) -> OutputsAndMaps:
+    """CP-LRP: as `attnlrp`, but attention is a constant, so that its values get all relevance.
+
+    Returns:
+        outputs (N, M) and maps (P, h, w), signed, of the patches; see `input_relevance`.
+
+    Raises:
+        ViceError: a step without a rule.
+
+    References:
+        Ali et al., XAI for transformers: better explanations through conservative propagation, ICML 2022.
+    """
+    return input_relevance(scene, "cp_lrp", CP_LRP)

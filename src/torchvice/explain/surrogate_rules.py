@@ -1,7 +1,7 @@
 """Tables of backward rules, by the name of torch's function.
 
 Norms are linear with a constant divisor, activations and gates are constant factors, and a product of two tensors of
-the image gives half of its relevance to each.
+the image gives half of its relevance to each. The methods differ in the attention.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchvice.errors import ViceError
 from torchvice.explain.surrogate import Rule, Rules, needs_gradient
 
-__all__ = ["ATTNLRP", "scaled"]
+__all__ = ["ATTNLRP", "CP_LRP", "scaled"]
 
 Function = Callable[..., Any]
 Args = tuple[Any, ...]
@@ -64,7 +64,7 @@ def _activation(function: Function, args: Args, keywords: Keywords) -> torch.Ten
     value = args[0] if args else keywords["input"]
     with torch.no_grad():
         output = function(value.detach().clone(), *args[1:], **keywords)  # some write in place
-        factor = (output / value).masked_fill_(value == 0, 0)
+        factor = (output / value).nan_to_num_(0, 0, 0)
     return scaled(value, factor, output)
 
 
@@ -159,6 +159,13 @@ def _shared_attention(function: Function, args: Args, keywords: Keywords) -> tor
     return scaled(function(*half, *rest, **keywords), 0.5)
 
 
+def _constant_attention(function: Function, args: Args, keywords: Keywords) -> torch.Tensor:
+    """Softmax(Q K^T) V: all relevance to V."""
+    query, key, *rest = args
+    result: torch.Tensor = function(query.detach(), key.detach(), *rest, **keywords)
+    return result
+
+
 def _multihead(attend: Rule) -> Rule:
     """Rule of torch's own attention module: its steps, with the rule of the attention itself."""
 
@@ -200,4 +207,11 @@ ATTNLRP: Rules = {
     "softmax": None,
     "scaled_dot_product_attention": _shared_attention,
     "multi_head_attention_forward": _multihead(_shared_attention),
+}
+CP_LRP: Rules = {
+    **_COMMON,
+    **dict.fromkeys(_MATRIX_PRODUCTS),
+    "softmax": _constant,
+    "scaled_dot_product_attention": _constant_attention,
+    "multi_head_attention_forward": _multihead(_constant_attention),
 }
