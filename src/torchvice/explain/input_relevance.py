@@ -16,9 +16,9 @@ from torchvice.explain.scene import OutputsAndMaps, Scene
 from torchvice.explain.surrogate import Rules, surrogate
 from torchvice.explain.surrogate_rules import ATTNLRP, CP_LRP
 
-__all__ = ["attnlrp", "cp_lrp", "input_relevance", "patch_side"]
+__all__ = ["NEEDS_RULES", "attnlrp", "cp_lrp", "input_relevance", "patch_side"]
 
-_NEEDS = "gradients, a rule for every step"
+NEEDS_RULES = "gradients, a rule for every step"
 _COST = "1 forward, L backward"
 
 
@@ -70,7 +70,7 @@ def input_relevance(scene: Scene, method: str, rules: Rules) -> OutputsAndMaps:
         return outputs.detach(), maps
 
 
-@register("attnlrp", needs=_NEEDS, cost=_COST, paper="Achtibat et al., ICML 2024", reads="pixels")
+@register("attnlrp", needs=NEEDS_RULES, cost=_COST, paper="Achtibat et al., ICML 2024", reads="pixels")
 def attnlrp(scene: Scene) -> OutputsAndMaps:
     """AttnLRP with the epsilon rule: relevance through attention, shared by values, queries and keys.
 
@@ -91,7 +91,7 @@ def attnlrp(scene: Scene) -> OutputsAndMaps:
     return input_relevance(scene, "attnlrp", ATTNLRP)
 
 
-@register("cp_lrp", needs=_NEEDS, cost=_COST, paper="Ali et al., ICML 2022", reads="pixels")
+@register("cp_lrp", needs=NEEDS_RULES, cost=_COST, paper="Ali et al., ICML 2022", reads="pixels")
 def cp_lrp(scene: Scene) -> OutputsAndMaps:
     """CP-LRP: as `attnlrp`, but attention is a constant, so that its values get all relevance.
 
