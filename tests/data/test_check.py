@@ -270,7 +270,7 @@ def test_the_survey_has_the_rules_of_the_dataset(voc: Voc) -> None:
     (root / "classes.txt").write_text("".join(f"class {i}\n" for i in range(300)))
     (root / "cls_labels.npy").unlink()
     (found,) = survey(root)
-    assert "at most 254 classes" in found.broken[0].sentence
+    assert "has 8 bits and holds 255" in found.broken[0].sentence
     root = voc("other/VOC2012")
     (root / "val.txt").write_text("".join(f"JPEGImages/{name}.jpg Corrected/{name}.png\n" for name in NAMES))
     (found,) = survey(root)

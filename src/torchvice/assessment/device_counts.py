@@ -75,7 +75,7 @@ def _together(made: Sequence[Made], reads: Sequence[Read], wanted: bool) -> list
     try:
         for place, (position, output, _) in enumerate(made):
             region = reads[position].region
-            mask = None if region is None or region.boxes is not None else region.mask
+            mask = None if region is None or region.boxes is not None or region.void != VOID else region.mask
             if not wanted or mask is None or output.on_device is None or mask.dtype != np.uint8:
                 continue
             maps[place], masks[place] = output.on_device(mask.shape), mask

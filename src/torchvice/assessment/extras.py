@@ -73,6 +73,7 @@ def explainer_like(headline: View, method: str, model: nn.Module, eigen_smooth: 
         method,
         **same,
         class_map=like.class_map,
+        outputs=like.outputs,
         seed=like.seed,
         batch_size=like.batch_size,
         eigen_smooth=like.eigen_smooth if eigen_smooth is None else eigen_smooth,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from torchvice.assessment.digests import NOTHING, contents_of, of_pixels
-from torchvice.assessment.region import Region, region_of
+from torchvice.assessment.region import Region, image_of, region_of
 from torchvice.data.dataset import Dataset
-from torchvice.errors import ViceError, not_utf8_error
+from torchvice.errors import ViceError, brief, not_utf8_error, to_numpy
 from torchvice.samples import Digests
 
 __all__ = ["Batch", "Dataset", "Partners", "Read", "check_dataset", "contents_of", "kind_of_targets", "read_ahead"]
@@ -21,11 +21,27 @@ def check_dataset(dataset: Dataset) -> None:
     """Refuse a dataset that cannot be assessed.
 
     Raises:
-        ViceError: no images; two images with one id, whose rows could not be told apart; or an id that is not UTF-8,
-            which no table can hold.
+        ViceError: no images; records without an id; two images with one id, whose rows could not be told apart; an id
+            that is not UTF-8, which no table can hold; or targets that are not (N, C) of 0 and 1.
     """
     if not len(dataset.records):
         raise ViceError("An assessment needs images, but the dataset is empty.")
+    for number, record in enumerate(dataset.records):
+        if not isinstance(getattr(record, "image_id", None), str):
+            message = (
+                f"Every record of the dataset must have an `image_id` (text), but record {number} is {brief(record)}."
+            )
+            raise ViceError(message, "For example types.SimpleNamespace(image_id='cat_1').")
+    targets = np.asarray(to_numpy(dataset.targets))
+    expected = (len(dataset.records), len(dataset.classes))
+    if targets.shape != expected or not np.isin(targets, (0, 1)).all():
+        came = (
+            f"has shape {targets.shape}"
+            if targets.shape != expected
+            else f"holds {targets[~np.isin(targets, (0, 1))][0]}"
+        )
+        message = f"The dataset's `targets` must be {expected}, images and classes, of 0 and 1, but {came}."
+        raise ViceError(message, "1 says that the image shows the class.")
     ids: set[str] = set()
     for record in dataset.records:
         if record.image_id in ids:
@@ -139,7 +155,7 @@ def read_ahead(
     """
 
     def read(index: int) -> Read:
-        image = dataset.image(index)
+        image = image_of(dataset, index)
         region = region_of(dataset, index, (image.shape[0], image.shape[1]))
         others = {} if partners is None or region is None else partners.regions(index, region)
         known = NOTHING

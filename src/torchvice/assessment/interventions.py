@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from torchvice.assessment.faithfulness import ByClass
 from torchvice.assessment.images import Batch, Dataset
+from torchvice.assessment.region import image_of
 from torchvice.data.filling import Filling, InterventionChoices, dilated, filled
 from torchvice.data.transforms import uncrop
 from torchvice.explain.memory import halve_on_oom
@@ -197,7 +198,7 @@ class _Group:
         if not len(others):
             return pair.image
         chosen = int(others[self._seed(pair.position, pair.label, 2) % len(others)])
-        image = self.view.pixels(self.dataset.image(chosen))
+        image = self.view.pixels(image_of(self.dataset, chosen))
         return functional.interpolate(image[None], self.size, mode="bilinear", antialias=True)[0]
 
     def _hole(self, pair: _Pair) -> torch.Tensor | None:

@@ -65,7 +65,8 @@ class MapSettings:
         batch_size: images per forward pass, fewer where whole images pass at their own size; None: 32, or the value in
             the settings of a RUN.
         device: "auto" (CUDA if available, else the CPU) or a torch device.
-        outputs: "logits", or "probabilities", whose logits are taken; None: logits, and outputs that look like
+        outputs: "logits"; "probabilities", whose logits are taken; or "softmax", the logits of a softmax over all
+            outputs, see `torchvice.explain.softmax.softmax_logits`; None: logits, and outputs that look like
             probabilities are refused.
         output: as for `torchvice.Explainer`.
         transform: the user's own, for `strict`: from a PIL image to (3, S, S), size and normalisation included, see
@@ -112,8 +113,8 @@ class MapSettings:
                 raise ViceError(f"`{name}` must be at least 1 ({unit}), but is {value}.")
         if self.method != "auto":
             method_named(self.method).check(self.choices.eigen_smooth, len(self.choices.layers))
-        if self.outputs not in (None, "logits", "probabilities"):
-            raise ViceError(f"`outputs` must be 'logits' or 'probabilities', but is {self.outputs!r}.")
+        if self.outputs not in (None, "logits", "probabilities", "softmax"):
+            raise ViceError(f"`outputs` must be 'logits', 'probabilities' or 'softmax', but is {self.outputs!r}.")
         if self.device != "auto":
             resolve_device(self.device)
         if self.transform is not None:

@@ -210,11 +210,12 @@ _OWN_NOTHING: dict[str, Any] = {
 def _counted(full: np.ndarray, classes: Sequence[int], region: Region) -> tuple[Overlap, dict[str, np.ndarray]]:
     """The overlap of maps (M, H, W) with the region, and each map's measures on its own object, by column."""
     places, mask, label_of = region.against(classes)
-    overlap = competing_overlap(full, places, mask)
-    inside, outside = own_histograms(full, places, mask, HISTOGRAM_BINS)
+    overlap = competing_overlap(full, places, mask, void=region.void)
+    inside, outside = own_histograms(full, places, mask, HISTOGRAM_BINS, void=region.void)
     given = [region.boxes_of(c) for c in classes]
     boxes = [_NO_BOXES if b is None else best_box_iou(plane, b) for plane, b in zip(full, given, strict=True)]
-    own = {"inside": inside, "outside": outside, "box_iou": np.array(boxes), **vars(own_maps(full, places, mask))}
+    scores = own_maps(full, places, mask, void=region.void)
+    own = {"inside": inside, "outside": outside, "box_iou": np.array(boxes), **vars(scores)}
     return replace(overlap, labels=label_of[overlap.labels]), own
 
 

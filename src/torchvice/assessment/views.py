@@ -19,6 +19,7 @@ from torchvice.assessment.adapted import adapted, positive_of
 from torchvice.assessment.device_counts import counted_on
 from torchvice.assessment.finished import Finished, ViewOutput
 from torchvice.assessment.map_settings import MapSettings, check_protocols, resolve_device
+from torchvice.assessment.outputs import chosen_outputs
 from torchvice.data.transforms import center_crop, normalise, warp_all
 from torchvice.errors import ViceError
 from torchvice.explain import Choices, Explainer, map_status, paper_choices
@@ -330,6 +331,7 @@ def views_of(
     *,
     exclusive: bool = False,
     passes: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, View]:
     """The view of each protocol, in the order `paper`, `strict`; the model is moved to the device.
 
@@ -338,6 +340,8 @@ def views_of(
         protocols: "paper", "strict" or both.
         settings: see `MapSettings`.
         exclusive: as for `View`.
+        say: called with a sentence where outputs that nobody named are taken as those of a softmax, see
+            `torchvice.assessment.outputs.chosen_outputs`; None: they are logits.
 
     Raises:
         ViceError: a layer or method that does not fit the network, a layer with a method whose map is not of a layer,
@@ -356,10 +360,14 @@ def views_of(
     common |= {"eigen_smooth": choices.eigen_smooth, "progress": passes}
     common |= {"precision": settings.precision, "channels_last": settings.channels_last}
     of_strict = explainer = Explainer(model, settings.method, **common)
+    if say is not None and not exclusive:
+        settings = chosen_outputs(explainer, settings, say)
     if choices.layers or choices.aug_smooth:  # of `strict` only: `paper` is as published
         common |= {"layers": choices.layers or None, "aug_smooth": choices.aug_smooth}
         of_strict = Explainer(model, settings.method, scaled=choices.scaled, grid=choices.grid, **common)
     explainers = {"paper": explainer, "strict": of_strict}
+    if settings.outputs == "softmax":
+        explainer.outputs = of_strict.outputs = "log_softmax" if exclusive else "softmax"
     views = {
         protocol: View(protocol, explainers[protocol], settings, exclusive=exclusive)
         for protocol in ("paper", "strict")

@@ -84,10 +84,11 @@ class Targets(StrEnum):
 
 
 class OutputsChoice(StrEnum):
-    """What a model gives; the logits of probabilities are taken."""
+    """What a model gives; of probabilities the logits are taken, of a softmax's logits the log-odds."""
 
     logits = "logits"
     probabilities = "probabilities"
+    softmax = "softmax"
 
 
 class PrecisionChoice(StrEnum):
@@ -135,7 +136,12 @@ STD = maps_option(None, "--std", help="Standard deviation of the channels, as fo
 OUTPUT = maps_option(
     None, "--output", help="Which of several outputs of --model are the logits: key, field or number in a tuple."
 )
-OUTPUTS = maps_option(None, "--outputs", help="What the model gives. Default: logits; probabilities are refused.")
+OUTPUTS = maps_option(
+    None,
+    "--outputs",
+    help="What the model gives: logits, probabilities, or softmax: logits of a softmax over all outputs, of which the "
+    "log-odds of each class are taken. Default: logits; probabilities are refused.",
+)
 VIEW_SIZE = maps_option(None, "--view-size", min=1, help="Side of strict's square view, in pixels.")
 TRANSFORM = maps_option(
     None,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, check_mask, check_same_size, is_rotated, no_class, read_image, stored_size
+from torchvice.data.images import check_mask, check_same_size, is_rotated, no_class, read_image, stored_size
 from torchvice.data.layout import Layout, Record
 from torchvice.data.open import open_layout
 from torchvice.errors import ViceError
+from torchvice.metrics.overlap import void_of
 
 if TYPE_CHECKING:
     from torchvice.data.dataset import FolderDataset
@@ -29,11 +30,17 @@ NAMED = 3  # files that a message names
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem: its kind (`list`, `image`, `mask`, `annotation`, `labels`), its image, and a sentence."""
+    """A problem: its kind (`list`, `image`, `mask`, `annotation`, `labels`), its image, a sentence, and a way out."""
 
     kind: str
     image_id: str
     sentence: str
+    way_out: str = ""
+
+    @classmethod
+    def of(cls, kind: str, image_id: str, error: ViceError) -> Problem:
+        """The problem that an error tells of."""
+        return cls(kind, image_id, error.message, error.way_out or "")
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ class _Listed:
         try:
             lines = layout.lines(split)
         except ViceError as error:
-            self.problems.append(Problem("list", "", error.message))
+            self.problems.append(Problem.of("list", "", error))
             return
         located = layout.located(lines)
         self.count, self.records, self.mask_source = len(lines), located.records, located.mask_source
@@ -173,8 +180,9 @@ class _Listed:
         self.problems += [Problem("mask", *missing) for missing in located.masks_missing.items()]
         try:
             layout.check_class_count(sum(record.mask is not None for record in self.records))
+            self.notes += layout.check_forms(self.records)
         except ViceError as error:
-            self.problems.append(Problem("mask", "", error.message))
+            self.problems.append(Problem.of("mask", "", error))
 
 
 def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Content:
@@ -184,7 +192,7 @@ def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Con
         try:
             return read()
         except ViceError as error:
-            problems.append(Problem(kind, record.image_id, error.message))
+            problems.append(Problem.of(kind, record.image_id, error))
             return None
 
     def read_labels() -> tuple[tuple[int, ...], int, int]:
@@ -193,7 +201,7 @@ def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Con
         if size is not None:
             check_same_size(mask, size, record.mask)
         present = check_mask(mask, len(layout.classes), record.mask)
-        return tuple(int(value) - 1 for value in present), mask.size, int((mask == VOID).sum())
+        return tuple(int(value) - 1 for value in present), mask.size, int((mask == void).sum())
 
     def read_objects() -> tuple[int, ...]:
         assert annotation is not None
@@ -202,7 +210,7 @@ def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Con
             object_boxes(objects, size, annotation)
         return tuple(class_indices(objects, known, annotation))
 
-    known = {name: index for index, name in enumerate(layout.classes)}
+    known, void = {name: index for index, name in enumerate(layout.classes)}, void_of(len(layout.classes))
     shape = tried("image", lambda: read_image(record.image).shape)
     size = None if shape is None else (shape[0], shape[1])
     in_mask = None if record.mask is None else tried("mask", read_labels)
@@ -224,14 +232,15 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
         if whole:
             targets, source = layout.targets("auto", whole, listed.mask_source)
     except ViceError as error:
-        broken.append(Problem("labels", "", error.message))
+        broken.append(Problem.of("labels", "", error))
     drawn = {record.image_id: one for record, one in zip(listed.records, found, strict=True) if one.in_mask is not None}
     empty = [image_id for image_id, one in drawn.items() if not one.in_mask and one.void]
     notes = listed.notes
     if drawn and not any(one.in_mask for one in drawn.values()):
-        broken.append(Problem("mask", "", no_class(listed.split, layout.classes).message))
+        broken.append(Problem.of("mask", "", no_class(listed.split, layout.classes)))
     elif empty and source.startswith("masks"):  # these images have no label then
-        notes += (f"{len(empty)} masks hold void ({VOID}) but no class, such as that of `{empty[0]}`.",)
+        void = void_of(len(layout.classes))
+        notes += (f"{len(empty)} masks hold void ({void}) but no class, such as that of `{empty[0]}`.",)
     objects = [one.objects for one in found if one.objects is not None]
     sizes = [one.size for one in found if one.size is not None]
     pixels = sum(one.pixels for one in found)

@@ -15,6 +15,7 @@ from torchvice.data.mask_values import MaskValues, found_values, refuse_forms
 from torchvice.data.named_values import NamedValues
 from torchvice.data.pairing import named, paired
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.metrics.overlap import void_of
 
 __all__ = ["ClassFolders"]
 
@@ -64,10 +65,11 @@ class ClassFolders(BareFolder):
             return MaskValues(self.classes, note=given.note("the class of the folder"), named=given)
         drawn = found_values(list(self._mask_label))
         found = set().union(*drawn) - {0}
-        objects = found - {VOID} or found
+        void = void_of(len(self.classes))
+        objects = found - {VOID, void} or found
         if len(objects) == 1:
             return MaskValues(self.classes, objects.pop())
-        refuse_forms(drawn, {*range(len(self.classes) + 1), VOID}, self.chosen.get("masks", ""))
+        refuse_forms(drawn, {*range(len(self.classes) + 1), void}, self.chosen.get("masks", ""))
         return MaskValues(self.classes)
 
     def read_mask(self, path: Path) -> np.ndarray:
@@ -79,7 +81,7 @@ class ClassFolders(BareFolder):
         own = self._mask_label[path]
         mask = self.values.read(path, own)
         drawn = present_values(mask)
-        drawn = drawn[(drawn != 0) & (drawn != VOID)]
+        drawn = drawn[(drawn != 0) & (drawn != void_of(len(self.classes)))]
         if len(drawn) and own not in drawn:
             raise ViceError(
                 f"The mask {path} must hold {own}, the label of its folder `{self.classes[own - 1]}`, "

@@ -15,10 +15,10 @@ from torchvice.data.description import is_no_object
 from torchvice.data.finder import composed
 from torchvice.data.lists import IMAGE_SUFFIXES, is_listed_as_name
 from torchvice.errors import ViceError
+from torchvice.metrics.overlap import MOST_CLASSES
 
 __all__ = ["check_polygon", "read_instances", "runs_of"]
 
-MOST_CATEGORIES = 254  # a mask of bytes has 0 for the background and 255 for void
 MOST_BYTES = 200  # of a file name, which gets another suffix for its mask
 MOST_PIXELS = 1 << 28
 FAR = 1e5  # pixels; pycocotools walks along every edge of a polygon, so that a distant corner takes all memory
@@ -151,10 +151,10 @@ def _refusal(error: ValidationError, name: str, section: str, entries: Any) -> V
 
 def _check_references(read: dict[str, list[dict[str, Any]]], name: str) -> None:
     """Ids and names are unique, and what annotations refer to is listed."""
-    if not 1 <= len(read["categories"]) <= MOST_CATEGORIES:
+    if not 1 <= len(read["categories"]) <= MOST_CLASSES:
         raise ViceError(
-            f"{name} must have 1 to {MOST_CATEGORIES} categories, but has {len(read['categories'])}.",
-            "A mask has one byte a pixel: keep the categories that you measure, and remove the others.",
+            f"{name} must have 1 to {MOST_CLASSES} categories, but has {len(read['categories'])}.",
+            "A mask has 16 bits a pixel: keep the categories that you measure, and remove the others.",
         )
     stems = [composed(PurePosixPath(image["file_name"]).stem) for image in read["images"]]
     for what, values in (

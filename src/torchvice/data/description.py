@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.data.images import VOID, read_colours, read_mask
+from torchvice.data.images import VOID, read_colours, read_mask, refuse_narrow_void
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import read_yaml
+from torchvice.metrics.overlap import void_of
 
 __all__ = ["FILE", "Description", "check_objects_only", "is_no_object", "read_description"]
 
 FILE = "dataset.yaml"
 NO_OBJECTS = ("background", "bg", "void", "ignore", "ignored", "unlabeled", "unlabelled")
-NOT_CLASSES = {"background": 0, "void": VOID}
 KEYS = ("names", "background", "void", "images", "masks", "boxes", "splits")
 Code = int | tuple[int, int, int]  # a mask's value, or its colour
 
@@ -30,7 +30,7 @@ class Description:
     Attributes:
         file: its path.
         names: (C,) classes, in the order of their labels.
-        codes: the label of each value or colour that a mask may hold: 0, c + 1 or 255.
+        codes: the label of each value or colour that a mask may hold: 0, c + 1 or that of void.
         images, masks, boxes: folders next to it, or None.
         splits: the list of each split.
     """
@@ -51,6 +51,8 @@ class Description:
         """
         coloured = isinstance(next(iter(self.codes)), tuple)
         pixels = read_colours(path) if coloured else read_mask(path)
+        if self.codes.get(VOID) == VOID:  # a class, if there are so many
+            refuse_narrow_void(pixels, len(self.names), f"The mask {path}")
         packed = pixels.astype(np.int64)
         if coloured:
             packed = _packed(packed[..., 0], packed[..., 1], packed[..., 2])
@@ -129,7 +131,9 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
     classes = list(named.items()) if isinstance(named, dict) else [(name, c + 1) for c, name in enumerate(names)]
     coloured = not isinstance(classes[0][1], int)
     given = [(f"names: {name}", code, c + 1) for c, (name, code) in enumerate(classes)]
-    given += [(key, code, label) for key, label in NOT_CLASSES.items() for code in _several(content.get(key))]
+    void = void_of(len(names))
+    not_classes = {"background": 0, "void": void}
+    given += [(key, code, label) for key, label in not_classes.items() for code in _several(content.get(key))]
     owners: dict[Code, str] = {}
     codes: dict[Code, int] = {}
     for where, value, label in given:
@@ -142,10 +146,10 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
             )
         owners[code], codes[code] = where, label
     # Defaults, unless the file sets them or a class uses the code.
-    defaults: dict[str, Code | None] = {"background": (0, 0, 0) if coloured else 0, "void": None if coloured else VOID}
+    defaults: dict[str, Code | None] = {"background": (0, 0, 0) if coloured else 0, "void": None if coloured else void}
     for key, code_or_none in defaults.items():
         if key not in content and code_or_none is not None:
-            codes.setdefault(code_or_none, NOT_CLASSES[key])
+            codes.setdefault(code_or_none, not_classes[key])
     return names, codes
 
 

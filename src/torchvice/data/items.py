@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torchvice.data.lists import class_names
 from torchvice.data.mask_values import MaskValues, values_from
 from torchvice.data.named_values import named_values
 from torchvice.data.pixels import image_pixels, mask_pixels
-from torchvice.errors import ViceError, brief, did_you_mean, to_numpy
+from torchvice.errors import ViceError, brief, did_you_mean, errors_quoted, to_numpy
 
 __all__ = ["ItemDataset", "from_items"]
 
@@ -74,14 +74,16 @@ class ItemDataset:
         mask_values: str | None = None,
     ) -> None:
         self._named = None if mask_values is None else named_values(mask_values)
-        if not len(items):
+        with errors_quoted("The dataset must have a length"):
+            length = len(items)
+        if not length:
             raise ViceError("The dataset must hold images, but is empty.")
         self._items = items
         self._keys = _checked_keys(keys or {})
         self._parts = functools.lru_cache(maxsize=16)(self._read)
         self.notes: tuple[str, ...] = ()
         self._check_repeats()
-        every = [self._first_reading(index) for index in range(len(items))]
+        every = [self._first_reading(index) for index in range(length)]
         for image_id, labels, found in every:
             if labels is None and found is None:
                 raise ViceError(f"Every item must have a mask or labels, but `{image_id}` has neither.", FORMS)
@@ -110,7 +112,9 @@ class ItemDataset:
 
     def _read(self, index: int) -> _Parts:
         """The item, its image and mask as arrays: threads share it, and PIL images are read when they are used."""
-        parts = _parts_of(self._items[index], self._keys)
+        with errors_quoted(f"The dataset must give item {index}", f"Try dataset[{index}]."):
+            item = self._items[index]
+        parts = _parts_of(item, self._keys)
         image_id = str(index) if parts.image_id is None else str(to_numpy(parts.image_id))
         image = image_pixels(parts.image, f"The image of `{image_id}`")
         mask = None if parts.mask is None else mask_pixels(parts.mask, f"The mask of `{image_id}`")
@@ -118,10 +122,11 @@ class ItemDataset:
 
     def _check_repeats(self) -> None:
         """Refuse items that have no index, or that differ from one reading to the next."""
-        try:
-            self._items[0]
-        except (KeyError, TypeError) as error:
-            raise ViceError(f"A dataset must give items by their index, but [0] fails: {error!r}.", FORMS) from None
+        with errors_quoted("The dataset must give item 0", "Try dataset[0]."):
+            try:
+                self._items[0]
+            except (KeyError, TypeError) as error:
+                raise ViceError(f"A dataset must give items by their index, but [0] fails: {error!r}.", FORMS) from None
         if not np.array_equal(self._read(0).image, self._read(0).image):
             raise ViceError(
                 "The dataset must give the same image each time, but its first item changes.",
@@ -252,7 +257,7 @@ class _Written:
     def __init__(self, items: Iterable[Any], keys: Mapping[str, str], batches: bool) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="torchvice-")
         self._rest: list[tuple[Any, Any, bool]] = []
-        for item in items:
+        for item in _each(items):
             parts = _parts_of(item, keys)
             for one in _unbatched(parts) if batches else [parts]:
                 self._write(one)
@@ -274,6 +279,18 @@ class _Written:
         labels, image_id, drawn = self._rest[index]
         mask = np.load(self._path(index, "mask")) if drawn else None
         return {"image": np.load(self._path(index, "image")), "mask": mask, "labels": labels, "id": image_id}
+
+
+def _each(items: Iterable[Any]) -> Iterator[Any]:
+    """The items, with an error in the user's code as a ViceError."""
+    iterator, end = None, object()
+    while True:
+        with errors_quoted("The dataset must give its items", "Go through it by itself first: list(dataset)."):
+            iterator = iter(items) if iterator is None else iterator
+            item = next(iterator, end)
+        if item is end:
+            return
+        yield item
 
 
 def _unbatched(batch: _Parts) -> list[_Parts]:

@@ -11,13 +11,16 @@ import numpy as np
 
 from torchvice.data.description import Description, read_description
 from torchvice.data.finder import Finder, existing, existing_files, first_other
-from torchvice.data.images import VOID, read_mask
+from torchvice.data.images import read_mask
 from torchvice.data.labels import targets_from
-from torchvice.data.lists import IMAGE_SUFFIXES, ListLine, class_names, list_lines, names_in
+from torchvice.data.lists import IMAGE_SUFFIXES, VOC_CLASSES, ListLine, class_names, list_lines, names_in
+from torchvice.data.mask_values import forms_of, found_values
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.metrics.overlap import MOST_CLASSES
 
 __all__ = ["LAYOUT", "Layout", "Located", "Record", "mask_source"]
 
+FORMS = 16  # masks that are read for their form
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 NOT_LISTS = ("classes", "readme", "license", ".")  # text files that are often next to lists; hidden files
 LAYOUT = (
@@ -196,13 +199,26 @@ class Layout:
             masks: the number of masks of a split.
 
         Raises:
-            ViceError: there are masks, and more than 254 classes.
+            ViceError: there are masks, and more classes than 16 bits can tell apart.
         """
-        if masks and len(self.classes) >= VOID:
+        if masks and len(self.classes) > MOST_CLASSES:
             raise ViceError(
-                f"Masks can have at most {VOID - 1} classes ({VOID} is void), but the dataset has {len(self.classes)}.",
+                f"Masks can have at most {MOST_CLASSES} classes ({MOST_CLASSES + 1} is void), but the dataset has "
+                f"{len(self.classes)}.",
                 "Measure these classes without masks: move the mask folders elsewhere.",
             )
+
+    def check_forms(self, records: Sequence[Record]) -> tuple[str, ...]:
+        """Read some masks, and return sentences on forms that may not be what they are taken for.
+
+        Raises:
+            ViceError: masks that look like trimaps, for classes that nobody named.
+        """
+        paths = [record.mask for record in records if record.mask is not None]
+        if self.described is not None or not paths:
+            return ()
+        found = found_values(paths[:: -(-len(paths) // FORMS)])
+        return forms_of(found, self.classes, named=self.classes != VOC_CLASSES)
 
     def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:
         """Find the files of every line; `masks` is the only folder of masks, if given.

@@ -13,8 +13,9 @@ import numpy as np
 from torchvice.data.images import VOID, present_values, read_grey_mask
 from torchvice.data.named_values import NamedValues, suggestion
 from torchvice.errors import ViceError, brief
+from torchvice.metrics.overlap import void_of
 
-__all__ = ["FULL", "ONE_CLASS", "MaskValues", "found_values", "mask_values", "refuse_forms", "values_from"]
+__all__ = ["FULL", "ONE_CLASS", "MaskValues", "forms_of", "found_values", "mask_values", "refuse_forms", "values_from"]
 
 FULL = (VOID, (1 << 16) - 1)  # white of 8 and of 16 bits, which is the object where masks hold nothing but it and 0
 ONE_CLASS = "object"  # the name of the one class of masks without a list of classes
@@ -52,14 +53,20 @@ class MaskValues:
             ViceError: another value in masks of one object.
         """
         if self.named is not None:
-            return self.named.labels_of(mask, name, label)
+            return self.named.labels_of(mask, name, label, self.void)
         if self.object_value is None:
             return mask
-        strange = mask[(mask != 0) & (mask != self.object_value) & (mask != VOID)]
+        ignored = (mask == VOID) | (mask == self.void)
+        strange = mask[(mask != 0) & (mask != self.object_value) & ~ignored]
         if strange.size:
             raise ViceError(f"{name} must hold 0 and {self.object_value} only, but holds {int(strange[0])}.")
-        labels = np.where(mask == self.object_value, label, mask)
-        return labels.astype(np.uint8 if label < VOID else np.int32)
+        labels = np.where(mask == self.object_value, label, np.where(ignored, self.void, 0))
+        return labels.astype(np.uint8 if self.void == VOID else np.int32)
+
+    @property
+    def void(self) -> int:
+        """The label of void."""
+        return void_of(len(self.classes))
 
     def labels_in(self, found: Iterable[int], name: str) -> list[int]:
         """Return the labels of classes among the values of a mask.
@@ -68,13 +75,13 @@ class MaskValues:
             ViceError: see `torchvice.data.check_mask` and `labels_of`.
         """
         values = self.labels_of(np.array(sorted(found), dtype=np.int64), name)
-        outside = values[((values < 0) | (values > len(self.classes))) & (values != VOID)]
+        outside = values[((values < 0) | (values > len(self.classes))) & (values != self.void)]
         if outside.size:
             raise ViceError(
-                f"{name} must hold 0 to {len(self.classes)} and {VOID}, but holds {int(outside[0])}.",
+                f"{name} must hold 0 to {len(self.classes)} and {self.void}, but holds {int(outside[0])}.",
                 "Give the names of all classes, in the order of their labels: classes=[...].",
             )
-        return [int(value) for value in values if value not in (0, VOID)]
+        return [int(value) for value in values if value not in (0, self.void)]
 
 
 def mask_values(
@@ -192,6 +199,37 @@ def refuse_forms(drawn: Sequence[Set[int]], labels: Set[int], where: str) -> Non
             f"other values, such as {min(strange[0] - labels)}.",
             f"If they draw one object, say what the values mean: {_option(found)}.",
         )
+
+
+def forms_of(drawn: Sequence[Set[int]], classes: Sequence[str], named: bool) -> tuple[str, ...]:
+    """Sentences on masks of labels that may be of another form: trimaps, and two values for one object.
+
+    Args:
+        drawn: the values of each mask.
+        classes: C names.
+        named: whether the user named them.
+
+    Raises:
+        ViceError: masks that look like trimaps, and classes that nobody named.
+    """
+    found = set().union(*drawn)
+    if _like_trimaps(found) and max(found) <= len(classes) and any(len(each) > 1 for each in drawn):
+        sentence = f"masks hold {brief(sorted(found))[1:-1]} and no 0: no pixel is background."
+        way_out = "If they are trimaps of one object, write in dataset.yaml "
+        way_out += "`names: {object: 1}`, `background: 2`, `void: 3`."
+        if not named:
+            raise ViceError(
+                f"Without classes.txt, the classes are VOC's, but the {sentence}",
+                f"{way_out} Else name the classes in classes.txt, one per line.",
+            )
+        return (f"The {sentence} {way_out}",)
+    void, one = [each for each in drawn if each - {0} == {VOID}], [each for each in drawn if each - {0} == {1}]
+    if len(classes) == 1 and void and one and all(len(each - {0}) < 2 for each in drawn):
+        return (
+            f"{len(void)} of the {len(drawn)} masks read hold {VOID}, which is void, where {len(one)} hold 1, which is "
+            f"`{classes[0]}`. If {VOID} is the object there, write 1.",
+        )
+    return ()
 
 
 def _refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, where: str) -> None:

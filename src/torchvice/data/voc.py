@@ -14,6 +14,7 @@ from torchvice.data.labels import LABEL_SOURCES
 from torchvice.data.layout import LAYOUT, Layout, Record
 from torchvice.data.lists import VOC_CLASSES, read_list
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.metrics.overlap import void_of
 
 __all__ = [
     "VOC_CLASSES",
@@ -110,6 +111,8 @@ class VocDataset:
         has_masks = self.regions == "masks" and self.masks_missing < len(self)
         if own and has_masks and not any(map(self._is_drawn, range(len(self)))):
             raise no_class(self.split, self.classes)
+        if own and has_masks:
+            self.notes += self._layout.check_forms(self.records)
 
     def _is_drawn(self, index: int) -> bool:
         """Whether a mask holds a class, or cannot be read, which is said when it is."""
@@ -117,7 +120,7 @@ class VocDataset:
             mask = self.mask(index)
         except ViceError:
             return True
-        return mask is not None and bool(((mask > 0) & (mask != VOID)).any())
+        return mask is not None and bool(((mask > 0) & (mask != void_of(len(self.classes)))).any())
 
     def _check_exclusive(self) -> None:
         labels = self.targets.sum(1)
@@ -143,7 +146,9 @@ class VocDataset:
         return read_image(self._record(index).image)
 
     def mask(self, index: int) -> np.ndarray | None:
-        """Read the mask of image `index`, (H, W) uint8: 0 background, c + 1 class c, 255 void; None without a mask.
+        """Read the mask of image `index`, (H, W): 0 background, c + 1 class c, and void; None without a mask.
+
+        Up to 254 classes it is uint8 and void is 255; with more it is int32 and void is 65535.
 
         Raises:
             ViceError: an index out of range, a damaged file, another size than the image, or an unknown label.
@@ -154,7 +159,7 @@ class VocDataset:
         mask = self._layout.read_mask(record.mask)
         check_same_size(mask, stored_size(record.image), record.mask)
         check_mask(mask, len(self.classes), record.mask)
-        return mask.astype(np.uint8, copy=False)
+        return mask.astype(np.uint8 if len(self.classes) < VOID else np.int32, copy=False)
 
     def boxes(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Read the boxes of the objects in image `index` from its annotation; None without annotation or boxes.

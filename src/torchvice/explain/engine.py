@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -17,9 +17,10 @@ from torchvice.explain.maps import map_status
 from torchvice.explain.methods import method_named
 from torchvice.explain.precision import Precision, autocast, check_precision, laid_out
 from torchvice.explain.scene import Scene
+from torchvice.explain.softmax import Given
 from torchvice.models.adapt import taking_rgb, with_output
 from torchvice.models.bare import bare, input_like
-from torchvice.models.families import MapSite, linear_head, locate, module_at
+from torchvice.models.families import MapSite, linear_head, locate, located, module_at
 
 __all__ = ["Explainer", "Explanation", "check_layer"]
 
@@ -67,6 +68,9 @@ class Explainer:
             model's outputs are the classes.
         output: which of several outputs of the model are the logits: key of a dict, field of an object, or number in a
             tuple. None: see `torchvice.models.bare.logits_in`.
+        outputs: "logits"; "softmax": the logit of a class is the log-odds of its softmax probability, see
+            `torchvice.explain.softmax.softmax_logits`; "log_softmax": the logarithm of that probability. The map of a
+            class explains its largest output of the model in each case.
         precision: "bfloat16" or "float16" run the network under torch.autocast; logits and maps stay float32, and so do
             the products of methods that need them exact, such as transformer_attribution. None, or "float32": the
             precision of the weights.
@@ -75,6 +79,7 @@ class Explainer:
     Attributes:
         method: the method's name. site: the layer in use, the first of several.
         average: how several maps are averaged; None for a single map.
+        output_count: the number of the model's outputs; None where no pass was needed to find the layer.
 
     Raises:
         ViceError: an unknown method or layer, "cam" for a network without a pooled linear head, `eigen_smooth` with a
@@ -107,6 +112,7 @@ class Explainer:
         scaled: Scaled = "minmax",
         grid: Grid = "finest",
         output: str | None = None,
+        outputs: Given = "logits",
         precision: Precision | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -114,8 +120,11 @@ class Explainer:
             raise ViceError(f"Only one of `layer`, `site` and `layers` may be given, but {given} are.")
         if batch_size < 1:
             raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
+        if outputs not in get_args(Given):
+            raise ViceError(f"`outputs` must be one of {', '.join(get_args(Given))}, but is {outputs!r}.")
         model = bare(model)
         self.model = model = taking_rgb(model if output is None else with_output(model, output))
+        self.output_count: int | None = None
         check_precision(precision, model)
         self.precision, self.channels_last = precision, channels_last
         with eval_mode(model):  # finding a layer may take a pass
@@ -135,6 +144,7 @@ class Explainer:
         if layer is not None:
             check_layer(model, method, "layer")
         self.class_map = None if class_map is None else [list(outputs) for outputs in class_map]
+        self.outputs: Given = outputs
         self.seed, self.batch_size, self.progress = seed, batch_size, progress
         self.eigen_smooth = eigen_smooth
 
@@ -145,6 +155,7 @@ class Explainer:
         if self.average is not None:
             parts += ["aug_smooth"] if self.average.aug_smooth else []
             parts += [f"scaled={self.average.scaled!r}", f"grid={self.average.grid!r}"]
+        parts += [] if self.outputs == "logits" else [f"outputs={self.outputs!r}"]
         parts += [f"precision={self.precision!r}"] if self.precision else []
         parts += ["channels_last"] if self.channels_last else []
         parts += [] if self.class_map is None else [f"{len(self.class_map)} classes of its outputs"]
@@ -161,13 +172,15 @@ class Explainer:
         return self._method.plugin
 
     def _site_of(self, layer: str | None) -> MapSite:
-        if layer is None:
-            return locate(self.model)
-        module_at(self.model, layer)
+        if layer is not None:
+            module_at(self.model, layer)
         try:
-            return locate(self.model, layer)
-        except ViceError:  # the probe is not the user's image, which may still work
-            return MapSite(layer)
+            site, self.output_count = located(self.model, layer)
+        except ViceError:
+            if layer is None:
+                raise
+            return MapSite(layer)  # the probe is not the user's image, which may still work
+        return site
 
     def __call__(self, images: torch.Tensor, labels: Labels) -> Explanation:
         """Explain a batch.
@@ -210,9 +223,10 @@ class Explainer:
         """
         with torch.no_grad(), eval_mode(self.model):
             images = self._taken(images)
-            scene = Scene(self.model, images, self.site, None, [], class_map=self.class_map)
+            scene = Scene(self.model, images, self.site, None, [], class_map=self.class_map, given=self.outputs)
             with autocast(self.precision, images.device.type):
-                return self._given(scene.logits_of(scene.forward(images))[0].detach())
+                outputs = scene.forward(images)
+            return scene.logits_of(self._given(outputs))[0].detach()
 
     def activations(self, images: torch.Tensor) -> torch.Tensor:
         """Compute what the explained layer holds for images (N, 3, H, W): (N, D, h, w) float32.
@@ -246,6 +260,7 @@ class Explainer:
             pairs=[] if callable(labels) else _pairs(labels, n),
             pairs_from=(lambda logits: _pairs(labels(logits), n)) if callable(labels) else None,
             class_map=self.class_map,
+            given=self.outputs,
             seed=self.seed,
             batch_size=self.batch_size,
             progress=self.progress,
@@ -258,7 +273,7 @@ class Explainer:
                 f"The method {self.method!r} must return maps ({len(scene.pairs)}, h, w), one for each pair, but "
                 f"returns shape {tuple(maps.shape)}."
             )
-        return self._given(scene.logits_of(outputs.detach())[0]), scene.pairs, maps.detach().float()
+        return scene.logits_of(self._given(outputs.detach()))[0], scene.pairs, maps.detach().float()
 
 
 def check_layer(model: nn.Module, method: str, given: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, reason_of
 from torchvice.explain.scene import OutputsAndMaps, Scene
 
 __all__ = [
@@ -76,7 +76,7 @@ class Method:
                 f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == self.plugin["file"]
             ]
             where = f", line {frames[-1].lineno}" if frames else ""
-            reason = " ".join(str(error).split())[:300].rstrip(".") or "no message"
+            reason = reason_of(error, "no message")
             raise ViceError(
                 f"{what} must return outputs (N, M) and maps (P, h, w), but raises {type(error).__name__}: "
                 f"{reason}{where}.",

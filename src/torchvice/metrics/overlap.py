@@ -13,6 +13,7 @@ from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, Cuts, as_cuts, blocks, count_below, cumulative, smallest
 
 __all__ = [
+    "MOST_CLASSES",
     "PAPER_THRESHOLDS",
     "VOID",
     "Overlap",
@@ -20,9 +21,22 @@ __all__ = [
     "label_overlap",
     "overlap_from_histogram",
     "own_histograms",
+    "void_of",
 ]
 
 VOID = 255  # the mask value of pixels that belong to no label; they are never counted
+WIDE_VOID = (1 << 16) - 1  # the same in masks of more classes than 8 bits can tell apart
+MOST_CLASSES = WIDE_VOID - 1
+
+
+def void_of(classes: int) -> int:
+    """Return the mask value of void for a number of classes: 255 up to 254 classes, 65535 for more.
+
+    Example:
+        >>> void_of(254), void_of(255)
+        (255, 65535)
+    """
+    return VOID if classes < VOID else WIDE_VOID
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, reason_of
 from torchvice.models.weights import read_state_dict, read_weights
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def quiet_loggers(*names: str) -> Iterator[None]:
 
 
 def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exception, named: str) -> ViceError:
-    reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    reason = reason_of(error)
     # Errors of the hub and of urllib are OSErrors; a mismatch between network and weights is not.
     if pretrained and (isinstance(error, OSError) or "http" in type(error).__module__):
         return ViceError(

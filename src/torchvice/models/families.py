@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, errors_quoted
 from torchvice.models.bare import check_finite, described, not_logits, stated
 from torchvice.models.probe import Layout, Probe, SpatialLayout, TensorRecord, probe, spatial_layout
 
-__all__ = ["MapSite", "input_size", "linear_head", "locate", "module_at", "token_grid"]
+__all__ = ["MapSite", "input_size", "linear_head", "locate", "located", "module_at", "token_grid"]
 
 # Least share of positions and of channels with a nonzero gradient. Below the first a tensor feeds single tokens or a
 # maximum, below the second it holds keys and values without queries: it is not the last map.
@@ -70,7 +70,8 @@ class MapSite:
             ViceError: the tensor does not have the layout.
         """
         if self.reshape is not None:
-            maps = self.reshape(tensor)
+            with errors_quoted(f"`reshape` must turn the {tuple(tensor.shape)} of `{self.layer}` into (N, D, h, w)"):
+                maps: Any = self.reshape(tensor)
             if not isinstance(maps, torch.Tensor) or maps.ndim != 4 or maps.shape[0] != tensor.shape[0]:
                 actual = tuple(maps.shape) if isinstance(maps, torch.Tensor) else type(maps).__name__
                 raise ViceError(
@@ -127,13 +128,24 @@ def locate(model: nn.Module, layer: str | None = None) -> MapSite:
     References:
         The layers for ViT and Swin are those of pytorch-grad-cam's documentation.
     """
+    return located(model, layer)[0]
+
+
+def located(model: nn.Module, layer: str | None = None) -> tuple[MapSite, int | None]:
+    """Return what `locate` does, and the number of logits in the same pass; None: it gives no logits (1, M).
+
+    Raises:
+        ViceError: as `locate`.
+    """
     result = probe(model, input_size(model), gradients=layer is None)
+    given = result.outputs
+    count = int(given.shape[1]) if isinstance(given, torch.Tensor) and given.ndim == 2 else None
     if layer is not None:
         outputs = [record for record in result.records if record.layer == layer and record.where == "output"]
         layout = _layout(model, outputs[-1].tensor, result.size) if outputs else None
-        return MapSite(layer) if layout is None else _site(outputs[-1], layout, result.size)
+        return MapSite(layer) if layout is None else _site(outputs[-1], layout, result.size), count
     with torch.inference_mode(False), torch.enable_grad():
-        return _first_with_gradient(model, result)
+        return _first_with_gradient(model, result), count
 
 
 def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, raised_by
 from torchvice.models.bare import described, input_channels, input_like, logits_in
 
 __all__ = ["Probe", "SpatialLayout", "TensorRecord", "eval_and_frozen", "probe", "spatial_layout"]
@@ -121,13 +119,9 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
 
 def _does_not_run(model: nn.Module, size: tuple[int, int], error: Exception) -> ViceError:
     """The error for a model that raises on an image, with the place in its code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
-    reason = " ".join(str(error).split())[:200].rstrip(".")
-    said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     shape = f"(1, 3, {size[0]}, {size[1]})"
     return ViceError(
-        f"{type(model).__name__} must run on an image {shape}, but its forward raises {said}{where}.",
+        f"{type(model).__name__} must run on an image {shape}, but its forward raises {raised_by(error)}.",
         f"Try it by itself: model.eval()(torch.zeros{shape}). If it needs images of another size, state it as timm "
         "does: model.pretrained_cfg = {'input_size': (3, height, width)}.",
     )

@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Subject", "subject_from_run", "subject_from_weights"]
 
-SOFTMAX = (
-    "Networks of ImageNet are trained with a softmax: without --targets exclusive, a logit above 0 does not mean that "
-    "the class is found. Found labels, ML-accuracy, F1 and ECE-ML say little. mAP and the JI score do not use that "
-    "threshold."
-)
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -150,8 +144,7 @@ def _groups(
     if class_map is not None:
         if outputs is None:
             raise ViceError("A class map needs the number of the network's outputs, but the network does not run.")
-        several = str(class_map) in ("imagenet-voc", "imagenet-coco")  # data of several labels an image
-        return read_class_map(class_map, classes, outputs), [SOFTMAX] if several else []
+        return read_class_map(class_map, classes, outputs), []
     known = [name.casefold() for name in names]
     groups = [[i for i, name in enumerate(known) if name == wanted.casefold()] for wanted in classes]
     if names and all(len(group) == 1 for group in groups):
