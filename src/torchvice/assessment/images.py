@@ -11,6 +11,7 @@ import numpy as np
 from torchvice.assessment.digests import NOTHING, contents_of, of_pixels
 from torchvice.assessment.region import Region, region_of
 from torchvice.data.dataset import Dataset
+from torchvice.data.labels import no_labels
 from torchvice.errors import ViceError, not_utf8_error
 from torchvice.samples import Digests
 
@@ -21,11 +22,13 @@ def check_dataset(dataset: Dataset) -> None:
     """Refuse a dataset that cannot be assessed.
 
     Raises:
-        ViceError: no images; two images with one id, whose rows could not be told apart; or an id that is not UTF-8,
-            which no table can hold.
+        ViceError: no images; no image with a label; two images with one id, whose rows could not be told apart; or an
+            id that is not UTF-8, which no table can hold.
     """
     if not len(dataset.records):
         raise ViceError("An assessment needs images, but the dataset is empty.")
+    if not np.asarray(dataset.targets).any():
+        raise no_labels(len(dataset.records), str(getattr(dataset, "label_source", "")))
     ids: set[str] = set()
     for record in dataset.records:
         if record.image_id in ids:
@@ -44,12 +47,18 @@ def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
     """ "multilabel" or "exclusive": `targets` if given, else as the dataset says.
 
     Raises:
-        ViceError: another value; or exclusive targets where an image has no label or several.
+        ViceError: another value; exclusive targets where an image has no label or several, or of one class.
     """
     kind = targets or ("exclusive" if getattr(dataset, "exclusive", False) else "multilabel")
     if kind not in ("multilabel", "exclusive"):
         raise ViceError(f"`targets` must be 'multilabel' or 'exclusive', but is {targets!r}.")
     labels = np.asarray(dataset.targets).sum(1)
+    if kind == "exclusive" and len(dataset.classes) == 1:
+        raise ViceError(
+            "Exclusive targets need two classes or more, since a softmax of one output is always 1, but the only class "
+            f"is `{dataset.classes[0]}`.",
+            "Give the data of all classes, or assess the one class as multilabel (--targets multilabel).",
+        )
     if kind == "exclusive" and (labels != 1).any():
         wrong = int((labels != 1).argmax())
         raise ViceError(
