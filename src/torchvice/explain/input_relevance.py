@@ -13,11 +13,13 @@ from torchvice.explain.capture import single_capture
 from torchvice.explain.dense import full_precision
 from torchvice.explain.methods import register
 from torchvice.explain.scene import OutputsAndMaps, Scene
+from torchvice.explain.signed_rules import gamma_rule, with_signed, zplus_rule
 from torchvice.explain.surrogate import Rules, surrogate
 from torchvice.explain.surrogate_rules import ATTNLRP, CP_LRP
 
 __all__ = ["NEEDS_RULES", "attnlrp", "cp_lrp", "input_relevance", "patch_side"]
 
+_ATTNLRP = "Achtibat et al., ICML 2024"
 NEEDS_RULES = "gradients, a rule for every step"
 _COST = "1 forward, L backward"
 
@@ -70,7 +72,7 @@ def input_relevance(scene: Scene, method: str, rules: Rules) -> OutputsAndMaps:
         return outputs.detach(), maps
 
 
-@register("attnlrp", needs=NEEDS_RULES, cost=_COST, paper="Achtibat et al., ICML 2024", reads="pixels")
+@register("attnlrp", needs=NEEDS_RULES, cost=_COST, paper=_ATTNLRP, reads="pixels")
 def attnlrp(scene: Scene) -> OutputsAndMaps:
     """AttnLRP with the epsilon rule: relevance through attention, shared by values, queries and keys.
 
@@ -105,3 +107,48 @@ def cp_lrp(scene: Scene) -> OutputsAndMaps:
         Ali et al., XAI for transformers: better explanations through conservative propagation, ICML 2022.
     """
     return input_relevance(scene, "cp_lrp", CP_LRP)
+
+
+# Settings of the authors' example for a ViT, tried there among others; the best ones differ by network.
+_GAMMA = with_signed(ATTNLRP, linear=gamma_rule(0.05), convolution=gamma_rule(0.25))
+_ZPLUS = with_signed(CP_LRP, linear=None, convolution=zplus_rule)
+
+
+@register("attnlrp_gamma", needs=NEEDS_RULES, cost="2 forward, 2 L backward", paper=_ATTNLRP, reads="pixels")
+def attnlrp_gamma(scene: Scene) -> OutputsAndMaps:
+    """AttnLRP with the gamma rule: products of an output's own sign weigh more, which damps noise.
+
+    Gamma is 0.05 for linear layers and 0.25 for convolutions.
+
+    Returns:
+        outputs (N, M) and maps (P, h, w), signed, of the patches; see `input_relevance`.
+
+    Raises:
+        ViceError: a step without a rule.
+
+    References:
+        Achtibat et al., AttnLRP, ICML 2024.
+    """
+    return input_relevance(scene, "attnlrp_gamma", _GAMMA)
+
+
+@register(
+    "lrp_zplus", needs=NEEDS_RULES, cost="2 forward, 2 L backward", paper="Montavon et al., PR 2017", reads="pixels"
+)
+def lrp_zplus(scene: Scene) -> OutputsAndMaps:
+    """LRP for convolutional networks: the z+ rule for convolutions, the epsilon rule for linear layers.
+
+    A batch norm behind a convolution is part of it.
+
+    Returns:
+        outputs (N, M) and maps (P, h, w), of the pixels; see `input_relevance`.
+
+    Raises:
+        ViceError: a step without a rule.
+
+    References:
+        Montavon et al., Explaining nonlinear classification decisions with deep Taylor decomposition, Pattern
+        Recognition 65 (2017); Kohlbrenner et al., Towards best practice in explaining neural network decisions with
+        LRP, IJCNN 2020: the composition.
+    """
+    return input_relevance(scene, "lrp_zplus", _ZPLUS)
