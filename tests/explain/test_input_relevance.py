@@ -141,6 +141,7 @@ STEPS = {
     "layer norm": lambda x: functional.layer_norm(x, (6,)),
     "length 1": lambda x: functional.normalize(x, dim=1),
     "length 1 in steps": lambda x: x / x.norm(dim=1, keepdim=True),
+    "addcmul": lambda x: torch.addcmul(x, x, x, value=0.5),
     "einsum": lambda x: torch.einsum("ni,nj->nij", x, x)[:, 0],
 }
 

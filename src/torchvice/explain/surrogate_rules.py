@@ -90,6 +90,12 @@ def _divide(function: Function, args: Args, keywords: Keywords) -> torch.Tensor:
     return result
 
 
+def _sum_and_product(_: Function, args: Args, keywords: Keywords) -> torch.Tensor:
+    """a + value b c, torch's addcmul."""
+    first, *factors = args
+    return torch.add(first, _product(torch.mul, tuple(factors), {}), alpha=keywords.get("value", 1))
+
+
 def _in_place(name: str, rule: Rule | None = None) -> Rule:
     """`x += y` and its like as x + y: what the rules keep must not be overwritten."""
     function = getattr(torch, name)
@@ -196,6 +202,7 @@ _COMMON: dict[str, Rule | None] = {
     **dict.fromkeys(_CONSTANTS.split(), _constant),
     **dict.fromkeys(("mul", "multiply", "rmul"), _product),
     **dict.fromkeys(("div", "truediv", "true_divide", "divide"), _divide),
+    "addcmul": _sum_and_product,
     "iadd": _in_place("add"),
     "isub": _in_place("sub"),
     "imul": _in_place("mul", _product),
