@@ -25,7 +25,7 @@ from torchvice.explain import Choices, Explainer, map_status, paper_choices
 from torchvice.explain.engine import check_layer
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.memory import halve_on_oom
-from torchvice.models.adapt import converted_channels, taking_rgb, with_complement, with_output
+from torchvice.models.adapt import converted_channels, of_side, taking_rgb, with_complement, with_output
 from torchvice.models.bare import bare, check_finite
 
 if TYPE_CHECKING:
@@ -329,8 +329,8 @@ def _adapted(model: nn.Module, settings: MapSettings, exclusive: bool) -> nn.Mod
     model = bare(model)
     if settings.output is not None:
         model = with_output(model, settings.output)
-    given, model = model, taking_rgb(model)
-    if model is not given:
+    given = of_side(model, settings.given_side)
+    if (model := taking_rgb(given)) is not given:
         warnings.warn("The network takes one channel: images are converted to grey.", stacklevel=4)
     if settings.outputs == "probabilities":
         model = giving_logits(model, exclusive)
