@@ -103,6 +103,28 @@ class WritesOver(Net):
         return self.fc(y.exp_().mean((2, 3)))
 
 
+class Wrapped(Net):
+    """A dictionary with another tensor beside the logits, after a change of the images in place."""
+
+    def forward(self, x):
+        features = self.maps(x.mul_(2)).mean((2, 3))
+        return {"features": features, "logits": self.fc(features)}
+
+
+class Doubled(Net):
+    def forward(self, x):
+        return super().forward(2 * x)
+
+
+@pytest.mark.parametrize("method", ["saliency", "smoothgrad", "integrated_gradients", "ablationcam", "hirescam"])
+def test_every_method_takes_the_logits_out_of_what_a_network_returns(method):
+    if method in ("saliency", "smoothgrad", "integrated_gradients"):
+        pytest.importorskip("captum")
+    found, expected = (Explainer(kind(), method)(IMAGES, [[0, 1], [1]]) for kind in (Wrapped, Doubled))
+    torch.testing.assert_close(found.logits, expected.logits)
+    torch.testing.assert_close(found.maps, expected.maps)
+
+
 @pytest.mark.parametrize("kind", [NoGrad, Inference, Detached, ThroughNumpy, WritesOver])
 def test_a_network_without_gradients_is_refused_and_the_way_out_works(kind, tmp_path):
     with pytest.raises(ViceError, match="gradient") as refused:
