@@ -13,8 +13,8 @@ from torchvice.assessment.views import views_of
 from torchvice.explain import METHODS, Choices
 from torchvice.models.families import MapSite
 
-ATTENTION = ["rollout", "attention_gradient", "generic_attention", "transformer_attribution"]
-PIXELS = ["saliency", "smoothgrad", "integrated_gradients"]
+ATTENTION = ["rollout", "attention_gradient", "generic_attention", "legrad", "transformer_attribution"]
+PIXELS = ["rise", "occlusion", "saliency", "smoothgrad", "integrated_gradients"]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from torchvice.assessment.finished import Finished, ViewOutput
-from torchvice.assessment.map_settings import MapSettings, check_protocols, resolve_device
+from torchvice.assessment.map_settings import BATCH_SIZE, MapSettings, check_protocols, resolve_device
 from torchvice.assessment.outputs import giving_logits
 from torchvice.data.transforms import center_crop, normalise, warp
 from torchvice.errors import ViceError
@@ -377,7 +377,11 @@ def views_of(
     choices = settings.choices
     groups = None if _positive_of(settings.class_map) is not None else settings.class_map
     common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": groups}
-    common |= {"eigen_smooth": choices.eigen_smooth, "progress": passes}
+    common |= {
+        "eigen_smooth": choices.eigen_smooth,
+        "progress": passes,
+        "batch_size": settings.batch_size or BATCH_SIZE,
+    }
     of_strict = explainer = Explainer(model, settings.method, **common)
     if choices.layers or choices.aug_smooth:  # of `strict` only: `paper` is as published
         common |= {"layers": choices.layers or None, "aug_smooth": choices.aug_smooth}
