@@ -161,8 +161,15 @@ class Scene:
         the global RNG state.
         """
         image, label = self.pairs[row]
+        return self._seed(f"{self.seed} {label} ", image)
+
+    def seed_of_image(self, image: int) -> int:
+        """Seed of a random stream that all labels of an image share, see `seed_of`."""
+        return self._seed(f"{self.seed} ", image)
+
+    def _seed(self, prefix: str, image: int) -> int:
         pixels = self.images[image].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        digest = hashlib.sha256(f"{self.seed} {label} ".encode() + pixels).digest()
+        digest = hashlib.sha256(prefix.encode() + pixels).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
     def backward_groups(self) -> list[list[int]]:
