@@ -113,7 +113,8 @@ def test_labels_that_disagree_with_masks(voc: Voc) -> None:
     np.save(root / "cls_labels.npy", vectors, allow_pickle=True)
     (found,) = survey(root)
     assert [problem.sentence for problem in found.disagreements] == [
-        f"`{NAMES[0]}` has in the labels only: dog, cow; in the mask only: cat."
+        f"`{NAMES[0]}` has in the labels only: dog, cow; in the mask only: cat. Void is 3% of its mask, and may "
+        "hide objects."
     ]
     assert not found.broken
 

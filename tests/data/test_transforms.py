@@ -260,7 +260,7 @@ def test_warping_side_by_side_changes_nothing() -> None:
     images = [rng.integers(0, 256, (height, 20, 3), dtype=np.uint8) for height in (9, 16, 31)]
     sizes = [(16, 16), (16, 20), (7, 40)]
     for threads in (1, 3):
-        found = warp_all(images, sizes, threads)
+        found = warp_all(images, sizes, threads=threads)
         expected = [warp(image, size) for image, size in zip(images, sizes, strict=True)]
         assert all(map(np.array_equal, found, expected))
         assert found[1] is images[1]

@@ -32,7 +32,7 @@ def checkpoint(run: Run) -> dict[str, Any]:
 def network(settings: Settings) -> torch.nn.Module:
     from rich.console import Console
 
-    return _network(settings, 3, True, Console(quiet=True))
+    return _network(settings, 3, True, Console(quiet=True))[0]
 
 
 def batch(n: int = 6) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,8 +24,9 @@ from torchvice.files.lock import locked
 from torchvice.models.build import build_model, weights_hash
 from torchvice.runs import Run
 from torchvice.training.checkpoints import EpochSampler
+from torchvice.training.loaders import loaders_of
 from torchvice.training.resuming import locked_folder
-from torchvice.training.run import _loaders, train
+from torchvice.training.run import train
 
 Make = Callable[..., Settings]
 
@@ -49,7 +50,9 @@ def test_a_network_learns_and_the_folder_is_complete(settings: Make, capsys: pyt
     assert {p.name for p in run.checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
     # The classes are remembered; all else is as it was given.
     assert run.classes == ("red", "green", "blue")
-    assert run.settings.model_copy(update={"data": chosen.data}) == chosen
+    transform = run.settings.transform
+    assert transform.mean == transform.std == (0.5, 0.5, 0.5)  # as timm states for this network
+    assert run.settings.model_copy(update={"data": chosen.data, "transform": chosen.transform}) == chosen
     log = rows(run)
     assert {"epoch", "step", "lr", "train/loss", "val/loss", "val/mAP"} <= log[0].keys()
     assert float([row["val/mAP"] for row in log if row["val/mAP"]][-1]) > 0.95
@@ -62,14 +65,14 @@ def test_a_network_learns_and_the_folder_is_complete(settings: Make, capsys: pyt
     dataset, model = run.dataset(), run.model()
     from torchvice.data.transforms import ValidationTransform
 
-    look = ValidationTransform(32, mean=chosen.transform.mean, std=chosen.transform.std, view="warp")
+    look = ValidationTransform(32, mean=transform.mean, std=transform.std, view="warp")
     with torch.no_grad():
         logits = model(torch.stack([look(dataset.image(i)) for i in range(len(dataset))])).numpy()
     assert ((logits > 0) == dataset.targets).mean() > 0.9
     said = capsys.readouterr()
     assert said.out == ""
     assert "epoch 4/4  train loss 0." in said.err
-    assert len(said.err.splitlines()) == 6  # two datasets, four epochs, and none of the machinery's chatter
+    assert len(said.err.splitlines()) == 7  # two datasets, the input, four epochs, and none of the machinery's chatter
 
 
 def test_the_last_rate_of_the_schedule_is_logged_by_step(settings: Make) -> None:
@@ -127,9 +130,9 @@ def test_linear_probe_moves_the_classifier_only(settings: Make, tmp_path: Path) 
     ("devices", "size", "dropped"), [(1, 8, True), (2, 8, False), (2, 4, True), (2, 21, False), (3, 13, True)]
 )
 def test_a_last_batch_of_one_image_is_dropped(settings: Make, devices: int, size: int, dropped: bool) -> None:
-    chosen = settings(f"trainer.batch_size={size}")
+    chosen = settings(f"trainer.batch_size={size}", "transform={mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}")
     images = VocDataset(chosen.data.root, "train")  # 41 of them; each device has its share, rounded up
-    learn, _ = _loaders(chosen, images, images, EpochSampler(len(images), 0), devices)
+    learn, _ = loaders_of(chosen, images, images, EpochSampler(len(images), 0), devices)
     assert learn.drop_last is dropped
 
 

@@ -333,7 +333,11 @@ def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
     unused = {"choices", "batch_size", "device"}
     unused |= set() if "paper" in manifest["protocols"] else {"crop"}
     # `paper` takes one of the choices too.
-    unused |= set() if "strict" in manifest["protocols"] else {"view_size", *settings["choices"]} - {"eigen_smooth"}
+    unused |= (
+        set()
+        if "strict" in manifest["protocols"]
+        else {"view_size", "interpolation", *settings["choices"]} - {"eigen_smooth"}
+    )
     return {name: value for name, value in settings.items() if name not in unused}
 
 

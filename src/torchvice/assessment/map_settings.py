@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from torchvice.data.pixels import INTERPOLATIONS
 from torchvice.errors import ViceError, did_you_mean
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class MapKeywords(TypedDict, total=False):
     crop: int | None
     mean: Sequence[float] | None
     std: Sequence[float] | None
+    interpolation: str | None
     batch_size: int | None
     device: str
     outputs: Outputs | None
@@ -62,6 +64,8 @@ class MapSettings:
         crop: pixels, the side of the centre crop on which `paper` takes the loss; None: the network's input size.
         mean, std: per channel, the normalisation of images on [0, 1], one number for a network of one channel; None:
             timm's values for the network, ImageNet's for any other network.
+        interpolation: how `strict` resizes images: "nearest", "bilinear", "bicubic" or "lanczos"; None: bilinear, which
+            `paper` always takes.
         batch_size: images per forward pass, fewer where whole images pass at their own size; None: 32, or the value in
             the settings of a RUN.
         device: "auto" (CUDA if available, else the CPU) or a torch device.
@@ -87,6 +91,7 @@ class MapSettings:
     crop: int | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    interpolation: str | None = None
     batch_size: int | None = None
     device: str = "auto"
     outputs: Outputs | None = None
@@ -111,6 +116,9 @@ class MapSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ViceError(f"`{name}` must be at least 1 ({unit}), but is {value}.")
+        if self.interpolation not in (None, *INTERPOLATIONS):
+            message = f"`interpolation` must be one of {', '.join(INTERPOLATIONS)}, but is {self.interpolation!r}."
+            raise ViceError(message, did_you_mean(str(self.interpolation), INTERPOLATIONS))
         if self.method != "auto":
             method_named(self.method).check(self.choices.eigen_smooth, len(self.choices.layers))
         if self.outputs not in (None, "logits", "probabilities", "softmax"):
@@ -131,10 +139,17 @@ class MapSettings:
                 f"The transform {transform.name} gives {transform.side} pixels, but `view_size` is {self.view_size}.",
                 "Leave `view_size` out.",
             )
+        if self.interpolation is not None:
+            raise ViceError(
+                f"The transform {transform.name} resizes images itself, but `interpolation` is {self.interpolation!r}.",
+                "Leave `interpolation` out.",
+            )
 
     def completed(self, **values: Unpack[MapKeywords]) -> MapSettings:
         """The same settings with `values` in place of the fields that are None."""
         missing: dict[str, Any] = {name: value for name, value in values.items() if getattr(self, name) is None}
+        if self.transform is not None:
+            missing.pop("interpolation", None)
         if self.transform is not None and "view_size" in missing:
             missing["view_size"] = self.transform.side
         return replace(self, **missing)
@@ -177,6 +192,8 @@ class MapSettings:
             del plain["precision"]
         if not self.channels_last:  # likewise
             del plain["channels_last"]
+        if self.interpolation in (None, "bilinear"):  # likewise
+            del plain["interpolation"]
         if self.transform is None:  # likewise
             del plain["transform"]
         else:

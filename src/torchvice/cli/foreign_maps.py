@@ -47,6 +47,7 @@ NETWORK: dict[str, Any] = {
     "output": None,
     "mean": None,
     "std": None,
+    "interpolation": None,
     "transform": None,
     "also": [],
     "faithfulness": "",

@@ -33,6 +33,7 @@ __all__ = [
     "CROP",
     "DATA",
     "DEVICE",
+    "INTERPOLATION",
     "LAYER",
     "MEAN",
     "METHOD",
@@ -133,6 +134,11 @@ MEAN = maps_option(
     None, "--mean", help="Mean of the channels of images on [0, 1]: 0.5,0.5,0.5. Default: the network's."
 )
 STD = maps_option(None, "--std", help="Standard deviation of the channels, as for --mean.")
+INTERPOLATION = maps_option(
+    None,
+    "--interpolation",
+    help="How strict resizes images: nearest, bilinear, bicubic or lanczos. Default: the run's, else bilinear.",
+)
 OUTPUT = maps_option(
     None, "--output", help="Which of several outputs of --model are the logits: key, field or number in a tuple."
 )
@@ -165,7 +171,7 @@ def chosen_settings(chosen: Mapping[str, Any]) -> MapSettings:
     from torchvice.explain import Choices
 
     shown: MapKeywords = {name: _channels(f"--{name}", chosen[name]) for name in ("mean", "std")}  # type: ignore[assignment]
-    shown |= {name: chosen[name] for name in ("view_size", "crop", "batch_size", "output")}  # type: ignore[typeddict-item]
+    shown |= {name: chosen[name] for name in ("view_size", "crop", "batch_size", "output", "interpolation")}  # type: ignore[typeddict-item]
     choices, outputs = Choices.parse(chosen["choice"]), choice_value(chosen["outputs"])
     settings = MapSettings(chosen["method"], chosen["layer"], choices=choices, device=chosen["device"], outputs=outputs)
     settings = dataclasses.replace(

@@ -10,7 +10,7 @@ from torchvice.cli.terminal import say
 
 __all__ = ["pretrain", "train"]
 
-PRESET = typer.Argument(..., help="A preset (demo, resnet50, vision_transformer) or a YAML file.")
+PRESET = typer.Argument(..., help="A preset (demo, finetune, resnet50, vision_transformer) or a YAML file.")
 OVERRIDE = typer.Option([], "--override", "-o", help="A setting, such as optimizer.lr=0.01. Repeatable.")
 RESUME = typer.Option(False, "--resume", help="Resume from the last checkpoint.")
 

@@ -14,6 +14,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Portion = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Magnitude = Annotated[int, Field(ge=0, le=30)]
@@ -91,15 +92,28 @@ class ModelSettings(Section):
 
 
 class TransformSettings(Section):
-    """Transform from image to network input. Lengths in pixels; jitter is (brightness, contrast, saturation, hue)."""
+    """Transform from image to network input. Lengths in pixels; jitter is (brightness, contrast, saturation, hue).
 
-    crop: int = Field(default=224, ge=1)
-    view: Literal["crop", "warp"] = "crop"
+    Where `crop`, `interpolation`, `mean` or `std` is None, the weights decide (training/network_input.py). The settings
+    that a training writes hold the values that they had.
+    """
+
+    crop: int | None = Field(default=224, ge=1)
+    view: Literal["crop", "warp", "resized_crop"] = "crop"
     resize: tuple[int, int] | None = (448, 768)
+    area: tuple[Portion, Portion] = (0.35, 1.0)  # share of the image that a resized_crop shows
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)  # its width over its height
     flip: bool = True
     jitter: tuple[NotNegative, NotNegative, NotNegative, Hue] | None = (0.3, 0.3, 0.3, 0.1)
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = "bilinear"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
+
+    @property
+    def side(self) -> int:
+        """`crop` of settings that are complete, as those that a training writes."""
+        assert self.crop is not None
+        return self.crop
 
     @field_validator("resize")
     @classmethod
@@ -108,12 +122,20 @@ class TransformSettings(Section):
             raise ValueError("must be two lengths in pixels, the smaller one first")
         return value
 
+    @field_validator("area", "ratio")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("must be two numbers, the smaller one first")
+        return value
+
 
 class OptimizerSettings(Section):
-    """The optimiser. The schedule multiplies `lr`; `momentum` is for SGD only, and one_cycle moves 0.85 to 0.95."""
+    """The optimiser. The schedule multiplies the rates; `momentum` is for SGD, and one_cycle moves 0.85 to 0.95."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(default=0.01, gt=0)
+    backbone_lr: float | None = Field(default=None, gt=0)  # rate of all but the classifier; None: `lr`
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
 

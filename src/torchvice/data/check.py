@@ -17,6 +17,7 @@ from torchvice.data.labels import no_labels
 from torchvice.data.layout import Layout, Record, place_of
 from torchvice.data.open import open_layout
 from torchvice.data.pairing import counted
+from torchvice.data.survey_notes import rare_classes, tiny_objects
 from torchvice.errors import ViceError
 from torchvice.metrics.overlap import void_of
 
@@ -62,7 +63,8 @@ class SplitSurvey:
         masks_missing: ids of images without a mask.
         disagreements: images whose labels and mask have different classes.
         rotated: ids of images whose file or mask has an EXIF orientation, which is not applied.
-        notes: sentences on what was chosen among several files, and on masks without a class.
+        notes: sentences on what was chosen among several files, on masks without a class, on tiny objects and on rare
+            classes.
         broken: problems that must be fixed before the split can be used.
     """
 
@@ -117,6 +119,7 @@ class _Content:
 
     size: tuple[int, int] | None
     in_mask: tuple[int, ...] | None  # class indices
+    areas: tuple[int, ...]  # their pixels
     pixels: int
     void: int
     objects: tuple[int, ...] | None  # class indices, one per object
@@ -197,13 +200,14 @@ def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Con
             problems.append(Problem.of(kind, record.image_id, error))
             return None
 
-    def read_labels() -> tuple[tuple[int, ...], int, int]:
+    def read_labels() -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
         assert record.mask is not None
         mask = layout.read_mask(record.mask)
         if size is not None:
             check_same_size(mask, size, record.mask)
         present = check_mask(mask, len(layout.classes), record.mask)
-        return tuple(int(value) - 1 for value in present), mask.size, int((mask == void).sum())
+        areas = tuple(int((mask == value).sum()) for value in present)
+        return tuple(int(value) - 1 for value in present), areas, mask.size, int((mask == void).sum())
 
     def read_objects() -> tuple[int, ...]:
         assert annotation is not None
@@ -217,11 +221,11 @@ def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Con
     size = None if shape is None else (shape[0], shape[1])
     in_mask = None if record.mask is None else tried("mask", read_labels)
     objects = None if annotation is None else tried("annotation", read_objects)
-    present, pixels, void = (None, 0, 0) if in_mask is None else in_mask
+    present, areas, pixels, hidden = (None, (), 0, 0) if in_mask is None else in_mask
     readable = [record.image] if size is not None and record.mask is not None else []
     readable += [record.mask] if record.mask is not None and in_mask is not None else []
     rotated = any(map(is_rotated, readable))
-    return _Content(size, present, pixels, void, objects, tuple(problems), rotated)
+    return _Content(size, present, areas, pixels, hidden, objects, tuple(problems), rotated)
 
 
 def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Content]) -> SplitSurvey:
@@ -245,6 +249,13 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
     elif empty and source.startswith("masks"):  # these images have no label then
         void = void_of(len(layout.classes))
         notes += (f"{len(empty)} masks hold void ({void}) but no class, such as that of `{empty[0]}`.",)
+    per_class = None if targets is None else tuple(targets.sum(0, dtype=int).tolist())
+    regions = [
+        (image_id, c, own, one.pixels)
+        for image_id, one in drawn.items()
+        for c, own in zip(one.in_mask or (), one.areas, strict=True)
+    ]
+    notes += tiny_objects(regions, layout.classes) + rare_classes(per_class, listed.count, layout.classes)
     objects = [one.objects for one in found if one.objects is not None]
     sizes = [one.size for one in found if one.size is not None]
     pixels = sum(one.pixels for one in found)
@@ -253,7 +264,7 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
         list_file=listed.file,
         images=listed.count,
         classes=layout.classes,
-        images_per_class=None if targets is None else tuple(targets.sum(0, dtype=int).tolist()),
+        images_per_class=per_class,
         objects_per_class=_counted(objects, len(layout.classes)) if objects else None,
         height=_spread([size[0] for size in sizes]),
         width=_spread([size[1] for size in sizes]),
@@ -292,7 +303,9 @@ def _disagreements(
             if only
         ]
         if parts:
-            yield Problem("labels", record.image_id, f"`{record.image_id}` has {'; '.join(parts)}.")
+            void = contents[record].void / contents[record].pixels
+            hidden = f" Void is {void:.0%} of its mask, and may hide objects." if labelled - drawn and void else ""
+            yield Problem("labels", record.image_id, f"`{record.image_id}` has {'; '.join(parts)}.{hidden}")
 
 
 def check_files(dataset: FolderDataset | UnlabelledImages) -> tuple[str, ...]:

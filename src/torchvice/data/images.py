@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = [
     "DAMAGE",
     "FORMATS",
     "VOID",
+    "Least",
     "check_mask",
     "check_same_size",
     "is_rotated",
@@ -43,16 +44,22 @@ PREVIEWS = ("JPEG", "MPO")  # of a camera: the pictures behind the first are pre
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
-def _decoded(path: str | os.PathLike[str], what: str) -> tuple[Image.Image, str]:
+Least = Callable[[tuple[int, int]], tuple[int, int]]
+
+
+def _decoded(path: str | os.PathLike[str], what: str, least: Least | None = None) -> tuple[Image.Image, str]:
     """Read an image and how its pixels are stored (Pillow's raw mode).
 
-    All pixels are decoded here, so that a truncated file is noticed now.
+    All pixels are decoded here, so that a truncated file is noticed now. `least`: see `read_image`.
     """
     path = existing_file(path, what)
     try:
         with Image.open(path, formats=FORMATS) as picture:
             stored = str(picture.tile[0][3]) if picture.tile else picture.mode
             frames = 1 if picture.format in PREVIEWS else getattr(picture, "n_frames", 1)
+            if least is not None:
+                height, width = least((picture.height, picture.width))
+                picture.draft(None, (width, height))  # JPEG only; has no effect on other formats
             picture.load()
     except UnidentifiedImageError:
         raise ViceError(f"{what} {path} must be an image ({', '.join(FORMATS)}), but is not.") from None
@@ -69,8 +76,13 @@ def _decoded(path: str | os.PathLike[str], what: str) -> tuple[Image.Image, str]
     return picture, stored
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+def read_image(path: str | os.PathLike[str], least: Least | None = None) -> np.ndarray:
     """Read an image file as (H, W, 3) uint8, RGB.
+
+    Args:
+        path: the file.
+        least: from (H, W) of the image to the least size that will do. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
+            size where that is no less: faster, and not the same pixels as those of a resized image. None: the whole.
 
     The EXIF orientation is not applied: masks are drawn on the pixels as stored, and a rotated image would no longer
     match its mask. Grey and palette images become RGB; transparency is dropped.
@@ -78,7 +90,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         ViceError: the file is missing, not an image, truncated, or has more than 8 bits per channel.
     """
-    picture, _ = _decoded(path, "The image")
+    picture, _ = _decoded(path, "The image", least)
     if picture.mode.startswith(("I", "F")):
         raise ViceError(
             f"The image {path} must have 8 bits per channel, but its mode is {picture.mode}.",

@@ -9,7 +9,14 @@ from PIL import Image
 
 from torchvice.errors import ViceError, to_numpy
 
-__all__ = ["image_pixels", "mask_pixels"]
+__all__ = ["INTERPOLATIONS", "image_pixels", "mask_pixels"]
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 NORMALISED = "Leave out the normalisation: torchvice normalises images itself (mean, std)."
 SCALED = "ToTensor() divides masks by 255: use PILToTensor(), or no transform."

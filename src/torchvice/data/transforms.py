@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from torchvice.data.dataset import Dataset as ImageDataset
+from torchvice.data.images import Least
+from torchvice.data.pixels import INTERPOLATIONS
+from torchvice.data.resized_crop import Box, random_box, resized_box
 from torchvice.errors import ViceError, did_you_mean
 
 __all__ = [
@@ -28,13 +32,7 @@ __all__ = [
     "warp_all",
 ]
 
-VIEWS = ("crop", "warp")
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
+VIEWS = ("crop", "warp", "resized_crop")
 
 
 def _checked(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -149,12 +147,7 @@ def warp(image: np.ndarray | Image.Image, size: int | tuple[int, int], interpola
     Raises:
         ViceError: another shape or type of image, a size below 1, an unknown interpolation.
     """
-    if interpolation not in INTERPOLATIONS:
-        known = ", ".join(INTERPOLATIONS)
-        raise ViceError(
-            f"`interpolation` must be one of {known}, but is {interpolation!r}.",
-            did_you_mean(interpolation, INTERPOLATIONS),
-        )
+    _check_interpolation(interpolation)
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise ViceError(f"`size` must be at least 1 pixel, but is {size}.")
@@ -163,7 +156,10 @@ def warp(image: np.ndarray | Image.Image, size: int | tuple[int, int], interpola
 
 
 def warp_all(
-    images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], threads: int | None = None
+    images: Sequence[np.ndarray],
+    sizes: Sequence[tuple[int, int]],
+    interpolation: str = "bilinear",
+    threads: int | None = None,
 ) -> list[np.ndarray]:
     """`warp` of several images; an image that has its size (H', W') already is returned as it is.
 
@@ -171,7 +167,7 @@ def warp_all(
     """
 
     def one(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        return image if size == image.shape[:2] else warp(image, size)
+        return image if size == image.shape[:2] else warp(image, size, interpolation)
 
     threads = min(8, os.cpu_count() or 1) if threads is None else threads
     if threads < 2 or len(images) < 2:
@@ -180,11 +176,21 @@ def warp_all(
         return list(pool.map(one, images, sizes))
 
 
-def _check_view(view: str, crop: int) -> None:
+def _check_view(view: str, crop: int, interpolation: str) -> None:
     if view not in VIEWS:
-        raise ViceError(f"`view` must be `crop` or `warp`, but is {view!r}.", did_you_mean(view, VIEWS))
+        raise ViceError(f"`view` must be one of {', '.join(VIEWS)}, but is {view!r}.", did_you_mean(view, VIEWS))
     if not isinstance(crop, int) or crop < 1:
         raise ViceError(f"`crop` must be at least 1 pixel, but is {crop!r}.")
+    _check_interpolation(interpolation)
+
+
+def _check_interpolation(interpolation: str) -> None:
+    if interpolation not in INTERPOLATIONS:
+        known = ", ".join(INTERPOLATIONS)
+        raise ViceError(
+            f"`interpolation` must be one of {known}, but is {interpolation!r}.",
+            did_you_mean(interpolation, INTERPOLATIONS),
+        )
 
 
 @dataclass(frozen=True)
@@ -195,16 +201,20 @@ class TrainTransform:
     the time, jittered, normalised, and a window of `crop` pixels cut out at random; an image that is smaller
     than the window lies in it at random, with zeros around it (after normalisation: zero is the mean colour).
     View `warp`: the whole image is resized to `crop` x `crop`, mirrored, jittered and normalised.
+    View `resized_crop`: a random box of the image is resized to `crop` x `crop`, see `torchvice.data.resized_crop`, and
+    mirrored, jittered and normalised.
 
     Randomness comes from torch's global generator, which each worker of a loader has seeded. Resizing is `warp`'s.
 
     Args:
         crop: pixels of the input's sides.
         resize: (low, high), both included, of the long side in pixels; None keeps its length. View `crop` only.
+        area, ratio: of the box of the view `resized_crop`, see `random_box`.
         flip: whether to mirror left and right at random; not for digits, where a mirrored 3 is no digit.
         jitter: (brightness, contrast, saturation, hue), as torchvision's ColorJitter; None for none.
         mean, std: see `normalise`.
-        view: `crop` or `warp`.
+        view: `crop`, `warp` or `resized_crop`.
+        interpolation: of resizing, see `warp`.
         randaugment: (operations, magnitude of 30) of torchvision's RandAugment on the window that was cut out; what its
             shifts uncover has the mean colour. None for none.
         erase: the chance that a random box, 2 to 33 % of the input, becomes zero: torchvision's RandomErasing.
@@ -225,30 +235,44 @@ class TrainTransform:
     view: str = "crop"
     randaugment: tuple[int, int] | None = None
     erase: float = 0.0
+    area: tuple[float, float] = (0.35, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        _check_view(self.view, self.crop)
+        _check_view(self.view, self.crop, self.interpolation)
         normalise(np.zeros((1, 1, 3), dtype=np.uint8), self.mean, self.std)
         if not 0 <= self.erase <= 1:
             raise ViceError(f"`erase` must be a probability, but is {self.erase!r}.")
         if self.randaugment is not None and not (self.randaugment[0] >= 1 and 0 <= self.randaugment[1] <= 30):
             raise ViceError(f"`randaugment` must be (1 or more, 0 to 30), but is {self.randaugment!r}.")
-        if self.resize is not None and self.view == "warp":
-            raise ViceError("`resize` must be None in the view `warp`, which resizes to `crop`.", "Leave it out.")
+        if self.resize is not None and self.view != "crop":
+            raise ViceError(
+                f"`resize` must be None in the view `{self.view}`, which resizes to `crop`.", "Leave it out."
+            )
+        if not 0 < self.area[0] <= self.area[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ViceError(
+                f"`area` must be (low, high) in (0, 1] and `ratio` (low, high) above 0, but they are {self.area!r} and "
+                f"{self.ratio!r}."
+            )
         if self.resize is not None and (len(self.resize) != 2 or not 1 <= self.resize[0] <= self.resize[1]):
             raise ViceError(f"`resize` must be (low, high) with 1 <= low <= high, but is {self.resize!r}.")
         if self.jitter is not None:
             self._jitter()
 
-    def __call__(self, image: np.ndarray) -> torch.Tensor:
-        """(H, W, 3) uint8 to (3, crop, crop) float32."""
+    def __call__(self, image: np.ndarray, box: Box | None = None) -> torch.Tensor:
+        """(H, W, 3) uint8 to (3, crop, crop) float32; `box`: None draws it."""
         pixels = _checked(image)
         if self.view == "warp":
-            pixels = warp(pixels, self.crop)
+            pixels = warp(pixels, self.crop, self.interpolation)
+        elif self.view == "resized_crop":
+            box = box or random_box((pixels.shape[0], pixels.shape[1]), self.area, self.ratio)
+            pixels = resized_box(pixels, box, self.crop, self.interpolation)
         elif self.resize is not None:
             long = _random_int(self.resize[0], self.resize[1])
             scale = long / max(pixels.shape[:2])
-            pixels = warp(pixels, (max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale))))
+            size = max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale))
+            pixels = warp(pixels, size, self.interpolation)
         if self.flip and _random_int(0, 1):
             pixels = pixels[:, ::-1]
         if self.jitter is not None:
@@ -308,12 +332,13 @@ def _random_offset(length: int, window: int) -> int:
 class ValidationTransform:
     """Fixed transform of an image to an input: normalised and cropped to its centre, or warped and normalised.
 
-    View `crop` is the paper's; view `warp` shows the network the whole image.
+    View `crop` is the paper's; views `warp` and `resized_crop` show the network the whole image, resized.
 
     Args:
         crop: pixels of the input's sides.
         mean, std: see `normalise`.
-        view: `crop` or `warp`.
+        view: `crop`, `warp` or `resized_crop`.
+        interpolation: of resizing, see `warp`.
 
     Raises:
         ViceError: an argument out of range; when called, another shape or type of image.
@@ -323,15 +348,16 @@ class ValidationTransform:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     view: str = "crop"
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        _check_view(self.view, self.crop)
+        _check_view(self.view, self.crop, self.interpolation)
         normalise(np.zeros((1, 1, 3), dtype=np.uint8), self.mean, self.std)
 
     def __call__(self, image: np.ndarray) -> torch.Tensor:
         """(H, W, 3) uint8 to (3, crop, crop) float32."""
-        if self.view == "warp":
-            return normalise(warp(image, self.crop), self.mean, self.std)
+        if self.view != "crop":
+            return normalise(warp(image, self.crop, self.interpolation), self.mean, self.std)
         return center_crop(normalise(image, self.mean, self.std), self.crop)
 
 
@@ -339,7 +365,8 @@ class LabelledImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """A dataset for torch's loaders: (input, targets) by index.
 
     Args:
-        dataset: images and targets.
+        dataset: images and targets. Where it has `reduced_image`, as a split on disk has, the view `resized_crop` of
+            training reads JPEGs no larger than it needs them.
         transform: (H, W, 3) uint8 to (3, S, S) float32, such as TrainTransform or ValidationTransform.
 
     Item i is `(transform(dataset.image(i)), targets[i])`, targets (C,) float32 of zeros and ones.
@@ -360,4 +387,23 @@ class LabelledImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if not 0 <= index < len(self):
             raise IndexError(f"The index must be 0 to {len(self) - 1}, but is {index}.")
+        reads_reduced = getattr(self.dataset, "reduced_image", None)
+        if isinstance(self.transform, TrainTransform) and self.transform.view == "resized_crop" and reads_reduced:
+            return self.transform(*_with_box(self.transform, partial(reads_reduced, index))), self.targets[index]
         return self.transform(self.dataset.image(index)), self.targets[index]
+
+
+def _with_box(transform: TrainTransform, read: Callable[[Least], np.ndarray]) -> tuple[np.ndarray, Box | None]:
+    """An image, decoded at no more than the size that a random box of it needs, and that box."""
+    drawn: list[tuple[tuple[int, int], Box]] = []
+
+    def least(size: tuple[int, int]) -> tuple[int, int]:
+        left, top, right, bottom = box = random_box(size, transform.area, transform.ratio)
+        drawn.append((size, box))
+        scale = min(1.0, transform.crop / min(right - left, bottom - top))
+        return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
+
+    image = read(least)
+    (height, width), (left, top, right, bottom) = drawn[0]
+    down, across = image.shape[0] / height, image.shape[1] / width
+    return image, (left * across, top * down, right * across, bottom * down)

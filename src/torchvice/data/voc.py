@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, check_mask, check_same_size, read_image, read_mask, stored_size
+from torchvice.data.images import VOID, Least, check_mask, check_same_size, read_image, read_mask, stored_size
 from torchvice.data.labels import LABEL_SOURCES
 from torchvice.data.layout import LAYOUT, Layout, Record, place_of
 from torchvice.data.lists import VOC_CLASSES, read_list
@@ -145,6 +145,14 @@ class VocDataset:
             ViceError: an index out of range, or a damaged file.
         """
         return read_image(self._record(index).image)
+
+    def reduced_image(self, index: int, least: Least) -> np.ndarray:
+        """Read image `index`, smaller where its file allows it, see `read_image`.
+
+        Raises:
+            ViceError: as `image`.
+        """
+        return read_image(self._record(index).image, least)
 
     def mask(self, index: int) -> np.ndarray | None:
         """Read the mask of image `index`, (H, W): 0 background, c + 1 class c, and void; None without a mask.

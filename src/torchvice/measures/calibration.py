@@ -103,6 +103,7 @@ def _made_by(samples: Samples) -> dict[str, Any]:
     if settings:
         found["outputs"] = settings.get("outputs") or "logits"  # tables of earlier versions have none
         found |= {name: settings[name] for name in ("view_size", "mean", "std", "output") if settings.get(name)}
+        found["interpolation"] = settings.get("interpolation") or "bilinear"  # likewise
         view = settings.get("choices", {}).get("view")
         found |= {"view": view} if view else {}
     plain: dict[str, Any] = json.loads(json.dumps(found))  # as it comes back from a file: tuples are lists there

@@ -32,6 +32,7 @@ __all__ = [
     "preprocessing",
     "quiet_loggers",
     "read_weights",
+    "stated_preprocessing",
     "weights_hash",
 ]
 
@@ -50,12 +51,17 @@ _ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Input of a network: `size` (H, W) in pixels, `mean` and `std` per channel for pixels in [0, 1]."""
+    """Input of a network: `size` (H, W) in pixels, `mean` and `std` per channel for pixels in [0, 1].
+
+    `interpolation` resizes the images; `crop_share` is the share of the resized side that the central crop keeps when
+    the weights are evaluated on ImageNet.
+    """
 
     size: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str
+    crop_share: float = 1.0
 
 
 def build_model(
@@ -343,7 +349,21 @@ def preprocessing(model: nn.Module) -> Preprocessing:
     mean, std = tuple(config["mean"]), tuple(config["std"])
     if converted_channels(model) is not None:
         mean, std = same_for_all(mean), same_for_all(std)
-    return Preprocessing(input_size(model), mean, std, str(config["interpolation"]))
+    return Preprocessing(input_size(model), mean, std, str(config["interpolation"]), float(config["crop_pct"]))
+
+
+def stated_preprocessing(name: str) -> Preprocessing | None:
+    """Return what timm states for the weights of a name, without building the network; None: timm states nothing."""
+    import timm
+
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # no such tag; building the network says so
+        config = None
+    if config is None:
+        return None
+    stated: Any = config  # its tuples have no lengths for mypy
+    return Preprocessing(stated.input_size[-2:], stated.mean, stated.std, stated.interpolation, stated.crop_pct)
 
 
 def weights_hash(model: nn.Module) -> str:

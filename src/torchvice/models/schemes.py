@@ -12,7 +12,7 @@ from torchvice.errors import ViceError, did_you_mean
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SCHEMES", "SUPERVISED", "WRITTEN_HERE", "Encoder", "encoder_of"]
+__all__ = ["PUBLISHED_WITH_IMAGENET", "SCHEMES", "SUPERVISED", "WRITTEN_HERE", "Encoder", "encoder_of"]
 
 SUPERVISED = "supervised"
 # Follows the scheme in the metadata of files that `vice pretrain` writes. A single entry, because safetensors writes
@@ -31,6 +31,8 @@ SCHEMES: Mapping[str, str] = {
     "mae": "MAE, the encoder",
     "beit": "BEiT",
 }
+# Schemes whose authors normalise images with ImageNet's mean and std; BEiT's, like timm's, with 0.5.
+PUBLISHED_WITH_IMAGENET = frozenset(SCHEMES) - {SUPERVISED, "beit"}
 # Schemes whose files may be a bare state_dict, which has no sign of its scheme: the user's `scheme` is trusted.
 _BARE = frozenset((SUPERVISED, "moco_v2", "byol", "dino", "densecl", "mae"))
 # Prefixes that DataParallel, Lightning, torch.compile and others put before all names.

@@ -14,7 +14,7 @@ from torchvice.runs.class_maps import read_class_map
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchvice.assessment import MapSettings
+    from torchvice.assessment import MapKeywords, MapSettings
     from torchvice.data import FolderDataset
     from torchvice.runs import Run
 
@@ -54,9 +54,9 @@ def subject_from_run(
     from torchvice.assessment import MapSettings
 
     chosen, pixels = run.settings.assess, run.settings.transform
-    settings = (settings or MapSettings()).completed(
-        view_size=chosen.view_size, crop=pixels.crop, mean=pixels.mean, std=pixels.std, batch_size=chosen.batch_size
-    )
+    shown: MapKeywords = {"crop": pixels.crop, "mean": pixels.mean, "std": pixels.std}
+    shown |= {"interpolation": pixels.interpolation, "view_size": chosen.view_size, "batch_size": chosen.batch_size}
+    settings = (settings or MapSettings()).completed(**shown)
     dataset = run.dataset(split)
     network, which = run.settings.model.name, Path(checkpoint).name
     made_by = {"run": run.settings.session_name, "network": network, "checkpoint": which}

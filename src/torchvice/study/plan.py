@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -28,6 +27,7 @@ from torchvice.config import (
 )
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import parse_yaml
+from torchvice.study.identity import key_of
 
 __all__ = ["AssessmentRequest", "LaunchSettings", "PlannedRun", "Study", "load_study", "study_names"]
 
@@ -35,13 +35,6 @@ PRESETS = resources.files("torchvice") / "presets" / "studies"
 BASE = "base"  # name of the base's level if an axis does not list it
 
 Changes = dict[str, Any]  # {setting: value}
-
-# Settings that do not change what a run computes, and so do not enter its key.
-NOT_IDENTITY = {
-    "": ("session_name", "work_dir", "seed"),
-    "data": ("workers",),
-    "trainer": ("accelerator", "strategy", "num_nodes", "vice_every_n_epochs", "vice_images", "vice_figures"),
-}
 
 
 class AssessmentRequest(Section):
@@ -357,22 +350,10 @@ def _planned(
     levels: tuple[tuple[str, str], ...], changes: Changes, seed: int, base: Settings, folder: Path
 ) -> PlannedRun:
     settings = override_settings(base, _overrides({**changes, "seed": seed}))
-    key = _key(settings)
+    key = key_of(settings)
     name = f"{settings.model.name.partition('.')[0]}-s{seed}-{key}"
     settings = settings.model_copy(update={"work_dir": str(folder / "runs"), "session_name": name})
     return PlannedRun(dict(levels), seed, settings, key)
-
-
-def _key(settings: Settings) -> str:
-    """Hash the settings that differ from the defaults, so that a setting added later does not change the key."""
-    content = settings.model_dump(mode="json", exclude_defaults=True)
-    for section, names in NOT_IDENTITY.items():
-        part = content.get(section, {}) if section else content
-        for name in names:
-            part.pop(name, None)
-    content = {name: value for name, value in content.items() if value != {}}
-    content["seed"] = settings.seed
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _check_runs_differ(runs: Sequence[PlannedRun]) -> None:

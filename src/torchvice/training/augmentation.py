@@ -36,16 +36,18 @@ def augmentation(recipe: SchemeSettings, transform: TransformSettings, patch: in
 
     Args:
         recipe: area of the views, strength of colour jitter and blur.
-        transform: reads crop, mean, std and flip.
+        transform: reads crop, mean, std and flip; complete, see `torchvice.training.network_input`.
         patch: patch size of the network in pixels.
     """
+    assert transform.mean is not None
+    assert transform.std is not None
     common: dict[str, Any] = {
         "hf_prob": 0.5 if transform.flip else 0.0,
         "cj_prob": 0.8 if recipe.jitter else 0.0,
         "cj_strength": recipe.jitter,
         "random_gray_scale": 0.2 if recipe.jitter else 0.0,
         # The papers give the blur in pixels of a view of 224.
-        "sigmas": tuple(sigma * max(recipe.blur, 0.05) * transform.crop / 224 for sigma in (0.1, 2.0)),
+        "sigmas": tuple(sigma * max(recipe.blur, 0.05) * transform.side / 224 for sigma in (0.1, 2.0)),
         "normalize": {"mean": list(transform.mean), "std": list(transform.std)},
     }
     blurred, sometimes, inverted = (1.0, 0.1, 0.2) if recipe.blur else (0.0, 0.0, 0.2)
@@ -53,20 +55,20 @@ def augmentation(recipe: SchemeSettings, transform: TransformSettings, patch: in
     area = (recipe.least_area, 1.0)
     if isinstance(recipe, Mae):
         common |= {"gaussian_blur": blurred, "solarization_prob": 0.0}
-        return _several(DINOViewTransform(transform.crop, area, **common))
+        return _several(DINOViewTransform(transform.side, area, **common))
     if not isinstance(recipe, Dino):
-        common |= {"input_size": transform.crop, "min_scale": recipe.least_area}
+        common |= {"input_size": transform.side, "min_scale": recipe.least_area}
         return _several(
             BYOLView1Transform(**common, gaussian_blur=blurred, solarization_prob=0.0),
             BYOLView2Transform(**common, gaussian_blur=sometimes, solarization_prob=inverted),
         )
     views = [
-        DINOViewTransform(transform.crop, area, **common, gaussian_blur=blurred, solarization_prob=0.0),
-        DINOViewTransform(transform.crop, area, **common, gaussian_blur=sometimes, solarization_prob=inverted),
+        DINOViewTransform(transform.side, area, **common, gaussian_blur=blurred, solarization_prob=0.0),
+        DINOViewTransform(transform.side, area, **common, gaussian_blur=sometimes, solarization_prob=inverted),
     ]
     if recipe.local_views:
         small = DINOViewTransform(
-            small_side(recipe, transform.crop, patch),
+            small_side(recipe, transform.side, patch),
             (recipe.least_local_area, recipe.least_area),
             **common,
             gaussian_blur=blurred / 2,

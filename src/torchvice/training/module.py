@@ -14,7 +14,7 @@ from torchmetrics.classification import BinaryAveragePrecision, MultilabelAverag
 
 from torchvice.config import Settings
 from torchvice.errors import ViceError
-from torchvice.models.build import frozen_to_eval
+from torchvice.models.build import classifier_names, frozen_to_eval
 from torchvice.training.mixing import Mixing
 from torchvice.training.schedule import learning_rate
 
@@ -86,7 +86,10 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Compute and log the loss of a batch."""
         images, targets = self.mixing(*batch)
-        loss = self.training_loss(self(images), targets)
+        logits = self(images)
+        if logits.dtype in (torch.float16, torch.bfloat16):  # half precision would round the loss
+            logits = logits.float()
+        loss = self.training_loss(logits, targets)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=True, on_epoch=False)  # type: ignore[union-attr]
         return loss
@@ -123,7 +126,7 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimiser of the trainable parameters and the schedule, which advances every step."""
         chosen = self.settings.optimizer
-        parameters = self._parameter_groups(chosen.weight_decay)
+        parameters = self._with_rates(self._parameter_groups(chosen.weight_decay))
         optimizer: torch.optim.Optimizer
         if chosen.name == "sgd":
             optimizer = torch.optim.SGD(parameters, chosen.lr, chosen.momentum, weight_decay=chosen.weight_decay)
@@ -149,6 +152,25 @@ class Classifier(LightningModule):
         exempt: Any = getattr(self.model, "no_weight_decay", tuple)  # timm's list, such as position embeddings
         groups = param_groups_weight_decay(self.model, weight_decay, no_weight_decay_list=exempt())
         return [group for group in groups if group["params"]]
+
+    def _with_rates(self, parameters: list[Any]) -> list[Any]:
+        """Split the groups into classifier and backbone, where these have rates of their own.
+
+        Without trainable parameters in the backbone, as in a linear probe, its rate has no effect.
+        """
+        chosen = self.settings.optimizer
+        if chosen.backbone_lr is None:
+            return parameters
+        groups = parameters if isinstance(parameters[0], dict) else [{"params": parameters}]
+        heads = {
+            id(own) for name in classifier_names(self.model) for own in self.model.get_submodule(name).parameters()
+        }
+        split = []
+        for group in groups:
+            for of_head, rate in ((True, chosen.lr), (False, chosen.backbone_lr)):
+                mine = [own for own in group["params"] if (id(own) in heads) is of_head]
+                split.append({**group, "params": mine, "lr": rate})
+        return [group for group in split if group["params"]]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add settings and classes, so that the checkpoint can be used without its run; plain values run no code."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torchvice
 from torchvice.config import Settings
+from torchvice.config.sections import TransformSettings
 from torchvice.data.check import check_files
 from torchvice.errors import ViceError
 from torchvice.files import atomic, read_json, sha256, write_json
 from torchvice.models.build import build_model, classifier_names
-from torchvice.models.pretraining import load_pretrained
+from torchvice.models.pretraining import Pretrained, load_pretrained
 from torchvice.models.schemes import WRITTEN_HERE
+from torchvice.training.network_input import described_input, expected_input, with_input
 from torchvice.training.recipes import Dino, Mae, SchemeSettings, recipe_of
 from torchvice.training.resuming import check_same, is_rank_zero, load_state, locked_folder, start_of
 
@@ -49,13 +51,17 @@ RESUMABLE = (
 
 @dataclass(frozen=True)
 class _Start:
-    """The network before pre-training: its scheme, its patch size in pixels, and its origin for the manifest."""
+    """The network before pre-training: its scheme, its patch size in pixels, and its origin for the manifest.
+
+    `loaded`: the report of the file that it starts from, if any.
+    """
 
     network: nn.Module
     scheme: str
     recipe: SchemeSettings
     patch: int
     origin: dict[str, Any]
+    loaded: Pretrained | None = None
 
 
 def pretrain(
@@ -106,7 +112,9 @@ def pretrain(
         images = _images(settings, console)
         start = _start(settings, scheme, choices, last is None, console)
         with locked_folder(folder, MANIFEST, "pre-training", resume) as last:
-            _train(settings, folder, images, start, read_json(folder / MANIFEST) if resume else None, last, console)
+            before = read_json(folder / MANIFEST) if resume else None
+            settings = _with_expected_input(settings, start, before, console)
+            _train(settings, folder, images, start, before, last, console)
     return folder / WEIGHTS
 
 
@@ -139,6 +147,21 @@ def _train(
     fit(trainer, module, (loader, None), last, settings.trainer.batch_size)
     if trainer.is_global_zero:
         _write(folder, module.result, start, manifest)
+
+
+def _with_expected_input(
+    settings: Settings, start: _Start, before: dict[str, Any] | None, console: Console
+) -> Settings:
+    """The settings with the input that the weights expect or, on resume, that it began with, where it is left open."""
+    expected = expected_input(start.network, start.loaded)
+    if before is not None:
+        held = TransformSettings.model_validate(before["asked"]["transform"])
+        expected = replace(expected, mean=held.mean or expected.mean, std=held.std or expected.std)
+        expected = replace(expected, size=(held.side, held.side))
+    complete = with_input(settings, expected)
+    if said := described_input(settings, complete, expected, start.loaded):
+        console.print(said, highlight=False, soft_wrap=True, markup=False)
+    return complete
 
 
 def _identity(settings: Settings, start: _Start) -> dict[str, Any]:
@@ -180,6 +203,7 @@ def _start(settings: Settings, scheme: str, choices: Sequence[str], starting: bo
     pretrained = chosen.pretrained and chosen.weights is None and starting
     network = build_model(chosen.name, 1, pretrained=pretrained, arguments={**chosen.arguments, **dynamic})
     origin: dict[str, Any] = {"from": "timm's weights" if pretrained else "random weights"}
+    report = None
     if chosen.weights is not None and starting:
         report = load_pretrained(network, chosen.weights, chosen.scheme)
         console.print(str(report), highlight=False, markup=False, soft_wrap=True)
@@ -189,7 +213,7 @@ def _start(settings: Settings, scheme: str, choices: Sequence[str], starting: bo
         # When resuming too, since it also freezes the position embedding.
         _initialise_for_mae(network)
     patch = int(outline.patch_embed.patch_size[0]) if transformer else 1  # type: ignore[index, union-attr]
-    return _Start(network, scheme, recipe, patch, origin)
+    return _Start(network, scheme, recipe, patch, origin, report)
 
 
 def _initialise_for_mae(network: nn.Module) -> None:
@@ -210,7 +234,7 @@ def _module(settings: Settings, start: _Start, devices: int) -> Any:
     from torchvice.training.selfsupervised import SCHEMES, pooled
     from torchvice.training.trainer import image_size_error
 
-    crop, width, mae = settings.transform.crop, 0, isinstance(start.recipe, Mae)
+    crop, width, mae = settings.transform.side, 0, isinstance(start.recipe, Mae)
     network = start.network.eval()
     sides = [] if mae else [crop, small_side(start.recipe, crop, start.patch)]
     try:

@@ -12,6 +12,7 @@ from torchvice.files import write_text
 from torchvice.models.build import build_model, linear_probe
 from torchvice.models.pretraining import load_pretrained
 from torchvice.runs import Run
+from torchvice.training.network_input import OPEN, described_input, expected_input, with_input
 from torchvice.training.resuming import check_same, is_rank_zero, load_state, locked_folder, start_of
 
 if TYPE_CHECKING:
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from torch import nn
-    from torch.utils.data import DataLoader
 
     from torchvice.data import FolderDataset
-    from torchvice.training.checkpoints import EpochSampler
+    from torchvice.models.pretraining import Pretrained
 
 __all__ = ["train"]
 
@@ -65,8 +65,9 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
         settings = _with_classes(settings, training.classes)
         from_masks = any(split.label_source.startswith("masks") for split in (training, selection))
         if resume:
+            settings = _as_started(settings)
             _check_same(settings, from_masks)
-        model = _network(settings, len(training.classes), last is None, console)
+        model, settings = _network(settings, len(training.classes), last is None, console)
         with locked_folder(settings.folder, "config.yaml", "run", resume) as last:
             if resume:  # another process may have trained here meanwhile
                 _check_same(settings, from_masks)
@@ -83,6 +84,7 @@ def _train(
 ) -> None:
     """Train the network from the checkpoint `last`, if any; a run that stopped early is complete."""
     from torchvice.training.checkpoints import EpochSampler, best_and_last
+    from torchvice.training.loaders import loaders_of
     from torchvice.training.module import Classifier
     from torchvice.training.regularising import regularisation_callbacks, stopped_early
     from torchvice.training.trainer import fit, trainer_of
@@ -93,7 +95,7 @@ def _train(
     callbacks = [*_vice_callbacks(settings, selection), *regularisation_callbacks(settings.regularisation)]
     callbacks += best_and_last(settings.folder / "checkpoints")
     trainer = trainer_of(settings, settings.folder, sampler, console, callbacks)
-    loaders = _loaders(settings, training, selection, sampler, trainer.world_size)
+    loaders = loaders_of(settings, training, selection, sampler, trainer.world_size)
     if trainer.is_global_zero:
         write_text(settings.folder / "config.yaml", dump_settings(settings))
     if state and stopped_early(state, settings.regularisation):
@@ -150,6 +152,13 @@ def _with_classes(settings: Settings, classes: tuple[str, ...]) -> Settings:
     return settings.model_copy(update={"data": settings.data.model_copy(update={"classes": tuple(classes)})})
 
 
+def _as_started(settings: Settings) -> Settings:
+    """The settings with the input that the run started with, where they leave it open."""
+    held = Run(settings.folder).settings.transform
+    found = {name: getattr(held, name) for name in OPEN if getattr(settings.transform, name) is None}
+    return settings.model_copy(update={"transform": settings.transform.model_copy(update=found)})
+
+
 def _check_same(settings: Settings, from_masks: bool) -> None:
     """Check that the run resumes with the settings of its config.yaml, but for those in RESUMABLE.
 
@@ -167,8 +176,11 @@ def _check_same(settings: Settings, from_masks: bool) -> None:
     check_same(old, new, [name for name in RESUMABLE if name not in fixed], "run")
 
 
-def _network(settings: Settings, num_classes: int, starting: bool, console: Console) -> nn.Module:
-    """Build the network. When resuming, its weights come from the checkpoint only."""
+def _network(settings: Settings, num_classes: int, starting: bool, console: Console) -> tuple[nn.Module, Settings]:
+    """Build the network, and complete the settings by the input that its weights expect.
+
+    When resuming, its weights come from the checkpoint only.
+    """
     from torchvice.training.regularising import dropout_arguments
 
     chosen = settings.model
@@ -176,11 +188,22 @@ def _network(settings: Settings, num_classes: int, starting: bool, console: Cons
     model = build_model(
         chosen.name, num_classes, pretrained=pretrained, arguments={**chosen.arguments, **dropout_arguments(settings)}
     )
+    report = None
     if chosen.weights is not None and starting:
         report = load_pretrained(model, chosen.weights, chosen.scheme)
         console.print(str(report), highlight=False, markup=False, soft_wrap=True)
-    _check_forward(model, settings.transform.crop, num_classes, chosen.name)
-    return linear_probe(model) if chosen.linear_probe else model
+    settings = _with_expected_input(settings, model, report, console)
+    _check_forward(model, settings.transform.side, num_classes, chosen.name)
+    return linear_probe(model) if chosen.linear_probe else model, settings
+
+
+def _with_expected_input(settings: Settings, model: nn.Module, loaded: Pretrained | None, console: Console) -> Settings:
+    """The settings with the input that the weights expect where they leave it open, and a line about it."""
+    expected = expected_input(model, loaded)
+    complete = with_input(settings, expected)
+    if said := described_input(settings, complete, expected, loaded):
+        console.print(said, highlight=False, soft_wrap=True, markup=False)
+    return complete
 
 
 def _check_forward(model: nn.Module, crop: int, num_classes: int, name: str) -> None:
@@ -198,44 +221,6 @@ def _check_forward(model: nn.Module, crop: int, num_classes: int, name: str) -> 
     if shape != (1, num_classes):
         raise ViceError(f"{name} must return ({num_classes},) logits for an image, but returns {shape[1:]}.")
     model.train()
-
-
-def _loaders(
-    settings: Settings, training: FolderDataset, selection: FolderDataset, sampler: EpochSampler, devices: int
-) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    import torch
-    from torch.utils.data import DataLoader
-
-    from torchvice.data.transforms import LabelledImages, TrainTransform, ValidationTransform
-    from torchvice.training.regularising import repairs
-    from torchvice.training.repairing import RepairedImages
-
-    transform, size, workers = settings.transform, settings.trainer.batch_size, settings.data.workers
-    shared: dict[str, Any] = {"mean": transform.mean, "std": transform.std, "view": transform.view}
-    augment = TrainTransform(
-        transform.crop,
-        resize=transform.resize,
-        flip=transform.flip,
-        jitter=transform.jitter,
-        randaugment=settings.regularisation.randaugment,
-        erase=settings.regularisation.erase,
-        **shared,
-    )
-    common: dict[str, Any] = {"batch_size": size, "num_workers": workers, "pin_memory": torch.cuda.is_available()}
-    # BatchNorm cannot train on a batch of one. Each device gets its share of the images, rounded up.
-    share = -(-len(training) // devices)
-    single_left = share > size and share % size == 1
-    repaired = repairs(settings.regularisation)
-    images = (
-        RepairedImages(training, augment, settings.regularisation) if repaired else LabelledImages(training, augment)
-    )
-    # Workers are recreated for every epoch, including their RNG state, so that resuming is exact.
-    train_loader: DataLoader[Any] = DataLoader(
-        images, sampler=sampler, generator=sampler.generator, drop_last=single_left, **common
-    )
-    view = ValidationTransform(transform.crop, **shared)
-    val_loader: DataLoader[Any] = DataLoader(LabelledImages(selection, view), persistent_workers=workers > 0, **common)
-    return train_loader, val_loader
 
 
 def _vice_callbacks(settings: Settings, selection: FolderDataset) -> list[Any]:
@@ -256,6 +241,7 @@ def _vice_callbacks(settings: Settings, selection: FolderDataset) -> list[Any]:
             crop=transform.crop,
             mean=transform.mean,
             std=transform.std,
+            interpolation=transform.interpolation,
             batch_size=settings.assess.batch_size,
             outputs="logits",  # the loss takes them as such; few or early ones may all lie in [0, 1]
         )

@@ -1,0 +1,143 @@
+"""The input of a training: what the weights expect, unless the settings say otherwise."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from torchvice.assessment import assess
+from torchvice.config import IMAGENET_MEAN, Settings, dump_settings, load_settings, override_settings
+from torchvice.files import write_text
+from torchvice.models.build import build_model, stated_preprocessing
+from torchvice.models.pretraining import load_pretrained
+from torchvice.runs import Run
+from torchvice.runs.subject import subject_from_run
+from torchvice.study.identity import key_of
+from torchvice.training.module import Classifier
+from torchvice.training.network_input import described_input, expected_input, with_input
+from torchvice.training.run import train
+
+Make = Callable[..., Settings]
+HALF = (0.5, 0.5, 0.5)  # test_resnet's mean and std in timm's data config
+OPEN_CROP = ("transform.view=resized_crop", "transform.interpolation=null")
+
+
+def test_a_training_normalises_as_its_weights_expect(settings: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = settings()
+    assert asked.transform.mean is None
+    run = train(asked)
+    assert (run.settings.transform.mean, run.settings.transform.std) == (HALF, HALF)
+    assert "Input: mean 0.5, std 0.5, as timm states for test_resnet." in capsys.readouterr().err
+    subject = subject_from_run(run)
+    assert (subject.settings.mean, subject.settings.std) == (HALF, HALF)
+
+
+def test_given_values_win_and_a_difference_is_said(
+    settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(build_model("test_resnet", 7).state_dict(), tmp_path / "start.pth")
+    given = "transform={mean: [0.4, 0.5, 0.6], std: [0.25, 0.25, 0.25]}"
+    run = train(settings(given, f"model.weights={tmp_path / 'start.pth'}"))
+    assert run.settings.transform.mean == (0.4, 0.5, 0.6)
+    said = capsys.readouterr().err
+    assert "The settings give mean 0.4,0.5,0.6, std 0.25, but timm states for test_resnet mean 0.5, std 0.5." in said
+
+
+def test_the_papers_presets_have_the_papers_normalisation() -> None:
+    for name in ("resnet50", "vision_transformer"):
+        chosen = load_settings(name)
+        stated = stated_preprocessing(chosen.model.name)
+        assert stated is not None
+        complete = with_input(chosen, stated).transform
+        assert (complete.mean, complete.interpolation, complete.crop) == (IMAGENET_MEAN, "bilinear", 224)
+
+
+def test_published_weights_of_moco_and_its_like_expect_imagenet(tmp_path: Path) -> None:
+    start = build_model("test_resnet", 7).state_dict()
+    encoder = {f"module.base_encoder.{name}": value for name, value in start.items() if not name.startswith("fc.")}
+    torch.save({"state_dict": encoder}, tmp_path / "moco.pth")
+    model = build_model("test_resnet", 3)
+    report = load_pretrained(model, tmp_path / "moco.pth")
+    assert report.scheme == "moco_v3"
+    assert expected_input(model, report).mean == IMAGENET_MEAN
+    assert expected_input(model, replace(report, own=True)).mean == HALF  # `vice pretrain` took timm's, too
+    asked = load_settings("demo", ["transform.std=[1, 1, 1]"])
+    expected = expected_input(model, report)
+    said = described_input(asked, with_input(asked, expected), expected, report)
+    assert said.startswith("Input: mean 0.485,0.456,0.406, as moco_v3 was published with.")
+
+
+def test_size_and_interpolation_are_the_networks_where_they_are_left_open() -> None:
+    model = timm.create_model("test_vit", num_classes=3)  # 160 pixels, bicubic, crop share 0.95
+    asked = load_settings("finetune")
+    expected = expected_input(model)
+    complete = with_input(asked, expected)
+    assert (complete.transform.crop, complete.transform.interpolation) == (160, "bicubic")
+    assert complete.assess.view_size == 160
+    assert with_input(override_settings(asked, ["assess.view_size=96"]), expected).assess.view_size == 96
+    said = described_input(asked, complete, expected, None)
+    assert "crop 160, interpolation bicubic, mean 0.5, std 0.5" in said
+    assert "the whole image, not the central 0.95 of the sides" in said
+
+
+def test_the_table_of_a_run_holds_how_images_were_resized(settings: Make, tmp_path: Path) -> None:
+    run = train(settings(*OPEN_CROP, "transform.interpolation=bicubic", "assess.view_size=null"), progress=False)
+    assert run.settings.assess.view_size == 32
+    subject = subject_from_run(run)
+    options: dict[str, Any] = {"controls": (), "without": None, "progress": False, "settings": subject.settings}
+    assess(subject.model, subject.dataset, out=tmp_path / "table", **options)
+    held = json.loads((tmp_path / "table" / "manifest.json").read_text())["map_settings"]
+    assert (held["view_size"], held["interpolation"]) == (32, "bicubic")
+
+
+def test_a_run_of_an_earlier_version_resumes_with_its_own_normalisation(settings: Make) -> None:
+    asked = settings()
+    run = train(asked, progress=False)
+    usual = ["transform.mean=[0.485, 0.456, 0.406]", "transform.std=[0.229, 0.224, 0.225]"]
+    write_text(run.config, dump_settings(override_settings(run.settings, usual)))
+    resumed = train(settings("trainer.epochs=2"), resume=True, progress=False)
+    assert Run(resumed.folder).settings.transform.mean == IMAGENET_MEAN
+
+
+def test_the_backbone_has_a_rate_of_its_own(settings: Make) -> None:
+    model = build_model("test_resnet", 3)
+    for decay_norms in ("true", "false"):
+        chosen = settings("optimizer.backbone_lr=1e-5", f"regularisation.decay_norms={decay_norms}")
+        module = Classifier(model, chosen, ("a", "b", "c"))
+        groups = module._with_rates(module._parameter_groups(0.05))
+        rates = {id(own): group["lr"] for group in groups for own in group["params"]}
+        assert len(rates) == len(list(model.parameters()))
+        expected = {n: 5e-3 if n.startswith("fc.") else 1e-5 for n, _ in model.named_parameters()}
+        assert {name: rates[id(own)] for name, own in model.named_parameters()} == expected
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        (),
+        ("trainer.precision=bf16-mixed", "model.linear_probe=true", "regularisation.dropout=0.2"),
+        ("regularisation={cutmix: 1.0, randaugment: [2, 9], label_smoothing: 0.1, patience: 1, ema: 0}",),
+        ("regularisation.swap_background=0.5", "data.workers=1", "transform.area=[0.5, 0.9]"),
+    ],
+)
+def test_the_recipe_for_fine_tuning_trains(
+    settings: Make, colours: Path, tmp_path: Path, further: tuple[str, ...]
+) -> None:
+    small = ["model={name: test_resnet, pretrained: false}", "transform.crop=32", f"data.root={colours}"]
+    small += [f"work_dir={tmp_path}", "data.workers=0", "trainer={epochs: 2, batch_size: 8, accelerator: cpu}"]
+    run = train(load_settings("finetune", [*small, *further]), progress=False)
+    assert run.settings.transform.interpolation == "bilinear"  # test_resnet's
+    assert run.settings.assess.view_size == 32
+
+
+def test_keys_of_studies_follow_the_normalisation() -> None:
+    usual = ["transform.mean=[0.485, 0.456, 0.406]", "transform.std=[0.229, 0.224, 0.225]"]
+    resnet, lite = load_settings("resnet50"), load_settings("resnet50", ["model.name=tf_efficientnet_lite0"])
+    assert key_of(resnet) == key_of(override_settings(resnet, usual)) == "0060128cf3"  # as before there was a choice
+    half = ["transform.mean=[0.5, 0.5, 0.5]", "transform.std=[0.5, 0.5, 0.5]"]
+    assert key_of(lite) == key_of(override_settings(lite, half)) != key_of(override_settings(lite, usual))
