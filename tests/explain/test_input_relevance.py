@@ -16,6 +16,7 @@ from torchvice.explain.surrogate_rules import ATTNLRP, CP_LRP
 from torchvice.models.families import MapSite
 
 METHODS = {"attnlrp": ATTNLRP, "cp_lrp": CP_LRP}
+EVERY = [*METHODS, "attnlrp_gamma", "lrp_zplus"]
 LABELS = [[3, 1], [], [4]]
 
 
@@ -60,7 +61,7 @@ def test_equals_relevance_layer_by_layer(method, fused):
     torch.testing.assert_close(single.logits, model(images).detach())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERY)
 def test_torchvisions_network_has_the_maps_of_the_same_weights_in_timm(method):
     from test_foreign_attention import of_torchvision
 
@@ -72,7 +73,7 @@ def test_torchvisions_network_has_the_maps_of_the_same_weights_in_timm(method):
     torch.testing.assert_close(found.logits, expected.logits)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERY)
 def test_labels_and_images_are_a_batch(method):
     model, images = small()
     whole = Explainer(model, method)(images, LABELS)
@@ -140,6 +141,7 @@ STEPS = {
     "layer norm": lambda x: functional.layer_norm(x, (6,)),
     "length 1": lambda x: functional.normalize(x, dim=1),
     "length 1 in steps": lambda x: x / x.norm(dim=1, keepdim=True),
+    "addcmul": lambda x: torch.addcmul(x, x, x, value=0.5),
     "einsum": lambda x: torch.einsum("ni,nj->nij", x, x)[:, 0],
 }
 
@@ -172,7 +174,7 @@ def test_a_step_without_a_rule_is_refused():
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("caller", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERY)
 def test_the_model_is_restored(fails, caller, method):
     model, images = small()
     model.train()
@@ -215,11 +217,12 @@ def test_autocast_of_the_caller_changes_nothing():
         assert torch.equal(found.maps, expected.maps)
 
 
-def test_memory_is_flat():
+@pytest.mark.parametrize("method", ["attnlrp", "lrp_zplus"])
+def test_memory_is_flat(method):
     import gc
 
     model, images = small()
-    explainer = Explainer(model, "attnlrp")
+    explainer = Explainer(model, method)
 
     def tensors():
         explainer(images, LABELS)

@@ -10,7 +10,7 @@ from torch import nn
 from torchvice.assessment.map_settings import MapSettings
 from torchvice.assessment.outputs import giving_logits
 from torchvice.errors import ViceError
-from torchvice.models.adapt import taking_rgb, with_complement, with_output
+from torchvice.models.adapt import of_side, taking_rgb, with_complement, with_output
 from torchvice.models.bare import bare
 
 __all__ = ["adapted", "positive_of"]
@@ -39,8 +39,8 @@ def adapted(model: nn.Module, settings: MapSettings, exclusive: bool) -> nn.Modu
     model = bare(model)
     if settings.output is not None:
         model = with_output(model, settings.output)
-    given, model = model, taking_rgb(model)
-    if model is not given:
+    given = of_side(model, settings.given_side)
+    if (model := taking_rgb(given)) is not given:
         warnings.warn("The network takes one channel: images are converted to grey.", stacklevel=4)
     if settings.outputs == "probabilities":
         model = giving_logits(model, exclusive)

@@ -11,6 +11,7 @@ import numpy as np
 from torchvice.assessment.digests import NOTHING, contents_of, of_pixels
 from torchvice.assessment.region import Region, image_of, region_of
 from torchvice.data.dataset import Dataset
+from torchvice.data.labels import no_labels
 from torchvice.errors import ViceError, brief, not_utf8_error, to_numpy
 from torchvice.samples import Digests
 
@@ -21,8 +22,8 @@ def check_dataset(dataset: Dataset) -> None:
     """Refuse a dataset that cannot be assessed.
 
     Raises:
-        ViceError: no images; records without an id; two images with one id, whose rows could not be told apart; an id
-            that is not UTF-8, which no table can hold; or targets that are not (N, C) of 0 and 1.
+        ViceError: no images; no image with a label; records without an id; two images with one id, whose rows could not
+            be told apart; an id that is not UTF-8, which no table can hold; or targets that are not (N, C) of 0 and 1.
     """
     if not len(dataset.records):
         raise ViceError("An assessment needs images, but the dataset is empty.")
@@ -42,6 +43,8 @@ def check_dataset(dataset: Dataset) -> None:
         )
         message = f"The dataset's `targets` must be {expected}, images and classes, of 0 and 1, but {came}."
         raise ViceError(message, "1 says that the image shows the class.")
+    if not targets.any():
+        raise no_labels(len(dataset.records), str(getattr(dataset, "label_source", "")))
     ids: set[str] = set()
     for record in dataset.records:
         if record.image_id in ids:
@@ -60,12 +63,18 @@ def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
     """ "multilabel" or "exclusive": `targets` if given, else as the dataset says.
 
     Raises:
-        ViceError: another value; or exclusive targets where an image has no label or several.
+        ViceError: another value; exclusive targets where an image has no label or several, or of one class.
     """
     kind = targets or ("exclusive" if getattr(dataset, "exclusive", False) else "multilabel")
     if kind not in ("multilabel", "exclusive"):
         raise ViceError(f"`targets` must be 'multilabel' or 'exclusive', but is {targets!r}.")
     labels = np.asarray(dataset.targets).sum(1)
+    if kind == "exclusive" and len(dataset.classes) == 1:
+        raise ViceError(
+            "Exclusive targets need two classes or more, since a softmax of one output is always 1, but the only class "
+            f"is `{dataset.classes[0]}`.",
+            "Give the data of all classes, or assess the one class as multilabel (--targets multilabel).",
+        )
     if kind == "exclusive" and (labels != 1).any():
         wrong = int((labels != 1).argmax())
         raise ViceError(

@@ -139,6 +139,11 @@ class MapSettings:
             missing["view_size"] = self.transform.side
         return replace(self, **missing)
 
+    @property
+    def given_side(self) -> int | None:
+        """Pixels of the images that the network will be shown, as far as they are given."""
+        return self.view_size or (self.crop if self.transform is None else self.transform.side)
+
     def for_model(self, model: nn.Module) -> MapSettings:
         """The same settings with the input size and the normalisation of a network, where none are given."""
         from torchvice.models.adapt import converted_channels

@@ -60,9 +60,9 @@ def opened(dataset: Any, folders: Mapping[str, Any]) -> Dataset:
         for note in items.notes:
             tell(note)
         return items
-    check_files(files)
+    rotated = check_files(files)
     tell(f"Labels: {files.label_source}; masks: {files.mask_source}.")
-    for note in files.notes:
+    for note in (*files.notes, *rotated):
         tell(note)
     return files
 

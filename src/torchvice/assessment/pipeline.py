@@ -111,6 +111,11 @@ def _request_of(
     extras = extras.for_table(pipeline.folder.folder) if "strict" in protocols else extras
     check_request(protocols, extras)
     settings = replace(settings, device=pipeline.part.device(settings.device))
+    if settings.transform is not None and pipeline.folder.shards() and not settings.transform.is_known:
+        pipeline.say(
+            f"The transform {settings.transform.name} has no code that can be compared with that of the table: only "
+            "its name, view, mean and std are."
+        )
     say = None if "run" in made_by or _of_logits(pipeline.folder) else pipeline.say
     views = views_of(model, protocols, settings, exclusive=kind == "exclusive", passes=passes, say=say)
     check_number(next(iter(views.values())).explainer, len(pipeline.dataset.classes), kind == "exclusive")

@@ -18,7 +18,7 @@ from torch import nn
 from torchvice.assessment.adapted import adapted, positive_of
 from torchvice.assessment.device_counts import counted_on
 from torchvice.assessment.finished import Finished, ViewOutput
-from torchvice.assessment.map_settings import MapSettings, check_protocols, resolve_device
+from torchvice.assessment.map_settings import BATCH_SIZE, MapSettings, check_protocols, resolve_device
 from torchvice.assessment.outputs import chosen_outputs
 from torchvice.data.transforms import center_crop, normalise, warp_all
 from torchvice.errors import ViceError
@@ -360,6 +360,7 @@ def views_of(
     groups = None if positive_of(settings.class_map) is not None else settings.class_map
     common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": groups}
     common |= {"eigen_smooth": choices.eigen_smooth, "progress": passes}
+    common |= {"batch_size": settings.batch_size or BATCH_SIZE}
     common |= {"precision": settings.precision, "channels_last": settings.channels_last}
     of_strict = explainer = Explainer(model, settings.method, **common)
     if say is not None and not exclusive:

@@ -184,7 +184,7 @@ def _assess_network(chosen: Mapping[str, Any], extras: Extras) -> None:
     request = {"protocols": chosen["protocol"].protocols, "extras": extras, "targets": choice_value(chosen["targets"])}
     request |= {"workers": chosen["workers"], "part": part}
     with progress_bar("views") as bar:
-        assess_subject(subject, **request, progress=bar, passes=bar.passes)
+        assess_subject(subject, **request, progress=bar, passes=bar.passes, tell=say)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or _measured(subject, run)}")
 
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import check_mask, check_same_size, is_rotated, no_class, read_image, stored_size
-from torchvice.data.layout import Layout, Record
+from torchvice.data.images import check_mask, check_same_size, is_rotated, read_image, stored_size
+from torchvice.data.labels import no_labels
+from torchvice.data.layout import Layout, Record, place_of
 from torchvice.data.open import open_layout
+from torchvice.data.pairing import counted
 from torchvice.errors import ViceError
 from torchvice.metrics.overlap import void_of
 
@@ -233,11 +235,13 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
             targets, source = layout.targets("auto", whole, listed.mask_source)
     except ViceError as error:
         broken.append(Problem.of("labels", "", error))
+    if targets is not None and not targets.any() and any(one.in_mask for one in found):
+        broken.append(Problem.of("labels", "", no_labels(len(whole), source)))
     drawn = {record.image_id: one for record, one in zip(listed.records, found, strict=True) if one.in_mask is not None}
     empty = [image_id for image_id, one in drawn.items() if not one.in_mask and one.void]
-    notes = listed.notes
+    notes = listed.notes + (layout.label_notes(source) if source else ())
     if drawn and not any(one.in_mask for one in drawn.values()):
-        broken.append(Problem.of("mask", "", no_class(listed.split, layout.classes)))
+        broken.append(Problem.of("mask", "", layout.no_class(listed.split)))
     elif empty and source.startswith("masks"):  # these images have no label then
         void = void_of(len(layout.classes))
         notes += (f"{len(empty)} masks hold void ({void}) but no class, such as that of `{empty[0]}`.",)
@@ -291,23 +295,31 @@ def _disagreements(
             yield Problem("labels", record.image_id, f"`{record.image_id}` has {'; '.join(parts)}.")
 
 
-def check_files(dataset: FolderDataset | UnlabelledImages) -> None:
+def check_files(dataset: FolderDataset | UnlabelledImages) -> tuple[str, ...]:
     """Check the header of every image and mask, and that their sizes are equal: the fast form of `survey`.
 
     Lists, labels and the existence of images are checked when the dataset is created, pixels when they are read.
 
+    Returns:
+        Sentences on images that look otherwise in viewers, which follow their EXIF orientation.
+
     Raises:
         ViceError: unusable files: the first few by name, and their number.
     """
+    rotated: list[str] = []
 
     def problem(record: Record) -> str | None:
         try:
             size = stored_size(record.image)
-            if record.mask is not None and (of_mask := stored_size(record.mask, "The mask")) != size:
-                sizes = f"{of_mask[0]} x {of_mask[1]} pixels for an image of {size[0]} x {size[1]}"
-                return f"{record.mask} (a mask of {sizes})"
+            of_mask = size if record.mask is None else stored_size(record.mask, "The mask")
+            turned = record.mask is not None and is_rotated(record.image)
         except ViceError:
             return str(_unreadable(record))
+        if of_mask != size:
+            why = ", whose EXIF orientation is not applied" if turned else ""
+            sizes = f"{of_mask[0]} x {of_mask[1]} pixels for an image of {size[0]} x {size[1]}{why}"
+            return f"{record.mask} (a mask of {sizes})"
+        rotated.extend([record.image_id] * turned)
         return None
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -317,17 +329,16 @@ def check_files(dataset: FolderDataset | UnlabelledImages) -> None:
         raise ViceError(
             f"Every image and mask must be readable and of the same size, but {len(wrong)} of the {len(dataset)} "
             f"images of {dataset.split} are not: {', '.join(wrong[:NAMED])}{more}.",
-            f"List every problem: vice data check {_place(dataset)}",
+            f"List every problem: vice data check "
+            f"{place_of(dataset.root, dataset.split, getattr(dataset, 'chosen', None) or {})}",
         )
-
-
-def _place(dataset: FolderDataset | UnlabelledImages) -> str:
-    """What `vice data check` takes for a dataset: its folder and split, or the folders of images without lists."""
-    chosen = getattr(dataset, "chosen", None) or {}
-    if "images" not in chosen:
-        return f"{dataset.root} --split {dataset.split}"
-    given = [name for name in ("images", "masks", "coco", "mask_values") if name in chosen]
-    return " ".join(f"--{name.replace('_', '-')} {chosen[name]}" for name in given)
+    if not rotated:
+        return ()
+    names = ", ".join(f"`{name}`" for name in sorted(rotated)[:NAMED])
+    return (
+        f"{counted(rotated, 'image has', 'images have')} an EXIF orientation, which is not applied: see that the mask "
+        f"lies on the pixels as stored ({names}{', ...' if len(rotated) > NAMED else ''}).",
+    )
 
 
 def _unreadable(record: Record) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from torchvice.data.bare_folder import BareFolder, checked_folder, class_folders, masks_below, named_classes
+from torchvice.data.description import check_objects_only
 from torchvice.data.images import VOID, present_values
 from torchvice.data.layout import Record
 from torchvice.data.mask_values import MaskValues, found_values, refuse_forms
@@ -45,6 +46,11 @@ class ClassFolders(BareFolder):
     ) -> None:
         super().__init__(root, [root] if masks is None else [root, masks])
         folders = class_folders(root)
+        check_objects_only(
+            folders,
+            f"The folder {root} must have sub-folders of",
+            "Move it elsewhere. If the network has a class for images without an object, rename the folder.",
+        )
         self.classes = _in_order(named_classes(classes, self.homes), folders, root)
         label_of = {name: c + 1 for c, name in enumerate(self.classes)}
         self.found = {name: files for name, files in self.found.items() if "/" in name}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from torchvice.data.finder import refuse_spelling
 from torchvice.data.images import VOID, read_colours, read_mask, refuse_narrow_void
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import read_yaml
@@ -18,7 +20,13 @@ from torchvice.metrics.overlap import void_of
 __all__ = ["FILE", "Description", "check_objects_only", "is_no_object", "read_description"]
 
 FILE = "dataset.yaml"
-NO_OBJECTS = ("background", "bg", "void", "ignore", "ignored", "unlabeled", "unlabelled")
+NO_OBJECTS = {
+    *("background", "bg", "bkg", "bgr", "bckg", "backgnd", "void", "ignore", "ignored", "unlabeled", "unlabelled"),
+    *("backgroundclass", "ignoreregion", "ignorelabel", "voidclass", "noobject", "nolabel", "nothing", "none"),
+    # In other languages: de, fr, es and it, pt, nl, sv and no, da, pl, cs, tr, fi, hu, ru, uk, zh, ja, ko.
+    *("hintergrund", "fond", "arriereplan", "fondo", "sfondo", "fundo", "achtergrond", "bakgrund", "bakgrunn"),
+    *("baggrund", "tło", "tlo", "pozadi", "arkaplan", "tausta", "фон", "тло", "背景", "배경"),
+}
 KEYS = ("names", "background", "void", "images", "masks", "boxes", "splits")
 Code = int | tuple[int, int, int]  # a mask's value, or its colour
 
@@ -84,6 +92,7 @@ def read_description(root: Path) -> Description | None:
     """
     file = root / FILE
     if not file.is_file():
+        refuse_spelling(root, FILE, ("dataset.yml",))
         return None
     content = read_yaml(file, "The description of the dataset")
     if not isinstance(content, dict) or "names" not in content:
@@ -100,10 +109,12 @@ def is_no_object(name: str) -> bool:
     """Whether a class name means the background or void, under any spelling.
 
     Example:
-        >>> is_no_object("__Background__"), is_no_object("background dog")
-        (True, False)
+        >>> is_no_object("__Background__"), is_no_object("0: Hintergrund (bg)"), is_no_object("background dog")
+        (True, False, False)
     """
-    return re.sub(r"^[\W\d]+|[\W_]+", "", name.lower()) in NO_OBJECTS
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return unicodedata.normalize("NFC", re.sub(r"^[\W\d_]+|[\W_]+|[\W\d_]+$", "", bare)) in NO_OBJECTS
 
 
 def check_objects_only(names: Sequence[str], where: str, way_out: str) -> None:

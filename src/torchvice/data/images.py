@@ -38,6 +38,7 @@ __all__ = [
 # Named at every opening: Pillow would otherwise try all it knows, and start Ghostscript on a PostScript file.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 MANY = 8  # values without a label in one mask: more are soft edges, or no mask
+PREVIEWS = ("JPEG", "MPO")  # of a camera: the pictures behind the first are previews and depth
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -51,8 +52,8 @@ def _decoded(path: str | os.PathLike[str], what: str) -> tuple[Image.Image, str]
     try:
         with Image.open(path, formats=FORMATS) as picture:
             stored = str(picture.tile[0][3]) if picture.tile else picture.mode
+            frames = 1 if picture.format in PREVIEWS else getattr(picture, "n_frames", 1)
             picture.load()
-            return picture, stored
     except UnidentifiedImageError:
         raise ViceError(f"{what} {path} must be an image ({', '.join(FORMATS)}), but is not.") from None
     except DAMAGE as error:
@@ -60,6 +61,12 @@ def _decoded(path: str | os.PathLike[str], what: str) -> tuple[Image.Image, str]
             f"{what} {path} is damaged or truncated: {error}.",
             "Copy or download it again, or remove its name from the list.",
         ) from None
+    if frames > 1:
+        raise ViceError(
+            f"{what} {path} must be one picture, but holds {frames} frames or pages.",
+            "Save the one that is meant: Image.open(path) shows the first, after .seek(1) the second.",
+        )
+    return picture, stored
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:

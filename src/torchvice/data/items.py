@@ -86,7 +86,10 @@ class ItemDataset:
         every = [self._first_reading(index) for index in range(length)]
         for image_id, labels, found in every:
             if labels is None and found is None:
-                raise ViceError(f"Every item must have a mask or labels, but `{image_id}` has neither.", FORMS)
+                raise ViceError(
+                    f"Every item must have a mask or labels, but `{image_id}` has neither{self._held()}.",
+                    f"{FORMS} Other keys: torchvice.data.from_items(..., keys={{'mask': ..., 'labels': ...}}).",
+                )
         self.records = [ItemRecord(image_id) for image_id, _, _ in every]
         self._values = self._classes_of(classes, [labels for _, labels, _ in every], [found for *_, found in every])
         self.classes = self._values.classes
@@ -119,6 +122,11 @@ class ItemDataset:
         image = image_pixels(parts.image, f"The image of `{image_id}`")
         mask = None if parts.mask is None else mask_pixels(parts.mask, f"The mask of `{image_id}`")
         return _Parts(image, mask, parts.labels, image_id)
+
+    def _held(self) -> str:
+        """The keys of the first item, for a message."""
+        first = self._items[0]
+        return f": its keys are {', '.join(map(str, first))}" if isinstance(first, Mapping) else ""
 
     def _check_repeats(self) -> None:
         """Refuse items that have no index, or that differ from one reading to the next."""

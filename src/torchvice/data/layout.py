@@ -11,14 +11,14 @@ import numpy as np
 
 from torchvice.data.description import Description, read_description
 from torchvice.data.finder import Finder, existing, existing_files, first_other
-from torchvice.data.images import read_mask
+from torchvice.data.images import no_class, read_mask
 from torchvice.data.labels import targets_from
 from torchvice.data.lists import IMAGE_SUFFIXES, VOC_CLASSES, ListLine, class_names, list_lines, names_in
 from torchvice.data.mask_values import forms_of, found_values
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.metrics.overlap import MOST_CLASSES
 
-__all__ = ["LAYOUT", "Layout", "Located", "Record", "mask_source"]
+__all__ = ["LAYOUT", "Layout", "Located", "Record", "mask_source", "place_of"]
 
 FORMS = 16  # masks that are read for their form
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
@@ -149,6 +149,15 @@ class Layout:
             read_mask=self.read_mask,
         )
 
+    def label_notes(self, source: str) -> tuple[str, ...]:
+        """A sentence on a file of labels that names none of the images; `source` is where labels are read from."""
+        unused = self.label_file is not None and "cls_labels.npy" not in source
+        return (f"{self.label_file} is not used: it has labels of none of these images.",) * unused
+
+    def no_class(self, split: str) -> ViceError:
+        """The error of a split whose masks hold no class."""
+        return no_class(split, self.classes)
+
     def _lists(self, split: str | os.PathLike[str]) -> list[Path]:
         tried = [folder / name for folder in self._list_folders for name in (f"{split}.txt", str(split))]
         return existing_files(dict.fromkeys((*tried, Path(split))))
@@ -267,6 +276,14 @@ class Layout:
         """Find a file that a line names: in the VOC folder, next to it, or anywhere."""
         inside = (home / path.lstrip("/") for home in (self.base, *self.homes))
         return next((files for place in (*inside, Path(path)) if (files := existing(place))), [])
+
+
+def place_of(root: Path, split: str, chosen: Mapping[str, str]) -> str:
+    """What `vice data check` takes for a dataset: its folder and split, or the folders of images without lists."""
+    if "images" not in chosen:
+        return f"{root} --split {split}"
+    given = [name for name in ("images", "masks", "coco", "mask_values") if name in chosen]
+    return " ".join(f"--{name.replace('_', '-')} {chosen[name]}" for name in given)
 
 
 def _notes(several: Mapping[str, tuple[Path, Path]]) -> tuple[str, ...]:

@@ -187,6 +187,11 @@ def refuse_forms(drawn: Sequence[Set[int]], labels: Set[int], where: str) -> Non
     held = [each for each in drawn if each]
     found = set().union(*held)
     strange = [each for each in held if not each <= labels]
+    if min(found, default=0) < 0:
+        raise ViceError(
+            f"The masks of {where} must hold {brief(sorted(labels))[1:-1]}, but hold {min(found)}.",
+            f"Write void as {max(labels)}, and the background as 0.",
+        )
     if _like_trimaps(found) and any(len(each) > 1 for each in held):
         raise ViceError(
             f"The masks of {where} must hold 0, the background, but hold {brief(sorted(found))[1:-1]} and no 0: they "

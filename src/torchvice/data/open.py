@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from torchvice.data.bare_folder import (
+    BARE_SUFFIXES,
     PARTS,
     SPLITS,
     BareFolder,
@@ -227,6 +228,10 @@ def _without_labels(folder: Path) -> ViceError:
     if inside:
         message += f", and its sub-folders are no classes: {named(inside)}"
         way_out += f" Or give one of the sub-folders, such as --images {inside[0]}."
+    if inside and holds_images(folder):
+        loose = next(file for file in sorted(folder.iterdir()) if file.suffix.lower() in BARE_SUFFIXES)
+        message += f" while images lie beside them, such as {loose.name}"
+        way_out += " If the sub-folders are classes, move the images beside them elsewhere."
     if inside and empty:
         way_out += f" If they are classes, remove those without images: {named(empty)}."
     return ViceError(f"{message}.", way_out)

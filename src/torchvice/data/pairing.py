@@ -73,6 +73,8 @@ def _forms(name: str) -> list[tuple[str, str]]:
     """
     path = PurePosixPath(name)
     forms = [(name, "NAME")]
+    if path.suffix.lower() in (".jpg", ".jpeg", ".png"):  # a.jpg.png is the mask of a.jpg
+        forms.append((str(path.with_suffix("")), f"NAME{path.suffix}"))
     if match := _ENDING.fullmatch(path.name):
         forms.append((str(path.with_name(match[1])), f"NAME{match[2]}"))
     if match := _BEGINNING.fullmatch(path.name):

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, check_mask, check_same_size, no_class, read_image, read_mask, stored_size
+from torchvice.data.images import VOID, check_mask, check_same_size, read_image, read_mask, stored_size
 from torchvice.data.labels import LABEL_SOURCES
-from torchvice.data.layout import LAYOUT, Layout, Record
+from torchvice.data.layout import LAYOUT, Layout, Record, place_of
 from torchvice.data.lists import VOC_CLASSES, read_list
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.metrics.overlap import void_of
@@ -101,6 +101,7 @@ class VocDataset:
         self._annotations = {record.image_id: annotation_of(record.image_id) for record in self.records}
         self.regions, self.regions_missing = self._regions(regions)
         self.targets, self.label_source = self._layout.targets(labels, self.records, self.mask_source)
+        self.notes += self._layout.label_notes(self.label_source) if labels == "auto" else ()
         self.exclusive = exclusive or self._layout.exclusive
         options = {"masks": masks, "labels": labels, "regions": regions}
         given = {name: value for name, value in options.items() if value not in (None, "auto")}
@@ -110,7 +111,7 @@ class VocDataset:
         own = type(self).mask is VocDataset.mask  # a subclass may give its masks another meaning
         has_masks = self.regions == "masks" and self.masks_missing < len(self)
         if own and has_masks and not any(map(self._is_drawn, range(len(self)))):
-            raise no_class(self.split, self.classes)
+            raise self._layout.no_class(self.split)
         if own and has_masks:
             self.notes += self._layout.check_forms(self.records)
 
@@ -219,7 +220,7 @@ class VocDataset:
                 f"The image of `{first.image_id}` must be {self._layout.expected_image(first)}, but does not exist "
                 f"({len(located.missing)} of the {len(lines)} images of {self._list} are missing: "
                 f"{some}{', ...' if len(located.missing) > 3 else ''}).",
-                f"List them all: vice data check {self.root} --split {self.split}"
+                f"List them all: vice data check {place_of(self.root, self.split, self._layout.chosen)}"
                 if self._layout.images.is_dir()
                 else LAYOUT,
             )

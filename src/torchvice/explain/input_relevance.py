@@ -13,13 +13,25 @@ from torchvice.explain.capture import single_capture
 from torchvice.explain.dense import full_precision
 from torchvice.explain.methods import register
 from torchvice.explain.scene import OutputsAndMaps, Scene
+from torchvice.explain.signed_rules import gamma_rule, with_signed, zplus_rule
 from torchvice.explain.surrogate import Rules, surrogate
 from torchvice.explain.surrogate_rules import ATTNLRP, CP_LRP
 
-__all__ = ["NEEDS_RULES", "attnlrp", "cp_lrp", "input_relevance", "patch_side"]
+__all__ = ["NEEDS_RULES", "RULES", "attnlrp", "cp_lrp", "input_relevance", "patch_side"]
 
+_ATTNLRP = "Achtibat et al., ICML 2024"
 NEEDS_RULES = "gradients, a rule for every step"
 _COST = "1 forward, L backward"
+
+# The tables of the methods, by name.
+RULES: dict[str, Rules] = {
+    "attnlrp": ATTNLRP,
+    "cp_lrp": CP_LRP,
+    # Settings of the authors' example for a ViT, tried there among others; the best ones differ by network.
+    "attnlrp_gamma": with_signed(ATTNLRP, linear=gamma_rule(0.05), convolution=gamma_rule(0.25)),
+    "lrp_zplus": with_signed(CP_LRP, linear=None, convolution=zplus_rule),
+    "libragrad": CP_LRP,
+}
 
 
 def patch_side(model: nn.Module) -> tuple[int, int]:
@@ -30,7 +42,7 @@ def patch_side(model: nn.Module) -> tuple[int, int]:
     return first.kernel_size  # type: ignore[return-value]
 
 
-def input_relevance(scene: Scene, method: str, rules: Rules) -> OutputsAndMaps:
+def input_relevance(scene: Scene, method: str) -> OutputsAndMaps:
     """Compute the relevance of every pixel, summed over colours and over the patches that the network reads.
 
     One forward pass serves all labels, one backward pass a label of every image. It runs in the model's own precision,
@@ -38,8 +50,7 @@ def input_relevance(scene: Scene, method: str, rules: Rules) -> OutputsAndMaps:
 
     Args:
         scene: the batch.
-        method: its name, for errors.
-        rules: of the backward pass.
+        method: a key of `RULES`.
 
     Returns:
         outputs (N, M) and maps (P, h, w), signed: of the patches if the first convolution cuts the image into patches,
@@ -52,7 +63,7 @@ def input_relevance(scene: Scene, method: str, rules: Rules) -> OutputsAndMaps:
         if not scene.needs_maps:
             return scene.forward(scene.images), scene.images.new_zeros((0, 1, 1))
         leaf = scene.images.clone().requires_grad_()
-        with single_capture(scene.model), surrogate(scene.model, method, rules), torch.enable_grad():
+        with single_capture(scene.model), surrogate(scene.model, method, RULES[method]), torch.enable_grad():
             outputs = replace(scene, images=leaf).forward(leaf)
         if not outputs.requires_grad:
             raise ViceError(f"{method!r} needs gradients from the logits to the image, but the network cuts them.")
@@ -70,7 +81,7 @@ def input_relevance(scene: Scene, method: str, rules: Rules) -> OutputsAndMaps:
         return outputs.detach(), maps
 
 
-@register("attnlrp", needs=NEEDS_RULES, cost=_COST, paper="Achtibat et al., ICML 2024", reads="pixels")
+@register("attnlrp", needs=NEEDS_RULES, cost=_COST, paper=_ATTNLRP, reads="pixels")
 def attnlrp(scene: Scene) -> OutputsAndMaps:
     """AttnLRP with the epsilon rule: relevance through attention, shared by values, queries and keys.
 
@@ -88,7 +99,7 @@ def attnlrp(scene: Scene) -> OutputsAndMaps:
         Achtibat et al., AttnLRP: attention-aware layer-wise relevance propagation for transformers, ICML 2024. Arras et
         al., arXiv 2502.15886, as one changed backward pass.
     """
-    return input_relevance(scene, "attnlrp", ATTNLRP)
+    return input_relevance(scene, "attnlrp")
 
 
 @register("cp_lrp", needs=NEEDS_RULES, cost=_COST, paper="Ali et al., ICML 2022", reads="pixels")
@@ -104,4 +115,44 @@ def cp_lrp(scene: Scene) -> OutputsAndMaps:
     References:
         Ali et al., XAI for transformers: better explanations through conservative propagation, ICML 2022.
     """
-    return input_relevance(scene, "cp_lrp", CP_LRP)
+    return input_relevance(scene, "cp_lrp")
+
+
+@register("attnlrp_gamma", needs=NEEDS_RULES, cost="2 forward, 2 L backward", paper=_ATTNLRP, reads="pixels")
+def attnlrp_gamma(scene: Scene) -> OutputsAndMaps:
+    """AttnLRP with the gamma rule: products of an output's own sign weigh more, which damps noise.
+
+    Gamma is 0.05 for linear layers and 0.25 for convolutions.
+
+    Returns:
+        outputs (N, M) and maps (P, h, w), signed, of the patches; see `input_relevance`.
+
+    Raises:
+        ViceError: a step without a rule.
+
+    References:
+        Achtibat et al., AttnLRP, ICML 2024.
+    """
+    return input_relevance(scene, "attnlrp_gamma")
+
+
+@register(
+    "lrp_zplus", needs=NEEDS_RULES, cost="2 forward, 2 L backward", paper="Montavon et al., PR 2017", reads="pixels"
+)
+def lrp_zplus(scene: Scene) -> OutputsAndMaps:
+    """LRP for convolutional networks: the z+ rule for convolutions, the epsilon rule for linear layers.
+
+    A batch norm behind a convolution is part of it.
+
+    Returns:
+        outputs (N, M) and maps (P, h, w), of the pixels; see `input_relevance`.
+
+    Raises:
+        ViceError: a step without a rule.
+
+    References:
+        Montavon et al., Explaining nonlinear classification decisions with deep Taylor decomposition, Pattern
+        Recognition 65 (2017); Kohlbrenner et al., Towards best practice in explaining neural network decisions with
+        LRP, IJCNN 2020: the composition.
+    """
+    return input_relevance(scene, "lrp_zplus")

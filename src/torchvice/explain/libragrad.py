@@ -6,15 +6,14 @@ import torch
 
 from torchvice.explain.attention import gradient_weighted, rollout_row
 from torchvice.explain.gradient import gradcam, method_from_weights
-from torchvice.explain.input_relevance import NEEDS_RULES, input_relevance
+from torchvice.explain.input_relevance import NEEDS_RULES, RULES, input_relevance
 from torchvice.explain.methods import SHORT_BACKWARD, register
 from torchvice.explain.scene import OutputsAndMaps, Scene
 from torchvice.explain.surrogate import surrogate
-from torchvice.explain.surrogate_rules import CP_LRP
 
 __all__ = ["LIBRAGRAD", "libragrad", "libragrad_attention", "libragrad_gradcam"]
 
-LIBRAGRAD = CP_LRP  # the same rules under two names
+LIBRAGRAD = RULES["libragrad"]
 _PAPER = "Mehri et al., CVPR 2025"
 
 
@@ -32,7 +31,7 @@ def libragrad(scene: Scene) -> OutputsAndMaps:
         Mehri et al., LibraGrad: balancing gradient flow for universally better vision transformer attributions, CVPR
         2025.
     """
-    return input_relevance(scene, "libragrad", LIBRAGRAD)
+    return input_relevance(scene, "libragrad")
 
 
 @register("libragrad_gradcam", needs=NEEDS_RULES, cost=SHORT_BACKWARD, paper=_PAPER, sums_channels=True, any_layer=True)

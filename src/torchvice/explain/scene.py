@@ -79,14 +79,14 @@ class Scene:
         way_out += " One image at a time: --batch-size 1 (batch_size=1)." if len(images) > 1 else ""
         with errors_quoted(f"{kind} must run on images {shape}", way_out):
             try:
-                outputs = logits_in(self.model(images), len(images))
+                outputs = logits_in(self.model(images.clone()), len(images))  # it may normalise them in place
             except AssertionError as error:  # how timm's networks of one size refuse others
                 raise ViceError(
                     f"{kind} must accept images of {shape[2]} x {shape[3]}, but raises: "
                     f"{reason_of(error, 'an assertion without a message')}.",
                     "Resize the images to the network's input size.",
                 ) from None
-        if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+        if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or not outputs.is_floating_point():
             raise not_logits(self.model, outputs)
         return outputs
 
@@ -161,8 +161,15 @@ class Scene:
         the global RNG state.
         """
         image, label = self.pairs[row]
+        return self._seed(f"{self.seed} {label} ", image)
+
+    def seed_of_image(self, image: int) -> int:
+        """Seed of a random stream that all labels of an image share, see `seed_of`."""
+        return self._seed(f"{self.seed} ", image)
+
+    def _seed(self, prefix: str, image: int) -> int:
         pixels = self.images[image].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        digest = hashlib.sha256(f"{self.seed} {label} ".encode() + pixels).digest()
+        digest = hashlib.sha256(prefix.encode() + pixels).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
     def backward_groups(self) -> list[list[int]]:

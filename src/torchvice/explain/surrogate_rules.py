@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchvice.errors import ViceError
 from torchvice.explain.surrogate import Rule, Rules, needs_gradient
 
-__all__ = ["ATTNLRP", "CP_LRP", "scaled"]
+__all__ = ["ATTNLRP", "CP_LRP", "multihead", "scaled"]
 
 Function = Callable[..., Any]
 Args = tuple[Any, ...]
@@ -88,6 +88,12 @@ def _divide(function: Function, args: Args, keywords: Keywords) -> torch.Tensor:
     divisor = divisor.detach() if isinstance(divisor, torch.Tensor) else divisor
     result: torch.Tensor = function(value, divisor, *rest, **keywords)
     return result
+
+
+def _sum_and_product(_: Function, args: Args, keywords: Keywords) -> torch.Tensor:
+    """a + value b c, torch's addcmul."""
+    first, *factors = args
+    return torch.add(first, _product(torch.mul, tuple(factors), {}), alpha=keywords.get("value", 1))
 
 
 def _in_place(name: str, rule: Rule | None = None) -> Rule:
@@ -166,8 +172,12 @@ def _constant_attention(function: Function, args: Args, keywords: Keywords) -> t
     return result
 
 
-def _multihead(attend: Rule) -> Rule:
-    """Rule of torch's own attention module: its steps, with the rule of the attention itself."""
+def _plain(function: Function, args: Args, keywords: Keywords) -> Any:
+    return function(*args, **keywords)
+
+
+def multihead(attend: Rule, linear: Rule = _plain) -> Rule:
+    """Rule of torch's own attention module: its steps, with the rules of the attention itself and of linear layers."""
 
     def rule(function: Function, args: Args, keywords: Keywords) -> tuple[torch.Tensor, None]:
         query, key, value, _, heads, weight, bias, bias_k, bias_v, zeros, _, out_weight, out_bias, *_ = args
@@ -175,11 +185,13 @@ def _multihead(attend: Rule) -> Rule:
         if keywords.get("use_separate_proj_weight") or bias_k is not None or bias_v is not None or zeros:
             raise ViceError("Relevance needs an attention of queries, keys and values, but this one has further ones.")
         parts = zip((query, key, value), weight.chunk(3), (None,) * 3 if bias is None else bias.chunk(3), strict=True)
-        by_head = [functional.linear(x, w, b).unflatten(2, (heads, -1)).permute(1, 2, 0, 3) for x, w, b in parts]
+        entered = [linear(functional.linear, part, {}) for part in parts]
+        by_head = [part.unflatten(2, (heads, -1)).permute(1, 2, 0, 3) for part in entered]
         if mask is not None and mask.ndim == 3:
             mask = mask.unflatten(0, (-1, heads))
         mixed = attend(functional.scaled_dot_product_attention, tuple(by_head), {"attn_mask": mask})
-        return functional.linear(mixed.permute(2, 0, 1, 3).flatten(2), out_weight, out_bias), None
+        mixed = mixed.permute(2, 0, 1, 3).flatten(2)
+        return linear(functional.linear, (mixed, out_weight, out_bias), {}), None
 
     return rule
 
@@ -190,6 +202,7 @@ _COMMON: dict[str, Rule | None] = {
     **dict.fromkeys(_CONSTANTS.split(), _constant),
     **dict.fromkeys(("mul", "multiply", "rmul"), _product),
     **dict.fromkeys(("div", "truediv", "true_divide", "divide"), _divide),
+    "addcmul": _sum_and_product,
     "iadd": _in_place("add"),
     "isub": _in_place("sub"),
     "imul": _in_place("mul", _product),
@@ -206,12 +219,12 @@ ATTNLRP: Rules = {
     **dict.fromkeys(_MATRIX_PRODUCTS, _product),
     "softmax": None,
     "scaled_dot_product_attention": _shared_attention,
-    "multi_head_attention_forward": _multihead(_shared_attention),
+    "multi_head_attention_forward": multihead(_shared_attention),
 }
 CP_LRP: Rules = {
     **_COMMON,
     **dict.fromkeys(_MATRIX_PRODUCTS),
     "softmax": _constant,
     "scaled_dot_product_attention": _constant_attention,
-    "multi_head_attention_forward": _multihead(_constant_attention),
+    "multi_head_attention_forward": multihead(_constant_attention),
 }

@@ -347,11 +347,25 @@ def preprocessing(model: nn.Module) -> Preprocessing:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Hash names, dtypes, shapes and bytes of the state, sorted by name: SHA-256, hexadecimal."""
+    """Hash names, dtypes, shapes and bytes of the state, sorted by name: SHA-256, hexadecimal.
+
+    Quantised layers also hold tuples of tensors, and values of other types, whose text is taken.
+    """
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    left: list[tuple[str, Any]] = sorted(model.state_dict().items(), reverse=True)
+    while left:
+        name, tensor = left.pop()
+        if isinstance(tensor, tuple | list):
+            left += [(f"{name}.{number}", one) for number, one in enumerate(tensor)][::-1]
+            continue
+        if not isinstance(tensor, torch.Tensor):
+            digest.update(f"{name} {tensor!r}\n".encode())
+            continue
+        if tensor.is_quantized:
+            digest.update(f"{name} {tensor.qscheme()}\n".encode())
+            tensor = tensor.dequantize()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -92,14 +92,14 @@ def subject_from_weights(
         ViceError: an unknown network, weights that do not fit it, or outputs that do not fit the classes.
     """
     from torchvice.assessment import MapSettings
-    from torchvice.models.adapt import converted_channels, output_count, taking_rgb, with_output
+    from torchvice.models.adapt import converted_channels, of_side, output_count, taking_rgb, with_output
     from torchvice.models.bare import bare
     from torchvice.models.named import model_by_name
     from torchvice.models.prompts import ClassNames
 
     settings = settings or MapSettings()
     named = model_by_name(name, weights, arguments, key, ClassNames(tuple(dataset.classes), prompts))
-    model = taking_rgb(bare(named.model))
+    model = taking_rgb(of_side(bare(named.model), named.size or settings.given_side))
     outputs = named.outputs
     if outputs is None or settings.output is not None:
         outputs = output_count(model if settings.output is None else with_output(model, settings.output))
