@@ -46,16 +46,18 @@ def test_the_precision_is_a_setting_of_the_maps_and_another_one_is_refused(data,
     given = ("assess", "--model", "test_resnet", "--weights", tmp_path / "w.pth", "--data", data, *SIZES)
     low = (*given, "--precision", "bfloat16", "--channels-last", "--out", tmp_path / "low")
     assert vice(capsys, *low)[0] == 0
-    settings = json.loads((tmp_path / "low" / "manifest.json").read_text())["map_settings"]
-    assert (settings["precision"], settings["channels_last"]) == ("bfloat16", True)
+    manifest = json.loads((tmp_path / "low" / "manifest.json").read_text())
+    for settings in (manifest["map_settings"], *manifest["explanations"].values()):
+        assert (settings["precision"], settings["channels_last"]) == ("bfloat16", True)
     assert vice(capsys, *low)[0] == 0  # the same again
     status, _, said = vice(capsys, *given, "--precision", "float32", "--out", tmp_path / "low")
     assert status == 2
     assert "`precision` is 'bfloat16' in the table, but None now" in said
     assert "`channels_last` is True in the table, but None now" in said
     assert vice(capsys, *given, "--out", tmp_path / "plain")[0] == 0
-    settings = json.loads((tmp_path / "plain" / "manifest.json").read_text())["map_settings"]
-    assert not {"precision", "channels_last"} & set(settings)  # as in tables of earlier versions
+    manifest = json.loads((tmp_path / "plain" / "manifest.json").read_text())
+    for settings in (manifest["map_settings"], *manifest["explanations"].values()):
+        assert not {"precision", "channels_last"} & set(settings)  # as in tables of earlier versions
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from torchvice.explain import METHODS
 # Relative to the largest value of a map. bfloat16 has 8 bits; squares of gradients and scores double the error.
 CLOSE = {"bfloat16": 0.15, "float16": 0.05}
 # Methods that run in their own precision, or do not read the network: the same maps to the bit.
-EXACT = ("transformer_attribution", "random", "center", "foreground")
+RELEVANCE = ("transformer_attribution", "attnlrp", "cp_lrp", "libragrad", "libragrad_gradcam", "libragrad_attention")
+EXACT = (*RELEVANCE, "random", "center", "foreground")
 # Differences of logits, and divisions by sums near 0 in transformers: too coarse to compare.
 NOISY = [(name, "ablationcam") for name in ("test_resnet", "test_vit")] + [("test_vit", "xgradcam")]
 
@@ -30,15 +31,16 @@ def images_for(model: nn.Module, n: int = 2) -> torch.Tensor:
 
 
 def works_with(name: str, method: str) -> bool:
-    of_attention = method in ("rollout", "attention_gradient", "generic_attention", "transformer_attribution")
-    return name == "test_vit" if of_attention else not (name == "test_vit" and method == "cam")
+    if METHODS[method].reads == "patches":
+        return name == "test_vit"
+    return (name, method) != ("test_vit", "cam")
 
 
 CASES = [
     (name, method)
     for name in ("test_resnet", "test_vit")
     for method in METHODS
-    if works_with(name, method) and METHODS[method].reads != "pixels"
+    if works_with(name, method) and (method in RELEVANCE or METHODS[method].reads != "pixels")
 ]
 
 

@@ -107,14 +107,12 @@ class _RefusedOutputs(ViceError):
 
 def _beyond_the_view(view: View) -> dict[str, Any]:
     """The settings that the maps depend on and `view.settings`, which hold the sizes and choices, do not."""
-    known = view.map_settings.to_dict()
-    named = ("output", "precision", "channels_last")  # kept where they are given: records of earlier versions lack them
     return {
         "mean": list(view.mean),
         "std": list(view.std),
         "class_map": class_map_of(view),
         "outputs": view.map_settings.outputs or "logits",
-        **{name: known[name] for name in named if name in known},
+        **({} if view.map_settings.output is None else {"output": view.map_settings.output}),
     }
 
 

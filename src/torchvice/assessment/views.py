@@ -97,6 +97,8 @@ class View(Finished):
         }
         if self.transform is not None:
             self.settings["transform"] = self.transform.to_dict()
+        given = settings.to_dict()
+        self.settings |= {name: given[name] for name in ("precision", "channels_last") if name in given}
         if explainer.plugin is not None:
             self.settings["plugin"] = dict(explainer.plugin)
 
