@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 from typer.testing import CliRunner
 
 from torchvice.cli.app import app
+from torchvice.commands.evaluate import evaluate
 from torchvice.data import open_dataset, open_images
 from torchvice.data.check import survey
 from torchvice.errors import ViceError
@@ -115,3 +116,14 @@ def test_the_command_prints_the_way_out(tmp_path: Path) -> None:
     assert done.exit_code == 1
     said = " ".join(done.output.split())
     assert said.count("`names: {object: 1}`, `background: 2`, `void: 3`") == 1  # once for both masks
+
+
+def test_trimaps_are_no_ground_truth_of_voc(tmp_path: Path) -> None:
+    voc(tmp_path, square(1, 2, 3), square(1, 2), classes="")
+    (tmp_path / "maps").mkdir()
+    for place in range(2):
+        np.save(tmp_path / f"maps/{place}.npy", {0: square(1).astype(np.float32)}, allow_pickle=True)
+    with pytest.raises(ViceError, match="the masks hold 1, 2, 3 and no 0: no pixel is background") as told:
+        evaluate(["0", "1"], tmp_path / "maps", tmp_path / "SegmentationClass")
+    described(tmp_path, told.value)
+    assert evaluate(["0", "1"], tmp_path / "maps", tmp_path / "SegmentationClass").best_mean_iou > 0.999

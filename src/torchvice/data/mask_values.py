@@ -15,10 +15,21 @@ from torchvice.data.named_values import NamedValues, suggestion
 from torchvice.errors import ViceError, brief
 from torchvice.metrics.overlap import void_of
 
-__all__ = ["FULL", "ONE_CLASS", "MaskValues", "forms_of", "found_values", "mask_values", "refuse_forms", "values_from"]
+__all__ = [
+    "FULL",
+    "ONE_CLASS",
+    "MaskValues",
+    "forms_of",
+    "found_values",
+    "mask_values",
+    "refuse_forms",
+    "spread",
+    "values_from",
+]
 
 FULL = (VOID, (1 << 16) - 1)  # white of 8 and of 16 bits, which is the object where masks hold nothing but it and 0
 ONE_CLASS = "object"  # the name of the one class of masks without a list of classes
+FORMS = 16  # masks that are read for their form
 CHUNK = 64  # masks that are read at once; reading ends with the first chunk that decides
 
 
@@ -204,6 +215,11 @@ def refuse_forms(drawn: Sequence[Set[int]], labels: Set[int], where: str) -> Non
             f"other values, such as {min(strange[0] - labels)}.",
             f"If they draw one object, say what the values mean: {_option(found)}.",
         )
+
+
+def spread(masks: Sequence[Path]) -> Sequence[Path]:
+    """At most FORMS masks, spread over all of them."""
+    return masks[:: -(-len(masks) // FORMS)] if masks else masks
 
 
 def forms_of(drawn: Sequence[Set[int]], classes: Sequence[str], named: bool) -> tuple[str, ...]:
