@@ -14,7 +14,7 @@ import numpy as np
 from torchvice.data.images import present_values
 from torchvice.data.item_labels import class_indices_of, first_names, is_index, is_named, object_of_label
 from torchvice.data.lists import class_names
-from torchvice.data.mask_values import MaskValues, values_from
+from torchvice.data.mask_values import MaskValues, refuse_mixed, values_from
 from torchvice.data.named_values import named_values
 from torchvice.data.pixels import image_pixels, mask_pixels
 from torchvice.errors import ViceError, brief, did_you_mean, to_numpy
@@ -168,6 +168,8 @@ class ItemDataset:
                 raise ViceError("The classes of the labels must be known, but are not given.", "Give classes=[...].")
             return MaskValues(names)
         value = object_of_label(names, labels, drawn) if self._named is None else None
+        if value is not None:
+            refuse_mixed(drawn, None, "the dataset")
         if value is not None:
             self._of_label = True
             self.notes += (f"In masks, {value} is the class of the item's label, and 0 is background.",)

@@ -23,6 +23,7 @@ __all__ = [
     "found_values",
     "mask_values",
     "refuse_forms",
+    "refuse_mixed",
     "spread",
     "values_from",
 ]
@@ -125,7 +126,7 @@ def values_from(
         return _of_one_class(named, classes)
     found = set().union(*drawn)
     objects = found - {0}
-    _refuse_mixed(drawn, classes, where)
+    refuse_mixed(drawn, classes, where)
     full = max(objects, default=VOID) if objects <= set(FULL) and len(objects) < 2 else VOID
     if found and found <= {0, full} and classes and len(classes) > 1:
         raise ViceError(
@@ -253,7 +254,7 @@ def forms_of(drawn: Sequence[Set[int]], classes: Sequence[str], named: bool) -> 
     return ()
 
 
-def _refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, where: str) -> None:
+def refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, where: str) -> None:
     """Refuse masks of one class of which some hold 0 and 255 and the others 0 and 1, and none 1 and 255."""
     objects = set().union(*drawn) - {0, VOID}
     if len(objects) != 1 or len(classes or (ONE_CLASS,)) != 1 or any(len(each - {0}) > 1 for each in drawn):
@@ -269,7 +270,7 @@ def _refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, wher
 
 
 def found_values(masks: Sequence[Path]) -> list[set[int]]:
-    """The values of each mask, of all while they are 0, 255 and one more; else of the first that hold others."""
+    """The values of each mask, of all while they are 0, white and one more; else of the first that hold others."""
     found: list[set[int]] = []
 
     def values(path: Path) -> set[int]:
@@ -281,6 +282,6 @@ def found_values(masks: Sequence[Path]) -> list[set[int]]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(masks), CHUNK):
             found.extend(pool.map(values, masks[start : start + CHUNK]))
-            if len(set().union(*found) - {0, VOID}) > 1:
+            if len(set().union(*found) - {0, *FULL}) > 1:
                 break
     return found
