@@ -83,7 +83,8 @@ def near_path(path: Path) -> str:
         ''
     """
     try:
-        names = [entry.name for entry in os.scandir(path.parent) if not entry.name.startswith(".")]
+        found = (entry.name for entry in os.scandir(path.parent))
+        names = [name for name in found if not name.startswith(".") and name != path.name]
     except OSError:
         return ""
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)

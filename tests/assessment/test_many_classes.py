@@ -18,9 +18,12 @@ from torchvice.commands.report import write_report
 from torchvice.data import VocDataset, from_items, open_dataset, open_images
 from torchvice.data.check import survey
 from torchvice.data.coco import class_mask
+from torchvice.data.images import read_mask
 from torchvice.data.selected import select_classes
 from torchvice.errors import ViceError
+from torchvice.fiftyone.pictures import write_grey
 from torchvice.measures import measure
+from torchvice.report.page.pixels import outlines
 from torchvice.samples import Samples
 
 COUNT, SIZE = 300, (20, 24)
@@ -210,3 +213,11 @@ def test_items_of_many_classes() -> None:
     narrow = [{"image": noise(1), "mask": drawn(1, 255).astype(np.uint8)}]
     with pytest.raises(ViceError, match="has 8 bits and holds 255"):
         region_of(from_items(narrow, list(NAMES)), 0, SIZE)
+
+
+def test_outlines_and_files_of_wide_masks(tmp_path: Path) -> None:
+    _, _, paths = outlines(drawn(255), WIDE)
+    assert set(paths) == {255, WIDE}
+    assert paths[WIDE] == outlines((drawn(255) > 0).astype(np.uint8))[2][1]  # void and object together
+    write_grey(tmp_path / "m.png", drawn(255))
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), drawn(255))

@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 from typer.testing import CliRunner
 
 from torchvice.cli.app import app
+from torchvice.commands.evaluate import evaluate
 from torchvice.data import open_dataset, open_images
 from torchvice.data.check import survey
 from torchvice.errors import ViceError
@@ -115,3 +116,44 @@ def test_the_command_prints_the_way_out(tmp_path: Path) -> None:
     assert done.exit_code == 1
     said = " ".join(done.output.split())
     assert said.count("`names: {object: 1}`, `background: 2`, `void: 3`") == 1  # once for both masks
+
+
+def test_trimaps_are_no_ground_truth_of_voc(tmp_path: Path) -> None:
+    voc(tmp_path, square(1, 2, 3), square(1, 2), classes="")
+    (tmp_path / "maps").mkdir()
+    for place in range(2):
+        np.save(tmp_path / f"maps/{place}.npy", {0: square(1).astype(np.float32)}, allow_pickle=True)
+    with pytest.raises(ViceError, match="the masks hold 1, 2, 3 and no 0: no pixel is background") as told:
+        evaluate(["0", "1"], tmp_path / "maps", tmp_path / "SegmentationClass")
+    described(tmp_path, told.value)
+    assert evaluate(["0", "1"], tmp_path / "maps", tmp_path / "SegmentationClass").best_mean_iou > 0.999
+
+
+def sorted_masks(root: Path, **masks: np.ndarray) -> Path:
+    for name, mask in masks.items():
+        for kind, pixels in (("photos", np.zeros((*SIZE, 3), np.uint8)), ("masks", mask)):
+            (root / kind / name).mkdir(parents=True)
+            Image.fromarray(pixels).save(root / kind / name / "0.png")
+    return root
+
+
+def test_masks_of_class_folders_with_two_values(tmp_path: Path) -> None:
+    root = sorted_masks(tmp_path / "mixed", cat=square(1), dog=square(255))
+    with pytest.raises(ViceError, match="must draw the object with one value, but 1 hold 1 and 1 hold 255"):
+        open_images(root / "photos", root / "masks")
+    root = sorted_masks(tmp_path / "rims", cat=square(255, 0, 128), dog=square(255, 0, 128))
+    with pytest.raises(ViceError, match="must draw the object with one value, but hold 128 and 255") as told:
+        open_images(root / "photos", root / "masks")
+    named = re.search(r"mask_values='(\S+)'", told.value.way_out)
+    assert named is not None
+    dataset = open_images(root / "photos", root / "masks", mask_values=named[1])
+    np.testing.assert_array_equal(dataset.mask(1), square(2, 0, 255))
+    root = sorted_masks(tmp_path / "void", cat=square(1, 0, 255), dog=square(1, 0, 255))
+    dataset = open_images(root / "photos", root / "masks")
+    np.testing.assert_array_equal(dataset.mask(1), square(2, 0, 255))
+    assert dataset.notes[1].startswith("In masks, 1 is the class of the folder, 255 is void, and 0 is background.")
+
+
+def test_a_class_whose_masks_are_all_empty_is_named(tmp_path: Path) -> None:
+    root = sorted_masks(tmp_path, cat=square(0), dog=square(1))
+    assert open_images(root / "photos", root / "masks").notes[1].endswith(" All masks of cat are empty.")

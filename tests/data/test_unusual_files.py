@@ -216,3 +216,11 @@ def test_items_that_cannot_be_used_have_a_way_out() -> None:
     with pytest.raises(ViceError, match="must be a PIL image or an array") as told:
         items(image="photos/a.jpg", mask=drawn(1))
     assert told.value.way_out == "Open files first: PIL.Image.open(path)."
+
+
+def test_a_path_is_not_suggested_in_its_own_place(tmp_path: Path) -> None:
+    photos(tmp_path, ["a.png", "b.png"])
+    (tmp_path / "masks/c.png").mkdir()
+    with pytest.raises(ViceError, match=r"c\.png is a folder") as told:
+        read_mask(tmp_path / "masks/c.png")
+    assert str(tmp_path / "masks/c.png") not in told.value.way_out

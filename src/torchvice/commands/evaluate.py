@@ -19,6 +19,7 @@ from torchvice.data.description import Description
 from torchvice.data.finder import Finder, existing
 from torchvice.data.images import no_class, refuse_narrow_void
 from torchvice.data.lists import VOC_CLASSES
+from torchvice.data.mask_values import forms_of, found_values, spread
 from torchvice.data.voc import read_list, read_mask
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files.process import end_with_parent
@@ -185,6 +186,9 @@ def evaluate(
     classes = () if num_classes is not None else layout.classes if layout else VOC_CLASSES
     job = _job(kind, description_of(layout, ground_truth), num_classes or len(classes), thresholds, ji_threshold)
     files = _pairs(ids, predictions, ground_truth, job)
+    if job.described is None:
+        masks = [mask for _, mask in files]
+        forms_of(found_values(spread(masks)), classes, named=tuple(classes) != VOC_CLASSES)
     total = _Part.of(job, protocol)
     for part in _parts(files, job, workers):
         total.add(part)

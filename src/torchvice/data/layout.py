@@ -14,13 +14,12 @@ from torchvice.data.finder import Finder, existing, existing_files, first_other
 from torchvice.data.images import no_class, read_mask
 from torchvice.data.labels import targets_from
 from torchvice.data.lists import IMAGE_SUFFIXES, VOC_CLASSES, ListLine, class_names, list_lines, names_in
-from torchvice.data.mask_values import forms_of, found_values
+from torchvice.data.mask_values import forms_of, found_values, spread
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.metrics.overlap import MOST_CLASSES
 
 __all__ = ["LAYOUT", "Layout", "Located", "Record", "mask_source", "place_of"]
 
-FORMS = 16  # masks that are read for their form
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 NOT_LISTS = ("classes", "readme", "license", ".")  # text files that are often next to lists; hidden files
 LAYOUT = (
@@ -226,8 +225,7 @@ class Layout:
         paths = [record.mask for record in records if record.mask is not None]
         if self.described is not None or not paths:
             return ()
-        found = found_values(paths[:: -(-len(paths) // FORMS)])
-        return forms_of(found, self.classes, named=self.classes != VOC_CLASSES)
+        return forms_of(found_values(spread(paths)), self.classes, named=self.classes != VOC_CLASSES)
 
     def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:
         """Find the files of every line; `masks` is the only folder of masks, if given.

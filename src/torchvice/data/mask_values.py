@@ -15,10 +15,22 @@ from torchvice.data.named_values import NamedValues, suggestion
 from torchvice.errors import ViceError, brief
 from torchvice.metrics.overlap import void_of
 
-__all__ = ["FULL", "ONE_CLASS", "MaskValues", "forms_of", "found_values", "mask_values", "refuse_forms", "values_from"]
+__all__ = [
+    "FULL",
+    "ONE_CLASS",
+    "MaskValues",
+    "forms_of",
+    "found_values",
+    "mask_values",
+    "refuse_forms",
+    "refuse_mixed",
+    "spread",
+    "values_from",
+]
 
 FULL = (VOID, (1 << 16) - 1)  # white of 8 and of 16 bits, which is the object where masks hold nothing but it and 0
 ONE_CLASS = "object"  # the name of the one class of masks without a list of classes
+FORMS = 16  # masks that are read for their form
 CHUNK = 64  # masks that are read at once; reading ends with the first chunk that decides
 
 
@@ -114,7 +126,7 @@ def values_from(
         return _of_one_class(named, classes)
     found = set().union(*drawn)
     objects = found - {0}
-    _refuse_mixed(drawn, classes, where)
+    refuse_mixed(drawn, classes, where)
     full = max(objects, default=VOID) if objects <= set(FULL) and len(objects) < 2 else VOID
     if found and found <= {0, full} and classes and len(classes) > 1:
         raise ViceError(
@@ -206,6 +218,11 @@ def refuse_forms(drawn: Sequence[Set[int]], labels: Set[int], where: str) -> Non
         )
 
 
+def spread(masks: Sequence[Path]) -> Sequence[Path]:
+    """At most FORMS masks, spread over all of them."""
+    return masks[:: -(-len(masks) // FORMS)] if masks else masks
+
+
 def forms_of(drawn: Sequence[Set[int]], classes: Sequence[str], named: bool) -> tuple[str, ...]:
     """Sentences on masks of labels that may be of another form: trimaps, and two values for one object.
 
@@ -237,7 +254,7 @@ def forms_of(drawn: Sequence[Set[int]], classes: Sequence[str], named: bool) -> 
     return ()
 
 
-def _refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, where: str) -> None:
+def refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, where: str) -> None:
     """Refuse masks of one class of which some hold 0 and 255 and the others 0 and 1, and none 1 and 255."""
     objects = set().union(*drawn) - {0, VOID}
     if len(objects) != 1 or len(classes or (ONE_CLASS,)) != 1 or any(len(each - {0}) > 1 for each in drawn):
@@ -253,7 +270,7 @@ def _refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, wher
 
 
 def found_values(masks: Sequence[Path]) -> list[set[int]]:
-    """The values of each mask, of all while they are 0, 255 and one more; else of the first that hold others."""
+    """The values of each mask, of all while they are 0, white and one more; else of the first that hold others."""
     found: list[set[int]] = []
 
     def values(path: Path) -> set[int]:
@@ -265,6 +282,6 @@ def found_values(masks: Sequence[Path]) -> list[set[int]]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(masks), CHUNK):
             found.extend(pool.map(values, masks[start : start + CHUNK]))
-            if len(set().union(*found) - {0, VOID}) > 1:
+            if len(set().union(*found) - {0, *FULL}) > 1:
                 break
     return found

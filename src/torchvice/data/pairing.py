@@ -160,10 +160,11 @@ def _no_partner(
     lone = f"{counted(spare, 'mask has', 'masks have')} no image ({named(spare)})"
     lone = lone if spare else f"{where} holds no mask for any of them"
     has = "has" if len(without) == 1 else "have"
+    inside = spare and any("/" in name for name in without)
     return ViceError(
         f"Every image must have a mask, but {len(without)} of the {len(images)} images {has} none "
         f"({named([images[name][0] for name in without])}), and {lone}.",
-        MASK_NAMES,
+        MASK_NAMES + (" Masks of images in sub-folders lie in sub-folders of the same names." if inside else ""),
     )
 
 
