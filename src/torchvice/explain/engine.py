@@ -74,7 +74,8 @@ class Explainer:
     Attributes:
         method: the method's name. site: the layer in use, the first of several.
         average: how several maps are averaged; None for a single map.
-        output_count: the number of the model's outputs; None where no pass was needed to find the layer.
+        probed: the model's outputs (1, M) for `torchvice.models.probe.probe_image`; None where no pass was needed to
+            find the layer.
 
     Raises:
         ViceError: an unknown method or layer, "cam" for a network without a pooled linear head, `eigen_smooth` with a
@@ -117,7 +118,7 @@ class Explainer:
             raise ViceError(f"`outputs` must be one of {', '.join(get_args(Given))}, but is {outputs!r}.")
         model = bare(model)
         self.model = model = taking_rgb(model if output is None else with_output(model, output))
-        self.output_count: int | None = None
+        self.probed: torch.Tensor | None = None
         with eval_mode(model):  # finding a layer may take a pass
             sites = (site or self._site_of(layer),) if layers is None else tuple(map(self._site_of, layers))
         average = MapAverage(sites, aug_smooth, scaled, grid)  # checks its arguments even for a single map
@@ -164,7 +165,7 @@ class Explainer:
         if layer is not None:
             module_at(self.model, layer)
         try:
-            site, self.output_count = located(self.model, layer)
+            site, self.probed = located(self.model, layer)
         except ViceError:
             if layer is None:
                 raise
