@@ -17,6 +17,7 @@ from torchvice.assessment.outputs import say_unsteady
 from torchvice.assessment.randomised import randomised
 from torchvice.errors import ViceError
 from torchvice.explain import Explainer
+from torchvice.models.adapt import output_count
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 HOW = {"view_size": 32, "crop": 32, "device": "cpu", "protocols": ["strict"], "progress": False, "outputs": "logits"}
@@ -153,6 +154,7 @@ def test_outputs_that_are_no_scores_or_several_are_refused(tmp_path):
     for how in ({}, {"layer": "b"}):
         with pytest.raises(ViceError, match=r"must return logits \(N, C\), but returns int64 of shape"):
             assessed(Classes(), tmp_path, **how)
+    assert output_count(Classes()) is None  # the command asks for it before it looks for a layer
     with pytest.raises(ViceError, match=r"several matrices \(0: \(1, 16\), 1: \(1, 2\)\)") as refused:
         assessed(Two(), tmp_path)
     assert "output='0'" in refused.value.way_out
