@@ -13,9 +13,11 @@ from torch import nn
 from torch.nn.utils import prune
 
 import torchvice
+from torchvice.assessment.outputs import say_unsteady
 from torchvice.assessment.randomised import randomised
 from torchvice.errors import ViceError
 from torchvice.explain import Explainer
+from torchvice.models.adapt import output_count
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 HOW = {"view_size": 32, "crop": 32, "device": "cpu", "protocols": ["strict"], "progress": False, "outputs": "logits"}
@@ -152,6 +154,7 @@ def test_outputs_that_are_no_scores_or_several_are_refused(tmp_path):
     for how in ({}, {"layer": "b"}):
         with pytest.raises(ViceError, match=r"must return logits \(N, C\), but returns int64 of shape"):
             assessed(Classes(), tmp_path, **how)
+    assert output_count(Classes()) is None  # the command asks for it before it looks for a layer
     with pytest.raises(ViceError, match=r"several matrices \(0: \(1, 16\), 1: \(1, 2\)\)") as refused:
         assessed(Two(), tmp_path)
     assert "output='0'" in refused.value.way_out
@@ -243,3 +246,54 @@ def test_an_exported_program_names_its_way_out():
     for model in (program, program.module()):
         with pytest.raises(ViceError, match=r"a model of torch.export does not\.\s.*the module that was exported"):
             Explainer(model)
+
+
+class Dropped(Net):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.5, training=True)
+
+
+class Noisy(Net):
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x))
+
+
+class OfTheBatch(Net):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(16, track_running_stats=False)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.maps(x)).relu().mean((2, 3)))
+
+
+class StaysInTraining(Net):
+    """Its batch norm is never put into eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(16, momentum=0.0)
+
+    def eval(self):
+        return self
+
+    def forward(self, x):
+        return self.fc(self.norm(self.maps(x)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [Dropped, Noisy, OfTheBatch, StaysInTraining])
+def test_networks_whose_outputs_change_are_said(kind):
+    said = []
+    say_unsteady(Explainer(kind(), layer="b"), said.append)
+    assert len(said) == 1
+    assert "shown again, beside another one, has other outputs" in said[0]
+
+
+def test_other_networks_are_not_said(tmp_path, capsys):
+    said = []
+    networks = [Net(), Net().double(), Net().bfloat16(), WideHead(), timm.create_model("test_vit", num_classes=2)]
+    for network in [*networks, timm.create_model("test_resnet", num_classes=1000)]:
+        say_unsteady(Explainer(network), said.append)
+    assert not said
+    assessed(Noisy(), tmp_path)
+    assert "is not steady" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def write_map_files(
         ViceError: as `torchvice.assess`; an unknown protocol or format; a folder with maps of other settings,
             images or targets, or to which another process writes.
     """
-    from torchvice.assessment.outputs import check_number
+    from torchvice.assessment.outputs import check_number, say_unsteady
     from torchvice.assessment.views import views_of
     from torchvice.models.build import weights_hash
 
@@ -74,6 +74,7 @@ def write_map_files(
     say = None if _of_logits(folder / "maps.json") else tell
     view = views_of(model, [protocol], settings, exclusive=kind == "exclusive", passes=passes, say=say)[protocol]
     check_number(view.explainer, len(dataset.classes), kind == "exclusive")
+    say_unsteady(view.explainer, tell)
     made = {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)}
     made |= {"targets": kind, "map_settings": _beyond_the_view(view)}
     with locked(folder / "maps.lock", f"The writing of maps to {folder}", keep=False):

@@ -12,8 +12,11 @@ from torch import nn
 
 from torchvice.errors import ViceError
 from torchvice.explain import Explainer
+from torchvice.explain.capture import eval_mode
 from torchvice.models.adapt import hooked_copy, output_count
 from torchvice.models.bare import logits_in
+from torchvice.models.families import input_size
+from torchvice.models.probe import probe_image
 from torchvice.models.zero_shot import ZeroShot
 
 if TYPE_CHECKING:
@@ -122,7 +125,36 @@ def chosen_outputs(explainer: Explainer, settings: MapSettings, say: Callable[[s
 
 def number_of_outputs(explainer: Explainer) -> int | None:
     """The number of the network's outputs, with a pass where finding its layer took none; None: it does not run."""
-    return output_count(explainer.model) if explainer.output_count is None else explainer.output_count
+    return output_count(explainer.model) if explainer.probed is None else explainer.probed.shape[1]
+
+
+def say_unsteady(explainer: Explainer, say: Callable[[str], None]) -> None:
+    """Say where an image has other outputs when it is shown again, beside another image: with one pass of both.
+
+    Args:
+        explainer: of the network; not checked if a pass was not needed to find its layer.
+        say: called with a sentence.
+    """
+    model, before = explainer.model, explainer.probed
+    if before is None:
+        return
+    image = probe_image(model, input_size(model)).to(before.device)
+    with torch.no_grad(), eval_mode(model):
+        try:
+            outputs = logits_in(model(torch.cat([image, torch.zeros_like(image)])), 2)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # a network of single images
+            return
+    if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, before.shape[1]) or not bool(outputs.any()):
+        return  # an untrained classifier of zeros is probed with other weights
+    change = (outputs[0].float() - before[0].float()).abs().max().item() / max(before.abs().max().item(), 1e-12)
+    if change > (0.05 if outputs.dtype in (torch.float16, torch.bfloat16) else 0.01):
+        say(
+            "The network is not steady: an image that is shown again, beside another one, has other outputs (by "
+            f"{change:.0%} of the largest). Dropout or noise may be on in eval mode, or a norm may use the statistics "
+            "of the batch. The numbers depend on chance or on the batch size."
+        )
 
 
 def check_number(explainer: Explainer, classes: int, exclusive: bool) -> None:

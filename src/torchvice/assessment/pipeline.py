@@ -105,7 +105,7 @@ def _request_of(
     passes: Progress | None,
 ) -> dict[str, Any]:
     """Check what is requested and build the views of the model; returns the manifest of the requested table."""
-    from torchvice.assessment.outputs import check_number
+    from torchvice.assessment.outputs import check_number, say_unsteady
     from torchvice.assessment.views import views_of
 
     extras = extras.for_table(pipeline.folder.folder) if "strict" in protocols else extras
@@ -118,7 +118,9 @@ def _request_of(
         )
     say = None if "run" in made_by or _of_logits(pipeline.folder) else pipeline.say
     views = views_of(model, protocols, settings, exclusive=kind == "exclusive", passes=passes, say=say)
-    check_number(next(iter(views.values())).explainer, len(pipeline.dataset.classes), kind == "exclusive")
+    explainer = next(iter(views.values())).explainer
+    check_number(explainer, len(pipeline.dataset.classes), kind == "exclusive")
+    say_unsteady(explainer, pipeline.say)
     check_outputs = all(view.map_settings.outputs is None for view in views.values())
     return pipeline.request(views, extras, kind, made_by, check_outputs=check_outputs)
 

@@ -79,7 +79,8 @@ class Explainer:
     Attributes:
         method: the method's name. site: the layer in use, the first of several.
         average: how several maps are averaged; None for a single map.
-        output_count: the number of the model's outputs; None where no pass was needed to find the layer.
+        probed: the model's outputs (1, M) for `torchvice.models.probe.probe_image`; None where no pass was needed to
+            find the layer.
 
     Raises:
         ViceError: an unknown method or layer, "cam" for a network without a pooled linear head, `eigen_smooth` with a
@@ -124,7 +125,7 @@ class Explainer:
             raise ViceError(f"`outputs` must be one of {', '.join(get_args(Given))}, but is {outputs!r}.")
         model = bare(model)
         self.model = model = taking_rgb(model if output is None else with_output(model, output))
-        self.output_count: int | None = None
+        self.probed: torch.Tensor | None = None
         check_precision(precision, model)
         self.precision, self.channels_last = precision, channels_last
         with eval_mode(model):  # finding a layer may take a pass
@@ -175,7 +176,7 @@ class Explainer:
         if layer is not None:
             module_at(self.model, layer)
         try:
-            site, self.output_count = located(self.model, layer)
+            site, self.probed = located(self.model, layer)
         except ViceError:
             if layer is None:
                 raise

@@ -11,7 +11,7 @@ from torchvice.errors import ViceError
 
 __all__ = ["Given", "softmax_logits"]
 
-_MANY = 100  # outputs, which do not all lie in [0, 1] by chance
+_MANY = 50  # outputs, which do not all lie in [0, 1] by chance
 
 Given = Literal["logits", "softmax", "log_softmax"]
 

@@ -173,4 +173,5 @@ def output_count(model: nn.Module) -> int | None:
         model: takes RGB images, see `taking_rgb`.
     """
     outputs = logits_in(_outputs_of(model, 3), 1)
-    return int(outputs.shape[1]) if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 else None
+    scores = isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and outputs.is_floating_point()
+    return int(outputs.shape[1]) if scores else None

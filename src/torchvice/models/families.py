@@ -141,21 +141,21 @@ def locate(model: nn.Module, layer: str | None = None) -> MapSite:
     return located(model, layer)[0]
 
 
-def located(model: nn.Module, layer: str | None = None) -> tuple[MapSite, int | None]:
-    """Return what `locate` does, and the number of logits in the same pass; None: it gives no logits (1, M).
+def located(model: nn.Module, layer: str | None = None) -> tuple[MapSite, torch.Tensor | None]:
+    """Return what `locate` does, and the logits (1, M) of the same pass; None: it gives none.
 
     Raises:
         ViceError: as `locate`.
     """
     result = probe(model, input_size(model), gradients=layer is None)
     given = result.outputs
-    count = int(given.shape[1]) if isinstance(given, torch.Tensor) and given.ndim == 2 else None
+    logits = given.detach() if isinstance(given, torch.Tensor) and given.ndim == 2 else None
     if layer is not None:
         outputs = [record for record in result.records if record.layer == layer and record.where == "output"]
         layout = _layout(model, outputs[-1].tensor, result.size) if outputs else None
-        return MapSite(layer) if layout is None else _site(outputs[-1], layout, result.size), count
+        return MapSite(layer) if layout is None else _site(outputs[-1], layout, result.size), logits
     with torch.inference_mode(False), torch.enable_grad():
-        return _first_with_gradient(model, result), count
+        return _first_with_gradient(model, result), logits
 
 
 def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:

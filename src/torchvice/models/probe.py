@@ -24,6 +24,7 @@ __all__ = [
     "eval_and_frozen",
     "gradients_of",
     "probe",
+    "probe_image",
     "spatial_layout",
 ]
 
@@ -107,6 +108,11 @@ def checkpointing_of(model: nn.Module) -> list[tuple[nn.Module, str]]:
     return [(module, name) for module in model.modules() for name in _CHECKPOINTING if vars(module).get(name) is True]
 
 
+def probe_image(model: nn.Module, size: tuple[int, int]) -> torch.Tensor:
+    """Return the random image (1, 3, H, W) of the probe, as the model takes it."""
+    return torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0)).to(input_like(model))
+
+
 def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Probe:
     """Run the model on a random image and record every tensor but the image itself; the model is restored.
 
@@ -124,8 +130,7 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
     records: list[TensorRecord] = []
     calls: Counter[str] = Counter()
     with eval_and_frozen(model, gradients) as handles:
-        noise = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
-        image = noise.to(input_like(model)).requires_grad_(gradients).clone()  # networks may normalise it in place
+        image = probe_image(model, size).requires_grad_(gradients).clone()  # networks may normalise it in place
         handles += [head.register_forward_hook(_random_outputs) for head in _zero_heads(model)]
         for name, module in model.named_modules():
             if name:
