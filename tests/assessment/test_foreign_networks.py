@@ -155,9 +155,8 @@ def test_outputs_that_are_no_scores_or_several_are_refused(tmp_path):
         with pytest.raises(ViceError, match=r"must return logits \(N, C\), but returns int64 of shape"):
             assessed(Classes(), tmp_path, **how)
     assert output_count(Classes()) is None  # the command asks for it before it looks for a layer
-    with pytest.raises(ViceError, match=r"several matrices \(0: \(1, 16\), 1: \(1, 2\)\)") as refused:
+    with pytest.raises(ViceError, match=r"but returns tuple\.\s.*output='NAME'\), here 0: \(1, 16\) or 1: \(1, 2\)\."):
         assessed(Two(), tmp_path)
-    assert "output='0'" in refused.value.way_out
     plain = assessed(Net(), tmp_path / "plain").images.logits
     np.testing.assert_array_equal(assessed(Two(), tmp_path / "named", output="1").images.logits, plain)
 
@@ -244,7 +243,7 @@ def test_quantised_networks_need_a_method_without_gradients(tmp_path):
 def test_an_exported_program_names_its_way_out():
     program = torch.export.export(Net().eval(), (IMAGES,))
     for model in (program, program.module()):
-        with pytest.raises(ViceError, match=r"a model of torch.export does not\.\s.*the module that was exported"):
+        with pytest.raises(ViceError, match=r"\.\s+Give the module that was exported\."):
             Explainer(model)
 
 

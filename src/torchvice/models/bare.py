@@ -35,17 +35,17 @@ def bare(model: Any) -> nn.Module:
         ViceError: not a module, or one that cannot be run with hooks: scripted, exported, or without data.
     """
     if not isinstance(model, nn.Module):
-        if type(model).__name__ == "ExportedProgram":
-            raise _exported()
         kind = getattr(model, "__name__", None) if callable(model) else None
         came = f"the function {kind}" if kind else f"a {type(model).__name__}"
-        raise ViceError(f"The model must be a torch.nn.Module, but is {came}.", "Give the module that it calls.")
+        way_out = f"Give the module that {'was exported' if came == 'a ExportedProgram' else 'it calls'}."
+        raise ViceError(f"The model must be a torch.nn.Module, but is {came}.", way_out)
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):
             message = "The model must support hooks, but a scripted model does not."
             raise ViceError(message, "Give the unscripted model.")
         if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
-            raise _exported()
+            message = "The model must support hooks and eval(), but a model of torch.export does not."
+            raise ViceError(message, "Give the module that was exported.")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
             raise ViceError(f"The model must be initialised, but `{name}` is not.", "Run it once on an image.")
@@ -56,11 +56,6 @@ def bare(model: Any) -> nn.Module:
             message = f"The model must allow gradients, but `{name}` was made under torch.inference_mode."
             raise ViceError(message, "Build or load the model outside of it; torch.no_grad can be used.")
     return _unwrapped(model)
-
-
-def _exported() -> ViceError:
-    message = "The model must support hooks and eval(), but a model of torch.export does not."
-    return ViceError(message, "Give the module that was exported.")
 
 
 def _with_own_forward(model: nn.Module) -> nn.Module:
@@ -203,12 +198,10 @@ def not_logits(model: nn.Module, outputs: Any) -> ViceError:
         if not outputs.is_floating_point():
             came = f"{str(outputs.dtype).removeprefix('torch.')} of {came}"
             way_out = "Let its forward return the floating-point scores, before argmax or rounding."
-    elif isinstance(outputs, tuple | list) and sum(map(_is_matrix, outputs)) > 1:
-        shapes = ", ".join(f"{n}: {tuple(one.shape)}" for n, one in enumerate(outputs) if _is_matrix(one))
-        came = f"a {type(outputs).__name__} with several matrices ({shapes})"
-        number = next(n for n, one in enumerate(outputs) if _is_matrix(one))
-        way_out = f"Say which are the logits, such as --output {number} (output='{number}')."
     else:
         keys = f" of {', '.join(map(str, list(outputs)[:5]))}" if isinstance(outputs, Mapping) else ""
         came = f"{type(outputs).__name__}{keys}"
+        if isinstance(outputs, tuple | list) and any(map(_is_matrix, outputs)):
+            shapes = " or ".join(f"{n}: {tuple(one.shape)}" for n, one in enumerate(outputs) if _is_matrix(one))
+            way_out = f"{way_out.rstrip('.')}, here {shapes}."
     return ViceError(f"{type(model).__name__} must return logits (N, C), but returns {came}.", way_out)
