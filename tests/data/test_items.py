@@ -332,3 +332,21 @@ class Table(list):
 def test_rows_of_class_labels_in_any_format(kind):
     rows = [{"image": np.zeros((8, 12, 3), np.uint8), "labels": kind(labels)} for labels in ([0, 1], [1])]
     assert from_items(Table(rows)).targets.tolist() == [[1, 1], [0, 1]]
+
+
+def test_trimaps_of_items_with_one_label() -> None:
+    """As of pets: the category, and a trimap."""
+    trimap = np.full((8, 12), 2, np.uint8)
+    trimap[2:5, 3:7], trimap[1, 3:7] = 1, 3
+    rows = [{"image": np.zeros((8, 12, 3), np.uint8), "mask": trimap, "label": c} for c in range(2)]
+    with pytest.raises(ViceError, match="but hold 1, 2, 3 and no 0: they look like trimaps") as told:
+        from_items(rows, ["cat", "dog"])
+    assert "mask_values='object=1,background=2,void=3'" in told.value.way_out
+    dataset = from_items(rows, ["cat", "dog"], mask_values="object=1,background=2,void=3")
+    expected = np.zeros((8, 12), np.uint8)
+    expected[2:5, 3:7], expected[1, 3:7] = 2, 255
+    np.testing.assert_array_equal(dataset.mask(1), expected)
+    assert dataset.targets.tolist() == [[1, 0], [0, 1]]
+    assert dataset.notes == (
+        "In masks, 1 is the class of the item's label, 2 is background, 3 is void, as --mask-values says.",
+    )

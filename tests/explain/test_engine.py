@@ -200,7 +200,7 @@ def test_an_exception_in_any_pass_restores_the_model(method, number):
         if number > 1 and method in ("finercam", "shapleycam"):  # one pass
             explainer(images[:1], [[0]])
         else:
-            with pytest.raises(RuntimeError, match="stop"):
+            with pytest.raises(ViceError, match="raises RuntimeError: stop"):
                 explainer(images[:1], [[0]])
     after = _state(model)
     assert before[:3] == after[:3]

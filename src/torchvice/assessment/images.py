@@ -43,7 +43,7 @@ def check_dataset(dataset: Dataset) -> None:
         )
         message = f"The dataset's `targets` must be {expected}, images and classes, of 0 and 1, but {came}."
         raise ViceError(message, "1 says that the image shows the class.")
-    if not targets.any():
+    if not targets.any() and not getattr(dataset, "unlabelled", False):
         raise no_labels(len(dataset.records), str(getattr(dataset, "label_source", "")))
     ids: set[str] = set()
     for record in dataset.records:

@@ -247,8 +247,7 @@ class View(Finished):
                 batch = batch.flip(-1)
             if self.choices.mirror:
                 batch = torch.cat([batch, batch.flip(-1)])
-                labels = _twice(labels)
-            explanation = self.explainer(batch, labels)
+            explanation = self.explainer(batch, _twice(labels) if self.choices.mirror else labels)
             if turn == 0:
                 logits = explanation.logits[: len(part)].float().cpu().numpy()
                 pairs = explanation.pairs[explanation.pairs[:, 0] < len(part)].tolist()

@@ -11,7 +11,7 @@ from torchvice.data.images import VOID
 from torchvice.data.mask_values import FULL
 from torchvice.errors import ViceError, brief, did_you_mean, to_numpy
 
-__all__ = ["class_indices_of", "first_names", "is_index", "is_named", "object_of_label"]
+__all__ = ["class_indices_of", "first_names", "is_index", "is_named", "is_one", "object_of_label"]
 
 
 def object_of_label(names: Sequence[str] | None, labels: Sequence[Any], drawn: Sequence[Set[int]]) -> int | None:
@@ -19,10 +19,10 @@ def object_of_label(names: Sequence[str] | None, labels: Sequence[Any], drawn: S
     objects = set().union(*drawn) - {0}
     value = min(objects - {VOID}, default=VOID)
     whole = objects <= {value, VOID} and value in (1, *FULL) and any(0 in found for found in drawn)
-    return value if objects and whole and names and len(names) > 1 and all(map(_is_one, labels)) else None
+    return value if objects and whole and names and len(names) > 1 and all(map(is_one, labels)) else None
 
 
-def _is_one(labels: Any) -> bool:
+def is_one(labels: Any) -> bool:
     """Whether labels are one class: its index, or its name."""
     return is_index(labels) or isinstance(labels, str) or (is_named(labels) and len(labels) == 1)
 

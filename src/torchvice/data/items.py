@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from torchvice.data.images import present_values
-from torchvice.data.item_labels import class_indices_of, first_names, is_index, is_named, object_of_label
+from torchvice.data.item_labels import class_indices_of, first_names, is_index, is_named, is_one, object_of_label
 from torchvice.data.lists import class_names
-from torchvice.data.mask_values import MaskValues, refuse_mixed, values_from
+from torchvice.data.mask_values import MaskValues, refuse_forms, refuse_mixed, values_from
 from torchvice.data.named_values import named_values
 from torchvice.data.pixels import image_pixels, mask_pixels
 from torchvice.errors import ViceError, brief, did_you_mean, errors_quoted, to_numpy
+from torchvice.metrics.overlap import void_of
 
 __all__ = ["ItemDataset", "from_items"]
 
@@ -172,13 +173,18 @@ class ItemDataset:
             if names is None:
                 raise ViceError("The classes of the labels must be known, but are not given.", "Give classes=[...].")
             return MaskValues(names)
+        if self._named is not None and names and len(names) > 1 and all(map(is_one, labels)):
+            self._of_label = True
+            self.notes += (self._named.note("the class of the item's label"),)
+            return MaskValues(names, named=self._named)
         value = object_of_label(names, labels, drawn) if self._named is None else None
         if value is not None:
             refuse_mixed(drawn, None, "the dataset")
-        if value is not None:
             self._of_label = True
             self.notes += (f"In masks, {value} is the class of the item's label, and 0 is background.",)
             return MaskValues(names or (), value)
+        if names and len(names) > 1 and all(map(is_one, labels)):
+            refuse_forms(drawn, {*range(len(names) + 1), void_of(len(names))}, "the dataset")
         found = values_from(drawn, names, "the dataset", self._named)
         self.notes += (found.note,) if found.note else ()
         return found
