@@ -16,7 +16,6 @@ from torchvice.explain.surrogate import surrogate
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 from networks import small_member
 
-
 METHODS = ("attnlrp", "cp_lrp", "attnlrp_gamma", "lrp_zplus")
 
 
