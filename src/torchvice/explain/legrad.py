@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, errors_quoted
 from torchvice.explain.attention import capture_attention, empty_maps, token_layout
 from torchvice.explain.attention_blocks import WAY_OUT, attending_network, attention_blocks, foreign_pooling
 from torchvice.explain.capture import single_capture
@@ -182,6 +182,12 @@ def _unknown(network: nn.Module) -> ViceError:
 
 def _classified(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Logits (N, M) of pooled tokens (N, D)."""
+    shape = tuple(tokens.shape)
+    with errors_quoted(f"The classifier of {type(model).__name__} must take pooled tokens {shape}"):
+        return _logits_of(model, tokens)
+
+
+def _logits_of(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     network: Any = attending_network(model)
     if hasattr(network, "encoder") and hasattr(network, "heads"):
         return torch.as_tensor(network.heads(network.encoder.ln(tokens)))
