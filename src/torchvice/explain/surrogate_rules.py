@@ -26,7 +26,7 @@ _LINEAR = """
     add sub rsub radd neg sum mean cat concat stack linear conv1d conv2d conv3d conv_transpose2d batch_norm
     avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d max_pool2d max_pool2d_with_indices
     adaptive_max_pool2d amax max interpolate upsample pad dropout
-    reshape view view_as flatten unflatten permute transpose t movedim moveaxis swapaxes squeeze unsqueeze
+    reshape reshape_as view view_as flatten unflatten permute transpose t movedim moveaxis swapaxes squeeze unsqueeze
     expand expand_as repeat repeat_interleave tile chunk split split_with_sizes tensor_split unbind select narrow
     getitem gather index_select take_along_dim roll flip rot90 unfold fold pixel_shuffle pixel_unshuffle channel_shuffle
     masked_fill where contiguous clone to type type_as float double half bfloat16 cpu cuda get
@@ -44,9 +44,11 @@ class _Scaled(torch.autograd.Function):
     """An output y of x, whose gradient at x is a constant factor times that at y."""
 
     @staticmethod
-    def forward(ctx: Any, value: torch.Tensor, output: torch.Tensor, factor: torch.Tensor | float) -> torch.Tensor:
+    def forward(
+        ctx: Any, value: torch.Tensor, output: list[torch.Tensor], factor: torch.Tensor | float
+    ) -> torch.Tensor:
         ctx.factor = factor
-        return output.view_as(output)
+        return output[0]  # in a list: an argument that is returned could not be written to
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -55,7 +57,7 @@ class _Scaled(torch.autograd.Function):
 
 def scaled(value: torch.Tensor, factor: torch.Tensor | float, output: torch.Tensor | None = None) -> torch.Tensor:
     """Return `output`, default the value itself, with factor times its gradient as the gradient at the value."""
-    result: torch.Tensor = _Scaled.apply(value, (value if output is None else output).detach(), factor)
+    result: torch.Tensor = _Scaled.apply(value, [(value if output is None else output).detach()], factor)
     return result
 
 
