@@ -160,6 +160,7 @@ def _table(path: Path) -> Any:
 FOLDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "mask of a folder": ("b_mask", {}),
     "mask of named classes": ("b_mask", {"classes": ["cat", "dog"]}),
+    "mask of many classes": ("b_mask", {"classes": [f"class {c}" for c in range(300)]}),
     "mask of named values": ("b_mask", {"mask_values": "object=1,background=0-0,void=2-255"}),
     "mask of class folders": ("dog/b", {}),
     "mask of ImageNet-S": ("n02123045/b", {}),
@@ -223,9 +224,9 @@ def _foreign_maps(path: Path) -> Any:
     return ForeignMaps(path.parent / "maps", one).survey(1)
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _png(pixels: np.ndarray, kind: type = np.uint8) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
+    Image.fromarray(pixels.astype(kind)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -348,7 +349,8 @@ def seeds(folder: Path) -> dict[str, tuple[str, bytes, Callable[[Path], Any]]]:
     }
     for name in FOLDERS:
         ids = np.dstack([SQUARE * 2, 0 * SQUARE, 0 * SQUARE])
-        found[name] = ("b.png", _png(ids if "ImageNet" in name else SQUARE * (1 + ("class" in name))), _folder(name))
+        drawn = _png(ids if "ImageNet" in name else SQUARE * (1 + ("class" in name)))
+        found[name] = ("b.png", _png(SQUARE * 290, np.uint16) if "many" in name else drawn, _folder(name))
     for name in ("manifest.json", "images-00000.parquet", "regions-00000.parquet"):
         if (TABLE / name).is_file():
             found[f"table: {name}"] = (name, (TABLE / name).read_bytes(), _table)

@@ -9,3 +9,11 @@ def processor() -> str:
     """The CPU's name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+def vector_units() -> str:
+    """The widest instructions for products that the CPU has: AMX, AVX-512 or AVX2, with bfloat16 where there is any."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    flags = next((line.split() for line in info.splitlines() if line.startswith("flags")), [])
+    names = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "avx512_bf16": "bfloat16"}
+    return ", ".join(name for flag, name in names.items() if flag in flags) or "unknown instructions"

@@ -1,9 +1,10 @@
-"""Transformer attribution against the published implementation: one image and one class at a time.
+"""Relevance against the published implementation of transformer attribution: one image and one class at a time.
 
 The peer follows the paper and computes the same as its code: a forward pass with a graph, a
 backward pass through all weights, and relevance in single precision, each rule by automatic differentiation, the
 branches of alpha and of beta both, though beta is 0. Ours makes the maps of a batch of 8 images, two labels each.
-Random weights; medians of interleaved runs, in one process.
+The methods with changed backward rules (attnlrp and relatives) run beside it, and a forward pass under no_grad. Random
+weights; medians of interleaved runs, in one process.
 
     python benchmarks/relevance.py [--network vit_small_patch16_224] [--repeats 7] [--threads 1 2]
 """
@@ -14,6 +15,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import timm
 import torch
@@ -24,6 +26,7 @@ from torch.nn import functional
 from torchvice import Explainer
 
 BATCH, SIDE, LABELS = 8, 224, (3, 11)
+OTHERS = ("attnlrp", "cp_lrp", "attnlrp_gamma", "generic_attention")
 
 
 def divide(relevance: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
@@ -100,7 +103,11 @@ def published(model: nn.Module, image: torch.Tensor, label: int) -> torch.Tensor
     logits, tokens, kept = forward(model, image)
     model.zero_grad()
     logits[0, label].backward()
-    relevance = linear(model.head, tokens[:, 0], functional.one_hot(torch.tensor([label]), logits.shape[1]).float())
+    relevance = linear(
+        model.head,
+        tokens[:, 0],
+        functional.one_hot(torch.tensor([label], device=logits.device), logits.shape[1]).float(),
+    )
     (relevance,) = rule(lambda all_tokens: all_tokens[:, 0], [tokens], relevance)
     cams = []
     for block, (before, entered, q, k, v, weights, mixed, attended, middle, second, hidden, mapped) in zip(
@@ -115,9 +122,9 @@ def published(model: nn.Module, image: torch.Tensor, label: int) -> torch.Tensor
         of_q, of_k = (part / 2 for part in rule(scores, [q, k], of_weights))
         branch = torch.stack([of_q, of_k, of_v], 2).permute(0, 3, 2, 1, 4).flatten(2)
         relevance = copied(before, skip, linear(block.attn.qkv, entered, branch))
-    joint = torch.eye(tokens.shape[1])
+    joint = torch.eye(tokens.shape[1], device=tokens.device)
     for cam in reversed(cams):
-        joint = (torch.eye(len(cam)) + cam) @ joint
+        joint = (torch.eye(len(cam), device=cam.device) + cam) @ joint
     return joint[0, 1:]
 
 
@@ -125,6 +132,12 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest difference of two maps, each scaled to [0, 1]."""
     maps = [(m - m.min()) / (m.max() - m.min()) for m in (found.flatten(), expected.flatten())]
     return float((maps[0] - maps[1]).abs().max())
+
+
+def without_gradients(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The logits of the batch, which two maps an image share."""
+    with torch.no_grad():
+        return model(images)  # type: ignore[no-any-return]
 
 
 def measure(name: str, repeats: int, threads: int) -> None:
@@ -143,6 +156,9 @@ def measure(name: str, repeats: int, threads: int) -> None:
         "torchvice, one by one": (1, lambda: explainer(images[:1], [LABELS[:1]])),
         "torchvice, 8 x 2": (BATCH * len(LABELS), lambda: explainer(images, [LABELS] * BATCH)),
     }
+    for method in OTHERS:
+        runs[f"{method}, 8 x 2"] = (BATCH * len(LABELS), partial(Explainer(model, method), images, [LABELS] * BATCH))
+    runs["a forward pass"] = (BATCH * len(LABELS), partial(without_gradients, model, images))
     times: dict[str, list[float]] = {tool: [] for tool in runs}
     for _ in range(repeats):
         for tool, (number, run) in runs.items():
@@ -152,7 +168,11 @@ def measure(name: str, repeats: int, threads: int) -> None:
     medians = {tool: statistics.median(seconds) for tool, seconds in times.items()}
     for tool, seconds in medians.items():
         ratios = [first / own for first, own in zip(times["published, one by one"], times[tool], strict=True)]
-        print(f"  {tool:22s} {seconds * 1e3:8.1f} ms per map   {statistics.median(ratios):6.2f} times as fast")
+        passes = [own / pass_ for own, pass_ in zip(times[tool], times["a forward pass"], strict=True)]
+        print(
+            f"  {tool:25s} {seconds * 1e3:8.1f} ms per map   {statistics.median(ratios):6.2f} times as fast"
+            f"   {statistics.median(passes):6.2f} forward passes"
+        )
 
 
 def main() -> None:

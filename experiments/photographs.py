@@ -31,17 +31,17 @@ from torchvice.study.table import table_rows, write_table
 
 
 def tasks(studies: dict[str, Study], options: Options) -> Iterator[Task]:
-    """The work that is left, in its order; the continued pre-training comes first, since some trainings wait for it."""
+    """The work that is left, in its order; the continued pre-training follows the base, since some trainings wait for it."""
     weights = options.continued() / "weights.safetensors"
     left = [(study, run) for study, run in ordered(studies.values()) if finished(run, study.request) is None]
-    after = None
-    if not weights.is_file() and any(run.settings.model.weights == str(weights) for _, run in left):
-        settings = pretraining(studies["voc8"], options)
-        prepare_pretraining(options.continued(), dump_settings(settings), CONTINUED)
-        after = options.continued()
-        yield Task("pretrain", after)
+    needed = not weights.is_file() and any(run.settings.model.weights == str(weights) for _, run in left)
     for study, run in left:
-        waits = after if run.settings.model.weights == str(weights) else None
+        if needed and run.levels != study.base:
+            settings = pretraining(studies["voc8"], options)
+            prepare_pretraining(options.continued(), dump_settings(settings), CONTINUED)
+            yield Task("pretrain", options.continued())
+            needed = False
+        waits = options.continued() if run.settings.model.weights == str(weights) else None
         yield Task("run", prepare(run, study.request), waits)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,11 @@ __all__ = [
     "as_vice_error",
     "brief",
     "did_you_mean",
+    "errors_quoted",
     "names_and_values",
     "not_utf8_error",
+    "raised_by",
+    "reason_of",
     "same_length",
     "to_numpy",
 ]
@@ -78,7 +83,8 @@ def near_path(path: Path) -> str:
         ''
     """
     try:
-        names = [entry.name for entry in os.scandir(path.parent) if not entry.name.startswith(".")]
+        found = (entry.name for entry in os.scandir(path.parent))
+        names = [name for name in found if not name.startswith(".") and name != path.name]
     except OSError:
         return ""
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
@@ -136,6 +142,61 @@ def brief(value: Any) -> str:
     short.maxlevel, short.maxstring, short.maxother, short.maxlong = 3, 120, 120, 40
     short.maxlist = short.maxtuple = short.maxdict = short.maxset = 12
     return short.repr(value)
+
+
+def reason_of(error: BaseException | str, empty: str | None = None) -> str:
+    """The message of an error on one line of at most 300 characters, without its full stop, to be quoted in another.
+
+    Args:
+        error: the error, or its text.
+        empty: what is returned for an error without a message; None: the name of its type.
+
+    Example:
+        >>> reason_of(ValueError("sizes differ:\\n  3 and 4."))
+        'sizes differ: 3 and 4'
+        >>> reason_of(KeyError())
+        'KeyError'
+    """
+    text = " ".join(str(error).split())[:300].rstrip(".")
+    return text or (type(error).__name__ if empty is None else empty)
+
+
+def raised_by(error: BaseException) -> str:
+    """The type of an error, its reason, and the line of code where it arose: what the user's code raised.
+
+    Example:
+        >>> raised_by(ValueError("sizes differ."))
+        'ValueError: sizes differ'
+    """
+    reason = reason_of(error, "")
+    said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    return said + (f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else "")
+
+
+@contextlib.contextmanager
+def errors_quoted(what: str, way_out: str = "") -> Iterator[None]:
+    """Turn an error of the user's code inside the block into a ViceError that quotes it.
+
+    A ViceError, an error that `as_vice_error` knows, and a full GPU, on which batches are halved, pass as they are.
+
+    Args:
+        what: what the code must do; ", but raises ..." follows.
+        way_out: see `ViceError`.
+
+    Example:
+        >>> with errors_quoted("The dataset must give image 3", "Read it by itself first."):
+        ...     raise KeyError("cat")
+        Traceback (most recent call last):
+        torchvice.errors.ViceError: The dataset must give image 3, but raises KeyError: 'cat' (line 2 of ...).
+            Read it by itself first.
+    """
+    try:
+        yield
+    except Exception as error:
+        if as_vice_error(error) is not None or type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise ViceError(f"{what}, but raises {raised_by(error)}.", way_out) from error
 
 
 def as_vice_error(error: Exception) -> ViceError | None:

@@ -96,7 +96,9 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                     yield begins, row
                 begins = reader.line_num + 1
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ViceError(f"The table {path} must be CSV in UTF-8, but cannot be read: {error}.") from None
+        raise ViceError(
+            f"The table {path} must be CSV in UTF-8, but cannot be read: {error}.", "Save it as CSV UTF-8."
+        ) from None
 
 
 def read_table(path: str | os.PathLike[str]) -> LegacyTable:
@@ -114,7 +116,9 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
     header = [name.strip() for name in header]
     if "name_image" not in header or len(set(header)) < len(header):
         message = f"The table {path} must begin with the column names {', '.join(_CELLS)}, each once, but has "
-        raise ViceError(f"{message}{', '.join(header) or 'none'}.", "Only name_image is required.")
+        marks = [mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]]
+        way_out = f"Separate the cells by commas, not by {marks[0]!r}." if marks else "Only name_image is required."
+        raise ViceError(f"{message}{', '.join(header) or 'none'}.", way_out)
     columns: dict[str, Any] = {name: [] for name in header if name in _CELLS}
     seen: dict[str, int] = {}
     for line, row in rows:
@@ -319,6 +323,7 @@ def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], tuple[int, int] | None
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if name in STACKS}
+            names = archive.files
     except Exception as error:  # zipfile and numpy raise anything, depending on where the damage is; also a password
         # numpy takes bytes of no known kind for a pickle, and advises to load it unsafely.
         reason = str(error).rstrip(".") or type(error).__name__
@@ -327,7 +332,7 @@ def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], tuple[int, int] | None
             f"The file of maps {path} must be an .npz archive of numbers, but cannot be read: {reason}.",
             "If it is damaged, write it again: np.savez(path, keys=..., maps=...).",
         ) from None
-    keys, stack = _stacked(path, arrays)
+    keys, stack = _stacked(path, arrays, names)
     size = arrays.get("size")
     if size is not None and (size.shape != (2,) or size.dtype.kind not in "iu" or size.min() < 1):
         raise ViceError(f"`size` in {path} must be (H, W), but is {size.tolist()}.")
@@ -338,13 +343,15 @@ FULL_SIZE = ("maps", "cams", "high_res", "attn_highres")
 STACKS = ("keys", *FULL_SIZE, "cam", "size")
 
 
-def _stacked(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+def _stacked(
+    path: Path, arrays: Mapping[str, np.ndarray], held: Sequence[str] = ()
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """The keys and maps of a file that holds them under names."""
     names = [name for name in FULL_SIZE if name in arrays] or [name for name in ("cam",) if name in arrays]
     if len(names) != 1 or "keys" not in arrays:
         raise ViceError(
             f"The file of maps {path} must hold `keys` (M,) and `maps` (M, H, W), but holds "
-            f"{', '.join(arrays) or 'nothing'}.",
+            f"{', '.join(held or arrays) or 'nothing'}.",
             f"The maps may also be called {', '.join(FULL_SIZE[1:])} or cam; save one of these.",
         )
     keys, stack = arrays["keys"], arrays[names[0]]

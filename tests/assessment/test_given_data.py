@@ -134,3 +134,23 @@ def test_a_terminal_has_a_bar(monkeypatch):
     with shown_progress("views", None, None) as (step, passes):
         assert step is None
         assert passes is None
+
+
+def test_exclusive_targets_of_one_class_are_refused(network, folder, tmp_path):
+    """The softmax of one output is 1 whatever the network says: accuracy 1 and a calibration error of 0."""
+    (tmp_path / "photos").mkdir()
+    shutil.copytree(folder / "photos", tmp_path / "photos" / "cat")
+    with pytest.raises(ViceError, match="need two classes or more, since a softmax of one output is always 1") as told:
+        torchvice.assess(network, images=tmp_path / "photos", out=tmp_path / "t", progress=False, **SIZES)
+    assert "--targets multilabel" in told.value.way_out
+    samples = torchvice.assess(
+        network, images=tmp_path / "photos", out=tmp_path / "t", progress=False, targets="multilabel", **SIZES
+    )
+    assert samples.classes == ("cat",)
+    assert len(samples.of_protocol("strict").images) == 3
+
+
+def test_images_without_any_label_are_refused(network, tmp_path):
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(ViceError, match=r"needs images with labels, but none of the 1 has one \(labels: items\)"):
+        torchvice.assess(network, [{"image": pixels, "labels": [0]}], classes=["cat"], out=tmp_path / "t", **SIZES)

@@ -13,8 +13,26 @@ from torchvice.assessment.views import views_of
 from torchvice.explain import METHODS, Choices
 from torchvice.models.families import MapSite
 
-ATTENTION = ["rollout", "attention_gradient", "generic_attention", "transformer_attribution"]
-PIXELS = ["saliency", "smoothgrad", "integrated_gradients"]
+ATTENTION = [
+    "rollout",
+    "attention_gradient",
+    "generic_attention",
+    "legrad",
+    "transformer_attribution",
+    "libragrad_attention",
+]
+PIXELS = [
+    "rise",
+    "occlusion",
+    "attnlrp",
+    "cp_lrp",
+    "attnlrp_gamma",
+    "lrp_zplus",
+    "libragrad",
+    "saliency",
+    "smoothgrad",
+    "integrated_gradients",
+]
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,8 @@ def test_predicted_labels_are_those_of_the_table(model, tmp_path, exclusive, cou
         {"class_map": [[0], [1], [2, 0]]},
         {"view_size": 32},
         {"exclusive": True},
+        {"precision": "bfloat16"},
+        {"channels_last": True},
     ],
 )
 def test_a_folder_with_maps_of_other_settings_is_refused(model, tmp_path, other):

@@ -14,10 +14,10 @@ from torchvice import ViceError
 from torchvice.assessment import Extras, MapSettings
 from torchvice.assessment.controls import CONTROL_SETS, CONTROLS
 from torchvice.assessment.map_settings import MapKeywords, packed
-from torchvice.assessment.opened import FOLDERS, FolderKeywords
 from torchvice.assessment.request import AssessKeywords, ExtrasKeywords
 from torchvice.cli.assess import Controls
 from torchvice.data import open_images
+from torchvice.data.open import FOLDERS, FolderKeywords
 from torchvice.explain import METHODS, Choices
 from torchvice.models.families import MapSite
 from torchvice.study.plan import AssessmentRequest

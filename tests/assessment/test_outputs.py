@@ -95,5 +95,5 @@ def test_assess_refuses_probabilities_or_takes_their_logits(tmp_path):
     )
     far = abs(logits.images.logits) < 8  # beyond, float32 probabilities are 1
     np.testing.assert_allclose(taken.images.logits[far], logits.images.logits[far], rtol=1e-3, atol=1e-2)
-    with pytest.raises(ViceError, match="`outputs` must be 'logits' or 'probabilities', but is 'sigmoid'"):
+    with pytest.raises(ViceError, match="must be 'logits', 'probabilities' or 'softmax', but is 'sigmoid'"):
         torchvice.assess(network(classes), data, out=tmp_path / "c", outputs="sigmoid", **settings)

@@ -14,6 +14,7 @@ from torchvice.assessment.interventions import margins, projected
 from torchvice.assessment.region import Region
 from torchvice.data.filling import dilated, filled
 from torchvice.data.transforms import normalise
+from torchvice.explain import Choices
 from torchvice.samples import INTERVENTIONS
 
 SIDE = 32
@@ -137,6 +138,30 @@ def test_a_patch_is_no_smaller_than_a_cell_of_the_map(dataset, tmp_path):
     samples = torchvice.assess(model, dataset, out=tmp_path / "t", protocols=("strict",), without="patch", **options)
     sides = true_rows(samples).peak_side
     assert set(sides[np.isfinite(sides)]) == {8 / SIDE}  # the map has 4 x 4 cells
+
+
+class Framed(Squares):
+    """The same images in the middle of larger ones."""
+
+    def __init__(self, frame):
+        super().__init__()
+        around = [(space // 2, space // 2) for space in frame]
+        self.images = [np.pad(image, [*around, (0, 0)], constant_values=110) for image in self.images]
+        self.masks = [np.pad(mask, around) for mask in self.masks]
+
+
+@pytest.mark.parametrize(
+    ("frame", "view", "pixels"),
+    [((0, 0), "warp", 4 * 4), ((32, 64), "crop", 4 * 4), ((0, 32), "whole", 4 * 4), ((0, 32), "warp", 4 * 8)],
+)
+def test_the_side_of_a_patch_is_a_share_of_the_stored_image(frame, view, pixels, tmp_path):
+    data = Framed(frame)
+    samples = assess(data, tmp_path / "t", without="patch", choices=Choices(view=view))
+    sides = true_rows(samples).peak_side
+    height, width = data.images[0].shape[:2]
+    drawn = (sides[np.isfinite(sides)] ** 2) * height * width  # on the page its side is this share of each side
+    assert len(drawn)
+    assert drawn == pytest.approx(pixels)
 
 
 def test_only_true_pairs_of_the_headline_have_columns(samples, dataset):

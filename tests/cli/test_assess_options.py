@@ -41,6 +41,25 @@ def test_arguments_mean_and_std_reach_the_network(data, tmp_path, capsys):
     assert (settings["view_size"], settings["mean"], settings["std"]) == (96, [0.1, 0.2, 0.3], [1, 1, 1])
 
 
+def test_the_precision_is_a_setting_of_the_maps_and_another_one_is_refused(data, tmp_path, capsys):
+    torch.save(network().state_dict(), tmp_path / "w.pth")
+    given = ("assess", "--model", "test_resnet", "--weights", tmp_path / "w.pth", "--data", data, *SIZES)
+    low = (*given, "--precision", "bfloat16", "--channels-last", "--out", tmp_path / "low")
+    assert vice(capsys, *low)[0] == 0
+    manifest = json.loads((tmp_path / "low" / "manifest.json").read_text())
+    for settings in (manifest["map_settings"], *manifest["explanations"].values()):
+        assert (settings["precision"], settings["channels_last"]) == ("bfloat16", True)
+    assert vice(capsys, *low)[0] == 0  # the same again
+    status, _, said = vice(capsys, *given, "--precision", "float32", "--out", tmp_path / "low")
+    assert status == 2
+    assert "`precision` is 'bfloat16' in the table, but None now" in said
+    assert "`channels_last` is True in the table, but None now" in said
+    assert vice(capsys, *given, "--out", tmp_path / "plain")[0] == 0
+    manifest = json.loads((tmp_path / "plain" / "manifest.json").read_text())
+    for settings in (manifest["map_settings"], *manifest["explanations"].values()):
+        assert not {"precision", "channels_last"} & set(settings)  # as in tables of earlier versions
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [

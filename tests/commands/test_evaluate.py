@@ -242,7 +242,7 @@ def test_a_wrong_file_is_named(what: str, words: str, tmp_path: Path) -> None:
         ({"ground_truth": "nowhere"}, "folder of the masks must exist"),
         ({"kind": "jpg"}, "`kind` must be one of npy, npz, png"),
         ({"protocol": "papr"}, "Did you mean `paper`"),
-        ({"num_classes": 255}, "1 to 254"),
+        ({"num_classes": 65535}, "1 to 65534"),
         ({"workers": 0}, "at least 1"),
         ({"thresholds": [0.2, 0.1]}, "rise"),
         ({"thresholds": 7}, r"must be in \[0, 1\], like the maps, but is 7"),

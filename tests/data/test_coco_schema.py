@@ -85,9 +85,9 @@ WRONG = {
     ),
     "a name twice": (content(categories=[{"id": 3, "name": "a"}, {"id": 4, "name": "a"}]), "category name 'a' once"),
     "the background": (content(categories=[{"id": 3, "name": "_Background_"}]), "the background is no category"),
-    "300 categories": (
-        content(categories=[{"id": i, "name": f"c{i}"} for i in range(300)]),
-        "must have 1 to 254 categories, but has 300",
+    "too many categories": (
+        content(categories=[{"id": i, "name": f"c{i}"} for i in range(65535)]),
+        "must have 1 to 65534 categories, but has 65535",
     ),
     "two images of one stem": (
         content(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -277,3 +278,75 @@ def test_masks_in_every_form() -> None:
     assert np.array_equal(mask_pixels(mask > 0, "x"), mask > 0)
     assert np.array_equal(mask_pixels(Image.fromarray(mask > 0), "x"), drawn(255))
     assert np.array_equal(mask_pixels(Image.fromarray(drawn()).convert("RGB"), "x"), drawn())
+
+
+def pictures(*values: int) -> list[dict[str, object]]:
+    mask = np.zeros((8, 12), np.uint8)
+    mask[2:5, 3:7] = 1
+    return [
+        {"image": np.full((8, 12, 3), 9, np.uint8), "mask": mask * value, "label": c} for c, value in enumerate(values)
+    ]
+
+
+class Named(list):
+    classes = ("cat", "dog")
+
+
+def test_indices_count_in_the_order_of_the_datasets_own_classes():
+    """With the names in another order every image would have another label."""
+    own = Named({"image": one["image"], "label": one["label"]} for one in pictures(1, 1))
+    assert from_items(own).targets.tolist() == [[1, 0], [0, 1]]
+    assert from_items(own, ["cat", "dog"]).targets.tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(
+        ViceError, match="indices of the dataset's own classes, cat, dog, but dog, cat are given"
+    ) as told:
+        from_items(own, ["dog", "cat"])
+    assert told.value.way_out == "Leave out classes: the dataset has them."
+    by_name = Named({"image": one["image"], "label": name} for one, name in zip(own, ("cat", "dog"), strict=True))
+    assert from_items(by_name, ["dog", "cat"]).targets.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_one_value_in_masks_is_the_class_of_the_label(value):
+    dataset = from_items(pictures(value, value), ["cat", "dog"])
+    assert [np.unique(dataset.mask(index)).tolist() for index in range(2)] == [[0, 1], [0, 2]]
+    assert dataset.notes == (f"In masks, {value} is the class of the item's label, and 0 is background.",)
+    labelled = from_items(pictures(1, 2), ["cat", "dog"])  # labels, as they say of themselves
+    assert [np.unique(labelled.mask(index)).tolist() for index in range(2)] == [[0, 1], [0, 2]]
+    assert labelled.notes == ()
+
+
+def test_labels_that_the_masks_contradict_are_said():
+    (said,) = from_items(pictures(2, 1), ["cat", "dog"]).notes
+    assert said == "Labels and masks of 2 of the 2 items name different classes, such as those of `0`."
+
+
+class Table(list):
+    """Rows of Hugging Face: class labels are a list, or an array with the formats of numpy and torch."""
+
+    column_names = ("image", "labels")
+    features = {"labels": SimpleNamespace(feature=SimpleNamespace(names=["cat", "dog"]))}  # noqa: RUF012
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_rows_of_class_labels_in_any_format(kind):
+    rows = [{"image": np.zeros((8, 12, 3), np.uint8), "labels": kind(labels)} for labels in ([0, 1], [1])]
+    assert from_items(Table(rows)).targets.tolist() == [[1, 1], [0, 1]]
+
+
+def test_trimaps_of_items_with_one_label() -> None:
+    """As of pets: the category, and a trimap."""
+    trimap = np.full((8, 12), 2, np.uint8)
+    trimap[2:5, 3:7], trimap[1, 3:7] = 1, 3
+    rows = [{"image": np.zeros((8, 12, 3), np.uint8), "mask": trimap, "label": c} for c in range(2)]
+    with pytest.raises(ViceError, match="but hold 1, 2, 3 and no 0: they look like trimaps") as told:
+        from_items(rows, ["cat", "dog"])
+    assert "mask_values='object=1,background=2,void=3'" in told.value.way_out
+    dataset = from_items(rows, ["cat", "dog"], mask_values="object=1,background=2,void=3")
+    expected = np.zeros((8, 12), np.uint8)
+    expected[2:5, 3:7], expected[1, 3:7] = 2, 255
+    np.testing.assert_array_equal(dataset.mask(1), expected)
+    assert dataset.targets.tolist() == [[1, 0], [0, 1]]
+    assert dataset.notes == (
+        "In masks, 1 is the class of the item's label, 2 is background, 3 is void, as --mask-values says.",
+    )

@@ -20,6 +20,7 @@ from torchvice.data.transforms import (
     center_crop,
     normalise,
     warp,
+    warp_all,
 )
 from torchvice.errors import ViceError
 
@@ -252,3 +253,14 @@ def test_labelled_images_in_a_loader(voc: Callable[..., Path]) -> None:
     assert len(list(items)) == 3
     with pytest.raises(IndexError, match="must be 0 to 2"):
         items[-1]
+
+
+def test_warping_side_by_side_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (height, 20, 3), dtype=np.uint8) for height in (9, 16, 31)]
+    sizes = [(16, 16), (16, 20), (7, 40)]
+    for threads in (1, 3):
+        found = warp_all(images, sizes, threads=threads)
+        expected = [warp(image, size) for image, size in zip(images, sizes, strict=True)]
+        assert all(map(np.array_equal, found, expected))
+        assert found[1] is images[1]

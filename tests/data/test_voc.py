@@ -173,9 +173,9 @@ def test_background_is_no_class(voc: Voc) -> None:
         VocDataset(root, "val")
 
 
-def test_more_classes_than_a_mask_can_tell_apart(voc: Voc) -> None:
+def test_more_classes_than_8_bits_can_tell_apart(voc: Voc) -> None:
     many = [f"c{index}" for index in range(255)]
-    with pytest.raises(ViceError, match="at most 254 classes"):
+    with pytest.raises(ViceError, match="has 8 bits and holds 255"):
         VocDataset(voc(labels=False), "val", classes=many, labels="masks")
     assert VocDataset(voc("other/VOC2012", labels=False), "val", classes=many[:254], labels="masks").targets.sum() == 4
 

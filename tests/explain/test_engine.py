@@ -179,6 +179,40 @@ def test_the_model_is_restored(resnet, method, fails):
     resnet.eval()
 
 
+MANY = ["finercam", "shapleycam", "smoothgradcampp", "scorecam", "ablationcam", "reciprocam", "rise", "occlusion"]
+
+
+@pytest.mark.parametrize("method", [*MANY, "legrad"])
+@pytest.mark.parametrize("number", [1, 4])
+def test_an_exception_in_any_pass_restores_the_model(method, number):
+    model = timm.create_model("test_vit" if method == "legrad" else "test_resnet", num_classes=3).train()
+    explainer = Explainer(model, method, batch_size=8)
+    before, passes = _state(model), []
+
+    def stop(*_):
+        passes.append(1)
+        if len(passes) == number:
+            raise RuntimeError("stop")
+
+    head = dict(model.named_modules())["head" if method == "legrad" else "fc"]
+    images = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(4))
+    with head.register_forward_pre_hook(stop):
+        if number > 1 and method in ("finercam", "shapleycam"):  # one pass
+            explainer(images[:1], [[0]])
+        else:
+            with pytest.raises(ViceError, match="raises RuntimeError: stop"):
+                explainer(images[:1], [[0]])
+    after = _state(model)
+    assert before[:3] == after[:3]
+    assert all(torch.equal(before[3][name], after[3][name]) for name in before[3])
+    assert not any("torchvice" in name for name in vars(model))
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert torch.is_grad_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
+    if method not in ("rise", "occlusion"):  # of many passes
+        assert len(explainer(images[:1], [[0]]).maps) == 1
+
+
 def test_autocast_of_the_caller_gives_float32_maps(resnet):
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(5))
     expected = Explainer(resnet, "gradcam")(images, [[1]]).maps
@@ -349,10 +383,33 @@ def _grown(explainer, images, batches):
     return [after - first for after, first in zip(now(), before, strict=True)]
 
 
-@pytest.mark.parametrize("method", ["cam", "gradcam", "layercam", "eigencam", "scorecam", "ablationcam", "random"])
+LIGHT = ["cam", "gradcam", "layercam", "eigencam", "scorecam", "ablationcam", "random", "finercam", "shapleycam"]
+
+
+@pytest.mark.parametrize("method", LIGHT)
 def test_memory_does_not_grow_over_1000_batches(method):
     images = torch.rand(2, 3, 64, 64)  # 64 KiB at the layer, which 1000 graphs would keep 1000 times
     tensors, size = _grown(Explainer(Toy(), method, layer="act"), images, 1000)
+    assert tensors == 0
+    assert size < 12 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["smoothgradcampp", "reciprocam", "occlusion", "rise"])
+def test_memory_does_not_grow_over_1000_batches_of_many_passes(method, monkeypatch):
+    monkeypatch.setattr("torchvice.explain.hiding.RISE_MASKS", 40)
+    images = torch.rand(2, 3, 16, 16)
+    explainer = Explainer(Toy(), method, site=MapSite("act"))
+    tensors, size = _grown(explainer, images, 1000)
+    assert tensors == 0
+    assert size < 12 * 2**20
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_1000_batches_of_legrad():
+    sizes = {"img_size": 32, "depth": 1, "embed_dim": 24, "num_heads": 2, "num_classes": 5}
+    explainer = Explainer(timm.create_model("vit_tiny_patch16_224", **sizes), "legrad")
+    tensors, size = _grown(explainer, torch.rand(2, 3, 32, 32), 1000)
     assert tensors == 0
     assert size < 12 * 2**20
 

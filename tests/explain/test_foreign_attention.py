@@ -164,6 +164,9 @@ def test_transformers_vit(transformers):
     implementation = model.config._attn_implementation
     site = next(n for n, _ in model.named_modules() if n.endswith("2.layernorm_before"))
     assert_same_maps(model, twin, site)
+    for method in ("attnlrp", "cp_lrp", "attnlrp_gamma", "lrp_zplus", "libragrad_gradcam", "libragrad_attention"):
+        found, expected = Explainer(model, method)(IMAGES, LABELS).maps, Explainer(twin, method)(IMAGES, LABELS).maps
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
     assert model.config._attn_implementation == implementation
 
     class Around(nn.Module):

@@ -1,7 +1,8 @@
-"""Score-CAM and Ablation-CAM against loops, and how many images they send through the network."""
+"""Score-CAM, Ablation-CAM and ReciproCAM against loops, and how many images they send through the network."""
 
 import contextlib
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -84,9 +85,25 @@ def _scored(model, image, label):
     return sum(w / weights.sum() * channel for w, channel in zip(weights, activations, strict=True))
 
 
+@torch.no_grad()
+def _kept(model, image, label):
+    """ReciproCAM place by place."""
+    activations = model.act(model.features(image[None]))
+    found = torch.zeros(activations.shape[2:])
+    none = model.fc(torch.zeros_like(activations).mean((2, 3)))[0, label]
+    for row in range(len(found)):
+        for column in range(len(found[0])):
+            one = torch.zeros_like(activations)
+            one[:, :, row, column] = activations[:, :, row, column]
+            found[row, column] = model.fc(one.mean((2, 3)))[0, label] - none
+    return found
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
 @pytest.mark.parametrize("rows", ["kept", "refused", "averaged"])
-@pytest.mark.parametrize(("method", "oracle"), [("scorecam", _scored), ("ablationcam", _ablated)])
+@pytest.mark.parametrize(
+    ("method", "oracle"), [("scorecam", _scored), ("ablationcam", _ablated), ("reciprocam", _kept)]
+)
 def test_equal_to_a_loop(images, method, oracle, rows, batch_size):
     model = Toy(rows)
     found = Explainer(model, method, layer="act", batch_size=batch_size)(images, LABELS)
@@ -135,8 +152,56 @@ def test_ablation_of_a_vit_runs_the_last_block_only_for_the_batch():
     assert found.maps.abs().amax((1, 2)).min() > 0
 
 
+def test_reciprocam_passes_the_head_once_for_each_place_and_once_without(images):
+    model, reported = Toy(), []
+    explainer = Explainer(model, "reciprocam", layer="act", batch_size=48, progress=lambda *step: reported.append(step))
+    with _counted(model.features) as below, _counted(model.fc) as above:
+        explainer(images, LABELS)
+    assert below == [3, 1, 2, 1, 1, 1, 1]  # the map, the test of expansion, and once a batch
+    assert above == [3, 2, 2, 48, 1, 48, 1]  # 6 x 8 places and none, of the two images with labels
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_reciprocam_of_a_pooled_linear_head_is_cam_divided_by_the_places():
+    model = timm.create_model("test_resnet", num_classes=3).eval()
+    images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(3))
+    found = Explainer(model, "reciprocam")(images, [[0, 2], [1]]).maps
+    expected = Explainer(model, "cam")(images, [[0, 2], [1]]).maps
+    torch.testing.assert_close(found, expected / expected[0].numel(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["test_resnet", "test_vit"])
+def test_reciprocam_is_openvino_xais_less_the_logit_without_places(network):
+    """A departure of the peer, as of its paper: it scales maps, so that only differences of places have a meaning."""
+    peer = pytest.importorskip("openvino_xai.methods.white_box.torch")
+    model = timm.create_model(network, num_classes=3).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+    images = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(4))
+    kind = peer.TorchReciproCAM if network == "test_resnet" else peer.TorchViTReciproCAM
+    layer = "layer4" if network == "test_resnet" else Explainer(model).site.layer
+    site = None if network == "test_vit" else MapSite("layer4")
+    found = Explainer(model, "reciprocam", site=site)(images, [[0, 1, 2]] * 2).maps.unflatten(0, (2, 3))
+
+    class Exact(kind):
+        def _find_feature_module_by_name(self, model, name):
+            return dict(model.named_modules())[name]
+
+    theirs = Exact(model, target_layer=layer, embed_scaling=False)
+    # One by one: in a ViT the residual has the batch of one image, which broadcasts.
+    maps = [theirs.model_forward(image[None].numpy(), preprocess=False)["saliency_map"] for image in images]
+    difference = found - torch.tensor(maps)[:, 0]
+    flat = difference.flatten(2)
+    rounding = (flat.amax(2) - flat.amin(2)).max()  # of float32 logits, which differ little from place to place
+    assert rounding < 1e-6 * np.abs(maps).max()
+    assert found.abs().max() > 1000 * rounding
+    assert difference.abs().min() > 1e-3  # what is subtracted
+
+
 def test_no_label_needs_no_further_pass(images):
-    for method in ("scorecam", "ablationcam"):
+    for method in ("scorecam", "ablationcam", "reciprocam"):
         model = Toy()
         explainer = Explainer(model, method, layer="act")
         with _counted(model) as seen:
@@ -147,7 +212,7 @@ def test_no_label_needs_no_further_pass(images):
 
 def test_labels_that_depend_on_the_logits_and_outputs_that_mean_a_class(images):
     model = Toy()
-    for method, oracle in (("scorecam", _scored), ("ablationcam", _ablated)):
+    for method, oracle in (("scorecam", _scored), ("ablationcam", _ablated), ("reciprocam", _kept)):
         found = Explainer(model, method, layer="act", class_map=[[2], [0, 1]])(images, "predicted")
         assert len(found.pairs)
         outputs = model(images)

@@ -17,7 +17,15 @@ from torchvice.explain import Scene, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.attention import rollout_row
 from torchvice.explain.relevance import _split_by_memory, attention_relevances, record_trace, relevance_method
-from torchvice.explain.rules import add_rule, copy_rule, linear_rule, product_rule, safe_divide
+from torchvice.explain.rules import (
+    add_scales,
+    copy_rule,
+    inverse,
+    inverse_total,
+    linear_rule,
+    product_gradients,
+    safe_divide,
+)
 from torchvice.models.families import MapSite
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -232,9 +240,10 @@ def test_the_linear_rule_by_hand_and_in_a_loop():
     # y = 2*1 + (-1)*(-3) + ... : products 2, 3 and -5; only 2 and 3 share, 2/5 and 3/5.
     x = torch.tensor([[2.0, -1.0, 5.0]], dtype=torch.float64)
     weight = torch.tensor([[1.0, -3.0, -1.0]], dtype=torch.float64)
+    found = linear_rule(x, weight, torch.ones(1, 1, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.tensor([[0.4, 0.6, 0.0]], dtype=torch.float64), rtol=1e-8, atol=0)
     for product in (None, x @ weight.T):
-        found = linear_rule(x, weight, torch.ones(1, 1, dtype=torch.float64), product)
-        torch.testing.assert_close(found, torch.tensor([[0.4, 0.6, 0.0]], dtype=torch.float64), rtol=1e-8, atol=0)
+        assert inverse_total(x, weight, product).item() == pytest.approx(1 / 5)
 
     generator = torch.Generator().manual_seed(1)
     x, weight, relevance = (
@@ -247,8 +256,7 @@ def test_the_linear_rule_by_hand_and_in_a_loop():
             if sum(products):
                 expected[n, k, t, i] += float(relevance[n, k, t, j]) * products[i] / (sum(products) + 1e-9)
     torch.testing.assert_close(linear_rule(x, weight, relevance), expected)
-    torch.testing.assert_close(linear_rule(x, weight, relevance, x @ weight.T), expected)
-    single = linear_rule(x.float(), weight.float(), relevance.float(), (x @ weight.T).float())
+    single = linear_rule(x.float(), weight.float(), relevance.float())
     torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -258,7 +266,8 @@ def test_an_output_without_positive_products_gives_nothing():
     # Sums of many products, whose rounding errors are not 0 and must not pass for a positive product.
     generator = torch.Generator().manual_seed(4)
     value, weight = torch.rand((7, 1, 300), generator=generator), -torch.rand((9, 300), generator=generator)
-    assert not bool(linear_rule(value, weight, torch.ones(7, 2, 9), value @ weight.T).any())
+    assert not bool(inverse_total(value, weight, value @ weight.T).any())
+    assert not bool(linear_rule(value, weight, torch.ones(7, 2, 9)).any())
 
 
 def test_the_product_rule_in_a_loop():
@@ -272,16 +281,22 @@ def test_the_product_rule_in_a_loop():
         share = term * relevance[0, label, i, j] / (product[0, 0, i, j] + 1e-9) / 2
         to_left[0, label, i, k] += share
         to_right[0, label, k, j] += share
-    found = product_rule(left, right, product, relevance)
-    torch.testing.assert_close(found[0], to_left)
-    torch.testing.assert_close(found[1], to_right)
+    found = product_gradients(left, right, relevance * inverse(product) / 2)
+    torch.testing.assert_close(left * found[0], to_left)
+    torch.testing.assert_close(right * found[1], to_right)
+
+
+def added(a, b, relevance):
+    """Both parts of the relevance of a + b."""
+    share = safe_divide(relevance, a + b)
+    return [part * share * scale for part, scale in zip((a, b), add_scales(a, b, a + b, share), strict=True)]
 
 
 def test_the_add_rule_by_hand():
     # Parts of y = (4, 2): a takes 3/4 of 1 and 4/2 of 1, b 1/4 and -2/2. Sums 2.75 and -0.75, of 3.5 together: a keeps
     # 2.75 / 3.5 of the total 2, b 0.75 / 3.5 of it, each in the proportions of its parts.
     a, b = (torch.tensor([[[row]]], dtype=torch.float64) for row in ([3.0, 4.0], [1.0, -2.0]))
-    found = add_rule(a, b, a + b, torch.ones(1, 1, 1, 2, dtype=torch.float64))
+    found = added(a, b, torch.ones(1, 1, 1, 2, dtype=torch.float64))
     scale = 2 / 3.5
     torch.testing.assert_close(
         torch.cat(found),
@@ -300,29 +315,30 @@ def test_rules_keep_the_sum():
     )
     sums = {
         "linear": (linear_rule(value, weight, given).sum((1, 2, 3)), given),
-        "add": (sum(add_rule(a, b, a + b, relevance)).sum((1, 2, 3)), relevance),
+        "add": (sum(added(a, b, relevance)).sum((1, 2, 3)), relevance),
         "copy": (copy_rule(a, relevance).sum((1, 2, 3)), relevance),
     }
     for found, before in sums.values():
         torch.testing.assert_close(found, before.sum((1, 2, 3)), rtol=1e-5, atol=1e-6)
     product = a @ b.transpose(2, 3)
     share = torch.randn(product.shape, generator=generator, dtype=torch.float64)
-    for half in product_rule(a, b.transpose(2, 3), product, share):
-        torch.testing.assert_close(half.sum((1, 2, 3)), share.sum((1, 2, 3)) / 2, rtol=1e-5, atol=1e-6)
+    found = product_gradients(a, b.transpose(2, 3), share * inverse(product) / 2)
+    for factor, gradient in zip((a, b.transpose(2, 3)), found, strict=True):
+        torch.testing.assert_close((factor * gradient).sum((1, 2, 3)), share.sum((1, 2, 3)) / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_relevance_is_conserved_through_the_network(tiny, monkeypatch):
-    # What the head gives, 1, arrives at the head's token and between the halves and before each block but the first.
+    # What the head gives, 1, arrives at both sums of each block.
     sums = []
 
-    def spy(value, relevance):
-        sums.append(relevance.flatten(1).sum(1))
-        return copy_rule(value, relevance)
+    def spy(first, second, total, share):
+        sums.append((total * share).flatten(1).sum(1))
+        return add_scales(first, second, total, share)
 
-    monkeypatch.setattr("torchvice.explain.relevance.copy_rule", spy)
+    monkeypatch.setattr("torchvice.explain.relevance.add_scales", spy)
     model, images = tiny
     relevances(model, images, [(0, 2), (1, 9), (2, 13)])
-    assert len(sums) == 1 + 3 + 2
+    assert len(sums) == 2 * 3
     torch.testing.assert_close(torch.stack(sums), torch.ones(6, 3, dtype=torch.float64), rtol=0, atol=1e-4)
 
 

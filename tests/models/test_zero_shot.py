@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from command import vice
 from torchvice import Explainer, assess
+from torchvice.assessment.map_settings import MapSettings
+from torchvice.assessment.views import views_of
 from torchvice.data import open_dataset
 from torchvice.data.digits import write_digits
 from torchvice.errors import ViceError
@@ -98,7 +101,13 @@ def test_logits_that_look_like_per_cent_are_logits(tmp_path):
     # CLIP's are 100 times a cosine, mostly of 0.1 to 0.4.
     write_digits(tmp_path / "digits", train=2, val=12, test=2, size=48)
     model = made_of(torch.rand(10, 8, generator=torch.Generator().manual_seed(0)), 100.0)
-    samples = assess(model, open_dataset(tmp_path / "digits", "val"), controls=False, device="cpu", progress=False)
+    data, how = open_dataset(tmp_path / "digits", "val"), {"controls": False, "device": "cpu", "progress": False}
+    assert views_of(model, ["strict"], MapSettings(device="cpu"))["strict"].map_settings.outputs == "logits"
+    odds = assess(model, data, **how)  # images of several labels: the log-odds of the softmax
+    assert odds.manifest["map_settings"]["outputs"] == "softmax"
+    samples = assess(model, data, outputs="logits", **how)
+    expected = torch.tensor(samples.images.logits).double().softmax(1).logit().numpy()
+    np.testing.assert_allclose(odds.images.logits, expected, rtol=1e-3, atol=1e-4)
     assert 20 < samples.images.logits.max() <= 100
     assert samples.images.logits.min() > 0
     assert samples.manifest["map_settings"]["outputs"] == "logits"

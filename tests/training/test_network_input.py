@@ -20,6 +20,7 @@ from torchvice.runs.subject import subject_from_run
 from torchvice.study.identity import key_of
 from torchvice.training.module import Classifier
 from torchvice.training.network_input import described_input, expected_input, with_input
+from torchvice.training.pretrain import pretrain
 from torchvice.training.run import train
 
 Make = Callable[..., Settings]
@@ -133,6 +134,21 @@ def test_the_recipe_for_fine_tuning_trains(
     run = train(load_settings("finetune", [*small, *further]), progress=False)
     assert run.settings.transform.interpolation == "bilinear"  # test_resnet's
     assert run.settings.assess.view_size == 32
+
+
+def test_pretraining_normalises_as_its_start_expects_and_resumes_so(colours: Path, tmp_path: Path) -> None:
+    small = ["model={name: test_resnet, pretrained: false}", f"data.root={colours}", f"work_dir={tmp_path}"]
+    small += ["transform.crop=32", "data.workers=0", "trainer={epochs: 1, batch_size: 16, accelerator: cpu}"]
+    asked = load_settings("finetune", small)
+    choices = ["hidden=8", "outputs=8"]
+    folder = pretrain(asked, "byol", choices, progress=False).parent
+    manifest = json.loads((folder / "pretraining.json").read_text())
+    assert manifest["asked"]["transform"] == {"crop": 32, "flip": True, "mean": [0.5] * 3, "std": [0.5] * 3}
+    for name, usual in (("mean", [0.485, 0.456, 0.406]), ("std", [0.229, 0.224, 0.225])):  # an earlier version's
+        manifest["asked"]["transform"][name] = usual
+    write_text(folder / "pretraining.json", json.dumps(manifest))
+    pretrain(asked, "byol", choices, resume=True, progress=False)
+    assert json.loads((folder / "pretraining.json").read_text())["asked"]["transform"]["mean"][0] == 0.485
 
 
 def test_keys_of_studies_follow_the_normalisation() -> None:

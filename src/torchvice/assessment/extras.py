@@ -73,9 +73,12 @@ def explainer_like(headline: View, method: str, model: nn.Module, eigen_smooth: 
         method,
         **same,
         class_map=like.class_map,
+        outputs=like.outputs,
         seed=like.seed,
         batch_size=like.batch_size,
         eigen_smooth=like.eigen_smooth if eigen_smooth is None else eigen_smooth,
+        precision=like.precision,
+        channels_last=like.channels_last,
     )
 
 
@@ -94,14 +97,17 @@ def count_extras(
         headline: the headline's output by position; read by extras without a view.
         advance: called with the number of images done.
     """
+    from torchvice.assessment.device_counts import with_counts
+
     images, masked = batch.images, np.flatnonzero(batch.masked).tolist()
     for extra in extras:
         outputs = _outputs(extra, batch, masked, headline)
-        for position, output, columns in with_faithfulness(extra.view, images, outputs, extra.faithfulness):
+        made = with_faithfulness(extra.view, images, outputs, extra.faithfulness)
+        for (position, output, columns), counts in with_counts(made, batch.reads, extra.role != "control"):
             read, image_id = batch.reads[position], batch.image_ids[position]
             assert read.region is not None
             if extra.role != "control":
-                rows[extra.explanation].count(image_id, extra.explanation, output, read.region, columns)
+                rows[extra.explanation].count(image_id, extra.explanation, output, read.region, columns, counts)
             else:
                 classes = np.flatnonzero(batch.targets[position]).tolist()
                 maps = extra.made(read, output, classes) if extra.made else _single_maps(output, read.region)

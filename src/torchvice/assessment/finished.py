@@ -25,7 +25,7 @@ class ViewOutput:
     `logits` (C,) float32; `classes` the explained ones; `maps` one low-resolution array for each, signed where the view
     is one pass, else summed or averaged over the passes after their ReLU; `status` of each; `full(size)` the normalised
     maps (M, H, W) float32 of an image of that size, made when asked for; `full(size, False)` those of what is shown of
-    it, at that size.
+    it, at that size. `on_device(size)` the same tensor as `full(size)`, on the device of the maps; None on a CPU.
     """
 
     logits: np.ndarray
@@ -33,6 +33,7 @@ class ViewOutput:
     maps: list[np.ndarray]
     status: list[str]
     full: Callable[..., np.ndarray]
+    on_device: Callable[..., torch.Tensor] | None = None
 
 
 class Finished:
@@ -50,7 +51,10 @@ class Finished:
 
     def combined(self, low: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
         """The passes' maps after ReLU, resized and summed or averaged."""
-        total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + upsample(low[0].clamp(min=0), size)
+        total = upsample(low[0].clamp(min=0), size)
+        if len(low) == 1:
+            return total
+        total = sum(upsample(maps.clamp(min=0), size) for maps in low[1:]) + total
         return total / len(low) if self.choices.combine == "mean" else total
 
     def finished(
@@ -60,6 +64,12 @@ class Finished:
 
         `how`: another way of normalising; `placed` False: of what is shown of the image alone, at that size.
         """
+        return self.finished_tensor(low, size, how, placed).cpu().numpy()
+
+    def finished_tensor(
+        self, low: list[torch.Tensor], size: tuple[int, int], how: Normalisation | None = None, placed: bool = True
+    ) -> torch.Tensor:
+        """`finished` as a tensor, on the device of the maps."""
         chosen = self.choices if how is None else replace(self.choices, normalisation=how)
         if chosen.normalisation != "paper":
             # A map that is not finite explains nothing: it counts as a miss, and its status says so.
@@ -76,4 +86,4 @@ class Finished:
             full = self.combined(small, target)
         if box is not None:
             full = uncrop(full, size, box[:2])
-        return full.cpu().numpy()
+        return full

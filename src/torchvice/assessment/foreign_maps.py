@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from torchvice.assessment.region import image_of
 from torchvice.data.dataset import Dataset
 from torchvice.data.finder import Finder, composed, existing
 from torchvice.data.images import DAMAGE, stored_size
@@ -259,7 +260,7 @@ class ForeignMaps:
         file = getattr(self.dataset.records[index], "image", None)
         if isinstance(file, Path):
             return stored_size(file)
-        shape = self.dataset.image(index).shape
+        shape = image_of(self.dataset, index).shape
         return int(shape[0]), int(shape[1])
 
     def survey(self, workers: int) -> Survey:

@@ -61,7 +61,8 @@ def assess_maps(
         view_size: pixels, the side of the images that the network saw. Controls are drawn on a grid of 1/32 of it, if
             the maps do not show theirs because they were enlarged before they were saved.
         controls: names of controls that need no network; True: all four; None: those of a resumed table, else all four.
-        targets, outputs, workers, shard_size, part, progress: as for `torchvice.assess`; outputs are the scores.
+        targets, outputs, workers, shard_size, part, progress: as for `torchvice.assess`; outputs are the scores, and a
+            softmax is taken over those of the data's classes.
         say: called with sentences on what was found in the files.
 
     Returns:
@@ -136,11 +137,14 @@ def _logits(scores: Scores, ids: Sequence[str], exclusive: bool, outputs: Output
     import torch
 
     from torchvice.assessment.outputs import logits_of, refuse_probabilities
+    from torchvice.explain.softmax import softmax_logits
 
     found = scores.of(ids)
     if outputs is None:
         # Without a network there is no other sign of per cent than the numbers, and a logit of 20 is rare: few suffice.
         refuse_probabilities(found, exclusive, f"The scores in {scores.path}", "the file", fewest=1)
+    if outputs == "softmax":
+        return softmax_logits(torch.tensor(found), log=exclusive).numpy()
     return logits_of(torch.tensor(found), exclusive).numpy() if outputs == "probabilities" else found
 
 

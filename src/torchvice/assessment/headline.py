@@ -40,6 +40,8 @@ def count_headlines(
         faithfulness: how that of the maps of `strict` is measured; None: not at all.
         interventions: what is replaced for the outputs of `strict`; None: nothing.
     """
+    from torchvice.assessment.device_counts import with_counts
+
     images = batch.images
     of_strict: dict[int, ViewOutput] = {}
     for protocol, view in views.items():
@@ -50,10 +52,12 @@ def count_headlines(
         if protocol == "strict" and interventions is not None:
             by_position = dict(outputs)
             outputs, further = iter(by_position.items()), interventions.columns_of(batch, view, by_position)
-        for position, output, columns in with_faithfulness(view, images, outputs, choices):
+        made = with_counts(with_faithfulness(view, images, outputs, choices), batch.reads)
+        for (position, output, columns), counts in made:
             read, image_id = batch.reads[position], batch.image_ids[position]
-            measured = joined(columns, further.get(position, {}))
-            ji = None if read.region is None else rows.count(image_id, view.explanation, output, read.region, measured)
+            measured, ji = joined(columns, further.get(position, {})), None
+            if read.region is not None:
+                ji = rows.count(image_id, view.explanation, output, read.region, measured, counts)
             size = (read.image.shape[0], read.image.shape[1])
             rows.add_image(
                 image_id, view.name, size, batch.targets[position], output.logits, ji, competing, read.digests

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from torchvice.assessment.digests import NOTHING, contents_of, of_pixels
-from torchvice.assessment.region import Region, region_of
+from torchvice.assessment.region import Region, image_of, region_of
 from torchvice.data.dataset import Dataset
-from torchvice.errors import ViceError, not_utf8_error
+from torchvice.data.labels import no_labels
+from torchvice.errors import ViceError, brief, not_utf8_error, to_numpy
 from torchvice.samples import Digests
 
 __all__ = ["Batch", "Dataset", "Partners", "Read", "check_dataset", "contents_of", "kind_of_targets", "read_ahead"]
@@ -21,11 +22,29 @@ def check_dataset(dataset: Dataset) -> None:
     """Refuse a dataset that cannot be assessed.
 
     Raises:
-        ViceError: no images; two images with one id, whose rows could not be told apart; or an id that is not UTF-8,
-            which no table can hold.
+        ViceError: no images; no image with a label; records without an id; two images with one id, whose rows could not
+            be told apart; an id that is not UTF-8, which no table can hold; or targets that are not (N, C) of 0 and 1.
     """
     if not len(dataset.records):
         raise ViceError("An assessment needs images, but the dataset is empty.")
+    for number, record in enumerate(dataset.records):
+        if not isinstance(getattr(record, "image_id", None), str):
+            message = (
+                f"Every record of the dataset must have an `image_id` (text), but record {number} is {brief(record)}."
+            )
+            raise ViceError(message, "For example types.SimpleNamespace(image_id='cat_1').")
+    targets = np.asarray(to_numpy(dataset.targets))
+    expected = (len(dataset.records), len(dataset.classes))
+    if targets.shape != expected or not np.isin(targets, (0, 1)).all():
+        came = (
+            f"has shape {targets.shape}"
+            if targets.shape != expected
+            else f"holds {targets[~np.isin(targets, (0, 1))][0]}"
+        )
+        message = f"The dataset's `targets` must be {expected}, images and classes, of 0 and 1, but {came}."
+        raise ViceError(message, "1 says that the image shows the class.")
+    if not targets.any() and not getattr(dataset, "unlabelled", False):
+        raise no_labels(len(dataset.records), str(getattr(dataset, "label_source", "")))
     ids: set[str] = set()
     for record in dataset.records:
         if record.image_id in ids:
@@ -44,12 +63,18 @@ def kind_of_targets(dataset: Dataset, targets: str | None = None) -> str:
     """ "multilabel" or "exclusive": `targets` if given, else as the dataset says.
 
     Raises:
-        ViceError: another value; or exclusive targets where an image has no label or several.
+        ViceError: another value; exclusive targets where an image has no label or several, or of one class.
     """
     kind = targets or ("exclusive" if getattr(dataset, "exclusive", False) else "multilabel")
     if kind not in ("multilabel", "exclusive"):
         raise ViceError(f"`targets` must be 'multilabel' or 'exclusive', but is {targets!r}.")
     labels = np.asarray(dataset.targets).sum(1)
+    if kind == "exclusive" and len(dataset.classes) == 1:
+        raise ViceError(
+            "Exclusive targets need two classes or more, since a softmax of one output is always 1, but the only class "
+            f"is `{dataset.classes[0]}`.",
+            "Give the data of all classes, or assess the one class as multilabel (--targets multilabel).",
+        )
     if kind == "exclusive" and (labels != 1).any():
         wrong = int((labels != 1).argmax())
         raise ViceError(
@@ -139,7 +164,7 @@ def read_ahead(
     """
 
     def read(index: int) -> Read:
-        image = dataset.image(index)
+        image = image_of(dataset, index)
         region = region_of(dataset, index, (image.shape[0], image.shape[1]))
         others = {} if partners is None or region is None else partners.regions(index, region)
         known = NOTHING

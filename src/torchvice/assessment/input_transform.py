@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from torchvice.assessment.code_digest import code_digest, holds_functions
 from torchvice.data.probing import TRIES, Shown, shown_by, transformed
 from torchvice.errors import ViceError
 from torchvice.explain import Choices
@@ -39,7 +40,8 @@ class InputTransform:
         function: such as a torchvision Compose, the transforms of torchvision's weights, timm's create_transform, or an
             image processor of transformers.
         name: for messages and the manifest; None: that of the function.
-        sha256: digest of the file that it comes from; None: of the source of a function that has a name.
+        sha256: digest of the file that it comes from; None: of the source of a function that has a name, and of the
+            code of lambdas, closures and objects.
 
     Attributes:
         view: name of what it shows: "warp224", "short256-crop224" ..., see `torchvice.samples.placing.box_of`.
@@ -55,6 +57,7 @@ class InputTransform:
                 f"`transform` must be a function from a PIL image to a tensor, but is a {type(function).__name__}."
             )
         self.function, self.sha256 = function, sha256 or _of_source(function)
+        self.code_sha256 = None if sha256 else _of_code(function, self.sha256)
         self.name: str = name or str(getattr(function, "__qualname__", type(function).__name__))
         self._checked: set[tuple[int, int]] = set()
 
@@ -117,7 +120,15 @@ class InputTransform:
         known = None if re.search(r" at 0x[0-9a-f]+", text) else text
         plain: dict[str, Any] = {"name": self.name, "view": self.view}
         plain |= {name: [round(value, 4) for value in getattr(self, name)] for name in ("mean", "std")}
-        return plain | {name: value for name, value in (("sha256", self.sha256), ("repr", known)) if value}
+        code = _of_code(self.function, self.sha256) if self.code_sha256 else None
+        # An object that changes while it is used, such as one that counts, has no digest.
+        digests = {"sha256": self.sha256, "code_sha256": code if code == self.code_sha256 else None, "repr": known}
+        return plain | {name: value for name, value in digests.items() if value}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the manifest says what it is made of, so that another one is noticed."""
+        return bool(self.to_dict().keys() & {"sha256", "code_sha256", "repr"})
 
     def check(self, choices: Choices, grey: bool) -> None:
         """Check that no choice says what the transform says; `grey`: that it gives grey images, as the network takes.
@@ -158,6 +169,14 @@ def _of_source(function: Any) -> str | None:
         return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
     except (OSError, TypeError):
         return None
+
+
+def _of_code(function: Any, source: str | None) -> str | None:
+    """The digest of the code where the source, or the text of a Compose, does not say all."""
+    if isinstance(function, FunctionType):
+        return code_digest(function) if source is None or function.__closure__ or function.__defaults__ else None
+    unknown = re.search(r" at 0x[0-9a-f]+", repr(function))
+    return code_digest(function) if unknown or holds_functions(function) else None
 
 
 def _candidates(shown: Shown, size: tuple[int, int]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from torchvice.assessment.faithfulness import ByClass
 from torchvice.assessment.images import Batch, Dataset
+from torchvice.assessment.region import image_of
 from torchvice.data.filling import Filling, InterventionChoices, dilated, filled
 from torchvice.data.transforms import uncrop
 from torchvice.explain.memory import halve_on_oom
@@ -197,7 +199,7 @@ class _Group:
         if not len(others):
             return pair.image
         chosen = int(others[self._seed(pair.position, pair.label, 2) % len(others)])
-        image = self.view.pixels(self.dataset.image(chosen))
+        image = self.view.pixels(image_of(self.dataset, chosen))
         return functional.interpolate(image[None], self.size, mode="bilinear", antialias=True)[0]
 
     def _hole(self, pair: _Pair) -> torch.Tensor | None:
@@ -228,7 +230,7 @@ class _Group:
             means = functional.avg_pool2d(outside[None], self.side, stride=1)[0]
             y, x = (at + self.side // 2 for at in divmod(int(means.argmax()), means.shape[1]))
             pair.columns |= self._place(pair, y, x) | {"peak_height": float(outside.max())}
-            pair.columns["peak_side"] = self.side / min(self.size)
+            pair.columns["peak_side"] = self._share(pair)
             looks_elsewhere = bool(outside.max() >= full.max()) or pair.columns.get("without_object", -1.0) > 0
             if looks_elsewhere and pair.chance[1] * self.plan.images_of[pair.label] < PATCHES:
                 peaks[pair] = y, x
@@ -249,6 +251,13 @@ class _Group:
         row, column = (y + 0.5) * (rows / self.size[0]) + top, (x + 0.5) * (columns / self.size[1]) + left
         places = {"peak_y": row / height, "peak_x": column / width}
         return {name: min(1.0, max(0.0, place)) for name, place in places.items()}
+
+    def _share(self, pair: _Pair) -> float:
+        """The side of a patch as a share of those of the stored image: of two shares, their geometric mean."""
+        share = self.side / math.sqrt(self.size[0] * self.size[1])
+        height, width = self.batch.images[pair.position].shape[:2]
+        box = box_of(str(self.view.settings["view"]), (height, width))
+        return share if box is None else share * math.sqrt(box[2] * box[3] / (height * width))
 
     def _patch(self, pair: _Pair, y: int, x: int) -> torch.Tensor:
         """(h, w) bool, a square around a place, within the image and without the object."""

@@ -12,6 +12,8 @@ import numpy as np
 from torchvice.assessment.images import check_dataset, contents_of, kind_of_targets
 from torchvice.assessment.ledger import class_map_of
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
+from torchvice.assessment.opened import tell
+from torchvice.assessment.region import image_of
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
 from torchvice.files.lock import locked
@@ -59,7 +61,7 @@ def write_map_files(
         ViceError: as `torchvice.assess`; an unknown protocol or format; a folder with maps of other settings,
             images or targets, or to which another process writes.
     """
-    from torchvice.assessment.outputs import check_number
+    from torchvice.assessment.outputs import check_number, say_unsteady
     from torchvice.assessment.views import views_of
     from torchvice.models.build import weights_hash
 
@@ -68,9 +70,11 @@ def write_map_files(
     check_dataset(dataset)
     kind = _kind(dataset, targets)
     settings = packed(keywords, settings)
-    view = views_of(model, [protocol], settings, exclusive=kind == "exclusive", passes=passes)[protocol]
-    check_number(view.explainer, len(dataset.classes), kind == "exclusive")
     folder = Path(folder)
+    say = None if _of_logits(folder / "maps.json") else tell
+    view = views_of(model, [protocol], settings, exclusive=kind == "exclusive", passes=passes, say=say)[protocol]
+    check_number(view.explainer, len(dataset.classes), kind == "exclusive")
+    say_unsteady(view.explainer, tell)
     made = {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)}
     made |= {"targets": kind, "map_settings": _beyond_the_view(view)}
     with locked(folder / "maps.lock", f"The writing of maps to {folder}", keep=False):
@@ -82,6 +86,14 @@ def write_map_files(
             if new:  # it holds no map, and may be written to with other `outputs`
                 (folder / "maps.json").unlink()
             raise
+
+
+def _of_logits(note: Path) -> bool:
+    """Whether the maps of a folder were made of outputs that were taken as they are; then further maps are, too."""
+    if not note.is_file():
+        return False
+    held = read_json(note, "The record of the maps").get("map_settings", {})
+    return held.get("outputs") != "softmax"
 
 
 def _kind(dataset: Dataset, targets: str | None) -> str:
@@ -117,7 +129,7 @@ def _write_missing(
     count, size = len(paths) - len(todo), view.batch_size
     unchecked = view.map_settings.outputs is None and not count
     for part in (todo[start : start + size] for start in range(0, len(todo), size)):
-        images = [dataset.image(index) for index in part]
+        images = [image_of(dataset, index) for index in part]
         outputs = view.run(images, dataset.targets[part])
         if unchecked:
             first = list(outputs)

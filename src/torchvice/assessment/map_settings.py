@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torchvice.assessment.input_transform import InputTransform
     from torchvice.assessment.outputs import Outputs
     from torchvice.explain import Choices
+    from torchvice.explain.precision import Precision
     from torchvice.models.families import MapSite
 
 __all__ = ["MapKeywords", "MapSettings", "check_protocols", "packed", "resolve_device"]
@@ -41,6 +42,8 @@ class MapKeywords(TypedDict, total=False):
     outputs: Outputs | None
     output: str | None
     transform: InputTransform | Callable[[Any], Any] | None
+    precision: Precision | None
+    channels_last: bool
 
 
 def _default_choices() -> Choices:
@@ -66,11 +69,13 @@ class MapSettings:
         batch_size: images per forward pass, fewer where whole images pass at their own size; None: 32, or the value in
             the settings of a RUN.
         device: "auto" (CUDA if available, else the CPU) or a torch device.
-        outputs: "logits", or "probabilities", whose logits are taken; None: logits, and outputs that look like
+        outputs: "logits"; "probabilities", whose logits are taken; or "softmax", the logits of a softmax over all
+            outputs, see `torchvice.explain.softmax.softmax_logits`; None: logits, and outputs that look like
             probabilities are refused.
         output: as for `torchvice.Explainer`.
         transform: the user's own, for `strict`: from a PIL image to (3, S, S), size and normalisation included, see
             `torchvice.assessment.input_transform.InputTransform`; `paper` is as published, with `mean` and `std`.
+        precision, channels_last: as for `torchvice.Explainer`, for both protocols; the numbers of the paper need None.
 
     Raises:
         ViceError: an unknown method, a layer given twice, a value out of range, choices that exclude each other or that
@@ -92,10 +97,14 @@ class MapSettings:
     outputs: Outputs | None = None
     output: str | None = None
     transform: InputTransform | None = None
+    precision: Precision | None = None
+    channels_last: bool = False
 
     def __post_init__(self) -> None:
         from torchvice.explain.methods import method_named
+        from torchvice.explain.precision import check_precision
 
+        check_precision(self.precision)
         for name in ("mean", "std"):
             values = getattr(self, name)
             object.__setattr__(self, name, values and tuple(map(float, values)))
@@ -112,8 +121,8 @@ class MapSettings:
             raise ViceError(message, did_you_mean(str(self.interpolation), INTERPOLATIONS))
         if self.method != "auto":
             method_named(self.method).check(self.choices.eigen_smooth, len(self.choices.layers))
-        if self.outputs not in (None, "logits", "probabilities"):
-            raise ViceError(f"`outputs` must be 'logits' or 'probabilities', but is {self.outputs!r}.")
+        if self.outputs not in (None, "logits", "probabilities", "softmax"):
+            raise ViceError(f"`outputs` must be 'logits', 'probabilities' or 'softmax', but is {self.outputs!r}.")
         if self.device != "auto":
             resolve_device(self.device)
         if self.transform is not None:
@@ -145,6 +154,11 @@ class MapSettings:
             missing["view_size"] = self.transform.side
         return replace(self, **missing)
 
+    @property
+    def given_side(self) -> int | None:
+        """Pixels of the images that the network will be shown, as far as they are given."""
+        return self.view_size or (self.crop if self.transform is None else self.transform.side)
+
     def for_model(self, model: nn.Module) -> MapSettings:
         """The same settings with the input size and the normalisation of a network, where none are given."""
         from torchvice.models.adapt import converted_channels
@@ -174,6 +188,10 @@ class MapSettings:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         if self.output is None:  # tables of earlier versions do not have it
             del plain["output"]
+        if self.precision in (None, "float32"):  # likewise
+            del plain["precision"]
+        if not self.channels_last:  # likewise
+            del plain["channels_last"]
         if self.interpolation in (None, "bilinear"):  # likewise
             del plain["interpolation"]
         if self.transform is None:  # likewise

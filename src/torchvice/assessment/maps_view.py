@@ -86,7 +86,7 @@ class MapsView(Finished):
             list(_stored(low).numpy()),
             list(map_status(low)),
             lambda shape, placed=True: self.finished([low], shape, placed=placed),
-            grid if FINER * max(grid) <= max(size) else None,
+            grid=grid if FINER * max(grid) <= max(size) else None,
         )
 
     def control_grid(self, output: ViewOutput) -> tuple[int, int]:

@@ -5,28 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from torchvice.assessment.images import Dataset
 from torchvice.errors import ViceError
 
-__all__ = ["FOLDERS", "FolderKeywords", "opened", "opened_out", "tell"]
+__all__ = ["opened", "opened_out", "tell"]
 
 StrPath = str | os.PathLike[str]
-FOLDERS = ("images", "masks", "coco", "classes", "mask_values")
 PROTOCOL = ("classes", "targets", "records", "image", "mask")
-
-
-class FolderKeywords(TypedDict, total=False):
-    """The keyword arguments of `torchvice.assess` that name the data: those of `torchvice.data.open_images`."""
-
-    images: StrPath | None
-    masks: StrPath | None
-    coco: StrPath | None
-    classes: Sequence[str] | None
-    mask_values: str | None
 
 
 def tell(sentence: str) -> None:
@@ -46,14 +35,12 @@ def opened(dataset: Any, folders: Mapping[str, Any]) -> Dataset:
         ViceError: no data, or data given twice; see also `open_images`, `open_dataset`, `from_items`, `check_files`.
     """
     from torchvice.data import check_files, from_items, open_dataset, open_images
+    from torchvice.data.open import check_given
 
     given = {name: value for name, value in folders.items() if value is not None}
+    check_given(given, None if dataset is None else "`dataset`", python=True, alone=("classes", "mask_values"))
     if "images" in given:
-        if dataset is not None:
-            raise ViceError("Give one dataset: `dataset` and `images` are both given.", "Remove one of them.")
         files = open_images(**given)
-    elif extra := [name for name in given if name not in ("classes", "mask_values")]:
-        raise ViceError(f"`{extra[0]}` goes with `images`, which is not given.", "Give the folder: images='DIR'.")
     elif dataset is None:
         raise ViceError("An assessment needs data, but none are given.", "Give a dataset, or images='DIR'.")
     elif isinstance(dataset, (str, os.PathLike)):
@@ -73,9 +60,9 @@ def opened(dataset: Any, folders: Mapping[str, Any]) -> Dataset:
         for note in items.notes:
             tell(note)
         return items
-    check_files(files)
+    rotated = check_files(files)
     tell(f"Labels: {files.label_source}; masks: {files.mask_source}.")
-    for note in files.notes:
+    for note in (*files.notes, *rotated):
         tell(note)
     return files
 

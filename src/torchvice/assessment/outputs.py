@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -10,15 +12,35 @@ from torch import nn
 
 from torchvice.errors import ViceError
 from torchvice.explain import Explainer
+from torchvice.explain.capture import eval_mode
 from torchvice.models.adapt import hooked_copy, output_count
 from torchvice.models.bare import logits_in
+from torchvice.models.families import input_size
+from torchvice.models.probe import probe_image
+from torchvice.models.zero_shot import ZeroShot
 
-__all__ = ["Outputs", "check_number", "giving_logits", "logits_of", "refuse_probabilities", "wrong_number"]
+if TYPE_CHECKING:
+    from torchvice.assessment.map_settings import MapSettings
 
-Outputs = Literal["logits", "probabilities"]
+__all__ = [
+    "Outputs",
+    "check_number",
+    "chosen_outputs",
+    "giving_logits",
+    "logits_of",
+    "refuse_probabilities",
+    "wrong_number",
+]
+
+Outputs = Literal["logits", "probabilities", "softmax"]
 FEWEST = 100  # outputs, none below 0, that are called per cent if
+IMAGENET = 1000
 LARGE = 20  # one of them is larger than this: a sigmoid of logits would then find every label of every image
 _TOLERANCE = 1e-3  # of a sum of probabilities, in half precision too
+_SOFTMAX = (
+    "the classes of one image (a softmax), but images have several labels: the logit of a class is the log-odds of its "
+    "softmax probability (--outputs softmax). The outputs as they are: --outputs logits (outputs='logits')."
+)
 
 
 def refuse_probabilities(
@@ -68,13 +90,80 @@ def refuse_probabilities(
         )
 
 
+def chosen_outputs(explainer: Explainer, settings: MapSettings, say: Callable[[str], None]) -> MapSettings:
+    """Choose how the outputs of a network are taken for images of several labels, where nobody named it.
+
+    The outputs of a zero-shot classifier without a bias, such as CLIP's, and ImageNet's 1000 under a class map are
+    those of a softmax: their sigmoid means nothing. 1000 outputs that are the data's classes may be either.
+
+    Args:
+        explainer: of the network.
+        settings: of the maps; those that name `outputs` are returned as they are.
+        say: called with a sentence if the network is one of these.
+
+    Returns:
+        The settings with `outputs`.
+    """
+    if settings.outputs is not None:
+        return settings
+    if isinstance(explainer.model, ZeroShot):
+        if explainer.model.biased:
+            return settings
+        say(f"A zero-shot classifier without a bias compares {_SOFTMAX}")
+    elif number_of_outputs(explainer) != IMAGENET:
+        return settings
+    elif explainer.class_map is None:
+        say(
+            "The network has 1000 outputs, as those of ImageNet, which are taken one by one. If they are logits of a "
+            "softmax: --outputs softmax (outputs='softmax'); if not: --outputs logits, which also ends this sentence."
+        )
+        return settings
+    else:
+        say(f"A network of ImageNet's 1000 outputs compares {_SOFTMAX}")
+    return replace(settings, outputs="softmax")
+
+
+def number_of_outputs(explainer: Explainer) -> int | None:
+    """The number of the network's outputs, with a pass where finding its layer took none; None: it does not run."""
+    return output_count(explainer.model) if explainer.probed is None else explainer.probed.shape[1]
+
+
+def say_unsteady(explainer: Explainer, say: Callable[[str], None]) -> None:
+    """Say where an image has other outputs when it is shown again, beside another image: with one pass of both.
+
+    Args:
+        explainer: of the network; not checked if a pass was not needed to find its layer.
+        say: called with a sentence.
+    """
+    model, before = explainer.model, explainer.probed
+    if before is None:
+        return
+    image = probe_image(model, input_size(model)).to(before.device)
+    with torch.no_grad(), eval_mode(model):
+        try:
+            outputs = logits_in(model(torch.cat([image, torch.zeros_like(image)])), 2)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # a network of single images
+            return
+    if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, before.shape[1]) or not bool(outputs.any()):
+        return  # an untrained classifier of zeros is probed with other weights
+    change = (outputs[0].float() - before[0].float()).abs().max().item() / max(before.abs().max().item(), 1e-12)
+    if change > (0.05 if outputs.dtype in (torch.float16, torch.bfloat16) else 0.01):
+        say(
+            "The network is not steady: an image that is shown again, beside another one, has other outputs (by "
+            f"{change:.0%} of the largest). Dropout or noise may be on in eval mode, or a norm may use the statistics "
+            "of the batch. The numbers depend on chance or on the batch size."
+        )
+
+
 def check_number(explainer: Explainer, classes: int, exclusive: bool) -> None:
-    """Check, with one pass, that the network gives a logit for each class.
+    """Check that the network gives a logit for each class.
 
     Raises:
         ViceError: see `wrong_number`. A network that does not run is refused later, with the reason.
     """
-    outputs = output_count(explainer.model) if explainer.class_map is None else len(explainer.class_map)
+    outputs = number_of_outputs(explainer) if explainer.class_map is None else len(explainer.class_map)
     if outputs not in (None, classes):
         raise wrong_number(classes, outputs, exclusive)
 

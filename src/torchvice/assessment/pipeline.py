@@ -24,10 +24,11 @@ from torchvice.assessment.images import (
 from torchvice.assessment.interventions import Interventions
 from torchvice.assessment.ledger import MEASURED, Ledger, common_of, manifest_of
 from torchvice.assessment.map_settings import MapSettings
-from torchvice.assessment.opened import FOLDERS, opened, opened_out
+from torchvice.assessment.opened import opened, opened_out, tell
 from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.request import AssessKeywords, Extras, check_request, extras_of, packed_with_extras
 from torchvice.assessment.rows import Rows
+from torchvice.data.open import FOLDERS
 from torchvice.files.progress import shown_progress
 from torchvice.samples import Samples, ShardFolder
 
@@ -104,16 +105,31 @@ def _request_of(
     passes: Progress | None,
 ) -> dict[str, Any]:
     """Check what is requested and build the views of the model; returns the manifest of the requested table."""
-    from torchvice.assessment.outputs import check_number
+    from torchvice.assessment.outputs import check_number, say_unsteady
     from torchvice.assessment.views import views_of
 
     extras = extras.for_table(pipeline.folder.folder) if "strict" in protocols else extras
     check_request(protocols, extras)
     settings = replace(settings, device=pipeline.part.device(settings.device))
-    views = views_of(model, protocols, settings, exclusive=kind == "exclusive", passes=passes)
-    check_number(next(iter(views.values())).explainer, len(pipeline.dataset.classes), kind == "exclusive")
+    if settings.transform is not None and pipeline.folder.shards() and not settings.transform.is_known:
+        pipeline.say(
+            f"The transform {settings.transform.name} has no code that can be compared with that of the table: only "
+            "its name, view, mean and std are."
+        )
+    say = None if "run" in made_by or _of_logits(pipeline.folder) else pipeline.say
+    views = views_of(model, protocols, settings, exclusive=kind == "exclusive", passes=passes, say=say)
+    explainer = next(iter(views.values())).explainer
+    check_number(explainer, len(pipeline.dataset.classes), kind == "exclusive")
+    say_unsteady(explainer, pipeline.say)
     check_outputs = all(view.map_settings.outputs is None for view in views.values())
     return pipeline.request(views, extras, kind, made_by, check_outputs=check_outputs)
+
+
+def _of_logits(folder: ShardFolder) -> bool:
+    """Whether a folder holds a table of outputs that were taken as they are; then further rows are, too."""
+    if not (folder.manifest_path.is_file() and folder.shards()):
+        return False
+    return folder.manifest(resumed=True).get("map_settings", {}).get("outputs") != "softmax"
 
 
 class Pipeline:
@@ -123,6 +139,11 @@ class Pipeline:
         check_dataset(dataset)
         self.dataset, self.folder, self.workers, self.part = dataset, folder, workers, part
         self.place = {record.image_id: i for i, record in enumerate(dataset.records)}
+
+    def say(self, sentence: str) -> None:
+        """Tell the caller, once where several processes make the table."""
+        if self.part.index == 0:
+            tell(sentence)
 
     def request(
         self,

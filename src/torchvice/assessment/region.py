@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, to_numpy
+from torchvice.data.images import refuse_narrow_void
+from torchvice.errors import ViceError, errors_quoted, to_numpy
 from torchvice.metrics.boxes import box_planes
-from torchvice.metrics.overlap import VOID
+from torchvice.metrics.overlap import VOID, void_of
 
-__all__ = ["Region", "region_of"]
+__all__ = ["Region", "image_of", "region_of"]
 
-LABELS = f"Class c has the label c + 1, the background 0, and pixels that do not count {VOID}."
+LABELS = "Class c has the label c + 1, the background 0, and pixels that do not count {}."
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,16 @@ class Region:
 
     Attributes:
         size: (H, W).
-        mask: (H, W) labels with 255 = void; None: every class is the union of its boxes.
+        mask: (H, W) labels; None: every class is the union of its boxes.
         classes, boxes: (B,) and (B, 4), see `torchvice.metrics.boxes`; None where the boxes are not known.
+        void: the label of pixels of the mask that do not count.
     """
 
     size: tuple[int, int]
     mask: np.ndarray | None
     classes: np.ndarray | None = None
     boxes: np.ndarray | None = None
+    void: int = VOID
 
     def holds(self, c: int) -> bool:
         """Whether class c has a pixel."""
@@ -43,7 +46,7 @@ class Region:
         if self.mask is None:
             assert self.classes is not None
             return box_planes([0] * int((self.classes == c).sum()), self.boxes_of(c), self.size, 1)[0] > 0
-        own, void = self.mask == c + 1, self.mask == VOID
+        own, void = self.mask == c + 1, self.mask == self.void
         if not void.any():
             return own
         from scipy.ndimage import label
@@ -73,6 +76,25 @@ class Region:
         return [place[c] for c in classes], planes, np.array([0, *(c + 1 for c in present)])
 
 
+def image_of(dataset: Any, index: int) -> np.ndarray:
+    """Image `index` of a dataset, (H, W, 3) uint8, after the checks that hold for a user's own dataset.
+
+    Raises:
+        ViceError: an error in the user's code, or something else than such an image.
+    """
+    what = f"the image of `{dataset.records[index].image_id}`"
+    with errors_quoted(f"The dataset must give {what}", f"Try dataset.image({index})."):
+        image: Any = dataset.image(index)
+    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", type(image).__name__)
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ViceError(
+            f"The dataset must give {what} as an array (H, W, 3) of uint8, but gives {dtype}"
+            f"{'' if shape is None else f' of shape {tuple(shape)}'}.",
+            "Of a PIL image: np.asarray(image.convert('RGB')).",
+        )
+    return image
+
+
 def region_of(dataset: Any, index: int, size: tuple[int, int] | None = None) -> Region | None:
     """The region of an image; None where it has no mask, or no boxes where these are what the dataset goes by.
 
@@ -86,13 +108,16 @@ def region_of(dataset: Any, index: int, size: tuple[int, int] | None = None) -> 
     if getattr(dataset, "regions", "masks") == "boxes":
         if boxes is None:
             return None
-        shape = dataset.image(index).shape if size is None else size
+        shape = image_of(dataset, index).shape if size is None else size
         return Region((shape[0], shape[1]), None, classes, boxes)
-    given = dataset.mask(index)
+    image_id = dataset.records[index].image_id
+    with errors_quoted(f"The dataset must give the mask of `{image_id}` or None", f"Try dataset.mask({index})."):
+        given = dataset.mask(index)
     if given is None:
         return None
-    mask = _labels(given, f"The mask of `{dataset.records[index].image_id}`", len(dataset.classes), size)
-    return Region((mask.shape[0], mask.shape[1]), mask, classes, boxes)
+    count = len(dataset.classes)
+    mask = _labels(given, f"The mask of `{image_id}`", count, size)
+    return Region((mask.shape[0], mask.shape[1]), mask, classes, boxes, void_of(count))
 
 
 def _labels(given: Any, what: str, count: int, size: tuple[int, int] | None) -> np.ndarray:
@@ -101,14 +126,16 @@ def _labels(given: Any, what: str, count: int, size: tuple[int, int] | None) -> 
     if mask.ndim != 2 or (size is not None and mask.shape != size):
         shape = "(H, W)" if size is None else f"{size} like its image"
         raise ViceError(f"{what} must be {shape}, but has shape {mask.shape}.")
+    void = void_of(count)
+    refuse_narrow_void(mask, count, what)
     if mask.dtype.kind == "f":
         wrong = ~np.isfinite(mask) | (mask != np.rint(mask))
     elif mask.dtype.kind in "iub":
         wrong = np.zeros(0, bool)
     else:
-        raise ViceError(f"{what} must hold integers, but holds {mask.dtype}.", LABELS)
+        raise ViceError(f"{what} must hold integers, but holds {mask.dtype}.", LABELS.format(void))
     if not wrong.any():
-        wrong = ((mask < 0) | (mask > count)) & (mask != VOID)
+        wrong = ((mask < 0) | (mask > count)) & (mask != void)
     if wrong.any():
-        raise ViceError(f"{what} must hold 0 to {count} and {VOID}, but holds {mask[wrong][0]}.", LABELS)
+        raise ViceError(f"{what} must hold 0 to {count} and {void}, but holds {mask[wrong][0]}.", LABELS.format(void))
     return mask.astype(np.int64) if mask.dtype.kind == "f" else mask

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from torchvice.assessment.controls import CONTROLS
 from torchvice.assessment.extras import Extra, explainer_like
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, check_protocols, packed
-from torchvice.assessment.opened import FOLDERS, FolderKeywords
+from torchvice.data.open import FOLDERS, FolderKeywords
 from torchvice.errors import ViceError, did_you_mean
 
 if TYPE_CHECKING:

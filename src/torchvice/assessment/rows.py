@@ -19,6 +19,7 @@ from torchvice.samples import FAITHFULNESS, FEATURES, HISTOGRAM_BINS, INTERVENTI
 from torchvice.samples.predictions import confidences, losses, predicted, probabilities
 
 if TYPE_CHECKING:
+    from torchvice.assessment.device_counts import Counts
     from torchvice.assessment.views import ViewOutput
 
 __all__ = ["Rows", "SingleMap"]
@@ -108,13 +109,19 @@ class Rows:
         output: ViewOutput,
         region: Region,
         measured: Mapping[int, Mapping[str, Any]] | None = None,
+        counts: Counts | None = None,
     ) -> float:
         """Count the maps of one image, which compete, against its region; returns the published JI at threshold 0.1.
 
         `measured`: further columns by class, of faithfulness and of interventions, where they were measured.
+        `counts`: of the same maps, where they were counted on a GPU.
         """
-        full = output.full(region.size)
-        overlap, own = _counted(full, output.classes, region)
+        if counts is None:
+            overlap, own = _counted(output.full(region.size), output.classes, region)
+        else:
+            boxes = np.array([_NO_BOXES] * len(output.classes))
+            overlap = counts.overlap
+            own = {"inside": counts.inside, "outside": counts.outside, "box_iou": boxes, **vars(counts.own)}
         row_of = {c + 1: row for row, c in enumerate(output.classes)}
         for place, label in enumerate(overlap.labels.tolist()):
             row = row_of.get(label)
@@ -203,11 +210,12 @@ _OWN_NOTHING: dict[str, Any] = {
 def _counted(full: np.ndarray, classes: Sequence[int], region: Region) -> tuple[Overlap, dict[str, np.ndarray]]:
     """The overlap of maps (M, H, W) with the region, and each map's measures on its own object, by column."""
     places, mask, label_of = region.against(classes)
-    overlap = competing_overlap(full, places, mask)
-    inside, outside = own_histograms(full, places, mask, HISTOGRAM_BINS)
+    overlap = competing_overlap(full, places, mask, void=region.void)
+    inside, outside = own_histograms(full, places, mask, HISTOGRAM_BINS, void=region.void)
     given = [region.boxes_of(c) for c in classes]
     boxes = [_NO_BOXES if b is None else best_box_iou(plane, b) for plane, b in zip(full, given, strict=True)]
-    own = {"inside": inside, "outside": outside, "box_iou": np.array(boxes), **vars(own_maps(full, places, mask))}
+    scores = own_maps(full, places, mask, void=region.void)
+    own = {"inside": inside, "outside": outside, "box_iou": np.array(boxes), **vars(scores)}
     return replace(overlap, labels=label_of[overlap.labels]), own
 
 

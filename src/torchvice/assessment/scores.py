@@ -123,7 +123,9 @@ def _csv_columns(path: Path) -> dict[str, Sequence[Any]]:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [row for row in csv.reader(file, strict=True) if row]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ViceError(f"The file of scores {path} must be CSV in UTF-8, but cannot be read: {error}.") from None
+        raise ViceError(
+            f"The file of scores {path} must be CSV in UTF-8, but cannot be read: {error}.", FORMS
+        ) from None
     header = [name.strip() for name in lines[0]] if lines else []
     if len(set(header)) < len(header) or not header:
         raise ViceError(f"The file of scores {path} must begin with column names, each once.", FORMS)

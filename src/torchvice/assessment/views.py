@@ -6,7 +6,6 @@ for the loss, the whole image and its mirror image for a convolutional network's
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,17 +15,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from torchvice.assessment.adapted import adapted, positive_of
+from torchvice.assessment.device_counts import counted_on
 from torchvice.assessment.finished import Finished, ViewOutput
-from torchvice.assessment.map_settings import MapSettings, check_protocols, resolve_device
-from torchvice.assessment.outputs import giving_logits
-from torchvice.data.transforms import center_crop, normalise, warp
+from torchvice.assessment.map_settings import BATCH_SIZE, MapSettings, check_protocols, resolve_device
+from torchvice.assessment.outputs import chosen_outputs
+from torchvice.data.transforms import center_crop, normalise, warp_all
 from torchvice.errors import ViceError
 from torchvice.explain import Choices, Explainer, map_status, paper_choices
 from torchvice.explain.engine import check_layer
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.memory import halve_on_oom
-from torchvice.models.adapt import converted_channels, taking_rgb, with_complement, with_output
-from torchvice.models.bare import bare, check_finite
+from torchvice.models.adapt import converted_channels
+from torchvice.models.bare import check_finite
 
 if TYPE_CHECKING:
     from torchvice.assessment.images import Batch
@@ -96,6 +97,8 @@ class View(Finished):
         }
         if self.transform is not None:
             self.settings["transform"] = self.transform.to_dict()
+        given = settings.to_dict()
+        self.settings |= {name: given[name] for name in ("precision", "channels_last") if name in given}
         if explainer.plugin is not None:
             self.settings["plugin"] = dict(explainer.plugin)
 
@@ -212,8 +215,14 @@ class View(Finished):
             return self.transform(image)
         if self.choices.view == "crop":
             return center_crop(self._tensor(image), self.side)
-        size = self.shown_size(image, scale)
-        return self._tensor(image if size == image.shape[:2] else warp(image, size, self.interpolation))
+        return self._tensor(warp_all([image], [self.shown_size(image, scale)], self.interpolation)[0])
+
+    def _batch(self, images: Sequence[np.ndarray], scale: float) -> torch.Tensor:
+        """What is shown of images, (N, 3, H, W); for a GPU they are resized side by side, as it waits meanwhile."""
+        if self.device.type != "cuda" or self.transform is not None or self.choices.view == "crop":
+            return torch.stack([self._shown(image, scale) for image in images])
+        sizes = [self.shown_size(image, scale) for image in images]
+        return torch.stack([self._tensor(pixels) for pixels in warp_all(images, sizes, self.interpolation)])
 
     def _labels(self, targets: np.ndarray, wanted: list[bool]) -> Any:
         """What the explainer is asked for: fixed labels, or a function of the logits."""
@@ -233,33 +242,43 @@ class View(Finished):
         labels = self._labels(np.array([targets[i] * wanted[i] for i in part]), [wanted[i] for i in part])
         passes: list[torch.Tensor] = []
         for turn, scale in enumerate(self.choices.scales):
-            batch = torch.stack([self._shown(images[i], scale) for i in part]).to(self.device)
+            batch = self._batch([images[i] for i in part], scale).to(self.device)
             if self.flipped:
                 batch = batch.flip(-1)
             if self.choices.mirror:
                 batch = torch.cat([batch, batch.flip(-1)])
-                labels = _twice(labels)
-            explanation = self.explainer(batch, labels)
+            explanation = self.explainer(batch, _twice(labels) if self.choices.mirror else labels)
             if turn == 0:
                 logits = explanation.logits[: len(part)].float().cpu().numpy()
                 pairs = explanation.pairs[explanation.pairs[:, 0] < len(part)].tolist()
                 labels = [[c for i, c in pairs if i == row] for row in range(len(part))]
             halves = explanation.maps.split(len(pairs)) if len(pairs) else ()
             passes += [half.flip(-1) if (number == 1) != self.flipped else half for number, half in enumerate(halves)]
-        outputs = []
-        for row in range(len(part)):
-            mine = [p for p, (i, _) in enumerate(pairs) if i == row]
-            outputs.append(self._output(logits[row], labels[row], [maps[mine] for maps in passes] if mine else []))
+        # One pass of the maps of a batch to the CPU, where a map is of one pass.
+        kept = list(passes[0].cpu().numpy()) if len(passes) == 1 else None
+        status = map_status(passes[0]) if len(passes) == 1 else None
+        outputs, first = [], 0
+        for row, own in enumerate(labels):
+            mine, first = slice(first, first + len(own)), first + len(own)
+            low = [maps[mine] for maps in passes] if own else []
+            if kept is None or status is None or not own:
+                outputs.append(self._output(logits[row], own, low))
+            else:
+                outputs.append(ViewOutput(logits[row], own, kept[mine], list(status[mine]), *self._full(low)))
         return outputs
 
     def _output(self, logits: np.ndarray, classes: list[int], low: list[torch.Tensor]) -> ViewOutput:
         if not low:
             return ViewOutput(logits, [], [], [], _nothing)
         kept = low[0] if len(low) == 1 else self.combined(low, _finest(low))
-        return ViewOutput(logits, classes, list(kept.cpu().numpy()), list(map_status(kept)), self._full(low))
+        return ViewOutput(logits, classes, list(kept.cpu().numpy()), list(map_status(kept)), *self._full(low))
 
-    def _full(self, low: list[torch.Tensor]) -> Callable[..., np.ndarray]:
-        return lambda size, placed=True: self.finished(low, size, placed=placed)
+    def _full(self, low: list[torch.Tensor]) -> tuple[Callable[..., np.ndarray], Callable[..., torch.Tensor] | None]:
+        """What makes the full maps of an image: as an array, and on a GPU as a tensor."""
+        return (
+            lambda size, placed=True: self.finished(low, size, placed=placed),
+            (lambda size: self.finished_tensor(low, size)) if counted_on(low[0].device) else None,
+        )
 
 
 def _above_zero(logits: torch.Tensor) -> torch.Tensor:
@@ -307,47 +326,6 @@ def _check_choices(protocols: Sequence[str], settings: MapSettings) -> None:
         )
 
 
-def _positive_of(groups: Sequence[Sequence[int]] | None) -> int | None:
-    """Of two classes the one that the only output of a network means; None for any other class map."""
-    plain = [] if groups is None else [list(group) for group in groups]
-    return 1 - plain.index([]) if len(plain) == 2 and [] in plain and [0] in plain else None
-
-
-def _refuse_shared_outputs(groups: Sequence[Sequence[int]] | None) -> None:
-    """Refuse two classes of the same outputs: they would always be equally likely."""
-    sets = [frozenset(group) for group in groups or ()]
-    for place, own in enumerate(sets):
-        if own in sets[:place]:
-            raise ViceError(
-                f"Classes that exclude each other need outputs of their own, but classes {sets.index(own)} and {place} "
-                f"have the same: {sorted(own)}.",
-                "If the only output of a network means one of two classes, name that class alone in the class map.",
-            )
-
-
-def _adapted(model: nn.Module, settings: MapSettings, exclusive: bool) -> nn.Module:
-    """The network without wrappers, as the explainers take it: of RGB images, with the logits of the data's classes."""
-    model = bare(model)
-    if settings.output is not None:
-        model = with_output(model, settings.output)
-    given, model = model, taking_rgb(model)
-    if model is not given:
-        warnings.warn("The network takes one channel: images are converted to grey.", stacklevel=4)
-    if settings.outputs == "probabilities":
-        model = giving_logits(model, exclusive)
-    positive = _positive_of(settings.class_map)
-    if exclusive:
-        _refuse_shared_outputs(settings.class_map)
-    if positive is None:
-        return model
-    if not exclusive:
-        raise ViceError(
-            "A class map must name outputs for every class, but names none for one of two.",
-            "For data with one label an image (exclusive), the other class is its complement: --targets exclusive.",
-        )
-    return with_complement(model, positive)
-
-
 def views_of(
     model: nn.Module,
     protocols: Sequence[str],
@@ -355,6 +333,7 @@ def views_of(
     *,
     exclusive: bool = False,
     passes: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, View]:
     """The view of each protocol, in the order `paper`, `strict`; the model is moved to the device.
 
@@ -363,6 +342,8 @@ def views_of(
         protocols: "paper", "strict" or both.
         settings: see `MapSettings`.
         exclusive: as for `View`.
+        say: called with a sentence where outputs that nobody named are taken as those of a softmax, see
+            `torchvice.assessment.outputs.chosen_outputs`; None: they are logits.
 
     Raises:
         ViceError: a layer or method that does not fit the network, a layer with a method whose map is not of a layer,
@@ -370,20 +351,26 @@ def views_of(
     """
     check_protocols(protocols)
     _check_choices(protocols, settings)
-    model = _adapted(model, settings, exclusive)
+    model = adapted(model, settings, exclusive)
     check_finite(model)
     model.to(resolve_device(settings.device))
     if settings.site is not None:
         check_layer(model, settings.method, "site")
     choices = settings.choices
-    groups = None if _positive_of(settings.class_map) is not None else settings.class_map
+    groups = None if positive_of(settings.class_map) is not None else settings.class_map
     common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": groups}
     common |= {"eigen_smooth": choices.eigen_smooth, "progress": passes}
+    common |= {"batch_size": settings.batch_size or BATCH_SIZE}
+    common |= {"precision": settings.precision, "channels_last": settings.channels_last}
     of_strict = explainer = Explainer(model, settings.method, **common)
+    if say is not None and not exclusive:
+        settings = chosen_outputs(explainer, settings, say)
     if choices.layers or choices.aug_smooth:  # of `strict` only: `paper` is as published
         common |= {"layers": choices.layers or None, "aug_smooth": choices.aug_smooth}
         of_strict = Explainer(model, settings.method, scaled=choices.scaled, grid=choices.grid, **common)
     explainers = {"paper": explainer, "strict": of_strict}
+    if settings.outputs == "softmax":
+        explainer.outputs = of_strict.outputs = "log_softmax" if exclusive else "softmax"
     views = {
         protocol: View(protocol, explainers[protocol], settings, exclusive=exclusive)
         for protocol in ("paper", "strict")

@@ -17,6 +17,7 @@ from torchvice.cli.plugins import PLUGIN, load_plugins
 from torchvice.cli.subject import (
     ARGUMENT,
     BATCH_SIZE,
+    CHANNELS_LAST,
     CHECKPOINT,
     CHOICE,
     CLASS_MAP,
@@ -30,6 +31,7 @@ from torchvice.cli.subject import (
     MODEL,
     OUTPUT,
     OUTPUTS,
+    PRECISION,
     PROMPTS,
     RUN,
     SPLIT,
@@ -40,6 +42,7 @@ from torchvice.cli.subject import (
     WEIGHTS,
     WEIGHTS_KEY,
     OutputsChoice,
+    PrecisionChoice,
     Targets,
     choice_value,
     chosen_settings,
@@ -150,6 +153,8 @@ def assess(
     also: list[str] = ALSO,
     faithfulness: str = FAITHFULNESS,
     without: str | None = WITHOUT,
+    precision: PrecisionChoice | None = PRECISION,
+    channels_last: bool = CHANNELS_LAST,
     batch_size: int | None = BATCH_SIZE,
     workers: int = WORKERS,
     device: str = DEVICE,
@@ -181,7 +186,7 @@ def _assess_network(chosen: Mapping[str, Any], extras: Extras) -> None:
     request = {"protocols": chosen["protocol"].protocols, "extras": extras, "targets": choice_value(chosen["targets"])}
     request |= {"workers": chosen["workers"], "part": part}
     with progress_bar("views") as bar:
-        assess_subject(subject, **request, progress=bar, passes=bar.passes)
+        assess_subject(subject, **request, progress=bar, passes=bar.passes, tell=say)
     say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or _measured(subject, run)}")
 
 

@@ -14,9 +14,7 @@ from torchvice.errors import ViceError
 if TYPE_CHECKING:
     from torchvice.data import FolderDataset
 
-__all__ = ["CLASSES", "COCO", "FOLDERS", "IMAGES", "MASKS", "MASK_VALUES", "image_arguments", "opened_data"]
-
-FOLDERS = ("images", "masks", "coco", "classes", "mask_values")  # parameters of the options
+__all__ = ["CLASSES", "COCO", "IMAGES", "MASKS", "MASK_VALUES", "image_arguments", "opened_data"]
 
 option = functools.partial(typer.Option, rich_help_panel="Images without lists")
 
@@ -40,20 +38,19 @@ def image_arguments(given: Mapping[str, Any], other: object) -> dict[str, Any]:
     """The arguments of `torchvice.data.open_images`; empty without --images.
 
     Args:
-        given: the options by their parameters, see `FOLDERS`; others are ignored.
+        given: the options by their parameters, see `torchvice.data.open.FOLDERS`; others are ignored.
         other: the dataset, or the run that has one, that is given too.
 
     Raises:
         ViceError: an option without --images, or --images together with another dataset.
     """
-    chosen = {name: given[name] for name in FOLDERS}
-    images, classes = chosen["images"], chosen["classes"]
-    if images is None:
-        if lone := [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value is not None]:
-            raise ViceError(f"{lone[0]} goes with --images, which is not given.", "Give the folder: --images DIR.")
+    from torchvice.data.open import FOLDERS, check_given
+
+    chosen, classes = {name: given[name] for name in FOLDERS}, given["classes"]
+    held = {name: value for name, value in chosen.items() if value is not None}
+    check_given(held, str(other) if other else None, python=False)
+    if not held:
         return {}
-    if other:
-        raise ViceError(f"Give one dataset: {other} and --images {images} are both given.", "Remove one of them.")
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     return chosen | {"classes": names}
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ARGUMENT",
     "BATCH_SIZE",
+    "CHANNELS_LAST",
     "CHECKPOINT",
     "CHOICE",
     "CLASS_MAP",
@@ -39,6 +40,7 @@ __all__ = [
     "MODEL",
     "OUTPUT",
     "OUTPUTS",
+    "PRECISION",
     "PROMPTS",
     "RUN",
     "SPLIT",
@@ -49,6 +51,7 @@ __all__ = [
     "WEIGHTS",
     "WEIGHTS_KEY",
     "OutputsChoice",
+    "PrecisionChoice",
     "Targets",
     "choice_value",
     "chosen_settings",
@@ -82,10 +85,19 @@ class Targets(StrEnum):
 
 
 class OutputsChoice(StrEnum):
-    """What a model gives; the logits of probabilities are taken."""
+    """What a model gives; of probabilities the logits are taken, of a softmax's logits the log-odds."""
 
     logits = "logits"
     probabilities = "probabilities"
+    softmax = "softmax"
+
+
+class PrecisionChoice(StrEnum):
+    """The number format in which a network runs; logits and maps are float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
 
 
 RUN = typer.Argument(None, help="Run folder. Without it, give --model, --weights and --data.")
@@ -130,7 +142,12 @@ INTERPOLATION = maps_option(
 OUTPUT = maps_option(
     None, "--output", help="Which of several outputs of --model are the logits: key, field or number in a tuple."
 )
-OUTPUTS = maps_option(None, "--outputs", help="What the model gives. Default: logits; probabilities are refused.")
+OUTPUTS = maps_option(
+    None,
+    "--outputs",
+    help="What the model gives: logits, probabilities, or softmax: logits of a softmax over all outputs, of which the "
+    "log-odds of each class are taken. Default: logits; probabilities are refused.",
+)
 VIEW_SIZE = maps_option(None, "--view-size", min=1, help="Side of strict's square view, in pixels.")
 TRANSFORM = maps_option(
     None,
@@ -140,6 +157,12 @@ TRANSFORM = maps_option(
 )
 CROP = maps_option(None, "--crop", min=1, help="Side of paper's centre crop, in pixels.")
 BATCH_SIZE = performance_option(None, "--batch-size", min=1, help="Images per forward pass.")
+PRECISION = performance_option(
+    None, "--precision", help="Number format in which the network runs. Default: that of its weights."
+)
+CHANNELS_LAST = performance_option(
+    False, "--channels-last", help="Keep the channels of images last in memory, which convolutions on GPUs prefer."
+)
 
 
 def chosen_settings(chosen: Mapping[str, Any]) -> MapSettings:
@@ -151,7 +174,11 @@ def chosen_settings(chosen: Mapping[str, Any]) -> MapSettings:
     shown |= {name: chosen[name] for name in ("view_size", "crop", "batch_size", "output", "interpolation")}  # type: ignore[typeddict-item]
     choices, outputs = Choices.parse(chosen["choice"]), choice_value(chosen["outputs"])
     settings = MapSettings(chosen["method"], chosen["layer"], choices=choices, device=chosen["device"], outputs=outputs)
-    settings = settings.completed(**shown)
+    settings = dataclasses.replace(
+        settings.completed(**shown),
+        precision=choice_value(chosen["precision"]),
+        channels_last=chosen["channels_last"],
+    )
     if chosen["transform"] is None:
         return settings
     from torchvice.assessment.input_transform import transform_named

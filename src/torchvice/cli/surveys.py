@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_survey"]
 
+WAYS_OUT = 3  # that are printed for the problems of one kind
 _KINDS = {"list": "lists", "image": "images", "mask": "masks", "annotation": "annotations", "labels": "class labels"}
 
 
@@ -52,11 +53,14 @@ def print_survey(found: SplitSurvey, most: int) -> None:
     for note in found.notes:
         say(f"  {note}")
     for kind, title in _KINDS.items():
-        sentences = [problem.sentence for problem in found.broken if problem.kind == kind]
+        problems = [problem for problem in found.broken if problem.kind == kind]
+        sentences = [problem.sentence for problem in problems]
         if sentences:
             _print_problems(
                 f"{len(sentences)} broken {title}" if len(sentences) > 1 else f"Broken {title}", sentences, most
             )
+            for way_out in list(dict.fromkeys(problem.way_out for problem in problems if problem.way_out))[:WAYS_OUT]:
+                say(f"      {way_out}")
     if not found.broken:
         say("  Nothing is broken.")
 

@@ -29,9 +29,10 @@ def assess_subject(
     part: Part | None = None,
     progress: Progress | None = None,
     passes: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Samples:
     """Assess a subject, see `torchvice.assess`. `extras` None: the controls and interventions of the
-    table, all of both in a new table.
+    table, all of both in a new table. `tell` is called with the sentences of `torchvice.data.check_files`.
 
     Raises:
         ViceError: see `torchvice.assess`; before the first image, files of the dataset that cannot be used, see
@@ -40,7 +41,9 @@ def assess_subject(
     from torchvice.assessment import WHOLE, Extras, assess
     from torchvice.data.check import check_files
 
-    check_files(subject.dataset)
+    for note in check_files(subject.dataset):
+        if tell is not None:
+            tell(note)
     return assess(
         subject.model,
         subject.dataset,

@@ -8,6 +8,7 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.interop import bilinear
+from torchvice.metrics.overlap import void_of
 from torchvice.samples.placing import box_of, whole_map
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def case_of(
         image_id=image_id,
         status=status,
         kind=kind,
+        void=void_of(len(names)),
     )
 
 

@@ -17,14 +17,15 @@ import numpy as np
 from torchvice.commands.mask_folder import description_of, layout_of
 from torchvice.data.description import Description
 from torchvice.data.finder import Finder, existing
-from torchvice.data.images import no_class
+from torchvice.data.images import no_class, refuse_narrow_void
 from torchvice.data.lists import VOC_CLASSES
-from torchvice.data.voc import VOID, read_list, read_mask
+from torchvice.data.mask_values import forms_of, found_values, spread
+from torchvice.data.voc import read_list, read_mask
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files.process import end_with_parent
 from torchvice.interop import read_maps
 from torchvice.metrics.iou import CurveCounter, overlap_ji
-from torchvice.metrics.overlap import Overlap, competing_overlap, label_overlap
+from torchvice.metrics.overlap import MOST_CLASSES, Overlap, competing_overlap, label_overlap, void_of
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_thresholds
 
 __all__ = ["Evaluation", "evaluate"]
@@ -107,6 +108,11 @@ class _Job:
     thresholds: np.ndarray
     ji_place: int | None
 
+    @property
+    def void(self) -> int:
+        """The label of void in masks and label maps."""
+        return void_of(self.num_classes if self.described is None else len(self.described.names))
+
 
 @dataclass
 class _Part:
@@ -118,7 +124,7 @@ class _Part:
     outside_images: int = 0
     void_images: int = 0
     class_images: int = 0
-    labels_held: frozenset[int] = frozenset()  # of label maps: which of 1 (a class) and 255 they hold
+    labels_held: frozenset[int] = frozenset()  # of label maps: which of 1 (a class) and void they hold
 
     @classmethod
     def of(cls, job: _Job, protocol: str) -> _Part:
@@ -159,9 +165,9 @@ def evaluate(
     Args:
         image_ids: names, or the path of a list file with one name per line.
         predictions: folder of ID.npy ({class: (H, W) map}), ID.npz (`keys`, `maps`), or ID.png (labels).
-        ground_truth: folder of masks ID.png: 0 background, c + 1 class c, 255 void.
+        ground_truth: folder of masks ID.png: 0 background, c + 1 class c, 255 void (65535 with more than 254 classes).
         kind: `npy`, `npz` or `png`; an .npy may also hold `keys` and `high_res`, see `torchvice.interop.read_maps`.
-        num_classes: C without background, at most 254; None: as in the dataset.yaml or classes.txt next to the folder
+        num_classes: C without background, at most 65534; None: as in the dataset.yaml or classes.txt next to the folder
             of masks, or in a dataset.yaml further up whose `masks` is this folder, else the 20 of VOC.
         thresholds: (T,) increasing numbers in [0, 1], or one number; ignored for label maps.
         protocol: `paper` or `strict`, see `torchvice.metrics.iou.curve_from_counts`.
@@ -180,6 +186,9 @@ def evaluate(
     classes = () if num_classes is not None else layout.classes if layout else VOC_CLASSES
     job = _job(kind, description_of(layout, ground_truth), num_classes or len(classes), thresholds, ji_threshold)
     files = _pairs(ids, predictions, ground_truth, job)
+    if job.described is None:
+        masks = [mask for _, mask in files]
+        forms_of(found_values(spread(masks)), classes, named=tuple(classes) != VOC_CLASSES)
     total = _Part.of(job, protocol)
     for part in _parts(files, job, workers):
         total.add(part)
@@ -193,9 +202,10 @@ def _check_labels(total: _Part, job: _Job, predictions: Any, ground_truth: Any, 
     """Refuse masks without any class, and label maps that hold void alone."""
     if not total.class_images:
         raise no_class(str(ground_truth), classes or ["object"] * job.num_classes)
-    if total.labels_held == {VOID}:
+    if total.labels_held == {job.void}:
         raise ViceError(
-            f"The label maps in {predictions} must hold classes (1 to {job.num_classes}), but hold only {VOID} and 0.",
+            f"The label maps in {predictions} must hold classes (1 to {job.num_classes}), but hold only {job.void} "
+            "and 0.",
             "Write class c, counted from 0, as label c + 1.",
         )
 
@@ -240,8 +250,10 @@ def _job(
 ) -> _Job:
     if kind not in KINDS:
         raise ViceError(f"`kind` must be one of {', '.join(KINDS)}, but is {kind!r}.", did_you_mean(str(kind), KINDS))
-    if not 1 <= num_classes < VOID:
-        raise ViceError(f"`num_classes` must be 1 to {VOID - 1} (in masks {VOID} is void), but is {num_classes}.")
+    if not 1 <= num_classes <= MOST_CLASSES:
+        raise ViceError(
+            f"`num_classes` must be 1 to {MOST_CLASSES} (in masks {MOST_CLASSES + 1} is void), but is {num_classes}."
+        )
     if kind == "png":
         return _Job(kind, described, num_classes, np.array([np.nan]), 0)
     values = as_thresholds([thresholds] if np.ndim(thresholds) == 0 else thresholds)
@@ -331,14 +343,16 @@ def _at(overlap: Overlap, place: int) -> Overlap:
 
 
 def _image(job: _Job, source: Path, truth: Path) -> tuple[Overlap, bool, frozenset[int]]:
-    """The counts of an image, whether its maps exceed [0, 1], and which of a class (1) and 255 its label map holds."""
+    """The counts of an image, whether its maps exceed [0, 1], and which of a class (1) and void its label map holds."""
     found: frozenset[int] = frozenset()
     mask, outside = read_mask(truth) if job.described is None else job.described.read_mask(truth), False
+    refuse_narrow_void(mask, job.num_classes, f"The mask {truth}")
     if job.kind == "png":
         labels = read_mask(source, "The label map")
         _same_size(source, labels, truth, mask)
-        found = frozenset(VOID if value == VOID else 1 for value in np.unique(labels).tolist() if value)
-        overlap = label_overlap(labels, mask, void=VOID)
+        refuse_narrow_void(labels, job.num_classes, f"The label map {source}")
+        found = frozenset(job.void if value == job.void else 1 for value in np.unique(labels).tolist() if value)
+        overlap = label_overlap(labels, mask, void=job.void)
         _labels_exist(overlap.labels[overlap.predicted[:, 0] > 0], job, source)
     else:
         classes, maps = read_maps(source)
@@ -350,7 +364,7 @@ def _image(job: _Job, source: Path, truth: Path) -> tuple[Overlap, bool, frozens
         for plane in maps:
             _same_size(source, plane, truth, mask)
         outside = any(((plane < -ROUNDING) | (plane > 1 + ROUNDING)).any() for plane in maps)
-        overlap = competing_overlap(maps, classes, mask, job.thresholds, void=VOID)
+        overlap = competing_overlap(maps, classes, mask, job.thresholds, void=job.void)
     _labels_exist(overlap.labels, job, truth)
     return overlap, outside, found
 
@@ -366,6 +380,6 @@ def _same_size(source: Path, plane: np.ndarray, truth: Path, mask: np.ndarray) -
 def _labels_exist(labels: np.ndarray, job: _Job, path: Path) -> None:
     if len(labels) and labels[-1] > job.num_classes:
         raise ViceError(
-            f"The labels in {path} must be 0 to {job.num_classes} or {VOID}, but one is {labels[-1]}.",
+            f"The labels in {path} must be 0 to {job.num_classes} or {job.void}, but one is {labels[-1]}.",
             "Give the number of classes of the files, without background.",
         )

@@ -127,6 +127,10 @@ class BareFolder(Layout):
         """Return a function that finds no annotation."""
         return lambda image_id: None
 
+    def check_forms(self, records: Sequence[Record]) -> tuple[str, ...]:
+        """Nothing: forms of masks are told apart where the folder is opened."""
+        return ()
+
     def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:
         """Return all images with their masks."""
         if masks is not None:

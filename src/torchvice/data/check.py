@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, check_mask, check_same_size, is_rotated, no_class, read_image, stored_size
-from torchvice.data.layout import Layout, Record
+from torchvice.data.images import check_mask, check_same_size, is_rotated, read_image, stored_size
+from torchvice.data.labels import no_labels
+from torchvice.data.layout import Layout, Record, place_of
 from torchvice.data.open import open_layout
+from torchvice.data.pairing import counted
+from torchvice.data.survey_notes import rare_classes, tiny_objects
 from torchvice.errors import ViceError
+from torchvice.metrics.overlap import void_of
 
 if TYPE_CHECKING:
     from torchvice.data.dataset import FolderDataset
@@ -29,11 +33,17 @@ NAMED = 3  # files that a message names
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem: its kind (`list`, `image`, `mask`, `annotation`, `labels`), its image, and a sentence."""
+    """A problem: its kind (`list`, `image`, `mask`, `annotation`, `labels`), its image, a sentence, and a way out."""
 
     kind: str
     image_id: str
     sentence: str
+    way_out: str = ""
+
+    @classmethod
+    def of(cls, kind: str, image_id: str, error: ViceError) -> Problem:
+        """The problem that an error tells of."""
+        return cls(kind, image_id, error.message, error.way_out or "")
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,8 @@ class SplitSurvey:
         masks_missing: ids of images without a mask.
         disagreements: images whose labels and mask have different classes.
         rotated: ids of images whose file or mask has an EXIF orientation, which is not applied.
-        notes: sentences on what was chosen among several files, and on masks without a class.
+        notes: sentences on what was chosen among several files, on masks without a class, on tiny objects and on rare
+            classes.
         broken: problems that must be fixed before the split can be used.
     """
 
@@ -108,6 +119,7 @@ class _Content:
 
     size: tuple[int, int] | None
     in_mask: tuple[int, ...] | None  # class indices
+    areas: tuple[int, ...]  # their pixels
     pixels: int
     void: int
     objects: tuple[int, ...] | None  # class indices, one per object
@@ -162,7 +174,7 @@ class _Listed:
         try:
             lines = layout.lines(split)
         except ViceError as error:
-            self.problems.append(Problem("list", "", error.message))
+            self.problems.append(Problem.of("list", "", error))
             return
         located = layout.located(lines)
         self.count, self.records, self.mask_source = len(lines), located.records, located.mask_source
@@ -173,8 +185,9 @@ class _Listed:
         self.problems += [Problem("mask", *missing) for missing in located.masks_missing.items()]
         try:
             layout.check_class_count(sum(record.mask is not None for record in self.records))
+            self.notes += layout.check_forms(self.records)
         except ViceError as error:
-            self.problems.append(Problem("mask", "", error.message))
+            self.problems.append(Problem.of("mask", "", error))
 
 
 def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Content:
@@ -184,16 +197,17 @@ def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Con
         try:
             return read()
         except ViceError as error:
-            problems.append(Problem(kind, record.image_id, error.message))
+            problems.append(Problem.of(kind, record.image_id, error))
             return None
 
-    def read_labels() -> tuple[tuple[int, ...], int, int]:
+    def read_labels() -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
         assert record.mask is not None
         mask = layout.read_mask(record.mask)
         if size is not None:
             check_same_size(mask, size, record.mask)
         present = check_mask(mask, len(layout.classes), record.mask)
-        return tuple(int(value) - 1 for value in present), mask.size, int((mask == VOID).sum())
+        areas = tuple(int((mask == value).sum()) for value in present)
+        return tuple(int(value) - 1 for value in present), areas, mask.size, int((mask == void).sum())
 
     def read_objects() -> tuple[int, ...]:
         assert annotation is not None
@@ -202,16 +216,16 @@ def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Con
             object_boxes(objects, size, annotation)
         return tuple(class_indices(objects, known, annotation))
 
-    known = {name: index for index, name in enumerate(layout.classes)}
+    known, void = {name: index for index, name in enumerate(layout.classes)}, void_of(len(layout.classes))
     shape = tried("image", lambda: read_image(record.image).shape)
     size = None if shape is None else (shape[0], shape[1])
     in_mask = None if record.mask is None else tried("mask", read_labels)
     objects = None if annotation is None else tried("annotation", read_objects)
-    present, pixels, void = (None, 0, 0) if in_mask is None else in_mask
+    present, areas, pixels, hidden = (None, (), 0, 0) if in_mask is None else in_mask
     readable = [record.image] if size is not None and record.mask is not None else []
     readable += [record.mask] if record.mask is not None and in_mask is not None else []
     rotated = any(map(is_rotated, readable))
-    return _Content(size, present, pixels, void, objects, tuple(problems), rotated)
+    return _Content(size, present, areas, pixels, hidden, objects, tuple(problems), rotated)
 
 
 def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Content]) -> SplitSurvey:
@@ -224,14 +238,24 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
         if whole:
             targets, source = layout.targets("auto", whole, listed.mask_source)
     except ViceError as error:
-        broken.append(Problem("labels", "", error.message))
+        broken.append(Problem.of("labels", "", error))
+    if targets is not None and not targets.any() and any(one.in_mask for one in found):
+        broken.append(Problem.of("labels", "", no_labels(len(whole), source)))
     drawn = {record.image_id: one for record, one in zip(listed.records, found, strict=True) if one.in_mask is not None}
     empty = [image_id for image_id, one in drawn.items() if not one.in_mask and one.void]
-    notes = listed.notes
+    notes = listed.notes + (layout.label_notes(source) if source else ())
     if drawn and not any(one.in_mask for one in drawn.values()):
-        broken.append(Problem("mask", "", no_class(listed.split, layout.classes).message))
+        broken.append(Problem.of("mask", "", layout.no_class(listed.split)))
     elif empty and source.startswith("masks"):  # these images have no label then
-        notes += (f"{len(empty)} masks hold void ({VOID}) but no class, such as that of `{empty[0]}`.",)
+        void = void_of(len(layout.classes))
+        notes += (f"{len(empty)} masks hold void ({void}) but no class, such as that of `{empty[0]}`.",)
+    per_class = None if targets is None else tuple(targets.sum(0, dtype=int).tolist())
+    regions = [
+        (image_id, c, own, one.pixels)
+        for image_id, one in drawn.items()
+        for c, own in zip(one.in_mask or (), one.areas, strict=True)
+    ]
+    notes += tiny_objects(regions, layout.classes) + rare_classes(per_class, listed.count, layout.classes)
     objects = [one.objects for one in found if one.objects is not None]
     sizes = [one.size for one in found if one.size is not None]
     pixels = sum(one.pixels for one in found)
@@ -240,7 +264,7 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
         list_file=listed.file,
         images=listed.count,
         classes=layout.classes,
-        images_per_class=None if targets is None else tuple(targets.sum(0, dtype=int).tolist()),
+        images_per_class=per_class,
         objects_per_class=_counted(objects, len(layout.classes)) if objects else None,
         height=_spread([size[0] for size in sizes]),
         width=_spread([size[1] for size in sizes]),
@@ -279,26 +303,36 @@ def _disagreements(
             if only
         ]
         if parts:
-            yield Problem("labels", record.image_id, f"`{record.image_id}` has {'; '.join(parts)}.")
+            void = contents[record].void / contents[record].pixels
+            hidden = f" Void is {void:.0%} of its mask, and may hide objects." if labelled - drawn and void else ""
+            yield Problem("labels", record.image_id, f"`{record.image_id}` has {'; '.join(parts)}.{hidden}")
 
 
-def check_files(dataset: FolderDataset | UnlabelledImages) -> None:
+def check_files(dataset: FolderDataset | UnlabelledImages) -> tuple[str, ...]:
     """Check the header of every image and mask, and that their sizes are equal: the fast form of `survey`.
 
     Lists, labels and the existence of images are checked when the dataset is created, pixels when they are read.
 
+    Returns:
+        Sentences on images that look otherwise in viewers, which follow their EXIF orientation.
+
     Raises:
         ViceError: unusable files: the first few by name, and their number.
     """
+    rotated: list[str] = []
 
     def problem(record: Record) -> str | None:
         try:
             size = stored_size(record.image)
-            if record.mask is not None and (of_mask := stored_size(record.mask, "The mask")) != size:
-                sizes = f"{of_mask[0]} x {of_mask[1]} pixels for an image of {size[0]} x {size[1]}"
-                return f"{record.mask} (a mask of {sizes})"
+            of_mask = size if record.mask is None else stored_size(record.mask, "The mask")
+            turned = record.mask is not None and is_rotated(record.image)
         except ViceError:
             return str(_unreadable(record))
+        if of_mask != size:
+            why = ", whose EXIF orientation is not applied" if turned else ""
+            sizes = f"{of_mask[0]} x {of_mask[1]} pixels for an image of {size[0]} x {size[1]}{why}"
+            return f"{record.mask} (a mask of {sizes})"
+        rotated.extend([record.image_id] * turned)
         return None
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -308,17 +342,16 @@ def check_files(dataset: FolderDataset | UnlabelledImages) -> None:
         raise ViceError(
             f"Every image and mask must be readable and of the same size, but {len(wrong)} of the {len(dataset)} "
             f"images of {dataset.split} are not: {', '.join(wrong[:NAMED])}{more}.",
-            f"List every problem: vice data check {_place(dataset)}",
+            f"List every problem: vice data check "
+            f"{place_of(dataset.root, dataset.split, getattr(dataset, 'chosen', None) or {})}",
         )
-
-
-def _place(dataset: FolderDataset | UnlabelledImages) -> str:
-    """What `vice data check` takes for a dataset: its folder and split, or the folders of images without lists."""
-    chosen = getattr(dataset, "chosen", None) or {}
-    if "images" not in chosen:
-        return f"{dataset.root} --split {dataset.split}"
-    given = [name for name in ("images", "masks", "coco", "mask_values") if name in chosen]
-    return " ".join(f"--{name.replace('_', '-')} {chosen[name]}" for name in given)
+    if not rotated:
+        return ()
+    names = ", ".join(f"`{name}`" for name in sorted(rotated)[:NAMED])
+    return (
+        f"{counted(rotated, 'image has', 'images have')} an EXIF orientation, which is not applied: see that the mask "
+        f"lies on the pixels as stored ({names}{', ...' if len(rotated) > NAMED else ''}).",
+    )
 
 
 def _unreadable(record: Record) -> Path:

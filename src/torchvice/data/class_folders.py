@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
 
 from torchvice.data.bare_folder import BareFolder, checked_folder, class_folders, masks_below, named_classes
+from torchvice.data.description import check_objects_only
 from torchvice.data.images import VOID, present_values
 from torchvice.data.layout import Record
-from torchvice.data.mask_values import MaskValues, found_values, refuse_forms
+from torchvice.data.mask_values import MaskValues, found_values, refuse_forms, refuse_mixed
 from torchvice.data.named_values import NamedValues
 from torchvice.data.pairing import named, paired
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.metrics.overlap import void_of
 
 __all__ = ["ClassFolders"]
 
@@ -44,6 +46,11 @@ class ClassFolders(BareFolder):
     ) -> None:
         super().__init__(root, [root] if masks is None else [root, masks])
         folders = class_folders(root)
+        check_objects_only(
+            folders,
+            f"The folder {root} must have sub-folders of",
+            "Move it elsewhere. If the network has a class for images without an object, rename the folder.",
+        )
         self.classes = _in_order(named_classes(classes, self.homes), folders, root)
         label_of = {name: c + 1 for c, name in enumerate(self.classes)}
         self.found = {name: files for name, files in self.found.items() if "/" in name}
@@ -62,13 +69,34 @@ class ClassFolders(BareFolder):
         """What the values of the masks mean: one object each, or labels."""
         if given is not None:
             return MaskValues(self.classes, note=given.note("the class of the folder"), named=given)
-        drawn = found_values(list(self._mask_label))
+        paths, where = list(self._mask_label), self.chosen.get("masks", "")
+        drawn = found_values(paths)
+        refuse_mixed(drawn, None, where)
         found = set().union(*drawn) - {0}
-        objects = found - {VOID} or found
+        void = void_of(len(self.classes))
+        objects = found - {VOID, void} or found
         if len(objects) == 1:
-            return MaskValues(self.classes, objects.pop())
-        refuse_forms(drawn, {*range(len(self.classes) + 1), VOID}, self.chosen.get("masks", ""))
+            value = objects.pop()
+            voids = sorted(found - {value})
+            if voids and value > max(1, len(self.classes)):
+                raise ViceError(
+                    f"The masks of {where} must draw the object with one value, but hold {value} and {voids[0]}.",
+                    "Say which is the object: --mask-values "
+                    f"object={voids[0]},void={value} (mask_values='object={voids[0]},void={value}'), or the other way.",
+                )
+            return MaskValues(self.classes, value, self._said(value, voids, dict(zip(paths, drawn, strict=True))))
+        refuse_forms(drawn, {*range(len(self.classes) + 1), void}, where)
         return MaskValues(self.classes)
+
+    def _said(self, value: int, voids: Sequence[int], drawn: Mapping[Path, Set[int]]) -> str:
+        """What the one value of masks means, and which classes have empty masks alone."""
+        void = f"{voids[0]} is void, " if voids else ""
+        told = f"In masks, {value} is the class of the folder, {void}and 0 is background."
+        if value in (1, VOID):
+            told += " If the sub-folders are no classes, name that of the masks: --classes NAME (classes=['NAME'])."
+        full = {self._mask_label[path] for path, found in drawn.items() if found - {0}}
+        empty = [self.classes[label - 1] for label in sorted({*self._mask_label.values()} - full)]
+        return told + (f" All masks of {named(empty)} are empty." if empty else "")
 
     def read_mask(self, path: Path) -> np.ndarray:
         """Read the labels of a mask, (H, W) integers; a single value but 0 (and void) is the class of the folder.
@@ -79,7 +107,7 @@ class ClassFolders(BareFolder):
         own = self._mask_label[path]
         mask = self.values.read(path, own)
         drawn = present_values(mask)
-        drawn = drawn[(drawn != 0) & (drawn != VOID)]
+        drawn = drawn[(drawn != 0) & (drawn != void_of(len(self.classes)))]
         if len(drawn) and own not in drawn:
             raise ViceError(
                 f"The mask {path} must hold {own}, the label of its folder `{self.classes[own - 1]}`, "
@@ -93,13 +121,7 @@ class ClassFolders(BareFolder):
         notes = (f"Every sub-folder is a class: each image has one label of {len(self.classes)}.", *self.pairs.notes)
         if not self.pairs.masks:
             return (*notes, "There are no masks: only classification and calibration are measured.")
-        value = self.values.object_value
-        if not value:
-            return (*notes, *([self.values.note] if self.values.note else []))
-        told = f"In masks, {value} is the class of the folder, and 0 is background."
-        if value in (1, VOID):
-            told += " If the sub-folders are no classes, name that of the masks: --classes NAME (classes=['NAME'])."
-        return (*notes, told)
+        return (*notes, *([self.values.note] if self.values.note else []))
 
     def targets(self, source: str, records: Sequence[Record], masks: str) -> tuple[np.ndarray, str]:
         """Return the label of every image's folder.

@@ -15,10 +15,11 @@ from PIL import Image
 
 from torchvice.data.archives import Progress, Room, Source, building, fetch_all, reading, safe_name
 from torchvice.data.coco_schema import check_polygon, read_instances, runs_of
-from torchvice.data.images import VOID, check_same_size, stored_size, voc_palette
+from torchvice.data.images import check_same_size, stored_size, voc_palette
 from torchvice.data.written import read_written
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import write_json, write_npy_dict, write_text
+from torchvice.metrics.overlap import void_of
 
 __all__ = [
     "COCO_SPLITS",
@@ -186,9 +187,10 @@ def label_vector(annotations: Sequence[Mapping[str, Any]], label_of: Mapping[int
 def write_class_mask(
     path: Path, annotations: Sequence[Mapping[str, Any]], size: tuple[int, int], label_of: Mapping[int, int]
 ) -> None:
-    """Write the mask of an image, see `class_mask`, as a palette PNG."""
+    """Write the mask of an image, see `class_mask`, as a palette PNG, or as a grey one of 16 bits."""
     picture = Image.fromarray(class_mask(annotations, size, label_of))
-    picture.putpalette(voc_palette())
+    if picture.mode == "L":
+        picture.putpalette(voc_palette())
     picture.save(path)
 
 
@@ -261,7 +263,7 @@ def class_mask(
         label_of: the mask's value for each category id.
 
     Returns:
-        (H, W) uint8: 0 background, 255 void.
+        (H, W) uint8: 0 background, 255 void; uint16 with 65535 as void for more than 254 categories.
 
     Raises:
         ViceError: an unknown category, or a segmentation that cannot be read.
@@ -272,7 +274,8 @@ def class_mask(
         [[1, 1, 0], [1, 1, 0]]
     """
     tools = _tools()
-    mask = np.zeros(size, dtype=np.uint8)
+    void = void_of(len(label_of))
+    mask = np.zeros(size, dtype=np.min_scalar_type(void))
     layers = []
     for entry in annotations:
         if entry["category_id"] not in label_of:
@@ -280,7 +283,7 @@ def class_mask(
                             f"{entry['category_id']}.")  # fmt: skip
         region = _region(tools, entry, size)
         crowd = bool(entry.get("iscrowd"))
-        layers.append((not crowd, -int(region.sum()), region, VOID if crowd else label_of[entry["category_id"]]))
+        layers.append((not crowd, -int(region.sum()), region, void if crowd else label_of[entry["category_id"]]))
     for *_, region, label in sorted(layers, key=lambda layer: layer[:2]):
         mask[region] = label
     return mask

@@ -94,6 +94,15 @@ class CocoFolder(BareFolder):
         ]
         return Located(records, [line for line in lines if line.image_id not in self.files], self.file.name)
 
+    def no_class(self, split: str) -> ViceError:
+        """The error of a file without an object in its images."""
+        crowds = any(entry["iscrowd"] for entry in self._content["annotations"])
+        return ViceError(
+            f"{self.file} must have objects in the images of {self.root}, but has "
+            f"{'only crowds, which are void' if crowds else 'no annotations of them'}.",
+            "Give `iscrowd` 0 to objects." if crowds else "Give a file with the annotations of these images.",
+        )
+
     def _mask(self, name: str) -> Path:
         path, entry = self._drawn / f"{name}.png", self._entries[name]
         if not path.is_file():

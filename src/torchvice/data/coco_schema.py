@@ -15,10 +15,10 @@ from torchvice.data.description import is_no_object
 from torchvice.data.finder import composed
 from torchvice.data.lists import IMAGE_SUFFIXES, is_listed_as_name
 from torchvice.errors import ViceError
+from torchvice.metrics.overlap import MOST_CLASSES
 
 __all__ = ["check_polygon", "read_instances", "runs_of"]
 
-MOST_CATEGORIES = 254  # a mask of bytes has 0 for the background and 255 for void
 MOST_BYTES = 200  # of a file name, which gets another suffix for its mask
 MOST_PIXELS = 1 << 28
 FAR = 1e5  # pixels; pycocotools walks along every edge of a polygon, so that a distant corner takes all memory
@@ -38,6 +38,7 @@ def check_polygon(polygon: list[float]) -> list[float]:
 
 
 def _file_name(name: str) -> str:
+    name = name.replace("\\", "/")  # written on Windows
     path = PurePosixPath(name)
     if not _is_line(name) or not path.name:
         raise ValueError("a file name must not be empty nor hold control characters")
@@ -133,7 +134,23 @@ def read_instances(file: IO[bytes], name: str) -> dict[str, list[dict[str, Any]]
             raise _refusal(error, name, section, content[section]) from None
         read[section] = [entry.model_dump() for entry in entries]
     _check_references(read, name)
+    _refuse_shares(read, name)
     return read
+
+
+def _refuse_shares(read: dict[str, list[dict[str, Any]]], name: str) -> None:
+    """Refuse corners that are shares of the image's sides, as in YOLO's files: they would all lie in one pixel."""
+    polygons = [
+        polygon
+        for annotation in read["annotations"]
+        if isinstance(annotation["segmentation"], list)
+        for polygon in annotation["segmentation"]
+    ]
+    if polygons and all(min(polygon) >= 0 and max(polygon) <= 1 for polygon in polygons):
+        raise ViceError(
+            f"The corners of polygons in {name} must be in pixels, but all of them lie between 0 and 1.",
+            "Multiply x by the width of the image, and y by its height.",
+        )
 
 
 def _refusal(error: ValidationError, name: str, section: str, entries: Any) -> ViceError:
@@ -146,15 +163,27 @@ def _refusal(error: ValidationError, name: str, section: str, entries: Any) -> V
     which += "" if known is None else f" (id {known!r:.40})"
     field = ".".join(str(part) for part in fields if not isinstance(part, str) or part.isidentifier())
     message = first["msg"].removeprefix("Value error, ")
-    return ViceError(f"{name}: `{section}`{which}{f' `{field}`' if field else ''} is wrong: {message}.")
+    return ViceError(
+        f"{name}: `{section}`{which}{f' `{field}`' if field else ''} is wrong: {message}.", _way_out(field)
+    )
+
+
+def _way_out(field: str) -> str:
+    """What a wrong field must be; "" for those whose message says it."""
+    if field.startswith("segmentation"):
+        return (
+            "An object needs polygons, [[x, y, x, y, x, y, ...], ...] in pixels, or an RLE. A box may be drawn as the "
+            "polygon of its four corners."
+        )
+    return "Ids must be integers, without quotation marks." if field.endswith("id") else ""
 
 
 def _check_references(read: dict[str, list[dict[str, Any]]], name: str) -> None:
     """Ids and names are unique, and what annotations refer to is listed."""
-    if not 1 <= len(read["categories"]) <= MOST_CATEGORIES:
+    if not 1 <= len(read["categories"]) <= MOST_CLASSES:
         raise ViceError(
-            f"{name} must have 1 to {MOST_CATEGORIES} categories, but has {len(read['categories'])}.",
-            "A mask has one byte a pixel: keep the categories that you measure, and remove the others.",
+            f"{name} must have 1 to {MOST_CLASSES} categories, but has {len(read['categories'])}.",
+            "A mask has 16 bits a pixel: keep the categories that you measure, and remove the others.",
         )
     stems = [composed(PurePosixPath(image["file_name"]).stem) for image in read["images"]]
     for what, values in (

@@ -17,7 +17,7 @@ class Dataset(Protocol):
     """What `torchvice.assess` needs of a dataset. Any object with these attributes and methods will do.
 
     `classes` (C,) names; `targets` (N, C) of 0 and 1; `records` N objects, each with a unique `image_id`; `image(i)`
-    (H, W, 3) uint8; `mask(i)` (H, W) labels with 255 = void, or None.
+    (H, W, 3) uint8; `mask(i)` (H, W) labels with void = `void_of(C)`, or None.
 
     Optional: `exclusive`, true where every image has exactly one label; `boxes(i)`, the classes (B,) and boxes (B, 4)
     of the objects, or None, see `torchvice.metrics.boxes`; `regions`, "boxes" where the union of an object's boxes

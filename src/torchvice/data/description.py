@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.data.images import VOID, read_colours, read_mask
+from torchvice.data.finder import refuse_spelling
+from torchvice.data.images import VOID, read_colours, read_mask, refuse_narrow_void
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import read_yaml
+from torchvice.metrics.overlap import void_of
 
 __all__ = ["FILE", "Description", "check_objects_only", "is_no_object", "read_description"]
 
 FILE = "dataset.yaml"
-NO_OBJECTS = ("background", "bg", "void", "ignore", "ignored", "unlabeled", "unlabelled")
-NOT_CLASSES = {"background": 0, "void": VOID}
+NO_OBJECTS = {
+    *("background", "bg", "bkg", "bgr", "bckg", "backgnd", "void", "ignore", "ignored", "unlabeled", "unlabelled"),
+    *("backgroundclass", "ignoreregion", "ignorelabel", "voidclass", "noobject", "nolabel", "nothing", "none"),
+    # In other languages: de, fr, es and it, pt, nl, sv and no, da, pl, cs, tr, fi, hu, ru, uk, zh, ja, ko.
+    *("hintergrund", "fond", "arriereplan", "fondo", "sfondo", "fundo", "achtergrond", "bakgrund", "bakgrunn"),
+    *("baggrund", "tło", "tlo", "pozadi", "arkaplan", "tausta", "фон", "тло", "背景", "배경"),
+}
 KEYS = ("names", "background", "void", "images", "masks", "boxes", "splits")
 Code = int | tuple[int, int, int]  # a mask's value, or its colour
 
@@ -30,7 +38,7 @@ class Description:
     Attributes:
         file: its path.
         names: (C,) classes, in the order of their labels.
-        codes: the label of each value or colour that a mask may hold: 0, c + 1 or 255.
+        codes: the label of each value or colour that a mask may hold: 0, c + 1 or that of void.
         images, masks, boxes: folders next to it, or None.
         splits: the list of each split.
     """
@@ -51,6 +59,8 @@ class Description:
         """
         coloured = isinstance(next(iter(self.codes)), tuple)
         pixels = read_colours(path) if coloured else read_mask(path)
+        if self.codes.get(VOID) == VOID:  # a class, if there are so many
+            refuse_narrow_void(pixels, len(self.names), f"The mask {path}")
         packed = pixels.astype(np.int64)
         if coloured:
             packed = _packed(packed[..., 0], packed[..., 1], packed[..., 2])
@@ -82,6 +92,7 @@ def read_description(root: Path) -> Description | None:
     """
     file = root / FILE
     if not file.is_file():
+        refuse_spelling(root, FILE, ("dataset.yml",))
         return None
     content = read_yaml(file, "The description of the dataset")
     if not isinstance(content, dict) or "names" not in content:
@@ -98,10 +109,12 @@ def is_no_object(name: str) -> bool:
     """Whether a class name means the background or void, under any spelling.
 
     Example:
-        >>> is_no_object("__Background__"), is_no_object("background dog")
-        (True, False)
+        >>> is_no_object("__Background__"), is_no_object("0: Hintergrund (bg)"), is_no_object("background dog")
+        (True, False, False)
     """
-    return re.sub(r"^[\W\d]+|[\W_]+", "", name.lower()) in NO_OBJECTS
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return unicodedata.normalize("NFC", re.sub(r"^[\W\d_]+|[\W_]+|[\W\d_]+$", "", bare)) in NO_OBJECTS
 
 
 def check_objects_only(names: Sequence[str], where: str, way_out: str) -> None:
@@ -129,7 +142,9 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
     classes = list(named.items()) if isinstance(named, dict) else [(name, c + 1) for c, name in enumerate(names)]
     coloured = not isinstance(classes[0][1], int)
     given = [(f"names: {name}", code, c + 1) for c, (name, code) in enumerate(classes)]
-    given += [(key, code, label) for key, label in NOT_CLASSES.items() for code in _several(content.get(key))]
+    void = void_of(len(names))
+    not_classes = {"background": 0, "void": void}
+    given += [(key, code, label) for key, label in not_classes.items() for code in _several(content.get(key))]
     owners: dict[Code, str] = {}
     codes: dict[Code, int] = {}
     for where, value, label in given:
@@ -142,10 +157,10 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
             )
         owners[code], codes[code] = where, label
     # Defaults, unless the file sets them or a class uses the code.
-    defaults: dict[str, Code | None] = {"background": (0, 0, 0) if coloured else 0, "void": None if coloured else VOID}
+    defaults: dict[str, Code | None] = {"background": (0, 0, 0) if coloured else 0, "void": None if coloured else void}
     for key, code_or_none in defaults.items():
         if key not in content and code_or_none is not None:
-            codes.setdefault(code_or_none, NOT_CLASSES[key])
+            codes.setdefault(code_or_none, not_classes[key])
     return names, codes
 
 

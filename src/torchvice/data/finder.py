@@ -8,7 +8,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["Finder", "composed", "existing", "existing_files", "first_other"]
+from torchvice.errors import ViceError
+
+__all__ = ["Finder", "composed", "existing", "existing_files", "first_other", "refuse_spelling"]
 
 
 def composed(name: str) -> str:
@@ -50,6 +52,19 @@ def existing(file: Path) -> list[Path]:
 def existing_files(paths: Iterable[Path]) -> list[Path]:
     """Return those of the paths that are files."""
     return [path for path in paths if path.is_file()]
+
+
+def refuse_spelling(folder: Path, name: str, also: Sequence[str] = ()) -> None:
+    """Refuse a file that would be passed over for its spelling: other case, or one of the names in `also`.
+
+    Raises:
+        ViceError: `folder` has such a file, and none called `name`.
+    """
+    if not folder.is_dir() or (folder / name).exists():
+        return
+    for entry in sorted(os.listdir(folder)):
+        if entry.lower() in (name, *also):
+            raise ViceError(f"The file must be called {name}, but {folder} has {entry}.", f"Rename it to {name}.")
 
 
 def first_other(files: Sequence[Path]) -> Path | None:

@@ -16,6 +16,7 @@ from torchvice.data.images import DAMAGE, FORMATS, VOID, read_colours
 from torchvice.data.mask_values import MaskValues
 from torchvice.data.named_values import NamedValues
 from torchvice.errors import ViceError
+from torchvice.metrics.overlap import void_of
 
 __all__ = ["WORDNET_ID", "ImageNetS", "is_imagenet_s"]
 
@@ -65,7 +66,7 @@ class ImageNetS(ClassFolders):
         self._labels = np.zeros(1 << 16, np.int32)
         for name, place in ids.items():
             self._labels[place] = self.classes.index(name) + 1
-        self._labels[IGNORED] = VOID
+        self._labels[IGNORED] = void_of(len(self.classes))
         note = "Masks are those of ImageNet-S: R + 256 G is the class, 0 is background, 1000 is void."
         return MaskValues(self.classes, note=note)
 
@@ -84,14 +85,6 @@ class ImageNetS(ClassFolders):
                 "Move the image and its mask elsewhere.",
             )
         return mask.astype(np.uint8) if len(self.classes) < VOID else mask
-
-    def check_class_count(self, masks: int) -> None:
-        """Check that there are at most 254 classes, see `Layout.check_class_count`."""
-        if masks and len(self.classes) >= VOID:
-            raise ViceError(
-                f"Masks can have at most {VOID - 1} classes ({VOID} is void), but {self.root} has {len(self.classes)}.",
-                f"Give a folder with links to at most {VOID - 1} of the sub-folders, with the same --masks.",
-            )
 
 
 def _learned(masks: dict[str, list[Path]], where: str) -> dict[str, int]:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from torchvice.data.named_values import suggestion
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
-from torchvice.metrics.overlap import VOID
+from torchvice.metrics.overlap import VOID, void_of
 
 __all__ = [
     "DAMAGE",
@@ -29,12 +30,16 @@ __all__ = [
     "read_grey_mask",
     "read_image",
     "read_mask",
+    "refuse_narrow_void",
     "stored_size",
     "voc_palette",
+    "void_of",
 ]
 
 # Named at every opening: Pillow would otherwise try all it knows, and start Ghostscript on a PostScript file.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+MANY = 8  # values without a label in one mask: more are soft edges, or no mask
+PREVIEWS = ("JPEG", "MPO")  # of a camera: the pictures behind the first are previews and depth
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -51,11 +56,11 @@ def _decoded(path: str | os.PathLike[str], what: str, least: Least | None = None
     try:
         with Image.open(path, formats=FORMATS) as picture:
             stored = str(picture.tile[0][3]) if picture.tile else picture.mode
+            frames = 1 if picture.format in PREVIEWS else getattr(picture, "n_frames", 1)
             if least is not None:
                 height, width = least((picture.height, picture.width))
                 picture.draft(None, (width, height))  # JPEG only; has no effect on other formats
             picture.load()
-            return picture, stored
     except UnidentifiedImageError:
         raise ViceError(f"{what} {path} must be an image ({', '.join(FORMATS)}), but is not.") from None
     except DAMAGE as error:
@@ -63,6 +68,12 @@ def _decoded(path: str | os.PathLike[str], what: str, least: Least | None = None
             f"{what} {path} is damaged or truncated: {error}.",
             "Copy or download it again, or remove its name from the list.",
         ) from None
+    if frames > 1:
+        raise ViceError(
+            f"{what} {path} must be one picture, but holds {frames} frames or pages.",
+            "Save the one that is meant: Image.open(path) shows the first, after .seek(1) the second.",
+        )
+    return picture, stored
 
 
 def read_image(path: str | os.PathLike[str], least: Least | None = None) -> np.ndarray:
@@ -158,26 +169,75 @@ def check_mask(mask: np.ndarray, num_classes: int, path: str | os.PathLike[str])
         path: its file, for the message.
 
     Raises:
-        ViceError: a value other than 0..C and 255.
+        ViceError: a value other than 0..C and void; or 255 in 8 bits, where it may be void and a class.
     """
+    void = void_of(num_classes)
+    refuse_narrow_void(mask, num_classes, f"The mask {path}")
     values = present_values(mask)
-    values = values[values != VOID]
+    values = values[values != void]
     outside = values[(values < 0) | (values > num_classes)]
     if outside.size:
-        raise ViceError(
-            f"The mask {path} must hold 0 to {num_classes} and 255, but holds {int(outside[0])}.",
-            "Give the classes of the masks in classes.txt, one name per line.",
-        )
+        raise _unlabelled(path, num_classes, present_values(mask).tolist(), outside.tolist())
     return values[values != 0]
+
+
+def _unlabelled(path: str | os.PathLike[str], classes: int, found: Sequence[int], outside: Sequence[int]) -> ViceError:
+    """The error of a mask with values that are no labels; the way out fits the form that the values have."""
+    void = void_of(classes)
+    message = f"The mask {path} must hold 0 to {classes} and {void}, but holds {outside[0]}"
+    objects = [value for value in found if value not in (0, void)]
+    if {1, 2} <= set(found) <= {1, 2, 3}:
+        return ViceError(
+            f"{message} and no 0: it looks like a trimap.",
+            "If 1 is the object, 2 the background and 3 void, write that in dataset.yaml: `names: {object: 1}`, "
+            "`background: 2`, `void: 3`. Else give all classes in classes.txt, one name per line.",
+        )
+    if len(outside) > max(MANY, classes):
+        return ViceError(
+            f"{message} and {len(outside) - 1} more such values: its edges may be soft, or it is no mask.",
+            f"Masks of one object with soft edges: --images DIR --masks {Path(path).parent} {suggestion(set(found))}. "
+            "If the values are classes, name all of them in classes.txt, one name per line.",
+        )
+    if len(objects) == 1 and (classes == 1 or objects[0] > 2 * classes):
+        return ViceError(
+            f"{message}.",
+            f"If {objects[0]} is the one object, write its value in dataset.yaml: `names: {{object: {objects[0]}}}`. "
+            "Else give the classes of the masks in classes.txt, one name per line.",
+        )
+    way_out = "Give the classes of the masks in classes.txt, one name per line."
+    if objects[-1] > 2 * classes:
+        values = ", ".join(f"{name}: {value}" for name, value in zip("abcde", objects, strict=False))
+        values += ", ..." * (len(objects) > len("abcde"))
+        way_out += (
+            f" If they are not numbered 1, 2 and so on, write the value of each in dataset.yaml: `names: {{{values}}}`."
+        )
+    return ViceError(f"{message}.", way_out)
+
+
+def refuse_narrow_void(mask: np.ndarray, num_classes: int, name: str) -> None:
+    """Refuse 255 in a mask of 8 bits for more than 254 classes: it is void in 8 bits, and the label of a class.
+
+    Args:
+        mask: as it is in the file.
+        num_classes: C, without background.
+        name: of the mask, for the message.
+    """
+    if mask.dtype == np.uint8 and num_classes >= VOID and (mask == VOID).any():
+        raise ViceError(
+            f"{name} has 8 bits and holds {VOID}, which is void in 8 bits and one of the {num_classes} classes here.",
+            f"Save it with 16 bits: class c, counted from 0, is c + 1, and void is {void_of(num_classes)}.",
+        )
 
 
 def no_class(where: str, classes: Sequence[str]) -> ViceError:
     """The error of a split, or folder, whose masks hold no class: with 0 and 255 on the object, all of it is void."""
-    code = ", ".join(f"{name}: {value}" for name, value in zip(classes, (VOID, 128), strict=False))
+    void = void_of(len(classes))
+    names = classes if len(classes) < 3 else ["object"]
+    code = ", ".join(f"{name}: {value}" for name, value in zip(names, (void, 128), strict=False))
     return ViceError(
         f"The masks of {where} must hold classes (1 to {len(classes)}), but hold no class at all, only 0 (background) "
-        f"or {VOID} (void).",
-        f"If {VOID} is an object, name the value of every class in dataset.yaml, such as `names: {{{code}}}`.",
+        f"or {void} (void).",
+        f"If {void} is an object, name the value of every class in dataset.yaml, such as `names: {{{code}}}`.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from torchvice.data.images import present_values
+from torchvice.data.item_labels import class_indices_of, first_names, is_index, is_named, is_one, object_of_label
 from torchvice.data.lists import class_names
-from torchvice.data.mask_values import MaskValues, values_from
+from torchvice.data.mask_values import MaskValues, refuse_forms, refuse_mixed, values_from
 from torchvice.data.named_values import named_values
 from torchvice.data.pixels import image_pixels, mask_pixels
-from torchvice.errors import ViceError, brief, did_you_mean, to_numpy
+from torchvice.errors import ViceError, brief, did_you_mean, errors_quoted, to_numpy
+from torchvice.metrics.overlap import void_of
 
 __all__ = ["ItemDataset", "from_items"]
 
@@ -74,25 +76,33 @@ class ItemDataset:
         mask_values: str | None = None,
     ) -> None:
         self._named = None if mask_values is None else named_values(mask_values)
-        if not len(items):
+        with errors_quoted("The dataset must have a length"):
+            length = len(items)
+        if not length:
             raise ViceError("The dataset must hold images, but is empty.")
         self._items = items
         self._keys = _checked_keys(keys or {})
         self._parts = functools.lru_cache(maxsize=16)(self._read)
         self.notes: tuple[str, ...] = ()
+        self._of_label = False  # whether the object in a mask is of the class of its item's label
         self._check_repeats()
-        every = [self._first_reading(index) for index in range(len(items))]
+        every = [self._first_reading(index) for index in range(length)]
         for image_id, labels, found in every:
             if labels is None and found is None:
-                raise ViceError(f"Every item must have a mask or labels, but `{image_id}` has neither.", FORMS)
+                raise ViceError(
+                    f"Every item must have a mask or labels, but `{image_id}` has neither{self._held()}.",
+                    f"{FORMS} Other keys: torchvice.data.from_items(..., keys={{'mask': ..., 'labels': ...}}).",
+                )
         self.records = [ItemRecord(image_id) for image_id, _, _ in every]
         self._values = self._classes_of(classes, [labels for _, labels, _ in every], [found for *_, found in every])
         self.classes = self._values.classes
         self.chosen = {} if self._values.object_value is None else {"object_value": str(self._values.object_value)}
         self.label_source = "masks" if all(labels is None for _, labels, _ in every) else "items"
-        self.exclusive = all(_is_index(labels) for _, labels, _ in every)
+        self.exclusive = all(is_index(labels) for _, labels, _ in every)
         rows = [self._targets(*one) for one in every]
         self.targets = np.array(rows, dtype=np.uint8).reshape(len(rows), len(self.classes))
+        if not self._of_label:
+            self.notes += self._disagreement([found for *_, found in every])
 
     def __len__(self) -> int:
         return len(self.records)
@@ -106,22 +116,31 @@ class ItemDataset:
         """Return the labels of mask `index`, (H, W) integers; None without a mask."""
         drawn = self._parts(index).mask
         name = f"The mask of `{self.records[index].image_id}`"
-        return None if drawn is None else self._values.labels_of(drawn, name)
+        own = int(self.targets[index].argmax()) + 1 if self._of_label else 1
+        return None if drawn is None else self._values.labels_of(drawn, name, own)
 
     def _read(self, index: int) -> _Parts:
         """The item, its image and mask as arrays: threads share it, and PIL images are read when they are used."""
-        parts = _parts_of(self._items[index], self._keys)
+        with errors_quoted(f"The dataset must give item {index}", f"Try dataset[{index}]."):
+            item = self._items[index]
+        parts = _parts_of(item, self._keys)
         image_id = str(index) if parts.image_id is None else str(to_numpy(parts.image_id))
         image = image_pixels(parts.image, f"The image of `{image_id}`")
         mask = None if parts.mask is None else mask_pixels(parts.mask, f"The mask of `{image_id}`")
         return _Parts(image, mask, parts.labels, image_id)
 
+    def _held(self) -> str:
+        """The keys of the first item, for a message."""
+        first = self._items[0]
+        return f": its keys are {', '.join(map(str, first))}" if isinstance(first, Mapping) else ""
+
     def _check_repeats(self) -> None:
         """Refuse items that have no index, or that differ from one reading to the next."""
-        try:
-            self._items[0]
-        except (KeyError, TypeError) as error:
-            raise ViceError(f"A dataset must give items by their index, but [0] fails: {error!r}.", FORMS) from None
+        with errors_quoted("The dataset must give item 0", "Try dataset[0]."):
+            try:
+                self._items[0]
+            except (KeyError, TypeError) as error:
+                raise ViceError(f"A dataset must give items by their index, but [0] fails: {error!r}.", FORMS) from None
         if not np.array_equal(self._read(0).image, self._read(0).image):
             raise ViceError(
                 "The dataset must give the same image each time, but its first item changes.",
@@ -140,22 +159,55 @@ class ItemDataset:
         """The classes, and what the values of the masks mean."""
         names = None if classes is None else class_names(classes, [])
         own = getattr(self._items, "classes", None)
-        if names is None and own is not None and all(given is not None for given in labels):
-            names = class_names([str(name) for name in own], [])
+        if own is not None and all(given is not None for given in labels):
+            own = tuple(str(name) for name in own)
+            if names is not None and names != own and not all(map(is_named, labels)):
+                raise ViceError(
+                    f"The labels are indices of the dataset's own classes, {first_names(own)}, but "
+                    f"{first_names(names)} are given.",
+                    "Leave out classes: the dataset has them.",
+                )
+            names = class_names(own, []) if names is None else names
         drawn = [found for found in values if found is not None]
         if not drawn:
             if names is None:
                 raise ViceError("The classes of the labels must be known, but are not given.", "Give classes=[...].")
             return MaskValues(names)
+        if self._named is not None and names and len(names) > 1 and all(map(is_one, labels)):
+            self._of_label = True
+            self.notes += (self._named.note("the class of the item's label"),)
+            return MaskValues(names, named=self._named)
+        value = object_of_label(names, labels, drawn) if self._named is None else None
+        if value is not None:
+            refuse_mixed(drawn, None, "the dataset")
+            self._of_label = True
+            self.notes += (f"In masks, {value} is the class of the item's label, and 0 is background.",)
+            return MaskValues(names or (), value)
+        if names and len(names) > 1 and all(map(is_one, labels)):
+            refuse_forms(drawn, {*range(len(names) + 1), void_of(len(names))}, "the dataset")
         found = values_from(drawn, names, "the dataset", self._named)
         self.notes += (found.note,) if found.note else ()
         return found
+
+    def _disagreement(self, values: Sequence[frozenset[int] | None]) -> tuple[str, ...]:
+        """A sentence on items whose labels and mask have different classes."""
+        void, wrong = self._values.void, []
+        for record, row, found in zip(self.records, self.targets, values, strict=True):
+            name = f"The mask of `{record.image_id}`"
+            if found is not None and {*self._values.labels_in(found, name)} - {void} != {*(np.flatnonzero(row) + 1)}:
+                wrong.append(record.image_id)
+        if not wrong:
+            return ()
+        return (
+            f"Labels and masks of {len(wrong)} of the {len(values)} items name different classes, such as those of "
+            f"`{wrong[0]}`.",
+        )
 
     def _targets(self, image_id: str, labels: Any, found: frozenset[int] | None) -> np.ndarray:
         """The targets of an item, (C,): its labels, else the classes in its mask."""
         row = np.zeros(len(self.classes), np.uint8)
         if labels is not None:
-            row[_indices(labels, self.classes, f"The labels of `{image_id}`")] = 1
+            row[class_indices_of(labels, self.classes, f"The labels of `{image_id}`")] = 1
         elif found is not None:
             row[[label - 1 for label in self._values.labels_in(found, f"The mask of `{image_id}`")]] = 1
         return row
@@ -201,7 +253,10 @@ def from_items(
             FORMS,
         )
     batches = hasattr(items, "collate_fn") and getattr(items, "batch_size", None) is not None
-    written = _Written(items, _checked_keys(keys or {}), batches)
+    source = _named(items)
+    written = _Written(source, _checked_keys(keys or {}), batches)
+    if hasattr(source, "classes"):
+        written.classes = source.classes
     dataset = ItemDataset(written, classes, mask_values=mask_values)
     dataset.notes = (f"The {len(written)} items have no index: copies are in a temporary folder.", *dataset.notes)
     return dataset
@@ -219,12 +274,12 @@ def _named(items: Any) -> Any:
 
 
 class _Rows:
-    """The rows of a table of Hugging Face, whose features name the classes."""
+    """The rows of a table of Hugging Face, whose features name the classes; `classes` only where they do."""
 
     def __init__(self, table: Any) -> None:
         self.table = table
         # ClassLabel has `names`; a list of them has it in `feature`.
-        labels = {name: _label_names(feature) for name, feature in table.features.items()}
+        labels = {name: _label_names(feature) for name, feature in (table.features or {}).items()}
         self._names = {name: names for name, names in labels.items() if names and name in KEYS["labels"]}
         if self._names:
             self.classes = next(iter(self._names.values()))
@@ -233,10 +288,18 @@ class _Rows:
         return len(self.table)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = dict(self.table[index])
+        return self._named(self.table[index])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(self._named, self.table)
+
+    def _named(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A row with the names of its labels; lists, and arrays of the formats of numpy and torch."""
+        row = dict(given)
         for name, names in self._names.items():
-            if isinstance(row[name], (list, tuple)):
-                row[name] = [names[place] for place in row[name]]
+            value = to_numpy(row.get(name))
+            if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1:
+                row[name] = [names[int(place)] for place in value]
         return row
 
 
@@ -249,10 +312,12 @@ def _label_names(feature: Any) -> list[str] | None:
 class _Written:
     """Items of an iterable, written to a temporary folder, which is removed with this object."""
 
+    classes: Sequence[str] | None = None
+
     def __init__(self, items: Iterable[Any], keys: Mapping[str, str], batches: bool) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="torchvice-")
         self._rest: list[tuple[Any, Any, bool]] = []
-        for item in items:
+        for item in _each(items):
             parts = _parts_of(item, keys)
             for one in _unbatched(parts) if batches else [parts]:
                 self._write(one)
@@ -274,6 +339,18 @@ class _Written:
         labels, image_id, drawn = self._rest[index]
         mask = np.load(self._path(index, "mask")) if drawn else None
         return {"image": np.load(self._path(index, "image")), "mask": mask, "labels": labels, "id": image_id}
+
+
+def _each(items: Iterable[Any]) -> Iterator[Any]:
+    """The items, with an error in the user's code as a ViceError."""
+    iterator, end = None, object()
+    while True:
+        with errors_quoted("The dataset must give its items", "Go through it by itself first: list(dataset)."):
+            iterator = iter(items) if iterator is None else iterator
+            item = next(iterator, end)
+        if item is end:
+            return
+        yield item
 
 
 def _unbatched(batch: _Parts) -> list[_Parts]:
@@ -328,27 +405,3 @@ def _value(item: Mapping[str, Any], part: str, keys: Mapping[str, str]) -> Any:
 
 def _is_picture(value: Any) -> bool:
     return hasattr(value, "getpixel") or getattr(value, "ndim", 0) >= 2
-
-
-def _is_index(labels: Any) -> bool:
-    labels = to_numpy(labels)
-    return isinstance(labels, (int, np.integer)) or (isinstance(labels, np.ndarray) and labels.ndim == 0)
-
-
-def _indices(labels: Any, classes: Sequence[str], name: str) -> list[int]:
-    """The class indices of labels: one index, names, or (C,) zeros and ones."""
-    if isinstance(labels, str) or (isinstance(labels, (list, tuple)) and all(isinstance(one, str) for one in labels)):
-        names = [labels] if isinstance(labels, str) else list(labels)
-        for one in names:
-            if one not in classes:
-                raise ViceError(f"{name} must be known classes, but have `{one}`.", did_you_mean(one, classes))
-        return [list(classes).index(one) for one in names]
-    array = np.asarray(to_numpy(labels))
-    if array.ndim == 0 and array.dtype.kind in "iu" and 0 <= array < len(classes):
-        return [int(array)]
-    if array.shape == (len(classes),) and np.isin(array, (0, 1)).all():
-        return np.flatnonzero(array).tolist()
-    raise ViceError(
-        f"{name} must be ({len(classes)},) zeros and ones, one class index, or class names, but are {brief(labels)}.",
-        f"Classes: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}.",
-    )

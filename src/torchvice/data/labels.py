@@ -18,7 +18,7 @@ from torchvice.files import read_npy_dict
 if TYPE_CHECKING:
     from torchvice.data.layout import Record
 
-__all__ = ["LABEL_SOURCES", "targets_from"]
+__all__ = ["LABEL_SOURCES", "no_labels", "targets_from"]
 
 LABEL_SOURCES = ("cls_labels", "annotations", "masks")
 
@@ -81,6 +81,15 @@ def targets_from(
     raise ViceError(
         f"Every image must have class labels, but {'; '.join([*partial, *absent])}.",
         "Give cls_labels.npy next to the lists, an Annotations folder of XML files, or masks.",
+    )
+
+
+def no_labels(images: int, source: str) -> ViceError:
+    """The error of images none of which has a label."""
+    where = f" (labels: {source})" if source else ""
+    return ViceError(
+        f"An assessment needs images with labels, but none of the {images} has one{where}.",
+        "Give the labels of the images: every class that an image shows is 1 in its row of the targets.",
     )
 
 

@@ -11,12 +11,14 @@ import numpy as np
 
 from torchvice.data.description import Description, read_description
 from torchvice.data.finder import Finder, existing, existing_files, first_other
-from torchvice.data.images import VOID, read_mask
+from torchvice.data.images import no_class, read_mask
 from torchvice.data.labels import targets_from
-from torchvice.data.lists import IMAGE_SUFFIXES, ListLine, class_names, list_lines, names_in
+from torchvice.data.lists import IMAGE_SUFFIXES, VOC_CLASSES, ListLine, class_names, list_lines, names_in
+from torchvice.data.mask_values import forms_of, found_values, spread
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.metrics.overlap import MOST_CLASSES
 
-__all__ = ["LAYOUT", "Layout", "Located", "Record", "mask_source"]
+__all__ = ["LAYOUT", "Layout", "Located", "Record", "mask_source", "place_of"]
 
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 NOT_LISTS = ("classes", "readme", "license", ".")  # text files that are often next to lists; hidden files
@@ -146,6 +148,15 @@ class Layout:
             read_mask=self.read_mask,
         )
 
+    def label_notes(self, source: str) -> tuple[str, ...]:
+        """A sentence on a file of labels that names none of the images; `source` is where labels are read from."""
+        unused = self.label_file is not None and "cls_labels.npy" not in source
+        return (f"{self.label_file} is not used: it has labels of none of these images.",) * unused
+
+    def no_class(self, split: str) -> ViceError:
+        """The error of a split whose masks hold no class."""
+        return no_class(split, self.classes)
+
     def _lists(self, split: str | os.PathLike[str]) -> list[Path]:
         tried = [folder / name for folder in self._list_folders for name in (f"{split}.txt", str(split))]
         return existing_files(dict.fromkeys((*tried, Path(split))))
@@ -196,13 +207,25 @@ class Layout:
             masks: the number of masks of a split.
 
         Raises:
-            ViceError: there are masks, and more than 254 classes.
+            ViceError: there are masks, and more classes than 16 bits can tell apart.
         """
-        if masks and len(self.classes) >= VOID:
+        if masks and len(self.classes) > MOST_CLASSES:
             raise ViceError(
-                f"Masks can have at most {VOID - 1} classes ({VOID} is void), but the dataset has {len(self.classes)}.",
+                f"Masks can have at most {MOST_CLASSES} classes ({MOST_CLASSES + 1} is void), but the dataset has "
+                f"{len(self.classes)}.",
                 "Measure these classes without masks: move the mask folders elsewhere.",
             )
+
+    def check_forms(self, records: Sequence[Record]) -> tuple[str, ...]:
+        """Read some masks, and return sentences on forms that may not be what they are taken for.
+
+        Raises:
+            ViceError: masks that look like trimaps, for classes that nobody named.
+        """
+        paths = [record.mask for record in records if record.mask is not None]
+        if self.described is not None or not paths:
+            return ()
+        return forms_of(found_values(spread(paths)), self.classes, named=self.classes != VOC_CLASSES)
 
     def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:
         """Find the files of every line; `masks` is the only folder of masks, if given.
@@ -251,6 +274,14 @@ class Layout:
         """Find a file that a line names: in the VOC folder, next to it, or anywhere."""
         inside = (home / path.lstrip("/") for home in (self.base, *self.homes))
         return next((files for place in (*inside, Path(path)) if (files := existing(place))), [])
+
+
+def place_of(root: Path, split: str, chosen: Mapping[str, str]) -> str:
+    """What `vice data check` takes for a dataset: its folder and split, or the folders of images without lists."""
+    if "images" not in chosen:
+        return f"{root} --split {split}"
+    given = [name for name in ("images", "masks", "coco", "mask_values") if name in chosen]
+    return " ".join(f"--{name.replace('_', '-')} {chosen[name]}" for name in given)
 
 
 def _notes(several: Mapping[str, tuple[Path, Path]]) -> tuple[str, ...]:

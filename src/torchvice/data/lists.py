@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from torchvice.data.description import check_objects_only
-from torchvice.data.finder import composed, existing_files
+from torchvice.data.finder import composed, existing_files, refuse_spelling
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
 
@@ -45,6 +45,7 @@ class ListLine:
 
 def _parsed(line: str, where: str) -> ListLine:
     """Read a line: a name, an image path, or both paths; names and paths may hold spaces."""
+    line = line.replace("\\", "/") if "/" not in line and _is_image(line) else line  # written on Windows
     halves = [(line[: gap.start()], line[gap.end() :]) for gap in re.finditer(r"\s+", line)]
     pairs = [pair for pair in halves if all(map(_is_image, pair))]
     if not pairs and _is_image(line):
@@ -77,7 +78,7 @@ def _text_lines(path: str | os.PathLike[str], what: str) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
-        raise ViceError(f"{what} {path} must be text in UTF-8, but is not: {error}.") from None
+        raise ViceError(f"{what} {path} must be text in UTF-8, but is not: {error}.", "Save it as UTF-8.") from None
 
 
 def list_lines(path: str | os.PathLike[str]) -> list[ListLine]:
@@ -135,6 +136,8 @@ def class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, 
     if classes is None:
         files = existing_files(home / "classes.txt" for home in homes)
         if not files:
+            for home in homes:
+                refuse_spelling(home, "classes.txt", ("class_names.txt", "classnames.txt", "class.txt"))
             return VOC_CLASSES
         if len({file.read_bytes() for file in files}) > 1:
             raise ViceError(

@@ -13,11 +13,24 @@ import numpy as np
 from torchvice.data.images import VOID, present_values, read_grey_mask
 from torchvice.data.named_values import NamedValues, suggestion
 from torchvice.errors import ViceError, brief
+from torchvice.metrics.overlap import void_of
 
-__all__ = ["FULL", "ONE_CLASS", "MaskValues", "found_values", "mask_values", "refuse_forms", "values_from"]
+__all__ = [
+    "FULL",
+    "ONE_CLASS",
+    "MaskValues",
+    "forms_of",
+    "found_values",
+    "mask_values",
+    "refuse_forms",
+    "refuse_mixed",
+    "spread",
+    "values_from",
+]
 
 FULL = (VOID, (1 << 16) - 1)  # white of 8 and of 16 bits, which is the object where masks hold nothing but it and 0
 ONE_CLASS = "object"  # the name of the one class of masks without a list of classes
+FORMS = 16  # masks that are read for their form
 CHUNK = 64  # masks that are read at once; reading ends with the first chunk that decides
 
 
@@ -52,14 +65,20 @@ class MaskValues:
             ViceError: another value in masks of one object.
         """
         if self.named is not None:
-            return self.named.labels_of(mask, name, label)
+            return self.named.labels_of(mask, name, label, self.void)
         if self.object_value is None:
             return mask
-        strange = mask[(mask != 0) & (mask != self.object_value) & (mask != VOID)]
+        ignored = (mask == VOID) | (mask == self.void)
+        strange = mask[(mask != 0) & (mask != self.object_value) & ~ignored]
         if strange.size:
             raise ViceError(f"{name} must hold 0 and {self.object_value} only, but holds {int(strange[0])}.")
-        labels = np.where(mask == self.object_value, label, mask)
-        return labels.astype(np.uint8 if label < VOID else np.int32)
+        labels = np.where(mask == self.object_value, label, np.where(ignored, self.void, 0))
+        return labels.astype(np.uint8 if self.void == VOID else np.int32)
+
+    @property
+    def void(self) -> int:
+        """The label of void."""
+        return void_of(len(self.classes))
 
     def labels_in(self, found: Iterable[int], name: str) -> list[int]:
         """Return the labels of classes among the values of a mask.
@@ -68,13 +87,13 @@ class MaskValues:
             ViceError: see `torchvice.data.check_mask` and `labels_of`.
         """
         values = self.labels_of(np.array(sorted(found), dtype=np.int64), name)
-        outside = values[((values < 0) | (values > len(self.classes))) & (values != VOID)]
+        outside = values[((values < 0) | (values > len(self.classes))) & (values != self.void)]
         if outside.size:
             raise ViceError(
-                f"{name} must hold 0 to {len(self.classes)} and {VOID}, but holds {int(outside[0])}.",
+                f"{name} must hold 0 to {len(self.classes)} and {self.void}, but holds {int(outside[0])}.",
                 "Give the names of all classes, in the order of their labels: classes=[...].",
             )
-        return [int(value) for value in values if value not in (0, VOID)]
+        return [int(value) for value in values if value not in (0, self.void)]
 
 
 def mask_values(
@@ -107,7 +126,7 @@ def values_from(
         return _of_one_class(named, classes)
     found = set().union(*drawn)
     objects = found - {0}
-    _refuse_mixed(drawn, classes, where)
+    refuse_mixed(drawn, classes, where)
     full = max(objects, default=VOID) if objects <= set(FULL) and len(objects) < 2 else VOID
     if found and found <= {0, full} and classes and len(classes) > 1:
         raise ViceError(
@@ -180,6 +199,11 @@ def refuse_forms(drawn: Sequence[Set[int]], labels: Set[int], where: str) -> Non
     held = [each for each in drawn if each]
     found = set().union(*held)
     strange = [each for each in held if not each <= labels]
+    if min(found, default=0) < 0:
+        raise ViceError(
+            f"The masks of {where} must hold {brief(sorted(labels))[1:-1]}, but hold {min(found)}.",
+            f"Write void as {max(labels)}, and the background as 0.",
+        )
     if _like_trimaps(found) and any(len(each) > 1 for each in held):
         raise ViceError(
             f"The masks of {where} must hold 0, the background, but hold {brief(sorted(found))[1:-1]} and no 0: they "
@@ -194,7 +218,43 @@ def refuse_forms(drawn: Sequence[Set[int]], labels: Set[int], where: str) -> Non
         )
 
 
-def _refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, where: str) -> None:
+def spread(masks: Sequence[Path]) -> Sequence[Path]:
+    """At most FORMS masks, spread over all of them."""
+    return masks[:: -(-len(masks) // FORMS)] if masks else masks
+
+
+def forms_of(drawn: Sequence[Set[int]], classes: Sequence[str], named: bool) -> tuple[str, ...]:
+    """Sentences on masks of labels that may be of another form: trimaps, and two values for one object.
+
+    Args:
+        drawn: the values of each mask.
+        classes: C names.
+        named: whether the user named them.
+
+    Raises:
+        ViceError: masks that look like trimaps, and classes that nobody named.
+    """
+    found = set().union(*drawn)
+    if _like_trimaps(found) and max(found) <= len(classes) and any(len(each) > 1 for each in drawn):
+        sentence = f"masks hold {brief(sorted(found))[1:-1]} and no 0: no pixel is background."
+        way_out = "If they are trimaps of one object, write in dataset.yaml "
+        way_out += "`names: {object: 1}`, `background: 2`, `void: 3`."
+        if not named:
+            raise ViceError(
+                f"Without classes.txt, the classes are VOC's, but the {sentence}",
+                f"{way_out} Else name the classes in classes.txt, one per line.",
+            )
+        return (f"The {sentence} {way_out}",)
+    void, one = [each for each in drawn if each - {0} == {VOID}], [each for each in drawn if each - {0} == {1}]
+    if len(classes) == 1 and void and one and all(len(each - {0}) < 2 for each in drawn):
+        return (
+            f"{len(void)} of the {len(drawn)} masks read hold {VOID}, which is void, where {len(one)} hold 1, which is "
+            f"`{classes[0]}`. If {VOID} is the object there, write 1.",
+        )
+    return ()
+
+
+def refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, where: str) -> None:
     """Refuse masks of one class of which some hold 0 and 255 and the others 0 and 1, and none 1 and 255."""
     objects = set().union(*drawn) - {0, VOID}
     if len(objects) != 1 or len(classes or (ONE_CLASS,)) != 1 or any(len(each - {0}) > 1 for each in drawn):
@@ -210,7 +270,7 @@ def _refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, wher
 
 
 def found_values(masks: Sequence[Path]) -> list[set[int]]:
-    """The values of each mask, of all while they are 0, 255 and one more; else of the first that hold others."""
+    """The values of each mask, of all while they are 0, white and one more; else of the first that hold others."""
     found: list[set[int]] = []
 
     def values(path: Path) -> set[int]:
@@ -222,6 +282,6 @@ def found_values(masks: Sequence[Path]) -> list[set[int]]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(masks), CHUNK):
             found.extend(pool.map(values, masks[start : start + CHUNK]))
-            if len(set().union(*found) - {0, VOID}) > 1:
+            if len(set().union(*found) - {0, *FULL}) > 1:
                 break
     return found

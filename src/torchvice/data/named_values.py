@@ -32,21 +32,21 @@ class NamedValues:
     text: str
     ranges: tuple[tuple[str, int, int], ...]
 
-    def labels_of(self, mask: np.ndarray, name: str, label: int) -> np.ndarray:
-        """Return the labels of a mask's values: `label` for the object, 0 and void; `name` is for messages.
+    def labels_of(self, mask: np.ndarray, name: str, label: int, void: int = VOID) -> np.ndarray:
+        """Return the labels of a mask's values: `label` for the object, 0 and `void`; `name` is for messages.
 
         Raises:
             ViceError: a value without a meaning.
         """
         labels = np.full(mask.shape, -1, np.int32)
         for meaning, first, last in self.ranges:
-            labels[(mask >= first) & (mask <= last)] = {"object": label, "background": 0, "void": VOID}[meaning]
+            labels[(mask >= first) & (mask <= last)] = {"object": label, "background": 0, "void": void}[meaning]
         if (labels < 0).any():
             raise ViceError(
                 f"{name} must hold values that --mask-values {self.text} names, but holds {int(mask[labels < 0][0])}.",
                 "Add the value, or a range such as background=0-127.",
             )
-        return labels.astype(np.uint8) if label < VOID else labels
+        return labels.astype(np.uint8) if void == VOID else labels
 
     def note(self, what: str) -> str:
         """A sentence that says what the values mean; `what` the object is."""

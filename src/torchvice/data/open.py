@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypedDict
 
 from torchvice.data.bare_folder import (
+    BARE_SUFFIXES,
     PARTS,
     SPLITS,
     BareFolder,
@@ -26,9 +28,53 @@ from torchvice.data.pairing import named
 from torchvice.data.voc import VocDataset
 from torchvice.errors import ViceError
 
-__all__ = ["image_layout", "open_any_images", "open_dataset", "open_images", "open_layout"]
+__all__ = [
+    "FOLDERS",
+    "FolderKeywords",
+    "check_given",
+    "image_layout",
+    "open_any_images",
+    "open_dataset",
+    "open_images",
+    "open_layout",
+]
 
 StrPath = str | os.PathLike[str]
+
+
+class FolderKeywords(TypedDict, total=False):
+    """The keyword arguments of `open_images`."""
+
+    images: StrPath | None
+    masks: StrPath | None
+    coco: StrPath | None
+    classes: Sequence[str] | None
+    mask_values: str | None
+
+
+FOLDERS = tuple(FolderKeywords.__annotations__)
+
+
+def check_given(given: Mapping[str, Any], other: str | None, *, python: bool, alone: Sequence[str] = ()) -> None:
+    """Refuse images together with another dataset, and what goes with images where these are not given.
+
+    Args:
+        given: arguments of `open_images` that are not None.
+        other: what the other dataset is, for the message; None without one.
+        python: whether the caller wrote keyword arguments, not options.
+        alone: those of `given` that do without images.
+    """
+
+    def spelled(name: str) -> str:
+        return f"`{name}`" if python else f"--{name.replace('_', '-')}"
+
+    if "images" in given:
+        if other is not None:
+            images = spelled("images") if python else f"{spelled('images')} {given['images']}"
+            raise ViceError(f"Give one dataset: {other} and {images} are both given.", "Remove one of them.")
+    elif lone := [spelled(name) for name in given if name not in alone]:
+        folder = "images='DIR'" if python else "--images DIR"
+        raise ViceError(f"{lone[0]} goes with {spelled('images')}, which is not given.", f"Give the folder: {folder}.")
 
 
 def open_dataset(
@@ -182,6 +228,10 @@ def _without_labels(folder: Path) -> ViceError:
     if inside:
         message += f", and its sub-folders are no classes: {named(inside)}"
         way_out += f" Or give one of the sub-folders, such as --images {inside[0]}."
+    if inside and holds_images(folder):
+        loose = next(file for file in sorted(folder.iterdir()) if file.suffix.lower() in BARE_SUFFIXES)
+        message += f" while images lie beside them, such as {loose.name}"
+        way_out += " If the sub-folders are classes, move the images beside them elsewhere."
     if inside and empty:
         way_out += f" If they are classes, remove those without images: {named(empty)}."
     return ViceError(f"{message}.", way_out)

@@ -73,6 +73,8 @@ def _forms(name: str) -> list[tuple[str, str]]:
     """
     path = PurePosixPath(name)
     forms = [(name, "NAME")]
+    if path.suffix.lower() in (".jpg", ".jpeg", ".png"):  # a.jpg.png is the mask of a.jpg
+        forms.append((str(path.with_suffix("")), f"NAME{path.suffix}"))
     if match := _ENDING.fullmatch(path.name):
         forms.append((str(path.with_name(match[1])), f"NAME{match[2]}"))
     if match := _BEGINNING.fullmatch(path.name):
@@ -158,10 +160,11 @@ def _no_partner(
     lone = f"{counted(spare, 'mask has', 'masks have')} no image ({named(spare)})"
     lone = lone if spare else f"{where} holds no mask for any of them"
     has = "has" if len(without) == 1 else "have"
+    inside = spare and any("/" in name for name in without)
     return ViceError(
         f"Every image must have a mask, but {len(without)} of the {len(images)} images {has} none "
         f"({named([images[name][0] for name in without])}), and {lone}.",
-        MASK_NAMES,
+        MASK_NAMES + (" Masks of images in sub-folders lie in sub-folders of the same names." if inside else ""),
     )
 
 

@@ -41,7 +41,8 @@ def image_pixels(image: Any, name: str) -> np.ndarray:
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or pixels.dtype.kind not in "iufb":
         raise ViceError(
             f"{name} must be a PIL image or an array (H, W, 3) or (3, H, W) of numbers, but is "
-            f"{pixels.dtype} of shape {np.shape(to_numpy(image))}."
+            f"{pixels.dtype} of shape {np.shape(to_numpy(image))}.",
+            "Open files first: PIL.Image.open(path)." if pixels.dtype.kind in "USO" else "",
         )
     floating = pixels.dtype.kind == "f"
     if floating and not np.isfinite(pixels).all():

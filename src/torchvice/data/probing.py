@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from torchvice.data.random_state import rng_state_kept
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, reason_of
 
 __all__ = ["Shown", "shown_by", "transformed"]
 
@@ -60,7 +60,7 @@ def transformed(function: Callable[[Any], Any], image: np.ndarray, name: str) ->
     except ViceError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".") or "no message"
+        reason = reason_of(error, "no message")
         message = f"The transform {name} must take a PIL image and give a tensor, but raises {type(error).__name__}"
         raise ViceError(f"{message}: {reason}.", "Call it with an image by itself first.") from error
     made = made[0] if made.ndim == 4 and len(made) == 1 else made

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from torchvice.data.dataset import FolderDataset
-from torchvice.data.images import VOID
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.metrics.overlap import void_of
 
 __all__ = ["SelectedClasses", "select_classes"]
 
@@ -59,12 +59,13 @@ class SelectedClasses:
         return len(self.whole)
 
     def mask(self, index: int) -> np.ndarray | None:
-        """Read the mask of an image, (H, W): 0 background and the other classes, c + 1 class c, 255 void."""
+        """Read the mask of an image, (H, W): 0 background and the other classes, c + 1 class c, and void."""
         mask = self.whole.mask(index)
         if mask is None:
             return None
-        label_of = np.zeros(max(len(self.all_classes), VOID) + 1, mask.dtype)
-        label_of[VOID] = VOID
+        before, void = void_of(len(self.all_classes)), void_of(len(self.classes))
+        label_of = np.zeros(before + 1, np.promote_types(mask.dtype, np.min_scalar_type(void)))
+        label_of[before] = void
         label_of[[c + 1 for c in self._kept]] = np.arange(1, len(self._kept) + 1)
         return label_of[mask]
 

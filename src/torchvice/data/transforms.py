@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +21,16 @@ from torchvice.data.pixels import INTERPOLATIONS
 from torchvice.data.resized_crop import Box, random_box, resized_box
 from torchvice.errors import ViceError, did_you_mean
 
-__all__ = ["LabelledImages", "TrainTransform", "ValidationTransform", "center_crop", "normalise", "uncrop", "warp"]
+__all__ = [
+    "LabelledImages",
+    "TrainTransform",
+    "ValidationTransform",
+    "center_crop",
+    "normalise",
+    "uncrop",
+    "warp",
+    "warp_all",
+]
 
 VIEWS = ("crop", "warp", "resized_crop")
 
@@ -64,7 +75,7 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
         raise ViceError(f"`std` must be above 0 in every channel, but is {tuple(std)}.")
     # A copy: from_numpy shares memory, and refuses arrays with a negative stride.
     pixels = torch.from_numpy(_checked(image).transpose(2, 0, 1).copy())
-    return (pixels.to(torch.float32) / 255 - centre) / scale
+    return pixels.to(torch.float32).div_(255).sub_(centre).div_(scale)
 
 
 def center_crop(tensor: torch.Tensor, size: int) -> torch.Tensor:
@@ -142,6 +153,27 @@ def warp(image: np.ndarray | Image.Image, size: int | tuple[int, int], interpola
         raise ViceError(f"`size` must be at least 1 pixel, but is {size}.")
     picture = Image.fromarray(np.ascontiguousarray(_checked(image)))
     return np.array(picture.resize((width, height), INTERPOLATIONS[interpolation]))
+
+
+def warp_all(
+    images: Sequence[np.ndarray],
+    sizes: Sequence[tuple[int, int]],
+    interpolation: str = "bilinear",
+    threads: int | None = None,
+) -> list[np.ndarray]:
+    """`warp` of several images; an image that has its size (H', W') already is returned as it is.
+
+    `threads`: None for one a core, 8 at most. Pillow resizes outside of Python's lock.
+    """
+
+    def one(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return image if size == image.shape[:2] else warp(image, size, interpolation)
+
+    threads = min(8, os.cpu_count() or 1) if threads is None else threads
+    if threads < 2 or len(images) < 2:
+        return list(map(one, images, sizes))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, images, sizes))
 
 
 def _check_view(view: str, crop: int, interpolation: str) -> None:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import VOID, Least, check_mask, check_same_size, no_class, read_image, read_mask, stored_size
+from torchvice.data.images import VOID, Least, check_mask, check_same_size, read_image, read_mask, stored_size
 from torchvice.data.labels import LABEL_SOURCES
-from torchvice.data.layout import LAYOUT, Layout, Record
+from torchvice.data.layout import LAYOUT, Layout, Record, place_of
 from torchvice.data.lists import VOC_CLASSES, read_list
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.metrics.overlap import void_of
 
 __all__ = [
     "VOC_CLASSES",
@@ -100,6 +101,7 @@ class VocDataset:
         self._annotations = {record.image_id: annotation_of(record.image_id) for record in self.records}
         self.regions, self.regions_missing = self._regions(regions)
         self.targets, self.label_source = self._layout.targets(labels, self.records, self.mask_source)
+        self.notes += self._layout.label_notes(self.label_source) if labels == "auto" else ()
         self.exclusive = exclusive or self._layout.exclusive
         options = {"masks": masks, "labels": labels, "regions": regions}
         given = {name: value for name, value in options.items() if value not in (None, "auto")}
@@ -109,7 +111,9 @@ class VocDataset:
         own = type(self).mask is VocDataset.mask  # a subclass may give its masks another meaning
         has_masks = self.regions == "masks" and self.masks_missing < len(self)
         if own and has_masks and not any(map(self._is_drawn, range(len(self)))):
-            raise no_class(self.split, self.classes)
+            raise self._layout.no_class(self.split)
+        if own and has_masks:
+            self.notes += self._layout.check_forms(self.records)
 
     def _is_drawn(self, index: int) -> bool:
         """Whether a mask holds a class, or cannot be read, which is said when it is."""
@@ -117,7 +121,7 @@ class VocDataset:
             mask = self.mask(index)
         except ViceError:
             return True
-        return mask is not None and bool(((mask > 0) & (mask != VOID)).any())
+        return mask is not None and bool(((mask > 0) & (mask != void_of(len(self.classes)))).any())
 
     def _check_exclusive(self) -> None:
         labels = self.targets.sum(1)
@@ -151,7 +155,9 @@ class VocDataset:
         return read_image(self._record(index).image, least)
 
     def mask(self, index: int) -> np.ndarray | None:
-        """Read the mask of image `index`, (H, W) uint8: 0 background, c + 1 class c, 255 void; None without a mask.
+        """Read the mask of image `index`, (H, W): 0 background, c + 1 class c, and void; None without a mask.
+
+        Up to 254 classes it is uint8 and void is 255; with more it is int32 and void is 65535.
 
         Raises:
             ViceError: an index out of range, a damaged file, another size than the image, or an unknown label.
@@ -162,7 +168,7 @@ class VocDataset:
         mask = self._layout.read_mask(record.mask)
         check_same_size(mask, stored_size(record.image), record.mask)
         check_mask(mask, len(self.classes), record.mask)
-        return mask.astype(np.uint8, copy=False)
+        return mask.astype(np.uint8 if len(self.classes) < VOID else np.int32, copy=False)
 
     def boxes(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Read the boxes of the objects in image `index` from its annotation; None without annotation or boxes.
@@ -222,7 +228,7 @@ class VocDataset:
                 f"The image of `{first.image_id}` must be {self._layout.expected_image(first)}, but does not exist "
                 f"({len(located.missing)} of the {len(lines)} images of {self._list} are missing: "
                 f"{some}{', ...' if len(located.missing) > 3 else ''}).",
-                f"List them all: vice data check {self.root} --split {self.split}"
+                f"List them all: vice data check {place_of(self.root, self.split, self._layout.chosen)}"
                 if self._layout.images.is_dir()
                 else LAYOUT,
             )

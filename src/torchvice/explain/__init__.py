@@ -2,7 +2,8 @@
 
 # isort: off
 # Each of these modules registers its methods; METHODS keeps this order.
-from torchvice.explain import gradient, perturbation, attention, relevance, attribution, controls  # noqa: F401
+from torchvice.explain import gradient, gradient_variants, perturbation, hiding, attention, legrad  # noqa: F401
+from torchvice.explain import relevance, input_relevance, libragrad, attribution, controls  # noqa: F401
 # isort: on
 
 from torchvice.explain.choices import Choices, paper_choices

@@ -63,9 +63,11 @@ def capture_attention(model: nn.Module, first_block: int | None = None) -> Itera
     def keep(number: int, weights: torch.Tensor) -> torch.Tensor:
         if number < first:
             return weights
-        if number == first and first_block is not None:
+        if first_block is not None:
             torch.set_grad_enabled(True)
-            weights = weights.detach().requires_grad_(True)
+            # Under LibraGrad every attention is a constant, and so each of them a leaf.
+            if number == first or not weights.requires_grad:
+                weights = weights.detach().requires_grad_(True)
         captured.weights.append(weights)
         return weights
 
@@ -224,7 +226,7 @@ def rollout(scene: Scene) -> OutputsAndMaps:
         return outputs, _maps(row, prefix, grid)[image]
 
 
-def _gradient_weighted(
+def gradient_weighted(
     scene: Scene, first_block: int, combine: Callable[[Iterable[torch.Tensor], torch.Tensor], torch.Tensor]
 ) -> OutputsAndMaps:
     """Combine attention times its gradient, positive part, averaged over heads, of the blocks from the first on."""
@@ -276,7 +278,7 @@ def attention_gradient(scene: Scene) -> OutputsAndMaps:
         (last,) = matrices
         return torch.einsum("l,plm->pm", pooling.to(last), last)
 
-    return _gradient_weighted(scene, -1, pooled)
+    return gradient_weighted(scene, -1, pooled)
 
 
 @register(
@@ -301,4 +303,4 @@ def generic_attention(scene: Scene) -> OutputsAndMaps:
     References:
         Chefer et al., Generic attention-model explainability, ICCV 2021 (equations 5 and 6).
     """
-    return _gradient_weighted(scene, 0, rollout_row)
+    return gradient_weighted(scene, 0, rollout_row)

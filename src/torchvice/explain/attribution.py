@@ -73,7 +73,7 @@ def saliency(scene: Scene) -> OutputsAndMaps:
     References:
         Simonyan et al., Deep inside convolutional networks, ICLR Workshops 2014 (which takes the maximum over colours).
     """
-    method = captum_attr().Saliency(scene.model)
+    method = captum_attr().Saliency(scene.forward)
     return _pixel_maps(scene, lambda images, outputs, _: method.attribute(images, outputs), scene.batch_size)
 
 
@@ -99,7 +99,7 @@ def smoothgrad(scene: Scene) -> OutputsAndMaps:
         Smilkov et al., SmoothGrad: removing noise by adding noise, arXiv 1706.03825.
     """
     attr = captum_attr()
-    method = attr.NoiseTunnel(attr.Saliency(scene.model))
+    method = attr.NoiseTunnel(attr.Saliency(scene.forward))
 
     def attribute(images: torch.Tensor, outputs: torch.Tensor, row: int) -> torch.Tensor:
         spread = float(images.detach().max() - images.detach().min())
@@ -139,7 +139,7 @@ def integrated_gradients(scene: Scene) -> OutputsAndMaps:
     References:
         Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017.
     """
-    method = captum_attr().IntegratedGradients(scene.model)
+    method = captum_attr().IntegratedGradients(scene.forward)
 
     def attribute(images: torch.Tensor, outputs: torch.Tensor, _: int) -> torch.Tensor:
         result: torch.Tensor = method.attribute(

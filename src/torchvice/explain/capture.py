@@ -12,6 +12,7 @@ from torch import nn
 
 from torchvice.errors import ViceError
 from torchvice.models.families import MapSite, module_at
+from torchvice.models.probe import checkpointing_of
 
 __all__ = ["Captured", "capture", "edit_site", "eval_mode", "single_capture"]
 
@@ -30,16 +31,22 @@ class Captured:
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put the model in eval mode; restore the mode of every module afterwards, also after an error.
 
-    Modules that were compiled in place run uncompiled inside the block, since compiled code skips hooks.
+    Modules that were compiled in place run uncompiled inside the block, since compiled code skips hooks, and without
+    the checkpointing of activations, see `checkpointing_of`.
     """
     modes = [(module, module.training, vars(module).get(_COMPILED)) for module in model.modules()]
+    switches = checkpointing_of(model)
     model.eval()
     try:
+        for module, name in switches:
+            setattr(module, name, False)
         for module, _, compiled in modes:
             if compiled is not None:
                 setattr(module, _COMPILED, None)
         yield
     finally:
+        for module, name in switches:
+            setattr(module, name, True)
         for module, mode, compiled in modes:
             module.training = mode
             if compiled is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -15,10 +15,12 @@ from torchvice.explain.capture import eval_mode
 from torchvice.explain.gradient import no_linear_head
 from torchvice.explain.maps import map_status
 from torchvice.explain.methods import method_named
+from torchvice.explain.precision import Precision, autocast, check_precision, laid_out
 from torchvice.explain.scene import Scene
+from torchvice.explain.softmax import Given
 from torchvice.models.adapt import taking_rgb, with_output
 from torchvice.models.bare import bare, input_like
-from torchvice.models.families import MapSite, linear_head, locate, module_at
+from torchvice.models.families import MapSite, linear_head, locate, located, module_at
 
 __all__ = ["Explainer", "Explanation", "check_layer"]
 
@@ -66,10 +68,19 @@ class Explainer:
             model's outputs are the classes.
         output: which of several outputs of the model are the logits: key of a dict, field of an object, or number in a
             tuple. None: see `torchvice.models.bare.logits_in`.
+        outputs: "logits"; "softmax": the logit of a class is the log-odds of its softmax probability, see
+            `torchvice.explain.softmax.softmax_logits`; "log_softmax": the logarithm of that probability. The map of a
+            class explains its largest output of the model in each case.
+        precision: "bfloat16" or "float16" run the network under torch.autocast; logits and maps stay float32, and so do
+            the products of methods that need them exact, such as transformer_attribution. None, or "float32": the
+            precision of the weights.
+        channels_last: whether images have their channels last in memory, which convolutions on GPUs prefer.
 
     Attributes:
         method: the method's name. site: the layer in use, the first of several.
         average: how several maps are averaged; None for a single map.
+        probed: the model's outputs (1, M) for `torchvice.models.probe.probe_image`; None where no pass was needed to
+            find the layer.
 
     Raises:
         ViceError: an unknown method or layer, "cam" for a network without a pooled linear head, `eigen_smooth` with a
@@ -102,13 +113,21 @@ class Explainer:
         scaled: Scaled = "minmax",
         grid: Grid = "finest",
         output: str | None = None,
+        outputs: Given = "logits",
+        precision: Precision | None = None,
+        channels_last: bool = False,
     ) -> None:
         if (given := sum(value is not None for value in (layer, site, layers))) > 1:
             raise ViceError(f"Only one of `layer`, `site` and `layers` may be given, but {given} are.")
         if batch_size < 1:
             raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
+        if outputs not in get_args(Given):
+            raise ViceError(f"`outputs` must be one of {', '.join(get_args(Given))}, but is {outputs!r}.")
         model = bare(model)
         self.model = model = taking_rgb(model if output is None else with_output(model, output))
+        self.probed: torch.Tensor | None = None
+        check_precision(precision, model)
+        self.precision, self.channels_last = precision, channels_last
         with eval_mode(model):  # finding a layer may take a pass
             sites = (site or self._site_of(layer),) if layers is None else tuple(map(self._site_of, layers))
         average = MapAverage(sites, aug_smooth, scaled, grid)  # checks its arguments even for a single map
@@ -126,6 +145,7 @@ class Explainer:
         if layer is not None:
             check_layer(model, method, "layer")
         self.class_map = None if class_map is None else [list(outputs) for outputs in class_map]
+        self.outputs: Given = outputs
         self.seed, self.batch_size, self.progress = seed, batch_size, progress
         self.eigen_smooth = eigen_smooth
 
@@ -136,6 +156,9 @@ class Explainer:
         if self.average is not None:
             parts += ["aug_smooth"] if self.average.aug_smooth else []
             parts += [f"scaled={self.average.scaled!r}", f"grid={self.average.grid!r}"]
+        parts += [] if self.outputs == "logits" else [f"outputs={self.outputs!r}"]
+        parts += [f"precision={self.precision!r}"] if self.precision else []
+        parts += ["channels_last"] if self.channels_last else []
         parts += [] if self.class_map is None else [f"{len(self.class_map)} classes of its outputs"]
         return f"Explainer({', '.join(parts)})"
 
@@ -150,13 +173,15 @@ class Explainer:
         return self._method.plugin
 
     def _site_of(self, layer: str | None) -> MapSite:
-        if layer is None:
-            return locate(self.model)
-        module_at(self.model, layer)
+        if layer is not None:
+            module_at(self.model, layer)
         try:
-            return locate(self.model, layer)
-        except ViceError:  # the probe is not the user's image, which may still work
-            return MapSite(layer)
+            site, self.probed = located(self.model, layer)
+        except ViceError:
+            if layer is None:
+                raise
+            return MapSite(layer)  # the probe is not the user's image, which may still work
+        return site
 
     def __call__(self, images: torch.Tensor, labels: Labels) -> Explanation:
         """Explain a batch.
@@ -183,7 +208,7 @@ class Explainer:
         requested: Fixed | Callable[[torch.Tensor], Fixed] = _predicted if isinstance(labels, str) else labels
         # The caller's inference mode allows no gradients, nor do tensors that were created in it.
         with torch.inference_mode(False), torch.no_grad(), eval_mode(self.model):
-            images = (images.clone() if images.is_inference() else images).to(input_like(self.model).dtype)
+            images = self._taken(images.clone() if images.is_inference() else images)
             logits, pairs, maps = self._explain(images, self.site, requested)
             if self.average is not None:
                 same = [[c for image, c in pairs if image == row] for row in range(len(images))]
@@ -198,9 +223,11 @@ class Explainer:
             ViceError: as `Scene.forward` and `Scene.logits_of`.
         """
         with torch.no_grad(), eval_mode(self.model):
-            images = images.to(input_like(self.model).dtype)
-            scene = Scene(self.model, images, self.site, None, [], class_map=self.class_map)
-            return scene.logits_of(scene.forward(images))[0].detach()
+            images = self._taken(images)
+            scene = Scene(self.model, images, self.site, None, [], class_map=self.class_map, given=self.outputs)
+            with autocast(self.precision, images.device.type):
+                outputs = scene.forward(images)
+            return scene.logits_of(self._given(outputs))[0].detach()
 
     def activations(self, images: torch.Tensor) -> torch.Tensor:
         """Compute what the explained layer holds for images (N, 3, H, W): (N, D, h, w) float32.
@@ -209,8 +236,17 @@ class Explainer:
             ViceError: as `Scene.run_network`.
         """
         with torch.no_grad(), eval_mode(self.model):
-            images = images.to(input_like(self.model).dtype)
-            return Scene(self.model, images, self.site, None, []).run_network(False).activations
+            images = self._taken(images)
+            with autocast(self.precision, images.device.type):
+                return Scene(self.model, images, self.site, None, []).run_network(False).activations
+
+    def _taken(self, images: torch.Tensor) -> torch.Tensor:
+        """Images in the type of the weights, and in the chosen layout."""
+        return laid_out(images.to(input_like(self.model).dtype), self.channels_last)
+
+    def _given(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits in the type of the weights, also where the network ran in another."""
+        return logits if self.precision is None else logits.float()
 
     def _explain(
         self, images: torch.Tensor, site: MapSite, labels: Fixed | Callable[[torch.Tensor], Fixed]
@@ -225,18 +261,20 @@ class Explainer:
             pairs=[] if callable(labels) else _pairs(labels, n),
             pairs_from=(lambda logits: _pairs(labels(logits), n)) if callable(labels) else None,
             class_map=self.class_map,
+            given=self.outputs,
             seed=self.seed,
             batch_size=self.batch_size,
             progress=self.progress,
             eigen_smooth=self.eigen_smooth,
         )
-        outputs, maps = self._method.maps_of(scene)
+        with autocast(self.precision, images.device.type):
+            outputs, maps = self._method.maps_of(scene)
         if maps.ndim != 3 or len(maps) != len(scene.pairs):
             raise ViceError(
                 f"The method {self.method!r} must return maps ({len(scene.pairs)}, h, w), one for each pair, but "
                 f"returns shape {tuple(maps.shape)}."
             )
-        return scene.logits_of(outputs.detach())[0], scene.pairs, maps.detach().float()
+        return scene.logits_of(self._given(outputs.detach()))[0], scene.pairs, maps.detach().float()
 
 
 def check_layer(model: nn.Module, method: str, given: str) -> None:

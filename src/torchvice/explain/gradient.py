@@ -17,6 +17,10 @@ from torchvice.explain.scene import OutputsAndMaps, Scene
 from torchvice.models.families import MapSite
 
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# From outputs (N, M), and image and output (R,) of each row, to the score (R,) whose gradient is taken.
+Score = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+# From the sum of the scores, the leaf at the site, and whether the graph is needed again, to a tensor like the leaf.
+Differentiate = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
 
 _PLUSPLUS_EPS = 1e-6
 _XGRAD_EPS = 1e-7
@@ -63,7 +67,23 @@ def no_linear_head(model: nn.Module, site: MapSite) -> ViceError:
     )
 
 
-def method_from_weights(weigh: Weigh, sign_from: Weigh | None = None) -> Run:
+def logit(outputs: torch.Tensor, image: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """The explained output itself, (R,)."""
+    return outputs[image, output]
+
+
+def gradient_at(score: torch.Tensor, leaf: torch.Tensor, again: bool) -> torch.Tensor:
+    """The gradient of a scalar at the leaf; the graph is kept if it is needed `again`."""
+    return torch.autograd.grad(score, leaf, retain_graph=again)[0]
+
+
+def method_from_weights(
+    weigh: Weigh,
+    sign_from: Weigh | None = None,
+    *,
+    score: Score = logit,
+    differentiate: Differentiate = gradient_at,
+) -> Run:
     """Make a method of a function from activations (P, D, h, w) and gradients (P, D, h, w) to channel weights.
 
     The k-th backward pass serves the k-th label of every image. It runs over the whole batch, from the logits back to
@@ -73,6 +93,8 @@ def method_from_weights(weigh: Weigh, sign_from: Weigh | None = None) -> Run:
         weigh: computes the weights, (P, D, 1, 1) or (P, D, h, w).
         sign_from: makes an eigen method: the first principal component of the weighted channels, with the sign of the
             map that these other weights give.
+        score: the number whose gradient is taken.
+        differentiate: takes it, and may correct it.
     """
 
     def run(scene: Scene) -> OutputsAndMaps:
@@ -83,8 +105,8 @@ def method_from_weights(weigh: Weigh, sign_from: Weigh | None = None) -> Run:
         for number, group in enumerate(groups):
             rows = torch.tensor(group, device=image.device)
             with torch.enable_grad():
-                score = result.outputs[image[rows], output[rows]].sum()
-                (gradient,) = torch.autograd.grad(score, result.leaf, retain_graph=number + 1 < len(groups))
+                total = score(result.outputs, image[rows], output[rows]).sum()
+                gradient = differentiate(total, result.leaf, number + 1 < len(groups))
             # The model runs in the caller's precision; maps are always computed in float32, also under autocast.
             with torch.autocast(scene.images.device.type, enabled=False):
                 activations = result.activations[image[rows]]

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from torchvice.errors import ViceError, did_you_mean
+import torch
+
+from torchvice.errors import ViceError, did_you_mean, reason_of
 from torchvice.explain.scene import OutputsAndMaps, Scene
+from torchvice.models.probe import WITHOUT_GRADIENTS
 
 __all__ = [
     "METHODS",
@@ -28,6 +31,22 @@ __all__ = [
 Reads = Literal["layer", "patches", "pixels"]
 Run = Callable[[Scene], OutputsAndMaps]
 SHORT_BACKWARD = "1 forward, L short backward"
+
+
+@contextlib.contextmanager
+def _gradients_quoted(scene: Scene) -> Iterator[None]:
+    """Turn an error of torch's autograd inside the block into a ViceError: the network allows no gradient."""
+    try:
+        yield
+    except RuntimeError as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, torch.OutOfMemoryError) or not any("/torch/autograd/" in f.filename for f in frames):
+            raise
+        raise ViceError(
+            f"{type(scene.model).__name__} must let a gradient pass from its logits to `{scene.site.layer}`, but torch "
+            f"raises: {reason_of(error)}.",
+            WITHOUT_GRADIENTS,
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -62,10 +81,12 @@ class Method:
         """Run the method: the network's outputs (N, M) and the maps (P, h, w) of the scene's pairs.
 
         Raises:
-            ViceError: as the method; an error in a user's method, or another answer than two tensors.
+            ViceError: as the method; no gradient from the logits to the layer; an error in a user's method, or another
+                answer than two tensors.
         """
         if self.plugin is None:
-            return self.run(scene)
+            with _gradients_quoted(scene):
+                return self.run(scene)
         what = f"The method {self.name!r} of {self.plugin['file']}"
         try:
             outputs, maps = self.run(scene)
@@ -76,7 +97,7 @@ class Method:
                 f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == self.plugin["file"]
             ]
             where = f", line {frames[-1].lineno}" if frames else ""
-            reason = " ".join(str(error).split())[:300].rstrip(".") or "no message"
+            reason = reason_of(error, "no message")
             raise ViceError(
                 f"{what} must return outputs (N, M) and maps (P, h, w), but raises {type(error).__name__}: "
                 f"{reason}{where}.",

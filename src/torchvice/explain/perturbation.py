@@ -1,6 +1,8 @@
-"""Maps from the outputs when a channel masks the image or is ablated: many passes, in full batches."""
+"""Maps from the outputs when a channel masks the image or is ablated, or a place is kept: passes in full batches."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.nn import functional
@@ -10,9 +12,11 @@ from torchvice.explain.gradient import weighted_map
 from torchvice.explain.methods import register
 from torchvice.explain.scene import OutputsAndMaps, Pass, Scene
 
-__all__ = ["ablationcam", "scorecam"]
+__all__ = ["ablationcam", "reciprocam", "scorecam"]
 
 _SCORECAM_EPS = 1e-8
+# Weights of a patch and its neighbours in ViT-ReciproCAM.
+_NEIGHBOURS = ((1 / 16, 1 / 8, 1 / 16), (1 / 8, 1 / 4, 1 / 8), (1 / 16, 1 / 8, 1 / 16))
 
 
 @register(
@@ -96,24 +100,92 @@ def ablationcam(scene: Scene) -> OutputsAndMaps:
     scores = whole.repeat(1, alive.shape[1], 1)
     explained = _explained(image, len(alive))
     rows = (alive & explained).nonzero()
+
+    def ablate(copies: torch.Tensor, i: torch.Tensor, d: torch.Tensor) -> None:
+        copies.scatter_(1, entries[d], 0)
+
+    for i, d, outputs in _edited_outputs(scene, rows, ablate):
+        scores[i, d] = outputs[:, classes].float()
+    weights = ((whole - scores) / whole)[image, :, column]
+    return result.outputs, _map(scene, result, image, weights)
+
+
+@register(
+    "reciprocam",
+    needs="activations",
+    cost="1 + h w forward from the layer on",
+    paper="Byun and Lee, CVPR Workshops 2024",
+    any_layer=True,
+)
+def reciprocam(scene: Scene) -> OutputsAndMaps:
+    """ReciproCAM: the logit with one place of the layer kept and all others set to 0, less the logit with none kept.
+
+    No gradient, and no pass from the image: h w passes from the layer on serve all labels of an image, see
+    `ablationcam`. In a transformer the class token and registers stay, and a patch is kept with its eight neighbours,
+    by the Gaussian of ViT-ReciproCAM. The paper scales each map from its minimum to its maximum; the logit with no
+    place kept is subtracted here instead, so that 0 means no evidence.
+
+    Returns:
+        outputs (N, M) and maps (P, h, w), signed.
+
+    References:
+        Byun and Lee, ReciproCAM, CVPR Workshops 2024 (arXiv 2209.14074); ViT-ReciproCAM, arXiv 2310.02588.
+    """
+    result = scene.run_network(gradients=False)
+    image, output = scene.targets_of(result.outputs)
+    classes, column = output.unique(return_inverse=True)
+    height, width = result.activations.shape[2:]
+    places = height * width
+    entries = _entries(scene, result.leaf)[:, -places:]  # without the prefix tokens, which stay
+    scores = result.activations.new_zeros((len(scene.images), places + 1, len(classes)))  # the last keeps no place
+    rows = _explained(image, len(scene.images)).expand(-1, places + 1).nonzero()
+
+    def keep(copies: torch.Tensor, i: torch.Tensor, place: torch.Tensor) -> None:
+        kept = _kept(place, height, width, scene.site.layout == "tokens").to(copies.dtype)
+        factors = torch.ones_like(copies)
+        factors[:, entries] = kept[:, None].expand(-1, len(entries), -1)
+        copies.mul_(factors)
+
+    for i, place, outputs in _edited_outputs(scene, rows, keep):
+        scores[i, place] = outputs[:, classes].float()
+    evidence = (scores[:, :-1] - scores[:, -1:])[image, :, column]
+    return result.outputs, evidence.unflatten(1, (height, width))
+
+
+def _kept(place: torch.Tensor, height: int, width: int, neighbours: bool) -> torch.Tensor:
+    """Weights (B, h w) that keep one place each, or a patch with its neighbours; none for a place beyond the last."""
+    kept = functional.one_hot(place, height * width + 1)[:, :-1].float()
+    if not neighbours:
+        return kept
+    kernel = torch.tensor(_NEIGHBOURS, device=place.device)[None, None]
+    return functional.conv2d(kept.view(-1, 1, height, width), kernel, padding=1).flatten(1)
+
+
+def _edited_outputs(
+    scene: Scene, rows: torch.Tensor, edit: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield, for full batches of edits at the site, image (B,) and number (B,) of each edit and its outputs (B, M).
+
+    Args:
+        rows: (R, 2), image and number of every edit, image by image.
+        edit: writes to the copies (B, entries of an image's tensor at the site).
+    """
     expands = bool(len(rows)) and _expands_at_site(scene, int(rows[0, 0]))
     # With expansion a chunk holds a single image.
-    counts = (alive & explained).sum(1).tolist() if expands else [len(rows)]
-    chunks = [chunk for part in rows.split(counts) if len(part) for chunk in part.split(scene.batch_size)]
+    parts = rows.split(rows[:, 0].unique_consecutive(return_counts=True)[1].tolist()) if expands else [rows]
+    chunks = [chunk for part in parts if len(part) for chunk in part.split(scene.batch_size)]
     for number, chunk in enumerate(chunks):
         i, d = chunk.unbind(1)
 
-        def ablate(tensor: torch.Tensor, d: torch.Tensor = d) -> torch.Tensor:
+        def edited(tensor: torch.Tensor, i: torch.Tensor = i, d: torch.Tensor = d) -> torch.Tensor:
             copies = tensor.expand(len(d), *tensor.shape[1:]).clone(memory_format=torch.contiguous_format)
-            copies.view(len(d), -1).scatter_(1, entries[d], 0)
+            edit(copies.view(len(d), -1), i, d)
             return copies
 
-        with edit_site(scene.model, scene.site, ablate):
+        with edit_site(scene.model, scene.site, edited):
             outputs = scene.forward(scene.images[i[:1]] if expands else scene.images[i])
-        scores[i, d] = outputs[:, classes].float()
+        yield i, d, outputs
         scene.report_progress(number + 1, len(chunks))
-    weights = ((whole - scores) / whole)[image, :, column]
-    return result.outputs, _map(scene, result, image, weights)
 
 
 def _entries(scene: Scene, leaf: torch.Tensor) -> torch.Tensor:

@@ -27,12 +27,20 @@ from torchvice.explain.attention import (
 from torchvice.explain.attention_blocks import disable_fused_attention
 from torchvice.explain.dense import cached_outputs, full_precision
 from torchvice.explain.methods import Run, register
-from torchvice.explain.rules import add_rule, copy_rule, linear_rule, product_rule
+from torchvice.explain.rules import (
+    add_scales,
+    copy_rule,
+    inverse,
+    inverse_total,
+    linear_rule,
+    product_gradients,
+    signed_products,
+)
 from torchvice.explain.scene import OutputsAndMaps, Scene
 
 __all__ = ["Trace", "attention_relevances", "record_trace", "relevance_method", "transformer_attribution"]
 
-_BUDGET = 2**29  # bytes per part of the batch; larger parts are no faster
+_BUDGET = 2**29  # bytes per part of the batch; on a CPU larger parts are no faster
 _DENSE = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 _INPUTS = ("norm1", "norm2", *_DENSE)
 _OUTPUTS = ("attn.q_norm", "attn.k_norm", "attn.attn_drop", "drop_path1", "drop_path2", *_DENSE)
@@ -93,76 +101,111 @@ def _padded(tensor: torch.Tensor, length: int) -> torch.Tensor:
 def attention_relevances(model: nn.Module, trace: Trace, output: torch.Tensor) -> Iterator[torch.Tensor]:
     """Relevance (N, K, heads, L, L) of every block's attention, last block first.
 
+    What goes from step to step is the share R / y of a sum of the residual stream.
+
     Args:
         model: a VisionTransformer with a class-token head, its weights in the trace's precision.
         trace: of its forward pass of N images.
         output: (N, K), the explained outputs of each image.
     """
     relevance, after = _head_relevance(model, trace, output), trace.inputs["norm"][:, None]
+    share = relevance.mul_(inverse(after[:, :, : relevance.shape[2]]))
     for number in reversed(range(len(model.blocks))):  # type: ignore[arg-type]
         name, block = f"blocks.{number}", model.get_submodule(f"blocks.{number}")
         inputs = {part: trace.inputs[f"{name}.{part}"][:, None] for part in _INPUTS}
         outputs = {part: trace.outputs[f"{name}.{part}"][:, None] for part in _OUTPUTS}
-        before, rows = inputs["norm1"], relevance.shape[2]
-        skip, branch = _below_mlp(block, inputs, outputs, relevance, after)
-        skip, branch = add_rule(before[:, :, :rows], outputs["drop_path1"][:, :, :rows], skip, branch)
-        branch = _below_dense(block, "attn.proj", inputs, outputs, branch)
-        heads, length = outputs["attn.attn_drop"].shape[2:4]
-        of_attention, of_value = product_rule(
-            outputs["attn.attn_drop"][:, :, :, :rows],
-            _by_head(outputs["attn.qkv"].chunk(3, 3)[2], heads),
-            _by_head(inputs["attn.proj"][:, :, :rows], heads),
-            _by_head(branch, heads),
+        step = _Step(block, inputs, outputs, share.shape[2])
+        share = _below_mlp(step, share, after)
+        before, middle, attended = inputs["norm1"], step.input("norm2"), step.output("drop_path1")
+        skip, branch = add_scales(before[:, :, : step.rows], attended, middle, share)
+        products = step.products("attn.proj", (share * (attended * step.inverse_total("attn.proj"))).mul_(branch))
+        mixed = step.input("attn.proj")
+        of_mixed = _joined(products, mixed, inverse(mixed).mul_(0.5))
+        attention, value = outputs["attn.attn_drop"], _by_head(outputs["attn.qkv"].chunk(3, 3)[2], step.heads)
+        of_attention, of_value = product_gradients(
+            attention[:, :, :, : step.rows], value, _by_head(of_mixed, step.heads)
         )
+        of_attention.mul_(attention[:, :, :, : step.rows])
+        length = attention.shape[3]
         yield _padded(of_attention, length)
         if number:
-            branch = _below_scores(outputs, of_attention, of_value)
-            branch = _below_dense(block, "attn.qkv", inputs, outputs, branch)
-            relevance, after = copy_rule(before, branch.add_(_padded(skip, length))), before
+            of_entered = step.products("attn.qkv", _below_scores(step, of_attention, of_value))
+            twice = inverse(before).square_().mul_(before)
+            skipped = (share * (before * twice)[:, :, : step.rows]).mul_(skip)
+            share, after = _joined(of_entered, inputs["attn.qkv"], twice), before
+            share[:, :, : step.rows] += skipped
 
 
-def _below_dense(
-    block: nn.Module,
-    part: str,
-    inputs: dict[str, torch.Tensor],
-    outputs: dict[str, torch.Tensor],
-    relevance: torch.Tensor,
-) -> torch.Tensor:
-    """Relevance (N, K, r, in) of a linear layer's input; its product is the traced output minus the bias."""
-    rows, bias = relevance.shape[2], block.get_submodule(part).bias
-    product = outputs[part][:, :, :rows]
-    if isinstance(bias, torch.Tensor):
-        product = product - bias
-    return linear_rule(inputs[part][:, :, :rows], _weight(block, part), relevance, product)
+@dataclass(frozen=True)
+class _Step:
+    """A block on the way back: its traced tensors (N, 1, L, ...) and the number of rows that have relevance.
 
-
-def _below_mlp(
-    block: nn.Module,
-    inputs: dict[str, torch.Tensor],
-    outputs: dict[str, torch.Tensor],
-    relevance: torch.Tensor,
-    after: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens (N, 1, r, D) between attention and MLP of a block, and their relevance (N, K, r, D).
-
-    Only the first r rows have relevance: in the last block only the tokens that the classifier reads.
+    In the last block these are only the tokens that the classifier reads.
     """
-    rows = relevance.shape[2]
-    middle = inputs["norm2"][:, :, :rows]
-    skip, branch = add_rule(middle, outputs["drop_path2"][:, :, :rows], after[:, :, :rows], relevance)
-    for part in ("mlp.fc2", "mlp.fc1"):
-        branch = _below_dense(block, part, inputs, outputs, branch)
-    return middle, copy_rule(middle, skip.add_(branch))
+
+    block: nn.Module
+    inputs: dict[str, torch.Tensor]
+    outputs: dict[str, torch.Tensor]
+    rows: int
+
+    @property
+    def heads(self) -> int:
+        return self.outputs["attn.attn_drop"].shape[2]
+
+    def input(self, part: str) -> torch.Tensor:
+        return self.inputs[part][:, :, : self.rows]
+
+    def output(self, part: str) -> torch.Tensor:
+        return self.outputs[part][:, :, : self.rows]
+
+    def inverse_total(self, part: str, every_row: bool = False) -> torch.Tensor:
+        """One over the positive products of a linear layer; its product is the traced output minus the bias."""
+        rows, bias = None if every_row else self.rows, self.block.get_submodule(part).bias
+        product = self.outputs[part][:, :, :rows]
+        product = product - bias if isinstance(bias, torch.Tensor) else product.clone()
+        return inverse_total(self.inputs[part][:, :, :rows], _weight(self.block, part), product)
+
+    def products(self, part: str, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of a linear layer at its positive and at its negative inputs."""
+        return signed_products(share, _weight(self.block, part))
 
 
-def _below_scores(outputs: dict[str, torch.Tensor], of_attention: torch.Tensor, of_value: torch.Tensor) -> torch.Tensor:
-    """Relevance (N, K, L, 3 D) of queries, keys and values; the softmax passes its relevance to the scores."""
-    rows, length = of_attention.shape[-2:]
-    query, key = outputs["attn.q_norm"][:, :, :, :rows], outputs["attn.k_norm"].transpose(3, 4)
+def _joined(products: tuple[torch.Tensor, torch.Tensor], value: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Relevance x G times a factor (N, 1, L, D) of the image, of the products at positive and at negative inputs x."""
+    positive, negative = products  # addcmul is several times as fast as where
+    return positive.mul_(value.clamp(min=0).mul_(factor)).addcmul_(negative, value.clamp(max=0).mul_(factor))
+
+
+def _below_mlp(step: _Step, share: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Share (N, K, r, D) of the tokens between attention and MLP, from that of the block's output."""
+    middle, mapped, rows = step.input("norm2"), step.output("drop_path2"), step.rows
+    skip, branch = add_scales(middle, mapped, after[:, :, :rows], share)
+    of_hidden = step.products("mlp.fc2", (share * (mapped * step.inverse_total("mlp.fc2"))).mul_(branch))
+    of_hidden_share = _joined(of_hidden, step.input("mlp.fc2"), step.inverse_total("mlp.fc1"))
+    of_normed = step.products("mlp.fc1", of_hidden_share)
+    # Once for the copy of the tokens, once for the sum that they are.
+    twice = inverse(middle).square_().mul_(middle)
+    skipped = (share * (middle * twice)).mul_(skip)
+    return _joined(of_normed, step.input("mlp.fc1"), twice).add_(skipped)
+
+
+def _below_scores(step: _Step, of_attention: torch.Tensor, of_value: torch.Tensor) -> torch.Tensor:
+    """Share (N, K, L, 3 D) of queries, keys and values; the softmax passes its relevance to the scores."""
+    length = of_value.shape[-2]
+    queries, keys = step.outputs["attn.q_norm"], step.outputs["attn.k_norm"]
+    query, key = queries[:, :, :, : step.rows], keys.transpose(3, 4)
     scores = (query @ key).to(of_value)
-    of_query, of_key = product_rule(query.to(of_value), key.to(of_value), scores, of_attention)
-    parts = torch.stack([_padded(of_query, length), of_key.transpose(3, 4), of_value], 2)
-    return parts.permute(0, 1, 4, 2, 3, 5).flatten(3)
+    share = of_attention * inverse(scores).mul_(0.5)
+    of_query, of_key = product_gradients(query.to(of_value), key.to(of_value), share)
+    gradients = (_padded(of_query, length), of_key.transpose(3, 4), of_value)
+    values = (queries.to(of_value), keys.to(of_value), _by_head(step.outputs["attn.qkv"].chunk(3, 3)[2], step.heads))
+    factor = _side_by_side(values).mul_(step.inverse_total("attn.qkv", every_row=True))
+    return _side_by_side(gradients).mul_(factor)
+
+
+def _side_by_side(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Reshape three (N, K, heads, L, D / heads) to (N, K, L, 3 D)."""
+    return torch.cat([part.transpose(2, 3).flatten(3) for part in parts], 3)
 
 
 def _weight(module: nn.Module, name: str) -> torch.Tensor:
@@ -277,6 +320,15 @@ def _gradients(scene: Scene, output: torch.Tensor) -> list[Sequence[torch.Tensor
     return list(zip(*(gradients for _, gradients in of_labels), strict=True))
 
 
+def _budget(device: torch.device) -> int:
+    """Bytes per part of the batch: on a GPU, where a part must be large to be fast, a third of what is free."""
+    if device.type != "cuda":
+        return _BUDGET
+    free = torch.cuda.mem_get_info(device)[0]
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # reused by the allocator
+    return max(_BUDGET, (free + held) // 3)
+
+
 def _split_by_memory(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Split the batch into parts that fit in memory: images, and the same number of rows of pairs for each of them.
 
@@ -289,7 +341,8 @@ def _split_by_memory(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[in
     unit = dtype.itemsize * tokens
     per_image = unit * len(blocks) * (38 * channels + 3 * attention)
     per_pair = unit * (len(blocks) * attention + 20 * channels + 4 * attention)
-    most = max(1, (_BUDGET - per_image) // per_pair)
+    budget = _budget(scene.images.device)
+    most = max(1, (budget - per_image) // per_pair)
     of_image: list[list[int]] = [[] for _ in scene.images]
     for row, (image, _) in enumerate(scene.pairs):
         of_image[image].append(row)
@@ -299,7 +352,7 @@ def _split_by_memory(scene: Scene, dtype: torch.dtype) -> Iterator[tuple[list[in
             piece = rows[start : start + most]
             pieces.setdefault(len(piece), []).append((image, piece))
     for labels, same in pieces.items():
-        size = max(1, _BUDGET // (per_image + labels * per_pair))
+        size = max(1, budget // (per_image + labels * per_pair))
         for start in range(0, len(same), size):
             part = same[start : start + size]
             yield [image for image, _ in part], [piece for _, piece in part]

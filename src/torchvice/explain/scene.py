@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, errors_quoted, reason_of
 from torchvice.explain.capture import capture
+from torchvice.explain.softmax import Given, softmax_logits
 from torchvice.models.bare import logits_in, not_logits
 from torchvice.models.families import MapSite, token_grid
 
@@ -46,6 +47,7 @@ class Scene:
         pairs: (image, class) of every map to make; `targets_of` fills it where `pairs_from` is given.
         pairs_from: computes the pairs from the logits (N, C), for labels that depend on the prediction.
         class_map: for every class its outputs of the model; None: the outputs are the classes.
+        given: what becomes of the outputs, see the argument `outputs` of `Explainer`.
         seed: seed of random methods.
         batch_size: images per pass, for methods that need many passes.
         progress: called with (passes done, total) by methods that need many passes.
@@ -59,6 +61,7 @@ class Scene:
     pairs: list[tuple[int, int]]
     pairs_from: Callable[[torch.Tensor], list[tuple[int, int]]] | None = None
     class_map: Sequence[Sequence[int]] | None = None
+    given: Given = "logits"
     seed: int = 0
     batch_size: int = 32
     progress: Callable[[int, int], None] | None = None
@@ -68,18 +71,22 @@ class Scene:
         """Compute the network's outputs (N, M).
 
         Raises:
-            ViceError: images of a size that the network does not accept, or a network that is not a classifier.
+            ViceError: images of a size that the network does not accept, an error in its forward, or a network that is
+                not a classifier.
         """
-        try:
-            outputs = logits_in(self.model(images), len(images))
-        except AssertionError as error:  # how timm's networks of one size refuse others
-            reason = str(error).rstrip(".") or "an assertion without a message"
-            size = f"{images.shape[2]} x {images.shape[3]}"
-            raise ViceError(
-                f"{type(self.model).__name__} must accept images of {size}, but raises: {reason}.",
-                "Resize the images to the network's input size.",
-            ) from None
-        if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+        kind, shape = type(self.model).__name__, tuple(images.shape)
+        way_out = f"Try it by itself: model.eval()(torch.rand{shape})."
+        way_out += " One image at a time: --batch-size 1 (batch_size=1)." if len(images) > 1 else ""
+        with errors_quoted(f"{kind} must run on images {shape}", way_out):
+            try:
+                outputs = logits_in(self.model(images.clone()), len(images))  # it may normalise them in place
+            except AssertionError as error:  # how timm's networks of one size refuse others
+                raise ViceError(
+                    f"{kind} must accept images of {shape[2]} x {shape[3]}, but raises: "
+                    f"{reason_of(error, 'an assertion without a message')}.",
+                    "Resize the images to the network's input size.",
+                ) from None
+        if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or not outputs.is_floating_point():
             raise not_logits(self.model, outputs)
         return outputs
 
@@ -109,7 +116,18 @@ class Scene:
         return Pass(outputs, activations, captured.leaf)
 
     def logits_of(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (N, C) of the data's classes, and the index (N, C) of the model's output that each comes from."""
+        """Logits (N, C) of the data's classes, and the index (N, C) of the model's output that each is explained by.
+
+        Raises:
+            ViceError: a class map that names outputs the network lacks; or as `softmax_logits`.
+        """
+        logits, source = self._largest(outputs)
+        if self.given != "logits":
+            logits = softmax_logits(outputs, self.class_map, log=self.given == "log_softmax")
+        return logits, source
+
+    def _largest(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The largest output (N, C) of every class, and its index."""
         if self.class_map is None:
             return outputs, torch.arange(outputs.shape[1], device=outputs.device).expand(outputs.shape)
         logits, source = [], []
@@ -143,8 +161,15 @@ class Scene:
         the global RNG state.
         """
         image, label = self.pairs[row]
+        return self._seed(f"{self.seed} {label} ", image)
+
+    def seed_of_image(self, image: int) -> int:
+        """Seed of a random stream that all labels of an image share, see `seed_of`."""
+        return self._seed(f"{self.seed} ", image)
+
+    def _seed(self, prefix: str, image: int) -> int:
         pixels = self.images[image].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        digest = hashlib.sha256(f"{self.seed} {label} ".encode() + pixels).digest()
+        digest = hashlib.sha256(prefix.encode() + pixels).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
     def backward_groups(self) -> list[list[int]]:

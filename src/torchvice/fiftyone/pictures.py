@@ -35,11 +35,11 @@ def heatmap(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def write_grey(path: Path, pixels: np.ndarray) -> None:
-    """Write an (H, W) uint8 array as a grey PNG.
+    """Write an (H, W) array as a grey PNG, of 8 bits if it is uint8, else of 16.
 
     Grey, not a palette: FiftyOne reads the colours of a palette PNG, not its indices.
     """
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, "PNG")
+    Image.fromarray(pixels if pixels.dtype == np.uint8 else pixels.astype(np.uint16)).save(path, "PNG")

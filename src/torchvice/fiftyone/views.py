@@ -10,7 +10,7 @@ from typing import Any
 
 from torchvice.fiftyone.documents import NUMBERS, object_id, sample_fields, storable
 from torchvice.measures import QUADRANTS
-from torchvice.metrics.overlap import VOID
+from torchvice.metrics.overlap import void_of
 from torchvice.report import Cases
 
 __all__ = ["dataset_document"]
@@ -40,7 +40,7 @@ def dataset_document(
     """
     classes = list(cases.classes)
     moment = {"$date": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
-    targets = {str(c + 1): label for c, label in enumerate(classes)} | {str(VOID): "void"}
+    targets = {str(c + 1): label for c, label in enumerate(classes)} | {str(void_of(len(classes))): "void"}
     return {
         "_id": object_id(name),
         "name": name,

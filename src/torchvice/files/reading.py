@@ -22,6 +22,9 @@ def existing_file(path: str | os.PathLike[str], what: str, way_out: str = "") ->
     path = Path(path)
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
+        if path.is_symlink():
+            target = path.parent / os.readlink(path)
+            raise ViceError(f"{what} must be a file, but {path} is a link to {target}, which {problem}.", way_out)
         raise ViceError(f"{what} must be a file, but {path} {problem}.", way_out or near_path(path))
     return path
 

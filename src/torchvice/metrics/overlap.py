@@ -12,9 +12,31 @@ import numpy as np
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, Cuts, as_cuts, blocks, count_below, cumulative, smallest
 
-__all__ = ["PAPER_THRESHOLDS", "VOID", "Overlap", "competing_overlap", "label_overlap", "own_histograms"]
+__all__ = [
+    "MOST_CLASSES",
+    "PAPER_THRESHOLDS",
+    "VOID",
+    "Overlap",
+    "competing_overlap",
+    "label_overlap",
+    "overlap_from_histogram",
+    "own_histograms",
+    "void_of",
+]
 
 VOID = 255  # the mask value of pixels that belong to no label; they are never counted
+WIDE_VOID = (1 << 16) - 1  # the same in masks of more classes than 8 bits can tell apart
+MOST_CLASSES = WIDE_VOID - 1
+
+
+def void_of(classes: int) -> int:
+    """Return the mask value of void for a number of classes: 255 up to 254 classes, 65535 for more.
+
+    Example:
+        >>> void_of(254), void_of(255)
+        (255, 65535)
+    """
+    return VOID if classes < VOID else WIDE_VOID
 
 
 @dataclass(frozen=True)
@@ -276,13 +298,42 @@ def _against_index(
         present, code = np.unique(mask, return_inverse=True)
         values, code = present.tolist(), code.reshape(-1)
     counted, nan_pixels = _count_above(planes, cuts, mask.size, len(values), lambda part, _: code[part])
+    return _of_labels(classes, len(cuts.table), values, counted, nan_pixels, void)
+
+
+def overlap_from_histogram(classes: Sequence[int], histogram: np.ndarray, void: Any = VOID) -> Overlap:
+    """The Overlap of an image whose pixels were counted elsewhere, such as on a GPU.
+
+    Args:
+        classes: (M,) class of each map, increasing.
+        histogram: (256, max(M, 1), T + 1) integers: pixels by the value of the mask plus 1, modulo 256; by the map that
+            is highest there, the first of equal ones; and by the number of thresholds strictly below its score. Without
+            maps all pixels are below all thresholds.
+        void: as in `competing_overlap`, of an index mask.
+    """
+    total = histogram.sum((1, 2), dtype=np.int64)
+    used = total.nonzero()[0]
+    above = histogram[used, : len(classes), :0:-1].cumsum(2, dtype=np.int64)[:, :, ::-1]
+    counted = dict(zip(used.tolist(), zip(total[used].tolist(), above, strict=True), strict=True))
+    return _of_labels(classes, histogram.shape[2] - 1, [255, *range(255)], counted, 0, void)
+
+
+def _of_labels(
+    classes: Sequence[int],
+    thresholds: int,
+    values: Sequence[int],
+    counted: Mapping[int, tuple[int, np.ndarray]],
+    nan_pixels: int,
+    void: Any,
+) -> Overlap:
+    """The Overlap from what `_count_above` counts, where code i stands for the value `values[i]` of an index mask."""
     labels = {values[place]: row for place, row in counted.items() if values[place] != void}
     if min(labels, default=0) < 0:
         raise ViceError(
             f"`mask` must hold labels from 0 on, but holds {min(labels)}.",
             f"If that value marks void pixels, pass void={min(labels)}.",
         )
-    won, own, bare = np.zeros((3, len(planes), len(cuts.table)), np.int64)
+    won, own, bare = np.zeros((3, len(classes), thresholds), np.int64)
     for value, (_, above) in labels.items():
         won += above
         if value == 0:

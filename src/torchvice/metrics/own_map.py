@@ -10,7 +10,7 @@ import numpy as np
 from torchvice.metrics.overlap import VOID, as_mask, as_planes, plane_of, void_plane
 from torchvice.metrics.thresholds import cumulative
 
-__all__ = ["OwnMaps", "otsu_threshold", "own_maps"]
+__all__ = ["OwnMaps", "otsu_from_counts", "otsu_threshold", "own_maps"]
 
 OTSU_BINS = 256
 # Values that differ by less than this share of the largest are equal: resizing in float32 turns 1 into 1 - 1e-7.
@@ -112,10 +112,15 @@ def otsu_threshold(values: Any) -> float:
     if not high - low > ROUNDING * max(abs(low), abs(high)) or not np.isfinite(width):
         return float("nan")
     index = np.minimum((flat - np.float32(low)) * np.float32(1 / width), np.float32(OTSU_BINS - 1)).astype(np.uint16)
-    counts = np.diff(cumulative(index, OTSU_BINS)).astype(float)
+    return otsu_from_counts(np.diff(cumulative(index, OTSU_BINS)), low, width)
+
+
+def otsu_from_counts(counts: np.ndarray, low: float, width: float) -> float:
+    """Otsu's threshold from the counts (256,) of equal bins: from the lowest value on, `width` each."""
+    counts = counts.astype(float)
     middles = low + (np.arange(OTSU_BINS) + 0.5) * width
     below = counts.cumsum()[:-1]
-    above = len(flat) - below
+    above = counts.sum() - below
     sums = (counts * middles).cumsum()
     between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2
     return float(np.float32(middles[int(between.argmax())]))

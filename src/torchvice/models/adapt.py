@@ -15,13 +15,14 @@ from torch import nn
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.models.bare import bare, input_channels, input_like, logits_in
-from torchvice.models.families import input_size
+from torchvice.models.families import input_size, stated_size
 from torchvice.models.probe import eval_and_frozen
 
 __all__ = [
     "GREY",
     "converted_channels",
     "hooked_copy",
+    "of_side",
     "output_count",
     "same_for_all",
     "taking_rgb",
@@ -39,6 +40,25 @@ def hooked_copy(model: nn.Module) -> nn.Module:
     made._forward_hooks = OrderedDict(made._forward_hooks)
     made._forward_pre_hooks = OrderedDict(made._forward_pre_hooks)
     return made
+
+
+def of_side(model: nn.Module, side: int | None) -> nn.Module:
+    """Return the network, or a copy that states the side of its images, as timm's networks do.
+
+    That is a network that does not say its size, and runs on images of this side, but not on those of 224 pixels.
+
+    Args:
+        model: without wrappers.
+        side: pixels of the images that it will be shown; None: not known.
+    """
+    if side is None or stated_size(model) is not None or side == max(input_size(model)):
+        return model
+    channels = (3, 1) if input_channels(model) == 1 else (3,)
+    if any(_outputs_of(model, count) is not None for count in channels):
+        return model
+    made = hooked_copy(model)
+    made.pretrained_cfg = {"input_size": (3, side, side)}  # type: ignore[assignment]
+    return made if any(_outputs_of(made, count) is not None for count in channels) else model
 
 
 def taking_rgb(model: nn.Module) -> nn.Module:
@@ -153,4 +173,5 @@ def output_count(model: nn.Module) -> int | None:
         model: takes RGB images, see `taking_rgb`.
     """
     outputs = logits_in(_outputs_of(model, 3), 1)
-    return int(outputs.shape[1]) if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 else None
+    scores = isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and outputs.is_floating_point()
+    return int(outputs.shape[1]) if scores else None

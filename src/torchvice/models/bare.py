@@ -37,7 +37,8 @@ def bare(model: Any) -> nn.Module:
     if not isinstance(model, nn.Module):
         kind = getattr(model, "__name__", None) if callable(model) else None
         came = f"the function {kind}" if kind else f"a {type(model).__name__}"
-        raise ViceError(f"The model must be a torch.nn.Module, but is {came}.", "Give the module that it calls.")
+        way_out = f"Give the module that {'was exported' if came == 'a ExportedProgram' else 'it calls'}."
+        raise ViceError(f"The model must be a torch.nn.Module, but is {came}.", way_out)
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):
             message = "The model must support hooks, but a scripted model does not."
@@ -57,12 +58,26 @@ def bare(model: Any) -> nn.Module:
     return _unwrapped(model)
 
 
+def _with_own_forward(model: nn.Module) -> nn.Module:
+    """The module, or a copy without the compiled function that `model.forward = torch.compile(model.forward)` puts."""
+    original = getattr(vars(model).get("forward"), "_torchdynamo_orig_callable", None)
+    if original is None:
+        return model
+    model = copy.copy(model)
+    if getattr(original, "__func__", None) is type(model).forward:
+        del model.forward
+    else:
+        model.forward = original
+    return model
+
+
 def _unwrapped(model: nn.Module) -> nn.Module:
     while True:
         original = model.module if isinstance(model, _PARALLEL) else getattr(model, "_orig_mod", None)
         if not isinstance(original, nn.Module):
             break
         model = original
+    model = _with_own_forward(model)
     children = {name: None if child is None else _unwrapped(child) for name, child in model._modules.items()}
     if all(children[name] is child for name, child in model._modules.items()):
         return model
@@ -113,8 +128,9 @@ def stated(module: nn.Module, name: str) -> int | tuple[int, ...] | None:
 
 def input_like(model: nn.Module) -> torch.Tensor:
     """Return an empty tensor of the device and floating-point type of the model's weights, and so of its images."""
-    first = next(model.parameters(), torch.empty(0))
-    dtypes = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    tensors: list[torch.Tensor] = [*model.parameters()] or [*model.buffers()]
+    first = next(iter(tensors), torch.empty(0))
+    dtypes = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
     return torch.empty(0, device=first.device, dtype=next(dtypes, torch.float32))
 
 
@@ -161,10 +177,14 @@ def logits_in(outputs: Any, n: int | None = None) -> Any:
     if isinstance(inner, torch.Tensor):
         return logits_in(inner, n)
     if isinstance(outputs, tuple | list):
-        matrices = [value for value in outputs if isinstance(value, torch.Tensor) and value.ndim == 2]
+        matrices = [value for value in outputs if _is_matrix(value)]
         if len(matrices) == 1:
             return matrices[0]
     return outputs
+
+
+def _is_matrix(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim == 2
 
 
 def not_logits(model: nn.Module, outputs: Any) -> ViceError:
@@ -175,7 +195,13 @@ def not_logits(model: nn.Module, outputs: Any) -> ViceError:
     if isinstance(outputs, torch.Tensor):
         came = f"shape {tuple(outputs.shape)}"
         way_out = "Wrap it in a module whose forward returns one logit an image and class, or give another model."
+        if not outputs.is_floating_point():
+            came = f"{str(outputs.dtype).removeprefix('torch.')} of {came}"
+            way_out = "Let its forward return the floating-point scores, before argmax or rounding."
     else:
         keys = f" of {', '.join(map(str, list(outputs)[:5]))}" if isinstance(outputs, Mapping) else ""
         came = f"{type(outputs).__name__}{keys}"
+        if isinstance(outputs, tuple | list) and any(map(_is_matrix, outputs)):
+            shapes = " or ".join(f"{n}: {tuple(one.shape)}" for n, one in enumerate(outputs) if _is_matrix(one))
+            way_out = f"{way_out.rstrip('.')}, here {shapes}."
     return ViceError(f"{type(model).__name__} must return logits (N, C), but returns {came}.", way_out)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, reason_of
 from torchvice.models.weights import read_state_dict, read_weights
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def quiet_loggers(*names: str) -> Iterator[None]:
 
 
 def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exception, named: str) -> ViceError:
-    reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    reason = reason_of(error)
     # Errors of the hub and of urllib are OSErrors; a mismatch between network and weights is not.
     if pretrained and (isinstance(error, OSError) or "http" in type(error).__module__):
         return ViceError(
@@ -367,11 +367,25 @@ def stated_preprocessing(name: str) -> Preprocessing | None:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Hash names, dtypes, shapes and bytes of the state, sorted by name: SHA-256, hexadecimal."""
+    """Hash names, dtypes, shapes and bytes of the state, sorted by name: SHA-256, hexadecimal.
+
+    Quantised layers also hold tuples of tensors, and values of other types, whose text is taken.
+    """
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    left: list[tuple[str, Any]] = sorted(model.state_dict().items(), reverse=True)
+    while left:
+        name, tensor = left.pop()
+        if isinstance(tensor, tuple | list):
+            left += [(f"{name}.{number}", one) for number, one in enumerate(tensor)][::-1]
+            continue
+        if not isinstance(tensor, torch.Tensor):
+            digest.update(f"{name} {tensor!r}\n".encode())
+            continue
+        if tensor.is_quantized:
+            digest.update(f"{name} {tensor.qscheme()}\n".encode())
+            tensor = tensor.dequantize()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

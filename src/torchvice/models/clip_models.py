@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, reason_of
 from torchvice.models.named import NO_PIXELS, NamedModel
 from torchvice.models.prompts import ClassNames, Prompts
 
@@ -20,10 +20,6 @@ _RESERVED = (
     *("pretrained_hf", "cache_dir", "jit", "device", "precision", "load_weights", "output_dict"),
 )
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
-_RELATIVE = (
-    "CLIP's logits compare the classes of one image (softmax). Where images have several labels, nearly every label "
-    "counts as predicted; SigLIP's logits also fit such data."
-)
 
 
 def is_zero_shot(config: Mapping[str, Any]) -> bool:
@@ -85,7 +81,7 @@ def _built(open_clip: Any, name: str, arguments: Mapping[str, Any]) -> Any:  # h
         with offline():
             return open_clip.create_model(name, pretrained=None, pretrained_text=False, **arguments).eval()
     except Exception as error:  # constructors of networks may raise anything
-        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        reason = reason_of(error)
         given = f" with {dict(arguments)}" if arguments else ""
         raise ViceError(f"open_clip's {name} cannot be built{given}: {reason}.") from None
 
@@ -100,7 +96,7 @@ def _tokenizer(open_clip: Any, name: str) -> Any:
     except Exception as error:  # its libraries and the hub raise different types
         source = open_clip.get_model_config(name)["text_cfg"].get("hf_tokenizer_name")
         if isinstance(error, ImportError) or not source:
-            reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+            reason = reason_of(error)
             raise ViceError(f"open_clip's {name} needs a tokenizer, but that raises: {reason}.") from None
         message = f"open_clip's {name} needs the tokenizer {source}, but the cache of Hugging Face does not have it."
         raise ViceError(
@@ -160,7 +156,7 @@ def zero_shot_of_folder(model: Any, path: Path, pixels: Sequence[Any], names: Cl
             str(path), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # tokenizers raise different types
-        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        reason = reason_of(error)
         message = f"{path} must hold the tokenizer of {type(model).__name__}, but raises: {reason}."
         raise ViceError(message, "Save it with processor.save_pretrained(FOLDER).") from None
     named = _named(model, tokenizer, names, prompts, pixels)
@@ -175,6 +171,6 @@ def _named(model: Any, tokenizer: Any, names: ClassNames, prompts: Prompts, pixe
 
     side, mean, std = pixels
     made = zero_shot(model, tokenizer, names.classes, prompts, mean=mean or (0.0,) * 3, std=std or (1.0,) * 3)
-    notes = (f"Prompts: {prompts.origin}.", *(() if made.biased else (_RELATIVE,)))
+    notes = (f"Prompts: {prompts.origin}.",)
     made_by = {"prompts": prompts.origin, "prompts_sha256": prompts.sha256}
     return NamedModel(made, "", len(prompts.texts), made_by, side, mean, std, needs_pixels=NO_PIXELS, notes=notes)

@@ -10,15 +10,25 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, errors_quoted
 from torchvice.models.bare import check_finite, described, not_logits, stated
-from torchvice.models.probe import Layout, Probe, SpatialLayout, TensorRecord, probe, spatial_layout
+from torchvice.models.probe import (
+    WITHOUT_GRADIENTS,
+    Layout,
+    Probe,
+    SpatialLayout,
+    TensorRecord,
+    gradients_of,
+    probe,
+    spatial_layout,
+)
 
-__all__ = ["MapSite", "input_size", "linear_head", "locate", "module_at", "token_grid"]
+__all__ = ["MapSite", "input_size", "linear_head", "locate", "located", "module_at", "stated_size", "token_grid"]
 
 # Least share of positions and of channels with a nonzero gradient. Below the first a tensor feeds single tokens or a
 # maximum, below the second it holds keys and values without queries: it is not the last map.
 _LEAST_POSITIONS, _LEAST_CHANNELS = 0.25, 0.9
+_LEAST_PRUNED = 0.02  # share of channels that the classifier of a network with pruned weights still reads
 _MAX_CANDIDATES = 200
 
 
@@ -70,7 +80,8 @@ class MapSite:
             ViceError: the tensor does not have the layout.
         """
         if self.reshape is not None:
-            maps = self.reshape(tensor)
+            with errors_quoted(f"`reshape` must turn the {tuple(tensor.shape)} of `{self.layer}` into (N, D, h, w)"):
+                maps: Any = self.reshape(tensor)
             if not isinstance(maps, torch.Tensor) or maps.ndim != 4 or maps.shape[0] != tensor.shape[0]:
                 actual = tuple(maps.shape) if isinstance(maps, torch.Tensor) else type(maps).__name__
                 raise ViceError(
@@ -127,18 +138,35 @@ def locate(model: nn.Module, layer: str | None = None) -> MapSite:
     References:
         The layers for ViT and Swin are those of pytorch-grad-cam's documentation.
     """
+    return located(model, layer)[0]
+
+
+def located(model: nn.Module, layer: str | None = None) -> tuple[MapSite, torch.Tensor | None]:
+    """Return what `locate` does, and the logits (1, M) of the same pass; None: it gives none.
+
+    Raises:
+        ViceError: as `locate`.
+    """
     result = probe(model, input_size(model), gradients=layer is None)
+    given = result.outputs
+    logits = given.detach() if isinstance(given, torch.Tensor) and given.ndim == 2 else None
     if layer is not None:
         outputs = [record for record in result.records if record.layer == layer and record.where == "output"]
         layout = _layout(model, outputs[-1].tensor, result.size) if outputs else None
-        return MapSite(layer) if layout is None else _site(outputs[-1], layout, result.size)
+        return MapSite(layer) if layout is None else _site(outputs[-1], layout, result.size), logits
     with torch.inference_mode(False), torch.enable_grad():
-        return _first_with_gradient(model, result)
+        return _first_with_gradient(model, result), logits
 
 
 def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
     """Return the first candidate that the gradient of the largest logit reaches."""
     score = _largest_logit(model, result.outputs)
+    if not score.requires_grad:
+        raise ViceError(
+            f"{type(model).__name__} must have logits with a gradient, but they have none: its forward runs without "
+            "gradients (no_grad, inference_mode, quantised layers, NumPy), or detaches what they are made of.",
+            WITHOUT_GRADIENTS,
+        )
     single, refused = "", ""
     for record in [*_of_swin(model, result), *_candidates(model, result)]:
         layout = _layout(model, record.tensor, result.size)
@@ -160,19 +188,21 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
     reason = refused or "none of its modules returns one"
     raise ViceError(
         f"{type(model).__name__} must have a map that its logits depend on, but {reason}.",
-        "Name the layer: layer='...', or site=MapSite(layer, layout=..., ...) if its output is not (N, D, h, w).",
+        WITHOUT_GRADIENTS
+        if reason.endswith("there is no gradient") or "raises" in reason
+        else "Name the layer: layer='...', or site=MapSite(layer, layout=..., ...) if its output is not (N, D, h, w).",
     )
 
 
 def _takes_part(score: torch.Tensor, layer: str, result: Probe) -> bool:
     """Whether the logit depends on what a module makes of its input; a pooling that nobody reads may be there, too."""
     outputs = [r.tensor for r in result.records if r.layer == layer and r.where == "output" and r.tensor.requires_grad]
-    gradients = torch.autograd.grad(score, outputs, retain_graph=True, allow_unused=True) if outputs else ()
-    return not outputs or any(gradient is not None for gradient in gradients)
+    gradients, problem = gradients_of(score, outputs)
+    return not outputs or bool(problem) or any(gradient is not None for gradient in gradients)
 
 
 def _largest_logit(model: nn.Module, outputs: Any) -> torch.Tensor:
-    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or not outputs.is_floating_point():
         raise not_logits(model, outputs)
     largest = outputs.amax()
     if not bool(torch.isfinite(largest.detach())):
@@ -259,9 +289,10 @@ def _gradient_problem(score: torch.Tensor, tensor: torch.Tensor, site: MapSite, 
     """Say why the logit does not depend on the tensor's positions and channels; "" if it does."""
     if not tensor.requires_grad:
         return "there is no gradient"
-    (gradient,) = torch.autograd.grad(score, tensor, retain_graph=True, allow_unused=True)
+    gradients, problem = gradients_of(score, [tensor])
+    gradient = gradients[0] if gradients else None
     if gradient is None:
-        return "there is no gradient"
+        return problem or "there is no gradient"
     gradient = site.to_maps(gradient, grid).float()
     if not bool(torch.isfinite(gradient).all()):
         return "the gradient is not finite"
@@ -269,6 +300,8 @@ def _gradient_problem(score: torch.Tensor, tensor: torch.Tensor, site: MapSite, 
     positions, channels = nonzero.any(0).float().mean().item(), nonzero.flatten(1).any(1).float().mean().item()
     if positions < _LEAST_POSITIONS:
         return f"the gradient of a logit is zero at {1 - positions:.0%} of the positions"
+    if site.where == "input" and channels >= _LEAST_PRUNED:  # of a global pool: there are no keys and values
+        channels = 1.0
     if channels < _LEAST_CHANNELS:
         return f"the gradient of a logit is zero in {1 - channels:.0%} of the channels"
     activation = site.to_maps(tensor.detach(), grid).flatten(2)
@@ -282,6 +315,11 @@ def input_size(model: nn.Module) -> tuple[int, int]:
 
     A patch embedding is the first source, since it has the size that the model was built with; then timm's config.
     """
+    return stated_size(model) or (224, 224)
+
+
+def stated_size(model: nn.Module) -> tuple[int, int] | None:
+    """Return what `input_size` does, or None where the network does not say it."""
     model = described(model)
     first: nn.Module | None = getattr(model, "patch_embed", None) or next(model.children(), None)
     while isinstance(first, nn.Sequential | nn.ModuleList) and len(first):
@@ -293,7 +331,7 @@ def input_size(model: nn.Module) -> tuple[int, int]:
         return int(height), int(width)
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     size = config.get("input_size") if isinstance(config, Mapping) else None
-    return (int(size[1]), int(size[2])) if size else _pair(stated(model, "image_size")) or (224, 224)
+    return (int(size[1]), int(size[2])) if size else _pair(stated(model, "image_size"))
 
 
 def _pair(size: Any) -> tuple[int, int] | None:
@@ -351,6 +389,6 @@ def linear_head(model: nn.Module, site: MapSite) -> nn.Linear | None:
         mean = site.to_maps(maps[-1].tensor, None).mean((2, 3))
     except ViceError:
         return None
-    same = mean.shape == pooled.shape and torch.allclose(mean, pooled, rtol=1e-3, atol=1e-4)
+    same = mean.shape == pooled.shape and torch.allclose(mean.to(pooled.dtype), pooled, rtol=1e-3, atol=1e-4)
     head = module_at(model, linear[0])
     return head if same and isinstance(head, nn.Linear) else None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from torchvice.errors import ViceError, near_path
+from torchvice.errors import ViceError, near_path, reason_of
 from torchvice.files import read_json
 from torchvice.models.named import NO_PIXELS, NamedModel
 from torchvice.models.prompts import ClassNames, refuse_prompts
@@ -100,7 +100,7 @@ def _loaded(path: Path, arguments: Mapping[str, Any], loader: str) -> Any:  # ha
                 **arguments,
             )
     except Exception as error:  # configurations and loaders may raise anything
-        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        reason = reason_of(error)
         raise ViceError(f"{path} must hold an image classifier of transformers, but raises: {reason}.") from None
     lacking = [*sorted(report["missing_keys"]), *(str(one[0]) for one in report.get("mismatched_keys", ()))]
     if lacking:

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, reason_of
 from torchvice.files import existing_file, sha256
 from torchvice.models.named import NamedModel, near_source
 
@@ -180,7 +180,7 @@ def _raised(what: str, error: BaseException) -> ViceError:
     where = f", line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
     if isinstance(error, SyntaxError):
         where = f", line {error.lineno} of {Path(error.filename or '?').name}"
-    reason = " ".join(str(error).split())[:300].rstrip(".") or "no message"
+    reason = reason_of(error, "no message")
     return ViceError(
         f"The code of {what} must run without an error, but raises {type(error).__name__}: {reason}{where}.",
         "Run it by itself first.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, reason_of
 from torchvice.models.prompts import ClassNames, refuse_prompts
 
 if TYPE_CHECKING:
@@ -238,6 +238,6 @@ def _built(name: str, arguments: Mapping[str, Any], classes: int) -> nn.Module:
     try:
         built: nn.Module = models.get_model(name, weights=None, num_classes=classes, **quick, **arguments)
     except Exception as error:  # constructors of networks may raise anything
-        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        reason = reason_of(error)
         raise ViceError(f"torchvision's {name} cannot be built with {dict(arguments)}: {reason}.") from None
     return built

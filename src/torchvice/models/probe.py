@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, raised_by, reason_of
 from torchvice.models.bare import described, input_channels, input_like, logits_in
 
-__all__ = ["Probe", "SpatialLayout", "TensorRecord", "eval_and_frozen", "probe", "spatial_layout"]
+__all__ = [
+    "WITHOUT_GRADIENTS",
+    "Probe",
+    "SpatialLayout",
+    "TensorRecord",
+    "checkpointing_of",
+    "eval_and_frozen",
+    "gradients_of",
+    "probe",
+    "probe_image",
+    "spatial_layout",
+]
 
 Layout = Literal["nchw", "nhwc", "tokens"]
+WITHOUT_GRADIENTS = (
+    "Name the layer, and a method that needs no gradients: --layer NAME --method scorecam (layer='NAME', "
+    "method='scorecam'), or eigencam."
+)
 _MOST_PREFIX_TOKENS = 16
+_CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing", "use_checkpoint", "with_cp")  # timm's, HF's, MONAI's
 # Tried if the network does not tell: none, a class token, a class and a distillation token.
 _USUAL_PREFIX_TOKENS = (0, 1, 2)
 
@@ -37,7 +51,7 @@ class TensorRecord:
     @property
     def intact(self) -> bool:
         """Whether the tensor is unchanged since it was recorded; an in-place ReLU may have changed it."""
-        return self.tensor._version == self.version
+        return self.tensor.is_inference() or self.tensor._version == self.version
 
 
 @dataclass(frozen=True)
@@ -63,10 +77,13 @@ class Probe:
 def eval_and_frozen(model: nn.Module, gradients: bool) -> Iterator[list[torch.utils.hooks.RemovableHandle]]:
     """Set eval mode and freeze all parameters; restore both at the end, and remove the hooks added to the list."""
     modes = [(module, module.training) for module in model.modules()]
+    switches = checkpointing_of(model)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     handles: list[torch.utils.hooks.RemovableHandle] = []
     try:
         model.eval()
+        for module, name in switches:
+            setattr(module, name, False)
         for parameter in trainable:
             # Only gradients of the image are needed; and what networks cache in eval mode gets no graph.
             parameter.requires_grad_(False)
@@ -77,8 +94,23 @@ def eval_and_frozen(model: nn.Module, gradients: bool) -> Iterator[list[torch.ut
             handle.remove()
         for parameter in trainable:
             parameter.requires_grad_(True)
+        for module, name in switches:
+            setattr(module, name, True)
         for module, mode in modes:
             module.training = mode
+
+
+def checkpointing_of(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return the modules that compute activations again in the backward pass, with the name of their switch.
+
+    What is computed again runs without the hooks of the first pass. Timm's networks do so in eval mode, too.
+    """
+    return [(module, name) for module in model.modules() for name in _CHECKPOINTING if vars(module).get(name) is True]
+
+
+def probe_image(model: nn.Module, size: tuple[int, int]) -> torch.Tensor:
+    """Return the random image (1, 3, H, W) of the probe, as the model takes it."""
+    return torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0)).to(input_like(model))
 
 
 def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Probe:
@@ -98,8 +130,7 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
     records: list[TensorRecord] = []
     calls: Counter[str] = Counter()
     with eval_and_frozen(model, gradients) as handles:
-        noise = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
-        image = noise.to(input_like(model)).requires_grad_(gradients)
+        image = probe_image(model, size).requires_grad_(gradients).clone()  # networks may normalise it in place
         handles += [head.register_forward_hook(_random_outputs) for head in _zero_heads(model)]
         for name, module in model.named_modules():
             if name:
@@ -110,27 +141,46 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
             raise
         except Exception as error:  # layers may raise anything
             channels = input_channels(model)
+            if channels == 1:  # it does not run on grey images either, or it would be shown them
+                error = _error_of(model, image[:, :1]) or error
+                raise _does_not_run(model, (1, 1, *size), error) from None
             if channels != 3:
                 raise ViceError(
                     f"{type(model).__name__} must accept images of 3 channels (RGB), but takes {channels}.",
                     "Wrap it in a module whose forward converts RGB images to its channels.",
                 ) from None
-            raise _does_not_run(model, size, error) from None
+            raise _does_not_run(model, (1, 3, *size), error) from None
     return Probe(tuple(records), calls, outputs, size)
 
 
-def _does_not_run(model: nn.Module, size: tuple[int, int], error: Exception) -> ViceError:
+def _error_of(model: nn.Module, image: torch.Tensor) -> Exception | None:
+    try:
+        model(image)
+    except Exception as error:  # layers may raise anything
+        return error
+    return None
+
+
+def _does_not_run(model: nn.Module, shape: tuple[int, ...], error: Exception) -> ViceError:
     """The error for a model that raises on an image, with the place in its code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
-    reason = " ".join(str(error).split())[:200].rstrip(".")
-    said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    shape = f"(1, 3, {size[0]}, {size[1]})"
     return ViceError(
-        f"{type(model).__name__} must run on an image {shape}, but its forward raises {said}{where}.",
-        f"Try it by itself: model.eval()(torch.zeros{shape}). If it needs images of another size, state it as timm "
-        "does: model.pretrained_cfg = {'input_size': (3, height, width)}.",
+        f"{type(model).__name__} must run on an image {shape}, but its forward raises {raised_by(error)}.",
+        f"Try it by itself: model.eval()(torch.zeros{shape}). If it needs images of another size: --view-size SIDE "
+        "(view_size=SIDE), or model.pretrained_cfg = {'input_size': (3, height, width)}. If it takes more than images, "
+        "or takes them by a name or in a dictionary, wrap it in a module whose forward(images) calls it.",
     )
+
+
+def gradients_of(score: torch.Tensor, tensors: Sequence[torch.Tensor]) -> tuple[Sequence[torch.Tensor | None], str]:
+    """The gradients of a score, None where it does not depend on a tensor; or none, and why they cannot be computed."""
+    if not tensors:
+        return (), ""
+    try:
+        return torch.autograd.grad(score, tensors, retain_graph=True, allow_unused=True), ""
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # such as an operation in place on a tensor that the gradient needs
+        return (), f"the gradient of a logit raises {reason_of(error)}"
 
 
 def _record(
@@ -140,7 +190,7 @@ def _record(
 
     def add(where: Literal["input", "output"], value: Any) -> None:
         if isinstance(value, torch.Tensor) and value is not image:
-            records.append(TensorRecord(name, where, value, value._version))
+            records.append(TensorRecord(name, where, value, 0 if value.is_inference() else value._version))
 
     def before(_: nn.Module, args: tuple[Any, ...]) -> None:
         calls[name] += 1

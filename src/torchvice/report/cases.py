@@ -48,9 +48,9 @@ class Case:
         image: (H, W, 3) uint8.
         map: (H, W) in [0, 1]. NaN pixels show the image alone; values below 0, which the original's normalisation can
             give, are drawn as 0.
-        mask: (H, W) whole numbers, 0 background, 255 void, or None.
+        mask: (H, W) whole numbers, 0 background and `void`, or None.
         class_name: name of the class that the map explains.
-        label: value of the class in the mask, 1..254.
+        label: value of the class in the mask, from 1 to below `void`.
         ji: JI score of the image in [0, 1], or None.
         iou: IoU of the class on this image, or None.
         confidence: probability of the class, in [0, 1].
@@ -59,6 +59,7 @@ class Case:
         image_id: name of the image in the dataset.
         status: status of the map; any other than `ok` is shown.
         kind: heading that says what the case is an example of; may be empty.
+        void: value of the mask's pixels that do not count.
 
     Raises:
         ViceError: shapes that do not match, an image or mask of the wrong type, or a map above 1.
@@ -77,6 +78,7 @@ class Case:
     image_id: str
     status: str = "ok"
     kind: str = ""
+    void: int = VOID
 
     def __post_init__(self) -> None:
         of = f"of {self.image_id}"
@@ -94,8 +96,8 @@ class Case:
                 )
         if self.mask is not None and self.mask.dtype.kind not in "iu":
             raise ViceError(f"The mask {of} must hold whole numbers, but is {self.mask.dtype}.")
-        if not 1 <= self.label < VOID:
-            raise ViceError(f"`label` {of} must be a mask value in 1..{VOID - 1}, but is {self.label}.")
+        if not 1 <= self.label < self.void:
+            raise ViceError(f"`label` {of} must be a mask value in 1..{self.void - 1}, but is {self.label}.")
         if (self.map > 1 + 1e-6).any():
             top = float(np.nanmax(self.map))
             raise ViceError(f"The map {of} must be in [0, 1], but reaches {top:g}.", "Normalise it first.")
@@ -221,7 +223,7 @@ def _picture(axes: Axes, case: Case, of_mask: bool, aspect: Literal["auto", "equ
     axes.imshow(_with_mask(case) if of_mask else _with_map(case), aspect=aspect)
     if of_mask and case.mask is not None:
         mask, label = _thin(case.mask), case.label
-        _outline(axes, _other_objects(mask, label), 0.4)
+        _outline(axes, _other_objects(mask, label, case.void), 0.4)
         _outline(axes, mask == label, 0.7)
 
 
@@ -278,7 +280,7 @@ def _with_mask(case: Case) -> np.ndarray:
     if case.mask is None:
         return pixels
     mask = _thin(case.mask)
-    inside, void = mask == case.label, mask == VOID
+    inside, void = mask == case.label, mask == case.void
     pixels[inside] = 0.6 * pixels[inside] + 0.4 * _rgb("sky")
     rows, columns = np.nonzero(void)
     period = max(2, max(mask.shape) // 60)
@@ -316,12 +318,12 @@ def _draw_legend(figure: Figure, cases: Sequence[Case]) -> None:
     """Draw one legend of the colours for all cases."""
     ramp = _heat(np.linspace(0, 1, 32)[None], np.full((1, 32, 3), 0.5))
     swatches: list[tuple[str, np.ndarray, str]] = [("map: 0", ramp, "1")]
-    masks = [(case.mask, case.label) for case in cases if case.mask is not None]
-    if any((mask == label).any() for mask, label in masks):
+    masks = [(case.mask, case.label, case.void) for case in cases if case.mask is not None]
+    if any((mask == label).any() for mask, label, _ in masks):
         swatches.append(("", _framed(0.3 + 0.4 * _rgb("sky")), "the object"))
-    if any(_other_objects(mask, label).any() for mask, label in masks):
+    if any(_other_objects(mask, label, void).any() for mask, label, void in masks):
         swatches.append(("", _framed(np.full(3, 0.5)), "another object"))
-    if any((mask == VOID).any() for mask, _ in masks):
+    if any((mask == void).any() for mask, _, void in masks):
         row, column = np.indices((8, 16))
         swatches.append(("", _stripes(row, column, 2)[..., None].repeat(3, axis=2), "void"))
     left, top = MARGIN, MARGIN + line_height(SMALL)
@@ -338,8 +340,8 @@ def _draw_legend(figure: Figure, cases: Sequence[Case]) -> None:
         left += text_width(after, SMALL) + 0.12
 
 
-def _other_objects(mask: np.ndarray, label: int) -> np.ndarray:
-    return (mask != label) & (mask != 0) & (mask != VOID)
+def _other_objects(mask: np.ndarray, label: int, void: int) -> np.ndarray:
+    return (mask != label) & (mask != 0) & (mask != void)
 
 
 def _framed(colour: np.ndarray) -> np.ndarray:

@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Subject", "subject_from_run", "subject_from_weights"]
 
-SOFTMAX = (
-    "Networks of ImageNet are trained with a softmax: without --targets exclusive, a logit above 0 does not mean that "
-    "the class is found. Found labels, ML-accuracy, F1 and ECE-ML say little. mAP and the JI score do not use that "
-    "threshold."
-)
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -98,14 +92,14 @@ def subject_from_weights(
         ViceError: an unknown network, weights that do not fit it, or outputs that do not fit the classes.
     """
     from torchvice.assessment import MapSettings
-    from torchvice.models.adapt import converted_channels, output_count, taking_rgb, with_output
+    from torchvice.models.adapt import converted_channels, of_side, output_count, taking_rgb, with_output
     from torchvice.models.bare import bare
     from torchvice.models.named import model_by_name
     from torchvice.models.prompts import ClassNames
 
     settings = settings or MapSettings()
     named = model_by_name(name, weights, arguments, key, ClassNames(tuple(dataset.classes), prompts))
-    model = taking_rgb(bare(named.model))
+    model = taking_rgb(of_side(bare(named.model), named.size or settings.given_side))
     outputs = named.outputs
     if outputs is None or settings.output is not None:
         outputs = output_count(model if settings.output is None else with_output(model, settings.output))
@@ -150,8 +144,7 @@ def _groups(
     if class_map is not None:
         if outputs is None:
             raise ViceError("A class map needs the number of the network's outputs, but the network does not run.")
-        several = str(class_map) in ("imagenet-voc", "imagenet-coco")  # data of several labels an image
-        return read_class_map(class_map, classes, outputs), [SOFTMAX] if several else []
+        return read_class_map(class_map, classes, outputs), []
     known = [name.casefold() for name in names]
     groups = [[i for i, name in enumerate(known) if name == wanted.casefold()] for wanted in classes]
     if names and all(len(group) == 1 for group in groups):

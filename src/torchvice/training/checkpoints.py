@@ -111,6 +111,11 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
         self.generator.manual_seed(_derived_seed(self.seed, epoch, 1))
 
+    def worker_seed(self) -> int:
+        """The base seed that a DataLoader with `generator` draws for the workers of this epoch, without drawing it."""
+        generator = torch.Generator().manual_seed(_derived_seed(self.seed, self.epoch, 1))
+        return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+
     def __iter__(self) -> Iterator[int]:
         order = torch.Generator().manual_seed(_derived_seed(self.seed, self.epoch, 0))
         return iter(torch.randperm(self.length, generator=order).tolist())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import random
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from torchvice.config import Settings
 from torchvice.data.transforms import LabelledImages, TrainTransform, ValidationTransform
@@ -53,10 +56,62 @@ def loaders_of(
     images = (
         RepairedImages(training, augment, settings.regularisation) if repaired else LabelledImages(training, augment)
     )
-    # Workers are recreated for every epoch, including their RNG state, so that resuming is exact.
+    order: Sampler[Any] = sampler
+    if workers:
+        images, order = _EpochSeeded(images), _WithSeed(sampler)  # type: ignore[assignment]
     train_loader: DataLoader[Any] = DataLoader(
-        images, sampler=sampler, generator=sampler.generator, drop_last=single_left, **common
+        images,
+        sampler=order,
+        generator=sampler.generator,
+        drop_last=single_left,
+        persistent_workers=workers > 0,
+        **common,
     )
     view = ValidationTransform(transform.side, **shared)
     val_loader: DataLoader[Any] = DataLoader(LabelledImages(selection, view), persistent_workers=workers > 0, **common)
     return train_loader, val_loader
+
+
+class _WithSeed(Sampler[tuple[int, int]]):
+    """The order of a sampler, each index with the seed of the epoch's workers."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        seed = self.sampler.worker_seed()
+        return ((seed, index) for index in self.sampler)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+class _EpochSeeded(Dataset[Any]):
+    """Images whose workers live through the epochs, with the random numbers of workers that start in each of them.
+
+    So a resumed training, whose workers start later, sees the same images.
+    """
+
+    def __init__(self, images: Dataset[Any]) -> None:
+        self.images, self.seed = images, -1
+
+    def __len__(self) -> int:
+        return len(self.images)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        seed, index = key
+        worker = get_worker_info()
+        if worker is not None and seed != self.seed:
+            self.seed = seed
+            _seed_worker(seed, worker.id)
+        return self.images[index]
+
+
+def _seed_worker(base: int, worker: int) -> None:
+    """Seed a worker as torch does when it starts, and as Lightning does after that where it seeds workers."""
+    random.seed(base + worker)
+    torch.manual_seed(base + worker)
+    if int(os.environ.get("PL_SEED_WORKERS", "0")):
+        from lightning.fabric.utilities.seed import pl_worker_init_function
+
+        pl_worker_init_function(worker)

@@ -10,7 +10,7 @@ import torch
 from torchvice.config.sections import RegularisationSettings
 from torchvice.data.dataset import Dataset
 from torchvice.data.filling import dilated, filled
-from torchvice.data.images import VOID
+from torchvice.data.images import VOID, void_of
 from torchvice.data.transforms import LabelledImages, warp
 
 __all__ = ["MARGIN", "RepairedImages", "erase_class", "paste_objects", "remove_objects"]
@@ -58,7 +58,7 @@ class RepairedImages(LabelledImages):
         """Erase the object of a random label."""
         labels = targets.nonzero().flatten().tolist()
         c = labels[int(torch.randint(len(labels), ()))]
-        erased = erase_class(image, mask, c + 1)
+        erased = erase_class(image, mask, c + 1, void_of(len(targets)))
         if erased is None:
             return image, mask, targets
         rest = targets.clone()
@@ -78,7 +78,9 @@ class RepairedImages(LabelledImages):
         return None
 
 
-def erase_class(image: np.ndarray, mask: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray] | None:
+def erase_class(
+    image: np.ndarray, mask: np.ndarray, label: int, void: int = VOID
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Remove all pixels of a class, dilated by MARGIN pixels, and fill the hole from the background.
 
     The pixels of other classes stay. Void goes too, but for the rims of other classes (MARGIN pixels), since it may
@@ -86,14 +88,15 @@ def erase_class(image: np.ndarray, mask: np.ndarray, label: int) -> tuple[np.nda
 
     Args:
         image: (H, W, 3) uint8.
-        mask: (H, W) labels with 255 = void.
+        mask: (H, W) labels.
         label: the label of the class in the mask, c + 1.
+        void: that of pixels that do not count.
 
     Returns:
         The image and its mask after the removal, or None if no pixel would be left to fill from.
     """
-    others = (mask != 0) & (mask != VOID) & (mask != label)
-    hole = _dilated(mask == label) & ~others | (mask == VOID) & ~_dilated(others)
+    others = (mask != 0) & (mask != void) & (mask != label)
+    hole = _dilated(mask == label) & ~others | (mask == void) & ~_dilated(others)
     filled = _filled(image, hole, (mask == 0) & ~hole)
     return None if filled is None else (filled, np.where(hole, 0, mask).astype(mask.dtype))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.config import Settings
 from torchvice.data.random_state import rng_state_kept
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, reason_of
 from torchvice.models.build import quiet_loggers
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def trainer_of(
         trainer = lightning.Trainer(**arguments | further)
     except (ValueError, RuntimeError, TypeError, ImportError) as error:
         machine = f"accelerator={chosen.accelerator}, devices={chosen.devices}, strategy={chosen.strategy}"
-        reason = " ".join(str(error).split())[:300].rstrip(".")
+        reason = reason_of(error, "")
         raise ViceError(f"Lightning cannot train with {machine}, precision={chosen.precision}: {reason}.") from None
     # At least once per epoch, with any number of devices.
     trainer.log_every_n_steps = max(1, min(50, len(sampler) // (chosen.batch_size * trainer.world_size)))  # type: ignore[attr-defined]
@@ -123,7 +123,7 @@ def fit(
 
 def image_size_error(name: str, crop: int, error: Exception, note: str = "") -> ViceError:
     """Turn the error of a network that refuses images of `crop` pixels into one sentence; `note` follows the size."""
-    reason = " ".join(str(error).split())[:200].rstrip(".")
+    reason = reason_of(error, "")
     return ViceError(
         f"{name} must take images of {crop} x {crop} pixels{note}, but does not: {reason}.",
         "Set transform.crop to the network's size, or set the size of the network: -o model.arguments.img_size=SIZE.",

@@ -23,7 +23,7 @@ from torchvice.files import atomic
 from torchvice.measures import QUALITIES, Measures
 from torchvice.measures.catalogue import OF_A_TABLE, compared_label
 from torchvice.measures.quadrants import QUADRANTS
-from torchvice.metrics.overlap import VOID
+from torchvice.metrics.overlap import void_of
 from torchvice.report.page.cases import Cases, common_cases, model_disagreement, order_by_strength
 from torchvice.report.page.charts import charts_of
 from torchvice.report.page.definitions import definitions_of
@@ -285,8 +285,9 @@ def _case(
         return case, None
     image, mask = found
     if mask is not None:
-        wide, tall, paths = outlines(mask)
-        void = paths.pop(VOID, None)
+        value = void_of(len(first.classes))
+        wide, tall, paths = outlines(mask, value)
+        void = paths.pop(value, None)
         case |= {"g": [wide, tall], "o": {label - 1: path for label, path in paths.items()}}
         case |= {} if void is None else {"v": void}
         room -= 3 * (len(void or "") + sum(map(len, paths.values()))) // 4

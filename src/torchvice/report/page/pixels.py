@@ -40,14 +40,15 @@ def thumbnail(image: np.ndarray, room: int) -> tuple[bytes, str]:
     return content, kind
 
 
-def outlines(mask: np.ndarray) -> tuple[int, int, dict[int, str]]:
+def outlines(mask: np.ndarray, void: int = VOID) -> tuple[int, int, dict[int, str]]:
     """The outline of every label of a mask as an SVG path, on a grid of at most OUTLINE_SIDE.
 
-    The path of VOID encloses void and objects together: void is mostly a rim around objects, and their paths are its
+    The path of void encloses void and objects together: void is mostly a rim around objects, and their paths are its
     inner border. A pixel is void if it lies inside an odd number of all paths.
 
     Args:
-        mask: (H, W) whole numbers, 0 background, 255 void.
+        mask: (H, W) whole numbers, 0 background.
+        void: its value for void.
 
     Returns:
         Width and height of the grid, and {label: path}; objects too small for the grid are left out.
@@ -63,7 +64,7 @@ def outlines(mask: np.ndarray) -> tuple[int, int, dict[int, str]]:
     columns = ((np.arange(wide) + 0.5) * width / wide).astype(int)
     small = mask[np.ix_(rows, columns)]
     labels = [int(label) for label in np.unique(small) if label]
-    return wide, tall, {label: _path(small > 0 if label == VOID else small == label) for label in labels}
+    return wide, tall, {label: _path(small > 0 if label == void else small == label) for label in labels}
 
 
 def _path(inside: np.ndarray) -> str:

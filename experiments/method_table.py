@@ -1,0 +1,168 @@
+"""Every explanation method on the embedded set, by numbers: localisation, VICE, causal agreement, and time for a map.
+
+For the two networks of experiments/methods.py. `python experiments/method_table.py` prints the tables of
+docs/explanations.md, and keeps the assessments beside the networks. RefineCAM is registered here alone, to be compared
+with LayerCAM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from methods import NETWORKS, trained
+from scipy.stats import spearmanr
+
+from torchvice import Explainer, ViceError, assess, measure
+from torchvice.data.transforms import normalise, warp
+from torchvice.explain import METHODS, Scene, upsample
+from torchvice.explain import method as register_method
+from torchvice.explain import normalise as normalise_maps
+from torchvice.explain.imputation import impute
+from torchvice.runs import Run
+
+SIDE, CELLS = 96, 6
+HEADLINE, CONTROLS = "gradcam", ("random", "center", "foreground")
+REFINED = ("layer2", "layer3", "layer4")
+TIMED = 4
+HEAD = "| method | IoU | VICE | 95 % | causal | ms |\n| --- | ---: | ---: | ---: | ---: | ---: |\n"
+
+
+class First:
+    """The first images of a dataset."""
+
+    def __init__(self, dataset: Any, count: int) -> None:
+        self.dataset, self.classes = dataset, dataset.classes
+        self.records, self.targets = dataset.records[:count], dataset.targets[:count]
+        self.image, self.mask = dataset.image, dataset.mask
+
+
+@register_method("refinecam", needs="layer2 to layer4", cost="3 forward, 3 L backward", paper="arXiv 2605.14641")
+def refinecam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+    """The product of LayerCAM's maps of three layers, each divided by its maximum and resized to the finest."""
+    labels = [[c for i, c in scene.pairs if i == row] for row in range(len(scene.images))]
+    found = [Explainer(scene.model, "layercam", layer=layer)(scene.images, labels) for layer in REFINED]
+    size = max(tuple(one.maps.shape[1:]) for one in found)
+    parts = [normalise_maps(upsample(one.maps.clamp(min=0), size), "max") for one in found]
+    scene.targets_of(found[0].logits)
+    return found[0].logits, torch.stack(parts).prod(0)
+
+
+def shown(run: Run, dataset: First) -> torch.Tensor:
+    """The images (N, 3, SIDE, SIDE) as the network sees them."""
+    settings = run.settings.transform
+    images = (normalise(warp(dataset.image(i), SIDE), settings.mean, settings.std) for i in range(len(dataset.records)))
+    return torch.stack(list(images))
+
+
+def falls(model: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
+    """(N, CELLS, CELLS, C) by how much each logit falls when a cell is filled in from what surrounds it (ROAD)."""
+    side, found = SIDE // CELLS, []
+    for image in images:
+        copies = [image]
+        for place in range(CELLS**2):
+            missing = np.zeros((SIDE, SIDE), dtype=bool)
+            top, left = side * (place // CELLS), side * (place % CELLS)
+            missing[top : top + side, left : left + side] = True
+            copies.append(torch.tensor(impute(image.numpy(), missing)))
+        with torch.no_grad():
+            logits = model(torch.stack(copies)).numpy()
+        found.append((logits[0] - logits[1:]).reshape(CELLS, CELLS, -1))
+    return np.stack(found)
+
+
+def causal(samples: Any, fallen: np.ndarray) -> dict[str, float]:
+    """By explanation: the mean over true pairs of Spearman's correlation of map and fall over the cells."""
+    position = {image_id: i for i, image_id in enumerate(dict.fromkeys(samples.images.image_id.tolist()))}
+    found: dict[str, list[float]] = {}
+    kept = samples.maps
+    for image_id, name, label, values in zip(kept.image_id, kept.explanation, kept.label, kept.map, strict=True):
+        large = upsample(torch.tensor(np.asarray(values, dtype=np.float32))[None].clamp(min=0), (SIDE, SIDE))[0].numpy()
+        cells = large.reshape(CELLS, SIDE // CELLS, CELLS, SIDE // CELLS).mean((1, 3))
+        fall = fallen[position[image_id], :, :, label - 1]
+        constant = np.ptp(cells) == 0  # it predicts nothing
+        found.setdefault(str(name), []).append(0.0 if constant else spearmanr(cells, fall, axis=None).statistic)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def milliseconds(model: torch.nn.Module, method: str, images: torch.Tensor) -> float:
+    """Processor time of a map, one label an image; not of the clock, which others' work on the machine moves."""
+    explainer, labels = Explainer(model, method), [[0]] * len(images)
+    few = images[:1]
+    explainer(few, labels[:1])
+    start = time.process_time()
+    explainer(images, labels)
+    return (time.process_time() - start) / len(images) * 1000
+
+
+def available(model: torch.nn.Module, image: torch.Tensor, skipped: list[str]) -> list[str]:
+    """The methods that work for the network, the headline first and the controls left out."""
+    names = []
+    for name in METHODS:
+        try:
+            if name not in (*CONTROLS, *skipped):
+                Explainer(model, name)(image[None], [[0]])
+                names.append(name)
+        except ViceError:
+            continue
+    return [HEADLINE, *(name for name in names if name != HEADLINE)]
+
+
+def table(run: Run, count: int, out: Path, skipped: list[str]) -> str:
+    """The rows of a network, in the order of registration, controls last."""
+    model, dataset = run.model().eval(), First(run.dataset(), count)
+    images = shown(run, dataset)
+    names = available(model, images[0], skipped)
+    options = {"mean": run.settings.transform.mean, "std": run.settings.transform.std, "view_size": SIDE}
+    controls = (*CONTROLS, "shuffled", "random_weights")
+    samples = assess(
+        model,
+        dataset,
+        out=out,
+        protocols=("strict",),
+        method=HEADLINE,
+        also=names[1:],
+        controls=controls,
+        progress=False,
+        **options,
+    )
+    measured = measure(samples)
+    agreement = causal(samples, falls(model, images))
+    scored = {**measured.methods, **measured.controls}
+    lines = []
+    for name in [*(name for name in METHODS if name in names), *controls]:
+        if name == HEADLINE:
+            interval = measured.intervals["quality.vice"]
+            values = (measured.value("quality.mean"), measured.value("quality.vice"), interval["low"], interval["high"])
+        else:
+            row = scored[name]
+            values = (row.quality, row.vice, row.vice_low, row.vice_high)
+        numbers = [float("nan") if value is None else value for value in values]
+        spent = milliseconds(model, name, images[:TIMED]) if name in METHODS else float("nan")
+        lines.append(
+            f"| {name} | {numbers[0]:.3f} | {numbers[1]:.2f} | {numbers[2]:.2f} to {numbers[3]:.2f} "
+            f"| {agreement.get(f'strict:{name}', float('nan')):.2f} | {spent:.1f} |\n"
+        )
+    return HEAD + "".join(lines).replace("nan to nan", "-").replace("nan", "-")
+
+
+def main() -> None:
+    """Train the missing networks, assess every method, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the networks are kept")
+    parser.add_argument("--images", type=int, default=100, help="how many of the test split")
+    parser.add_argument("--network", choices=list(NETWORKS), help="one of them")
+    parser.add_argument("--skip", nargs="*", default=[], help="methods that are left out; a later run adds them")
+    options = parser.parse_args()
+    for name in [options.network] if options.network else NETWORKS:
+        run = trained(name, options.runs)
+        out = options.runs / f"methods-{name}-table-{options.images}"
+        print(f"\n{name}\n\n{table(run, options.images, out, options.skip)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Networks of users in unusual states: assessed with the right numbers, or refused with a way out that works."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+import torchvice
+from torchvice.assessment.outputs import say_unsteady
+from torchvice.assessment.randomised import randomised
+from torchvice.errors import ViceError
+from torchvice.explain import Explainer
+from torchvice.models.adapt import output_count
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+HOW = {"view_size": 32, "crop": 32, "device": "cpu", "protocols": ["strict"], "progress": False, "outputs": "logits"}
+
+
+class Net(nn.Module):
+    """Two convolutions, mean pooling and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 16, 3, 2, 1)
+        self.fc = nn.Linear(16, 2)
+
+    def maps(self, x):
+        return self.b(self.a(x).relu()).relu()
+
+    def forward(self, x):
+        return self.fc(self.maps(x).mean((2, 3)))
+
+
+class Data:
+    """Three images with both of two classes."""
+
+    classes = ("a", "b")
+    records = tuple(SimpleNamespace(image_id=str(i)) for i in range(3))
+    targets = np.ones((3, 2), np.uint8)
+
+    def image(self, index):
+        return np.random.default_rng(index).integers(0, 255, (32, 32, 3)).astype(np.uint8)
+
+    def mask(self, index):
+        return np.repeat([[0, 1, 2, 0]], 32, 0).repeat(8, 1)
+
+
+def assessed(model, out, **how):
+    return torchvice.assess(model, Data(), out=out, **(HOW | how))
+
+
+def test_a_network_that_normalises_its_images_in_place_sees_each_image_once():
+    class InPlace(Net):
+        def forward(self, x):
+            return super().forward(x.sub_(0.5).div_(0.25))
+
+    class Apart(Net):
+        def forward(self, x):
+            return super().forward((x - 0.5) / 0.25)
+
+    before = IMAGES.clone()
+    for method in ("auto", "gradcam", "scorecam"):
+        found = Explainer(InPlace(), method)(IMAGES, [[0, 1], [1]])
+        expected = Explainer(Apart(), method)(IMAGES, [[0, 1], [1]])
+        torch.testing.assert_close(found.logits, expected.logits)
+        torch.testing.assert_close(found.maps, expected.maps)
+    assert torch.equal(IMAGES, before)
+
+
+class NoGrad(Net):
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
+
+
+class Inference(Net):
+    @torch.inference_mode()
+    def forward(self, x):
+        return super().forward(x)
+
+
+class Detached(Net):
+    def forward(self, x):
+        return self.fc(self.maps(x).detach().mean((2, 3)))
+
+
+class ThroughNumpy(Net):
+    def forward(self, x):
+        return torch.tensor(super().forward(x).detach().numpy())
+
+
+class WritesOver(Net):
+    """Changes a tensor that the gradient needs."""
+
+    def forward(self, x):
+        y = torch.sigmoid(self.b(self.a(x)))
+        return self.fc(y.exp_().mean((2, 3)))
+
+
+class Wrapped(Net):
+    """A dictionary with another tensor beside the logits, after a change of the images in place."""
+
+    def forward(self, x):
+        features = self.maps(x.mul_(2)).mean((2, 3))
+        return {"features": features, "logits": self.fc(features)}
+
+
+class Doubled(Net):
+    def forward(self, x):
+        return super().forward(2 * x)
+
+
+@pytest.mark.parametrize("method", ["saliency", "smoothgrad", "integrated_gradients", "ablationcam", "hirescam"])
+def test_every_method_takes_the_logits_out_of_what_a_network_returns(method):
+    if method in ("saliency", "smoothgrad", "integrated_gradients"):
+        pytest.importorskip("captum")
+    found, expected = (Explainer(kind(), method)(IMAGES, [[0, 1], [1]]) for kind in (Wrapped, Doubled))
+    torch.testing.assert_close(found.logits, expected.logits)
+    torch.testing.assert_close(found.maps, expected.maps)
+
+
+@pytest.mark.parametrize("kind", [NoGrad, Inference, Detached, ThroughNumpy, WritesOver])
+def test_a_network_without_gradients_is_refused_and_the_way_out_works(kind, tmp_path):
+    with pytest.raises(ViceError, match="gradient") as refused:
+        assessed(kind(), tmp_path / "a")
+    assert "method='scorecam'" in refused.value.way_out
+    samples = assessed(kind(), tmp_path / "b", layer="b", method="scorecam")
+    assert set(samples.regions.status.tolist()) <= {"ok", "zero", "none"}
+    if kind is WritesOver:
+        with pytest.raises(ViceError, match=r"let a gradient pass from its logits to `b`, but torch raises: one of"):
+            Explainer(kind(), "gradcam", layer="b")(IMAGES, [[0], [1]])
+
+
+class Classes(Net):
+    def forward(self, x):
+        return nn.functional.one_hot(super().forward(x).argmax(1), 2)
+
+
+class Two(Net):
+    def forward(self, x):
+        features = self.maps(x).mean((2, 3))
+        return features, self.fc(features)
+
+
+def test_outputs_that_are_no_scores_or_several_are_refused(tmp_path):
+    for how in ({}, {"layer": "b"}):
+        with pytest.raises(ViceError, match=r"must return logits \(N, C\), but returns int64 of shape"):
+            assessed(Classes(), tmp_path, **how)
+    assert output_count(Classes()) is None  # the command asks for it before it looks for a layer
+    with pytest.raises(ViceError, match=r"but returns tuple\.\s.*output='NAME'\), here 0: \(1, 16\) or 1: \(1, 2\)\."):
+        assessed(Two(), tmp_path)
+    plain = assessed(Net(), tmp_path / "plain").images.logits
+    np.testing.assert_array_equal(assessed(Two(), tmp_path / "named", output="1").images.logits, plain)
+
+
+class WideHead(Net):
+    def __init__(self):
+        super().__init__()
+        self.fc.double()
+
+    def forward(self, x):
+        return self.fc(self.maps(x).mean((2, 3)).double())
+
+
+def test_layers_of_several_types_are_one_network():
+    wide, plain = Explainer(WideHead(), layer="b"), Explainer(Net(), layer="b")
+    torch.testing.assert_close(wide(IMAGES, [[0], [1]]).maps, plain(IMAGES, [[0], [1]]).maps)
+
+
+def test_a_forward_that_was_compiled_by_itself_is_the_network_and_a_copy_is_its_own():
+    model = timm.create_model("test_resnet", num_classes=2)
+    expected = Explainer(model)(IMAGES, [[0], [1]])
+    model.forward = torch.compile(model.forward, backend="eager")
+    explainer = Explainer(model)
+    torch.testing.assert_close(explainer(IMAGES, [[0], [1]]).maps, expected.maps)
+    drawn = Explainer(randomised(explainer.model), site=explainer.site)(IMAGES, [[0], [1]])
+    assert not torch.allclose(drawn.logits, expected.logits)
+    assert "forward" in vars(model)  # the caller's model stays as it was
+
+
+def test_a_forward_that_was_assigned_has_no_random_copy():
+    model = Net()
+    model.forward = lambda x: model.fc(model.maps(x).mean((2, 3)))
+    with pytest.raises(ViceError, match="`Net` has a forward that was assigned to it"):
+        randomised(model)
+
+
+def test_pruned_networks_have_their_own_layer_and_a_random_copy():
+    plain, pruned = (timm.create_model("test_resnet", num_classes=2) for _ in range(2))
+    prune.l1_unstructured(pruned.fc, "weight", 0.3)
+    assert Explainer(pruned).site == Explainer(plain).site
+    drawn = randomised(pruned)
+    assert not torch.equal(drawn.fc.weight_orig, pruned.fc.weight_orig)
+    assert torch.equal(drawn.fc.weight_mask, pruned.fc.weight_mask)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_networks_that_compute_activations_again_have_the_same_maps(name):
+    torch.manual_seed(0)
+    model, images = timm.create_model(name, num_classes=2), torch.randn(2, 3, 160, 160)
+    expected = Explainer(model, "gradcam")(images, [[0, 1], [1]])
+    model.set_grad_checkpointing(True)
+    torch.testing.assert_close(Explainer(model, "gradcam")(images, [[0, 1], [1]]).maps, expected.maps)
+    assert model.grad_checkpointing
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_of_one_size_is_shown_the_size_that_is_given(channels, tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(channels, 4, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 7 * 7, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        samples = assessed(model, tmp_path / "a", view_size=28, crop=None, protocols=["paper", "strict"])
+        assert samples.manifest["map_settings"]["crop"] == 28
+        with pytest.raises(ViceError, match=rf"\(1, {channels}, 224, 224\), but its forward raises") as refused:
+            assessed(model, tmp_path / "b", view_size=None, crop=None)
+    assert "--view-size SIDE" in refused.value.way_out
+    assert not hasattr(model, "pretrained_cfg")
+
+
+def test_quantised_networks_need_a_method_without_gradients(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layers = nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+        model = torch.ao.quantization.quantize_dynamic(nn.Sequential(*layers).eval(), {nn.Linear}, torch.qint8)
+    with pytest.raises(ViceError, match="there is no gradient") as refused:
+        assessed(model, tmp_path / "a")
+    assert "method='scorecam'" in refused.value.way_out
+    samples = assessed(model, tmp_path / "b", layer="1", method="scorecam")
+    assert len(samples.manifest["model"]["weights_sha256"]) == 64
+    with pytest.raises(ViceError, match="random_weights must draw weights"):
+        randomised(nn.Sequential(nn.ReLU()))
+
+
+def test_an_exported_program_names_its_way_out():
+    program = torch.export.export(Net().eval(), (IMAGES,))
+    for model in (program, program.module()):
+        with pytest.raises(ViceError, match=r"\.\s+Give the module that was exported\."):
+            Explainer(model)
+
+
+class Dropped(Net):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.5, training=True)
+
+
+class Noisy(Net):
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x))
+
+
+class OfTheBatch(Net):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(16, track_running_stats=False)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.maps(x)).relu().mean((2, 3)))
+
+
+class StaysInTraining(Net):
+    """Its batch norm is never put into eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(16, momentum=0.0)
+
+    def eval(self):
+        return self
+
+    def forward(self, x):
+        return self.fc(self.norm(self.maps(x)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [Dropped, Noisy, OfTheBatch, StaysInTraining])
+def test_networks_whose_outputs_change_are_said(kind):
+    said = []
+    say_unsteady(Explainer(kind(), layer="b"), said.append)
+    assert len(said) == 1
+    assert "shown again, beside another one, has other outputs" in said[0]
+
+
+def test_other_networks_are_not_said(tmp_path, capsys):
+    said = []
+    networks = [Net(), Net().double(), Net().bfloat16(), WideHead(), timm.create_model("test_vit", num_classes=2)]
+    for network in [*networks, timm.create_model("test_resnet", num_classes=1000)]:
+        say_unsteady(Explainer(network), said.append)
+    assert not said
+    assessed(Noisy(), tmp_path)
+    assert "is not steady" in capsys.readouterr().err
