@@ -31,7 +31,7 @@ from torchvice.study.table import table_rows, write_table
 
 
 def tasks(studies: dict[str, Study], options: Options) -> Iterator[Task]:
-    """The work that is left, in its order; the continued pre-training, for which some trainings wait, follows the base."""
+    """The work that is left, in its order; the continued pre-training follows the base, and others wait for it."""
     weights = options.continued() / "weights.safetensors"
     left = [(study, run) for study, run in ordered(studies.values()) if finished(run, study.request) is None]
     needed = not weights.is_file() and any(run.settings.model.weights == str(weights) for _, run in left)
