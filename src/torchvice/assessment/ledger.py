@@ -125,7 +125,8 @@ def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
 
 def common_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What processes that make one table at the same time must have in common."""
-    return {name: v for name, v in manifest.items() if name in ("explanations", "contents") or name not in _LOOSE}
+    same = {name: v for name, v in manifest.items() if name in ("explanations", "contents") or name not in _LOOSE}
+    return same | {"map_settings": _comparable(manifest)}
 
 
 def _map_settings(view: View) -> dict[str, Any]:

@@ -97,8 +97,10 @@ class View(Finished):
         }
         if self.transform is not None:
             self.settings["transform"] = self.transform.to_dict()
-        given = settings.to_dict()
-        self.settings |= {name: given[name] for name in ("precision", "channels_last") if name in given}
+        given, names = settings.to_dict(), ("precision", "channels_last", "interpolation")
+        self.settings |= {name: given[name] for name in names if name in given}
+        if protocol == "paper":
+            self.settings.pop("interpolation", None)
         if explainer.plugin is not None:
             self.settings["plugin"] = dict(explainer.plugin)
 
