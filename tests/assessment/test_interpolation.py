@@ -13,7 +13,8 @@ from small_networks import moving_resnet
 from torchvice.assessment import MapSettings, assess
 from torchvice.assessment.input_transform import InputTransform
 from torchvice.assessment.views import views_of
-from torchvice.data.transforms import normalise, warp
+from torchvice.data.transforms import normalise
+from torchvice.data.warping import warp
 from torchvice.errors import ViceError
 
 PIXELS: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.2,) * 3, "device": "cpu", "view_size": 32, "crop": 32}

@@ -20,7 +20,8 @@ from torchvice.assessment.device_counts import counted_on
 from torchvice.assessment.finished import Finished, ViewOutput
 from torchvice.assessment.map_settings import BATCH_SIZE, MapSettings, check_protocols, resolve_device
 from torchvice.assessment.outputs import chosen_outputs
-from torchvice.data.transforms import center_crop, normalise, warp_all
+from torchvice.data.transforms import center_crop, normalise
+from torchvice.data.warping import warp_all
 from torchvice.errors import ViceError
 from torchvice.explain import Choices, Explainer, map_status, paper_choices
 from torchvice.explain.engine import check_layer
