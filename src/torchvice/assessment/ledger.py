@@ -350,7 +350,8 @@ def _differences(held: Mapping[str, Any], now: Mapping[str, Any], where: str = "
         if isinstance(a, dict) and isinstance(b, dict):
             phrases += _differences(a, b, f" of `{name}`{where}")
         elif a != b and not (name == "code_sha256" and _is_incomparable(a, b)):
-            phrases.append(f"`{name}`{where} is {reprlib.repr(a)} in the table, but {reprlib.repr(b)} now")
+            values = ["not set" if value is None else reprlib.repr(value) for value in (a, b)]
+            phrases.append(f"`{name}`{where} is {values[0]} in the table, but {values[1]} now")
     return phrases
 
 
