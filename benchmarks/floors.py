@@ -30,7 +30,8 @@ from torch.nn import functional
 
 from torchvice import Explainer
 from torchvice.commands.evaluate import evaluate
-from torchvice.data.transforms import normalise, warp
+from torchvice.data.transforms import normalise
+from torchvice.data.warping import warp
 from torchvice.explain.dense import dense
 from torchvice.models.families import module_at
 

@@ -28,7 +28,8 @@ from torchvice.assessment.parts import WHOLE
 from torchvice.assessment.rows import Rows
 from torchvice.assessment.views import views_of
 from torchvice.data.images import read_image, read_mask
-from torchvice.data.transforms import normalise, warp
+from torchvice.data.transforms import normalise
+from torchvice.data.warping import warp
 from torchvice.explain.precision import autocast, laid_out
 from torchvice.samples import ShardFolder
 

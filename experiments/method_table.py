@@ -18,7 +18,8 @@ from methods import NETWORKS, trained
 from scipy.stats import spearmanr
 
 from torchvice import Explainer, ViceError, assess, measure
-from torchvice.data.transforms import normalise, warp
+from torchvice.data.transforms import normalise
+from torchvice.data.warping import warp
 from torchvice.explain import METHODS, Scene, upsample
 from torchvice.explain import method as register_method
 from torchvice.explain import normalise as normalise_maps

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from torchvice import Explainer, ViceError
 from torchvice.config import load_settings
 from torchvice.data.digits import write_digits
-from torchvice.data.transforms import normalise, warp
+from torchvice.data.transforms import normalise
+from torchvice.data.warping import warp
 from torchvice.explain import METHODS, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.report import save_figure

@@ -32,7 +32,8 @@ import torchvice
 from torchvice.data import open_dataset
 from torchvice.data.filling import InterventionChoices
 from torchvice.data.shortcuts import Canvas, bears, plant
-from torchvice.data.transforms import normalise, warp
+from torchvice.data.transforms import normalise
+from torchvice.data.warping import warp
 from torchvice.files import read_json, write_json, write_text
 from torchvice.measures import measure
 from torchvice.runs import Run

@@ -112,8 +112,7 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
     """
     path = existing_file(path, "The table")
     rows = _rows(path)
-    _, header = next(rows, (1, []))
-    header = [name.strip() for name in header]
+    header = [name.strip() for name in next(rows, (1, []))[1]]
     if "name_image" not in header or len(set(header)) < len(header):
         message = f"The table {path} must begin with the column names {', '.join(_CELLS)}, each once, but has "
         marks = [mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]]

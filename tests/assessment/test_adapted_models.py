@@ -232,7 +232,7 @@ def test_one_of_several_outputs_is_chosen(change, name, pictures, tmp_path):
     ]
     np.testing.assert_array_equal(tables[0].images.logits, tables[1].images.logits)
     assert tables[1].manifest["map_settings"]["output"] == name
-    with pytest.raises(ViceError, match=r"`output` is '.*' in the table, but None now"):
+    with pytest.raises(ViceError, match=r"`output` is '.*' in the table, but not set now"):
         torchvice.assess(model, two, out=tmp_path / "1", **SIZES)
 
 

@@ -15,7 +15,8 @@ from torchvice import Explainer, Samples, ViceError
 from torchvice.assessment import MapSettings
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
-from torchvice.data.transforms import center_crop, normalise, warp
+from torchvice.data.transforms import center_crop, normalise
+from torchvice.data.warping import warp
 from torchvice.explain import Choices, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.metrics import sample_loss

@@ -31,6 +31,13 @@ def with_global(shift):
     return names["shifted"]
 
 
+def with_inner_global(shift):
+    """The global is named only by a function inside the function."""
+    names = {"SHIFT": shift}
+    exec("def shifted(image):\n    def inner():\n        return image + SHIFT\n    return inner()", names)
+    return names["shifted"]
+
+
 def closure(value):
     return lambda image: image + value
 
@@ -57,6 +64,7 @@ def to_tensor(image):
         (closure, (closure(1), closure(2))),
         (closure, ({"a": [1, {2}]}, {"a": [1, {3}]})),
         (with_global, (1, 2)),
+        (with_inner_global, (1, 2)),
         (lambda value: lambda image, by=value: image + by, (1, 2)),
         (lambda value: functools.partial(nested, value), (1, 2)),
         (lambda value: Counts(value).__call__, (1, 2)),

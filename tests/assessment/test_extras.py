@@ -21,7 +21,8 @@ from torchvice.assessment.randomised import randomised
 from torchvice.assessment.region import region_of
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
-from torchvice.data.transforms import normalise, warp
+from torchvice.data.transforms import normalise
+from torchvice.data.warping import warp
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain import upsample
 from torchvice.metrics.overlap import competing_overlap, own_histograms

@@ -270,7 +270,7 @@ def test_a_changed_transform_does_not_resume(network, tmp_path):
     for other in (composed(v1.Resize(100), v1.CenterCrop(96)), composed(v1.Resize(110, 3), v1.CenterCrop(96))):
         with pytest.raises(ViceError, match="of `transform` is"):
             torchvice.assess(network, Spot(), transform=other, **given)
-    with pytest.raises(ViceError, match=r"`transform` is .* in the table, but None now"):
+    with pytest.raises(ViceError, match=r"`transform` is .* in the table, but not set now"):
         torchvice.assess(network, Spot(), view_size=96, **given)
     torchvice.measure(Samples.load(tmp_path / "t"), replicates=0)
     assert json.loads((tmp_path / "t/manifest.json").read_text())["map_settings"]["transform"]["name"] == "Compose"

@@ -13,7 +13,8 @@ from small_networks import moving_resnet
 from torchvice.assessment import MapSettings, assess
 from torchvice.assessment.input_transform import InputTransform
 from torchvice.assessment.views import views_of
-from torchvice.data.transforms import normalise, warp
+from torchvice.data.transforms import normalise
+from torchvice.data.warping import warp
 from torchvice.errors import ViceError
 
 PIXELS: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.2,) * 3, "device": "cpu", "view_size": 32, "crop": 32}
@@ -43,7 +44,7 @@ def test_the_manifest_holds_it_and_another_one_does_not_resume(tmp_path: Path) -
     for same in (None, "bilinear"):  # the default leaves no trace: tables of earlier versions resume
         assess(moving_resnet(), Data(), protocols=("strict",), interpolation=same, **common, **PIXELS)
         assert "interpolation" not in json.loads((tmp_path / "manifest.json").read_text())["map_settings"]
-    with pytest.raises(ViceError, match="`interpolation` is None in the table, but 'bicubic' now"):
+    with pytest.raises(ViceError, match="`interpolation` is not set in the table, but 'bicubic' now"):
         assess(moving_resnet(), Data(), protocols=("strict",), interpolation="bicubic", **common, **PIXELS)
 
 

@@ -59,6 +59,7 @@ def test_predicted_labels_are_those_of_the_table(model, tmp_path, exclusive, cou
         {"exclusive": True},
         {"precision": "bfloat16"},
         {"channels_last": True},
+        {"interpolation": "bicubic"},
     ],
 )
 def test_a_folder_with_maps_of_other_settings_is_refused(model, tmp_path, other):

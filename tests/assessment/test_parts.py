@@ -90,6 +90,24 @@ def test_what_a_part_left_the_next_start_makes(model, dataset, alone, tmp_path) 
     same_rows(Samples.load(tmp_path), alone)
 
 
+@pytest.mark.parametrize(
+    ("here", "other"),
+    [({}, {"interpolation": "bicubic"}), ({"mean": (0.5,) * 3}, {"mean": (0.4,) * 3}), ({}, {"outputs": "softmax"})],
+)
+def test_parts_that_run_at_once_show_images_in_one_way(model, dataset, tmp_path, here, other) -> None:
+    """Before the first shard there is no table to compare with: only the locks tell that the other part differs."""
+    refused = []
+
+    def second(*_: int) -> None:
+        if not refused:
+            with pytest.raises(ViceError, match="already running") as found:
+                assess(model, dataset, tmp_path, part=Part(1, 2), controls=(), **{"outputs": "logits", **here, **other})
+            refused.append(found.value)
+
+    assess(model, dataset, tmp_path, part=Part(0, 2), progress=second, controls=(), **{"outputs": "logits", **here})
+    assert refused
+
+
 @pytest.mark.parametrize(("images", "size", "count"), [(1, 4, 3), (13, 4, 2), (600, 128, 2), (1449, 128, 7), (0, 4, 2)])
 def test_every_image_is_one_parts_and_shards_are_even(images, size, count) -> None:
     parts = [Part(index, count).images(images, size) for index in range(count)]

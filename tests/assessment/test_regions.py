@@ -12,7 +12,8 @@ from torchvice import Explainer, Samples, ViceError
 from torchvice.assessment.region import Region
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
-from torchvice.data.transforms import normalise, warp
+from torchvice.data.transforms import normalise
+from torchvice.data.warping import warp
 from torchvice.explain import FaithfulnessChoices, MapRequest, faithfulness, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.metrics.boxes import best_box_iou, box_planes

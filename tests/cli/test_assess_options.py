@@ -52,8 +52,8 @@ def test_the_precision_is_a_setting_of_the_maps_and_another_one_is_refused(data,
     assert vice(capsys, *low)[0] == 0  # the same again
     status, _, said = vice(capsys, *given, "--precision", "float32", "--out", tmp_path / "low")
     assert status == 2
-    assert "`precision` is 'bfloat16' in the table, but None now" in said
-    assert "`channels_last` is True in the table, but None now" in said
+    assert "`precision` is 'bfloat16' in the table, but not set now" in said
+    assert "`channels_last` is True in the table, but not set now" in said
     assert vice(capsys, *given, "--out", tmp_path / "plain")[0] == 0
     manifest = json.loads((tmp_path / "plain" / "manifest.json").read_text())
     for settings in (manifest["map_settings"], *manifest["explanations"].values()):

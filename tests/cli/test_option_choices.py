@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from enum import EnumMeta
 from typing import Any, get_args
 
 import pytest
+import typer
+from rich.markup import render
 
 import torchvice
 from torchvice.assessment.controls import CONTROL_SETS
@@ -18,6 +21,7 @@ from torchvice.cli import explain as cli_explain
 from torchvice.cli import export as cli_export
 from torchvice.cli import numbers as cli_numbers
 from torchvice.cli import study as cli_study
+from torchvice.cli.app import app
 from torchvice.commands.evaluate import KINDS
 from torchvice.fiftyone import MEDIA
 from torchvice.metrics.multilabel import Protocol
@@ -46,3 +50,16 @@ CHOICES: dict[EnumMeta, set[str]] = {
 def test_an_option_has_the_values_of_the_library(choice: EnumMeta) -> None:
     assert CHOICES[choice]
     assert {member.value for member in choice} == CHOICES[choice]  # type: ignore[var-annotated]
+
+
+def commands(command: Any, name: str = "vice") -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for inner, one in getattr(command, "commands", {}).items():
+        yield from commands(one, f"{name} {inner}")
+
+
+def test_no_help_loses_words_that_are_taken_for_markup() -> None:
+    found = dict(commands(typer.main.get_command(app)))
+    texts = [(name, option.help) for name, one in found.items() for option in one.params if getattr(option, "help", "")]
+    assert len(texts) > 100
+    assert [text for text in texts if render(text[1]).plain != text[1]] == []

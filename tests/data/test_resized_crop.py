@@ -12,7 +12,8 @@ from torchvision.transforms import RandomResizedCrop
 from torchvice.data import open_images
 from torchvice.data.images import read_image
 from torchvice.data.resized_crop import random_box, resized_box
-from torchvice.data.transforms import LabelledImages, TrainTransform, ValidationTransform, normalise, warp
+from torchvice.data.transforms import LabelledImages, TrainTransform, ValidationTransform, normalise
+from torchvice.data.warping import warp
 from torchvice.errors import ViceError
 
 HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}

@@ -13,15 +13,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from torchvice.data import VocDataset
-from torchvice.data.transforms import (
-    LabelledImages,
-    TrainTransform,
-    ValidationTransform,
-    center_crop,
-    normalise,
-    warp,
-    warp_all,
-)
+from torchvice.data.transforms import LabelledImages, TrainTransform, ValidationTransform, center_crop, normalise
+from torchvice.data.warping import warp, warp_all
 from torchvice.errors import ViceError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -8,7 +8,8 @@ import torch
 from torchvice import Explainer, ViceError
 from torchvice.assessment import MapSettings
 from torchvice.assessment.views import View, views_of
-from torchvice.data.transforms import center_crop, normalise, uncrop, warp
+from torchvice.data.transforms import center_crop, normalise, uncrop
+from torchvice.data.warping import warp
 from torchvice.explain import Choices, paper_choices, upsample
 from torchvice.explain import normalise as normalise_maps
 

@@ -11,6 +11,8 @@ import pytest
 from simulated import simulated
 from torchvice.errors import ViceError
 from torchvice.measures import measure
+from torchvice.measures.calibration import _scaled
+from torchvice.measures.sheet import DiagramParts
 from torchvice.samples import Samples
 
 MODEL = {"type": "Toy", "weights_sha256": "a" * 64, "class_map": None}
@@ -42,6 +44,9 @@ def other(model: dict[str, Any] | None = None, settings: dict[str, Any] | None =
         ({}, {"std": [0.1, 0.2, 0.2]}, "std", ("[0.2, 0.2, 0.2]", "[0.1, 0.2, 0.2]")),
         ({}, {"outputs": "probabilities"}, "outputs", ("logits", "probabilities")),
         ({}, {"choices": {"view": "crop"}}, "view", ("warp", "crop")),
+        ({}, {"interpolation": "bicubic"}, "interpolation", ("bilinear", "bicubic")),
+        ({}, {"precision": "bfloat16"}, "precision", ("that of the weights", "bfloat16")),
+        ({}, {"transform": {"name": "own", "view": "short256-crop224"}}, "transform", ("None", "own")),
     ],
 )
 def test_a_table_of_another_model_or_view_is_refused(
@@ -50,6 +55,18 @@ def test_a_table_of_another_model_or_view_is_refused(
     with pytest.raises(ViceError, match=f"`{name}`") as caught:
         measure(TABLE, replicates=0, calibrate_on=other(model, settings))
     assert all(value in caught.value.message for value in values)
+
+
+def test_code_of_a_transform_is_compared_within_one_version_of_python() -> None:
+    def of(digest: str) -> Samples:
+        return other(settings={"transform": {"name": "own", "view": "warp64", "code_sha256": digest}})
+
+    held = of("3.11:aa")
+    renamed = replace(held.images, image_id=np.array([f"here{i}" for i in range(60)], dtype=object))
+    table = Samples(held.manifest, renamed, held.regions.where(np.zeros(0, int)), held.maps)
+    with pytest.raises(ViceError, match="code of the transform"):
+        _scaled(table, of("3.11:bb"), DiagramParts(), None)
+    assert _scaled(table, of("3.12:bb"), DiagramParts(), None)["fitted_on"]["images"] == 60
 
 
 def test_what_is_the_same_or_unknown_is_accepted() -> None:

@@ -134,6 +134,9 @@ def test_maps_that_were_made_otherwise_are_told_and_signs_agree() -> None:
     tables = {"weak": other, "strong": Samples(strong, STRONG.images, STRONG.regions, STRONG.maps)}
     averaged = compare(tables, replicates=100).sentences[0]
     assert averaged.startswith("Not the same question: the maps differ in aug_smooth (weak: True, strong: False).")
+    manifest["explanations"]["strict:cam"] |= {"aug_smooth": False, "precision": "bfloat16"}
+    low = compare(tables, replicates=100).sentences[0]
+    assert "the maps differ in precision (weak: bfloat16, strong: that of the weights)." in low
     assert "strong is more consistent than weak" in said[1]
     assert "difference +" in said[1]
     assert "interval +" in said[1]

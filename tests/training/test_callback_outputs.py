@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -81,6 +82,18 @@ def test_they_are_looked_at_once_a_fit(colours: Path, monkeypatch: pytest.Monkey
     for _ in range(2):
         fit(callback, Module(torch.nn.Identity()), epochs=3)
     assert seen == [(5, 3)] * 2
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("outputs", "count"), [(None, 1), ("softmax", 0), ("logits", 0)])
+def test_a_softmax_that_assess_would_take_is_said(colours: Path, outputs: Any, count: int) -> None:
+    data, end = VocDataset(colours, "val"), torch.nn.Linear(3, 1000)
+    groups = [[10 * c, 10 * c + 1] for c in range(3)]
+    callback = ViceCallback(data, images=5, protocols=["strict"], class_map=groups, outputs=outputs, **SIZES)
+    with catch_warnings(record=True) as warned:
+        simplefilter("always")
+        fit(callback, Module(end))
+    assert len([w for w in warned if "takes those of this network as logits of a softmax" in str(w.message)]) == count
 
 
 def test_a_training_of_torchvice_is_never_ended_by_it(settings: Any, colours: Path) -> None:

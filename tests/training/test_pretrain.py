@@ -21,8 +21,9 @@ from safetensors import safe_open
 from torchvice.cli.app import main
 from torchvice.config import Settings, dump_settings
 from torchvice.config.sections import TransformSettings
-from torchvice.data.transforms import normalise, warp
+from torchvice.data.transforms import normalise
 from torchvice.data.unlabelled import UnlabelledImages
+from torchvice.data.warping import warp
 from torchvice.errors import ViceError
 from torchvice.files import sha256
 from torchvice.files.lock import locked

@@ -309,3 +309,12 @@ def test_values_out_of_range_raise(settings: Make, override: str, said: str) -> 
     with pytest.raises(ViceError) as caught:
         settings(f"regularisation.{override}")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("decay", "said"), [(0.99, True), (0.3, False)])
+def test_a_moving_average_over_too_few_steps_is_said(
+    settings: Make, capsys: pytest.CaptureFixture[str], decay: float, said: bool
+) -> None:
+    train(settings(f"regularisation.ema={decay}", "trainer.epochs=2"), progress=True)
+    printed = capsys.readouterr()
+    assert (f"regularisation.ema={decay}), which is validated and saved" in printed.out + printed.err) == said

@@ -88,9 +88,16 @@ def _of_function(function: FunctionType, above: tuple[int, ...]) -> str:
         return f"{function.__module__}.{function.__qualname__}"
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     parts = [function.__code__, function.__defaults__, function.__kwdefaults__, cells]
-    known = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
+    named = _names_in(function.__code__)
+    known = {name: function.__globals__[name] for name in named if name in function.__globals__}
     parts.append({name: one for name, one in known.items() if isinstance(one, (*_PLAIN, FunctionType, tuple))})
     return f"function {_text(parts, above)}"
+
+
+def _names_in(code: CodeType) -> list[str]:
+    """The names that code uses, and those of the functions and comprehensions inside it."""
+    inner = [name for one in code.co_consts if isinstance(one, CodeType) for name in _names_in(one)]
+    return list(dict.fromkeys([*code.co_names, *inner]))
 
 
 def _of_object(value: Any, above: tuple[int, ...]) -> str:

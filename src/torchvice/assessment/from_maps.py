@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from torchvice.assessment.foreign_maps import ForeignMaps, Survey
-from torchvice.assessment.images import Dataset, check_dataset, kind_of_targets
+from torchvice.assessment.images import Dataset, kind_of_targets
 from torchvice.assessment.ledger import common_of
 from torchvice.assessment.map_settings import MapSettings
 from torchvice.assessment.parts import WHOLE, Part, locked_part
@@ -75,10 +75,9 @@ def assess_maps(
     from torchvice.explain import Choices
 
     settings = MapSettings(choices=Choices(normalisation=normalisation), view_size=view_size, outputs=outputs)
-    check_dataset(dataset)
+    pipeline = Pipeline(dataset, ShardFolder(out), workers, part)  # it checks the dataset
     kind = kind_of_targets(dataset, targets)
     extras = Extras.of(_controls(controls, Path(out)))
-    pipeline = Pipeline(dataset, ShardFolder(out), workers, part)
     request = _request_of(pipeline, ForeignMaps(maps, dataset), Path(scores), settings, extras, kind, say)
     with locked_part(Path(out), part, common_of(request) | {"shard_size": shard_size}):
         return pipeline.run(request, shard_size, progress)

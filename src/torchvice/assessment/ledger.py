@@ -125,7 +125,8 @@ def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
 
 def common_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What processes that make one table at the same time must have in common."""
-    return {name: v for name, v in manifest.items() if name in ("explanations", "contents") or name not in _LOOSE}
+    same = {name: v for name, v in manifest.items() if name in ("explanations", "contents") or name not in _LOOSE}
+    return same | {"map_settings": _comparable(manifest)}
 
 
 def _map_settings(view: View) -> dict[str, Any]:
@@ -349,7 +350,8 @@ def _differences(held: Mapping[str, Any], now: Mapping[str, Any], where: str = "
         if isinstance(a, dict) and isinstance(b, dict):
             phrases += _differences(a, b, f" of `{name}`{where}")
         elif a != b and not (name == "code_sha256" and _is_incomparable(a, b)):
-            phrases.append(f"`{name}`{where} is {reprlib.repr(a)} in the table, but {reprlib.repr(b)} now")
+            values = ["not set" if value is None else reprlib.repr(value) for value in (a, b)]
+            phrases.append(f"`{name}`{where} is {values[0]} in the table, but {values[1]} now")
     return phrases
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -61,8 +62,6 @@ def write_map_files(
         ViceError: as `torchvice.assess`; an unknown protocol or format; a folder with maps of other settings,
             images or targets, or to which another process writes.
     """
-    from torchvice.assessment.outputs import check_number, say_unsteady
-    from torchvice.assessment.views import views_of
     from torchvice.models.build import weights_hash
 
     if file_format not in ("npz", "legacy"):
@@ -72,20 +71,28 @@ def write_map_files(
     settings = packed(keywords, settings)
     folder = Path(folder)
     say = None if _of_logits(folder / "maps.json") else tell
-    view = views_of(model, [protocol], settings, exclusive=kind == "exclusive", passes=passes, say=say)[protocol]
-    check_number(view.explainer, len(dataset.classes), kind == "exclusive")
-    say_unsteady(view.explainer, tell)
+    how: dict[str, Any] = {"exclusive": kind == "exclusive", "passes": passes, "say": say}
+    view = _checked_view(model, protocol, settings, len(dataset.classes), how)
     made = {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)}
     made |= {"targets": kind, "map_settings": _beyond_the_view(view)}
-    with locked(folder / "maps.lock", f"The writing of maps to {folder}", keep=False):
-        new = not (folder / "maps.json").exists()
-        _claim(folder, made, contents_of(dataset))
-        try:
-            return _write_missing(view, dataset, folder, file_format, progress)
-        except _RefusedOutputs:
-            if new:  # it holds no map, and may be written to with other `outputs`
-                (folder / "maps.json").unlink()
-            raise
+    lock = locked(folder / "maps.lock", f"The writing of maps to {folder}", keep=False)
+    with lock, _claimed(folder, made, contents_of(dataset)):
+        return _write_missing(view, dataset, folder, file_format, progress)
+
+
+def _checked_view(model: nn.Module, protocol: str, settings: MapSettings, classes: int, how: dict[str, Any]) -> View:
+    """The view of a protocol, `how` being arguments of `views_of`; a network that is not steady is said to be so.
+
+    Raises:
+        ViceError: as `views_of` and `check_number`.
+    """
+    from torchvice.assessment.outputs import check_number, say_unsteady
+    from torchvice.assessment.views import views_of
+
+    view = views_of(model, [protocol], settings, **how)[protocol]
+    check_number(view.explainer, classes, how["exclusive"])
+    say_unsteady(view.explainer, tell)
+    return view
 
 
 def _of_logits(note: Path) -> bool:
@@ -151,6 +158,19 @@ def _path(folder: Path, image_id: str, suffix: str) -> Path:
     if Path(image_id).is_absolute() or ".." in Path(image_id).parts or "\0" in image_id:
         raise ViceError(f"An image id must be a path inside the folder of the maps, but is {image_id!r}.", "Rename it.")
     return folder / f"{image_id}{suffix}"
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -> Iterator[None]:
+    """`_claim` the folder; a new one is given back if outputs are refused: it holds no map, and may get others."""
+    new = not (folder / "maps.json").exists()
+    _claim(folder, settings, contents)
+    try:
+        yield
+    except _RefusedOutputs:
+        if new:
+            (folder / "maps.json").unlink()
+        raise
 
 
 def _claim(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from torchvice.data.pixels import INTERPOLATIONS
+from torchvice.data.warping import check_interpolation
 from torchvice.errors import ViceError, did_you_mean
 
 if TYPE_CHECKING:
@@ -116,9 +116,8 @@ class MapSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ViceError(f"`{name}` must be at least 1 ({unit}), but is {value}.")
-        if self.interpolation not in (None, *INTERPOLATIONS):
-            message = f"`interpolation` must be one of {', '.join(INTERPOLATIONS)}, but is {self.interpolation!r}."
-            raise ViceError(message, did_you_mean(str(self.interpolation), INTERPOLATIONS))
+        if self.interpolation is not None:
+            check_interpolation(self.interpolation)
         if self.method != "auto":
             method_named(self.method).check(self.choices.eigen_smooth, len(self.choices.layers))
         if self.outputs not in (None, "logits", "probabilities", "softmax"):

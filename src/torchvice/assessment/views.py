@@ -20,7 +20,8 @@ from torchvice.assessment.device_counts import counted_on
 from torchvice.assessment.finished import Finished, ViewOutput
 from torchvice.assessment.map_settings import BATCH_SIZE, MapSettings, check_protocols, resolve_device
 from torchvice.assessment.outputs import chosen_outputs
-from torchvice.data.transforms import center_crop, normalise, warp_all
+from torchvice.data.transforms import center_crop, normalise
+from torchvice.data.warping import warp_all
 from torchvice.errors import ViceError
 from torchvice.explain import Choices, Explainer, map_status, paper_choices
 from torchvice.explain.engine import check_layer
@@ -97,8 +98,8 @@ class View(Finished):
         }
         if self.transform is not None:
             self.settings["transform"] = self.transform.to_dict()
-        given = settings.to_dict()
-        self.settings |= {name: given[name] for name in ("precision", "channels_last") if name in given}
+        names = ("precision", "channels_last", *(["interpolation"] if protocol == "strict" else []))
+        self.settings |= {name: value for name, value in settings.to_dict().items() if name in names}
         if explainer.plugin is not None:
             self.settings["plugin"] = dict(explainer.plugin)
 
@@ -356,6 +357,25 @@ def views_of(
     model.to(resolve_device(settings.device))
     if settings.site is not None:
         check_layer(model, settings.method, "site")
+    explainers, settings = _explainers(model, settings, exclusive, passes, say)
+    views = {
+        protocol: View(protocol, explainers[protocol], settings, exclusive=exclusive)
+        for protocol in ("paper", "strict")
+        if protocol in protocols
+    }
+    if len({view.name for view in views.values()}) < len(views):  # the rows of a table are told apart by it
+        views["strict"].name += "-strict"
+    return views
+
+
+def _explainers(
+    model: nn.Module,
+    settings: MapSettings,
+    exclusive: bool,
+    passes: Callable[[int, int], None] | None,
+    say: Callable[[str], None] | None,
+) -> tuple[dict[str, Explainer], MapSettings]:
+    """The explainer of each protocol, and the settings with the kind of outputs that was chosen; see `views_of`."""
     choices = settings.choices
     groups = None if positive_of(settings.class_map) is not None else settings.class_map
     common: dict[str, Any] = {"layer": settings.layer, "site": settings.site, "class_map": groups}
@@ -368,14 +388,6 @@ def views_of(
     if choices.layers or choices.aug_smooth:  # of `strict` only: `paper` is as published
         common |= {"layers": choices.layers or None, "aug_smooth": choices.aug_smooth}
         of_strict = Explainer(model, settings.method, scaled=choices.scaled, grid=choices.grid, **common)
-    explainers = {"paper": explainer, "strict": of_strict}
     if settings.outputs == "softmax":
         explainer.outputs = of_strict.outputs = "log_softmax" if exclusive else "softmax"
-    views = {
-        protocol: View(protocol, explainers[protocol], settings, exclusive=exclusive)
-        for protocol in ("paper", "strict")
-        if protocol in protocols
-    }
-    if len({view.name for view in views.values()}) < len(views):  # the rows of a table are told apart by it
-        views["strict"].name += "-strict"
-    return views
+    return {"paper": explainer, "strict": of_strict}, settings

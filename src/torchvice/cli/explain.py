@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -115,27 +117,31 @@ def explain(
     _: bool = maps_option(False, "--list-methods", callback=list_methods, is_eager=True, help="List all methods."),
 ) -> None:
     """Write the maps of every image's classes as files, for use in other tools."""
+    load_plugins(plugin)
+    _explain(context.params)
+
+
+def _explain(chosen: Mapping[str, Any]) -> None:
     from torchvice.commands.explain import explain_subject
 
-    load_plugins(plugin)
-    settings = chosen_settings(context.params)
-    if run is not None and outputs is None:  # a run's network gives logits: none are taken for probabilities
+    settings, run, maps = chosen_settings(chosen), chosen["run"], chosen["maps"]
+    if run is not None and chosen["outputs"] is None:  # a run's network gives logits: none are taken for probabilities
         settings = dataclasses.replace(settings, outputs="logits")
-    subject = chosen_subject(context.params, settings, None, unlabelled=True)
+    subject = chosen_subject(chosen, settings, None, unlabelled=True)
     if run is None:
         say_data(subject.dataset)
     for note in subject.notes:
         say(note)
-    chosen = protocol or (OneProtocol.strict if run is None else OneProtocol.paper)
+    protocol = chosen["protocol"] or (OneProtocol.strict if run is None else OneProtocol.paper)
     with progress_bar("maps") as bar:
         count = explain_subject(
             subject,
             maps,
-            labels=labels,
-            targets=choice_value(targets),
+            labels=chosen["labels"],
+            targets=choice_value(chosen["targets"]),
             say=say,
-            protocol=chosen.value,
-            file_format=file_format.value,
+            protocol=protocol.value,
+            file_format=chosen["file_format"].value,
             progress=bar,
             passes=bar.passes,
         )

@@ -119,8 +119,8 @@ ARGUMENT = typer.Option(
 PROMPTS = typer.Option(
     None,
     "--prompts",
-    help="YAML file with the prompts of a zero-shot classifier: for each class its prompt or prompts, or `templates` "
-    "such as [a photo of a {}.], where {} stands for the class. Default: this template.",
+    help="YAML file with the prompts of a zero-shot classifier: for each class its prompt or prompts, or a list "
+    "`templates` of texts in which {} stands for the class. Default: a photo of a {}.",
 )
 DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of VOC 2012.")
 CLASS_MAP = typer.Option(
@@ -146,7 +146,8 @@ OUTPUTS = maps_option(
     None,
     "--outputs",
     help="What the model gives: logits, probabilities, or softmax: logits of a softmax over all outputs, of which the "
-    "log-odds of each class are taken. Default: logits; probabilities are refused.",
+    "log-odds of each class are taken. Default: logits, and softmax for CLIP or a class map of ImageNet's 1000 outputs "
+    "on images of several labels; probabilities are refused.",
 )
 VIEW_SIZE = maps_option(None, "--view-size", min=1, help="Side of strict's square view, in pixels.")
 TRANSFORM = maps_option(

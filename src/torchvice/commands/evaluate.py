@@ -186,9 +186,7 @@ def evaluate(
     classes = () if num_classes is not None else layout.classes if layout else VOC_CLASSES
     job = _job(kind, description_of(layout, ground_truth), num_classes or len(classes), thresholds, ji_threshold)
     files = _pairs(ids, predictions, ground_truth, job)
-    if job.described is None:
-        masks = [mask for _, mask in files]
-        forms_of(found_values(spread(masks)), classes, named=tuple(classes) != VOC_CLASSES)
+    _refuse_trimaps(job, [mask for _, mask in files], classes)
     total = _Part.of(job, protocol)
     for part in _parts(files, job, workers):
         total.add(part)
@@ -196,6 +194,12 @@ def evaluate(
             progress(total.counter.images, len(ids))
     _check_labels(total, job, predictions, ground_truth, classes)
     return _evaluation(total, job, protocol, ids, classes)
+
+
+def _refuse_trimaps(job: _Job, masks: Sequence[Path], classes: Sequence[str]) -> None:
+    """Refuse masks that look like trimaps, where nobody named the classes."""
+    if job.described is None:
+        forms_of(found_values(spread(masks)), classes, named=tuple(classes) != VOC_CLASSES)
 
 
 def _check_labels(total: _Part, job: _Job, predictions: Any, ground_truth: Any, classes: Sequence[str]) -> None:

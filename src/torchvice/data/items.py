@@ -17,6 +17,7 @@ from torchvice.data.lists import class_names
 from torchvice.data.mask_values import MaskValues, refuse_forms, refuse_mixed, values_from
 from torchvice.data.named_values import named_values
 from torchvice.data.pixels import image_pixels, mask_pixels
+from torchvice.data.table_rows import TableRows
 from torchvice.errors import ViceError, brief, did_you_mean, errors_quoted, to_numpy
 from torchvice.metrics.overlap import void_of
 
@@ -270,43 +271,8 @@ def _is_sequence(items: Any) -> bool:
 
 def _named(items: Any) -> Any:
     """Rows of a Hugging Face dataset with the names of its class labels in the place of their indices."""
-    return _Rows(items) if hasattr(items, "features") and hasattr(items, "column_names") else items
-
-
-class _Rows:
-    """The rows of a table of Hugging Face, whose features name the classes; `classes` only where they do."""
-
-    def __init__(self, table: Any) -> None:
-        self.table = table
-        # ClassLabel has `names`; a list of them has it in `feature`.
-        labels = {name: _label_names(feature) for name, feature in (table.features or {}).items()}
-        self._names = {name: names for name, names in labels.items() if names and name in KEYS["labels"]}
-        if self._names:
-            self.classes = next(iter(self._names.values()))
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._named(self.table[index])
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return map(self._named, self.table)
-
-    def _named(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """A row with the names of its labels; lists, and arrays of the formats of numpy and torch."""
-        row = dict(given)
-        for name, names in self._names.items():
-            value = to_numpy(row.get(name))
-            if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1:
-                row[name] = [names[int(place)] for place in value]
-        return row
-
-
-def _label_names(feature: Any) -> list[str] | None:
-    inner = getattr(feature, "feature", feature)
-    inner = feature[0] if isinstance(feature, list) and feature else inner
-    return getattr(inner, "names", None)
+    is_table = hasattr(items, "features") and hasattr(items, "column_names")
+    return TableRows(items, KEYS["labels"]) if is_table else items
 
 
 class _Written:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional
 from torch.utils.data import Dataset
 
 from torchvice.data.dataset import Dataset as ImageDataset
 from torchvice.data.images import Least
-from torchvice.data.pixels import INTERPOLATIONS
 from torchvice.data.resized_crop import Box, random_box, resized_box
+from torchvice.data.warping import check_interpolation, checked_pixels, warp
 from torchvice.errors import ViceError, did_you_mean
 
 __all__ = [
@@ -28,21 +25,9 @@ __all__ = [
     "center_crop",
     "normalise",
     "uncrop",
-    "warp",
-    "warp_all",
 ]
 
 VIEWS = ("crop", "warp", "resized_crop")
-
-
-def _checked(image: np.ndarray | Image.Image) -> np.ndarray:
-    pixels = np.asarray(image)
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
-        raise ViceError(
-            f"The image must be (H, W, 3) uint8, RGB, but has shape {pixels.shape} and type {pixels.dtype}.",
-            "Read it with torchvice.data.read_image.",
-        )
-    return pixels
 
 
 def _channels(name: str, values: Sequence[float]) -> torch.Tensor:
@@ -74,7 +59,7 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     if not bool((scale > 0).all()):
         raise ViceError(f"`std` must be above 0 in every channel, but is {tuple(std)}.")
     # A copy: from_numpy shares memory, and refuses arrays with a negative stride.
-    pixels = torch.from_numpy(_checked(image).transpose(2, 0, 1).copy())
+    pixels = torch.from_numpy(checked_pixels(image).transpose(2, 0, 1).copy())
     return pixels.to(torch.float32).div_(255).sub_(centre).div_(scale)
 
 
@@ -130,67 +115,12 @@ def _cropped(tensor: torch.Tensor, top: int, left: int, size: int) -> torch.Tens
     return functional.pad(inside, padding).contiguous()
 
 
-def warp(image: np.ndarray | Image.Image, size: int | tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
-    """Resize the whole image without keeping its aspect ratio.
-
-    Pillow's resize, which widens the filter when it shrinks (antialiasing); `bilinear` equals the original's
-    224 x 224 warp, to the bit.
-
-    Args:
-        image: (H, W, 3) uint8 or a PIL image, RGB.
-        size: pixels of both sides, or (H', W').
-        interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`.
-
-    Returns:
-        (H', W', 3) uint8.
-
-    Raises:
-        ViceError: another shape or type of image, a size below 1, an unknown interpolation.
-    """
-    _check_interpolation(interpolation)
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise ViceError(f"`size` must be at least 1 pixel, but is {size}.")
-    picture = Image.fromarray(np.ascontiguousarray(_checked(image)))
-    return np.array(picture.resize((width, height), INTERPOLATIONS[interpolation]))
-
-
-def warp_all(
-    images: Sequence[np.ndarray],
-    sizes: Sequence[tuple[int, int]],
-    interpolation: str = "bilinear",
-    threads: int | None = None,
-) -> list[np.ndarray]:
-    """`warp` of several images; an image that has its size (H', W') already is returned as it is.
-
-    `threads`: None for one a core, 8 at most. Pillow resizes outside of Python's lock.
-    """
-
-    def one(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        return image if size == image.shape[:2] else warp(image, size, interpolation)
-
-    threads = min(8, os.cpu_count() or 1) if threads is None else threads
-    if threads < 2 or len(images) < 2:
-        return list(map(one, images, sizes))
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(one, images, sizes))
-
-
 def _check_view(view: str, crop: int, interpolation: str) -> None:
     if view not in VIEWS:
         raise ViceError(f"`view` must be one of {', '.join(VIEWS)}, but is {view!r}.", did_you_mean(view, VIEWS))
     if not isinstance(crop, int) or crop < 1:
         raise ViceError(f"`crop` must be at least 1 pixel, but is {crop!r}.")
-    _check_interpolation(interpolation)
-
-
-def _check_interpolation(interpolation: str) -> None:
-    if interpolation not in INTERPOLATIONS:
-        known = ", ".join(INTERPOLATIONS)
-        raise ViceError(
-            f"`interpolation` must be one of {known}, but is {interpolation!r}.",
-            did_you_mean(interpolation, INTERPOLATIONS),
-        )
+    check_interpolation(interpolation)
 
 
 @dataclass(frozen=True)
@@ -262,7 +192,7 @@ class TrainTransform:
 
     def __call__(self, image: np.ndarray, box: Box | None = None) -> torch.Tensor:
         """(H, W, 3) uint8 to (3, crop, crop) float32; `box`: None draws it."""
-        pixels = _checked(image)
+        pixels = checked_pixels(image)
         if self.view == "warp":
             pixels = warp(pixels, self.crop, self.interpolation)
         elif self.view == "resized_crop":

@@ -119,10 +119,7 @@ class Explainer:
     ) -> None:
         if (given := sum(value is not None for value in (layer, site, layers))) > 1:
             raise ViceError(f"Only one of `layer`, `site` and `layers` may be given, but {given} are.")
-        if batch_size < 1:
-            raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        if outputs not in get_args(Given):
-            raise ViceError(f"`outputs` must be one of {', '.join(get_args(Given))}, but is {outputs!r}.")
+        _check_values(batch_size, outputs)
         model = bare(model)
         self.model = model = taking_rgb(model if output is None else with_output(model, output))
         self.probed: torch.Tensor | None = None
@@ -275,6 +272,13 @@ class Explainer:
                 f"returns shape {tuple(maps.shape)}."
             )
         return scene.logits_of(self._given(outputs.detach()))[0], scene.pairs, maps.detach().float()
+
+
+def _check_values(batch_size: int, outputs: str) -> None:
+    if batch_size < 1:
+        raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
+    if outputs not in get_args(Given):
+        raise ViceError(f"`outputs` must be one of {', '.join(get_args(Given))}, but is {outputs!r}.")
 
 
 def check_layer(model: nn.Module, method: str, given: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -104,10 +105,21 @@ def _made_by(samples: Samples) -> dict[str, Any]:
         found["outputs"] = settings.get("outputs") or "logits"  # tables of earlier versions have none
         found |= {name: settings[name] for name in ("view_size", "mean", "std", "output") if settings.get(name)}
         found["interpolation"] = settings.get("interpolation") or "bilinear"  # likewise
+        found["precision"] = settings.get("precision") or "that of the weights"
+        found |= _transform_of(settings.get("transform"))
         view = settings.get("choices", {}).get("view")
         found |= {"view": view} if view else {}
     plain: dict[str, Any] = json.loads(json.dumps(found))  # as it comes back from a file: tuples are lists there
     return plain
+
+
+def _transform_of(transform: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The user's own transform; digests of its code can be compared where the same version of Python made them."""
+    if not transform:
+        return {"transform": None}
+    plain = {name: value for name, value in transform.items() if name != "code_sha256"}
+    python, _, digest = str(transform.get("code_sha256", "")).partition(":")
+    return {"transform": plain, **({f"code of the transform in Python {python}": digest} if digest else {})}
 
 
 def _scaled(samples: Samples, fitted_on: Samples, diagrams: DiagramParts, seed: int | None) -> dict[str, Any]:

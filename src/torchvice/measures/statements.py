@@ -19,8 +19,9 @@ FEWEST_SEEDS = 3
 # What of the headline explanation must be the same for two numbers to answer one question.
 CHOICES = (
     *("method", "view", "scales", "mirror", "combine", "normalisation", "order", "labels", "eigen_smooth"),
-    *("layers", "aug_smooth", "scaled", "grid"),
+    *("layers", "aug_smooth", "scaled", "grid", "precision"),
 )
+UNSAID = {"precision": "that of the weights"}  # what settings mean by leaving a field out
 # The same of what was measured on changed images. Seeds and the number of random orders change no expected value.
 OF_OBJECTS = ("filling", "dilation")
 OF_FAITHFULNESS = {
@@ -80,7 +81,7 @@ def _of(found: Comparison) -> str:
 
 def _about_choices(made: Mapping[str, Mapping[str, Any]], found: Comparison) -> list[str]:
     """Warn if the models were not measured in the same way: then the difference is also one of settings."""
-    said = _differing("the maps differ in", made, CHOICES)
+    said = _differing("the maps differ in", {model: UNSAID | dict(each) for model, each in made.items()}, CHOICES)
     if any(row["measure"] == "without_object" for row in found.differences):
         said += _differing("the replaced objects differ in", _part(made, "interventions"), OF_OBJECTS)
     fields = OF_FAITHFULNESS.get(found.quality, ())

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.metrics.overlap import VOID, as_mask, as_planes, plane_of, void_plane
+from torchvice.metrics.overlap import VOID
+from torchvice.metrics.overlap_inputs import as_mask, as_planes, plane_of, void_plane
 from torchvice.metrics.thresholds import cumulative
 
 __all__ = ["OwnMaps", "otsu_from_counts", "otsu_threshold", "own_maps"]

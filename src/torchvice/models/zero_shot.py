@@ -136,16 +136,7 @@ def zero_shot(
     clip: Any = bare(model)
     written = prompts if isinstance(prompts, Prompts) else Prompts.of(classes, prompts)
     with eval_and_frozen(clip, gradients=False):
-        if hasattr(clip, "encode_text") and isinstance(getattr(clip, "visual", None), nn.Module):
-            tower, encode, stated = _of_open_clip(clip, tokenizer)
-        elif hasattr(clip, "get_text_features") and hasattr(clip, "vision_model"):
-            tower, encode, stated = _of_transformers(clip, tokenizer)
-        else:
-            raise ViceError(
-                f"A zero-shot classifier needs a model of open_clip, or a CLIPModel or SiglipModel of transformers, "
-                f"but the model is a {type(clip).__name__}.",
-                "Write a module whose forward compares images with encoded texts, and give that.",
-            )
+        tower, encode, stated = _parts_of(clip, tokenizer)
         texts = _encoded(written, encode)
     size, own_mean, own_std = stated
     mean, std = own_mean if mean is None else mean, own_std if std is None else std
@@ -156,6 +147,19 @@ def zero_shot(
     scale = clip.logit_scale.detach().exp()
     made = ZeroShot(tower, texts, scale, None if bias is None else bias.detach(), (size, mean, std), written)
     return made.eval()
+
+
+def _parts_of(clip: Any, tokenizer: Any) -> tuple[nn.Module, Callable[[list[str]], torch.Tensor], Any]:
+    """The image tower, the encoder of texts, and the size, mean and std that the model states."""
+    if hasattr(clip, "encode_text") and isinstance(getattr(clip, "visual", None), nn.Module):
+        return _of_open_clip(clip, tokenizer)
+    if hasattr(clip, "get_text_features") and hasattr(clip, "vision_model"):
+        return _of_transformers(clip, tokenizer)
+    raise ViceError(
+        f"A zero-shot classifier needs a model of open_clip, or a CLIPModel or SiglipModel of transformers, but the "
+        f"model is a {type(clip).__name__}.",
+        "Write a module whose forward compares images with encoded texts, and give that.",
+    )
 
 
 def _encoded(prompts: Prompts, encode: Callable[[list[str]], torch.Tensor]) -> torch.Tensor:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torchvice.assessment import MapKeywords, MapSettings
     from torchvice.data import FolderDataset
+    from torchvice.models.named import NamedModel
     from torchvice.runs import Run
 
 __all__ = ["Subject", "subject_from_run", "subject_from_weights"]
@@ -107,17 +108,20 @@ def subject_from_weights(
     groups, notes = _groups(class_map, dataset.classes, outputs, named.names)
     if groups is not None and not (outputs == 1 and _is_one_of_two(dataset)):
         dataset, groups = _asked_for(dataset, groups)
-    notes += named.notes
-    if converted_channels(model) is not None:
-        notes.append("The network takes one channel: images are converted to grey.")
-    if named.needs_pixels and None in (settings.mean, settings.std) and None in (named.mean, named.std):
-        message = f"{name} must say the mean and std of its images, but {named.needs_pixels}."
-        raise ViceError(message, "Give --mean and --std.")
-    settings = settings.completed(batch_size=16, class_map=groups)
-    settings = settings.completed(view_size=named.size, crop=named.size, mean=named.mean, std=named.std)
+    grey = converted_channels(model) is not None
+    notes += [*named.notes, *(["The network takes one channel: images are converted to grey."] if grey else [])]
+    settings = _with_pixels(settings.completed(batch_size=16, class_map=groups), named, name)
     label = named.label if weights is None else f"{named.label}_{Path(weights).stem}"
     folder = Path("runs") / label / "assess" / dataset.split if out is None else Path(out)
     return Subject(model, dataset, folder, settings, named.made_by, tuple(notes))
+
+
+def _with_pixels(settings: MapSettings, named: NamedModel, name: str) -> MapSettings:
+    """The settings with the size and normalisation that the network's source states, where they are open."""
+    if named.needs_pixels and None in (settings.mean, settings.std) and None in (named.mean, named.std):
+        message = f"{name} must say the mean and std of its images, but {named.needs_pixels}."
+        raise ViceError(message, "Give --mean and --std.")
+    return settings.completed(view_size=named.size, crop=named.size, mean=named.mean, std=named.std)
 
 
 def _with_class_names(

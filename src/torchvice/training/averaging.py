@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
 __all__ = ["AveragedWeights", "averaged"]
+
+# Share of the weights after the first step in the final average, above which the training says so.
+MOSTLY_START = 0.5
 
 
 class AveragedWeights(EMAWeightAveraging):
@@ -16,7 +20,26 @@ class AveragedWeights(EMAWeightAveraging):
 
     It starts from the weights after the first step. A checkpoint holds the average as its `state_dict`, and separately
     the weights that training continues with.
+
+    Args:
+        decay: per step, between 0 and 1.
+        further: arguments of Lightning's callback.
     """
+
+    def __init__(self, decay: float, **further: Any) -> None:
+        super().__init__(decay=decay, **further)
+        self.decay = decay
+
+    def too_few_steps(self, steps: int) -> str | None:
+        """Return a sentence if the average is mostly the start after `steps` optimiser steps, else None."""
+        share = self.decay ** max(steps - 1, 0)
+        if share <= MOSTLY_START:
+            return None
+        return (
+            f"The training has {steps} step{'s' * (steps != 1)}. After them, the moving average of the weights "
+            f"(regularisation.ema={self.decay:g}), which is validated and saved, still holds {share:.0%} of the "
+            "weights after the first step. Train for more epochs, or give -o regularisation.ema=0."
+        )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from torch import distributed, nn
 
 from torchvice.assessment import Dataset, MapKeywords, MapSettings, packed, samples_of
 from torchvice.assessment.map_settings import check_protocols
-from torchvice.assessment.outputs import refuse_probabilities
+from torchvice.assessment.outputs import chosen_outputs, refuse_probabilities
 from torchvice.assessment.views import View, views_of
 from torchvice.data import FolderDataset, open_dataset
 from torchvice.data.random_state import rng_state_kept
@@ -110,7 +110,9 @@ class ViceCallback(Callback):
         self.rows = np.sort(drawn).tolist()
         self._unchecked = self.settings.outputs is None
         with rng_state_kept():
-            self._views(pl_module)
+            views = self._views(pl_module)
+            if trainer.is_global_zero and not getattr(self.dataset, "exclusive", False):
+                _warn_of_softmax(next(iter(views.values())), self.settings)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure and log, every n-th epoch."""
@@ -150,6 +152,16 @@ class ViceCallback(Callback):
             network = copy.deepcopy(network).float()
         settings = replace(self.settings, device=str(pl_module.device))
         return views_of(network, self.protocols, settings, exclusive=getattr(self.dataset, "exclusive", False))
+
+
+def _warn_of_softmax(view: View, settings: MapSettings) -> None:
+    """Warn where `torchvice.assess` would take outputs as those of a softmax, which the callback takes one by one."""
+    if settings.outputs is None and chosen_outputs(view.explainer, settings, lambda _: None).outputs == "softmax":
+        message = (
+            "VICE in training takes the outputs as logits one by one, but torchvice.assess takes those of this network "
+            "as logits of a softmax. Name one: outputs='softmax' or outputs='logits'."
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def _refusal(found: Samples) -> str:

@@ -11,7 +11,8 @@ from torchvice.config.sections import RegularisationSettings
 from torchvice.data.dataset import Dataset
 from torchvice.data.filling import dilated, filled
 from torchvice.data.images import VOID, void_of
-from torchvice.data.transforms import LabelledImages, warp
+from torchvice.data.transforms import LabelledImages
+from torchvice.data.warping import warp
 
 __all__ = ["MARGIN", "RepairedImages", "erase_class", "paste_objects", "remove_objects"]
 

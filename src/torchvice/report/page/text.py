@@ -170,13 +170,13 @@ def _controls(measures: Measures) -> Sentence:
         return []
     if not controls:
         return ["Whether VICE is above the controls is undefined: none of their differences has an interval."]
-    undefined = f"; {_listed([f'`{name}`' for name in missing])} {_are(missing)} undefined" if missing else ""
+    undefined = f"; {_listed([_plain(name) for name in missing])} {_are(missing)} undefined" if missing else ""
     lost = [name for name, row in controls.items() if not row.beaten]
     if lost:
         below = [name for name in lost if (controls[name].difference_high or 0) < 0]
         names, count = _listed([_plain(name) for name in lost]), Number(str(len(controls)), "control")
         lower = f", and below {_listed([_plain(name) for name in below])}" if below else ""
-        start = f"VICE is not shown to be above {len(lost)} of "
+        start = f"VICE is not clearly higher than {len(lost)} of "
         parts: list[str | Number] = [start, count, f" controls ({names}){lower}"]
         return [*parts, f"{undefined}."]
     return [
