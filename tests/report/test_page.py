@@ -249,7 +249,7 @@ def test_controls_and_classes_are_spoken_of_only_when_there_are_some() -> None:
     full = dataclasses.replace(whole, strict={**whole.strict, "vice": 0.4}, controls=beaten, classes=rows)
     text = said(sentences_of(full, None))
     assert "VICE is not clearly higher than 1 of 2 controls (all foreground)" in text
-    assert "`flat` is undefined" in text
+    assert "; flat is undefined" in text
     some = {name: beaten[name] for name in ("random", "flat")}
     text = said(sentences_of(dataclasses.replace(full, controls=some), None))
     assert "VICE is above 1 of 2 controls; flat is undefined: the whole 95\u00a0% interval of each" in text
