@@ -66,7 +66,7 @@ study: $(READY)
 	$(BIN)/vice data digits --out data/digits-shortcut --shortcut 7
 	$(BIN)/python experiments/study.py
 
-# 58 trainings on photographs: minutes on a GPU (DEVICE=cuda JOBS=15), a night or two on two cores. It resumes.
+# 57 trainings on photographs and one pre-training: hours on two cores (or DEVICE=cuda JOBS=15). It resumes.
 photographs: $(READY)
 	$(BIN)/python experiments/photographs.py --data $(DATA) --weights $(WEIGHTS) --device $(or $(DEVICE),cpu) --jobs $(or $(JOBS),2)
 

@@ -32,6 +32,8 @@ NEAR = 0.05  # a difference of VICE within this is none that matters: "contradic
 Row = Mapping[str, Any]
 Kept = Mapping[str, Any]
 
+TEXT = Path(__file__).with_name("photographs_text.md")  # the page before its first numbers
+
 
 def finished(study: Kept) -> list[Row]:
     """The rows of finished runs."""
@@ -274,8 +276,8 @@ def made(numbers: Kept) -> dict[str, Callable[[], str]]:
 
 
 def write_page(numbers: Kept, path: Path) -> None:
-    """Write the tables between the marks of the page."""
-    page = path.read_text(encoding="utf-8")
+    """Write the tables between the marks of the page; a page that is not there begins with the text of TEXT."""
+    page = (path if path.is_file() else TEXT).read_text(encoding="utf-8")
     for mark, text in made(numbers).items():
         start, end = f"<!-- {mark} -->", "<!-- end -->"
         pattern = rf"({re.escape(start)}\n).*?({end})"

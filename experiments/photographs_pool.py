@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import statistics
 import sys
 import time
@@ -126,16 +127,24 @@ class Pool:
                 with contextlib.suppress(OSError):
                     worker.pipe.send(None)
             else:
-                worker.process.kill()
+                _kill(worker.process)
         for worker in self.workers:
             worker.process.join(10)
             if worker.process.is_alive():
-                worker.process.kill()
+                _kill(worker.process)
         self.workers.clear()
+
+
+def _kill(process: Any) -> None:
+    """End a process together with those that it started, such as its loaders: they would hold its output open."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 def _work(pipe: connection.Connection) -> None:
     """Do the tasks that come through a pipe, until None comes."""
+    os.setsid()
     os.environ.update(dict.fromkeys(THREADS, "1"))
     end_with_parent()
     import torch
