@@ -129,7 +129,7 @@ class WeightedRanks:
 
 
 class ChosenRanks:
-    """The ranks of a column that is put together anew for every weighting: each fold's rows from a chosen column.
+    """The ranks of a column that every weighting puts together for itself: each fold's rows from a chosen column.
 
     All values are numbered once, ties alike. A number and the row's place make one key, and sorting short whole numbers
     takes a tenth of the time of sorting floats by their index.
