@@ -112,9 +112,7 @@ def pretrain(
         images = _images(settings, console)
         start = _start(settings, scheme, choices, last is None, console)
         with locked_folder(folder, MANIFEST, "pre-training", resume) as last:
-            before = read_json(folder / MANIFEST) if resume else None
-            settings = _with_expected_input(settings, start, before, console)
-            _train(settings, folder, images, start, before, last, console)
+            _train(settings, folder, images, start, last, resume, console)
     return folder / WEIGHTS
 
 
@@ -123,13 +121,15 @@ def _train(
     folder: Path,
     images: UnlabelledImages,
     start: _Start,
-    before: dict[str, Any] | None,
     last: Path | None,
+    resume: bool,
     console: Console,
 ) -> None:
-    """Train from the checkpoint `last`, if any, and write manifest and weights; `before`: the manifest to resume."""
+    """Train from the checkpoint `last`, if any, and write manifest and weights; `resume`: as its manifest says."""
     from torchvice.training.trainer import fit
 
+    before = read_json(folder / MANIFEST) if resume else None
+    settings = _with_expected_input(settings, start, before, console)
     manifest: dict[str, Any] = {"schema": 1, "asked": _identity(settings, start), "images": len(images)}
     if before is not None:
         check_same(before["asked"], manifest["asked"], RESUMABLE, "pre-training")
