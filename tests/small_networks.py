@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from torch import nn
@@ -14,3 +16,19 @@ def moving_resnet() -> nn.Module:
     with torch.no_grad():
         network.fc.weight *= 10
     return network
+
+
+def drawn(name: str, **settings: Any) -> nn.Module:
+    """A network of timm, whose random weights are the same whichever tests ran before."""
+    torch.manual_seed(0)
+    network: nn.Module = timm.create_model(name, **settings)
+    return network
+
+
+def perturbed(model: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
+    """The network in eval mode, with weights, norms and biases that are nothing in particular; None: seed 0."""
+    generator = generator or torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model.eval()

@@ -4,9 +4,9 @@ import importlib
 
 import numpy as np
 import pytest
-import timm
 import torch
 
+from small_networks import drawn, perturbed
 from torchvice import Explainer, ViceError
 from torchvice.explain import normalise as normalise_maps
 from torchvice.explain import upsample
@@ -19,13 +19,10 @@ LAYERS = {
 
 
 def network(name):
-    model = timm.create_model(name, num_classes=5)
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    model = perturbed(drawn(name, num_classes=5), generator)
     size = (96, 64) if name == "test_resnet" else (160, 160)
-    return model.eval(), torch.randn(2, 3, *size, generator=generator)
+    return model, torch.randn(2, 3, *size, generator=generator)
 
 
 def to_maps(tokens):

@@ -5,10 +5,10 @@ import importlib
 
 import numpy as np
 import pytest
-import timm
 import torch
 from torch import nn
 
+from small_networks import drawn, perturbed
 from torchvice import Explainer, ViceError
 from torchvice.explain import gradient_variants
 from torchvice.models.families import MapSite
@@ -16,18 +16,9 @@ from torchvice.models.families import MapSite
 LABELS = [[0, 3], [4, 1]]
 
 
-def perturbed(model, seed=0):
-    """The network with weights, norms and biases that are nothing in particular."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def cnn():
-    return perturbed(timm.create_model("test_resnet", num_classes=5))
+    return perturbed(drawn("test_resnet", num_classes=5))
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +68,11 @@ def test_finercam_is_gradcam_of_a_difference(cnn, images):
 
 
 def test_finercam_of_two_outputs_and_of_one(images):
-    two = perturbed(timm.create_model("test_resnet", num_classes=2))
+    two = perturbed(drawn("test_resnet", num_classes=2))
     plain = Explainer(two, "gradcam")(images, [[0, 1], []]).maps
     torch.testing.assert_close(Explainer(two, "finercam")(images, [[0], []]).maps[0], plain[0] - 0.6 * plain[1])
     with pytest.raises(ViceError, match="two outputs"):
-        Explainer(perturbed(timm.create_model("test_resnet", num_classes=1)), "finercam")(images, [[0], []])
+        Explainer(perturbed(drawn("test_resnet", num_classes=1)), "finercam")(images, [[0], []])
 
 
 def test_pytorch_grad_cam_weighs_similar_classes_by_their_probability(cnn, images):
@@ -122,7 +113,7 @@ def test_shapleycam_is_pytorch_grad_cams(cnn, images):
 
 def test_shapleycam_of_a_vit_has_the_weights_of_pytorch_grad_cams():
     """The peer finds the weights, and then fails: it does not rearrange the tokens of which it makes the map."""
-    model = perturbed(timm.create_model("test_vit", num_classes=5))
+    model = perturbed(drawn("test_vit", num_classes=5))
     images = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(3))
     ours = Explainer(model, "shapleycam")
     found, activations = ours(images, LABELS).maps.unflatten(0, (2, 2)), ours.activations(images)

@@ -9,6 +9,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
+from small_networks import drawn, perturbed
 from torchvice import Explainer, ViceError
 from torchvice.models.prompts import Prompts
 from torchvice.models.zero_shot import ZeroShot
@@ -16,18 +17,9 @@ from torchvice.models.zero_shot import ZeroShot
 LABELS = [[0, 3], [4, 1]]
 
 
-def shaken(model, seed=0):
-    """The network with weights that are nothing in particular."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return model.eval()
-
-
 def of_timm(**settings):
     sizes = {"img_size": 64, "depth": 3, "embed_dim": 48, "num_heads": 3, "mlp_ratio": 2, "num_classes": 5}
-    return shaken(timm.create_model("vit_tiny_patch16_224", **{**sizes, **settings}))
+    return perturbed(drawn("vit_tiny_patch16_224", **{**sizes, **settings}))
 
 
 @pytest.fixture
@@ -43,7 +35,7 @@ def assert_close(maps, expected):
 
 def test_torchvisions_vit_is_torchcams(images):
     methods = pytest.importorskip("torchcam.methods")
-    model = shaken(torchvision.models.VisionTransformer(64, 16, 3, 3, 48, 96, num_classes=5))
+    model = perturbed(torchvision.models.VisionTransformer(64, 16, 3, 3, 48, 96, num_classes=5))
     found = Explainer(model, "legrad")(images, LABELS).maps.unflatten(0, (2, 2))
     for column in range(2):
         with methods.LeGrad(model, list(model.encoder.layers)) as cam:
@@ -83,7 +75,7 @@ def test_vits_of_timm_are_a_loop(images, settings):
 
 def test_a_distilled_vit_has_the_mean_of_its_classifiers(images):
     model = timm.create_model("deit_tiny_distilled_patch16_224", img_size=64, depth=2, num_classes=5)
-    model = shaken(model)
+    model = perturbed(model)
     found = Explainer(model, "legrad")(images[:1], [[2]]).maps[0]
     assert_close(found, self_attention_loop(model, images[0], 2))
 
@@ -166,7 +158,7 @@ def test_clip_is_the_authors(images):
     wrapper = pytest.importorskip("legrad").LeWrapper
     transformer = importlib.import_module("open_clip.transformer")
     torch.manual_seed(0)
-    tower = shaken(transformer.VisionTransformer(64, 16, 48, 3, 3, 2.0, output_dim=24))
+    tower = perturbed(transformer.VisionTransformer(64, 16, 48, 3, 3, 2.0, output_dim=24))
     texts = functional.normalize(torch.randn(5, 24), dim=-1)
     found = Explainer(zero_shot_of(tower, texts), "legrad")(images[:1], [[3, 0]]).maps
     peer = wrapper(Clip(tower), layer_index=0)

@@ -4,9 +4,9 @@ import importlib
 
 import numpy as np
 import pytest
-import timm
 import torch
 
+from small_networks import drawn, perturbed
 from torchvice import Explainer
 
 CLASSES = {
@@ -29,26 +29,16 @@ def peer():
     return importlib.import_module("pytorch_grad_cam")
 
 
-def _network(name, seed):
-    """A network with weights, norms and biases that are nothing in particular."""
-    model = timm.create_model(name, num_classes=5)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def cnn():
-    model = _network("test_resnet", 0)
+    model = perturbed(drawn("test_resnet", num_classes=5))
     images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
     return model, images, {"target_layers": [model.layer4[-1]]}
 
 
 @pytest.fixture(scope="module")
 def vit():
-    model = _network("test_vit", 2)
+    model = perturbed(drawn("test_vit", num_classes=5), torch.Generator().manual_seed(2))
     images = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(3))
 
     def to_maps(tokens):
