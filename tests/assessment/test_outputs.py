@@ -97,3 +97,21 @@ def test_assess_refuses_probabilities_or_takes_their_logits(tmp_path):
     np.testing.assert_allclose(taken.images.logits[far], logits.images.logits[far], rtol=1e-3, atol=1e-2)
     with pytest.raises(ViceError, match="must be 'logits', 'probabilities' or 'softmax', but is 'sigmoid'"):
         torchvice.assess(network(classes), data, out=tmp_path / "c", outputs="sigmoid", **settings)
+
+
+def test_the_probabilities_of_a_softmax_are_added_up_within_a_class(tmp_path):
+    """A network that ends in its softmax has the logits and the maps of the same network without it."""
+    data = VocDataset(write_digits(tmp_path / "digits", train=2, val=12, test=2, size=48), "val")
+    classes = len(data.classes)
+    settings = {"view_size": 64, "crop": 64, "device": "cpu", "method": "gradcam"}
+    settings["class_map"] = [[c, classes + c] for c in range(classes)]
+    inner = network(2 * classes)
+    inner.fc.weight.data /= 10
+    model = Around(inner, SOFTMAX)
+    with pytest.raises(ViceError, match=r"a class map puts together: --outputs softmax"):
+        torchvice.assess(model, data, out=tmp_path / "unnamed", **settings)
+    with pytest.raises(ViceError, match=r"must be added up.*\s+Give --outputs softmax"):
+        torchvice.assess(model, data, out=tmp_path / "largest", outputs="probabilities", **settings)
+    taken = torchvice.assess(model, data, out=tmp_path / "a", outputs="softmax", **settings)
+    plain = torchvice.assess(inner, data, out=tmp_path / "b", outputs="softmax", **settings)
+    np.testing.assert_allclose(taken.images.logits, plain.images.logits, rtol=1e-4, atol=1e-4)

@@ -126,7 +126,8 @@ def test_which_networks_are_noticed(model):
 def test_outputs_that_are_no_logits_are_refused(change, data, model, tmp_path):
     model.fc.register_forward_hook(lambda _, __, z: change(z))
     groups = [[c] for c in range(len(data.classes))]
-    with pytest.raises(ViceError, match=r"(?s)softmax is taken of logits, but .*--outputs probabilities"):
+    way_out = "probabilities" if change is torch.sigmoid else "softmax"
+    with pytest.raises(ViceError, match=rf"(?s)softmax is taken of logits, but .*--outputs {way_out}"):
         torchvice.assess(model, data, out=tmp_path, class_map=groups, method="gradcam", **SETTINGS)
 
 

@@ -16,6 +16,7 @@ from torchvice.data.check import survey
 from torchvice.data.description import is_no_object
 from torchvice.data.images import read_image, read_mask
 from torchvice.data.items import ItemDataset
+from torchvice.data.layout import Layout
 from torchvice.errors import ViceError
 
 
@@ -66,6 +67,22 @@ def test_a_list_of_classes_in_another_spelling_is_not_passed_over(tmp_path: Path
         open_dataset(tmp_path)
     (tmp_path / name).rename(tmp_path / "classes.txt")
     assert open_dataset(tmp_path).classes == ("red", "blue")
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "labelmap.txt", "Names.txt", "categories.txt"])
+def test_a_file_that_may_name_the_classes_is_neither_passed_over_nor_a_list_of_images(
+    tmp_path: Path, name: str
+) -> None:
+    voc(tmp_path, square(1), square(2), classes="")
+    (tmp_path / name).write_text("red\nblue\n")
+    with pytest.raises(
+        ViceError, match=rf"must be called classes.txt, but .* has {name}\.\s+Write the names .* one a line"
+    ):
+        open_dataset(tmp_path)
+    (tmp_path / "classes.txt").write_text("red\nblue\n")
+    found = open_dataset(tmp_path)
+    assert found.classes == ("red", "blue")
+    assert Path(name).stem not in Layout(tmp_path).splits()
 
 
 @pytest.mark.parametrize("name", ["dataset.yml", "Dataset.yaml"])

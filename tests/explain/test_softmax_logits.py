@@ -38,7 +38,7 @@ def test_what_has_no_log_odds_is_refused():
     with pytest.raises(ViceError, match="all 3 outputs belong to one"):
         softmax_logits(torch.zeros(2, 3), [[0], [0, 1, 2]])
     for p in (torch.tensor(OUTPUTS).softmax(1), torch.tensor(OUTPUTS).float().softmax(1).half()):
-        with pytest.raises(ViceError, match=r"have the sum 1 already\.\s.*--outputs probabilities"):
+        with pytest.raises(ViceError, match=r"have the sum 1 already\.\s.*--outputs softmax"):
             softmax_logits(p, GROUPS)
     torch.testing.assert_close(
         softmax_logits(torch.tensor(OUTPUTS).log_softmax(1)), softmax_logits(torch.tensor(OUTPUTS))

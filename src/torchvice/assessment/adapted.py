@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from torchvice.assessment.map_settings import MapSettings
-from torchvice.assessment.outputs import giving_logits
+from torchvice.assessment.outputs import before_softmax, giving_logits
 from torchvice.errors import ViceError
 from torchvice.models.adapt import of_side, taking_rgb, with_complement, with_output
 from torchvice.models.bare import bare
@@ -43,7 +43,9 @@ def adapted(model: nn.Module, settings: MapSettings, exclusive: bool) -> nn.Modu
     if (model := taking_rgb(given)) is not given:
         warnings.warn("The network takes one channel: images are converted to grey.", stacklevel=4)
     if settings.outputs == "probabilities":
-        model = giving_logits(model, exclusive)
+        model = giving_logits(model, exclusive, settings.class_map)
+    elif settings.outputs == "softmax":
+        model = before_softmax(model)
     positive = positive_of(settings.class_map)
     if exclusive:
         _refuse_shared_outputs(settings.class_map)

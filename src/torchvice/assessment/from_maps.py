@@ -135,7 +135,7 @@ def _logits(scores: Scores, ids: Sequence[str], exclusive: bool, outputs: Output
     """(N, C) float32."""
     import torch
 
-    from torchvice.assessment.outputs import logits_of, refuse_probabilities
+    from torchvice.assessment.outputs import log_of_softmax, logits_of, refuse_probabilities
     from torchvice.explain.softmax import softmax_logits
 
     found = scores.of(ids)
@@ -143,7 +143,7 @@ def _logits(scores: Scores, ids: Sequence[str], exclusive: bool, outputs: Output
         # Without a network there is no other sign of per cent than the numbers, and a logit of 20 is rare: few suffice.
         refuse_probabilities(found, exclusive, f"The scores in {scores.path}", "the file", fewest=1)
     if outputs == "softmax":
-        return softmax_logits(torch.tensor(found), log=exclusive).numpy()
+        return softmax_logits(log_of_softmax(torch.tensor(found)), log=exclusive).numpy()
     return logits_of(torch.tensor(found), exclusive).numpy() if outputs == "probabilities" else found
 
 

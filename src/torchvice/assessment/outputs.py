@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Outputs",
+    "before_softmax",
     "check_number",
     "chosen_outputs",
     "giving_logits",
+    "log_of_softmax",
     "logits_of",
     "refuse_probabilities",
     "wrong_number",
@@ -73,8 +75,8 @@ def refuse_probabilities(
         raise ViceError(
             f"{what} must be logits, but all outputs of {len(outputs)} rows lie in [0, 1]"
             f"{' ' if sums else ': '}{looks}.",
-            "Take the logits of probabilities: --outputs probabilities (outputs='probabilities'). "
-            "If they are logits: --outputs logits.",
+            "Take the logits of probabilities: --outputs probabilities (outputs='probabilities'); of a softmax whose "
+            "outputs a class map puts together: --outputs softmax. If they are logits: --outputs logits.",
         )
     per_cent = bool(((values >= 0) & (values <= 100)).all()) and values.max() > LARGE and values.size >= fewest
     if per_cent or (outputs.shape[1] > 1 and (values >= 0).all() and (abs(values.sum(1) / 100 - 1) < _TOLERANCE).all()):
@@ -176,20 +178,59 @@ def wrong_number(classes: int, outputs: int, exclusive: bool) -> ViceError:
     return ViceError(f"The model must have an output for each of {classes} classes, but has {outputs}.", way_out)
 
 
-def giving_logits(model: nn.Module, exclusive: bool) -> nn.Module:
+def giving_logits(model: nn.Module, exclusive: bool, groups: Sequence[Sequence[int]] | None = None) -> nn.Module:
     """Return the network with the logits of its probabilities as outputs; it shares parameters and modules.
 
     They are log(p / (1 - p)); where every image has one label and the probabilities of an image have the sum 1, log(p),
     whose softmax they are. Probabilities are clamped to the precision of their type, so that logits are finite.
+
+    Args:
+        model: gives probabilities (N, C).
+        exclusive: whether every image has one label.
+        groups: the class map. Where it gives a class several outputs, the probabilities of a softmax are refused when
+            the network runs: the probability of the class is their sum, but the largest logit counts.
     """
+    several = max(map(len, groups or ()), default=0) > 1
+
+    def to_logits(p: torch.Tensor) -> torch.Tensor:
+        if several and _of_softmax(p):
+            raise ViceError(
+                "The probabilities of an image have the sum 1, and the class map gives a class several outputs: they "
+                "must be added up, but --outputs probabilities takes the largest.",
+                "Give --outputs softmax (outputs='softmax').",
+            )
+        return logits_of(p, exclusive)
+
+    return _with_outputs(model, to_logits)
+
+
+def before_softmax(model: nn.Module) -> nn.Module:
+    """Return the network with the logarithms of a softmax's probabilities as outputs; other outputs stay as they are.
+
+    Their softmax are the probabilities again. It shares parameters and modules.
+    """
+    return _with_outputs(model, log_of_softmax)
+
+
+def log_of_softmax(p: torch.Tensor) -> torch.Tensor:
+    """The logarithms of probabilities (N, C) of a softmax, clamped to finite ones; other outputs as they are."""
+    return p.clamp(min=torch.finfo(p.dtype).tiny).log() if _of_softmax(p) and bool((p >= 0).all()) else p
+
+
+def _with_outputs(model: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
     made = hooked_copy(model)
 
-    def to_logits(_: nn.Module, __: Any, outputs: Any) -> Any:
-        p = logits_in(outputs)
-        return logits_of(p, exclusive) if isinstance(p, torch.Tensor) else outputs
+    def changed(_: nn.Module, __: Any, outputs: Any) -> Any:
+        found = logits_in(outputs)
+        return change(found) if isinstance(found, torch.Tensor) else outputs
 
-    made.register_forward_hook(to_logits)
+    made.register_forward_hook(changed)
     return made
+
+
+def _of_softmax(p: torch.Tensor) -> bool:
+    """Whether the outputs of every image have the sum 1."""
+    return p.ndim == 2 and p.shape[1] > 1 and bool(((p.sum(1) - 1).abs() < 10 * _TOLERANCE).all())
 
 
 def logits_of(p: torch.Tensor, exclusive: bool) -> torch.Tensor:
@@ -205,6 +246,6 @@ def logits_of(p: torch.Tensor, exclusive: bool) -> torch.Tensor:
             "If the outputs are logits: --outputs logits (outputs='logits').",
         )
     least = torch.finfo(p.dtype).eps
-    if exclusive and p.ndim == 2 and p.shape[1] > 1 and bool(((p.sum(1) - 1).abs() < 10 * _TOLERANCE).all()):
-        return p.clamp(min=torch.finfo(p.dtype).tiny).log()
+    if exclusive and _of_softmax(p):
+        return log_of_softmax(p)
     return torch.logit(p.clamp(least, 1 - least))

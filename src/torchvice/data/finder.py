@@ -54,8 +54,14 @@ def existing_files(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def refuse_spelling(folder: Path, name: str, also: Sequence[str] = ()) -> None:
+def refuse_spelling(folder: Path, name: str, also: Sequence[str] = (), way_out: str | None = None) -> None:
     """Refuse a file that would be passed over for its spelling: other case, or one of the names in `also`.
+
+    Args:
+        folder: may be missing.
+        name: of the file that is read, in lower case.
+        also: names in lower case.
+        way_out: for a file called as in `also`; None: to rename it.
 
     Raises:
         ViceError: `folder` has such a file, and none called `name`.
@@ -64,7 +70,8 @@ def refuse_spelling(folder: Path, name: str, also: Sequence[str] = ()) -> None:
         return
     for entry in sorted(os.listdir(folder)):
         if entry.lower() in (name, *also):
-            raise ViceError(f"The file must be called {name}, but {folder} has {entry}.", f"Rename it to {name}.")
+            renamed = f"Rename it to {name}." if way_out is None or entry.lower() == name else way_out
+            raise ViceError(f"The file must be called {name}, but {folder} has {entry}.", renamed)
 
 
 def first_other(files: Sequence[Path]) -> Path | None:

@@ -13,7 +13,7 @@ from torchvice.data.description import Description, read_description
 from torchvice.data.finder import Finder, existing, existing_files, first_other
 from torchvice.data.images import no_class, read_mask
 from torchvice.data.labels import targets_from
-from torchvice.data.lists import IMAGE_SUFFIXES, VOC_CLASSES, ListLine, class_names, list_lines, names_in
+from torchvice.data.lists import CLASS_FILES, IMAGE_SUFFIXES, VOC_CLASSES, ListLine, class_names, list_lines, names_in
 from torchvice.data.mask_values import forms_of, found_values, spread
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.metrics.overlap import MOST_CLASSES
@@ -190,7 +190,11 @@ class Layout:
             return sorted(self.described.splits)
         folders = [folder for folder in self._list_folders if folder.is_dir()]
         names = {file.stem for folder in folders for file in folder.glob("*.txt")}
-        return sorted(name for name in names if not name.lower().startswith(NOT_LISTS))
+        return sorted(
+            name
+            for name in names
+            if not name.lower().startswith(NOT_LISTS) and f"{name.lower()}.txt" not in CLASS_FILES
+        )
 
     def read_mask(self, path: Path) -> np.ndarray:
         """Read the labels of a mask, (H, W) integers, see `torchvice.data.read_mask`, as dataset.yaml maps them."""

@@ -14,6 +14,7 @@ from torchvice.errors import ViceError
 from torchvice.files import existing_file
 
 __all__ = [
+    "CLASS_FILES",
     "IMAGE_SUFFIXES",
     "VOC_CLASSES",
     "ListLine",
@@ -30,6 +31,10 @@ VOC_CLASSES: tuple[str, ...] = (
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
 # fmt: on
+CLASS_FILES = (
+    *("class_names.txt", "class-names.txt", "classnames.txt", "class.txt", "labels.txt", "label.txt"),
+    *("label_names.txt", "labelnames.txt", "labelmap.txt", "names.txt", "categories.txt"),
+)  # that may hold the names of the classes, but are not read
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in any case; the first one is read if an image has several
 VOC_OF_ONE_CLASS = re.compile(r"\S+(  ?-1|  [01])")  # a line of VOC's lists of one class, such as cat_train.txt
 
@@ -137,7 +142,9 @@ def class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, 
         files = existing_files(home / "classes.txt" for home in homes)
         if not files:
             for home in homes:
-                refuse_spelling(home, "classes.txt", ("class_names.txt", "classnames.txt", "class.txt"))
+                refuse_spelling(
+                    home, "classes.txt", CLASS_FILES, "Write the names of the classes into classes.txt, one a line."
+                )
             return VOC_CLASSES
         if len({file.read_bytes() for file in files}) > 1:
             raise ViceError(

@@ -66,14 +66,14 @@ def _refuse_probabilities(outputs: torch.Tensor) -> None:
         return
     exact = outputs.dtype in (torch.float32, torch.float64)
     sums = outputs.double().sum(1)  # of few classes of CLIP it is close to 100
-    for whole, way_out in ((1, "Give"), (100, "Divide them by 100, and give")):
+    by_name = "by its name: --outputs softmax (outputs='softmax') takes their logarithms."
+    for whole, way_out in ((1, f"Ask for it {by_name}"), (100, f"Divide them by 100, and ask for it {by_name}")):
         if (exact or whole == 1) and bool(((sums / whole - 1).abs() < (1e-5 if exact else 1e-2)).all()):
-            looks = f"have the sum {whole} already"
-        elif bool((outputs <= whole).all()) and whole == 1 and outputs.numel() >= _MANY:
-            looks = "lie in [0, 1]: they look like probabilities"
-        else:
-            continue
+            raise ViceError(
+                f"The softmax is taken of logits, but the outputs of each image have the sum {whole} already.", way_out
+            )
+    if bool((outputs <= 1).all()) and outputs.numel() >= _MANY:
         raise ViceError(
-            f"The softmax is taken of logits, but the outputs of each image {looks}.",
-            f"{way_out} --outputs probabilities (outputs='probabilities').",
+            "The softmax is taken of logits, but all outputs lie in [0, 1]: they look like probabilities.",
+            "Give --outputs probabilities (outputs='probabilities').",
         )
