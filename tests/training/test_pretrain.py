@@ -196,7 +196,7 @@ REFUSED = [
     ("mae", (), (), "plain vision transformer with a class token, but is given ResNet"),
     ("byol", (VIT, "transform.crop=24"), (), "test_vit must take images of 24 x 24"),
     ("byol", ("data.train_split=one",), (), "at least 2 images, but one has 1"),
-    ("byol", ("data.train_split=none",), (), "must name a list"),
+    ("byol", ("data.train_split=none",), (), r"`data.train_split` must name a list.*\s+.*-o data.train_split=NAME"),
     ("simclr", (), (), "scheme must be one of byol, moco_v3, dino, mae"),
     ("byol", (), ("momentun=0.9",), "`momentun` is not a setting of byol"),
     ("byol", (), ("momentum=2",), "`momentum` of byol must be less than or equal to 1, but is 2"),

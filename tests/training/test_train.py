@@ -195,8 +195,8 @@ def test_one_cycle_cannot_grow(settings: Make) -> None:
         (("model.name=test_vit", "transform.crop=50"), "test_vit must take images of 50 x 50 pixels"),
         (("model.name=test_resnot",), "must be a timm name"),
         (("trainer.accelerator=abacus",), "Lightning cannot train with accelerator=abacus"),
-        (("data.train_split=nothing",), "nothing"),
-        (("data.eval_split=nothing",), "nothing"),
+        (("data.train_split=nothing",), r"`data\.train_split` must name a list.*\s+.*Give -o data\.train_split=NAME"),
+        (("data.eval_split=nothing",), r"`data\.eval_split` must name a list.*\s+.*Give -o data\.eval_split=NAME"),
         (("model.weights=nowhere.pth",), "nowhere.pth does not exist"),
     ],
 )

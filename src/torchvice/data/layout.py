@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torchvice.data.mask_values import forms_of, found_values, spread
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.metrics.overlap import MOST_CLASSES
 
-__all__ = ["LAYOUT", "Layout", "Located", "Record", "mask_source", "place_of"]
+__all__ = ["LAYOUT", "Layout", "Located", "NoList", "Record", "mask_source", "place_of", "split_of_setting"]
 
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 NOT_LISTS = ("classes", "readme", "license", ".")  # text files that are often next to lists; hidden files
@@ -28,6 +29,20 @@ LAYOUT = (
 )
 WITHOUT_LISTS = "Images without lists: --images DIR --masks DIR."
 EXAMPLE = "To try torchvice without a dataset: vice data digits --out data/digits."
+
+
+class NoList(ViceError):
+    """A split that is none of the dataset's lists."""
+
+
+@contextmanager
+def split_of_setting(name: str) -> Iterator[None]:
+    """Within it, a split that is no list is an error that names the setting `name` and the way to give it."""
+    try:
+        yield
+    except NoList as error:
+        message = error.message.replace("`split`", f"`{name}`", 1)
+        raise NoList(message, f"{error.way_out} Give -o {name}=NAME.") from None
 
 
 @dataclass(frozen=True)
@@ -130,7 +145,7 @@ class Layout:
             raise ViceError(
                 f"`split` must name a list in {where}, but no list of images is there.", f"{LAYOUT} {WITHOUT_LISTS}"
             )
-        raise ViceError(f"`split` must name a list in {where}, but is {str(split)!r}.", did_you_mean(str(split), known))
+        raise NoList(f"`split` must name a list in {where}, but is {str(split)!r}.", did_you_mean(str(split), known))
 
     def lines(self, split: str | os.PathLike[str]) -> list[ListLine]:
         """Read the images of a split, see `list_lines`."""

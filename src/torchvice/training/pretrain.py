@@ -14,6 +14,7 @@ import torchvice
 from torchvice.config import Settings
 from torchvice.config.sections import TransformSettings
 from torchvice.data.check import check_files
+from torchvice.data.layout import split_of_setting
 from torchvice.errors import ViceError
 from torchvice.files import atomic, read_json, sha256, write_json
 from torchvice.models.build import build_model, classifier_names
@@ -176,7 +177,8 @@ def _images(settings: Settings, console: Console) -> UnlabelledImages:
     """Open, check and print the images of the training split."""
     from torchvice.data.unlabelled import UnlabelledImages
 
-    images = UnlabelledImages(settings.data.root, settings.data.train_split)
+    with split_of_setting("data.train_split"):
+        images = UnlabelledImages(settings.data.root, settings.data.train_split)
     if len(images) < 2:
         raise ViceError(f"Pre-training needs at least 2 images, but {settings.data.train_split} has {len(images)}.")
     if is_rank_zero():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.config import Settings, dump_settings
 from torchvice.data.check import check_files
+from torchvice.data.layout import split_of_setting
 from torchvice.data.open import open_dataset
 from torchvice.errors import ViceError
 from torchvice.files import write_text
@@ -111,25 +112,25 @@ def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, Fold
 
     data = settings.data
 
-    def split(name: str, classes: tuple[str, ...] | None, silent: bool = False) -> FolderDataset:
-        dataset = open_dataset(
-            data.root, name, classes=classes, labels=data.labels, masks=data.masks, exclusive=data.exclusive
-        )
+    def split(setting: str, classes: tuple[str, ...] | None, silent: bool = False) -> FolderDataset:
+        name = getattr(data, setting)
+        with split_of_setting(f"data.{setting}"):
+            dataset = open_dataset(
+                data.root, name, classes=classes, labels=data.labels, masks=data.masks, exclusive=data.exclusive
+            )
         if silent:
             return dataset
         summary = f"{name}: {len(dataset)} images, {len(dataset.classes)} classes, labels from {dataset.label_source}"
         console.print(summary, highlight=False, soft_wrap=True, markup=False)
         return dataset
 
-    training = split(data.train_split, data.classes)
+    training = split("train_split", data.classes)
     _check_loss(settings, len(training.classes))
     if note := check_repair(settings, training):
         console.print(note, highlight=False, soft_wrap=True, markup=False)
-    selection = split(data.selection_split, training.classes)
+    selection = split("selection_split", training.classes)
     if data.eval_split not in (data.train_split, data.selection_split):
-        split(
-            data.eval_split, training.classes, silent=True
-        )  # a wrong name is an error before the training, not after it
+        split("eval_split", training.classes, silent=True)  # a wrong name is an error before the training, not after it
     if is_rank_zero():
         check_files(training)
         check_files(selection)
