@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 READY := $(VENV)/.ready
 WORKERS ?= 2
 # Waiting threads sleep instead of spinning: on busy cores an epoch took 26 s instead of 121 s.
@@ -9,12 +10,18 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test test-all check format benchmark docs gallery shortcut shortcuts study methods networks photographs fuzz clean
 
+# What a user installs; the demo needs no more.
+$(CORE): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(READY)
+demo: $(CORE)
 	$(BIN)/vice demo
 
 test: $(READY)

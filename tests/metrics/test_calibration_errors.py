@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from netcal.metrics import ECE, MCE
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
@@ -70,8 +69,9 @@ def test_cells_against_torchmetrics_and_netcal(bins: int) -> None:
     assert found.ece == pytest.approx(float(binary_calibration_error(probability, true, bins, "l1")), abs=1e-6)
     largest = maximum_calibration_error(found)
     assert largest == pytest.approx(float(binary_calibration_error(probability, true, bins, "max")), abs=1e-6)
-    assert found.ece == pytest.approx(ECE(bins).measure(p.ravel(), y.ravel()), abs=1e-6)
-    assert largest == pytest.approx(MCE(bins).measure(p.ravel(), y.ravel()), abs=1e-6)
+    netcal = pytest.importorskip("netcal.metrics")
+    assert found.ece == pytest.approx(netcal.ECE(bins).measure(p.ravel(), y.ravel()), abs=1e-6)
+    assert largest == pytest.approx(netcal.MCE(bins).measure(p.ravel(), y.ravel()), abs=1e-6)
 
 
 @pytest.mark.parametrize("bins", [1, 7, 20])
@@ -81,7 +81,7 @@ def test_top_label_against_torchmetrics_and_netcal(bins: int) -> None:
     found = event_reliability(p, y, bins, "top").ece
     theirs = multiclass_calibration_error(torch.tensor(p), torch.tensor(label), 5, bins, "l1")
     assert found == pytest.approx(float(theirs), abs=1e-6)
-    assert found == pytest.approx(ECE(bins).measure(p, label), abs=1e-6)
+    assert found == pytest.approx(pytest.importorskip("netcal.metrics").ECE(bins).measure(p, label), abs=1e-6)
 
 
 @pytest.mark.parametrize("bins", [1, 7, 20])

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from netcal.scaling import TemperatureScaling
 from sklearn.linear_model import LogisticRegression
 
 import predictions
@@ -56,7 +55,7 @@ def test_temperature_is_the_least_of_a_fine_grid(exclusive: bool) -> None:
 
 def test_temperature_against_netcal() -> None:
     z, y = predictions.exclusive(1000, 3)
-    theirs = TemperatureScaling()
+    theirs = pytest.importorskip("netcal.scaling").TemperatureScaling()
     torch.manual_seed(0)
     p = softmax(2 * z)
     theirs.fit(p, y.argmax(1))
