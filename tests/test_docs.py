@@ -166,7 +166,7 @@ def test_every_step_has_the_options_of_its_command() -> None:
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_asks_for_nothing(tmp_path: Path) -> None:
-    for package in ("mkdocs", "material", "mkdocstrings"):
+    for package in ("mkdocs", "material", "mkdocstrings", "mkdocs_llmstxt"):
         pytest.importorskip(package, reason="the extra `docs` is not installed")
     program = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path)]
     quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
@@ -186,3 +186,8 @@ def test_the_site_builds_without_a_warning_and_asks_for_nothing(tmp_path: Path) 
             assert constant or shown & {f"{package}.{name}", f"{package}.{name}.{name}"}, f"{package}.{name}"
     assert (tmp_path / "search" / "search_index.js").is_file()  # for pages opened from disk
     assert "--batch-size N" in (tmp_path / "steps" / "assess.html").read_text(encoding="utf-8")
+    for_assistants = (tmp_path / "llms.txt").read_text(encoding="utf-8")
+    named = re.findall(r"\]\(/(\S+\.md)\)", for_assistants)
+    assert len(named) > 30
+    assert not [name for name in named if not (tmp_path / name).is_file()]
+    assert "--batch-size N" in (tmp_path / "steps" / "assess.md").read_text(encoding="utf-8").replace("\\", "")
