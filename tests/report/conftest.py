@@ -16,6 +16,8 @@ from torchvice.samples import Samples
 def browser() -> Iterator[Any]:
     reason = "the page is tested with playwright, which is absent"
     playwright = pytest.importorskip("playwright.sync_api", reason=reason)
+    if CHROMIUM is None:
+        pytest.skip("the page is tested in chromium, which is absent")
     with playwright.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
         yield opened

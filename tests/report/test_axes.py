@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from torchvice.metrics import reliability
 from torchvice.report import Case, case_panel, case_sheet, reliability_diagram, threshold_curve, vice_diagram
-from torchvice.report.calibration_diagram import calibration_diagram
+from torchvice.report.calibration import calibration_diagram
 from torchvice.report.comparison import comparison_figure
 
 LOSS = np.random.default_rng(0).lognormal(-3, 1.2, 200)

@@ -13,7 +13,7 @@ from torchvice.metrics.bands import NullBand
 from torchvice.metrics.calibration import Reliability
 from torchvice.metrics.calibration_errors import event_reliability
 from torchvice.report import calibration_diagram, reliability_diagram
-from torchvice.report.calibration_diagram import reliability_points
+from torchvice.report.calibration import reliability_points
 from torchvice.report.style import PALETTE, paper_style
 
 

@@ -1,6 +1,6 @@
 """Figures, case panels and the page: what the measures look like. Never torch, models or data: pixels are passed in."""
 
-from torchvice.report.calibration_diagram import calibration_diagram
+from torchvice.report.calibration import calibration_diagram
 from torchvice.report.cases import Case, case_panel, case_sheet
 from torchvice.report.comparison import comparison_figure
 from torchvice.report.figures import reliability_diagram, save_figure, threshold_curve, vice_diagram

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.measures import Measures
-from torchvice.report.calibration_diagram import calibration_diagram
+from torchvice.report.calibration import calibration_diagram
 from torchvice.report.figures import reliability_diagram, threshold_curve, vice_diagram
 
 if TYPE_CHECKING:

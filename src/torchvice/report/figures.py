@@ -16,7 +16,7 @@ from torchvice.measures.wording import interval_text
 from torchvice.metrics.bands import NullBand
 from torchvice.metrics.binning import equal_count_means
 from torchvice.metrics.calibration import Reliability
-from torchvice.report.calibration_diagram import consistency_bars, consistency_key
+from torchvice.report.calibration import consistency_bars, consistency_key
 from torchvice.report.frame import figure_of, panels, styled
 from torchvice.report.style import (
     COLUMN,

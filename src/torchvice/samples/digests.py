@@ -8,8 +8,8 @@ __all__ = ["Digests", "changed_images", "named_images"]
 
 NAMED = 3  # images that a message names
 
-# The digests of an image and of its mask (or boxes); "" where they are not known.
 Digests = tuple[str, str]
+"""The digests of an image and of its mask (or boxes); "" where they are not known."""
 
 
 def changed_images(held: Mapping[str, Digests], now: Mapping[str, Digests]) -> dict[str, list[str]]:
