@@ -9,7 +9,10 @@ from torchvice.explain import METHODS
 
 # A member of most kinds of network in timm: convolutional, with norm-free and depthwise layers, Mamba-like, ViTs.
 NETWORKS = timm.list_models("test_*")
-ATTENDING = {"rollout", "attention_gradient", "generic_attention", "legrad", "transformer_attribution"}
+ATTENDING = {
+    *("rollout", "attention_gradient", "generic_attention", "legrad", "libragrad_attention"),
+    "transformer_attribution",
+}
 # "cam" needs a pooled linear head; maps of pixels need nothing of a network, and many passes.
 OTHERS = {"cam", *(name for name, method in METHODS.items() if method.reads == "pixels")}
 EVERYWHERE = set(METHODS) - ATTENDING - OTHERS

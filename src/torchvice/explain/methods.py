@@ -225,5 +225,6 @@ def method_named(name: str) -> Method:
         ViceError: an unknown name.
     """
     if name not in METHODS:
-        raise ViceError(f"`method` must be a known one, but is {name!r}.", did_you_mean(name, METHODS))
+        way_out = f"{did_you_mean(name, METHODS)} A method of your own: --plugin FILE."
+        raise ViceError(f"`method` must be a known one, but is {name!r}.", way_out)
     return METHODS[name]
