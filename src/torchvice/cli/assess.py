@@ -117,7 +117,6 @@ OUT = typer.Option(None, "--out", rich_help_panel="Output", help="Folder of the 
 
 
 def assess(
-    context: typer.Context,
     run: Path | None = RUN,
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
@@ -163,12 +162,13 @@ def assess(
     out: Path | None = OUT,
 ) -> None:
     """Steps 2 to 4: logits, maps and their overlap with the masks, as a table. A killed run resumes."""
+    chosen = dict(locals())  # the values of the options by their names
     load_plugins(plugin)
     extras = _extras(controls, also, faithfulness, without)
     if maps is not None or scores is not None:
-        assess_foreign(context.params, extras.controls, _part(processes, shard), say_data)
+        assess_foreign(chosen, extras.controls, _part(processes, shard), say_data)
     else:
-        _assess_network(context.params, extras)
+        _assess_network(chosen, extras)
 
 
 def _assess_network(chosen: Mapping[str, Any], extras: Extras) -> None:

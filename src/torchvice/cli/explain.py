@@ -77,7 +77,6 @@ LABELS = maps_option(
 
 
 def explain(
-    context: typer.Context,
     run: Path | None = RUN,
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
@@ -117,8 +116,9 @@ def explain(
     _: bool = maps_option(False, "--list-methods", callback=list_methods, is_eager=True, help="List all methods."),
 ) -> None:
     """Write the maps of every image's classes as files, for use in other tools."""
+    chosen = dict(locals())  # the values of the options by their names
     load_plugins(plugin)
-    _explain(context.params)
+    _explain(chosen)
 
 
 def _explain(chosen: Mapping[str, Any]) -> None:
