@@ -41,6 +41,12 @@ def _renamed(entry: Any) -> Any:
     return entry.removesuffix(NOTEBOOK) + ".md" if entry.endswith(NOTEBOOK) else entry
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Give the dialog of the search a name for those who do not see it; the theme has none."""
+    dialog = 'data-md-component="search" role="dialog"'
+    return output.replace(dialog, f'{dialog} aria-label="Search"')
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace `<!-- options: measure -->` by the options of that command, and links to notebooks by links to pages."""
     markdown = re.sub(r"(\]\([^)\s]+)\.ipynb", r"\1.md", markdown)

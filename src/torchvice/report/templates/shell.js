@@ -15,8 +15,8 @@ const THEMES = { auto: ["◐", "as the system"], light: ["○", "light"], dark: 
 function setTheme(name) {
   const [mark, text] = THEMES[name], button = byId("theme");
   if (name === "auto") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = name;
-  button.replaceChildren(`${mark} `, el("span", {}, name));
-  button.setAttribute("aria-label", `Colours: ${text}`);
+  button.replaceChildren(el("span", { "aria-hidden": "true" }, `${mark} `), el("span", {}, name));
+  button.setAttribute("aria-label", `${name}: colours ${text}`);
   button.dataset.chosen = name;
 }
 
