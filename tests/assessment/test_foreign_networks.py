@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import torchvice
-from torchvice.assessment.outputs import say_unsteady
+from torchvice.assessment.behaviour import say_doubts
 from torchvice.assessment.randomised import randomised
 from torchvice.errors import ViceError
 from torchvice.explain import Explainer
@@ -283,7 +283,7 @@ class StaysInTraining(Net):
 @pytest.mark.parametrize("kind", [Dropped, Noisy, OfTheBatch, StaysInTraining])
 def test_networks_whose_outputs_change_are_said(kind):
     said = []
-    say_unsteady(Explainer(kind(), layer="b"), said.append)
+    say_doubts(Explainer(kind(), layer="b"), 64, said.append)
     assert len(said) == 1
     assert "shown again, beside another one, has other outputs" in said[0]
 
@@ -292,7 +292,100 @@ def test_other_networks_are_not_said(tmp_path, capsys):
     said = []
     networks = [Net(), Net().double(), Net().bfloat16(), WideHead(), timm.create_model("test_vit", num_classes=2)]
     for network in [*networks, timm.create_model("test_resnet", num_classes=1000)]:
-        say_unsteady(Explainer(network), said.append)
+        say_doubts(Explainer(network), None, said.append)
     assert not said
     assessed(Noisy(), tmp_path)
     assert "is not steady" in capsys.readouterr().err
+
+
+class Cropping(Net):
+    """Crops its images itself, to the middle half of each side."""
+
+    def forward(self, x):
+        h, w = x.shape[2] // 4, x.shape[3] // 4
+        return super().forward(x[:, :, h:-h, w:-w])
+
+
+def test_a_network_that_crops_its_images_is_said(tmp_path, capsys):
+    said = []
+    say_doubts(Explainer(Cropping()), 64, said.append)
+    assert said[0].startswith("The network does not see the 16 pixels at the top and 16 at the bottom of its images")
+    say_doubts(Explainer(nn.Sequential(nn.ConstantPad2d(-8, 0), Net())), 64, said.append)
+    assert "the 8 pixels at the top and 8 at the bottom" in said[1]
+    assert "give it as the transform" in said[1]
+    assessed(Cropping(), tmp_path)
+    assert "does not see the 8 pixels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("side", [64, 70, 100, 127])
+def test_a_rest_of_patches_at_one_side_is_no_crop(side):
+    """A strided convolution without padding drops the last columns, at one side only."""
+    said = []
+    say_doubts(Explainer(nn.Sequential(nn.Conv2d(3, 3, 16, 16), Net())), side, said.append)
+    assert not said
+
+
+def test_outputs_that_change_are_said_at_the_size_that_is_shown(tmp_path, capsys):
+    """Dropout of pixels averages out over a large image, and does not over a small one."""
+    torch.manual_seed(0)
+    assessed(nn.Sequential(nn.Dropout(0.3), Net()).train(), tmp_path / "in_training")  # eval mode switches it off
+    assert "not steady" not in capsys.readouterr().err
+
+    class Lossy(Net):
+        def forward(self, x):
+            return super().forward(nn.functional.dropout(x, 0.3, training=True))
+
+    assessed(Lossy(), tmp_path / "lossy")
+    assert "is not steady" in capsys.readouterr().err
+
+
+def test_a_mask_of_minus_infinity_is_no_broken_weight(tmp_path):
+    network = Net()
+    network.register_buffer("mask", torch.triu(torch.full((4, 4), -torch.inf), 1))
+    assessed(network, tmp_path / "t")
+    network.register_buffer("other", torch.tensor([torch.nan]))
+    with pytest.raises(ViceError, match=r"but `other` holds NaN or infinity"):
+        assessed(network, tmp_path / "u")
+
+
+def test_logarithms_of_sigmoids_are_said(tmp_path, capsys):
+    class Logarithms(Net):
+        def forward(self, x):
+            return nn.functional.logsigmoid(super().forward(x)).repeat(1, 20)
+
+    class Many(Data):
+        classes = tuple(map(str, range(40)))
+        targets = np.tile(np.ones((3, 1), np.uint8), (1, 40))
+
+    torchvice.assess(Logarithms(), Many(), out=tmp_path, **(HOW | {"outputs": None}))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "No output of the first 3 images is above 0: as logits, they say that no image has any class." in said
+
+
+@pytest.mark.parametrize("output", [1, "1"])
+def test_an_output_is_chosen_by_its_number(output, tmp_path):
+    class Two(Net):
+        def forward(self, x):
+            z = super().forward(x)
+            return z.repeat(1, 5), z
+
+    chosen = assessed(Two(), tmp_path / "two", output=output)
+    np.testing.assert_array_equal(chosen.images.logits, assessed(Net(), tmp_path / "one").images.logits)
+
+
+def test_networks_of_images_and_texts_name_the_way_out(tmp_path):
+    class Towers(Net):
+        def encode_text(self, texts):
+            raise NotImplementedError
+
+    with pytest.raises(
+        ViceError, match=r"Towers compares images with texts.*\s+.*zero_shot\(model, tokenizer, classes\)"
+    ):
+        assessed(Towers(), tmp_path)
+
+
+def test_an_untrained_classifier_of_zeros_is_named(tmp_path):
+    network = Net()
+    nn.init.zeros_(network.fc.weight)
+    with pytest.raises(ViceError, match=r"The classifier of Net must be trained, but all its weights are 0"):
+        assessed(network, tmp_path, method="gradcam", layer="b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from planted import planted
 from simulated import simulated
 from torchvice.errors import ViceError
 from torchvice.measures import compare, true_pairs
@@ -234,3 +236,19 @@ def test_linear_replicates_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = measures_of(STRONG, replicates=300)
     assert alone.intervals["strict.mean_average_precision"]["method"] == "percentile, linear replicates"
     assert alone.intervals["strict.vice"]["method"] == "percentile"
+
+
+def test_a_model_in_which_no_class_could_be_tested_is_not_said_to_be_clean() -> None:
+    clean = planted(200, seed=1)
+    images = dataclasses.replace(clean.images, logits=-np.abs(clean.images.logits))
+    silent = type(clean)(clean.manifest, images, clean.regions, clean.maps)  # finds no label
+    both = compare({"clean": clean, "silent": silent}, replicates=100)
+    assert both.testable["clean"] > 0
+    assert both.testable["silent"] == 0
+    assert both.sentences[-2:] == [
+        "No class stands out in clean.",
+        "No class could be tested in silent: every class has too few found labels.",
+    ]
+    neither = compare({"one": silent, "other": silent}, replicates=100)
+    assert neither.sentences[-1].startswith("No class could be tested in one, other:")
+    assert not [sentence for sentence in neither.sentences if "stands out" in sentence]

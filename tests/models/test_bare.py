@@ -144,11 +144,11 @@ def test_weights_that_are_not_finite_are_named(value):
     for name in ("fc.weight", "layer1.0.bn1.running_var"):
         model = network()
         model.state_dict()[name].fill_(value)
-        with pytest.raises(ViceError, match=f"`{name}` hold NaN or infinity"):
+        with pytest.raises(ViceError, match=f"`{name}` holds NaN or infinity"):
             views_of(model, ("strict",), MapSettings(device="cpu"))
     model = network()
     model.fc.weight.data.fill_(float("nan"))
-    with pytest.raises(ViceError, match=r"`fc\.weight` hold NaN"):
+    with pytest.raises(ViceError, match=r"`fc\.weight` holds NaN"):
         Explainer(model)
 
 

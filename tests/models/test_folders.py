@@ -108,7 +108,13 @@ def test_a_folder_of_transformers_is_assessed(saved, tmp_path, capsys):
     assert manifest["model"]["class_map"] == [[9 - c] for c in range(10)]
     settings = manifest["map_settings"]
     assert (settings["view_size"], settings["mean"], settings["method"]) == (64, [0.5] * 3, "rollout")
+    both = json.loads((folder / "preprocessor_config.json").read_text())
     (folder / "preprocessor_config.json").unlink()
+    # transformers 5 writes the settings of a processor's parts into one file.
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": both, "processor_class": "P"}))
+    named = model_by_name(f"transformers:{folder}")
+    assert (named.size, named.mean, named.std) == (64, (0.5,) * 3, (0.5,) * 3)
+    (folder / "processor_config.json").unlink()
     status, _, error = vice(capsys, *given, "--model", f"transformers:{folder}")
     assert status == 2
     assert "Give --mean and --std." in error

@@ -105,7 +105,7 @@ def test_of_several_sets_none_is_taken_silently(content, names, key, tmp_path):
 def test_weights_that_are_not_finite_are_named(tmp_path):
     for value in (float("nan"), float("inf")):
         torch.save(STATE | {"fc.weight": STATE["fc.weight"] * value}, tmp_path / "w.pth")
-        with pytest.raises(ViceError, match=r"must be finite, but `fc\.weight` hold NaN or infinity"):
+        with pytest.raises(ViceError, match=r"must be finite, but `fc\.weight` holds NaN or infinity"):
             load_weights(network(), tmp_path / "w.pth")
 
 

@@ -34,9 +34,20 @@ def _refuse_shared_outputs(groups: Sequence[Sequence[int]] | None) -> None:
             )
 
 
+def _refuse_two_towers(model: nn.Module) -> None:
+    """Refuse a network of images and texts, such as CLIP: without texts it has no classes."""
+    if any(callable(getattr(model, name, None)) for name in ("encode_text", "get_text_features")):
+        raise ViceError(
+            f"{type(model).__name__} compares images with texts, and has no classes without them.",
+            "Give it the names of the classes: torchvice.models.zero_shot.zero_shot(model, tokenizer, classes). The "
+            "command does so for --model open_clip:NAME and --model transformers:FOLDER.",
+        )
+
+
 def adapted(model: nn.Module, settings: MapSettings, exclusive: bool) -> nn.Module:
     """The network without wrappers, as the explainers take it: of RGB images, with the logits of the data's classes."""
     model = bare(model)
+    _refuse_two_towers(model)
     if settings.output is not None:
         model = with_output(model, settings.output)
     given = of_side(model, settings.given_side)

@@ -86,12 +86,13 @@ def _checked_view(model: nn.Module, protocol: str, settings: MapSettings, classe
     Raises:
         ViceError: as `views_of` and `check_number`.
     """
-    from torchvice.assessment.outputs import check_number, say_unsteady
+    from torchvice.assessment.behaviour import say_doubts
+    from torchvice.assessment.outputs import check_number
     from torchvice.assessment.views import views_of
 
     view = views_of(model, [protocol], settings, **how)[protocol]
     check_number(view.explainer, classes, how["exclusive"])
-    say_unsteady(view.explainer, tell)
+    say_doubts(view.explainer, view.side, tell)
     return view
 
 

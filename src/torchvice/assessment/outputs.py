@@ -12,11 +12,8 @@ from torch import nn
 
 from torchvice.errors import ViceError
 from torchvice.explain import Explainer
-from torchvice.explain.capture import eval_mode
 from torchvice.models.adapt import hooked_copy, output_count
 from torchvice.models.bare import logits_in
-from torchvice.models.families import input_size
-from torchvice.models.probe import probe_image
 from torchvice.models.zero_shot import ZeroShot
 
 if TYPE_CHECKING:
@@ -30,6 +27,7 @@ __all__ = [
     "giving_logits",
     "log_of_softmax",
     "logits_of",
+    "none_found",
     "refuse_probabilities",
     "wrong_number",
 ]
@@ -92,6 +90,21 @@ def refuse_probabilities(
         )
 
 
+def none_found(outputs: np.ndarray, exclusive: bool) -> list[str]:
+    """A sentence where no output is above 0, so that no label of any image counts as found; else none.
+
+    Args:
+        outputs: (N, C), of many images: few logits may lie below 0 by chance.
+        exclusive: whether every image has one label; then the largest output counts, whatever its sign.
+    """
+    if exclusive or outputs.size < FEWEST or not outputs.any() or (outputs > 0).any():
+        return []
+    return [
+        f"No output of the first {len(outputs)} images is above 0: as logits, they say that no image has any class. "
+        "If they are logarithms of probabilities (a log-sigmoid), remove it from the end of the network."
+    ]
+
+
 def chosen_outputs(explainer: Explainer, settings: MapSettings, say: Callable[[str], None]) -> MapSettings:
     """Choose how the outputs of a network are taken for images of several labels, where nobody named it.
 
@@ -128,35 +141,6 @@ def chosen_outputs(explainer: Explainer, settings: MapSettings, say: Callable[[s
 def number_of_outputs(explainer: Explainer) -> int | None:
     """The number of the network's outputs, with a pass where finding its layer took none; None: it does not run."""
     return output_count(explainer.model) if explainer.probed is None else explainer.probed.shape[1]
-
-
-def say_unsteady(explainer: Explainer, say: Callable[[str], None]) -> None:
-    """Say where an image has other outputs when it is shown again, beside another image: with one pass of both.
-
-    Args:
-        explainer: of the network; not checked if a pass was not needed to find its layer.
-        say: called with a sentence.
-    """
-    model, before = explainer.model, explainer.probed
-    if before is None:
-        return
-    image = probe_image(model, input_size(model)).to(before.device)
-    with torch.no_grad(), eval_mode(model):
-        try:
-            outputs = logits_in(model(torch.cat([image, torch.zeros_like(image)])), 2)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # a network of single images
-            return
-    if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, before.shape[1]) or not bool(outputs.any()):
-        return  # an untrained classifier of zeros is probed with other weights
-    change = (outputs[0].float() - before[0].float()).abs().max().item() / max(before.abs().max().item(), 1e-12)
-    if change > (0.05 if outputs.dtype in (torch.float16, torch.bfloat16) else 0.01):
-        say(
-            "The network is not steady: an image that is shown again, beside another one, has other outputs (by "
-            f"{change:.0%} of the largest). Dropout or noise may be on in eval mode, or a norm may use the statistics "
-            "of the batch. The numbers depend on chance or on the batch size."
-        )
 
 
 def check_number(explainer: Explainer, classes: int, exclusive: bool) -> None:

@@ -105,7 +105,8 @@ def _request_of(
     passes: Progress | None,
 ) -> dict[str, Any]:
     """Check what is requested and build the views of the model; returns the manifest of the requested table."""
-    from torchvice.assessment.outputs import check_number, say_unsteady
+    from torchvice.assessment.behaviour import say_doubts
+    from torchvice.assessment.outputs import check_number
     from torchvice.assessment.views import views_of
 
     extras = extras.for_table(pipeline.folder.folder) if "strict" in protocols else extras
@@ -118,9 +119,9 @@ def _request_of(
         )
     say = None if "run" in made_by or _of_logits(pipeline.folder) else pipeline.say
     views = views_of(model, protocols, settings, exclusive=kind == "exclusive", passes=passes, say=say)
-    explainer = next(iter(views.values())).explainer
-    check_number(explainer, len(pipeline.dataset.classes), kind == "exclusive")
-    say_unsteady(explainer, pipeline.say)
+    view = next(iter(views.values()))
+    check_number(view.explainer, len(pipeline.dataset.classes), kind == "exclusive")
+    say_doubts(view.explainer, view.side, pipeline.say)
     check_outputs = all(view.map_settings.outputs is None for view in views.values())
     return pipeline.request(views, extras, kind, made_by, check_outputs=check_outputs)
 
@@ -220,9 +221,11 @@ class Pipeline:
             amended = self.faithfulness, self.interventions
             headline = count_headlines(self.views, batch, rows, self.exclusive, self.steps.advance, *amended)
             if self.unchecked:
-                from torchvice.assessment.outputs import refuse_probabilities
+                from torchvice.assessment.outputs import none_found, refuse_probabilities
 
                 refuse_probabilities(rows.images().logits, self.exclusive)
+                for sentence in none_found(rows.images().logits, self.exclusive):
+                    self.say(sentence)
                 self.unchecked = False
             count_extras(extras, dict.fromkeys(names, rows), batch, headline, self.steps.advance)
             self.folder.append(rows.images(), rows.regions(), rows.maps(), self.part.shards)

@@ -15,6 +15,7 @@ from torchvice.errors import ViceError
 from torchvice.explain.methods import SHORT_BACKWARD, Run, register
 from torchvice.explain.scene import OutputsAndMaps, Scene
 from torchvice.models.families import MapSite
+from torchvice.models.probe import zero_heads
 
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # From outputs (N, M), and image and output (R,) of each row, to the score (R,) whose gradient is taken.
@@ -145,6 +146,11 @@ def register_weights(name: str, *, paper: str) -> Callable[[Weigh], Weigh]:
 def _check_gradients(scene: Scene, activations: torch.Tensor, gradients: torch.Tensor) -> None:
     """Refuse gradients that are zero everywhere: they explain nothing."""
     if not bool(gradients.any()) and bool(activations.any()):
+        if zero_heads(scene.model):
+            raise ViceError(
+                f"The classifier of {type(scene.model).__name__} must be trained, but all its weights are 0.",
+                "Load the weights of a trained classifier.",
+            )
         raise ViceError(
             f"The gradient at `{scene.site.layer}` must not vanish, but is zero at every place.",
             "Name an earlier layer: the classifier does not use the output of this one.",

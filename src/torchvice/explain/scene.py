@@ -77,6 +77,7 @@ class Scene:
         kind, shape = type(self.model).__name__, tuple(images.shape)
         way_out = f"Try it by itself: model.eval()(torch.rand{shape})."
         way_out += " One image at a time: --batch-size 1 (batch_size=1)." if len(images) > 1 else ""
+        way_out += " Images of another size: --view-size SIDE (view_size=SIDE)."
         with errors_quoted(f"{kind} must run on images {shape}", way_out):
             try:
                 outputs = logits_in(self.model(images.clone()), len(images))  # it may normalise them in place

@@ -20,7 +20,7 @@ from torchvice.measures.qualities import quality_of
 from torchvice.measures.rows import Comparison
 from torchvice.measures.statements import of_linear, sentences_of
 from torchvice.measures.verdict import standing_out
-from torchvice.measures.witnesses import class_tests
+from torchvice.measures.witnesses import class_tests, testable
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
 from torchvice.metrics.weighted import Mean, MeanAveragePrecision, MultilabelEce, Spearman
@@ -78,6 +78,7 @@ def compare(
         seeds=_seeds(found, groups or {}, group_pairs(groups or {}), quality=quality),
         agreement=_agreement(models, common),
         stands_out={name: model.stands_out for name, model in found.items()},
+        testable={name: model.testable for name, model in found.items()},
     )
     made = {name: _headline(samples) for name, samples in models.items()}
     linear = {measure for model in found.values() for measure in model.linear}
@@ -199,7 +200,8 @@ class _Model:
         strict = samples.of_protocol("strict")
         images, probabilities, loss = strict.images, strict.probabilities, strict.losses
         self.pairs = true_pairs(samples)
-        self.stands_out = standing_out(class_tests(self.pairs, samples), samples.classes)
+        tests = class_tests(self.pairs, samples)
+        self.stands_out, self.testable = standing_out(tests, samples.classes), int(testable(tests).sum())
         self.quality = quality_of(self.pairs, quality)
         defined = ~np.isnan(self.quality)
         self.values: dict[str, float] = {

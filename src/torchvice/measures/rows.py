@@ -119,7 +119,8 @@ class Comparison:
     models and measure: `first`, `second`, `measure`, `difference` (first - second), `low`, `high`, `p`, `p_holm` and
     `p_at_floor` (p_holm is an upper bound); `matched`, VICE of two models whose pairs were given the same distribution
     of log-likelihood; `seeds`, the differences of groups, with the same columns; `agreement` of the models' order
-    across explanations; `stands_out` {model: the classes that stand out, as in its verdict}; `sentences`, what is
+    across explanations; `stands_out` {model: the classes that stand out, as in its verdict}; `testable` {model: the
+    number of classes that could stand out}; `sentences`, what is
     established and what is not.
     """
 
@@ -132,6 +133,7 @@ class Comparison:
     seeds: list[dict[str, Any]] = field(default_factory=list)
     agreement: dict[str, Any] = field(default_factory=dict)
     stands_out: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    testable: dict[str, int] = field(default_factory=dict)
     sentences: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:

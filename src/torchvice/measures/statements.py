@@ -45,20 +45,24 @@ def sentences_of(found: Comparison, made: Mapping[str, Mapping[str, Any]], repli
 
 
 def _about_classes(found: Comparison) -> list[str]:
-    """Which classes stand out in which models."""
+    """Which classes stand out in which models, and in which models no class could."""
+    tested = [model for model in found.stands_out if found.testable.get(model, 1)]
+    untested = [model for model in found.stands_out if model not in tested]
+    why = f"No class could be tested in {', '.join(untested)}: every class has too few found labels."
     models: dict[str, list[str]] = {}
     for model, rows in found.stands_out.items():
         for name in dict.fromkeys(row["class"] for row in rows):
             models.setdefault(name, []).append(model)
     if not models:
-        return ["No class stands out in any of the models."] if found.stands_out else []
+        where = "any of the models" if not untested else ", ".join(tested)
+        return [f"No class stands out in {where}."] * bool(tested) + [why] * bool(untested)
     parts = []
     for name, named in models.items():
-        others = [model for model in found.stands_out if model not in named]
+        others = [model for model in tested if model not in named]
         parts.append(f"{name} in {', '.join(named)}" + (f" and not in {', '.join(others)}" if others else ""))
     only = any(len(named) < len(found.stands_out) for named in models.values())
     caution = " That a class is named in one model only does not show that the models differ in it." if only else ""
-    return [f"Stands out: {'; '.join(parts)}.{caution}"]
+    return [f"Stands out: {'; '.join(parts)}.{caution}", *[why] * bool(untested)]
 
 
 def _about_quality(found: Comparison) -> list[str]:

@@ -14,7 +14,7 @@ from torchvice.measures.looked_at import looked_at
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.measures.verdict_text import caveats_of, sentences_of
-from torchvice.measures.witnesses import LEVEL, class_tests, events_of
+from torchvice.measures.witnesses import LEVEL, class_tests, events_of, testable
 from torchvice.metrics.iou import pair_iou
 from torchvice.metrics.standing_out import ClassTest, holm_over_witnesses
 from torchvice.samples import Samples
@@ -136,12 +136,12 @@ def _power(tests: Mapping[str, ClassTest], classes: tuple[str, ...]) -> dict[str
     if not tests:
         return about | nothing
     best = np.max([test.power for test in tests.values()], axis=0)
-    testable = np.any([~np.isnan(test.p_value) for test in tests.values()], axis=0)
-    absent = [name for name, known in zip(classes, testable, strict=True) if not known]
-    if not testable.any():
+    known = testable(tests)
+    absent = [name for name, one in zip(classes, known, strict=True) if not one]
+    if not known.any():
         return about | nothing
     pairs = np.max([test.pairs for test in tests.values()], axis=0)
-    rows = np.flatnonzero(testable)
+    rows = np.flatnonzero(known)
     adjusted, _ = holm_over_witnesses(tests, LEVEL)
     smallest = np.min([np.where(np.isnan(p), 1.0, p) for p in adjusted.values()], axis=0)
     # The class of median power; of two middle ones that of less power.

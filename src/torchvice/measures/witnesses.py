@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from torchvice.measures.interventions import column_of
@@ -10,7 +12,7 @@ from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.metrics.standing_out import ClassTest, classes_that_stand_out
 from torchvice.samples import Samples
 
-__all__ = ["LEVEL", "WITNESSES", "class_tests", "events_of"]
+__all__ = ["LEVEL", "WITNESSES", "class_tests", "events_of", "testable"]
 
 LEVEL = 0.05  # probability that a table without any shortcut names a class
 FALSE_POSITIVES = 0.05  # share of the images without a class that its threshold lets through
@@ -45,6 +47,11 @@ def class_tests(pairs: Pairs, samples: Samples) -> dict[str, ClassTest]:
         )
         for name, (event, known) in events.items()
     }
+
+
+def testable(tests: Mapping[str, ClassTest]) -> np.ndarray:
+    """(C,) bool: the classes with enough found labels for one of the witnesses; (0,) without a test."""
+    return np.any([~np.isnan(test.p_value) for test in tests.values()], axis=0) if tests else np.zeros(0, bool)
 
 
 def events_of(pairs: Pairs, samples: Samples) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -106,13 +106,13 @@ def _to_grey(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return ((images * weights).sum(1, keepdim=True), *args[1:])
 
 
-def with_output(model: nn.Module, name: str) -> nn.Module:
+def with_output(model: nn.Module, name: str | int) -> nn.Module:
     """Return a copy that gives one of several outputs: the entry of a dict, the field of an object, or item 0, 1, ...
 
     Raises:
         ViceError: when it runs: no such output.
     """
-    made = hooked_copy(model)
+    made, name = hooked_copy(model), str(name)
 
     def choose(_: nn.Module, __: Any, outputs: Any) -> Any:
         if isinstance(outputs, tuple | list) and name.isdigit() and int(name) < len(outputs):

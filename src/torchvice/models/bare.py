@@ -17,6 +17,7 @@ __all__ = [
     "described",
     "input_channels",
     "input_like",
+    "is_finite",
     "logits_in",
     "non_finite",
     "not_logits",
@@ -141,9 +142,24 @@ def input_channels(model: nn.Module) -> int:
 
 
 def non_finite(model: nn.Module) -> list[str]:
-    """Return the names of the parameters and buffers that hold NaN or infinity."""
-    tensors = (*model.named_parameters(), *model.named_buffers())
-    return [n for n, t in tensors if t.is_floating_point() and not bool(torch.isfinite(t.detach()).all())]
+    """Return the names of the parameters and buffers that hold NaN or infinity; see `is_finite`."""
+    found = [name for name, tensor in model.named_parameters() if not is_finite(tensor)]
+    return found + [name for name, tensor in model.named_buffers() if not is_finite(tensor, name)]
+
+
+def is_finite(tensor: torch.Tensor, buffer: str | None = None) -> bool:
+    """Whether a tensor of a network holds neither NaN nor infinity.
+
+    Args:
+        tensor: of any type; integers are finite.
+        buffer: its name if it is a buffer and no parameter: a mask of attention holds -infinity where nothing is seen,
+            running statistics never do.
+    """
+    if not tensor.is_floating_point():
+        return True
+    masking = buffer is not None and not buffer.rpartition(".")[2].startswith("running_")
+    values = tensor.detach()
+    return bool((torch.isfinite(values) | torch.isneginf(values) if masking else torch.isfinite(values)).all())
 
 
 def check_finite(model: nn.Module) -> None:
@@ -154,9 +170,9 @@ def check_finite(model: nn.Module) -> None:
     """
     names = non_finite(model)
     if names:
-        more = f" and {len(names) - 1} further tensors" if len(names) > 1 else ""
+        more = f" and {len(names) - 1} further tensors hold" if len(names) > 1 else " holds"
         raise ViceError(
-            f"The weights of the model must be finite, but `{names[0]}`{more} hold NaN or infinity.",
+            f"The weights of the model must be finite, but `{names[0]}`{more} NaN or infinity.",
             "Use an earlier checkpoint, from before its training diverged.",
         )
 

@@ -113,12 +113,20 @@ def _loaded(path: Path, arguments: Mapping[str, Any], loader: str) -> Any:  # ha
 
 
 def _pixels(path: Path, config: Mapping[str, Any]) -> tuple[int | None, Any, Any]:
-    """Side in pixels, mean and std for pixels in [0, 1], as preprocessor_config.json says; None: it does not."""
+    """Side in pixels, mean and std for pixels in [0, 1], as the folder says; None: it does not.
+
+    They are in preprocessor_config.json, or where a processor has several parts, in those of the image processor in
+    processor_config.json, as transformers 5 writes them.
+    """
     side = _side(config.get("image_size"))
-    file = path / "preprocessor_config.json"
-    if not file.is_file():
-        return side, None, None
-    return pixels_of(read_json(file, "The preprocessing of the network"), side)
+    for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        if not (path / name).is_file():
+            continue
+        said = read_json(path / name, "The preprocessing of the network")
+        said = said if part is None else said.get(part)
+        if isinstance(said, Mapping):
+            return pixels_of(said, side)
+    return side, None, None
 
 
 def pixels_of(said: Mapping[str, Any], side: int | None = None) -> tuple[int | None, Any, Any]:

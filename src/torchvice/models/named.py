@@ -18,7 +18,7 @@ __all__ = ["NO_PIXELS", "WITH_WEIGHTS", "NamedModel", "model_by_name", "near_sou
 
 SOURCES = ("timm", "torchvision", "transformers", "open_clip", "hf-hub")
 WITH_WEIGHTS = ("transformers", "hf-hub", "function")  # they load their own
-NO_PIXELS = "has no preprocessor_config.json with them"
+NO_PIXELS = "has neither preprocessor_config.json nor processor_config.json with them"
 _MAY_BE_ZERO_SHOT = ("transformers", "open_clip", "hf-hub")
 _FORMS = (
     "timm:NAME, torchvision:NAME, transformers:FOLDER, open_clip:NAME, hf-hub:ORG/NAME, FILE.py:FUNCTION or "

@@ -26,6 +26,7 @@ __all__ = [
     "probe",
     "probe_image",
     "spatial_layout",
+    "zero_heads",
 ]
 
 Layout = Literal["nchw", "nhwc", "tokens"]
@@ -131,7 +132,7 @@ def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Pr
     calls: Counter[str] = Counter()
     with eval_and_frozen(model, gradients) as handles:
         image = probe_image(model, size).requires_grad_(gradients).clone()  # networks may normalise it in place
-        handles += [head.register_forward_hook(_random_outputs) for head in _zero_heads(model)]
+        handles += [head.register_forward_hook(_random_outputs) for head in zero_heads(model)]
         for name, module in model.named_modules():
             if name:
                 handles += _record(name, module, records, calls, image)
@@ -202,7 +203,7 @@ def _record(
     return module.register_forward_pre_hook(before), module.register_forward_hook(after)
 
 
-def _zero_heads(model: nn.Module) -> list[nn.Linear]:
+def zero_heads(model: nn.Module) -> list[nn.Linear]:
     """Return the classifier's linear layers whose weights are all zero: of other networks than timm's, the last one."""
     model = described(model)
     if not hasattr(model, "get_classifier"):
