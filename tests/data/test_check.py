@@ -236,7 +236,7 @@ def test_a_mask_of_void_alone_leaves_its_image_without_a_label(voc: Voc) -> None
     write_mask(root / "VOC2012/SegmentationClassAug" / f"{NAMES[1]}.png", np.full((6, 4), 255, np.uint8))
     (found,) = survey(root)
     assert not found.broken
-    assert found.notes == (f"1 masks hold void (255) but no class, such as that of `{NAMES[1]}`.",)
+    assert found.notes == (f"1 mask holds void but no class, such as that of `{NAMES[1]}`.",)
     assert found.to_json()["notes"] == list(found.notes)
 
 

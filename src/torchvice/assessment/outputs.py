@@ -70,11 +70,13 @@ def refuse_probabilities(
     if ((values >= 0) & (values <= 1)).all():
         sums = outputs.shape[1] > 1 and bool((abs(values.sum(1) - 1) < _TOLERANCE).all())
         looks = "and have the sum 1: they look like a softmax" if sums else "they look like probabilities"
+        together = "; of a softmax whose outputs a class map puts together: --outputs softmax"
+        together = together if values.shape[1] > 1 else ""
         raise ViceError(
             f"{what} must be logits, but all outputs of {len(outputs)} rows lie in [0, 1]"
             f"{' ' if sums else ': '}{looks}.",
-            "Take the logits of probabilities: --outputs probabilities (outputs='probabilities'); of a softmax whose "
-            "outputs a class map puts together: --outputs softmax. If they are logits: --outputs logits.",
+            f"Take the logits of probabilities: --outputs probabilities (outputs='probabilities'){together}. "
+            "If they are logits: --outputs logits.",
         )
     per_cent = bool(((values >= 0) & (values <= 100)).all()) and values.max() > LARGE and values.size >= fewest
     if per_cent or (outputs.shape[1] > 1 and (values >= 0).all() and (abs(values.sum(1) / 100 - 1) < _TOLERANCE).all()):

@@ -247,8 +247,8 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
     if drawn and not any(one.in_mask for one in drawn.values()):
         broken.append(Problem.of("mask", "", layout.no_class(listed.split)))
     elif empty and source.startswith("masks"):  # these images have no label then
-        void = void_of(len(layout.classes))
-        notes += (f"{len(empty)} masks hold void ({void}) but no class, such as that of `{empty[0]}`.",)
+        are = "1 mask holds" if len(empty) == 1 else f"{len(empty)} masks hold"
+        notes += (f"{are} void but no class, such as that of `{empty[0]}`.",)
     per_class = None if targets is None else tuple(targets.sum(0, dtype=int).tolist())
     regions = [
         (image_id, c, own, one.pixels)
