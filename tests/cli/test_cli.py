@@ -1,6 +1,7 @@
 """The command: what a user types, what he sees, and one clear sentence for every mistake."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -244,3 +245,14 @@ def test_a_wrong_name_is_told_before_a_model_is_built(digits, tmp_path, capsys, 
         subject = ["--model", "test_resnet", "--weights", tmp_path / "none.pth", "--data", digits]
     status, _, err = vice(capsys, command, *subject, *options)
     assert (status, said in err) == (2, True), err
+
+
+@pytest.mark.parametrize(
+    ("words", "position", "completed"), [("vice as", "1", "assess"), ("vice assess --chan", "2", "--channels-last")]
+)
+def test_the_shell_completes_commands_and_options(words: str, position: str, completed: str) -> None:
+    asked = {"_VICE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": position}
+    program = "import sys; sys.argv = ['vice']; from torchvice.cli import main; main()"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [completed], done.stderr
