@@ -89,3 +89,19 @@ def test_one_of_two_sets_of_weights_is_chosen(data, tmp_path, capsys):
     status, _, said = vice(capsys, *given, "--out", tmp_path / "t", "--weights-key", "model_ema")
     assert status == 0, said
     assert json.loads((tmp_path / "t" / "manifest.json").read_text())["made_by"]["weights_key"] == "model_ema"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--protocol", "paper", "--view-size", 96), "--view-size needs the protocol strict, but only paper is made."),
+        (("--protocol", "paper", "--interpolation", "bicubic"), "--interpolation needs the protocol strict"),
+        (("--protocol", "strict", "--crop", 96), "--crop needs the protocol paper, but only strict is made."),
+    ],
+)
+def test_sizes_of_a_protocol_that_is_not_made_are_refused(data, tmp_path, capsys, given, message):
+    status, _, said = vice(capsys, "assess", "--model", "test_resnet", "--data", data, "--out", tmp_path / "t", *given)
+    assert status == 2
+    assert message in " ".join(said.split())
+    assert "--protocol" in said  # the way out
+    assert not (tmp_path / "t").exists()

@@ -171,6 +171,7 @@ def chosen_settings(chosen: Mapping[str, Any]) -> MapSettings:
     from torchvice.assessment import MapSettings
     from torchvice.explain import Choices
 
+    _check_sizes(chosen)
     shown: MapKeywords = {name: _channels(f"--{name}", chosen[name]) for name in ("mean", "std")}  # type: ignore[assignment]
     shown |= {name: chosen[name] for name in ("view_size", "crop", "batch_size", "output", "interpolation")}  # type: ignore[typeddict-item]
     choices, outputs = Choices.parse(chosen["choice"]), choice_value(chosen["outputs"])
@@ -185,6 +186,21 @@ def chosen_settings(chosen: Mapping[str, Any]) -> MapSettings:
     from torchvice.assessment.input_transform import transform_named
 
     return dataclasses.replace(settings, transform=transform_named(chosen["transform"]))
+
+
+def _check_sizes(chosen: Mapping[str, Any]) -> None:
+    """Check that no option is given that only the other protocol uses; equal sizes may be given for both."""
+    made = chosen["protocol"] or ("strict" if chosen["run"] is None else "paper")  # as `vice explain` chooses
+    unused = {"paper": ("view_size", "interpolation"), "strict": ("crop",)}.get(str(made), ())
+    given = [name for name in unused if chosen[name] is not None]
+    if not given or (chosen["view_size"] is not None and chosen["view_size"] == chosen["crop"]):
+        return
+    option, other = f"--{given[0].replace('_', '-')}", "paper" if made == "strict" else "strict"
+    instead = {"view_size": " For paper: --crop SIDE.", "crop": " For strict: --view-size SIDE."}.get(given[0], "")
+    raise ViceError(
+        f"{option} needs the protocol {other}, but only {made} is made.",
+        f"Make the maps of {other} (--protocol {other}), or leave {option} out.{instead}",
+    )
 
 
 def chosen_subject(
