@@ -100,3 +100,17 @@ def test_compare_of_tables_without_interventions_is_as_before(tables: Path, caps
     assert "without_object" not in {row["measure"] for row in found["differences"]}
     assert "without_object" not in found["models"][1]
     assert "No class stands out in any of the models." in " ".join(out.split())
+
+
+def test_a_table_for_a_paper(tables: Path, capsys: Any, tmp_path: Path) -> None:
+    given = ("table", tables / "planted", "--replicates", 100)
+    status, out, _ = vice(capsys, *given)
+    assert status == 0
+    assert out.startswith("Explanations and controls over 200 images.\n\n| Explanation | JI score | VICE |")
+    status, said, _ = vice(capsys, *given, "--format", "latex", "--out", tmp_path / "t.tex")
+    assert status == 0
+    assert (tmp_path / "t.tex").read_text().startswith(r"\begin{table}")
+    assert "Written:" in said
+    status, _, err = vice(capsys, "table", tables / "planted", tables / "planted")
+    assert status == 2
+    assert "one folder is named twice" in err

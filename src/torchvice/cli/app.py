@@ -69,6 +69,7 @@ app.command("assess")(assess.assess)
 app.command("measure")(numbers.measure)
 app.command("report")(report.report)
 app.command("compare")(numbers.compare)
+app.command("table")(numbers.table)
 app.add_typer(export.app, name="export")
 app.command("study")(study.study)
 

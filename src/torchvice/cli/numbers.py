@@ -1,4 +1,4 @@
-"""The commands that print numbers: `vice evaluate` (step 3, maps of any tool), `measure` (step 5) and `compare`."""
+"""The commands that print numbers: `vice evaluate` (step 3, maps of any tool), `measure`, `compare` and `table`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torchvice.errors import ViceError
 if TYPE_CHECKING:
     from torchvice.commands.measure import Measured
 
-__all__ = ["compare", "evaluate", "measure"]
+__all__ = ["compare", "evaluate", "measure", "table"]
 
 
 class PredictionType(StrEnum):
@@ -27,6 +27,14 @@ class PredictionType(StrEnum):
     npy = "npy"
     npz = "npz"
     png = "png"
+
+
+class TableFormat(StrEnum):
+    """How a table is written."""
+
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
 
 
 class Condition(StrEnum):
@@ -255,3 +263,29 @@ def compare(
         written.append(folder)
     if written:
         say("Written: " + ", ".join(map(str, written)))
+
+
+def table(
+    paths: list[Path] = typer.Argument(..., help="RUNs or folders of tables: models by measures; one: its methods."),
+    table_format: TableFormat = output_option(
+        TableFormat.markdown, "--format", help="markdown, latex (with booktabs) or csv (full precision)."
+    ),
+    out: Path | None = output_option(None, "--out", help="File to write. Default: the terminal."),
+    split: str | None = typer.Option(None, "--split", help="Split of RUNs that were assessed on several."),
+    quality: str = QUALITY,
+    replicates: int = statistics_option(
+        2000, "--replicates", min=100, help="Number of bootstrap replicates over images."
+    ),
+    seed: int = SEED,
+) -> None:
+    """A table for a paper: models by measures, the best in bold where established; or the methods of one model."""
+    from torchvice.commands.result_table import result_table_of
+    from torchvice.files import write_text
+
+    found = result_table_of(paths, split, quality=quality, replicates=replicates, seed=seed)
+    text = {"markdown": found.to_markdown, "latex": found.to_latex, "csv": found.to_csv}[table_format.value]()
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(out, text)
+        say(f"Written: {out}")

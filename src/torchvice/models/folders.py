@@ -122,8 +122,8 @@ def _pixels(path: Path, config: Mapping[str, Any]) -> tuple[int | None, Any, Any
     for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         if not (path / name).is_file():
             continue
-        said = read_json(path / name, "The preprocessing of the network")
-        said = said if part is None else said.get(part)
+        content = read_json(path / name, "The preprocessing of the network")
+        said = content if part is None else content.get(part)
         if isinstance(said, Mapping):
             return pixels_of(said, side)
     return side, None, None

@@ -1,0 +1,96 @@
+"""Tables for a paper: what is bold is established by the comparison's own tests; each format is read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from planted import planted
+from simulated import simulated
+from torchvice.measures import compare, explanations_table, measure, models_table
+from torchvice.measures.result_table import Cell, ResultTable
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Three models of the same images; the second has worse logits, the third is the first again."""
+    good = planted(200, seed=1)
+    noise = np.random.default_rng(0).normal(0, 6, good.images.logits.shape)
+    poor = type(good)(good.manifest, replace(good.images, logits=good.images.logits + noise), good.regions, good.maps)
+    return compare({"good": good, "poor": poor}, replicates=300), compare(
+        {"good": good, "poor": poor, "same": good}, replicates=300
+    )
+
+
+def column(table: ResultTable, head: str) -> list[Cell]:
+    place = table.heads.index(head) - 1
+    return [cells[place] for _, cells in table.rows]
+
+
+def test_bold_is_what_the_tests_establish_against_every_other_model(found):
+    two, three = map(models_table, found)
+    row = {row["measure"]: row for row in found[0].differences}
+    for name, head, sign in (("mean_average_precision", "mAP", 1), ("loss", "Loss", -1)):
+        assert row[name]["p_holm"] <= 0.05
+        assert sign * row[name]["difference"] > 0
+        assert [cell.best for cell in column(two, head)] == [True, False]
+        # Of two equal models none is better than every other one.
+        assert [cell.best for cell in column(three, head)] == [False, False, False]
+    assert [cell.value for cell in column(two, "mAP")] == [model["mean_average_precision"] for model in found[0].models]
+
+
+def test_what_is_not_established_is_not_bold():
+    a, b = planted(60, seed=1), planted(60, seed=1)
+    table = models_table(compare({"a": a, "b": b}, replicates=200))
+    assert not [cell for _, cells in table.rows for cell in cells if cell.best]
+    assert "**" not in table.to_markdown()
+    assert r"\textbf" not in table.to_latex()
+
+
+def test_the_formats_say_the_same(found):
+    table = models_table(found[0])
+    lines = table.to_markdown().splitlines()
+    heads, first = (line.strip("| ").split(" | ") for line in (lines[2], lines[4]))
+    assert tuple(heads) == table.heads
+    assert [text.strip("*") for text in first[1:]] == [cell.text() for cell in table.rows[0][1]]
+    rows = list(csv.reader(io.StringIO(table.to_csv())))
+    assert float(rows[1][1]) == table.rows[0][1][0].value
+    assert rows[0][:5] == ["Model", "VICE", "VICE low", "VICE high", "VICE best"]
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(io.StringIO(table.to_csv()))
+    pandas.testing.assert_frame_equal(frame, table.to_pandas(), check_dtype=False)
+    latex = table.to_latex()
+    assert latex.count(r"\\") == 1 + len(table.rows)
+    assert latex.count(r"\textbf{") == sum(cell.best for _, cells in table.rows for cell in cells)
+
+
+def test_names_are_text_in_every_format():
+    table = ResultTable("a_b & 5 %", ("Model", "VICE"), (("r50|x_1 {50%}", (Cell(-0.25, -0.5, 0.1, True),)),))
+    assert "| r50\\|x_1 {50%} | **-0.25 [-0.50, 0.10]** |" in table.to_markdown()
+    latex = table.to_latex()
+    assert r"r50|x\_1 \{50\%\} & \textbf{$-$0.25 [$-$0.50, 0.10]} \\" in latex
+    assert r"\caption{a\_b \& 5 \%.}" in latex
+    assert Cell(None).text() == Cell(float("nan")).text() == ""
+
+
+def test_explanations_and_controls_of_a_table():
+    samples = simulated(200, classes=6)
+    measures = measure(samples, replicates=100)
+    table = explanations_table(measures)
+    names = [name for name, _ in table.rows]
+    assert names[1:] == [*measures.methods, *(f"control: {name}" for name in measures.controls)]
+    assert column(table, "VICE")[0] == Cell(
+        measures.strict["vice"], measures.intervals["strict.vice"]["low"], measures.intervals["strict.vice"]["high"]
+    )
+    for name, control in measures.controls.items():
+        cell = column(table, "headline's VICE minus it")[names.index(f"control: {name}")]
+        assert (cell.value, cell.low, cell.high) == (
+            control.difference,
+            control.difference_low,
+            control.difference_high,
+        )
+    assert not any(cell.best for _, cells in table.rows for cell in cells)
