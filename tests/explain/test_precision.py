@@ -11,7 +11,7 @@ from torchvice import Explainer, ViceError
 from torchvice.explain import METHODS
 
 # Relative to the largest value of a map. bfloat16 has 8 bits; squares of gradients and scores double the error.
-CLOSE = {"bfloat16": 0.15, "float16": 0.05}
+CLOSE = {"bfloat16": 0.16, "float16": 0.05}
 # Methods that run in their own precision, or do not read the network: the same maps to the bit.
 RELEVANCE = ("transformer_attribution", "attnlrp", "cp_lrp", "attnlrp_gamma", "lrp_zplus")
 RELEVANCE += ("libragrad", "libragrad_gradcam", "libragrad_attention")

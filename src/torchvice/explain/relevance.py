@@ -247,7 +247,8 @@ def _check_supported(model: nn.Module) -> None:
         reason = f"ends in {type(model.head).__name__}"
     for number, block in enumerate(() if reason else model.blocks):  # type: ignore[arg-type]
         standard = type(block) is Block and type(block.attn) is Attention and type(block.mlp) is Mlp
-        if not standard or block.attn.gate is not None or not isinstance(block.attn.norm, nn.Identity):
+        gate = getattr(block.attn, "gate", None)  # timm's attention before 1.0.23 has none
+        if not standard or gate is not None or not isinstance(block.attn.norm, nn.Identity):
             reason = f"has other steps in blocks.{number}"
     if reason:
         raise ViceError(
