@@ -68,6 +68,10 @@ def test_order_matters_and_is_as_named(explainer, images):
     np.testing.assert_allclose(first, upsample(normalise_maps(small, "max"), (70, 90)), atol=1e-5)
     via = look(explainer, images, Choices(order="normalise-first-via-view"))[0].full((70, 90))
     np.testing.assert_allclose(via, upsample(upsample(normalise_maps(small, "max"), (64, 64)), (70, 90)), atol=1e-5)
+    twice = look(explainer, images, Choices(order="normalise-twice-via-view"))[0].full((70, 90))
+    at_view = normalise_maps(upsample(normalise_maps(small, "max"), (64, 64)), "max")
+    np.testing.assert_allclose(twice, upsample(at_view, (70, 90)), atol=1e-5)
+    assert at_view.amax((1, 2)).tolist() == [1, 1]
 
 
 def test_labels(explainer, images):

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from torchvice import Explainer, ViceError
+from torchvice.assessment import MapSettings
+from torchvice.assessment.views import views_of
 from torchvice.data.transforms import normalise
 from torchvice.explain import METHODS, Method, map_status, upsample
 from torchvice.explain import normalise as normalise_maps
@@ -431,3 +433,17 @@ def test_growing_memory_is_measured():
         del METHODS["leaking"]
     assert tensors >= 1000
     assert size > 12 * 2**20
+
+
+def test_paper_maps_of_a_transformer_are_those_of_the_published_pipeline(vit):
+    """pytorch-grad-cam scales a map at low resolution and again at 224 pixels; the last resize is the pipeline's."""
+    model, reference = vit
+    settings = MapSettings("gradcam", view_size=224, crop=224, mean=MEAN, std=STD, device="cpu")
+    view = views_of(model, ("paper",), settings)["paper"]
+    targets = np.zeros((len(reference["names"]), 20), int)
+    for row, classes in zip(targets, reference["classes"], strict=True):
+        row[classes] = 1
+    for position, seen in view.run(list(reference["resized_rgb"]), targets):
+        name = reference["names"][position]
+        for c, found in zip(seen.classes, seen.full((224, 224)), strict=True):
+            np.testing.assert_allclose(found[::4, ::4], reference[f"{name}/c{c}/map224"], atol=2e-6)

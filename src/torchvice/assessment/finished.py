@@ -81,8 +81,10 @@ class Finished:
             full = normalise_maps(self.combined(low, target), chosen.normalisation)
         else:
             small = [normalise_maps(maps.clamp(min=0), chosen.normalisation) for maps in low]
-            if chosen.order == "normalise-first-via-view":
+            if chosen.order.endswith("-via-view"):
                 small = [upsample(maps, (self.side, self.side)) for maps in small]
+            if chosen.order == "normalise-twice-via-view":
+                small = [normalise_maps(maps, chosen.normalisation) for maps in small]
             full = self.combined(small, target)
         if box is not None:
             full = uncrop(full, size, box[:2])

@@ -12,6 +12,9 @@ from torchvice.explain.maps import Normalisation
 __all__ = ["Choices", "paper_choices"]
 
 
+Order = Literal["resize-first", "normalise-first", "normalise-first-via-view", "normalise-twice-via-view"]
+
+
 @dataclass(frozen=True)
 class Choices:
     """What is shown to the network and how its maps are made; kept in the manifest of a table.
@@ -29,7 +32,8 @@ class Choices:
         normalisation: see `torchvice.explain.normalise`. "max" keeps 0 as no evidence, which min-max throws away.
         order: "resize-first", so that the maximum is that of the map that is counted; "normalise-first", at low
             resolution, each pass on its own; "normalise-first-via-view", which also resizes twice, to the view and then
-            to the image, as the published transformer pipeline does.
+            to the image; "normalise-twice-via-view", which normalises at the size of the view once more, as the
+            published transformer pipeline does.
         eigen_smooth: the first principal component of the weighted activations instead of their sum, its sign fixed; it
             applies to `paper` too, whose documented transformer command uses it.
         layers: names of several layers whose maps are averaged; none: the network's own, or `layer`.
@@ -48,7 +52,7 @@ class Choices:
     mirror: bool = False
     combine: Literal["mean", "sum"] = "mean"
     normalisation: Normalisation = "max"
-    order: Literal["resize-first", "normalise-first", "normalise-first-via-view"] = "resize-first"
+    order: Order = "resize-first"
     eigen_smooth: bool = False
     layers: tuple[str, ...] = ()
     aug_smooth: bool = False
@@ -123,4 +127,4 @@ def paper_choices(convolutional: bool) -> Choices:
     """
     if convolutional:
         return Choices(view="whole", mirror=True, combine="sum", normalisation="paper")
-    return Choices(view="warp", normalisation="minmax", order="normalise-first-via-view")
+    return Choices(view="warp", normalisation="minmax", order="normalise-twice-via-view")
