@@ -64,9 +64,10 @@ function drawScatter() {
   const holder = el("div", {});
   holder.style.position = "relative";
   box.replaceChildren(holder);
+  const strip = pairs && named(box.clientWidth) ? 0.06 : 0;  // room for the names of the quadrants beside the points
   const height = Math.min(460, Math.max(300, box.clientWidth * 0.45));
   const chart = frame(holder, { height, x: { low, high, ticks: decades, format: power, label: `loss of the ${pairs ? "pair" : "image"}, nats, logarithmic` },
-    y: { low: below, high: 1, ticks: below ? [-1, -0.5, 0, 0.5, 1].filter((tick) => tick >= below) : [0, 0.2, 0.4, 0.6, 0.8, 1], label: quality }, summary: `Scatter plot of ${plural(count, pairs ? "pair" : "image")}: ${quality} against loss. The arrow keys move along the loss, Enter opens a case.` });
+    y: { low: below - strip, high: 1 + strip, ticks: below ? [-1, -0.5, 0, 0.5, 1].filter((tick) => tick >= below) : [0, 0.2, 0.4, 0.6, 0.8, 1], label: quality }, summary: `Scatter plot of ${plural(count, pairs ? "pair" : "image")}: ${quality} against loss. The arrow keys move along the loss, Enter opens a case.` });
   const scale = Math.max(2, window.devicePixelRatio || 1), canvas = el("canvas", { "aria-hidden": "true" });
   canvas.width = chart.width * scale;
   canvas.height = height * scale;
@@ -104,6 +105,11 @@ function drawScatter() {
   });
 }
 
+// Whether the names of the quadrants are written in the corners: where there is room, and the borders apply.
+function named(width) {
+  return Boolean(D.cutoffs) && D.by.name === D.quality.name && width >= 620;
+}
+
 // The borders of the quadrants, and their names in the corners if there is room.
 function marks(chart, low, high) {
   const x = chart.px(Math.log10(-Math.log(D.cutoffs.probability))), y = chart.py(D.cutoffs.iou);
@@ -111,7 +117,7 @@ function marks(chart, low, high) {
   if (D.cutoffs.probability !== null && x < chart.end) chart.drawing.append(svg("line", { x1: x, x2: x, y1: chart.top, y2: chart.foot, ...line }));
   if (D.by.name !== D.quality.name) return;  // the line of the IoU does not apply to another quality
   chart.drawing.append(svg("line", { x1: chart.left, x2: chart.end, y1: y, y2: y, ...line }));
-  if (chart.width < 620) return;
+  if (!named(chart.width)) return;
   const halo = { style: "paint-order:stroke;stroke:var(--ground);stroke-width:4px;font-weight:600" };
   const write = (words, at, up, anchor) => chart.drawing.append(chart.text(words, { x: at, y: up, "text-anchor": anchor, ...halo }));
   D.quadrants.forEach(([key, words], q) => {
