@@ -236,6 +236,30 @@ def test_items_that_change_are_refused() -> None:
         from_items(Random())
 
 
+@pytest.mark.parametrize(
+    ("given", "way_out", "mended"),
+    [
+        (PICTURES[0].astype("float32"), "Divide it by 255", lambda image: image / 255),
+        (PICTURES[0].astype("float32"), "image.astype('uint8')", lambda image: image.astype("uint8")),
+        (PICTURES[0].astype("uint16") * 257, "such as image / 65535 for 16 bits", lambda image: image / 65535),
+        (PICTURES[0].astype("float64") * 257, "such as image / 65535 for 16 bits", lambda image: image / 65535),
+        (PICTURES[0] / 255 * 1.1 - 0.05, "Clip it: image.clip(0, 1).", lambda image: image.clip(0, 1)),
+    ],
+)
+def test_images_of_another_range_are_refused_with_a_way_out_that_works(given: Any, way_out: str, mended: Any) -> None:
+    with pytest.raises(ViceError) as told:
+        image_pixels(given, "x")
+    assert way_out in told.value.way_out
+    assert "normalisation" not in told.value.way_out
+    assert np.abs(image_pixels(mended(given), "x").astype(int) - PICTURES[0]).max() <= (14 if "Clip" in way_out else 0)
+
+
+@pytest.mark.parametrize("mean", [0.5, 0.0])
+def test_normalised_images_are_told_by_their_range(mean: float) -> None:
+    with pytest.raises(ViceError, match="Leave out the normalisation"):
+        image_pixels((PICTURES[0] / 255 - mean) / 0.225, "x")
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1"])
 def test_pictures_of_every_mode_are_images(mode: str) -> None:
     picture = Image.fromarray(PICTURES[0]).convert(mode)
