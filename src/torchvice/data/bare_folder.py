@@ -33,6 +33,7 @@ __all__ = [
 BARE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # without loss
 LOSSY = (".jpg", ".jpeg", ".webp")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 # Names of folders that are parts of a dataset, and no classes.
 PARTS = {
     *("images", "imgs", "photos", "pictures", "masks", "labels", "annotations"),
@@ -247,8 +248,19 @@ def checked_folder(folder: Path, what: str) -> Path:
     """
     if not folder.is_dir():
         is_not = "is not" if folder.exists() else "is not there"
-        raise ViceError(f"{what} must be in a folder, but {folder} {is_not}.", near_path(folder))
+        raise ViceError(f"{what} must be in a folder, but {folder} {is_not}.", _folder_meant(folder))
     return folder
+
+
+def _folder_meant(path: Path) -> str:
+    """The way out for a path that is no folder: an archive, a COCO file, a file or a pattern of a folder's files."""
+    if path.is_file() and path.suffix.lower() in ARCHIVES:
+        return "Unpack it, and give the folder."
+    if path.is_file() and path.suffix.lower() == ".json":
+        return f"A COCO file is given as --coco {path} (coco='{path}')."
+    if (path.is_file() or set("*?[") & set(path.name)) and path.parent.is_dir():
+        return f"Give its folder, which is read as a whole: {path.parent}."
+    return near_path(path)
 
 
 def homes_of(*folders: Path) -> list[Path]:

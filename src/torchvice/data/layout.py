@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from torchvice.data.description import Description, read_description
+from torchvice.data.description import FILE, Description, read_description
 from torchvice.data.finder import Finder, existing, existing_files, first_other
 from torchvice.data.images import no_class, read_mask
 from torchvice.data.labels import targets_from
@@ -104,7 +104,9 @@ class Layout:
         self.root = Path(root)
         if not self.root.is_dir():
             is_not = "is not" if self.root.exists() else "is not there"
-            raise ViceError(f"The dataset must be a folder, but {self.root} {is_not}.", f"{LAYOUT} {EXAMPLE}")
+            inside = self.root.name in (FILE, "classes.txt") and self.root.exists()
+            way_out = f"Give its folder: {self.root.parent}." if inside else f"{LAYOUT} {EXAMPLE}"
+            raise ViceError(f"The dataset must be a folder, but {self.root} {is_not}.", way_out)
         self.described = read_description(self.root)
         self.base = _voc_folder(self.root) if self.described is None else self.root
         self.homes = _homes(self.root, self.base)

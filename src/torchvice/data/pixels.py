@@ -69,6 +69,8 @@ def _into_range(pixels: np.ndarray, least: float, most: float) -> str:
     whole = bool((pixels == np.rint(pixels)).all())
     if -OVERSHOOT <= least and most <= 1 + OVERSHOOT and not whole:
         return OVERSHOT
+    if least < 0 and pixels.dtype.kind == "i":
+        return "Bring it to 0 to 255: add and scale by the range of its format, the same for all images."
     if least < 0 or (most <= NORMALISED_MOST and not whole):
         return NORMALISED
     return BYTES if most <= 255 else WORDS
