@@ -67,7 +67,7 @@ def image_pixels(image: Any, name: str) -> np.ndarray:
 def _into_range(pixels: np.ndarray, least: float, most: float) -> str:
     """What brings an image's numbers into the range, by what its smallest and largest value say they are."""
     whole = bool((pixels == np.rint(pixels)).all())
-    if -OVERSHOOT <= least and most <= 1 + OVERSHOOT and not whole:
+    if least >= -OVERSHOOT and most <= 1 + OVERSHOOT and not whole:
         return OVERSHOT
     if least < 0 and pixels.dtype.kind == "i":
         return "Bring it to 0 to 255: add and scale by the range of its format, the same for all images."
