@@ -15,6 +15,7 @@ from torchvice.assessment.ledger import class_map_of
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.assessment.opened import tell
 from torchvice.assessment.region import image_of
+from torchvice.data.pixels import almost_black
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
 from torchvice.files.lock import locked
@@ -137,6 +138,8 @@ def _write_missing(
     unchecked = view.map_settings.outputs is None and not count
     for part in (todo[start : start + size] for start in range(0, len(todo), size)):
         images = [image_of(dataset, index) for index in part]
+        if not count and (sentence := almost_black(images)):
+            tell(sentence)
         outputs = view.run(images, dataset.targets[part])
         if unchecked:
             first = list(outputs)

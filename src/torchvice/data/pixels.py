@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from torchvice.errors import ViceError, to_numpy
 
-__all__ = ["INTERPOLATIONS", "image_pixels", "mask_pixels"]
+__all__ = ["INTERPOLATIONS", "almost_black", "image_pixels", "mask_pixels", "said_black"]
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -18,6 +19,8 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+BLACK = 3  # of 255: images of 0 to 1 in integers, or divided by 255 twice, hold at most 1
+FIRST = 16  # images
 NORMALISED = "Leave out the normalisation: torchvice normalises images itself (mean, std)."
 OVERSHOT = "Clip it: image.clip(0, 1). A bicubic resize leaves the range by a little."
 BYTES = "Divide it by 255, or give integers: image.astype('uint8')."
@@ -62,6 +65,24 @@ def image_pixels(image: Any, name: str) -> np.ndarray:
     pixels = np.rint(pixels.astype(np.float64) * 255) if floating else pixels
     pixels = pixels.astype(np.uint8)[..., :3]
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def almost_black(images: Sequence[np.ndarray]) -> str:
+    """A sentence on images (H, W, 3) uint8 of which the first are all almost black; "" where one of them is not."""
+    first = images[:FIRST]
+    which = "The first image is" if len(first) == 1 else f"The first {len(first)} images are all"
+    return said_black([int(image.max(initial=0)) for image in first], which)
+
+
+def said_black(largest: Sequence[int], which: str) -> str:
+    """A sentence on images that are all almost black, by the largest value of each; "" where one of them is not."""
+    most = max(largest, default=255)
+    if most > BLACK:
+        return ""
+    return (
+        f"{which} almost black: no value is above {most} of 255. Were they divided by 255 twice, or are they 0 to 1 in "
+        "integers? If so, give them with 0 to 255."
+    )
 
 
 def _into_range(pixels: np.ndarray, least: float, most: float) -> str:
