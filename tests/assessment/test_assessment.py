@@ -167,8 +167,12 @@ def test_a_folder_of_another_assessment_is_refused(model, digits, tmp_path):
     with pytest.raises(ViceError, match=r"`normalisation` is 'max' in the table, but 'minmax' now\."):
         assess(model, digits, tmp_path, choices=Choices(normalisation="minmax"))
     other = timm.create_model("test_resnet", num_classes=10)
-    with pytest.raises(ViceError, match="`weights_sha256` of `model` is"):
+    with pytest.raises(ViceError, match=r"is of other weights \('\w{8}' in the table, but '\w{8}' now\)\."):
         assess(other, digits, tmp_path)
+    with pytest.raises(
+        ViceError, match=r"is of other weights \(.*\), and was made with other settings: `view_size` is"
+    ):
+        assess(other, digits, tmp_path, view_size=48)
     assert len(Samples.load(tmp_path).images) == 18  # nothing was lost
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ import torch
 from PIL import Image
 
 import torchvice
+from torchvice.assessment import MapSettings
+from torchvice.assessment.map_files import write_map_files
 from torchvice.commands.tables import check_unchanged, dataset_of
-from torchvice.data import open_images
+from torchvice.data import open_images, survey
+from torchvice.data.open import image_layout
 from torchvice.errors import ViceError
 from torchvice.files.progress import shown_progress
 
@@ -154,3 +158,61 @@ def test_images_without_any_label_are_refused(network, tmp_path):
     pixels = np.zeros((32, 32, 3), np.uint8)
     with pytest.raises(ViceError, match=r"needs images with labels, but none of the 1 has one \(labels: items\)"):
         torchvice.assess(network, [{"image": pixels, "labels": [0]}], classes=["cat"], out=tmp_path / "t", **SIZES)
+
+
+class Own:
+    """A dataset class of a user's own, which mirrors an image with a chance; its ids are 0 to 7."""
+
+    classes, targets = ("object",), np.ones((8, 1), np.uint8)
+    records = tuple(SimpleNamespace(image_id=str(index)) for index in range(8))
+
+    def __init__(self, chance: float) -> None:
+        self.chance, self.random = chance, np.random.default_rng(0)
+
+    def image(self, index: int) -> np.ndarray:
+        pixels = np.random.default_rng(index).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+        return pixels[:, :: -1 if self.random.random() < self.chance else 1]
+
+    def mask(self, index: int) -> np.ndarray:
+        mask = np.zeros((32, 40), np.uint8)
+        mask[4:16, 10:24] = 1
+        return mask
+
+
+@pytest.mark.parametrize("chance", [0.5, 0.1])
+def test_a_dataset_class_of_ones_own_that_is_random_is_refused(network, tmp_path, chance):
+    torchvice.assess(network, Own(0), out=tmp_path / "steady", **SIZES)
+    with pytest.raises(ViceError, match=r"must give the same image each time, but that of `\d` changes"):
+        torchvice.assess(network, Own(chance), out=tmp_path / "random", **SIZES)
+    assert not (tmp_path / "random").exists()
+
+
+def dark(count: int, bright: int = 0) -> list[dict[str, object]]:
+    """`count` images divided by 255 twice, of which the first `bright` are divided once."""
+    mask = np.zeros((32, 40), np.uint8)
+    mask[4:16, 10:24] = 255
+    pixels = [np.random.default_rng(seed).integers(0, 256, (32, 40, 3)) / 255 for seed in range(count)]
+    return [{"image": one / (1 if n < bright else 255), "mask": mask, "id": str(n)} for n, one in enumerate(pixels)]
+
+
+def test_images_that_are_all_almost_black_are_said_once(network, tmp_path, capsys):
+    said = "The first 4 images are all almost black: no value is above 1 of 255. Were they divided by 255 twice"
+    torchvice.assess(network, dark(4), out=tmp_path / "a", **SIZES)
+    assert capsys.readouterr().err.count(said) == 1
+    torchvice.assess(network, dark(4), out=tmp_path / "b", shard_size=2, **SIZES)
+    assert capsys.readouterr().err.count("almost black") == 1
+    torchvice.assess(network, dark(4, bright=1), out=tmp_path / "c", **SIZES)
+    assert "almost black" not in capsys.readouterr().err
+
+
+def test_black_images_in_folders_are_said_by_the_check_and_by_maps(network, folder, tmp_path, capsys):
+    root = shutil.copytree(folder, tmp_path / "set")
+    for file in (root / "photos").iterdir():
+        Image.fromarray((np.asarray(Image.open(file)) > 128).astype(np.uint8)).save(file)
+    (found,) = survey(image_layout(root / "photos", root / "masks"))
+    assert any(note.startswith("All 3 images are almost black: no value is above 1 of 255.") for note in found.notes)
+    (found,) = survey(image_layout(folder / "photos", folder / "masks"))
+    assert not any("almost black" in note for note in found.notes)
+    settings = MapSettings(view_size=32, crop=32, outputs="logits", device="cpu", method="gradcam")
+    write_map_files(network, open_images(root / "photos", root / "masks"), tmp_path / "maps", settings=settings)
+    assert capsys.readouterr().err.count("The first 3 images are all almost black") == 1

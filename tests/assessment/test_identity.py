@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from torch import nn
 
 import torchvice
 from torchvice import ViceError
@@ -44,6 +45,23 @@ def test_shards_without_a_manifest_are_not_mixed_with_those_of_another_model(dig
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(ViceError, match=r"holds shards of a table, but no manifest\.json that says which model"):
         assess(digits, tmp_path, seed=1)
+
+
+def test_another_network_on_other_data_is_named_before_the_settings(digits, tmp_path) -> None:
+    assess(digits, tmp_path / "table")
+    torch.manual_seed(0)
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)).eval()
+    mask = np.zeros((64, 64), np.uint8)
+    mask[9:30, 9:30] = 255
+    items = [(np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8), mask) for seed in range(4)]
+    with pytest.raises(ViceError) as told:
+        torchvice.assess(other, items, out=tmp_path / "table", view_size=64, crop=64, protocols=["strict"])
+    said = told.value.message.partition(f"The table in {tmp_path / 'table'} is of ")[2]
+    network = "another network ('ResNet' in the table, but 'Sequential' now)"
+    data = f"other data ('{digits}' in the table, but without a folder now)"
+    assert said.startswith(f"{network}, {data}, other classes (['")
+    assert " and was made with other settings: `mean` is" in said
+    assert "`layer`" not in said
 
 
 def test_a_lost_shard_is_missed_and_made_again(digits, tmp_path) -> None:

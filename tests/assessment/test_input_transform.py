@@ -129,6 +129,32 @@ def test_other_transforms_are_refused(function, message):
     assert message in str(error.value).replace("\n    ", " ")
 
 
+@pytest.mark.parametrize("chance", [0.5, 0.1])
+def test_a_transform_that_mirrors_at_times_is_refused(chance):
+    for seed in range(5):
+        torch.manual_seed(seed)
+        transform = InputTransform(composed(v1.Resize((32, 32)), v1.RandomHorizontalFlip(chance)))
+        with pytest.raises(ViceError, match=r"must do the same with an image each time|but mirrors them"):
+            transform.view  # noqa: B018
+
+
+def test_a_transform_that_is_random_with_the_images_alone_is_refused():
+    """Noise of ramps is not found at the start: the first images go through it twice."""
+
+    def function(image):
+        made = composed(v1.Resize((32, 32)))(image)
+        return made if len(np.unique(np.asarray(image))) > 250 else made + 0.1 * torch.rand(1)
+
+    transform = InputTransform(function)
+    assert transform.view == "warp32"
+    image = np.random.default_rng(0).integers(0, 100, (48, 48, 3), dtype=np.uint8)
+    transform._checked.add((48, 48))
+    state = torch.get_rng_state()
+    with pytest.raises(ViceError, match="must do the same with an image each time"):
+        transform(image)
+    assert not torch.equal(torch.get_rng_state(), state)  # only what is repeated leaves no trace
+
+
 def test_a_size_of_image_that_is_treated_in_another_way_is_refused():
     small, other = composed(v1.Resize((64, 64))), composed(v1.CenterCrop(64))
     transform = InputTransform(lambda image: (small if image.height >= 100 else other)(image))

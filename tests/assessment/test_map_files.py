@@ -1,5 +1,6 @@
 """Maps as files: the likeliest class of exclusive targets, and folders that are resumed with other settings."""
 
+import copy
 import json
 from types import SimpleNamespace
 
@@ -70,6 +71,20 @@ def test_a_folder_with_maps_of_other_settings_is_refused(model, tmp_path, other)
     assert (tmp_path / "maps.json").read_text() == before
     (tmp_path / "0.npz").unlink()
     assert write(model, tmp_path, batch_size=2, device="cpu", crop=32, outputs="logits") == 1  # these change no map
+
+
+def test_what_differs_is_named_weights_first(model, tmp_path):
+    write(model, tmp_path)
+    with pytest.raises(ViceError, match=r"were made with other settings: `view` .*\bin the table, but .* now") as told:
+        write(model, tmp_path, view_size=32)
+    assert "weights" not in told.value.message
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    with pytest.raises(ViceError, match=r"were made with other weights \('\w{8}' in the table, but '\w{8}' now\)\."):
+        write(other, tmp_path)
+    with pytest.raises(ViceError, match=r"with other weights \(.*\) and other settings: "):
+        write(other, tmp_path, view_size=32)
 
 
 def test_a_folder_of_an_earlier_version_is_resumed_as_before(model, tmp_path):

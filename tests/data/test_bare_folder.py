@@ -152,6 +152,26 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         open_images(root, root / "masks")
 
 
+def test_a_file_in_the_place_of_a_folder_is_refused_with_a_way_out_that_works(tmp_path: Path) -> None:
+    root = photos(tmp_path, ALL)
+    for given in (root / "photos/a.jpg", root / "photos/*.jpg"):
+        with pytest.raises(ViceError, match="The images must be in a folder, but") as told:
+            open_images(given, root / "masks")
+        assert told.value.way_out == f"Give its folder, which is read as a whole: {root / 'photos'}."
+    with pytest.raises(ViceError, match="The masks must be in a folder, but") as told:
+        open_images(root / "photos", root / "masks/a.png")
+    assert told.value.way_out == f"Give its folder, which is read as a whole: {root / 'masks'}."
+    for name, way_out in (("all.zip", "Unpack it, and give the folder."), ("instances.json", "--coco")):
+        (root / name).write_bytes(b"{}")
+        with pytest.raises(ViceError) as told:
+            open_images(root / "photos", root / name)
+        assert way_out in told.value.way_out
+    (root / "dataset.yaml").write_text("names: {cat: 1}\n")
+    with pytest.raises(ViceError, match=r"must be a folder, but .*dataset\.yaml is not") as told:
+        open_dataset(root / "dataset.yaml")
+    assert told.value.way_out == f"Give its folder: {root}."
+
+
 def test_sub_folders_are_classes_and_an_image_has_one(tmp_path: Path) -> None:
     root = sorted_photos(tmp_path)
     for dataset in (open_images(root / "photos"), open_dataset(root / "photos")):

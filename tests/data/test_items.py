@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from pathlib import Path
 from types import SimpleNamespace
@@ -234,6 +235,79 @@ def test_items_that_change_are_refused() -> None:
 
     with pytest.raises(ViceError, match="must give the same image each time"):
         from_items(Random())
+
+
+class Flipping(Pairs):
+    """Mirrors the image alone with a chance, of the items from `start` on; `length` items."""
+
+    def __init__(self, chance: float, seed: int, length: int = 40, start: int = 0) -> None:
+        super().__init__()
+        self.chance, self.length, self.start, self.random = chance, length, start, np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        flips = index >= self.start and self.random.random() < self.chance
+        return PICTURES[index % 3][:, :: -1 if flips else 1], drawn()
+
+
+@pytest.mark.parametrize("chance", [0.5, 0.1])
+@pytest.mark.parametrize("length", [3, 40])
+def test_items_that_change_at_times_are_refused(chance: float, length: int) -> None:
+    escaped = 0
+    for seed in range(20):  # of p = 0.1, 3 % escape with 3 items, and 0.7 % with 40
+        with contextlib.suppress(ViceError):
+            from_items(Flipping(chance, seed, length))
+            escaped += 1
+    assert escaped <= {0.5: 0, 0.1: 2}[chance]
+
+
+def test_items_behind_the_first_that_change_are_refused() -> None:
+    with pytest.raises(ViceError, match="must give the same image each time"):
+        from_items(Flipping(0.5, 0, start=1))
+
+
+def test_an_item_that_changes_later_is_refused_when_it_is_read_again() -> None:
+    items = Flipping(0.0, 0)
+    dataset = from_items(items)
+    items.chance = 1.0
+    with pytest.raises(ViceError, match="must give the same image each time, but that of `7` changes"):
+        dataset.image(7)
+
+
+def test_masks_that_change_are_refused() -> None:
+    class Changing(Pairs):
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            self.read.append(index)
+            return PICTURES[index], np.roll(drawn(), len(self.read), 1)
+
+    with pytest.raises(ViceError, match="must give the same mask each time"):
+        from_items(Changing())
+
+
+@pytest.mark.parametrize(
+    ("given", "way_out", "mended"),
+    [
+        (PICTURES[0].astype("float32"), "Divide it by 255", lambda image: image / 255),
+        (PICTURES[0].astype("float32"), "image.astype('uint8')", lambda image: image.astype("uint8")),
+        (PICTURES[0].astype("uint16") * 257, "such as image / 65535 for 16 bits", lambda image: image / 65535),
+        (PICTURES[0].astype("float64") * 257, "such as image / 65535 for 16 bits", lambda image: image / 65535),
+        (PICTURES[0] / 255 * 1.1 - 0.05, "Clip it: image.clip(0, 1).", lambda image: image.clip(0, 1)),
+    ],
+)
+def test_images_of_another_range_are_refused_with_a_way_out_that_works(given: Any, way_out: str, mended: Any) -> None:
+    with pytest.raises(ViceError) as told:
+        image_pixels(given, "x")
+    assert way_out in told.value.way_out
+    assert "normalisation" not in told.value.way_out
+    assert np.abs(image_pixels(mended(given), "x").astype(int) - PICTURES[0]).max() <= (14 if "Clip" in way_out else 0)
+
+
+@pytest.mark.parametrize("mean", [0.5, 0.0])
+def test_normalised_images_are_told_by_their_range(mean: float) -> None:
+    with pytest.raises(ViceError, match="Leave out the normalisation"):
+        image_pixels((PICTURES[0] / 255 - mean) / 0.225, "x")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1"])

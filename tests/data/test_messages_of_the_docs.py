@@ -52,6 +52,12 @@ def other_folder() -> None:
     mask(77, path="drawn/b.png")
 
 
+def arrays() -> None:
+    for name in "ab":
+        Path(f"masks/{name}.png").unlink()
+        np.save(f"masks/{name}.npy", drawn())
+
+
 # Mistakes in photos/ and masks/, which `bare` writes first.
 BARE: dict[str, Callable[[], object]] = {
     "an image with two masks": lambda: write_grey(Path("masks/a_mask.png"), drawn(254)),
@@ -61,6 +67,8 @@ BARE: dict[str, Callable[[], object]] = {
     ),
     "names that do not fit": lambda: Path("masks/b.png").rename("masks/bb.png"),
     "two classes for 0 and 255": lambda: None,
+    "masks in another format": arrays,
+    "an image in the place of its folder": lambda: None,
     "labels without names": lambda: [write_grey(Path(f"masks/{n}.png"), drawn(v)) for n, v in (("a", 1), ("b", 2))],
     "images without labels": lambda: None,
 }
@@ -103,8 +111,9 @@ def test_a_mistake_in_a_folder_without_lists(mistake: str, tmp_path: Path, monke
         write_grey(Path(f"masks/{name}.png"), drawn())
     BARE[mistake]()
     classes = ["cat", "dog"] if mistake == "two classes for 0 and 255" else None
+    images = "photos/a.jpg" if mistake == "an image in the place of its folder" else "photos"
     with pytest.raises(ViceError) as error:
-        open_images("photos", None if mistake == "images without labels" else "masks", classes=classes)
+        open_images(images, None if mistake == "images without labels" else "masks", classes=classes)
     assert " ".join(str(error.value).split()) == quoted()[mistake]
 
 

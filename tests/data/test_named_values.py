@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bare_files import SIZE, drawn, photos, sorted_photos, write_grey
+from bare_files import SIZE, drawn, photos, sorted_photos, write_grey, write_image
 from PIL import Image, ImageFilter
 
 from torchvice.data import open_images
@@ -36,6 +36,49 @@ def trimap() -> np.ndarray:
 
 def of_trimap(label: int) -> np.ndarray:
     return np.array([0, label, 0, 255], np.uint8)[trimap()]
+
+
+def ramp(size: int, most: int = 255) -> np.ndarray:
+    """(size, size): an edge from 0 to `most` that holds every value in between."""
+    line = np.clip(np.arange(size) * 3.0 - 40, 0, most)
+    return np.clip(line[None] + np.arange(size)[:, None] % 3, 0, most).astype(np.uint8)
+
+
+def of_size(root: Path, size: int) -> None:
+    for name in "abc":
+        write_image(root / "photos" / f"{name}.jpg", size=(size, size))
+
+
+@pytest.mark.parametrize("most", [255, 100])
+@pytest.mark.parametrize("classes", [None, ["cat"]])
+def test_soft_edges_of_every_value_are_refused_with_a_way_out_that_works(tmp_path: Path, most: int, classes) -> None:
+    root, mask = photos(tmp_path, []), ramp(120, most)
+    assert len(np.unique(mask)) == most + 1
+    of_size(root, 120)
+    for name in ALL:
+        write_grey(root / "masks" / name, mask)
+    with pytest.raises(ViceError) as told:
+        opened(root, classes=classes)
+    if most == 100 and classes is None:  # these may be classes: their names come first, and the option is not known
+        assert told.value.way_out.startswith("Name the classes in the order of their values")
+        return
+    assert option(told.value) == f"background=0-{most // 2},object={most // 2 + 1}-255"
+    assert np.array_equal(opened(root, classes=classes, mask_values=option(told.value)).mask(0), mask > most // 2)
+    items = [(image, mask) for image in np.zeros((3, 120, 120, 3), np.uint8)]
+    with pytest.raises(ViceError) as told:
+        from_items(items, classes=classes)
+    assert option(told.value).rstrip(".") == f"background=0-{most // 2},object={most // 2 + 1}-255"
+
+
+def test_classes_in_order_with_void_are_no_soft_edges(tmp_path: Path) -> None:
+    root = photos(tmp_path, [])
+    of_size(root, 33)
+    for value, name in enumerate(ALL):
+        write_grey(root / "masks" / name, np.array([[0, 1 + value, 255, *range(2, 32)]], np.uint8).repeat(8, 0))
+    with pytest.raises(ViceError) as told:
+        opened(root)
+    assert told.value.way_out.startswith("Name the classes in the order of their values")
+    assert "--mask-values" not in told.value.way_out
 
 
 def test_trimaps_of_class_folders_are_refused_with_a_way_out_that_works(tmp_path: Path) -> None:

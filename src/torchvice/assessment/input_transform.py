@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from torchvice.assessment.code_digest import code_digest, holds_functions
-from torchvice.data.probing import TRIES, Shown, shown_by, transformed
+from torchvice.data.probing import TRIES, Shown, refuse_random, shown_by, transformed
+from torchvice.data.random_state import rng_seeded
 from torchvice.errors import ViceError
 from torchvice.explain import Choices
 from torchvice.samples.placing import box_of
@@ -24,6 +25,7 @@ from torchvice.samples.placing import box_of
 __all__ = ["InputTransform", "transform_named"]
 
 SIZES = ((480, 640), (640, 400), (300, 300))  # (H, W) of the images that tell what is shown
+REPEATED = 16  # images at the start that are sent through it twice
 GEOMETRIES = (
     "Supported: Resize((S, S)); Resize(R), CenterCrop(S); Resize((R, R)), CenterCrop(S); CenterCrop(S); the long side "
     "resized and the image padded around its centre."
@@ -60,6 +62,7 @@ class InputTransform:
         self.code_sha256 = None if sha256 else _of_code(function, self.sha256)
         self.name: str = name or str(getattr(function, "__qualname__", type(function).__name__))
         self._checked: set[tuple[int, int]] = set()
+        self._repeated = 0
 
     def __repr__(self) -> str:
         return f"InputTransform({self.name})"
@@ -79,6 +82,10 @@ class InputTransform:
         made = transformed(self.function, image, self.name)
         if made.shape[1] != self.side:
             raise ViceError(f"The transform {self.name} must give {self.side} pixels, but gives {made.shape[1]}.")
+        if self._repeated < REPEATED:
+            self._repeated += 1
+            with rng_seeded(self._repeated):
+                refuse_random(made, transformed(self.function, image, self.name), self.name)
         return made
 
     @functools.cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torchvice
 from torchvice.assessment.faithfulness import lacks_blank, lacks_faithfulness
 from torchvice.assessment.images import Dataset
 from torchvice.assessment.interventions import lacks_interventions
+from torchvice.assessment.other_subject import other_subject
 from torchvice.errors import ViceError
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
 from torchvice.samples import (
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from torchvice.data.filling import InterventionChoices
     from torchvice.explain import FaithfulnessChoices
 
-__all__ = ["MEASURED", "Ledger", "class_map_of", "common_of", "manifest_of"]
+__all__ = ["MEASURED", "Ledger", "class_map_of", "common_of", "differences", "manifest_of"]
 
 # What is measured of maps in finished shards, now or later: the entry of the explanation's settings, and its test.
 MEASURED = {"faithfulness": lacks_faithfulness, "interventions": lacks_interventions}
@@ -284,19 +286,24 @@ def _joined(held: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, 
 def _refuse_another(
     folder: ShardFolder, requested: Mapping[str, Any], before: Mapping[str, Any], known: Mapping[str, Any]
 ) -> None:
-    """Refuse a request that differs from the table's; every difference is named with both values."""
-    wrong = _differences(_comparable(before), _comparable(requested)) if "map_settings" in before else []
-    if not wrong:  # else the views and explanations below differ as well, and say it less clearly
+    """Refuse a request that differs from the table's: what was assessed is named first, and then the settings."""
+    subject = other_subject(before, requested)
+    wrong = differences(_comparable(before), _comparable(requested)) if "map_settings" in before else []
+    if any("network" in phrase for phrase in subject):  # the place of its maps follows from it
+        wrong = [phrase for phrase in wrong if not re.match(r"`layer`|`\w+` of `site`", phrase)]
+    if not (subject or wrong):  # else the views and explanations below differ as well, and say it less clearly
         names = [name for name in requested if name not in _LOOSE]
-        wrong = _differences(_entries(before, names), _entries(requested, names))
+        wrong = differences(_entries(before, names), _entries(requested, names))
         for name, settings in requested["explanations"].items():
             held = known.get(name, settings)
             later = [what for what in MEASURED if not (what in settings and what in held)]  # now, earlier or later
             held, settings = ({k: v for k, v in each.items() if k not in later} for each in (held, settings))
-            wrong += _differences(held, settings, f" of the explanation `{name}`")
-    if wrong:
+            wrong += differences(held, settings, f" of the explanation `{name}`")
+    parts = [f"is of {', '.join(subject)}"] if subject else []
+    parts += [f"was made with other settings: {'; '.join(wrong)}"] if wrong else []
+    if parts:
         raise ViceError(
-            f"The table in {folder.folder} was made with other settings: {'; '.join(wrong)}.",
+            f"The table in {folder.folder} {', and '.join(parts)}.",
             "Delete that folder to start over, or write to another one.",
         )
 
@@ -342,13 +349,13 @@ def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in unused}
 
 
-def _differences(held: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
+def differences(held: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
     """A phrase for every field that differs; fields of a dictionary one by one."""
     phrases = []
     for name in {**held, **now}:
         a, b = held.get(name), now.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
-            phrases += _differences(a, b, f" of `{name}`{where}")
+            phrases += differences(a, b, f" of `{name}`{where}")
         elif a != b and not (name == "code_sha256" and _is_incomparable(a, b)):
             values = ["not set" if value is None else reprlib.repr(value) for value in (a, b)]
             phrases.append(f"`{name}`{where} is {values[0]} in the table, but {values[1]} now")

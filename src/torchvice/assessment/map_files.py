@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 
 from torchvice.assessment.images import check_dataset, contents_of, kind_of_targets
-from torchvice.assessment.ledger import class_map_of
+from torchvice.assessment.ledger import class_map_of, differences
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.assessment.opened import tell
+from torchvice.assessment.other_subject import other_weights
 from torchvice.assessment.region import image_of
+from torchvice.data.pixels import almost_black
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
 from torchvice.files.lock import locked
@@ -138,6 +140,8 @@ def _write_missing(
     unchecked = view.map_settings.outputs is None and not count
     for part in (todo[start : start + size] for start in range(0, len(todo), size)):
         images = [image_of(dataset, index) for index in part]
+        if not count and (sentence := almost_black(images)):
+            tell(sentence)
         outputs = view.run(images, dataset.targets[part])
         if unchecked:
             first = list(outputs)
@@ -182,8 +186,12 @@ def _claim(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -> 
     later = {"targets", "map_settings"} - set(held)  # those of earlier versions do not say them, and still do not
     settings = {name: value for name, value in settings.items() if name not in later}
     if held != settings:
+        weights = other_weights(str(held.pop("weights_sha256", "")), str(settings.pop("weights_sha256", "")))
+        wrong = "; ".join(differences(held, settings))
+        parts = [*weights, *([f"other settings: {wrong}"] if wrong else [])] or ["other settings"]
         raise ViceError(
-            f"The maps in {folder} were made with other settings.", "Write to another folder, or delete that one."
+            f"The maps in {folder} were made with {' and '.join(parts)}.",
+            "Write to another folder, or delete that one.",
         )
     now = {name: contents[name] for name in ("targets", "images") if name in contents}
     before = datasets.get(contents["ids"], now)

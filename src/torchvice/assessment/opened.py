@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torchvice.assessment.images import Dataset
+from torchvice.assessment.images import Dataset, check_dataset
+from torchvice.assessment.region import image_of, region_of
 from torchvice.errors import ViceError
 
 __all__ = ["opened", "opened_out", "tell"]
@@ -54,6 +55,9 @@ def opened(dataset: Any, folders: Mapping[str, Any]) -> Dataset:
         if given:
             raise ViceError(f"`{next(iter(given))}` are those of the dataset, but are given too.", "Leave them out.")
         own: Dataset = dataset
+        if not type(own).__module__.startswith("torchvice."):  # ours read files, or compare what they read
+            check_dataset(own)
+            _refuse_random(own)
         return own
     else:
         items = from_items(dataset, given.get("classes"), mask_values=given.get("mask_values"))
@@ -65,6 +69,20 @@ def opened(dataset: Any, folders: Mapping[str, Any]) -> Dataset:
     for note in (*files.notes, *rotated):
         tell(note)
     return files
+
+
+def _refuse_random(dataset: Dataset) -> None:
+    """Refuse a dataset class of the user's own whose images or masks change from one reading to the next."""
+    from torchvice.data.repeats import Repeats
+
+    repeats = Repeats()
+
+    def read(index: int) -> None:
+        image, region = image_of(dataset, index), region_of(dataset, index)
+        mask = None if region is None else region.mask
+        repeats.check(index, image, mask, str(getattr(dataset.records[index], "image_id", index)))
+
+    repeats.read_again(len(dataset.records), read)
 
 
 def opened_out(out: StrPath | None) -> Path:

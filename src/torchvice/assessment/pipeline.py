@@ -29,6 +29,7 @@ from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.request import AssessKeywords, Extras, check_request, extras_of, packed_with_extras
 from torchvice.assessment.rows import Rows
 from torchvice.data.open import FOLDERS
+from torchvice.data.pixels import almost_black
 from torchvice.files.progress import shown_progress
 from torchvice.samples import Samples, ShardFolder
 
@@ -139,6 +140,7 @@ class Pipeline:
     def __init__(self, dataset: Dataset, folder: ShardFolder, workers: int, part: Part) -> None:
         check_dataset(dataset)
         self.dataset, self.folder, self.workers, self.part = dataset, folder, workers, part
+        self.begun = bool(folder.shards())
         self.place = {record.image_id: i for i, record in enumerate(dataset.records)}
 
     def say(self, sentence: str) -> None:
@@ -217,6 +219,7 @@ class Pipeline:
         """Append a shard for each group of new images, with the explanations that lie in the shards themselves."""
         extras = self._extras(names)
         for batch in self._read(new, extras, self.interventions):
+            self._say_black(batch)
             rows = Rows()
             amended = self.faithfulness, self.interventions
             headline = count_headlines(self.views, batch, rows, self.exclusive, self.steps.advance, *amended)
@@ -229,6 +232,12 @@ class Pipeline:
                 self.unchecked = False
             count_extras(extras, dict.fromkeys(names, rows), batch, headline, self.steps.advance)
             self.folder.append(rows.images(), rows.regions(), rows.maps(), self.part.shards)
+
+    def _say_black(self, batch: Batch) -> None:
+        """Say of the first images of a table that they are almost black."""
+        if not self.begun and (sentence := almost_black(batch.images)):
+            self.say(sentence)
+        self.begun = True
 
     def _add(self, lacking: dict[int, set[str]]) -> None:
         """Write the explanations that finished shards lack next to them."""

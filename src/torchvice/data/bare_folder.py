@@ -14,6 +14,7 @@ from torchvice.data.lists import ListLine, class_names
 from torchvice.data.mask_values import mask_values
 from torchvice.data.named_values import NamedValues
 from torchvice.data.pairing import Pairs, counted, files_below, named, paired, parted
+from torchvice.data.unread import BARE_SUFFIXES, LOSSY, LOSSY_WAY_OUT, MASK_SUFFIXES, other_images, suffixes_found
 from torchvice.errors import ViceError, near_path
 
 __all__ = [
@@ -30,9 +31,7 @@ __all__ = [
     "sub_folders",
 ]
 
-BARE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # without loss
-LOSSY = (".jpg", ".jpeg", ".webp")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 # Names of folders that are parts of a dataset, and no classes.
 PARTS = {
     *("images", "imgs", "photos", "pictures", "masks", "labels", "annotations"),
@@ -64,13 +63,20 @@ class BareFolder(Layout):
         self.annotations, self.masks, self.described = root / "Annotations", (), None
         self.chosen = {"images": str(root)}
         self.found = files_below(root, BARE_SUFFIXES, apart)
+        self.unread = other_images(root, apart)
         self.left_out = 0 if any("/" in name for name in self.found) else _images_in_sub_folders(root, apart)
 
     def settle(self, found: dict[str, list[Path]], pairs: Pairs | None) -> None:
         """Keep the image of every name, and its mask."""
         if not found:
+            others = suffixes_found(self.root, BARE_SUFFIXES)
             raise ViceError(
-                f"The folder of the images must hold some ({', '.join(BARE_SUFFIXES)}), but {self.root} holds none."
+                f"The folder of the images must hold some ({', '.join(BARE_SUFFIXES)}), but {self.root} holds "
+                f"{f'other files: {others}' if others else 'none'}.",
+                "Save the images in one of these formats, or give them as arrays in Python: "
+                "torchvice.assess(model, [(image, mask), ...])."
+                if others
+                else "",
             )
         for files in found.values():
             if other := first_other(files):
@@ -114,10 +120,16 @@ class BareFolder(Layout):
 
     def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
         """Sentences on which images and masks were found, and how masks are read."""
-        if not self.left_out:
-            return self.pairs.notes
-        more = f"{self.left_out} images in sub-folders of {self.root} are left out: the folder itself holds images."
-        return (more, *self.pairs.notes)
+        left_out = f"{self.left_out} images in sub-folders of {self.root} are left out: the folder itself holds images."
+        return (*([left_out] * bool(self.left_out)), *self.format_notes(), *self.pairs.notes)
+
+    def format_notes(self) -> tuple[str, ...]:
+        """A sentence on images that are left out because their format is not read."""
+        unread = [file for file in self.unread if file not in {*self.pairs.masks.values(), *self.pairs.spare}]
+        if not unread:
+            return ()
+        are = counted(unread, "image is", "images are")
+        return (f"{are} left out for the format: {named(unread)}. Read are {', '.join(BARE_SUFFIXES)}.",)
 
     def lines(self, split: str | os.PathLike[str]) -> list[ListLine]:
         """Return all images, sorted by name."""
@@ -247,8 +259,19 @@ def checked_folder(folder: Path, what: str) -> Path:
     """
     if not folder.is_dir():
         is_not = "is not" if folder.exists() else "is not there"
-        raise ViceError(f"{what} must be in a folder, but {folder} {is_not}.", near_path(folder))
+        raise ViceError(f"{what} must be in a folder, but {folder} {is_not}.", _folder_meant(folder))
     return folder
+
+
+def _folder_meant(path: Path) -> str:
+    """The way out for a path that is no folder: an archive, a COCO file, a file or a pattern of a folder's files."""
+    if path.is_file() and path.suffix.lower() in ARCHIVES:
+        return "Unpack it, and give the folder."
+    if path.is_file() and path.suffix.lower() == ".json":
+        return f"A COCO file is given as --coco {path} (coco='{path}')."
+    if (path.is_file() or set("*?[") & set(path.name)) and path.parent.is_dir():
+        return f"Give its folder, which is read as a whole: {path.parent}."
+    return near_path(path)
 
 
 def homes_of(*folders: Path) -> list[Path]:
@@ -277,7 +300,7 @@ def _refuse_lossy(masks: Sequence[Path]) -> None:
     if lossy:
         raise ViceError(
             f"Masks must be PNG, BMP, GIF or TIFF, but {lossy[0]} is not: JPEG and WebP change values.",
-            'Convert each of 0 and 255: Image.open(mask).convert("L").point(lambda v: 255 * (v > 127)).save(new_mask).',
+            LOSSY_WAY_OUT,
         )
 
 

@@ -17,6 +17,7 @@ from torchvice.data.labels import no_labels
 from torchvice.data.layout import Layout, Record, place_of
 from torchvice.data.open import open_layout
 from torchvice.data.pairing import counted
+from torchvice.data.pixels import said_black
 from torchvice.data.survey_notes import rare_classes, tiny_objects
 from torchvice.errors import ViceError
 from torchvice.metrics.overlap import void_of
@@ -125,6 +126,7 @@ class _Content:
     objects: tuple[int, ...] | None  # class indices, one per object
     problems: tuple[Problem, ...]
     rotated: bool
+    brightest: int | None  # the largest value of the image
 
 
 def survey(
@@ -217,15 +219,16 @@ def _content_of(layout: Layout, record: Record, annotation: Path | None) -> _Con
         return tuple(class_indices(objects, known, annotation))
 
     known, void = {name: index for index, name in enumerate(layout.classes)}, void_of(len(layout.classes))
-    shape = tried("image", lambda: read_image(record.image).shape)
-    size = None if shape is None else (shape[0], shape[1])
+    image = tried("image", lambda: read_image(record.image))
+    size = None if image is None else (image.shape[0], image.shape[1])
     in_mask = None if record.mask is None else tried("mask", read_labels)
     objects = None if annotation is None else tried("annotation", read_objects)
     present, areas, pixels, hidden = (None, (), 0, 0) if in_mask is None else in_mask
     readable = [record.image] if size is not None and record.mask is not None else []
     readable += [record.mask] if record.mask is not None and in_mask is not None else []
     rotated = any(map(is_rotated, readable))
-    return _Content(size, present, areas, pixels, hidden, objects, tuple(problems), rotated)
+    brightest = None if image is None else int(image.max(initial=0))
+    return _Content(size, present, areas, pixels, hidden, objects, tuple(problems), rotated, brightest)
 
 
 def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Content]) -> SplitSurvey:
@@ -255,6 +258,8 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
         for image_id, one in drawn.items()
         for c, own in zip(one.in_mask or (), one.areas, strict=True)
     ]
+    brightest = [one.brightest for one in found if one.brightest is not None]
+    notes += tuple(filter(None, [said_black(brightest, f"All {len(brightest)} images are")]))
     notes += tiny_objects(regions, layout.classes) + rare_classes(per_class, listed.count, layout.classes)
     objects = [one.objects for one in found if one.objects is not None]
     sizes = [one.size for one in found if one.size is not None]

@@ -118,7 +118,8 @@ class ClassFolders(BareFolder):
 
     def notes(self, split: str | os.PathLike[str]) -> tuple[str, ...]:
         """Sentences on what the folders and the masks mean."""
-        notes = (f"Every sub-folder is a class: each image has one label of {len(self.classes)}.", *self.pairs.notes)
+        labelled = f"Every sub-folder is a class: each image has one label of {len(self.classes)}."
+        notes = (labelled, *self.format_notes(), *self.pairs.notes)
         if not self.pairs.masks:
             return (*notes, "There are no masks: only classification and calibration are measured.")
         return (*notes, *([self.values.note] if self.values.note else []))

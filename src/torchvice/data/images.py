@@ -94,7 +94,8 @@ def read_image(path: str | os.PathLike[str], least: Least | None = None) -> np.n
     if picture.mode.startswith(("I", "F")):
         raise ViceError(
             f"The image {path} must have 8 bits per channel, but its mode is {picture.mode}.",
-            "Save it as an 8-bit JPEG or PNG.",
+            "Save it with 8 bits: Image.fromarray((np.asarray(image) / largest * 255).astype('uint8')), where "
+            "`largest` is that of its format, such as 65535 for 16 bits.",
         )
     return np.array(picture.convert("RGB"))
 

@@ -17,6 +17,7 @@ from torchvice.data.lists import class_names
 from torchvice.data.mask_values import MaskValues, refuse_forms, refuse_mixed, values_from
 from torchvice.data.named_values import named_values
 from torchvice.data.pixels import image_pixels, mask_pixels
+from torchvice.data.repeats import Repeats
 from torchvice.data.table_rows import TableRows
 from torchvice.errors import ViceError, brief, did_you_mean, errors_quoted, to_numpy
 from torchvice.metrics.overlap import void_of
@@ -62,7 +63,8 @@ class ItemDataset:
         label_source, chosen: see `torchvice.data.VocDataset`.
         notes: sentences on what was found.
 
-    All items are read once here, for their labels.
+    All items are read once here, for their labels, and some of them more often, see `torchvice.data.repeats`. What is
+    read later is compared with that.
 
     Raises:
         ViceError: an item that cannot be used; classes that are not known; items that change from one reading to the
@@ -84,9 +86,11 @@ class ItemDataset:
         self._items = items
         self._keys = _checked_keys(keys or {})
         self._parts = functools.lru_cache(maxsize=16)(self._read)
+        self._repeats = Repeats()
         self.notes: tuple[str, ...] = ()
         self._of_label = False  # whether the object in a mask is of the class of its item's label
-        self._check_repeats()
+        self._check_index()
+        self._repeats.read_again(length, self._read)
         every = [self._first_reading(index) for index in range(length)]
         for image_id, labels, found in every:
             if labels is None and found is None:
@@ -128,6 +132,7 @@ class ItemDataset:
         image_id = str(index) if parts.image_id is None else str(to_numpy(parts.image_id))
         image = image_pixels(parts.image, f"The image of `{image_id}`")
         mask = None if parts.mask is None else mask_pixels(parts.mask, f"The mask of `{image_id}`")
+        self._repeats.check(index, image, mask, image_id)
         return _Parts(image, mask, parts.labels, image_id)
 
     def _held(self) -> str:
@@ -135,18 +140,13 @@ class ItemDataset:
         first = self._items[0]
         return f": its keys are {', '.join(map(str, first))}" if isinstance(first, Mapping) else ""
 
-    def _check_repeats(self) -> None:
-        """Refuse items that have no index, or that differ from one reading to the next."""
+    def _check_index(self) -> None:
+        """Refuse items that have no index."""
         with errors_quoted("The dataset must give item 0", "Try dataset[0]."):
             try:
                 self._items[0]
             except (KeyError, TypeError) as error:
                 raise ViceError(f"A dataset must give items by their index, but [0] fails: {error!r}.", FORMS) from None
-        if not np.array_equal(self._read(0).image, self._read(0).image):
-            raise ViceError(
-                "The dataset must give the same image each time, but its first item changes.",
-                "Leave out random transforms: crops, flips, colours.",
-            )
 
     def _first_reading(self, index: int) -> tuple[str, Any, frozenset[int] | None]:
         """The id, the labels as given, and the values of the mask."""

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from torchvice.data.description import Description, read_description
-from torchvice.data.finder import Finder, existing, existing_files, first_other
+from torchvice.data.description import FILE, Description, read_description
+from torchvice.data.finder import Finder, composed, existing, existing_files, first_other
 from torchvice.data.images import no_class, read_mask
 from torchvice.data.labels import targets_from
 from torchvice.data.lists import CLASS_FILES, IMAGE_SUFFIXES, VOC_CLASSES, ListLine, class_names, list_lines, names_in
 from torchvice.data.mask_values import forms_of, found_values, spread
+from torchvice.data.pairing import named
+from torchvice.data.unread import other_files
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.metrics.overlap import MOST_CLASSES
 
@@ -104,7 +106,9 @@ class Layout:
         self.root = Path(root)
         if not self.root.is_dir():
             is_not = "is not" if self.root.exists() else "is not there"
-            raise ViceError(f"The dataset must be a folder, but {self.root} {is_not}.", f"{LAYOUT} {EXAMPLE}")
+            inside = self.root.name in (FILE, "classes.txt") and self.root.exists()
+            way_out = f"Give its folder: {self.root.parent}." if inside else f"{LAYOUT} {EXAMPLE}"
+            raise ViceError(f"The dataset must be a folder, but {self.root} {is_not}.", way_out)
         self.described = read_description(self.root)
         self.base = _voc_folder(self.root) if self.described is None else self.root
         self.homes = _homes(self.root, self.base)
@@ -278,7 +282,8 @@ class Layout:
             for files in (images, [file for _, file in drawn]):
                 if other := first_other(files):
                     several.setdefault(line.image_id, (files[0], other))
-        return Located(records, missing, mask_source(found, len(lines)), unfound, _notes(several))
+        source = mask_source(found, len(lines)) + _unread(records, [self.base / name for name in folders])
+        return Located(records, missing, source, unfound, _notes(several))
 
     def expected_image(self, line: ListLine) -> str:
         """Return a text that says where the image of a line should be."""
@@ -310,6 +315,14 @@ def _notes(several: Mapping[str, tuple[Path, Path]]) -> tuple[str, ...]:
     first, second = next(iter(several.values()))
     count = "1 image has" if len(several) == 1 else f"{len(several)} images have"
     return (f"{count} several files: read is {first}, not {second}.",)
+
+
+def _unread(records: Sequence[Record], folders: Sequence[Path]) -> str:
+    """A phrase on files that are called as images without a mask, but are no PNG files; "" without any."""
+    lacking = {record.image_id for record in records if record.mask is None}
+    others = (one for folder in folders if lacking for one in other_files(folder, (".png",)))
+    found = [file for name, file in others if composed(name) in lacking]
+    return f" (not read, as masks must be .png: {named(found)})" if found else ""
 
 
 def mask_source(found: dict[str, int], lines: int) -> str:

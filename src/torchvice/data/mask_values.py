@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from torchvice.data.images import VOID, present_values, read_grey_mask
+from torchvice.data.images import MANY, VOID, present_values, read_grey_mask
 from torchvice.data.named_values import NamedValues, suggestion
 from torchvice.errors import ViceError, brief
 from torchvice.metrics.overlap import void_of
@@ -147,21 +147,39 @@ def values_from(
         note += " Another name: --classes NAME (classes=['NAME'])." if classes is None else ""
         return MaskValues((name,), max(found), note)
     if classes is None and found:
-        labels = objects - {VOID}
-        in_order = 0 in found and labels == set(range(1, len(labels) + 1))
-        one = (
-            "" if in_order else f" If the masks draw one object, say what their values mean, such as {_option(found)}."
-        )
-        raise ViceError(
-            f"Masks without a list of classes must hold two values, 0 and 255, but those of {where} hold "
-            f"{brief(sorted(objects))[1:-1]} and {'0' if 0 in found else 'no 0'}.",
-            "Name the classes in the order of their values, 1, 2 and so on: --classes a,b,c (classes=['a', 'b', 'c']), "
-            f"or one name per line in classes.txt next to the folder.{one}",
-        )
+        raise _without_classes(drawn, where)
     note = ""
     if _like_trimaps(found):
         note = f"No mask holds 0: no pixel is background. If the masks are trimaps of one class: {_option(found)}."
     return MaskValues(tuple(classes or (ONE_CLASS,)), note=note)
+
+
+def _without_classes(drawn: Sequence[Set[int]], where: str) -> ViceError:
+    """The error of masks of several values whose classes nobody names, or of one object with soft edges."""
+    found = set().union(*drawn)
+    objects = found - {0}
+    labels = objects - {VOID}
+    in_order = 0 in found and labels == set(range(1, len(labels) + 1))
+    names = "--classes a,b,c (classes=['a', 'b', 'c']), or one name per line in classes.txt next to the folder."
+    message = (
+        f"Masks without a list of classes must hold two values, 0 and 255, but those of {where} hold "
+        f"{brief(sorted(objects))[1:-1]} and {'0' if 0 in found else 'no 0'}"
+    )
+    if _are_soft(drawn):
+        return ViceError(
+            f"{message}: their edges may be soft.",
+            f"If they draw one object, say which values are the object: {_option(found)}. If the values are classes, "
+            f"name all {len(labels)} in the order of their values: {names}",
+        )
+    one = "" if in_order else f" If the masks draw one object, say what their values mean, such as {_option(found)}."
+    return ViceError(f"{message}.", f"Name the classes in the order of their values, 1, 2 and so on: {names}{one}")
+
+
+def _are_soft(drawn: Sequence[Set[int]]) -> bool:
+    """Whether masks look as if drawn in 0 and white with soft edges: many values in one mask, up to almost white."""
+    grey = set().union(*drawn) - set(FULL)
+    many = max(map(len, drawn), default=0) > MANY
+    return many and any(0.9 * white < max(grey) < white for white in FULL)
 
 
 def _like_trimaps(found: Set[int]) -> bool:

@@ -94,6 +94,8 @@ def suggestion(found: Set[int]) -> str:
     Example:
         >>> suggestion({0, 7}), suggestion({0, 31, 200, 255})
         ('--mask-values object=7', '--mask-values background=0-127,object=128-255')
+        >>> suggestion({0, 20, 50, 80, 100})
+        '--mask-values background=0-50,object=51-255'
     """
     if {1, 2} <= found <= {1, 2, 3}:
         return f"--mask-values {TRIMAP}"
@@ -103,4 +105,5 @@ def suggestion(found: Set[int]) -> str:
     if len(found) == 2:
         return f"--mask-values background={min(found)},object={max(found)}"
     top = VOID if max(found) <= VOID else LARGEST
-    return f"--mask-values background=0-{top // 2},object={top // 2 + 1}-{top}"
+    half = (top if max(found) > top // 2 else max(found)) // 2  # edges of 0 to 100 have no value above 127
+    return f"--mask-values background=0-{half},object={half + 1}-{top}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from torchvice.data.finder import composed, first_other
+from torchvice.data.unread import MASK_SUFFIXES, other_files, way_out_of
 from torchvice.errors import ViceError
 
 __all__ = ["MASK_NAMES", "Pairs", "counted", "files_below", "named", "paired", "parted"]
@@ -113,8 +114,20 @@ def paired(images: Mapping[str, Sequence[Path]], masks: Mapping[str, Sequence[Pa
     several = {name: files for name, files in fits.items() if first_other([file for file, _ in files])}
     _refuse_several(images, several, double)
     without = tuple(name for name in images if name not in fits)
+    unread = _unread(images, without, Path(where)) if without else []
     if without and (spare or not fits):
-        raise _no_partner(images, without, spare, where)
+        raise _no_partner(images, without, spare, unread, where)
+    notes = _notes(images, fits, spare, unread)
+    return Pairs({name: files[0][0] for name, files in fits.items()}, without, tuple(spare), notes)
+
+
+def _notes(
+    images: Mapping[str, Sequence[Path]],
+    fits: Mapping[str, Sequence[tuple[Path, str]]],
+    spare: Sequence[Path],
+    unread: Sequence[Path],
+) -> tuple[str, ...]:
+    """Sentences on the names of masks, and on files in their folder that are not read."""
     forms_found: dict[str, list[str]] = {}
     for name, files in fits.items():
         forms_found.setdefault(files[0][1], []).append(name)
@@ -128,7 +141,21 @@ def paired(images: Mapping[str, Sequence[Path]], masks: Mapping[str, Sequence[Pa
         notes += (
             f"{counted(spare, 'mask without an image is', 'masks without an image are')} not read: {named(spare)}.",
         )
-    return Pairs({name: files[0][0] for name, files in fits.items()}, without, tuple(spare), notes)
+    if unread:
+        are = counted(unread, "file called like a mask is", "files called like masks are")
+        notes += (f"{are} not read: {named(unread)}. {way_out_of(unread[0])}",)
+    return notes
+
+
+def _unread(images: Mapping[str, Sequence[Path]], without: Sequence[str], folder: Path) -> list[Path]:
+    """The files that are called as the masks of images without one, but have a suffix that is not read."""
+    lacking = set(without)
+
+    def is_mask(name: str, file: Path) -> bool:
+        cores = [core for core, _ in _forms(composed(name)) if core in lacking]
+        return any(file.resolve() not in [image.resolve() for image in images[core]] for core in cores)
+
+    return [file for name, file in other_files(folder, MASK_SUFFIXES) if is_mask(name, file)]
 
 
 def _refuse_several(
@@ -154,9 +181,19 @@ def _refuse_several(
 
 
 def _no_partner(
-    images: Mapping[str, Sequence[Path]], without: Sequence[str], spare: Sequence[Path], where: str
+    images: Mapping[str, Sequence[Path]],
+    without: Sequence[str],
+    spare: Sequence[Path],
+    unread: Sequence[Path],
+    where: str,
 ) -> ViceError:
     """The error of images without a mask where masks are left over, or no mask fits."""
+    if unread and not spare:
+        return ViceError(
+            f"Every image must have a mask, but {len(without)} of the {len(images)} images have none that is read: "
+            f"{named(unread)} {'has another suffix' if len(unread) == 1 else 'have other suffixes'}.",
+            way_out_of(unread[0]),
+        )
     lone = f"{counted(spare, 'mask has', 'masks have')} no image ({named(spare)})"
     lone = lone if spare else f"{where} holds no mask for any of them"
     has = "has" if len(without) == 1 else "have"
@@ -164,7 +201,9 @@ def _no_partner(
     return ViceError(
         f"Every image must have a mask, but {len(without)} of the {len(images)} images {has} none "
         f"({named([images[name][0] for name in without])}), and {lone}.",
-        MASK_NAMES + (" Masks of images in sub-folders lie in sub-folders of the same names." if inside else ""),
+        MASK_NAMES
+        + (" Masks of images in sub-folders lie in sub-folders of the same names." if inside else "")
+        + (f" Not read for their suffix: {named(unread)}." if unread else ""),
     )
 
 

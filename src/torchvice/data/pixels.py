@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from torchvice.errors import ViceError, to_numpy
 
-__all__ = ["INTERPOLATIONS", "image_pixels", "mask_pixels"]
+__all__ = ["INTERPOLATIONS", "almost_black", "image_pixels", "mask_pixels", "said_black"]
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -18,7 +19,14 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+BLACK = 3  # of 255: images of 0 to 1 in integers, or divided by 255 twice, hold at most 1
+FIRST = 16  # images
 NORMALISED = "Leave out the normalisation: torchvice normalises images itself (mean, std)."
+OVERSHOT = "Clip it: image.clip(0, 1). A bicubic resize leaves the range by a little."
+BYTES = "Divide it by 255, or give integers: image.astype('uint8')."
+WORDS = "Divide it by the largest value of its format, such as image / 65535 for 16 bits or image / 4095 for 12."
+OVERSHOOT = 0.25  # beyond 0 to 1, of a resize; normalised images go further
+NORMALISED_MOST = 8.0  # the largest value of an image divided by a std of 0.12
 SCALED = "ToTensor() divides masks by 255: use PILToTensor(), or no transform."
 
 
@@ -35,7 +43,10 @@ def image_pixels(image: Any, name: str) -> np.ndarray:
     """
     if isinstance(image, Image.Image):
         if image.mode.startswith(("I", "F")):
-            raise ViceError(f"{name} must have 8 bits per channel, but its mode is {image.mode}.")
+            raise ViceError(
+                f"{name} must have 8 bits per channel, but its mode is {image.mode}.",
+                "Give an array of 0 to 1: np.asarray(image) / 65535 of 16 bits, or / 255 of values of 0 to 255.",
+            )
         return np.array(image.convert("RGB"))
     pixels = _channels_last(np.asarray(to_numpy(image)), hasattr(image, "detach"))
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or pixels.dtype.kind not in "iufb":
@@ -50,10 +61,40 @@ def image_pixels(image: Any, name: str) -> np.ndarray:
     least, most, limit = float(pixels.min(initial=0)), float(pixels.max(initial=0)), 1 if floating else 255
     if least < 0 or most > limit:
         kind = "floats of 0 to 1" if floating else "integers of 0 to 255"
-        raise ViceError(f"{name} must hold {kind}, but holds {least:g} to {most:g}.", NORMALISED)
+        raise ViceError(f"{name} must hold {kind}, but holds {least:g} to {most:g}.", _into_range(pixels, least, most))
     pixels = np.rint(pixels.astype(np.float64) * 255) if floating else pixels
     pixels = pixels.astype(np.uint8)[..., :3]
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def almost_black(images: Sequence[np.ndarray]) -> str:
+    """A sentence on images (H, W, 3) uint8 of which the first are all almost black; "" where one of them is not."""
+    first = images[:FIRST]
+    which = "The first image is" if len(first) == 1 else f"The first {len(first)} images are all"
+    return said_black([int(image.max(initial=0)) for image in first], which)
+
+
+def said_black(largest: Sequence[int], which: str) -> str:
+    """A sentence on images that are all almost black, by the largest value of each; "" where one of them is not."""
+    most = max(largest, default=255)
+    if most > BLACK:
+        return ""
+    return (
+        f"{which} almost black: no value is above {most} of 255. Were they divided by 255 twice, or are they 0 to 1 in "
+        "integers? If so, give them with 0 to 255."
+    )
+
+
+def _into_range(pixels: np.ndarray, least: float, most: float) -> str:
+    """What brings an image's numbers into the range, by what its smallest and largest value say they are."""
+    whole = bool((pixels == np.rint(pixels)).all())
+    if least >= -OVERSHOOT and most <= 1 + OVERSHOOT and not whole:
+        return OVERSHOT
+    if least < 0 and pixels.dtype.kind == "i":
+        return "Bring it to 0 to 255: add and scale by the range of its format, the same for all images."
+    if least < 0 or (most <= NORMALISED_MOST and not whole):
+        return NORMALISED
+    return BYTES if most <= 255 else WORDS
 
 
 def mask_pixels(mask: Any, name: str) -> np.ndarray:

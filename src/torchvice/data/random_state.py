@@ -6,7 +6,7 @@ import contextlib
 import random
 from collections.abc import Iterator
 
-__all__ = ["rng_state_kept"]
+__all__ = ["rng_seeded", "rng_state_kept"]
 
 
 @contextlib.contextmanager
@@ -24,3 +24,19 @@ def rng_state_kept() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def rng_seeded(seed: int) -> Iterator[None]:
+    """Draw from generators of a seed, on the CPU, and restore the RNG state afterwards as `rng_state_kept` does.
+
+    Random code that is tried in several such blocks draws other numbers in each, and the same ones in every run.
+    """
+    import numpy as np
+    import torch
+
+    with rng_state_kept():
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would leave a seed for CUDA
+        yield
