@@ -389,3 +389,31 @@ def test_an_untrained_classifier_of_zeros_is_named(tmp_path):
     nn.init.zeros_(network.fc.weight)
     with pytest.raises(ViceError, match=r"The classifier of Net must be trained, but all its weights are 0"):
         assessed(network, tmp_path, method="gradcam", layer="b")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"a": [1], "b": [0]}, {0: [1]}, [1, 0], "imagenet-voc", [[0], "1"]],
+    ids=["names", "numbers", "flat", "ready", "text"],
+)
+def test_a_class_map_of_another_form_is_refused_with_the_way_out(given, tmp_path):
+    with pytest.raises(
+        ViceError, match=r"`class_map` must be a list with the outputs of each class.*\s+Of a dictionary"
+    ):
+        assessed(Net(), tmp_path, class_map=given)
+
+
+def test_the_way_out_of_a_dictionary(tmp_path):
+    groups = {"b": [0], "a": [1]}
+    swapped = assessed(Net(), tmp_path / "a", class_map=[groups[name] for name in Data.classes])
+    plain = assessed(Net(), tmp_path / "b")
+    np.testing.assert_array_equal(swapped.images.logits, plain.images.logits[:, ::-1])
+
+
+def test_a_mean_of_0_to_255_is_refused_with_the_numbers_to_give(tmp_path):
+    given = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+    with pytest.raises(
+        ViceError, match=r"on \[0, 1\], but is \(123.675, .*\s+.*--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+    ):
+        assessed(Net(), tmp_path, **given)
+    assessed(Net(), tmp_path, mean=(1.0, 0, 0), std=(1, 1, 1 / 255))  # unusual, but of images on [0, 1]

@@ -64,8 +64,8 @@ def test_a_mistake_is_found_without_a_model(keywords, message) -> None:  # type:
 
 
 def test_keywords_replace_fields_and_none_leaves_them() -> None:
-    record = packed({"view_size": 64, "mean": [0, 1, 2], "choices": None, "crop": None}, MapSettings(crop=32))
-    assert record == MapSettings(view_size=64, mean=(0.0, 1.0, 2.0), crop=32, choices=Choices())
+    record = packed({"view_size": 64, "mean": [0, 0.5, 1], "choices": None, "crop": None}, MapSettings(crop=32))
+    assert record == MapSettings(view_size=64, mean=(0.0, 0.5, 1.0), crop=32, choices=Choices())
     assert record.completed(view_size=8, batch_size=4) == packed({"batch_size": 4}, record)
 
 

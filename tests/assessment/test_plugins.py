@@ -15,6 +15,7 @@ from torchvice.assessment.plugins import load_plugin
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.explain import METHODS, method
+from torchvice.models.functions import found_in_code
 
 MEAN = """
     import torchvice.explain
@@ -142,3 +143,26 @@ def test_a_method_of_a_file_that_fails_is_one_sentence(tmp_path, body, message):
         Explainer(moving_resnet(), "mean_of_channels")(torch.rand(1, 3, 64, 64), [[0]])
     assert "The method 'mean_of_channels' of mine.py" in refused.value.message
     assert message in refused.value.message
+
+
+def test_one_file_holds_a_method_a_network_and_a_transform(tmp_path):
+    """The file runs once, whichever option names it first."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import timm, torchvice.explain\n"
+        "@torchvice.explain.method('of_one_file')\n"
+        "def mine(scene):\n    raise NotImplementedError\n"
+        "def build():\n    return timm.create_model('test_resnet', num_classes=2)\n"
+        "def transform(image):\n    return image\n"
+    )
+    try:
+        assert load_plugin(file) == ["of_one_file"]
+        build, source = found_in_code(f"{file}:build", "network")
+        transform, _ = found_in_code(f"{file}:transform", "transform")
+        assert build.__globals__ is transform.__globals__
+        assert source == file
+        file.write_text(file.read_text().replace("return image", "return image.convert('L')"))
+        with pytest.raises(ViceError, match="'of_one_file' is taken"):  # another content is another file
+            found_in_code(f"{file}:transform", "transform")
+    finally:
+        METHODS.pop("of_one_file", None)

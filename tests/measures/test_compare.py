@@ -252,3 +252,9 @@ def test_a_model_in_which_no_class_could_be_tested_is_not_said_to_be_clean() -> 
     neither = compare({"one": silent, "other": silent}, replicates=100)
     assert neither.sentences[-1].startswith("No class could be tested in one, other:")
     assert not [sentence for sentence in neither.sentences if "stands out" in sentence]
+
+
+def test_models_of_other_classes_are_told_apart_by_name() -> None:
+    one, other = simulated(60, classes=3), simulated(60, classes=2)
+    with pytest.raises(ViceError, match=r"only a has \['class2'\]\.\s+Assess both for the same classes"):
+        compare({"a": one, "b": other}, replicates=100)

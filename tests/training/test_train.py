@@ -287,3 +287,16 @@ def test_two_trainings_at_once_leave_one_whole_run(settings: Make, tmp_path: Pat
     state = torch.load(run.checkpoint("last"), weights_only=True)
     assert state["epoch"] == 3
     assert state["optimizer_states"][0]["param_groups"][0]["initial_lr"] == run.settings.optimizer.lr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_accelerator_is_one_sentence(settings: Make) -> None:
+    chosen = settings("trainer.accelerator=gpu")
+    with pytest.raises(ViceError, match="Lightning cannot train with accelerator=gpu"):
+        train(chosen, progress=False)
+    assert not (chosen.folder / "config.yaml").exists()
+
+
+def test_a_mean_of_0_to_255_is_refused(settings: Make) -> None:
+    with pytest.raises(ViceError, match=r"`mean` must be that of images on \[0, 1\]"):
+        train(settings("transform.mean=[123,117,104]", "transform.std=[58,57,57]"), progress=False)

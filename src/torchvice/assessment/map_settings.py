@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from torchvice.data.warping import check_interpolation
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.data.warping import check_interpolation, check_unit
+from torchvice.errors import ViceError, brief, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,22 @@ def _default_choices() -> Choices:
     from torchvice.explain import Choices
 
     return Choices()
+
+
+def _check_class_map(groups: Any) -> None:
+    """Check that a class map is a list of lists of outputs."""
+
+    def is_list(value: Any) -> bool:
+        return isinstance(value, Iterable) and not isinstance(value, str | Mapping)
+
+    if groups is None or (is_list(groups) and all(map(is_list, groups))):
+        return
+    raise ViceError(
+        "`class_map` must be a list with the outputs of each class, in the order of the data's classes, such as "
+        f"[[3], [0, 5]], but is {brief(groups)}.",
+        "Of a dictionary: [groups[name] for name in dataset.classes]. A file or a name such as 'imagenet-voc': "
+        "torchvice.runs.class_maps.read_class_map(file, dataset.classes, outputs).",
+    )
 
 
 @dataclass(frozen=True)
@@ -108,6 +124,8 @@ class MapSettings:
         for name in ("mean", "std"):
             values = getattr(self, name)
             object.__setattr__(self, name, values and tuple(map(float, values)))
+        check_unit(self.mean, self.std)
+        _check_class_map(self.class_map)
         given = {"`layer`": self.layer, "`site`": self.site, "the choice `layers`": self.choices.layers or None}
         names = [name for name, value in given.items() if value is not None]
         if len(names) > 1:

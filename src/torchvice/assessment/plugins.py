@@ -12,6 +12,7 @@ from types import ModuleType
 from torchvice.errors import ViceError
 from torchvice.explain.methods import METHODS, plugin_named
 from torchvice.files import existing_file
+from torchvice.models.functions import remember_module
 
 __all__ = ["load_plugin"]
 
@@ -44,7 +45,7 @@ def load_plugin(path: str | os.PathLike[str]) -> list[str]:
     known = set(METHODS)
     try:
         with plugin_named(path.name, digest):
-            _run(path, source)
+            module = _run(path, source)
     except BaseException as error:
         for name in set(METHODS) - known:
             del METHODS[name]
@@ -55,6 +56,7 @@ def load_plugin(path: str | os.PathLike[str]) -> list[str]:
     if not names:
         raise ViceError(f"The plugin {path} must register a method, but registers none.", EXAMPLE)
     _loaded[home] = digest, names
+    remember_module(path, digest, module)
     return names
 
 
@@ -64,11 +66,12 @@ def _forget(home: Path) -> None:
         METHODS.pop(name, None)
 
 
-def _run(path: Path, source: bytes) -> None:
+def _run(path: Path, source: bytes) -> ModuleType:
     module = ModuleType(f"torchvice_plugin_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and pickle look it up there
     exec(compile(source, str(path), "exec"), module.__dict__)
+    return module
 
 
 def _failed(path: Path, error: BaseException) -> ViceError:

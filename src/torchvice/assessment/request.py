@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AssessKeywords", "Extras", "ExtrasKeywords", "check_request", "extras_of", "packed_with_extras", "scale_of"]
 
+_MOST_SCALE = 8
+
 
 class ExtrasKeywords(TypedDict, total=False):
     """The fields of `Extras` as keyword arguments."""
@@ -67,7 +69,7 @@ class Extras:
                 raise ViceError(f"{name!r} is a control, not a further explanation.", "Use `controls` (--controls).")
             if name not in (*METHODS, "mirror", "predicted") and scale_of(name) is None:
                 known = [*(method for method in METHODS if method not in CONTROLS), "mirror", "scale0.75", "predicted"]
-                expected = "`also` must name a method, mirror, scaleFACTOR or predicted"
+                expected = f"`also` must name a method, mirror, scaleFACTOR (at most {_MOST_SCALE}) or predicted"
                 raise ViceError(f"{expected}, but is {name!r}.", did_you_mean(name, known))
 
     @classmethod
@@ -195,11 +197,11 @@ def _further(headline: View, name: str) -> Extra:
 
 
 def scale_of(name: str) -> float | None:
-    """The factor of "scaleFACTOR", above 0; None for any other name.
+    """The factor of "scaleFACTOR", above 0 and at most 8, where images have 64 times the pixels; None for other names.
 
     Example:
         >>> scale_of("scale0.75"), scale_of("scale0"), scale_of("mirror")
         (0.75, None, None)
     """
     match = re.fullmatch(r"scale(\d+(?:\.\d+)?|\.\d+)", name)
-    return float(match[1]) if match and float(match[1]) > 0 else None
+    return float(match[1]) if match and 0 < float(match[1]) <= _MOST_SCALE else None

@@ -67,6 +67,9 @@ def _print_plan(planned: Study) -> None:
     for need in planned.needs:
         if not _is_there(need.partition(":")[0].partition(",")[0]):
             say(f"needs: {need}")
+    for root in sorted({str(run.settings.data.root) for run in planned.runs}):
+        if not Path(root).is_dir() and not any(need.startswith(root) for need in planned.needs):
+            say(f"needs: the dataset in {root}, which is not there")
     say(_left(found))
 
 

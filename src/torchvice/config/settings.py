@@ -260,6 +260,7 @@ def _override(content: dict[str, Any], override: str) -> None:
 def problem_of(message: str) -> str:
     """Shorten a message of pydantic to the part that follows the name of the setting, such as "must be a number"."""
     message = message.removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    message = message.replace("must be a valid tuple", "must be a list")
     return re.sub(r", (unable to parse|got a number with).*", "", message)
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torchvice.data.dataset import Dataset as ImageDataset
 from torchvice.data.images import Least
 from torchvice.data.resized_crop import Box, random_box, resized_box
-from torchvice.data.warping import check_interpolation, checked_pixels, warp
+from torchvice.data.warping import check_interpolation, check_unit, checked_pixels, warp
 from torchvice.errors import ViceError, did_you_mean
 
 __all__ = [
@@ -56,6 +56,7 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
         [1.0, 2.0, 4.0]
     """
     centre, scale = _channels("mean", mean), _channels("std", std)
+    check_unit(mean, std)
     if not bool((scale > 0).all()):
         raise ViceError(f"`std` must be above 0 in every channel, but is {tuple(std)}.")
     # A copy: from_numpy shares memory, and refuses arrays with a negative stride.

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvice.data.pixels import INTERPOLATIONS
 from torchvice.errors import ViceError, did_you_mean
 
-__all__ = ["check_interpolation", "checked_pixels", "warp", "warp_all"]
+__all__ = ["check_interpolation", "check_unit", "checked_pixels", "warp", "warp_all"]
 
 
 def checked_pixels(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -74,6 +74,22 @@ def warp_all(
         return list(map(one, images, sizes))
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(one, images, sizes))
+
+
+def check_unit(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Check that a normalisation is that of images on [0, 1], and not of images of 0 to 255.
+
+    Raises:
+        ViceError: a mean above 1, which no image on [0, 1] reaches.
+    """
+    if mean is None or not any(value > 1 for value in mean):
+        return
+    shares = {"mean": mean, "std": std or ()}
+    texts = [f"--{name} {','.join(f'{v / 255:.4g}' for v in values)}" for name, values in shares.items() if values]
+    raise ViceError(
+        f"`mean` must be that of images on [0, 1], but is {tuple(mean)}, as of images of 0 to 255.",
+        f"Divide mean and std by 255: {' '.join(texts)}.",
+    )
 
 
 def check_interpolation(interpolation: str) -> None:

@@ -20,7 +20,10 @@ from torchvice.errors import ViceError, did_you_mean, reason_of
 from torchvice.files import existing_file, sha256
 from torchvice.models.named import NamedModel, near_source
 
-__all__ = ["found_in_code", "model_of_function"]
+__all__ = ["found_in_code", "model_of_function", "remember_module"]
+
+# By resolved path of a file that was run: the digest of its content, and its module.
+_ran: dict[Path, tuple[str, ModuleType]] = {}
 
 
 def model_of_function(
@@ -91,6 +94,9 @@ def _searched_first(folder: Path) -> Iterator[None]:
 def _from_file(place: str, what: str) -> ModuleType:
     """Run a file as a module of its own name, so that its classes can be copied and pickled."""
     path = existing_file(place, f"The file of the {what}")
+    digest = sha256(path)
+    if (before := _ran.get(path.resolve())) is not None and before[0] == digest:
+        return before[1]
     name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"_vice_{abs(hash(path))}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -102,7 +108,13 @@ def _from_file(place: str, what: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _raised(str(path), error) from error
+    remember_module(path, digest, module)
     return module
+
+
+def remember_module(path: Path, digest: str, module: ModuleType) -> None:
+    """Keep the module of a file that was run, so that the same content is not run again under another option."""
+    _ran[path.resolve()] = digest, module
 
 
 def _from_package(place: str, text: str, what: str) -> ModuleType:

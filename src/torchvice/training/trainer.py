@@ -69,7 +69,7 @@ def trainer_of(
     }
     try:
         trainer = lightning.Trainer(**arguments | further)
-    except (ValueError, RuntimeError, TypeError, ImportError) as error:
+    except Exception as error:  # Lightning has exceptions of its own
         machine = f"accelerator={chosen.accelerator}, devices={chosen.devices}, strategy={chosen.strategy}"
         reason = reason_of(error, "")
         raise ViceError(f"Lightning cannot train with {machine}, precision={chosen.precision}: {reason}.") from None
