@@ -32,7 +32,7 @@ def test_the_survey_says_them(tmp_path: Path) -> None:
         mask = np.zeros((60, 60), np.uint8)
         mask[0, 0:2] = 1
         mask[20:50, 20:50] = 255 if name == "two" else 2
-        Image.fromarray(np.zeros((60, 60, 3), np.uint8)).save(tmp_path / "JPEGImages" / f"{name}.jpg")
+        Image.fromarray(np.full((60, 60, 3), 99, np.uint8)).save(tmp_path / "JPEGImages" / f"{name}.jpg")
         Image.fromarray(mask).save(tmp_path / "SegmentationClass" / f"{name}.png")
         labels[name] = np.ones(2, np.float32)
     (tmp_path / "classes.txt").write_text("ring\nhand\n")

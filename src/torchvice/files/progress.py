@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,8 @@ def progress_bar(title: str, console: Console) -> Iterator[Advance]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
+    # In a notebook without ipywidgets rich draws no bar, and says so with the path of its own file.
+    warnings.filterwarnings("ignore", message='install "ipywidgets"', category=UserWarning)
     progress = Progress(*columns, console=console)
     advance = Advance(progress, title)
     try:
