@@ -132,8 +132,8 @@ stripe is there: that needs no map at all. VICE alone does not say which class i
 falls less than pooled: between classes, the easiest digit now has the poorest maps. Each model was trained once: the
 intervals cover other images, not other trainings.
 
-experiments/shortcut.py writes this page; the numbers are those of its last run. Another processor trains other networks: the words hold, the
-last digits do not.
+experiments/shortcut.py writes this page; the numbers are those of its last run. Another processor
+trains other networks: the words hold, the last digits do not.
 """
 
 
