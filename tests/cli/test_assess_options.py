@@ -105,3 +105,24 @@ def test_sizes_of_a_protocol_that_is_not_made_are_refused(data, tmp_path, capsys
     assert message in " ".join(said.split())
     assert "--protocol" in said  # the way out
     assert not (tmp_path / "t").exists()
+
+
+def test_another_protocol_of_a_table_is_named_as_such(data, tmp_path, capsys):
+    given = ("assess", "--model", "test_resnet", "--data", data, "--out", tmp_path / "t", "--controls", "none")
+    torch.save(network("test_resnet").state_dict(), tmp_path / "w.pth")
+    given += ("--weights", tmp_path / "w.pth", "--device", "cpu")
+    assert vice(capsys, *given, "--protocol", "both", "--view-size", 64, "--crop", 64)[0] == 0
+    status, _, said = vice(capsys, *given, "--protocol", "strict", "--view-size", 64)
+    assert status == 2
+    assert "`protocol` is both in the table, but strict now." in " ".join(said.split())
+
+
+def test_a_key_of_weights_is_suggested_only_where_a_set_has_it(data, tmp_path, capsys):
+    torch.save(network("test_resnet").state_dict(), tmp_path / "w.pth")
+    given = ("assess", "--model", "test_resnet", "--weights", tmp_path / "w.pth", "--data", data)
+    status, _, said = vice(capsys, *given, "--weights-key", "ema", "--out", tmp_path / "t")
+    assert status == 2
+    assert "no set called 'ema'. Leave --weights-key out" in " ".join(said.split())
+    status, _, said = vice(capsys, *given, "--mean", "0.5", "--std", "0.5", "--out", tmp_path / "t")
+    assert status == 2
+    assert "0.5,0.5,0.5" in said

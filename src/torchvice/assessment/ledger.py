@@ -291,6 +291,8 @@ def _refuse_another(
     wrong = differences(_comparable(before), _comparable(requested)) if "map_settings" in before else []
     if any("network" in phrase for phrase in subject):  # the place of its maps follows from it
         wrong = [phrase for phrase in wrong if not re.match(r"`layer`|`\w+` of `site`", phrase)]
+    if (made := _protocols(before)) and made != (now := _protocols(requested)):
+        wrong = [f"`protocol` is {_in_words(made)} in the table, but {_in_words(now)} now"]  # sizes follow from it
     if not (subject or wrong):  # else the views and explanations below differ as well, and say it less clearly
         names = [name for name in requested if name not in _LOOSE]
         wrong = differences(_entries(before, names), _entries(requested, names))
@@ -306,6 +308,16 @@ def _refuse_another(
             f"The table in {folder.folder} {', and '.join(parts)}.",
             "Delete that folder to start over, or write to another one.",
         )
+
+
+def _protocols(manifest: Mapping[str, Any]) -> list[str]:
+    """The protocols of the headline explanations, which are called `paper:METHOD` and `strict:METHOD`."""
+    made = manifest.get("explanations", {})
+    return sorted({name.partition(":")[0] for name, one in made.items() if one.get("role") == "headline"})
+
+
+def _in_words(protocols: Sequence[str]) -> str:
+    return "both" if len(protocols) == 2 else " and ".join(protocols)
 
 
 def _entries(manifest: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ VIEWS = ("crop", "warp", "resized_crop")
 
 def _channels(name: str, values: Sequence[float]) -> torch.Tensor:
     if len(values) != 3 or not all(math.isfinite(value) for value in values):
-        raise ViceError(f"`{name}` must be three numbers, one a channel, but is {values!r}.")
+        same = f"The same for all: {values[0]:g},{values[0]:g},{values[0]:g}." if len(values) == 1 else ""
+        raise ViceError(f"`{name}` must be three numbers, one a channel, but is {values!r}.", same)
     return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
 
 

@@ -141,7 +141,11 @@ def read_state_dict(
         raise _no_tensors(path, content)
     if key is not None:
         if key not in sets:
-            raise ViceError(f"The weights {path} have no set called {key!r}.", did_you_mean(key, list(sets)))
+            whole = [label for label, (count, _) in sets.items() if label and 2 * count >= len(needed)]
+            way_out = (
+                did_you_mean(key, whole) if whole else "Leave --weights-key out: the file has one set, without a name."
+            )
+            raise ViceError(f"The weights {path} have no set called {key!r}.", way_out)
         return sets[key][1]
     fitting = [found for count, found in sets.values() if count == len(needed) and _fits(found, shapes, any_shape)]
     if not fitting:
