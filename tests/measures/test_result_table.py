@@ -11,7 +11,7 @@ import pytest
 
 from planted import planted
 from simulated import simulated
-from torchvice.measures import compare, explanations_table, measure, models_table
+from torchvice.measures import compare, explanations_table, measure, models_table, true_pairs
 from torchvice.measures.result_table import Cell, ResultTable
 
 
@@ -94,3 +94,24 @@ def test_explanations_and_controls_of_a_table():
             control.difference_high,
         )
     assert not any(cell.best for _, cells in table.rows for cell in cells)
+
+
+def test_every_number_and_every_pair_as_a_data_frame():
+    pandas = pytest.importorskip("pandas")
+    samples = simulated(120, classes=4)
+    measures = measure(samples, replicates=100)
+    numbers = measures.to_pandas().set_index("measure")
+    assert numbers.index.is_unique
+    assert numbers.loc["strict.vice", "value"] == measures.strict["vice"]
+    assert numbers.loc["strict.vice", "low"] == measures.intervals["strict.vice"]["low"]
+    assert {"paper.vice", "strict.ece_ml", "classification.mean_average_precision"} <= set(numbers.index)
+    for path, reason in measures.undefined.items():
+        if path in numbers.index:
+            assert numbers.loc[path, "undefined"] == reason
+    pairs = true_pairs(samples)
+    frame = pairs.to_pandas(samples.classes)
+    assert len(frame) == len(pairs)
+    kept = frame.dropna(subset="iou")
+    assert kept["logit"].corr(kept["iou"], method="spearman") == pytest.approx(measures.strict["vice"])
+    assert isinstance(frame, pandas.DataFrame)
+    assert set(frame["class"]) <= set(samples.classes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from torchvice.metrics.iou import pair_iou
 from torchvice.metrics.losses import sigmoid
 from torchvice.metrics.thresholds import HeldOut
 from torchvice.samples import ProtocolSamples, Regions, Samples
+from torchvice.samples.table import data_frame
 
 __all__ = ["Pairs", "fold_of", "true_logits", "true_pairs"]
 
@@ -63,6 +66,34 @@ class Pairs:
     def predicted(self) -> np.ndarray:
         """(P,) bool, whether the model predicts the class: above one half, or, of exclusive targets, the likeliest."""
         return self.lead > 0 if len(self.lead) else self.logit > 0
+
+    def to_pandas(self, classes: Sequence[str]) -> Any:
+        """A data frame with one row per pair.
+
+        Args:
+            classes: names of the classes, as `samples.classes`.
+
+        Returns:
+            pandas.DataFrame with the columns image_id, class, logit, probability, predicted, iou (at the held-out
+            threshold), threshold, fold, area and labels (of the image).
+
+        Raises:
+            ViceError: pandas is not installed.
+        """
+        return data_frame(
+            {
+                "image_id": self.image_id,
+                "class": [classes[c] for c in self.class_index.tolist()],
+                "logit": self.logit,
+                "probability": self.probability,
+                "predicted": self.predicted,
+                "iou": self.quality,
+                "threshold": self.chosen,
+                "fold": self.fold,
+                "area": self.area,
+                "labels": self.labels,
+            }
+        )
 
     def where(self, rows: np.ndarray) -> Pairs:
         """Select pairs by a boolean mask or an index array; each keeps its threshold."""

@@ -13,6 +13,7 @@ from torchvice.measures.catalogue import compared_label, quality_label
 from torchvice.measures.rows import Comparison
 from torchvice.measures.sheet import Measures
 from torchvice.measures.wording import decimals, interval_text
+from torchvice.samples.table import data_frame
 
 __all__ = ["Cell", "ResultTable", "explanations_table", "models_table"]
 
@@ -86,11 +87,10 @@ class ResultTable:
         """A pandas.DataFrame with the columns of `to_csv`.
 
         Raises:
-            ImportError: pandas is not installed.
+            ViceError: pandas is not installed.
         """
-        import pandas
-
-        return pandas.DataFrame(self._values(), columns=self._columns())
+        rows = self._values()
+        return data_frame({name: [row[place] for row in rows] for place, name in enumerate(self._columns())})
 
     def _columns(self) -> list[str]:
         return [self.heads[0], *(f"{h}{end}" for h in self.heads[1:] for end in ("", " low", " high", " best"))]

@@ -21,6 +21,7 @@ from torchvice.metrics.bands import NullBand
 from torchvice.metrics.calibration import Reliability
 from torchvice.metrics.iou import IouCurve
 from torchvice.metrics.resampling import Interval
+from torchvice.samples.table import data_frame
 
 JSON_SCHEMA = 2  # docs/definitions.md lists what each number changed
 
@@ -118,6 +119,32 @@ class Measures:
         }
         names = [f.name for f in fields(self) if f.name not in ("images", "excluded", "diagrams")]
         return content | {name: _plain(getattr(self, name)) for name in names}
+
+    def to_pandas(self) -> Any:
+        """A data frame with one row per number: its path, label, unit, value, and the ends of its 95 % interval.
+
+        Returns:
+            pandas.DataFrame with the columns measure, label, unit, better ("higher", "lower" or None), value, low, high
+            and undefined, the reason where a value is NaN.
+
+        Raises:
+            ViceError: pandas is not installed.
+        """
+        found = [measure_of(path) for section in SECTIONS for path in paths(section) if section != "quality"]
+        found = [one for one in found if one.name in getattr(self, one.section)]
+        limits = [self.intervals.get(one.path, {}) for one in found]
+        return data_frame(
+            {
+                "measure": [one.path for one in found],
+                "label": [one.label for one in found],
+                "unit": [one.unit for one in found],
+                "better": [one.better for one in found],
+                "value": [self.value(one.path) for one in found],
+                "low": [one.get("low", math.nan) for one in limits],
+                "high": [one.get("high", math.nan) for one in limits],
+                "undefined": [self.undefined.get(one.path) for one in found],
+            }
+        )
 
     def __repr__(self) -> str:
         vice = ", ".join(f"{part}.vice={decimals(getattr(self, part)['vice'], 4)}" for part in ("paper", "strict"))

@@ -25,6 +25,19 @@ __all__ = ["FOREIGN", "ProtocolSamples", "Samples"]
 FOREIGN = "maps of another tool"  # the type of the model, and the method, of tables made of files
 
 
+def data_frame(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Make a data frame of columns.
+
+    Raises:
+        ViceError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ViceError("A data frame needs pandas, which is not installed.", "pip install pandas") from None
+    return pd.DataFrame(dict(columns))
+
+
 @dataclass(frozen=True)
 class Samples:
     """The table of one assessment, which `vice assess` writes and `vice measure` reads.
@@ -115,17 +128,12 @@ class Samples:
         Raises:
             ViceError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ViceError("A data frame needs pandas, which is not installed.", "pip install pandas") from None
-
         images = self.images
         frame = {name: getattr(images, name) for name in ("image_id", "view", "height", "width", "has_mask")}
         frame |= {name: getattr(images, name) for name in ("loss", "confidence", "accuracy", "ji")}
         frame["targets"] = [np.flatnonzero(row).tolist() for row in images.targets]
         frame["logits"] = list(images.logits)
-        return pd.DataFrame(frame)
+        return data_frame(frame)
 
     def __repr__(self) -> str:
         explanations = len(self.manifest["explanations"])
