@@ -12,7 +12,7 @@ from torchvision import transforms
 import torchvice
 from torchvice.assessment.code_digest import code_digest
 from torchvice.assessment.input_transform import InputTransform
-from torchvice.assessment.ledger import _differences
+from torchvice.assessment.ledger import differences
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.errors import ViceError
@@ -133,6 +133,6 @@ def test_manifests_of_named_functions_and_compositions_stay_as_they_were():
 
 def test_digests_of_other_pythons_and_of_older_tables_are_not_compared():
     held = {"code_sha256": "3.11:a"}
-    assert _differences(held, {"code_sha256": "3.11:b"})
-    assert not _differences(held, {"code_sha256": "3.12:b"})
-    assert not _differences({}, held)
+    assert differences(held, {"code_sha256": "3.11:b"})
+    assert not differences(held, {"code_sha256": "3.12:b"})
+    assert not differences({}, held)
