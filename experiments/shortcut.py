@@ -133,7 +133,7 @@ falls less than pooled: between classes, the easiest digit now has the poorest m
 intervals cover other images, not other trainings.
 
 experiments/shortcut.py writes this page; the numbers are those of its last run. Another processor
-trains other networks: the words hold, the last digits do not.
+or number of threads trains other networks: the words hold, the digits do not.
 """
 
 

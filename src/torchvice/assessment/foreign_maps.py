@@ -76,7 +76,10 @@ class ForeignMaps:
     def __init__(self, folder: str | os.PathLike[str], dataset: Dataset) -> None:
         self.folder, self.dataset = Path(folder), dataset
         if not self.folder.is_dir():
-            raise ViceError(f"The folder of the maps must exist, but {self.folder} does not.")
+            raise ViceError(
+                f"The folder of the maps must exist, but {self.folder} does not.",
+                "Give the folder that the other tool wrote: --maps DIR.",
+            )
         self.targets = np.asarray(dataset.targets) > 0
         inside = self._in_sub_folders()
         own = [] if inside else [name for name in dataset.classes if (self.folder / name).is_dir()]
@@ -210,7 +213,8 @@ class ForeignMaps:
             return np.asarray(np.load(path, allow_pickle=False), np.float32)
         except Exception as error:  # a damaged header may raise anything: numpy reads it as Python's literals
             raise ViceError(
-                f"The file of maps {path} must be an .npy of numbers, but cannot be read: {error}."
+                f"The file of maps {path} must be an .npy of numbers, but cannot be read: {error}.",
+                "Write it again as numbers: numpy.save(file, map.astype('float32')).",
             ) from None
 
     def _grey(self, path: Path) -> np.ndarray:
@@ -220,7 +224,9 @@ class ForeignMaps:
             with Image.open(path, formats=("PNG",)) as picture:
                 mode, values = picture.mode, np.array(picture)
         except DAMAGE as error:
-            raise ViceError(f"The map {path} must be a PNG, but cannot be read: {error}.") from None
+            raise ViceError(
+                f"The map {path} must be a PNG, but cannot be read: {error}.", "Write it again as a PNG, or as an .npy."
+            ) from None
         if mode not in ("L", "I", "I;16", "I;16B"):
             held = "label map" if mode == "P" else f"{mode} picture"
             raise ViceError(

@@ -26,7 +26,10 @@ def check_dataset(dataset: Dataset) -> None:
             be told apart; an id that is not UTF-8, which no table can hold; or targets that are not (N, C) of 0 and 1.
     """
     if not len(dataset.records):
-        raise ViceError("An assessment needs images, but the dataset is empty.")
+        raise ViceError(
+            "An assessment needs images, but the dataset is empty.",
+            "Choose another split (--split), or another folder of images.",
+        )
     for number, record in enumerate(dataset.records):
         if not isinstance(getattr(record, "image_id", None), str):
             message = (

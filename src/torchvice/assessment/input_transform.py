@@ -81,7 +81,10 @@ class InputTransform:
             self._checked.add(size)
         made = transformed(self.function, image, self.name)
         if made.shape[1] != self.side:
-            raise ViceError(f"The transform {self.name} must give {self.side} pixels, but gives {made.shape[1]}.")
+            raise ViceError(
+                f"The transform {self.name} must give {self.side} pixels, but gives {made.shape[1]}.",
+                "Give every image the same size, such as Resize((224, 224)).",
+            )
         if self._repeated < REPEATED:
             self._repeated += 1
             with rng_seeded(self._repeated):

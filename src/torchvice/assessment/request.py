@@ -158,7 +158,10 @@ def check_request(protocols: Sequence[str], extras: Extras) -> None:
     requested = extras.controls or extras.also or extras.faithfulness or extras.without not in (None, "auto")
     if "strict" not in protocols and requested:
         names = "Controls, `also`, `faithfulness` and `without`"
-        raise ViceError(f"{names} need the view of `strict`, but `strict` is not assessed.")
+        raise ViceError(
+            f"{names} need the view of `strict`, but `strict` is not assessed.",
+            "Assess strict, too: --protocol strict or both.",
+        )
 
 
 def extras_of(headline: View, request: Extras) -> list[Extra]:

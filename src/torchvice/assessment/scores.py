@@ -94,7 +94,10 @@ def read_scores(path: str | os.PathLike[str], classes: Sequence[str]) -> Scores:
         _refuse_further_numbers(path, columns, classes)
     ignored = tuple(name for name in columns if name not in (found[0] or LONG))
     if not rows:
-        raise ViceError(f"{path} must hold scores of at least one image, but has only column names.")
+        raise ViceError(
+            f"{path} must hold scores of at least one image, but has only column names.",
+            "Write a row for each image: its id, and a number for each class.",
+        )
     return Scores(path, rows, ignored)
 
 
@@ -111,7 +114,10 @@ def _columns(path: Path) -> dict[str, Sequence[Any]]:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise ViceError(f"The file of scores {path} must be Parquet, but cannot be read: {reason}.") from None
+        raise ViceError(
+            f"The file of scores {path} must be Parquet, but cannot be read: {reason}.",
+            "Write it again, or give a CSV.",
+        ) from None
     if len(set(table.column_names)) < len(table.column_names):
         raise ViceError(f"The file of scores {path} must have each column once, but has one twice.", FORMS)
     columns: dict[str, Sequence[Any]] = table.to_pydict()
@@ -209,7 +215,10 @@ def _of_pairs(
             raise ViceError(f"{path} names the class `{label}`, which the data lack.", did_you_mean(label, classes))
         row, c = rows.setdefault(name, np.full(len(classes), np.nan)), place_of[label]
         if not math.isnan(row[c]):
-            raise ViceError(f"{path} must hold image and class once, but holds `{name}` with `{label}` twice.")
+            raise ViceError(
+                f"{path} must hold image and class once, but holds `{name}` with `{label}` twice.",
+                "Keep one of the two rows.",
+            )
         row[c] = _number(path, cell, name, classes[c])
     for name, row in rows.items():
         if np.isnan(row).any():
@@ -224,5 +233,7 @@ def _number(path: Path, cell: Any, name: str, label: str) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise ViceError(f"The score of `{name}` for `{label}` in {path} must be a number, but is {cell!r}.")
+        raise ViceError(
+            f"The score of `{name}` for `{label}` in {path} must be a number, but is {cell!r}.", "Write a number there."
+        )
     return value

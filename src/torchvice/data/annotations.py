@@ -47,7 +47,10 @@ def read_annotation(file: str | os.PathLike[str]) -> list[VocObject]:
         root = ElementTree.parse(file, ElementTree.XMLParser(target=_NoDoctype())).getroot()
         return [_object(entry) for entry in root.findall("object")]
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
-        raise ViceError(f"The annotation {file} must be XML as VOC writes it, but cannot be read: {error}.") from None
+        raise ViceError(
+            f"The annotation {file} must be XML as VOC writes it, but cannot be read: {error}.",
+            "Write it again, or remove it.",
+        ) from None
 
 
 def _object(entry: ElementTree.Element) -> VocObject:
@@ -97,7 +100,10 @@ def object_boxes(objects: Sequence[VocObject], size: tuple[int, int], file: Path
     if len(lacking) == len(objects):
         return None
     if lacking:
-        raise ViceError(f"The annotation {file} must give every object a box, but `{lacking[0]}` has none.")
+        raise ViceError(
+            f"The annotation {file} must give every object a box, but `{lacking[0]}` has none.",
+            "Add xmin, ymin, xmax and ymax in a bndbox, or remove the object.",
+        )
     height, width = size
     for one in objects:
         assert one.box is not None

@@ -120,12 +120,20 @@ def read_instances(file: IO[bytes], name: str) -> dict[str, list[dict[str, Any]]
     try:
         content = json.load(file)
     except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8, and integers of thousands of digits
-        raise ViceError(f"{name} must be JSON, but is not: {error}.") from None
+        raise ViceError(
+            f"{name} must be JSON, but is not: {error}.", "Export it again; it may have been cut off."
+        ) from None
     if not isinstance(content, dict):
-        raise ViceError(f"{name} must hold a JSON object, but holds a {type(content).__name__}.")
+        raise ViceError(
+            f"{name} must hold a JSON object, but holds a {type(content).__name__}.",
+            "Give a file like COCO's instances_val2017.json.",
+        )
     for section in ("images", "annotations", "categories"):
         if section not in content:
-            raise ViceError(f"{name} must have `{section}`, like COCO's instances, but has not.")
+            raise ViceError(
+                f"{name} must have `{section}`, like COCO's instances, but has not.",
+                "Give a file like COCO's instances_val2017.json.",
+            )
     read = {}
     for section, adapter in _SECTIONS.items():
         try:

@@ -150,10 +150,14 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
     for where, value, label in given:
         code = _code(file, where, value)
         if isinstance(code, tuple) != coloured:
-            raise ViceError(f"{file} must not mix values and colours, but `{where}` is {brief(value)}.")
+            raise ViceError(
+                f"{file} must not mix values and colours, but `{where}` is {brief(value)}.",
+                "Give each class a value, or each a colour such as [128, 0, 0].",
+            )
         if codes.get(code, label) != label:
             raise ViceError(
-                f"{file} must give {brief(value)} one meaning, but has it at `{owners[code]}` and `{where}`."
+                f"{file} must give {brief(value)} one meaning, but has it at `{owners[code]}` and `{where}`.",
+                "Remove it from one of the two.",
             )
         owners[code], codes[code] = where, label
     # Defaults, unless the file sets them or a class uses the code.
@@ -197,7 +201,10 @@ def _folder(file: Path, key: str, value: Any) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str) or not (file.parent / value).is_dir():
-        raise ViceError(f"`{key}` in {file} must be a folder next to it, but is {brief(value)}.")
+        raise ViceError(
+            f"`{key}` in {file} must be a folder next to it, but is {brief(value)}.",
+            "Write its path from the folder of dataset.yaml.",
+        )
     return file.parent / value
 
 
@@ -208,5 +215,8 @@ def _splits(file: Path, value: Any) -> dict[str, Path]:
         raise ViceError(f"`splits` in {file} must map names of splits to files of lists, but is {brief(value)}.")
     for name, place in value.items():
         if not (file.parent / place).is_file():
-            raise ViceError(f"The split `{name}` in {file} must be a file next to it, but {place} does not exist.")
+            raise ViceError(
+                f"The split `{name}` in {file} must be a file next to it, but {place} does not exist.",
+                "Write its path from the folder of dataset.yaml.",
+            )
     return {name: file.parent / place for name, place in value.items()}

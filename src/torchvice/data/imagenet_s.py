@@ -120,5 +120,8 @@ def _ids_of(path: Path) -> np.ndarray:
     """The ids in a mask, (H, W) integers."""
     colours = read_colours(path).astype(np.int32)
     if colours[..., 2].any():
-        raise ViceError(f"The mask {path} must have no blue, like those of ImageNet-S, but has some.")
+        raise ViceError(
+            f"The mask {path} must have no blue, like those of ImageNet-S, but has some.",
+            "Give the masks as ImageNet-S has them; others by dataset.yaml.",
+        )
     return np.asarray(colours[..., 0] + 256 * colours[..., 1])

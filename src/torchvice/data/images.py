@@ -62,7 +62,9 @@ def _decoded(path: str | os.PathLike[str], what: str, least: Least | None = None
                 picture.draft(None, (width, height))  # JPEG only; has no effect on other formats
             picture.load()
     except UnidentifiedImageError:
-        raise ViceError(f"{what} {path} must be an image ({', '.join(FORMATS)}), but is not.") from None
+        raise ViceError(
+            f"{what} {path} must be an image ({', '.join(FORMATS)}), but is not.", "Save it as PNG or JPEG."
+        ) from None
     except DAMAGE as error:
         raise ViceError(
             f"{what} {path} is damaged or truncated: {error}.",
@@ -150,7 +152,10 @@ def read_colours(path: str | os.PathLike[str]) -> np.ndarray:
     """
     picture, _ = _decoded(path, "The mask")
     if picture.mode.startswith(("I", "F")):
-        raise ViceError(f"The mask {path} must have colours of 8 bits a channel, but its mode is {picture.mode}.")
+        raise ViceError(
+            f"The mask {path} must have colours of 8 bits a channel, but its mode is {picture.mode}.",
+            "Save it with one number a pixel, or with colours of 8 bits a channel.",
+        )
     return np.array(picture.convert("RGB"))
 
 
@@ -268,7 +273,8 @@ def stored_size(path: Path, what: str = "The image") -> tuple[int, int]:
             return picture.height, picture.width
     except DAMAGE as error:
         raise ViceError(
-            f"{what} {path} must be an image ({', '.join(FORMATS)}), but cannot be read: {error}."
+            f"{what} {path} must be an image ({', '.join(FORMATS)}), but cannot be read: {error}.",
+            "Save it again as PNG or JPEG, or take it out of the list.",
         ) from None
 
 

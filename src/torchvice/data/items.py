@@ -82,7 +82,7 @@ class ItemDataset:
         with errors_quoted("The dataset must have a length"):
             length = len(items)
         if not length:
-            raise ViceError("The dataset must hold images, but is empty.")
+            raise ViceError("The dataset must hold images, but is empty.", "Look at its path and its filter.")
         self._items = items
         self._keys = _checked_keys(keys or {})
         self._parts = functools.lru_cache(maxsize=16)(self._read)
@@ -325,7 +325,10 @@ def _unbatched(batch: _Parts) -> list[_Parts]:
     count = len(batch.image)
     wrong = [name for name, value in held.items() if not hasattr(value, "__len__") or len(value) != count]
     if wrong:
-        raise ViceError(f"A batch must hold as many of each as of images, {count}, but not of `{wrong[0]}`.")
+        raise ViceError(
+            f"A batch must hold as many of each as of images, {count}, but not of `{wrong[0]}`.",
+            "Let the collate function keep one entry an image.",
+        )
     return [_Parts(**{name: value[place] for name, value in held.items()}) for place in range(count)]
 
 

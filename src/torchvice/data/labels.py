@@ -109,7 +109,10 @@ def _from_npy(file: Path | None, classes: Sequence[str]) -> _Source:
                 "Give the classes of the labels in classes.txt, one name per line.",
             )
         if not ((vector == 0) | (vector == 1)).all():
-            raise ViceError(f"The labels of `{record.image_id}` in {file} must be 0 or 1, but are {vector}.")
+            raise ViceError(
+                f"The labels of `{record.image_id}` in {file} must be 0 or 1, but are {vector}.",
+                "Write 1 for the classes that the image has, 0 for the others.",
+            )
         return np.flatnonzero(vector)
 
     return _Source("cls_labels.npy", lambda record: composed(record.image_id) in vectors, labels_of)

@@ -57,7 +57,10 @@ def image_pixels(image: Any, name: str) -> np.ndarray:
         )
     floating = pixels.dtype.kind == "f"
     if floating and not np.isfinite(pixels).all():
-        raise ViceError(f"{name} must hold numbers, but holds NaN or infinity.")
+        raise ViceError(
+            f"{name} must hold numbers, but holds NaN or infinity.",
+            "Look for what made them: an image without them is needed.",
+        )
     least, most, limit = float(pixels.min(initial=0)), float(pixels.max(initial=0)), 1 if floating else 255
     if least < 0 or most > limit:
         kind = "floats of 0 to 1" if floating else "integers of 0 to 255"
@@ -114,13 +117,19 @@ def mask_pixels(mask: Any, name: str) -> np.ndarray:
         grey = channels.ndim == 3 and mask.mode in ("RGB", "RGBA", "LA")
         colours = channels[..., : 1 if mask.mode == "LA" else 3] if grey else channels[..., None]
         if (grey and (colours != colours[..., :1]).any()) or channels.ndim not in (2, 3):
-            raise ViceError(f"{name} must hold the labels themselves, not colours, but is {mask.mode}.")
+            raise ViceError(
+                f"{name} must hold the labels themselves, not colours, but is {mask.mode}.",
+                "Give the index of the class at every pixel, such as np.array(mask) of a palette image.",
+            )
         return _whole(colours[..., 0], name)
     array = np.asarray(to_numpy(mask))
     if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
         array = array[0] if array.shape[0] == 1 else array[..., 0]
     if array.ndim != 2 or array.dtype.kind not in "iufb":
-        raise ViceError(f"{name} must be (H, W) integers, but is {array.dtype} of shape {np.shape(to_numpy(mask))}.")
+        raise ViceError(
+            f"{name} must be (H, W) integers, but is {array.dtype} of shape {np.shape(to_numpy(mask))}.",
+            "Give one integer a pixel: mask.astype('uint8').",
+        )
     return _whole(array, name)
 
 

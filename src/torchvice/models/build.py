@@ -207,7 +207,10 @@ def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exce
         return ViceError(f"timm's {name} takes no argument `{argument}`.", way_out)
     if arguments:
         fit = " together with its pretrained weights" if pretrained else ""
-        return ViceError(f"timm's {name} cannot be built with {arguments}{fit}: {reason}.")
+        return ViceError(
+            f"timm's {name} cannot be built with {arguments}{fit}: {reason}.",
+            "Check --argument NAME=VALUE (model.arguments).",
+        )
     return ViceError(f"timm's {name} cannot be built: {reason}.")
 
 

@@ -83,7 +83,10 @@ def _built(open_clip: Any, name: str, arguments: Mapping[str, Any]) -> Any:  # h
     except Exception as error:  # constructors of networks may raise anything
         reason = reason_of(error)
         given = f" with {dict(arguments)}" if arguments else ""
-        raise ViceError(f"open_clip's {name} cannot be built{given}: {reason}.") from None
+        raise ViceError(
+            f"open_clip's {name} cannot be built{given}: {reason}.",
+            "Check --argument NAME=VALUE, and the name of the network.",
+        ) from None
 
 
 def _tokenizer(open_clip: Any, name: str) -> Any:

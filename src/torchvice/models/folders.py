@@ -101,7 +101,10 @@ def _loaded(path: Path, arguments: Mapping[str, Any], loader: str) -> Any:  # ha
             )
     except Exception as error:  # configurations and loaders may raise anything
         reason = reason_of(error)
-        raise ViceError(f"{path} must hold an image classifier of transformers, but raises: {reason}.") from None
+        raise ViceError(
+            f"{path} must hold an image classifier of transformers, but raises: {reason}.",
+            "Give the folder that save_pretrained of a classifier wrote.",
+        ) from None
     lacking = [*sorted(report["missing_keys"]), *(str(one[0]) for one in report.get("mismatched_keys", ()))]
     if lacking:
         more = f" and {len(lacking) - 1} further tensors" if len(lacking) > 1 else ""

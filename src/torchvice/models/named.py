@@ -239,5 +239,7 @@ def _built(name: str, arguments: Mapping[str, Any], classes: int) -> nn.Module:
         built: nn.Module = models.get_model(name, weights=None, num_classes=classes, **quick, **arguments)
     except Exception as error:  # constructors of networks may raise anything
         reason = reason_of(error)
-        raise ViceError(f"torchvision's {name} cannot be built with {dict(arguments)}: {reason}.") from None
+        raise ViceError(
+            f"torchvision's {name} cannot be built with {dict(arguments)}: {reason}.", "Check --argument NAME=VALUE."
+        ) from None
     return built

@@ -51,7 +51,10 @@ class Prompts:
             (('a photo of a cat.',), ('a photo of a sea lion.',))
         """
         if not classes:
-            raise ViceError("A zero-shot classifier needs the names of the classes, but there are none.")
+            raise ViceError(
+                "A zero-shot classifier needs the names of the classes, but there are none.",
+                "Give data with classes, or --classes cat,dog.",
+            )
         if isinstance(prompts, Mapping) and not (set(prompts) == {"templates"} and "templates" not in classes):
             texts = _of_classes(classes, prompts)
             return cls(tuple(texts), origin or "prompts for each class")

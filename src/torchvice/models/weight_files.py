@@ -43,7 +43,10 @@ def weights_kind(path: Path) -> Literal["safetensors", "torch"]:
         with path.open("rb") as file:
             head = file.read(4096)
     except OSError as error:
-        raise ViceError(f"The weights {path} cannot be read: {error.strerror or error}.") from None
+        raise ViceError(
+            f"The weights {path} cannot be read: {error.strerror or error}.",
+            "Check that it is there, and that you may read it.",
+        ) from None
     if not head:
         raise ViceError(f"The weights {path} must be a file of tensors, but are an empty file.", _DOWNLOAD)
     for start, what, way_out in _OTHERS:

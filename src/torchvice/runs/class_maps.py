@@ -47,7 +47,10 @@ def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs
         raise ViceError(f"The class map must be a file or one of {', '.join(ready)}, but is {str(path)!r}.", way_out)
     content = read_yaml(ready[str(path)] if shipped else path, "The class map")
     if not isinstance(content, Mapping):
-        raise ViceError(f"The class map {path} must map class names to outputs, but is a {type(content).__name__}.")
+        raise ViceError(
+            f"The class map {path} must map class names to outputs, but is a {type(content).__name__}.",
+            "Write lines such as `dog: [151, 152]`.",
+        )
     known = {str(name): value for name, value in content.items()}
     _check_names(path, known, classes, shipped)
     if shipped and outputs != 1000:
@@ -73,5 +76,8 @@ def _check_names(path: Any, known: Mapping[str, Any], classes: Sequence[str], sh
 def _group(name: str, given: Any, outputs: int) -> list[int]:
     group = given if isinstance(given, list) else [given]
     if not group or not all(type(i) is int and 0 <= i < outputs for i in group):
-        raise ViceError(f"The class map's `{name}` must be outputs 0 to {outputs - 1}, but is {brief(given)}.")
+        raise ViceError(
+            f"The class map's `{name}` must be outputs 0 to {outputs - 1}, but is {brief(given)}.",
+            "Count the outputs from 0.",
+        )
     return group

@@ -136,7 +136,10 @@ def _with_class_names(
             "Give them: --classes cat,dog.",
         )
     if outputs is None:
-        raise ViceError("The network's number of outputs cannot be read, because it does not run on a black image.")
+        raise ViceError(
+            "The network's number of outputs cannot be read, because it does not run on a black image.",
+            "Give --view-size SIDE if it takes images of one size.",
+        )
     named: FolderDataset = dataset.with_classes(names or [str(number) for number in range(outputs)])  # type: ignore[attr-defined]
     return named
 
@@ -147,7 +150,10 @@ def _groups(
     """The outputs that mean each class, by the class map or by their names, and what is to be said about it."""
     if class_map is not None:
         if outputs is None:
-            raise ViceError("A class map needs the number of the network's outputs, but the network does not run.")
+            raise ViceError(
+                "A class map needs the number of the network's outputs, but the network does not run.",
+                "Give --view-size SIDE if it takes images of one size.",
+            )
         return read_class_map(class_map, classes, outputs), []
     known = [name.casefold() for name in names]
     groups = [[i for i, name in enumerate(known) if name == wanted.casefold()] for wanted in classes]
