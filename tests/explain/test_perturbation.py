@@ -175,6 +175,7 @@ def test_reciprocam_of_a_pooled_linear_head_is_cam_divided_by_the_places():
 def test_reciprocam_is_openvino_xais_less_the_logit_without_places(network):
     """A departure of the peer, as of its paper: it scales maps, so that only differences of places have a meaning."""
     peer = pytest.importorskip("openvino_xai.methods.white_box.torch")
+    torch.manual_seed(0)
     model = timm.create_model(network, num_classes=3).eval()
     with torch.no_grad():
         for parameter in model.parameters():
