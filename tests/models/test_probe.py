@@ -171,7 +171,7 @@ def test_a_forward_that_raises_is_named_with_its_error():
 
 def test_the_way_out_for_another_size_works():
     model = _Small()
-    with pytest.raises(ViceError, match="its forward raises RuntimeError: .*mat1 and mat2 shapes") as refused:
+    with pytest.raises(ViceError, match=r"its forward raises RuntimeError: .*mat1 and mat2 shapes") as refused:
         locate(model)
     assert "model.pretrained_cfg = {'input_size': (3, height, width)}" in refused.value.way_out
     model.pretrained_cfg = {"input_size": (3, 32, 32)}
