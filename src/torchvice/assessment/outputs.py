@@ -70,8 +70,8 @@ def refuse_probabilities(
     if ((values >= 0) & (values <= 1)).all():
         sums = outputs.shape[1] > 1 and bool((abs(values.sum(1) - 1) < _TOLERANCE).all())
         looks = "and have the sum 1: they look like a softmax" if sums else "they look like probabilities"
-        together = "; of a softmax whose outputs a class map puts together: --outputs softmax"
-        together = together if values.shape[1] > 1 else ""
+        several = values.shape[1] > 1
+        together = "; of a softmax whose outputs a class map puts together: --outputs softmax" if several else ""
         raise ViceError(
             f"{what} must be logits, but all outputs of {len(outputs)} rows lie in [0, 1]"
             f"{' ' if sums else ': '}{looks}.",

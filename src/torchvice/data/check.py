@@ -250,16 +250,14 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
     if drawn and not any(one.in_mask for one in drawn.values()):
         broken.append(Problem.of("mask", "", layout.no_class(listed.split)))
     elif empty and source.startswith("masks"):  # these images have no label then
-        are = "1 mask holds" if len(empty) == 1 else f"{len(empty)} masks hold"
-        notes += (f"{are} void but no class, such as that of `{empty[0]}`.",)
+        notes += (f"{counted(empty, 'mask holds', 'masks hold')} void but no class, such as that of `{empty[0]}`.",)
     per_class = None if targets is None else tuple(targets.sum(0, dtype=int).tolist())
     regions = [
         (image_id, c, own, one.pixels)
         for image_id, one in drawn.items()
         for c, own in zip(one.in_mask or (), one.areas, strict=True)
     ]
-    brightest = [one.brightest for one in found if one.brightest is not None]
-    notes += tuple(filter(None, [said_black(brightest, f"All {len(brightest)} images are")]))
+    notes += _black(found)
     notes += tiny_objects(regions, layout.classes) + rare_classes(per_class, listed.count, layout.classes)
     objects = [one.objects for one in found if one.objects is not None]
     sizes = [one.size for one in found if one.size is not None]
@@ -283,6 +281,12 @@ def _split_survey(layout: Layout, listed: _Listed, contents: dict[Record, _Conte
         rotated=tuple(record.image_id for record, one in zip(listed.records, found, strict=True) if one.rotated),
         notes=notes,
     )
+
+
+def _black(found: Iterable[_Content]) -> tuple[str, ...]:
+    """A sentence if all images are almost black."""
+    brightest = [one.brightest for one in found if one.brightest is not None]
+    return tuple(filter(None, [said_black(brightest, f"All {len(brightest)} images are")]))
 
 
 def _counted(objects: Iterable[Sequence[int]], num_classes: int) -> tuple[int, ...]:

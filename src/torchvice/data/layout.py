@@ -34,7 +34,7 @@ EXAMPLE = "To try torchvice without a dataset: vice data digits --out data/digit
 
 
 class NoList(ViceError):
-    """A split that is none of the dataset's lists."""
+    """A split that names no list of the dataset."""
 
 
 @contextmanager

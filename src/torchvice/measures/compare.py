@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, brief, did_you_mean
+from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import DIFFERENCES, compared_label
 from torchvice.measures.consistency import vice_statistic
-from torchvice.measures.contents import check_same_kind, check_same_truth
+from torchvice.measures.contents import check_same_classes, check_same_kind, check_same_truth
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.interventions import column_of
 from torchvice.measures.pairs import true_pairs
@@ -59,8 +59,7 @@ def compare(
             common image, targets or masks of shared images that differ, or a group that names no model.
     """
     _check(models, groups, replicates)
-    about_images = check_same_truth(models)
-    common = _common(models)
+    about_images, common = check_same_truth(models), _common(models)
     inference = Inference(common, replicates, seed)
     found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
     most = max(len(_assessed(samples)) for samples in models.values())
@@ -142,10 +141,8 @@ def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | 
         )
     if replicates < 100:
         raise ViceError(f"`replicates` must be at least 100 for a comparison, but is {replicates}.")
-    first = next(iter(models))
+    check_same_classes(models)
     for name, samples in models.items():
-        if samples.classes != models[first].classes:
-            raise _other_classes({first: models[first].classes, name: samples.classes})
         if "strict" not in samples.protocols:
             raise ViceError(f"Models are compared under `strict`, but {name} was not assessed for it.")
     check_same_kind(models)
@@ -189,18 +186,6 @@ def _on(samples: Samples, image_ids: Sequence[str]) -> Samples:
         images.where(rows(images.image_id)),
         regions.where(rows(regions.image_id)),
         maps.where(rows(maps.image_id)),
-    )
-
-
-def _other_classes(classes: Mapping[str, tuple[str, ...]]) -> ViceError:
-    """The error for two models of other classes: which only one of them has, or that their order differs."""
-    (first, own), (second, others) = classes.items()
-    only = {first: [c for c in own if c not in others], second: [c for c in others if c not in own]}
-    parts = [f"only {model} has {brief(names)}" for model, names in only.items() if names]
-    return ViceError(
-        f"Models must have the same classes, but those of {first} and {second} differ: "
-        f"{' and '.join(parts) or 'their order is another one'}.",
-        "Assess both for the same classes: a class map that leaves out the others is --class-map FILE, for each.",
     )
 
 

@@ -7,10 +7,34 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, brief
 from torchvice.samples import ProtocolSamples, Samples, changed_images, named_images
 
-__all__ = ["check_same_kind", "check_same_truth", "different_contents"]
+__all__ = ["check_same_classes", "check_same_kind", "check_same_truth", "different_contents"]
+
+
+def check_same_classes(models: Mapping[str, Samples]) -> None:
+    """Check that all tables have the same classes in the same order.
+
+    Raises:
+        ViceError: two tables differ in them.
+    """
+    first = next(iter(models))
+    for name, samples in models.items():
+        if samples.classes != models[first].classes:
+            raise _other_classes({first: models[first].classes, name: samples.classes})
+
+
+def _other_classes(classes: Mapping[str, tuple[str, ...]]) -> ViceError:
+    """The error for two models of other classes: which only one of them has, or that their order differs."""
+    (first, own), (second, others) = classes.items()
+    only = {first: [c for c in own if c not in others], second: [c for c in others if c not in own]}
+    parts = [f"only {model} has {brief(names)}" for model, names in only.items() if names]
+    return ViceError(
+        f"Models must have the same classes, but those of {first} and {second} differ: "
+        f"{' and '.join(parts) or 'their order is another one'}.",
+        "Assess both for the same classes: a class map that leaves out the others is --class-map FILE, for each.",
+    )
 
 
 def check_same_kind(models: Mapping[str, Samples]) -> None:
