@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+import typer
 
-from torchvice.cli.app import main
+from torchvice.cli.app import app, main
 from torchvice.samples import Samples
 
 
@@ -39,8 +42,25 @@ def table_by(command: list[str], out: Path) -> Samples:
     return Samples.load(out)
 
 
+def _options_of(words: list[str]) -> set[str]:
+    """The options of the command that words begin with; of none, an empty set."""
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def options_not_there(arguments: Sequence[Any], text: str) -> set[str]:
+    """Options that a refusal names, but that neither its command has nor one that it names."""
+    named = [list(map(str, arguments)), *(words.split() for words in re.findall(r"\bvice ([a-z]+(?: [a-z]+)?)", text))]
+    there = {"--help"}.union(*map(_options_of, named))
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - there
+
+
 def vice(capsys: Any, *arguments: Any) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of a command."""
+    """Exit status, standard output and standard error of a command; what a refusal names must be there."""
     status = status_of(*arguments)
     told = capsys.readouterr()
+    if status == 2:
+        assert not options_not_there(arguments, told.err), told.err
     return status, told.out, told.err

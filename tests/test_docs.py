@@ -17,6 +17,7 @@ import typer
 import yaml
 
 from torchvice.cli.app import app
+from torchvice.measures.catalogue import paths
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -167,6 +168,14 @@ def test_every_step_has_the_options_of_its_command() -> None:
         assert f"<!-- options: {name} -->" in page
     page = (DOCS / "pretraining.md").read_text(encoding="utf-8")
     assert all(f"<!-- options: {name} -->" in page for name in ("pretrain", "weights inspect", "weights convert"))
+
+
+def test_the_page_lists_every_number_of_three_sections() -> None:
+    page = (DOCS / "steps" / "measure.md").read_text(encoding="utf-8")
+    for section in ("paper", "strict", "classification"):
+        row = re.search(rf"^\| `{section}` \| (.*) \|$", page, re.MULTILINE)
+        assert row, section
+        assert set(re.findall(r"`(\w+)`", row[1])) == {path.partition(".")[2] for path in paths(section)}
 
 
 @pytest.mark.slow

@@ -145,6 +145,7 @@ CONTENT = {
     "list": [1, 2.5, (True, None)],
     "scalar": np.float64(3.5),
     "empty": np.zeros((0, 3)),
+    "axes": np.arange(24).reshape(2, 3, 4).transpose(2, 0, 1),
     "big endian": np.arange(3, dtype=">i2"),
     "words": np.array(["a", "bcd"]),
     "objects": np.array([[1], "x"], dtype=object),
@@ -166,8 +167,8 @@ def test_npy_dict_comes_back(tmp_path: Path) -> None:
     assert same(np.load(path, allow_pickle=True).item())  # as the original scripts read it
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_npy_dicts_of_older_numpy_are_read(tmp_path: Path, protocol: int) -> None:
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_npy_dicts_of_every_protocol_and_older_numpy_are_read(tmp_path: Path, protocol: int) -> None:
     # numpy 1 wrote pickle protocol 3 and called its module numpy.core.
     stream = pickle.dumps(np.array(CONTENT, dtype=object), protocol=protocol)
     if protocol < 4:

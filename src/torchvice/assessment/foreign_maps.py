@@ -88,7 +88,7 @@ class ForeignMaps:
             name = next(iter(top.files.values()))[0]
             raise ViceError(
                 f"{self.folder} must hold files of images or folders of classes, but holds both: {name} and {own[0]}/.",
-                "Give the folder that holds one of the two.",
+                "Move those of one kind to another folder.",
             )
         self.by_class = bool(own)
         folders = {None: top} if not own else {name: Finder(self.folder / name, SUFFIXES) for name in own}
@@ -114,7 +114,7 @@ class ForeignMaps:
         if of_class is not None:
             raise ViceError(
                 f"{self.folder} must hold files of images or folders of classes, but holds both: {own} and {of_class}.",
-                "Give a folder that holds one of the two.",
+                "Move those of one kind to another folder.",
             )
         found = files_below(self.folder, SUFFIXES)
         return [path.relative_to(self.folder).as_posix() for paths in found.values() for path in paths]

@@ -111,7 +111,8 @@ def _columns(path: Path) -> dict[str, Sequence[Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # read_table refuses a column that is there twice, in words of its own
+            table = file.read()
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ViceError(
@@ -139,7 +140,7 @@ def _csv_columns(path: Path) -> dict[str, Sequence[Any]]:
     if wrong is not None:
         raise ViceError(
             f"The row of `{wrong[0]}` in {path} must have {len(header)} cells like the header, but has {len(wrong)}.",
-            "If the file is incomplete, write it again.",
+            "Write each number with a decimal point; if the file is incomplete, write it again.",
         )
     return {name: [row[place] for row in lines[1:]] for place, name in enumerate(header)}
 

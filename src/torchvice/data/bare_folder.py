@@ -16,6 +16,7 @@ from torchvice.data.named_values import NamedValues
 from torchvice.data.pairing import Pairs, counted, files_below, named, paired, parted
 from torchvice.data.unread import BARE_SUFFIXES, LOSSY, LOSSY_WAY_OUT, MASK_SUFFIXES, other_images, suffixes_found
 from torchvice.errors import ViceError, near_path
+from torchvice.metrics.overlap import void_of
 
 __all__ = [
     "BARE_SUFFIXES",
@@ -149,6 +150,12 @@ class BareFolder(Layout):
             raise ViceError("A folder of images has its masks already; another folder of masks cannot be given.")
         records = [Record(name, file, self.pairs.masks.get(name)) for name, file in self.files.items()]
         return Located(records, [], mask_source(self._mask_counts(), len(records)))
+
+    def no_class(self, split: str) -> ViceError:
+        """The error of masks without a class: no dataset.yaml says what their values mean."""
+        option = f"object={void_of(len(self.classes))}"
+        said = f"--mask-values {option} (mask_values='{option}')"
+        return ViceError(super().no_class(split).message, f"If it is the object, say so: {said}.")
 
     def _mask_counts(self) -> dict[str, int]:
         where = self.chosen.get("masks")

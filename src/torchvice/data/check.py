@@ -351,8 +351,12 @@ def check_files(dataset: FolderDataset | UnlabelledImages) -> tuple[str, ...]:
         raise ViceError(
             f"Every image and mask must be readable and of the same size, but {len(wrong)} of the {len(dataset)} "
             f"images of {dataset.split} are not: {', '.join(wrong[:NAMED])}{more}.",
-            f"List every problem: vice data check "
-            f"{place_of(dataset.root, dataset.split, getattr(dataset, 'chosen', None) or {})}",
+            "Copy or download these files again, or remove them."
+            if getattr(dataset, "unlabelled", False)
+            else "List every problem: vice data check "
+            + place_of(
+                dataset.root, dataset.split, getattr(dataset, "chosen", None) or {}, getattr(dataset, "classes", ())
+            ),
         )
     if not rotated:
         return ()

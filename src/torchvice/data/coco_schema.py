@@ -191,7 +191,9 @@ def _check_references(read: dict[str, list[dict[str, Any]]], name: str) -> None:
     if not 1 <= len(read["categories"]) <= MOST_CLASSES:
         raise ViceError(
             f"{name} must have 1 to {MOST_CLASSES} categories, but has {len(read['categories'])}.",
-            "A mask has 16 bits a pixel: keep the categories that you measure, and remove the others.",
+            "A mask has 16 bits a pixel: keep the categories that you measure, and remove the others."
+            if read["categories"]
+            else "List the classes of the annotations in `categories`.",
         )
     stems = [composed(PurePosixPath(image["file_name"]).stem) for image in read["images"]]
     for what, values in (

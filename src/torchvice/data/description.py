@@ -74,7 +74,7 @@ class Description:
             what = "colours" if coloured else "values"
             raise ViceError(
                 f"The mask {path} must hold the {what} that {self.file} names, but holds {unknown}.",
-                "Add it to a class, to `background` or to `void`.",
+                "Add it as a class of its own, to `background` or to `void`.",
             )
         labels = np.array([known[key] for key in keys.tolist()], dtype=np.int32)[places]
         return labels.astype(np.uint8) if len(self.names) < VOID else labels
@@ -136,7 +136,7 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
         raise ViceError(
             f"`names` in {file} must be different class names, or class names with their values, "
             f"but is {brief(named)}.",
-            "A name such as no or 7, which YAML reads as something else, needs quotation marks.",
+            "A name such as true or 7, which YAML reads as something else, needs quotation marks.",
         )
     check_objects_only(names, f"`names` in {file} must be", "Use the key `background` or `void`.")
     classes = list(named.items()) if isinstance(named, dict) else [(name, c + 1) for c, name in enumerate(names)]

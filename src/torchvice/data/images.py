@@ -154,7 +154,7 @@ def read_colours(path: str | os.PathLike[str]) -> np.ndarray:
     if picture.mode.startswith(("I", "F")):
         raise ViceError(
             f"The mask {path} must have colours of 8 bits a channel, but its mode is {picture.mode}.",
-            "Save it with one number a pixel, or with colours of 8 bits a channel.",
+            "Save it with colours of 8 bits a channel, or name values, not colours, in dataset.yaml.",
         )
     return np.array(picture.convert("RGB"))
 
@@ -215,7 +215,8 @@ def _unlabelled(path: str | os.PathLike[str], classes: int, found: Sequence[int]
         values = ", ".join(f"{name}: {value}" for name, value in zip("abcde", objects, strict=False))
         values += ", ..." * (len(objects) > len("abcde"))
         way_out += (
-            f" If they are not numbered 1, 2 and so on, write the value of each in dataset.yaml: `names: {{{values}}}`."
+            " If they are not numbered 1, 2 and so on, write each value in dataset.yaml, in a folder with lists: "
+            f"`names: {{{values}}}`."
         )
     return ViceError(f"{message}.", way_out)
 

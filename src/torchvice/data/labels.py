@@ -106,7 +106,7 @@ def _from_npy(file: Path | None, classes: Sequence[str]) -> _Source:
             raise ViceError(
                 f"The labels of `{record.image_id}` in {file} must have shape ({len(classes)},), one "
                 f"number per class, but have {vector.shape}.",
-                "Give the classes of the labels in classes.txt, one name per line.",
+                "Give the classes of the labels in classes.txt, one name per line, or in dataset.yaml if there is one.",
             )
         if not ((vector == 0) | (vector == 1)).all():
             raise ViceError(

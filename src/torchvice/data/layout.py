@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -300,12 +301,13 @@ class Layout:
         return next((files for place in (*inside, Path(path)) if (files := existing(place))), [])
 
 
-def place_of(root: Path, split: str, chosen: Mapping[str, str]) -> str:
+def place_of(root: Path, split: str, chosen: Mapping[str, str], classes: Sequence[str] = ()) -> str:
     """What `vice data check` takes for a dataset: its folder and split, or the folders of images without lists."""
     if "images" not in chosen:
-        return f"{root} --split {split}"
-    given = [name for name in ("images", "masks", "coco", "mask_values") if name in chosen]
-    return " ".join(f"--{name.replace('_', '-')} {chosen[name]}" for name in given)
+        return f"{quote(str(root))} --split {quote(split)}"
+    given = {name: chosen[name] for name in ("images", "masks", "coco", "mask_values") if name in chosen}
+    given |= {"classes": ",".join(classes)} if "masks" in chosen else {}
+    return " ".join(f"--{name.replace('_', '-')} {quote(value)}" for name, value in given.items())
 
 
 def _notes(several: Mapping[str, tuple[Path, Path]]) -> tuple[str, ...]:

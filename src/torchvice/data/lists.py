@@ -156,7 +156,8 @@ def class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, 
     names = () if isinstance(classes, str) else tuple(classes)
     if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
         raise ViceError(
-            f"{where} must be a list of different class names, but is {classes!r}.", "Name every class once."
+            f"{where} must be a list of different class names, but is {classes!r}.",
+            f"Give a list: classes=[{classes!r}]." if isinstance(classes, str) else "Name every class once.",
         )
     check_objects_only(names, f"{where} must name", "Leave it out: background is label 0 and void 255 in a mask.")
     return names

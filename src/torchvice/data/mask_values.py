@@ -169,7 +169,7 @@ def _without_classes(drawn: Sequence[Set[int]], where: str) -> ViceError:
         return ViceError(
             f"{message}: their edges may be soft.",
             f"If they draw one object, say which values are the object: {_option(found)}. If the values are classes, "
-            f"name all {len(labels)} in the order of their values: {names}",
+            f"name those of 1 to {max(labels)}, in this order: {names}",
         )
     one = "" if in_order else f" If the masks draw one object, say what their values mean, such as {_option(found)}."
     return ViceError(f"{message}.", f"Name the classes in the order of their values, 1, 2 and so on: {names}{one}")
@@ -199,8 +199,11 @@ def _of_one_class(named: NamedValues, classes: Sequence[str] | None) -> MaskValu
 
 def _option(found: Set[int]) -> str:
     """The option that fits the values of masks, with its form in Python."""
-    option = suggestion(found)
-    return f"{option} (mask_values='{option.partition(' ')[2]}')"
+    return _option_of(suggestion(found).partition(" ")[2])
+
+
+def _option_of(values: str) -> str:
+    return f"--mask-values {values} (mask_values='{values}')"
 
 
 def refuse_forms(drawn: Sequence[Set[int]], labels: Set[int], where: str) -> None:
@@ -283,7 +286,8 @@ def refuse_mixed(drawn: Sequence[Set[int]], classes: Sequence[str] | None, where
         raise ViceError(
             f"The masks of {where} must draw the object with one value, but {counts[value]} hold {value} and "
             f"{counts[VOID]} hold {VOID}.",
-            f"Write {VOID} in all of them, or {value}.",
+            f"Write {VOID} in all of them, or "
+            + ("1." if value == 1 else f"say that both are the object: {_option_of(f'object={value},object={VOID}')}."),
         )
 
 

@@ -227,7 +227,8 @@ def _without_labels(folder: Path) -> ViceError:
     way_out = "Give --masks DIR or --coco FILE, or sort the images into one sub-folder for each class."
     if inside:
         message += f", and its sub-folders are no classes: {named(inside)}"
-        way_out += f" Or give one of the sub-folders, such as --images {inside[0]}."
+        alone = class_folders(Path(inside[0]))  # nothing else labels the images of one folder
+        way_out += f" Or give one of the sub-folders, such as --images {inside[0]}{'' if alone else ' --masks DIR'}."
     if inside and holds_images(folder):
         loose = next(file for file in sorted(folder.iterdir()) if file.suffix.lower() in BARE_SUFFIXES)
         message += f" while images lie beside them, such as {loose.name}"

@@ -128,7 +128,9 @@ def mask_pixels(mask: Any, name: str) -> np.ndarray:
     if array.ndim != 2 or array.dtype.kind not in "iufb":
         raise ViceError(
             f"{name} must be (H, W) integers, but is {array.dtype} of shape {np.shape(to_numpy(mask))}.",
-            "Give one integer a pixel: mask.astype('uint8').",
+            "Give one integer a pixel: mask.astype('uint8')."
+            if array.ndim == 2
+            else "Give one integer a pixel, the label of its class: mask.argmax(0) of one plane a label.",
         )
     return _whole(array, name)
 

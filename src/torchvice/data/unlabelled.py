@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from torchvice.data.images import read_image
-from torchvice.data.layout import Record
+from torchvice.data.layout import Record, place_of
 from torchvice.data.open import open_layout
 from torchvice.errors import ViceError
 
@@ -47,7 +47,7 @@ class UnlabelledImages(Dataset[list[torch.Tensor]]):
             raise ViceError(
                 f"The image of `{first.image_id}` must be {layout.expected_image(first)}, but does not exist "
                 f"({len(located.missing)} of the {len(lines)} images of {split} are missing).",
-                f"List them all: vice data check {layout.root} --split {split}",
+                f"List them all: vice data check {place_of(layout.root, str(split), layout.chosen)}",
             )
         self.root, self.split, self.views = layout.root, layout.split_name(split), views
         self.records = [Record(record.image_id, record.image, None) for record in located.records]

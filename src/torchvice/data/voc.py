@@ -228,7 +228,7 @@ class VocDataset:
                 f"The image of `{first.image_id}` must be {self._layout.expected_image(first)}, but does not exist "
                 f"({len(located.missing)} of the {len(lines)} images of {self._list} are missing: "
                 f"{some}{', ...' if len(located.missing) > 3 else ''}).",
-                f"List them all: vice data check {place_of(self.root, self.split, self._layout.chosen)}"
+                f"List them all: vice data check {place_of(self.root, str(split), self._layout.chosen)}"
                 if self._layout.images.is_dir()
                 else LAYOUT,
             )

@@ -76,7 +76,8 @@ class Scene:
         """
         kind, shape = type(self.model).__name__, tuple(images.shape)
         way_out = f"Try it by itself: model.eval()(torch.rand{shape})."
-        way_out += " One image at a time: --batch-size 1 (batch_size=1)." if len(images) > 1 else ""
+        if len(images) > 1:
+            way_out += " One image at a time: --batch-size 1 (batch_size=1). An Explainer: one image a call."
         way_out += " Images of another size: --view-size SIDE (view_size=SIDE)."
         with errors_quoted(f"{kind} must run on images {shape}", way_out):
             try:

@@ -66,7 +66,10 @@ def _refuse_probabilities(outputs: torch.Tensor) -> None:
         return
     exact = outputs.dtype in (torch.float32, torch.float64)
     sums = outputs.double().sum(1)  # of few classes of CLIP it is close to 100
-    by_name = "by its name: --outputs softmax (outputs='softmax') takes their logarithms."
+    by_name = (
+        "by its name: --outputs softmax (outputs='softmax') takes their logarithms. An Explainer: give it the network "
+        "without its softmax."
+    )
     for whole, way_out in ((1, f"Ask for it {by_name}"), (100, f"Divide them by 100, and ask for it {by_name}")):
         if (exact or whole == 1) and bool(((sums / whole - 1).abs() < (1e-5 if exact else 1e-2)).all()):
             raise ViceError(
@@ -75,5 +78,6 @@ def _refuse_probabilities(outputs: torch.Tensor) -> None:
     if bool((outputs <= 1).all()) and outputs.numel() >= _MANY:
         raise ViceError(
             "The softmax is taken of logits, but all outputs lie in [0, 1]: they look like probabilities.",
-            "Give --outputs probabilities (outputs='probabilities').",
+            "Give --outputs probabilities (outputs='probabilities'). An Explainer: give it the network without its "
+            "sigmoid.",
         )

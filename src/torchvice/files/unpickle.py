@@ -60,6 +60,17 @@ def _array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     raise pickle.UnpicklingError("the content of an array does not fit its type and shape")
 
 
+def _of_buffer(content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> np.ndarray:
+    """Make an array as protocol 5 of pickle writes it; `axes`: of one that is contiguous after a transposition."""
+    plain = bytes(content) if type(content) in (bytes, bytearray) else content
+    if axes is None:
+        return _array(plain, dtype, shape, order)
+    array = _array(plain, dtype, shape, "C")
+    if not isinstance(axes, tuple) or sorted(axes) != list(range(array.ndim)):
+        raise pickle.UnpicklingError(f"an array of {array.ndim} axes has them in the order {axes!r}")
+    return array.transpose(axes)
+
+
 def _latin1(text: Any, encoding: Any) -> bytes:
     """Decode bytes as protocol 2 of pickle writes them."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
@@ -136,6 +147,7 @@ class _ArraysOnly(pickle._Unpickler):
         for module, name, stand_in in (
             (f"{core}.multiarray", "_reconstruct", _Array),
             (f"{core}.multiarray", "scalar", lambda dtype, content: _array(content, dtype, (), "C")[()]),
+            (f"{core}.numeric", "_frombuffer", _of_buffer),
             ("numpy", "ndarray", None),  # only ever an argument of _reconstruct
             ("numpy", "dtype", _Dtype),
             ("_codecs", "encode", _latin1),
@@ -324,7 +336,7 @@ def read_npy_dict(path: str | os.PathLike[str], what: str = "The .npy file") -> 
         reason = str(error) if isinstance(error, pickle.UnpicklingError | ValueError) else f"it is damaged ({error!r})"
         raise ViceError(
             f"{what} {path} must be a dictionary of arrays saved by numpy, but cannot be read: {reason}.",
-            "Write it again with np.save(path, {...}), or use .npz.",
+            "Write it again with np.save(path, {...}).",
         ) from None
     if not isinstance(content, dict):
         raise ViceError(f"{what} {path} must hold a dictionary, but holds a {type(content).__name__}.")

@@ -50,7 +50,7 @@ def check_same_kind(models: Mapping[str, Samples]) -> None:
             raise ViceError(
                 f"Models must have the same kind of targets, but those of {first} are {kinds[first]} and those of "
                 f"{name} are {kind}.",
-                f"Assess both with --targets {kinds[first]}, or both with --targets {kind}.",
+                f"Assess both with vice assess ... --targets {kinds[first]}, or both with --targets {kind}.",
             )
 
 

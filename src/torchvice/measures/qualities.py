@@ -59,11 +59,14 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
         if computed:
             raise ViceError(
                 f"`{name}` is undefined for all {len(pairs)} pairs: blanking an image moves no probability by 0.05.",
-                "The model says the same of anything: another canvas may help (--faithfulness insertion,canvas=mean).",
+                "The model says the same of anything: another canvas may help (vice assess ... --faithfulness "
+                "insertion,canvas=mean).",
             )
         ways = {
             "box_iou": "Assess data with boxes.",
-            **dict.fromkeys(("insertion", "deletion", "road"), f"Assess with --faithfulness {name}."),
+            **dict.fromkeys(
+                ("insertion", "deletion", "road"), f"Assess the model with it: vice assess ... --faithfulness {name}."
+            ),
         }
         raise ViceError(
             f"The table must hold `{name}` of its pairs, but has it for none of {len(pairs)}.", ways.get(name, "")

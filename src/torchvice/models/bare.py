@@ -37,8 +37,16 @@ def bare(model: Any) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         kind = getattr(model, "__name__", None) if callable(model) else None
-        came = f"the function {kind}" if kind else f"a {type(model).__name__}"
-        way_out = f"Give the module that {'was exported' if came == 'a ExportedProgram' else 'it calls'}."
+        came = (
+            f"the {'class' if isinstance(model, type) else 'function'} {kind}" if kind else f"a {type(model).__name__}"
+        )
+        way_out = "Build it and give the module, for example timm.create_model(NAME)."
+        if isinstance(model, Mapping):
+            way_out = "Build the network, load its weights with model.load_state_dict, and give the network."
+        elif came == "a ExportedProgram":
+            way_out = "Give the module that was exported."
+        elif callable(model):
+            way_out = "Call it, if it builds the module; else give the module that it calls."
         raise ViceError(f"The model must be a torch.nn.Module, but is {came}.", way_out)
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):

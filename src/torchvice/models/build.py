@@ -256,7 +256,9 @@ def _check_match(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: st
         raise ViceError(
             f"The weights {path} must match the network, but {len(wrong)} tensors do not: `{name}` must be "
             f"{tuple(own[name].shape)}, but is {tuple(tensors[name].shape)}.",
-            "The file has another number of classes." if in_classifier else _ARGUMENTS,
+            f"The file has another number of classes: build the network with {len(tensors[name])}."
+            if in_classifier and tensors[name].ndim
+            else _ARGUMENTS,
         )
     buffers = dict(model.named_buffers())
     bad = [name for name, value in tensors.items() if not is_finite(value, name if name in buffers else None)]

@@ -102,9 +102,9 @@ def _tokenizer(open_clip: Any, name: str) -> Any:
             reason = reason_of(error)
             raise ViceError(f"open_clip's {name} needs a tokenizer, but that raises: {reason}.") from None
         message = f"open_clip's {name} needs the tokenizer {source}, but the cache of Hugging Face does not have it."
-        raise ViceError(
-            message, f"Download it once: hf download {source}. It needs the package transformers."
-        ) from None
+        load = f"import open_clip; open_clip.get_tokenizer('{name}')"
+        way_out = f'Download it once: python -c "{load}". It needs the package transformers.'
+        raise ViceError(message, way_out) from None
 
 
 def _tags(open_clip: Any, name: str) -> dict[str, Mapping[str, Any]]:

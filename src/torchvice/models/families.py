@@ -95,7 +95,8 @@ class MapSite:
                 raise ViceError(
                     f"`{self.layer}` must return {self.prefix_tokens} + {grid} tokens, but returns "
                     f"{tuple(tensor.shape)}.",
-                    "Give their layout: Explainer(model, site=MapSite(layer, layout=..., stride=...)).",
+                    "Give their layout: Explainer(model, site=MapSite(layer, layout=..., prefix_tokens=..., "
+                    "stride=...)).",
                 )
             return tensor[:, self.prefix_tokens :].transpose(1, 2).unflatten(2, grid)
         if tensor.ndim != 4:

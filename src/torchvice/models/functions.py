@@ -172,14 +172,22 @@ def _check_arguments(text: str, function: Callable[..., Any], arguments: Mapping
         signature.bind(**arguments)
     except TypeError:
         parameters = signature.parameters
-        unknown = [name for name in arguments if name not in parameters]
+        named = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        placed_only = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]
+        unknown = [name for name in arguments if name not in (*named, *placed_only)]
         if unknown:
-            own = did_you_mean(unknown[0], parameters) if parameters else "Leave it out."
+            own = did_you_mean(unknown[0], named) if named else "Leave it out."
             raise ViceError(f"{text} takes no argument `{unknown[0]}`.", own) from None
+        placed = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
+        if placed:
+            way_out = f"Let it take `{placed[0]}` by its name, without a / behind it."
+            raise ViceError(
+                f"{text} must take `{placed[0]}` by its name, but takes it by its place.", way_out
+            ) from None
         missing = [
             p.name
             for p in parameters.values()
-            if p.default is p.empty and p.kind is not p.VAR_KEYWORD and p.name not in arguments
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in arguments
         ]
         needed = ", ".join(f"`{name}`" for name in missing)
         way_out = f"Give --argument {missing[0]}=VALUE." if missing else ""

@@ -132,6 +132,7 @@ def _of_timm(
     return NamedModel(model.eval(), name, classes, {"architecture": name}, side, mean, std, known)
 
 
+_AGAIN = "The download was not complete: run hf download again."
 _NO_CLASSIFIER = "Give a repository with a classifier, not with a backbone."
 
 
@@ -141,7 +142,7 @@ def _weights_in(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     message = f"{folder} must hold model.safetensors or pytorch_model.bin, but holds neither."
-    raise ViceError(message, "The download was not complete: run hf download again. Or give --weights FILE.")
+    raise ViceError(message, f"{_AGAIN} Or give --weights FILE.")
 
 
 def _other_library(repository: str, folder: Path) -> ViceError:
@@ -149,5 +150,8 @@ def _other_library(repository: str, folder: Path) -> ViceError:
     if (folder / "open_clip_config.json").is_file():
         message = f"{repository} is a model of open_clip, which must be given by its name and its file of weights."
         return ViceError(message, f"Give --model open_clip:NAME --weights FILE, with a file of {folder}.")
+    if not (folder / "config.json").is_file():
+        message = f"{folder} must hold config.json, which describes the network, but does not."
+        return ViceError(message, f"{_AGAIN} If it has none: --model FILE.py:FUNCTION, a function that builds it.")
     message = f"{repository} must be a network of timm or transformers, but its config.json names neither."
     return ViceError(message, "Write a function that builds it: --model FILE.py:FUNCTION.")

@@ -6,6 +6,7 @@ import argparse
 import functools
 import math
 import os
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,8 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
 
     if Path(out).suffix != ".safetensors":
         raise ViceError(f"The output must be a .safetensors file, but is {out}.")
-    if Path(path).suffix in (".pkl", ".pickle"):
+    # What torch.save wrote under that name is read as any other file of torch.
+    if Path(path).suffix in (".pkl", ".pickle") and not zipfile.is_zipfile(path):
         from torchvice.models.byol import read_byol
 
         encoder = read_byol(path)
@@ -259,7 +261,10 @@ def _refusal(model: nn.Module, report: Pretrained, scheme: str) -> ViceError:
             "Try -o model.arguments.embed_layer=conv_stem -o model.arguments.depth=11 -o model.arguments.num_heads=12.",
         )
     name, share = _closest(tensors)
-    way_out = "None of the usual ResNets and transformers matches either."
+    way_out = (
+        "None of the usual ResNets and transformers matches either: give the network that the file is of, "
+        "-o model.name=NAME -o model.arguments.NAME=VALUE."
+    )
     if share >= _LEAST_SHARE and name != report.network:
         way_out = f"{name} matches by {share:.0%}: -o model.name={name}."
     elif share >= _LEAST_SHARE:

@@ -14,7 +14,9 @@ from torchvice.files import read_yaml
 __all__ = ["TEMPLATE", "ClassNames", "Prompts", "read_prompts", "refuse_prompts"]
 
 TEMPLATE = "a photo of a {}."
-_FORMS = "For example `cat: a photo of a cat.` for each class, or `templates: [a photo of a {}., a drawing of a {}.]`."
+_FORMS = (
+    "For example `cat: a photo of a cat.` for each class, or `templates: ['a photo of a {}.', 'a drawing of a {}.']`."
+)
 
 
 @dataclass(frozen=True)

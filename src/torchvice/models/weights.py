@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,9 +62,14 @@ def read_content(path: str | os.PathLike[str], also: Sequence[type] = ()) -> tup
 def _unreadable(path: Path, error: Exception, kind: str) -> ViceError:
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     convert = "Extract the tensors without running code: vice weights convert FILE OUT.safetensors."
+    byol = f"If it is BYOL's: {convert[0].lower()}{convert[1:]} Else, "
+    if path.suffix not in (".pkl", ".pickle") or zipfile.is_zipfile(path):
+        byol = ""
     if refused:
         way_out = "If you trust the file, load it and save its state_dict: torch.save(model.state_dict(), FILE)."
-        if refused.group(1) == "argparse.Namespace" or path.suffix == ".pkl":
+        if byol:
+            way_out = f"{byol}{way_out[0].lower()}{way_out[1:]}"
+        elif refused.group(1) == "argparse.Namespace":
             way_out = convert
         return ViceError(
             f"The weights {path} must hold tensors only, but contain the Python object {refused.group(1)}.", way_out
@@ -75,9 +81,10 @@ def _unreadable(path: Path, error: Exception, kind: str) -> ViceError:
     if reason == "Weights only load failed" or foreign:
         reason = "the bytes are not those of a saved model"
     way_out = f"Give a file that {WRITTEN_BY}. If it is one, it is damaged: copy or save it again."
-    return ViceError(
-        f"The weights {path} cannot be read: {reason[:200]}.", convert if path.suffix == ".pkl" else way_out
-    )
+    if byol:
+        trusted = "if you trust the file, load it and save its state_dict: torch.save(model.state_dict(), FILE)."
+        way_out = f"{byol}{trusted} {way_out}"
+    return ViceError(f"The weights {path} cannot be read: {reason[:200]}.", way_out)
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

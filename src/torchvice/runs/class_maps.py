@@ -40,7 +40,8 @@ def read_class_map(path: str | os.PathLike[str], classes: Sequence[str], outputs
     shipped = str(path) in ready
     if shipped and Path(path).exists():
         raise ViceError(
-            f"The class map {path} is one that torchvice ships, and a file here.", f"For the file give ./{path}."
+            f"The class map {path} is one that torchvice ships, and a file here.",
+            f"For the file give its whole path: {Path(path).absolute()}.",
         )
     if not shipped and not Path(path).exists() and not Path(path).suffix:
         way_out = did_you_mean(str(path), ready)

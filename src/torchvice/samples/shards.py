@@ -79,7 +79,7 @@ class ShardFolder:
         if manifest.get("schema") != SCHEMA:
             raise ViceError(
                 f"The table must have schema {SCHEMA}, but {self.folder} has schema {manifest.get('schema')}.",
-                "Assess the model again with this version of torchvice.",
+                "Delete that folder, or name another one, and assess the model again with this version of torchvice.",
             )
         check_manifest(manifest, str(self.manifest_path))
         if resumed:
@@ -159,7 +159,7 @@ class ShardFolder:
             raise ViceError(f"No finished shard in {self.folder}.", "Run vice assess again.")
         gone = sorted(name for name in manifest.get("files", ()) if not (self.folder / name).is_file())
         if gone:
-            again = "Run vice assess again: only what is missing is computed."
+            again = self._completed_again(gone[0])
             raise ViceError(f"{self.folder} must hold {gone[0]}, which its manifest lists, but does not.", again)
         tables = {part: [self._read(part, shard) for shard in shards] for part in ("images", "regions", "maps")}
         for explanation in manifest.get("added", ()):
@@ -170,6 +170,15 @@ class ShardFolder:
         maps = Maps.join([_maps(table) for table in tables["maps"]])
         check_rows(manifest, images, regions, str(self.folder))
         return manifest, images, regions, maps
+
+    def _completed_again(self, name: str) -> str:
+        """How a file that is gone is made again: by a run, once the file that completes its shard is gone, too."""
+        last = re.sub(r"^maps-(\d{5}-)", r"regions-\1", re.sub(r"^\w+-(\d{5}\.)", r"images-\1", name))
+        added = re.fullmatch(r"regions-\d{5}-[^-]+-(.+)\.parquet", last)
+        again = "" if added is None else f", asking for {added[1]}"
+        if (self.folder / last).is_file():
+            return f"Delete {last} and run vice assess again{again}: only this shard is computed again."
+        return f"Run vice assess again{again}: only what is missing is computed."
 
     def _path(self, part: str, number: int, explanation: str | None) -> Path:
         suffix = "" if explanation is None else f"-{_slug(explanation)}"

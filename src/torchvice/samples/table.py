@@ -93,7 +93,8 @@ class Samples:
         if protocol not in self.protocols:
             known = " and ".join(f"`{name}`" for name in self.protocols) or "no protocol"
             raise ViceError(
-                f"The table was not assessed under `{protocol}`, only under {known}.", "Assess it with --protocol both."
+                f"The table was not assessed under `{protocol}`, only under {known}.",
+                "Assess it with --protocol both, into another folder.",
             )
         return ProtocolSamples(self, protocol)
 
