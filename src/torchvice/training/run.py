@@ -32,6 +32,7 @@ RESUMABLE = (
     *("work_dir", "assess", "data.root", "data.workers", "data.eval_split", "data.masks", "trainer.epochs"),
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes", "trainer.precision"),
     *("trainer.deterministic", "trainer.vice_every_n_epochs", "trainer.vice_images", "trainer.vice_figures"),
+    "trainer.loggers",
 )
 
 
