@@ -325,6 +325,36 @@ def test_a_rest_of_patches_at_one_side_is_no_crop(side):
     assert not said
 
 
+class Placed(nn.Module):
+    """Shows its network the images otherwise than they are."""
+
+    def __init__(self, network, place):
+        super().__init__()
+        self.network, self.place = network, place
+
+    def forward(self, x):
+        return self.network(self.place(x))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (lambda x: x.flip(-1), "mirror its images itself, left to right"),
+        (lambda x: x.flip(-2), "mirror its images itself, upside down"),
+        (lambda x: x.flip(-1, -2), "turn its images itself"),
+        (lambda x: x.transpose(-1, -2), "turn its images itself"),
+        (lambda x: x, ""),
+    ],
+)
+def test_a_network_that_mirrors_or_turns_its_images_is_said(name, place, words):
+    torch.manual_seed(0)
+    said = []
+    say_doubts(Explainer(Placed(timm.create_model(name, num_classes=3), place)), 160, said.append)
+    assert len(said) == bool(words)
+    assert words in "".join(said)
+
+
 def test_outputs_that_change_are_said_at_the_size_that_is_shown(tmp_path, told):
     """Dropout of pixels averages out over a large image, and does not over a small one."""
     torch.manual_seed(0)
