@@ -8,6 +8,7 @@ from torchvice.config import Settings, dump_settings
 from torchvice.data.check import check_files
 from torchvice.data.layout import split_of_setting
 from torchvice.data.open import open_dataset
+from torchvice.data.pixels import FIRST, almost_black
 from torchvice.errors import ViceError
 from torchvice.files import write_text
 from torchvice.models.build import build_model, linear_probe
@@ -135,6 +136,8 @@ def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, Fold
     if is_rank_zero():
         check_files(training)
         check_files(selection)
+        if black := almost_black([training.image(index) for index in range(min(FIRST, len(training)))]):
+            console.print(black, highlight=False, soft_wrap=True, markup=False)
     return training, selection
 
 
