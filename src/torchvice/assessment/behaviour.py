@@ -18,6 +18,7 @@ __all__ = ["say_doubts", "shifts"]
 
 _FRAME = 0.03  # of a side: a frame that no output depends on, on opposite sides, is a crop and not a rest of patches
 _TURNED = 0.05  # of a side, by which what a half of the map depends on lies on the wrong side
+_LARGEST = 512  # pixels a side: larger images take minutes and gigabytes of gradients in some networks
 
 
 def say_doubts(explainer: Explainer, side: int | None, say: Callable[[str], None]) -> None:
@@ -65,6 +66,8 @@ def _doubts(model: nn.Module, image: torch.Tensor) -> Iterator[str]:
 
 
 def _doubts_of_place(explainer: Explainer, image: torch.Tensor) -> Iterator[str]:
+    if max(image.shape[-2:]) > _LARGEST:
+        return
     rows, columns = shifts(explainer.model, explainer.site, image)
     upside_down = rows is not None and rows[0] < -_TURNED
     mirrored = columns is not None and columns[1] < -_TURNED
