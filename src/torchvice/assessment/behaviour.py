@@ -14,7 +14,7 @@ from torchvice.models.bare import logits_in
 from torchvice.models.families import MapSite, input_size
 from torchvice.models.probe import probe_image
 
-__all__ = ["say_doubts", "shifts"]
+__all__ = ["say_doubts", "shifts", "turned"]
 
 _FRAME = 0.03  # of a side: a frame that no output depends on, on opposite sides, is a crop and not a rest of patches
 _TURNED = 0.05  # of a side, by which what a half of the map depends on lies on the wrong side
@@ -68,20 +68,12 @@ def _doubts(model: nn.Module, image: torch.Tensor) -> Iterator[str]:
 def _doubts_of_place(explainer: Explainer, image: torch.Tensor) -> Iterator[str]:
     if max(image.shape[-2:]) > _LARGEST:
         return
-    rows, columns = shifts(explainer.model, explainer.site, image)
-    upside_down = rows is not None and rows[0] < -_TURNED
-    mirrored = columns is not None and columns[1] < -_TURNED
-    swapped = any(
-        one is not None and abs(one[place]) > max(_TURNED, abs(one[1 - place]))
-        for one, place in ((rows, 1), (columns, 0))
-    )
-    if upside_down or mirrored or swapped:
-        how = "turn" if swapped or (upside_down and mirrored) else "mirror"
-        across = "" if how == "turn" else ", " + ("left to right" if mirrored else "upside down")
+    how = turned(*shifts(explainer.model, explainer.site, image))
+    if how:
         yield (
-            f"The network seems to {how} its images itself{across}: what one side of its last map depends on lies on "
-            "another side of the image. Maps lie in the wrong place. Remove this step from the network's forward, and "
-            "give the images as it needs them."
+            f"The network seems to {how}: what one side of its last map depends on lies on another side of the image. "
+            "Maps lie in the wrong place. Remove this step from the network's forward, and give the images as it needs "
+            "them."
         )
 
 
@@ -111,6 +103,19 @@ def shifts(model: nn.Module, site: MapSite, image: torch.Tensor) -> tuple[Shift 
         model(asked.clone())
         maps = site.to_maps(kept[0], site.grid(image)).float()
         return _shift(maps, 2, asked), _shift(maps, 3, asked)
+
+
+def turned(rows: Shift | None, columns: Shift | None) -> str:
+    """What a network does to its images, by `shifts`, in words; "" where they lie as they are shown."""
+    upside_down = rows is not None and rows[0] < -_TURNED
+    mirrored = columns is not None and columns[1] < -_TURNED
+    pairs = ((rows, 1), (columns, 0))
+    swapped = any(one is not None and abs(one[place]) > max(_TURNED, abs(one[1 - place])) for one, place in pairs)
+    if swapped or (upside_down and mirrored):
+        return "turn its images itself"
+    if mirrored:
+        return "mirror its images itself, left to right"
+    return "mirror its images itself, upside down" if upside_down else ""
 
 
 def _shift(maps: torch.Tensor, axis: int, asked: torch.Tensor) -> Shift | None:
