@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,3 +31,15 @@ def _every_measures_json_is_valid() -> Any:
     patch.setattr(Measures, "to_json", checked)
     yield
     patch.undo()
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """What the library said since the last call, by its logger."""
+
+    def read() -> str:
+        text = "\n".join(record.getMessage() for record in caplog.records if record.name == "torchvice")
+        caplog.clear()
+        return text
+
+    return read

@@ -110,17 +110,17 @@ def filtered(how):
     return lambda image: to_tensor(image.resize((32, 32), how))
 
 
-def test_a_changed_lambda_is_noticed_on_resume(data, model, tmp_path, capsys):
+def test_a_changed_lambda_is_noticed_on_resume(data, model, tmp_path, told):
     how = {"out": tmp_path / "a", "protocols": ["strict"], "device": "cpu", "outputs": "logits", "progress": False}
     torchvice.assess(model, data, transform=filtered(2), **how)
     torchvice.assess(model, data, transform=filtered(2), also=["gradcam"], **how)
-    assert "can be compared" not in capsys.readouterr().err
+    assert "can be compared" not in told()
     with pytest.raises(ViceError, match=r"`code_sha256` of `transform` is .* in the table, but .* now"):
         torchvice.assess(model, data, transform=filtered(3), **how)
     counts, how["out"] = Counts(32), tmp_path / "b"
     for said in (False, True):  # the first makes the table
         torchvice.assess(model, data, transform=counts, **how)
-        assert ("Counts has no code that can be compared" in capsys.readouterr().err) == said
+        assert ("Counts has no code that can be compared" in told()) == said
 
 
 def test_manifests_of_named_functions_and_compositions_stay_as_they_were():

@@ -288,14 +288,14 @@ def test_networks_whose_outputs_change_are_said(kind):
     assert "shown again, beside another one, has other outputs" in said[0]
 
 
-def test_other_networks_are_not_said(tmp_path, capsys):
+def test_other_networks_are_not_said(tmp_path, told):
     said = []
     networks = [Net(), Net().double(), Net().bfloat16(), WideHead(), timm.create_model("test_vit", num_classes=2)]
     for network in [*networks, timm.create_model("test_resnet", num_classes=1000)]:
         say_doubts(Explainer(network), None, said.append)
     assert not said
     assessed(Noisy(), tmp_path)
-    assert "is not steady" in capsys.readouterr().err
+    assert "is not steady" in told()
 
 
 class Cropping(Net):
@@ -306,7 +306,7 @@ class Cropping(Net):
         return super().forward(x[:, :, h:-h, w:-w])
 
 
-def test_a_network_that_crops_its_images_is_said(tmp_path, capsys):
+def test_a_network_that_crops_its_images_is_said(tmp_path, told):
     said = []
     say_doubts(Explainer(Cropping()), 64, said.append)
     assert said[0].startswith("The network does not see the 16 pixels at the top and 16 at the bottom of its images")
@@ -314,7 +314,7 @@ def test_a_network_that_crops_its_images_is_said(tmp_path, capsys):
     assert "the 8 pixels at the top and 8 at the bottom" in said[1]
     assert "give it as the transform" in said[1]
     assessed(Cropping(), tmp_path)
-    assert "does not see the 8 pixels" in capsys.readouterr().err
+    assert "does not see the 8 pixels" in told()
 
 
 @pytest.mark.parametrize("side", [64, 70, 100, 127])
@@ -325,18 +325,48 @@ def test_a_rest_of_patches_at_one_side_is_no_crop(side):
     assert not said
 
 
-def test_outputs_that_change_are_said_at_the_size_that_is_shown(tmp_path, capsys):
+class Placed(nn.Module):
+    """Shows its network the images otherwise than they are."""
+
+    def __init__(self, network, place):
+        super().__init__()
+        self.network, self.place = network, place
+
+    def forward(self, x):
+        return self.network(self.place(x))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (lambda x: x.flip(-1), "mirror its images itself, left to right"),
+        (lambda x: x.flip(-2), "mirror its images itself, upside down"),
+        (lambda x: x.flip(-1, -2), "turn its images itself"),
+        (lambda x: x.transpose(-1, -2), "turn its images itself"),
+        (lambda x: x, ""),
+    ],
+)
+def test_a_network_that_mirrors_or_turns_its_images_is_said(name, place, words):
+    torch.manual_seed(0)
+    said = []
+    say_doubts(Explainer(Placed(timm.create_model(name, num_classes=3), place)), 160, said.append)
+    assert len(said) == bool(words)
+    assert words in "".join(said)
+
+
+def test_outputs_that_change_are_said_at_the_size_that_is_shown(tmp_path, told):
     """Dropout of pixels averages out over a large image, and does not over a small one."""
     torch.manual_seed(0)
     assessed(nn.Sequential(nn.Dropout(0.3), Net()).train(), tmp_path / "in_training")  # eval mode switches it off
-    assert "not steady" not in capsys.readouterr().err
+    assert "not steady" not in told()
 
     class Lossy(Net):
         def forward(self, x):
             return super().forward(nn.functional.dropout(x, 0.3, training=True))
 
     assessed(Lossy(), tmp_path / "lossy")
-    assert "is not steady" in capsys.readouterr().err
+    assert "is not steady" in told()
 
 
 def test_a_mask_of_minus_infinity_is_no_broken_weight(tmp_path):
@@ -348,7 +378,7 @@ def test_a_mask_of_minus_infinity_is_no_broken_weight(tmp_path):
         assessed(network, tmp_path / "u")
 
 
-def test_logarithms_of_sigmoids_are_said(tmp_path, capsys):
+def test_logarithms_of_sigmoids_are_said(tmp_path, told):
     class Logarithms(Net):
         def forward(self, x):
             return nn.functional.logsigmoid(super().forward(x)).repeat(1, 20)
@@ -358,7 +388,7 @@ def test_logarithms_of_sigmoids_are_said(tmp_path, capsys):
         targets = np.tile(np.ones((3, 1), np.uint8), (1, 40))
 
     torchvice.assess(Logarithms(), Many(), out=tmp_path, **(HOW | {"outputs": None}))
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(told().split())
     assert "No output of the first 3 images is above 0: as logits, they say that no image has any class." in said
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,17 +52,17 @@ def items(folder: Path) -> list[dict[str, object]]:
     return [{"image": Image.open(i), "mask": Image.open(m), "id": name} for name, (i, m) in files.items()]
 
 
-def test_folders_and_items_give_the_table_of_their_dataset(network, folder, tmp_path, capsys):
+def test_folders_and_items_give_the_table_of_their_dataset(network, folder, tmp_path, told):
     photos, masks = folder / "photos", folder / "masks"
     table = torchvice.assess(network, open_images(photos, masks), out=tmp_path / "a", **SIZES)
-    assert capsys.readouterr().err == ""
+    assert told() == ""
     for number, given in enumerate(((), (items(folder),), (iter(items(folder)),))):
         named = {} if given else {"images": photos, "masks": str(masks)}
         other = torchvice.assess(network, *given, out=tmp_path / f"b{number}", **named, **SIZES)
         assert np.array_equal(table.images.logits, other.images.logits)
         assert np.array_equal(table.regions.mask_pixels, other.regions.mask_pixels)
         assert table.images.image_id.tolist() == other.images.image_id.tolist()
-        assert "255 is the class `object`" in capsys.readouterr().err
+        assert "255 is the class `object`" in told()
         assert other.manifest["dataset"]["chosen"]["object_value"] == "255"
 
 
@@ -83,9 +85,9 @@ def test_the_dataset_of_a_table_is_opened_again(network, folder, tmp_path, monke
     assert dataset_of(torchvice.assess(network, items(folder), out=tmp_path / "u", **SIZES)) is None
 
 
-def test_without_out_the_table_is_in_a_temporary_folder_and_it_is_told(network, folder, capsys):
+def test_without_out_the_table_is_in_a_temporary_folder_and_it_is_told(network, folder, told):
     table = torchvice.assess(network, items(folder), **SIZES)
-    said = capsys.readouterr().err
+    said = told()
     place = said.split("The table is in a temporary folder: ")[1].split(". To keep it, give out='DIR'.")[0]
     assert torchvice.Samples.load(place).images.image_id.tolist() == table.images.image_id.tolist()
     shutil.rmtree(place)
@@ -195,17 +197,17 @@ def dark(count: int, bright: int = 0) -> list[dict[str, object]]:
     return [{"image": one / (1 if n < bright else 255), "mask": mask, "id": str(n)} for n, one in enumerate(pixels)]
 
 
-def test_images_that_are_all_almost_black_are_said_once(network, tmp_path, capsys):
+def test_images_that_are_all_almost_black_are_said_once(network, tmp_path, told):
     said = "The first 4 images are all almost black: no value is above 1 of 255. Were they divided by 255 twice"
     torchvice.assess(network, dark(4), out=tmp_path / "a", **SIZES)
-    assert capsys.readouterr().err.count(said) == 1
+    assert told().count(said) == 1
     torchvice.assess(network, dark(4), out=tmp_path / "b", shard_size=2, **SIZES)
-    assert capsys.readouterr().err.count("almost black") == 1
+    assert told().count("almost black") == 1
     torchvice.assess(network, dark(4, bright=1), out=tmp_path / "c", **SIZES)
-    assert "almost black" not in capsys.readouterr().err
+    assert "almost black" not in told()
 
 
-def test_black_images_in_folders_are_said_by_the_check_and_by_maps(network, folder, tmp_path, capsys):
+def test_black_images_in_folders_are_said_by_the_check_and_by_maps(network, folder, tmp_path, told):
     root = shutil.copytree(folder, tmp_path / "set")
     for file in (root / "photos").iterdir():
         Image.fromarray((np.asarray(Image.open(file)) > 128).astype(np.uint8)).save(file)
@@ -215,4 +217,19 @@ def test_black_images_in_folders_are_said_by_the_check_and_by_maps(network, fold
     assert not any("almost black" in note for note in found.notes)
     settings = MapSettings(view_size=32, crop=32, outputs="logits", device="cpu", method="gradcam")
     write_map_files(network, open_images(root / "photos", root / "masks"), tmp_path / "maps", settings=settings)
-    assert capsys.readouterr().err.count("The first 3 images are all almost black") == 1
+    assert told().count("The first 3 images are all almost black") == 1
+
+
+def test_what_is_said_is_on_standard_error_until_a_logger_is_configured(tmp_path: Path) -> None:
+    program = (
+        "import logging, sys\n"
+        "from torchvice.assessment.opened import tell\n"
+        "tell('100 % of 3 images')\n"
+        "logging.getLogger('torchvice').addHandler(logging.FileHandler(sys.argv[1]))\n"
+        "tell('to the file')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "log")], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "100 % of 3 images\n")
+    assert (tmp_path / "log").read_text() == "to the file\n"

@@ -41,18 +41,18 @@ def raw_outputs(model, data):
         return model(images).double().numpy()
 
 
-def test_log_odds_of_the_softmax_are_taken_and_said(data, model, tmp_path, capsys):
+def test_log_odds_of_the_softmax_are_taken_and_said(data, model, tmp_path, told):
     groups = [[c, c + 20] for c in range(len(data.classes))]
     outputs = raw_outputs(model, data)
     samples = torchvice.assess(model, data, out=tmp_path / "a", class_map=groups, **SETTINGS)
-    said = capsys.readouterr().err
+    said = told()
     assert said.count("the log-odds of its softmax probability (--outputs softmax)") == 1
     p = softmax(outputs, axis=1)
     expected = logit(np.stack([p[:, group].sum(1) for group in groups], 1))
     np.testing.assert_allclose(samples.images.logits, expected, rtol=1e-4)
     assert samples.manifest["map_settings"]["outputs"] == "softmax"
     plain = torchvice.assess(model, data, out=tmp_path / "b", class_map=groups, outputs="logits", **SETTINGS)
-    assert "softmax" not in capsys.readouterr().err
+    assert "softmax" not in told()
     np.testing.assert_allclose(
         plain.images.logits, np.stack([outputs[:, group].max(1) for group in groups], 1), rtol=1e-3, atol=1e-5
     )
@@ -62,14 +62,14 @@ def test_log_odds_of_the_softmax_are_taken_and_said(data, model, tmp_path, capsy
         torchvice.assess(model, data, out=tmp_path / "a", class_map=groups, outputs="logits", **SETTINGS)
 
 
-def test_a_table_of_logits_is_added_to_as_it_is(data, model, tmp_path, capsys):
+def test_a_table_of_logits_is_added_to_as_it_is(data, model, tmp_path, told):
     groups = [[c] for c in range(len(data.classes))]
     first = torchvice.assess(model, data, out=tmp_path, class_map=groups, outputs="logits", **SETTINGS)
-    capsys.readouterr()
+    told()
     again = torchvice.assess(model, data, out=tmp_path, class_map=groups, also=["gradcam"], **SETTINGS)
     np.testing.assert_array_equal(first.images.logits, again.images.logits)
     assert "strict:gradcam" in again.manifest["explanations"]
-    assert "softmax" not in capsys.readouterr().err
+    assert "softmax" not in told()
 
 
 def test_of_one_label_an_image_the_softmax_is_over_the_classes(tmp_path, model):

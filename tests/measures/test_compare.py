@@ -21,6 +21,7 @@ from torchvice.measures.protocols import measure as measures_of
 from torchvice.measures.statements import sentences_of
 from torchvice.metrics import resampling
 from torchvice.samples import Samples
+from ways_out import tried
 
 
 def made(seed: int, dependence: float, images: int = 250) -> Samples:
@@ -258,3 +259,14 @@ def test_models_of_other_classes_are_told_apart_by_name() -> None:
     one, other = simulated(60, classes=3), simulated(60, classes=2)
     with pytest.raises(ViceError, match=r"only a has \['class2'\]\.\s+Assess both for the same classes"):
         compare({"a": one, "b": other}, replicates=100)
+
+
+def test_one_group_has_no_other_to_be_compared_with() -> None:
+    models = {f"{name}{i}": made(10 * i + k, 0.5, 80) for k, name in enumerate("ab") for i in range(3)}
+    groups = {name: [f"{name}{i}" for i in range(3)] for name in "ab"}
+    found = tried(
+        lambda: compare(models, groups={"a": groups["a"]}, replicates=100),
+        "Give another one too: --group NAME=RUN,RUN,RUN",
+        lambda: compare(models, groups=groups, replicates=100),
+    )
+    assert len(found.seeds) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 
+from command import vice
+from planted import planted
 from torchvice.config import Settings
 from torchvice.report import vice_diagram
 from torchvice.training.loggers import log_figures, pixels_of
@@ -96,3 +100,72 @@ def test_wandb_keeps_the_figure_offline(tmp_path: Path, monkeypatch: pytest.Monk
     logger.experiment.finish()
     (file,) = tmp_path.rglob("media/images/vice/*.png")
     np.testing.assert_array_equal(np.asarray(Image.open(file).convert("RGB")), pixels_of(FIGURE))
+
+
+def _mlflow_runs(folder: Path) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'logs' / 'mlflow.db'}")
+    (experiment,) = [one for one in client.search_experiments() if one.name == "torchvice"]
+    return [(client, run) for run in client.search_runs([experiment.experiment_id])]
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of made images, and a machine on which no service is set up."""
+    for name in ("MLFLOW_TRACKING_URI", "WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    planted(60).save(tmp_path / "a-table")
+    return tmp_path / "a-table"
+
+
+def test_the_numbers_of_measure_are_read_back_from_csv_and_tensorboard(table: Path, capsys) -> None:
+    asked = ("--log", "csv", "--log", "tensorboard", "--replicates", 200)
+    status, out, _ = vice(capsys, "measure", table, *asked)
+    assert status == 0
+    assert f"{table / 'logs'}" in "".join(out.split())
+    found = json.loads((table / "measures.json").read_text())
+    (file,) = table.glob("logs/*/metrics.csv")
+    with open(file, encoding="utf-8", newline="") as text:
+        (row,) = csv.DictReader(text)
+    assert float(row["strict/vice"]) == pytest.approx(found["strict"]["vice"], abs=1e-6)
+    assert float(row["strict/vice/low"]) == pytest.approx(found["intervals"]["strict.vice"]["low"], abs=1e-6)
+    assert not {name for name in row if name.removeprefix("localisation/") in found["undefined"]}
+    read = events(file.parent)
+    assert read.Scalars("strict/vice")[0].value == pytest.approx(found["strict"]["vice"], abs=1e-6)
+    assert "figures/reliability_strict" in read.Tags()["images"]
+
+
+def test_mlflow_keeps_numbers_and_figures_as_files(table: Path, capsys) -> None:
+    pytest.importorskip("mlflow.server", reason="the extra `mlflow` is not installed")
+    assert vice(capsys, "measure", table, "--log", "mlflow", "--replicates", 200)[0] == 0
+    ((client, run),) = _mlflow_runs(table)
+    found = json.loads((table / "measures.json").read_text())
+    assert run.info.run_name == table.name
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["strict/vice"] == pytest.approx(found["strict"]["vice"], abs=1e-9)
+    assert "reliability_strict_0.png" in {
+        Path(one.path).name for one in client.list_artifacts(run.info.run_id, "figures")
+    }
+    assert [path for path in table.parent.iterdir() if path != table] == []
+
+
+def test_a_training_logs_where_it_is_told_to(settings: Make) -> None:
+    run = train(settings("trainer.epochs=1", "trainer.loggers=[csv]"), progress=False)
+    assert [file.name for file in run.logs.rglob("*") if file.is_file() and "tfevents" in file.name] == []
+    assert next(run.logs.rglob("metrics.csv")).stat().st_size > 0
+
+
+def test_a_logger_that_is_unknown_or_not_installed_is_said_before_anything_is_measured(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    status, _, err = vice(capsys, "measure", table, "--log", "tensorbord")
+    assert status == 2
+    assert "A logger must be one of csv, tensorboard, wandb, mlflow, but is 'tensorbord'." in err
+    assert "Did you mean `tensorboard`?" in err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, _, err = vice(capsys, "measure", table, "--log", "mlflow")
+    assert status == 2
+    assert "The logger `mlflow` needs mlflow, which is not installed." in err
+    assert "pip install 'torchvice[mlflow]'" in err
+    assert not (table / "measures.json").exists()

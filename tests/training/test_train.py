@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from torchvice.config import Settings, dump_settings
 from torchvice.data.voc import VocDataset
@@ -300,3 +302,13 @@ def test_a_missing_accelerator_is_one_sentence(settings: Make) -> None:
 def test_a_mean_of_0_to_255_is_refused(settings: Make) -> None:
     with pytest.raises(ViceError, match=r"`mean` must be that of images on \[0, 1\]"):
         train(settings("transform.mean=[123,117,104]", "transform.std=[58,57,57]"), progress=False)
+
+
+def test_images_that_are_all_almost_black_are_said(settings: Make, colours: Path, tmp_path: Path, capsys) -> None:
+    shutil.copytree(colours, tmp_path / "dark")
+    for file in (tmp_path / "dark" / "VOC2012" / "JPEGImages").iterdir():
+        Image.fromarray(np.asarray(Image.open(file)) // 255).save(file)
+    train(settings("trainer.epochs=1", f"data.root={tmp_path / 'dark'}"))
+    assert "The first 16 images are all almost black" in " ".join(capsys.readouterr().err.split())
+    train(settings("trainer.epochs=1", "session_name=bright"))
+    assert "almost black" not in capsys.readouterr().err

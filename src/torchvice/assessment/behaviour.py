@@ -9,18 +9,20 @@ import torch
 from torch import nn
 
 from torchvice.explain import Explainer
-from torchvice.explain.capture import eval_mode
+from torchvice.explain.capture import edit_site, eval_mode
 from torchvice.models.bare import logits_in
-from torchvice.models.families import input_size
+from torchvice.models.families import MapSite, input_size
 from torchvice.models.probe import probe_image
 
-__all__ = ["say_doubts"]
+__all__ = ["say_doubts", "shifts", "turned"]
 
 _FRAME = 0.03  # of a side: a frame that no output depends on, on opposite sides, is a crop and not a rest of patches
+_TURNED = 0.05  # of a side, by which what a half of the map depends on lies on the wrong side
+_LARGEST = 512  # pixels a side: larger images take minutes and gigabytes of gradients in some networks
 
 
 def say_doubts(explainer: Explainer, side: int | None, say: Callable[[str], None]) -> None:
-    """Say where an image has other outputs when it is shown again, and where a network does not see the whole image.
+    """Say where an image has other outputs when it is shown again, and where a network crops, mirrors or turns it.
 
     Args:
         explainer: of the network; not checked if a pass was not needed to find its layer.
@@ -31,7 +33,8 @@ def say_doubts(explainer: Explainer, side: int | None, say: Callable[[str], None
         return
     size = input_size(explainer.model) if side is None else (side, side)
     try:
-        for sentence in _doubts(explainer.model, probe_image(explainer.model, size).to(explainer.probed.device)):
+        image = probe_image(explainer.model, size).to(explainer.probed.device)
+        for sentence in (*_doubts(explainer.model, image), *_doubts_of_place(explainer, image)):
             say(sentence)
     except torch.OutOfMemoryError:
         raise
@@ -60,6 +63,76 @@ def _doubts(model: nn.Module, image: torch.Tensor) -> Iterator[str]:
             "whole image, so that they lie in the wrong place. Remove the crop from the network, and give it as the "
             "transform: --transform FILE.py:FUNCTION (transform=FUNCTION)."
         )
+
+
+def _doubts_of_place(explainer: Explainer, image: torch.Tensor) -> Iterator[str]:
+    if max(image.shape[-2:]) > _LARGEST:
+        return
+    how = turned(*shifts(explainer.model, explainer.site, image))
+    if how:
+        yield (
+            f"The network seems to {how}: what one side of its last map depends on lies on another side of the image. "
+            "Maps lie in the wrong place. Remove this step from the network's forward, and give the images as it needs "
+            "them."
+        )
+
+
+Shift = tuple[float, float]
+
+
+def shifts(model: nn.Module, site: MapSite, image: torch.Tensor) -> tuple[Shift | None, Shift | None]:
+    """How far (down, across), in sides of the image, what a half of the map depends on lies from that of the other.
+
+    Args:
+        model: the network.
+        site: where its map is.
+        image: (1, C, H, W).
+
+    Returns:
+        From the upper to the lower half of the map, and from the left to the right one; the centres are those of the
+        gradient's absolute values. None where the map has one row or column, or no gradient.
+    """
+    kept: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    asked = image.clone().requires_grad_(True)
+    with eval_mode(model), torch.enable_grad(), edit_site(model, site, keep):
+        model(asked.clone())
+        maps = site.to_maps(kept[0], site.grid(image)).float()
+        return _shift(maps, 2, asked), _shift(maps, 3, asked)
+
+
+def turned(rows: Shift | None, columns: Shift | None) -> str:
+    """What a network does to its images, by `shifts`, in words; "" where they lie as they are shown."""
+    upside_down = rows is not None and rows[0] < -_TURNED
+    mirrored = columns is not None and columns[1] < -_TURNED
+    pairs = ((rows, 1), (columns, 0))
+    swapped = any(one is not None and abs(one[place]) > max(_TURNED, abs(one[1 - place])) for one, place in pairs)
+    if swapped or (upside_down and mirrored):
+        return "turn its images itself"
+    if mirrored:
+        return "mirror its images itself, left to right"
+    return "mirror its images itself, upside down" if upside_down else ""
+
+
+def _shift(maps: torch.Tensor, axis: int, asked: torch.Tensor) -> Shift | None:
+    half = maps.shape[axis] // 2
+    if not half:
+        return None
+    centres = []
+    for start in (0, maps.shape[axis] - half):
+        energy = maps.narrow(axis, start, half).square().sum()
+        (gradient,) = torch.autograd.grad(energy, asked, retain_graph=True, allow_unused=True)
+        if gradient is None or not bool(gradient.any()):
+            return None
+        strength = gradient[0].abs().sum(0).double()
+        sides = [torch.linspace(0, 1, size, device=strength.device, dtype=strength.dtype) for size in strength.shape]
+        total = strength.sum()
+        centres.append(((strength.sum(1) @ sides[0] / total).item(), (strength.sum(0) @ sides[1] / total).item()))
+    return centres[1][0] - centres[0][0], centres[1][1] - centres[0][1]
 
 
 def _unseen_frame(model: nn.Module, image: torch.Tensor) -> str | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +20,8 @@ PROTOCOL = ("classes", "targets", "records", "image", "mask")
 
 
 def tell(sentence: str) -> None:
-    """Say something that the caller must know, on standard error."""
-    print(sentence, file=sys.stderr)
+    """Say something that the caller must know, to the logger `torchvice`: on standard error, until it is configured."""
+    logging.getLogger("torchvice").warning("%s", sentence)
 
 
 def opened(dataset: Any, folders: Mapping[str, Any]) -> Dataset:

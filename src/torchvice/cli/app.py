@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from torchvice import __version__
-from torchvice.cli import assess, data, demo, explain, export, numbers, report, study, train, weights
+from torchvice.cli import assess, data, demo, explain, export, numbers, publish, report, schemas, study, train, weights
 from torchvice.cli.streams import prepare_streams, visible
 from torchvice.errors import as_vice_error, brief
 
@@ -70,8 +70,10 @@ app.command("measure")(numbers.measure)
 app.command("report")(report.report)
 app.command("compare")(numbers.compare)
 app.command("table")(numbers.table)
+app.command("publish")(publish.publish)
 app.add_typer(export.app, name="export")
 app.command("study")(study.study)
+app.command("schema")(schemas.schema)
 
 
 def _version(wanted: bool) -> None:

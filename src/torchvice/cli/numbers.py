@@ -169,13 +169,19 @@ def measure(
         None, "--figures", help="Folder of the diagrams. Default: figures/ in the RUN, or next to the table of a split."
     ),
     no_figures: bool = output_option(False, "--no-figures", help="Write no diagrams."),
+    log: list[str] = output_option(
+        [], "--log", help="Give the numbers to csv, tensorboard, wandb or mlflow. Repeatable."
+    ),
     title: str | None = output_option(None, "--title", help="Title of the diagrams. Default: the run's name."),
 ) -> None:
     """Step 5: VICE, ECE-ML and every other number with its interval, under both protocols, with the diagrams."""
+    from torchvice.commands.log import check_log, log_measured
     from torchvice.commands.measure import measure_path, read_limits, shortcut_sentences
 
     _one_of(figures, no_figures)
     limits = read_limits(fail_under)
+    if log:
+        check_log(path, log)
     statistics = given(context, quality=quality, replicates=replicates, seed=seed)
     measured = measure_path(path, split, classes, **statistics, calibrate_on=calibrate_on)
     print_measures(measured.measures, title or measured.title)
@@ -186,6 +192,9 @@ def measure(
     written = _write(measured, quality, json, write_csv)
     if not no_figures:
         written.append(_draw(measured, figures, title))
+    if log:
+        log_measured(measured, log)
+        written.append(measured.home / "logs")
     say("Written: " + ", ".join(map(str, written)) if written else "Nothing was written.")
     _fail(limits(measured.measures) + (shortcut_sentences(measured.measures) if fail_if else []))
 

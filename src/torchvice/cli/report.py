@@ -24,13 +24,17 @@ def report(
     cases: int | None = typer.Option(None, "--cases", min=0, help="Number of cases on the page. Default: 2000."),
     quality: str = QUALITY,
     replicates: int = typer.Option(2000, "--replicates", min=0, help="Bootstrap replicates; 0: no intervals."),
+    pdf: bool = typer.Option(False, "--pdf", help="Also print it to a PDF, by Chromium, Chrome or Edge."),
     title: str | None = typer.Option(None, "--title", help="Title of the page. Default: the run's name."),
 ) -> None:
     """Write the page: numbers, figures, and the images where performance and explanation disagree; or of a study."""
     from torchvice.commands.report import LATEST, check_paths, write_report
+    from torchvice.report.pdf import browser_for_pdf, write_pdf
     from torchvice.report.study.recipes import is_study
 
     check_paths(runs, compare)
+    if pdf:
+        browser_for_pdf()  # before anything is computed
     with nullcontext() if is_study(runs[0]) else progress_bar("cases") as progress:
         file = write_report(
             runs,
@@ -46,3 +50,5 @@ def report(
     if out is None and (file.parent if folder else file).stem.endswith(LATEST):
         say("Kept the earlier page: it has the same numbers with intervals from more replicates.")
     say(f"Written: {file}")
+    if pdf:
+        say(f"Written: {write_pdf(file)}")

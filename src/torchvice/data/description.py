@@ -17,7 +17,7 @@ from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import read_yaml
 from torchvice.metrics.overlap import void_of
 
-__all__ = ["FILE", "Description", "check_objects_only", "is_no_object", "read_description"]
+__all__ = ["FILE", "Description", "check_objects_only", "description_schema", "is_no_object", "read_description"]
 
 FILE = "dataset.yaml"
 NO_OBJECTS = {
@@ -103,6 +103,32 @@ def read_description(root: Path) -> Description | None:
     names, codes = _codes(file, content)
     folders = {key: _folder(file, key, content.get(key)) for key in ("images", "masks", "boxes")}
     return Description(file, names, codes, splits=_splits(file, content.get("splits")), **folders)
+
+
+def description_schema() -> dict[str, Any]:
+    """The JSON Schema of dataset.yaml; that names are objects and codes differ is checked where it is read."""
+    channel = {"type": "integer", "minimum": 0, "maximum": 255}
+    value = {"type": "integer", "minimum": 0, "maximum": (1 << 16) - 1, "description": "a value of the masks"}
+    colour = {"type": "array", "items": channel, "minItems": 3, "maxItems": 3, "description": "red, green, blue"}
+    code = {"anyOf": [value, colour, {"type": "string", "pattern": "^#[0-9A-Fa-f]{6}$", "description": "#rrggbb"}]}
+    codes = {"anyOf": [code, {"type": "array", "items": code}, {"type": "null"}]}
+    text = {"type": "string", "minLength": 1}
+    lists = {"type": "array", "items": text, "minItems": 1, "uniqueItems": True}
+    named = {"type": "object", "additionalProperties": code, "minProperties": 1, "propertyNames": {"minLength": 1}}
+    folder = {"type": ["string", "null"], "description": "a folder, from that of dataset.yaml"}
+    splits = {"type": ["object", "null"], "additionalProperties": {"type": "string"}}
+    return {
+        "type": "object",
+        "properties": {
+            "names": {"anyOf": [lists, named], "description": "the classes, or each with its value or colour"},
+            "background": codes | {"description": "values that are no class"},
+            "void": codes | {"description": "values that are not counted"},
+            **dict.fromkeys(("images", "masks", "boxes"), folder),
+            "splits": splits | {"description": "the list of images of each split"},
+        },
+        "required": ["names"],
+        "additionalProperties": False,
+    }
 
 
 def is_no_object(name: str) -> bool:

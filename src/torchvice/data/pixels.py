@@ -10,7 +10,7 @@ from PIL import Image
 
 from torchvice.errors import ViceError, to_numpy
 
-__all__ = ["INTERPOLATIONS", "almost_black", "image_pixels", "mask_pixels", "said_black"]
+__all__ = ["FIRST", "INTERPOLATIONS", "almost_black", "image_pixels", "mask_pixels", "said_black"]
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,

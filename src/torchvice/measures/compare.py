@@ -146,6 +146,11 @@ def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | 
         if "strict" not in samples.protocols:
             raise ViceError(f"Models are compared under `strict`, but {name} was not assessed for it.")
     check_same_kind(models)
+    if groups is not None and len(groups) == 1:
+        raise ViceError(
+            f"Groups are compared with each other, but only {next(iter(groups))} is given.",
+            "Give another one too: --group NAME=RUN,RUN,RUN (groups={'NAME': [...], ...}).",
+        )
     for group, names in (groups or {}).items():
         for name in names:
             if name not in models:

@@ -7,11 +7,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import read_yaml
 
-__all__ = ["TEMPLATE", "ClassNames", "Prompts", "read_prompts", "refuse_prompts"]
+__all__ = ["TEMPLATE", "ClassNames", "Prompts", "prompts_schema", "read_prompts", "refuse_prompts"]
 
 TEMPLATE = "a photo of a {}."
 _FORMS = (
@@ -145,3 +146,10 @@ def _listed(what: str, given: object) -> tuple[str, ...]:
         if not isinstance(text, str) or not text.strip():
             raise ViceError(f"{what} must be texts, but one is {text!r}.", _FORMS)
     return tuple(texts)
+
+
+def prompts_schema() -> dict[str, Any]:
+    """The JSON Schema of a file of prompts; that its classes are those of the data is checked where it is read."""
+    text = {"type": "string", "pattern": "\\S"}
+    texts = {"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]}
+    return {"type": "object", "additionalProperties": texts, "minProperties": 1}

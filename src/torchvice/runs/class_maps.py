@@ -11,7 +11,7 @@ from typing import Any
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import read_yaml
 
-__all__ = ["read_class_map", "ready_class_maps"]
+__all__ = ["class_map_schema", "read_class_map", "ready_class_maps"]
 
 _READY = resources.files("torchvice") / "presets" / "class_maps"
 
@@ -82,3 +82,10 @@ def _group(name: str, given: Any, outputs: int) -> list[int]:
             "Count the outputs from 0.",
         )
     return group
+
+
+def class_map_schema() -> dict[str, Any]:
+    """The JSON Schema of a class map; that the classes are those of the data is checked where it is read."""
+    output = {"type": "integer", "minimum": 0, "description": "an output of the model, counted from 0"}
+    several = {"type": "array", "items": output, "minItems": 1}
+    return {"type": "object", "additionalProperties": {"anyOf": [output, several]}, "minProperties": 1}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torchvice.samples.columns import Images, Regions
 
-__all__ = ["check_columns", "check_manifest", "check_resumed", "check_rows"]
+__all__ = ["check_columns", "check_manifest", "check_resumed", "check_rows", "manifest_schema"]
 
 _Known = TypeVar("_Known", "_Manifest", "_Resumed")
 
@@ -82,6 +82,13 @@ def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
         raise ViceError(f"The manifest {where} is damaged: {message}.", WAY_OUT)
     if not checked.classes or not checked.thresholds:
         raise ViceError(f"The manifest {where} is damaged: it names no classes or no thresholds.", WAY_OUT)
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema of manifest.json: what measures read of it; everything else is free."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_Manifest).json_schema()
 
 
 def check_resumed(manifest: Mapping[str, Any], where: str) -> None:

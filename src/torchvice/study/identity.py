@@ -15,7 +15,15 @@ __all__ = ["key_of"]
 NOT_IDENTITY = {
     "": ("session_name", "work_dir", "seed"),
     "data": ("workers",),
-    "trainer": ("accelerator", "strategy", "num_nodes", "vice_every_n_epochs", "vice_images", "vice_figures"),
+    "trainer": (
+        "accelerator",
+        "strategy",
+        "num_nodes",
+        "vice_every_n_epochs",
+        "vice_images",
+        "vice_figures",
+        "loggers",
+    ),
 }
 
 

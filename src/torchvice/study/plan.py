@@ -29,7 +29,7 @@ from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import parse_yaml
 from torchvice.study.identity import key_of
 
-__all__ = ["AssessmentRequest", "LaunchSettings", "PlannedRun", "Study", "load_study", "study_names"]
+__all__ = ["AssessmentRequest", "LaunchSettings", "PlannedRun", "Study", "load_study", "study_names", "study_schema"]
 
 PRESETS = resources.files("torchvice") / "presets" / "studies"
 BASE = "base"  # name of the base's level if an axis does not list it
@@ -141,6 +141,11 @@ def study_names() -> list[str]:
         True
     """
     return yaml_names(PRESETS)
+
+
+def study_schema() -> dict[str, Any]:
+    """The JSON Schema of the file of a study."""
+    return _File.model_json_schema()
 
 
 def load_study(

@@ -8,6 +8,7 @@ from torchvice.config import Settings, dump_settings
 from torchvice.data.check import check_files
 from torchvice.data.layout import split_of_setting
 from torchvice.data.open import open_dataset
+from torchvice.data.pixels import FIRST, almost_black
 from torchvice.errors import ViceError
 from torchvice.files import write_text
 from torchvice.models.build import build_model, linear_probe
@@ -32,6 +33,7 @@ RESUMABLE = (
     *("work_dir", "assess", "data.root", "data.workers", "data.eval_split", "data.masks", "trainer.epochs"),
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes", "trainer.precision"),
     *("trainer.deterministic", "trainer.vice_every_n_epochs", "trainer.vice_images", "trainer.vice_figures"),
+    "trainer.loggers",
 )
 
 
@@ -134,6 +136,8 @@ def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, Fold
     if is_rank_zero():
         check_files(training)
         check_files(selection)
+        if black := almost_black([training.image(index) for index in range(min(FIRST, len(training)))]):
+            console.print(black, highlight=False, soft_wrap=True, markup=False)
     return training, selection
 
 

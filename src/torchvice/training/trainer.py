@@ -8,14 +8,15 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torchvice.config import Settings
 from torchvice.data.random_state import rng_state_kept
 from torchvice.errors import ViceError, reason_of
 from torchvice.models.build import quiet_loggers
+from torchvice.training.loggers import loggers_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -60,7 +61,7 @@ def trainer_of(
         "deterministic": chosen.deterministic,
         "benchmark": False,
         "default_root_dir": folder,
-        "logger": _loggers(folder, console),
+        "logger": _loggers(chosen.loggers, folder, console),
         "callbacks": [*callbacks, EpochLines(console), SeededEpochs(sampler)],  # Lightning runs checkpoints last
         "plugins": [AtomicCheckpoints()],
         "num_sanity_val_steps": 0,  # the network was checked before
@@ -78,15 +79,14 @@ def trainer_of(
     return trainer
 
 
-def _loggers(folder: Path, console: Console) -> list[Any]:
-    """Return the CSV logger and, where TensorBoard is installed, its logger under the same version."""
-    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-
-    csv = CSVLogger(folder, name="logs")
+def _loggers(names: Literal["auto"] | Sequence[str], folder: Path, console: Console) -> list[Any]:
+    """The loggers that are asked for, or the CSV logger and, where TensorBoard is installed, its logger."""
+    if names != "auto":
+        return loggers_of(names, folder)
     if importlib.util.find_spec("tensorboard"):
-        return [csv, TensorBoardLogger(folder, name="logs", version=csv.version, default_hp_metric=False)]
+        return loggers_of(("csv", "tensorboard"), folder)
     console.print("TensorBoard is not installed: no logs for it. pip install 'torchvice[tensorboard]'", markup=False)
-    return [csv]
+    return loggers_of(("csv",), folder)
 
 
 def fit(

@@ -27,6 +27,7 @@ from torchvice.metrics.overlap import void_of
 from torchvice.report.page.cases import Cases, common_cases, model_disagreement, order_by_strength
 from torchvice.report.page.charts import charts_of
 from torchvice.report.page.definitions import definitions_of
+from torchvice.report.page.downloads import downloads_of
 from torchvice.report.page.instead import strips_of
 from torchvice.report.page.numbers import (
     number_rows,
@@ -191,6 +192,7 @@ class _Page:
             "notes": [note for path, note in measures.notes.items() if path.startswith("strict.")],
             "all_notes": {shown_path(path): note for path, note in measures.notes.items()},
             "tables": tables_of(measures),
+            "downloads": downloads_of(measures, model.name),
             "instead": strips_of(model.classes_apart, self.reader, "" if model is self.models[0] else model.name),
             "counts": model.cases.counts() if model.cases is not None and model.cases.pairs else None,
         }
