@@ -69,9 +69,11 @@ OPTIONS = {option for parameter in PARAMETERS for option in (*parameter.opts, *p
 
 @pytest.mark.parametrize(("place", "option"), _found(r"(?<![\w-])--[a-z][a-z-]*"))
 def test_an_option_is_there(place: str, option: str) -> None:
-    # `python -m torchvice.study.job` and `hf download` have options of their own.
+    # `python -m torchvice.study.job`, `hf download` and browsers have options of their own.
     foreign = {"--help"} | ({"--revision"} if "hub.py" in place else set())
-    assert option in OPTIONS | foreign or place.startswith("src/torchvice/study/"), place
+    assert option in OPTIONS | foreign or place.startswith(("src/torchvice/study/", "src/torchvice/report/pdf.py")), (
+        place
+    )
 
 
 @pytest.mark.parametrize(("place", "words"), _found(r"\bvice (?!downloads)([a-z]+(?: [a-z]+)?)"))
