@@ -94,7 +94,9 @@ def _normalisation(given: Mapping[str, Any]) -> str:
     missing = [f"--{name}" for name in ("maps", "scores", "data") if given[name] is None]
     if missing and not (missing == ["--data"] and given["images"] is not None):
         message = f"Maps of another tool are assessed with --maps, --scores and --data. Missing: {missing[0]}."
-        raise ViceError(message, "Images without lists: --images DIR in place of --data.")
+        without_lists = "Images without lists: --images DIR in place of --data."
+        give = f"Give {missing[0]} {'DIR' if missing[0] == '--maps' else 'FILE'}."
+        raise ViceError(message, without_lists if missing[0] == "--data" else give)
     chosen = Choices.parse(list(given["choice"]))
     useless = [
         "A run folder" if name == "run" else f"--{name.replace('_', '-')}"

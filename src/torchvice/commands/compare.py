@@ -42,7 +42,8 @@ def compare_paths(
     folder_names = [folder.resolve().name for folder in folders]
     names = [str(f) if folder_names.count(name) > 1 else name for f, name in zip(folders, folder_names, strict=True)]
     if len(set(names)) < len(names):
-        raise ViceError("Compared models must be different, but one folder is named twice.", "Remove one.")
+        way_out = "Name another RUN or table in place of one." if len(folders) == 2 else "Remove one."
+        raise ViceError("Compared models must be different, but one folder is named twice.", way_out)
     members = {}
     for text in groups:
         name, equals, runs = text.partition("=")

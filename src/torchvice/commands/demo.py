@@ -150,6 +150,8 @@ def _trained(settings: Settings, folder: Path, say: Callable[[str], None]) -> Ru
     except ViceError as error:
         if not resume:
             raise
+        if "session_name=" not in error.way_out:  # the name of a demo is that of its folder
+            raise
         raise ViceError(error.message, f"For another run choose another folder: vice demo --out {folder}-2") from None
 
 

@@ -273,7 +273,7 @@ def _job(
         if not math.isclose(values[place], ji_threshold, abs_tol=1e-9):
             raise ViceError(
                 f"`ji_threshold` must be one of the {len(values)} thresholds, but is {ji_threshold}.",
-                f"The nearest one is {values[place]:g}.",
+                f"The nearest one is {float(values[place])!r}.",
             )
     return _Job(kind, described, num_classes, values, place)
 

@@ -81,6 +81,11 @@ def write_fiftyone(
 
 def _dataset(samples: Samples) -> FolderDataset:
     dataset = dataset_of(samples)
+    if dataset is None and not samples.manifest["dataset"].get("root"):
+        raise ViceError(
+            "The export needs image files, but the table names no folder of its dataset.",
+            "Save the images as files and assess these: --images DIR.",
+        )
     if dataset is None:
         raise ViceError(
             f"The images of the table are not in {samples.manifest['dataset'].get('root')}.",

@@ -57,10 +57,11 @@ def quality_of(pairs: Pairs, name: str) -> np.ndarray:
                 "Repeat the command that measured ROAD (vice assess ... --faithfulness road): it completes the table.",
             )
         if computed:
+            other, choice = ("another canvas", "canvas=mean") if name == "insertion" else ("another end", "blank=blur")
             raise ViceError(
                 f"`{name}` is undefined for all {len(pairs)} pairs: blanking an image moves no probability by 0.05.",
-                "The model says the same of anything: another canvas may help (vice assess ... --faithfulness "
-                "insertion,canvas=mean).",
+                f"The model says the same of anything: {other} may help "
+                f"(vice assess ... --faithfulness {name},{choice}).",
             )
         ways = {
             "box_iou": "Assess data with boxes.",

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError
 from torchvice.metrics.calibration_errors import bins_of, class_bins, unit_confidence
-from torchvice.metrics.multilabel import probabilities_and_targets
+from torchvice.metrics.multilabel import check_sums, probabilities_and_targets
 
 __all__ = ["NullBand", "null_band"]
 
@@ -116,13 +116,8 @@ def _check_arguments(values: np.ndarray, simulations: int, level: float, exclusi
         raise ViceError(f"`simulations` must be at least 1, but is {simulations}.")
     if not 0 < level < 1:
         raise ViceError(f"`level` must be in (0, 1), but is {level:g}.")
-    wrong = np.abs(values.sum(axis=1) - 1) > 1e-3  # a softmax in half precision is within this tolerance
-    if exclusive and wrong.any():
-        row = int(wrong.argmax())
-        raise ViceError(
-            f"Rows of exclusive `probabilities` must have the sum 1, but row {row} has {values[row].sum():g}.",
-            "Convert logits with torchvice.metrics.softmax(logits).",
-        )
+    if exclusive:
+        check_sums(values)
 
 
 def _band(values: np.ndarray, design: _Design, draw: _Draw, simulations: int, level: float, seed: int) -> NullBand:

@@ -151,7 +151,8 @@ def one_label(logits: ArrayLike, targets: ArrayLike, name: str = "logits") -> tu
         row = int((labels != 1).argmax())
         raise ViceError(
             f"`targets` must have one label in every row, but row {row} has {labels[row]:g}.",
-            "For images with several labels use exclusive=False, with one sigmoid per class.",
+            "For images with several labels use exclusive=False, with one sigmoid per class; in place of cross_entropy "
+            "sample_loss, of top_one_accuracy multilabel_accuracy.",
         )
     return values, truth.argmax(axis=1)
 

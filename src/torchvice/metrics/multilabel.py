@@ -42,9 +42,25 @@ def probabilities_and_targets(probabilities: ArrayLike, targets: ArrayLike) -> t
     if len(values) and (values.min() < 0 or values.max() > 1):
         raise ViceError(
             f"`probabilities` must lie in [0, 1], but span {values.min():g} to {values.max():g}.",
-            "Logits become probabilities with torchvice.metrics.sigmoid(logits).",
+            "Logits become probabilities with torchvice.metrics.sigmoid(logits), or softmax(logits) of exclusive "
+            "classes.",
         )
     return values, truth
+
+
+def check_sums(probabilities: np.ndarray) -> None:
+    """Check that the probabilities (N, C) of exclusive classes have the sum 1 in every row.
+
+    Raises:
+        ViceError: a row has another sum.
+    """
+    wrong = np.abs(probabilities.sum(axis=1) - 1) > 1e-3  # a softmax in half precision is within this tolerance
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ViceError(
+            f"Rows of exclusive `probabilities` must have the sum 1, but row {row} has {probabilities[row].sum():g}.",
+            "Convert logits with torchvice.metrics.softmax(logits).",
+        )
 
 
 def confidence(probabilities: ArrayLike, inclusive: bool = False) -> np.ndarray:

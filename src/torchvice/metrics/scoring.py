@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.metrics.losses import cross_entropy, one_label, sample_loss
-from torchvice.metrics.multilabel import probabilities_and_targets
+from torchvice.metrics.multilabel import check_sums, probabilities_and_targets
 
 __all__ = ["brier_score", "negative_log_likelihood"]
 
@@ -25,7 +25,7 @@ def brier_score(probabilities: ArrayLike, targets: ArrayLike, exclusive: bool = 
 
     Raises:
         ViceError: shapes differ, a target other than 0 and 1, a probability outside [0, 1], or, with `exclusive`, a row
-            without exactly one label.
+            without exactly one label or whose probabilities do not have the sum 1.
 
     References:
         Brier, Verification of forecasts expressed in terms of probability, 1950.
@@ -37,6 +37,7 @@ def brier_score(probabilities: ArrayLike, targets: ArrayLike, exclusive: bool = 
     values, truth = probabilities_and_targets(probabilities, targets)
     if exclusive:
         one_label(values, truth, "probabilities")
+        check_sums(values)
     if not len(values):
         return float("nan")
     return float(np.square(values - truth).mean()) * (values.shape[1] if exclusive else 1)

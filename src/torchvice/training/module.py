@@ -98,9 +98,13 @@ class Classifier(LightningModule):
         """Stop a diverged training before it overwrites a good checkpoint."""
         loss = self.trainer.callback_metrics.get("train/loss")
         if loss is not None and not torch.isfinite(loss):
+            chosen = self.settings
+            # Adam divides by the gradient's size, so that a clip changes nothing there.
+            clips = chosen.optimizer.name == "sgd" and chosen.trainer.clip is None
+            clip = ", or set -o trainer.clip=1" if clips else ""
             raise ViceError(
                 f"The training loss must stay finite, but is {float(loss)} in epoch {self.current_epoch + 1}.",
-                f"Lower the rate, -o optimizer.lr={self.settings.optimizer.lr / 10:g}, or set -o trainer.clip=1.",
+                f"Lower the rate: -o optimizer.lr={chosen.optimizer.lr / 10:g}{clip}.",
             )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

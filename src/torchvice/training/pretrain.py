@@ -267,7 +267,7 @@ def _check_batches(settings: Settings, images: UnlabelledImages, scheme: str, de
         raise ViceError(
             f"`trainer.batch_size` must be at most the number of images, but is {size}: "
             f"{settings.data.train_split} has {len(images)} images{each}.",
-            f"Try -o trainer.batch_size={max(share, 2)}.",
+            f"Try -o trainer.batch_size={share}." if share > 1 else "Train on fewer devices: -o trainer.devices=1.",
         )
 
 

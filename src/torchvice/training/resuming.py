@@ -67,10 +67,14 @@ def _last_checkpoint(folder: Path, manifest: str, what: str, resume: bool) -> Pa
         raise ViceError(f"No {what} to resume found in {folder}.", "Is the name right? To start, leave out --resume.")
     # Processes for further devices arrive here after the first one has started to write.
     if not resume and is_rank_zero() and any(checkpoints.glob("*.ckpt")):
-        raise ViceError(
-            f"{folder} already holds a {what}.", "Resume it (--resume), or choose another name: -o session_name=NAME."
-        )
+        other = f"choose another name: -o session_name=NAME{_or_folder(what)}"
+        raise ViceError(f"{folder} already holds a {what}.", f"Resume it (--resume), or {other}.")
     return last if resume and last.is_file() else None
+
+
+def _or_folder(what: str) -> str:
+    """The other way to another folder, which only a pre-training has."""
+    return " (or another folder: --out DIR)" if what == "pre-training" else ""
 
 
 def load_state(last: Path | None, epochs: int, console: Console) -> dict[str, Any] | None:
@@ -116,7 +120,7 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[
             raise ViceError(
                 f"A {what} must resume with the settings that it started with, but `{path}` "
                 f"was {was!r} and is {now!r}.",
-                f"Restore the setting, or start another {what}: -o session_name=NAME.",
+                f"Restore the setting, or start another {what}: -o session_name=NAME{_or_folder(what)}.",
             )
 
 

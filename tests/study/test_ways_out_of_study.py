@@ -1,0 +1,164 @@
+"""Each way out that a study names, done."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import requires
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from torchvice.study import check_study, estimate, launch, load_study
+from torchvice.study.plan import LaunchSettings
+from torchvice.study.run import check_disk
+from ways_out import tried
+
+Write = Callable[..., Path]
+DECAY, FLIP = {"optimizer.weight_decay": [0.0, 0.05]}, {"transform.flip": [True, False]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says", "right"),
+    [
+        ({"across": [*FLIP], "axes": {**DECAY, **FLIP}}, "Add one_at_a_time: true.", {"one_at_a_time": True}),
+        ({"compare": "base"}, "Add one_at_a_time: true.", {"one_at_a_time": True}),
+        (
+            {"axes": {**DECAY, **FLIP}, "across": ["transform.flips"], "one_at_a_time": True},
+            "Did you mean `transform.flip`?",
+            {"across": ["transform.flip"]},
+        ),
+        ({"axes": {**DECAY, "transform.flip": []}}, "List its values,", {"axes": {**DECAY, **FLIP}}),
+        ({"axes": {**DECAY, "transform.flip": []}}, "or leave out the axis.", {"axes": DECAY}),
+        ({"axes": {**DECAY, "seed": [1, 2, 3]}}, "seeds: [1, 2, 3].", {"axes": DECAY, "seeds": [1, 2, 3]}),
+        ({"axs": 3}, "Did you mean `axes`?", {"axs": None, "axes": DECAY}),
+        ({"measure": {"replicate": 100}}, "Did you mean `replicates`?", {"measure": {"replicates": 100}}),
+        ({"where": {"job": 2}}, "Did you mean `jobs`?", {"where": {"jobs": 2}}),
+        ({"base": None}, "For example base: demo.", {"base": "demo"}),
+        (
+            {"axes": {"optimizer.weight_decay": {0.05: None, 0.1: 0.1}}},
+            "For an axis of one setting write optimizer.weight_decay: [value, value].",
+            {"axes": {"optimizer.weight_decay": [0.05, 0.1]}},
+        ),
+    ],
+)
+def test_the_file_is_written_as_it_is_said(
+    wrong: dict[str, Any], says: str, right: dict[str, Any], study_file: Write
+) -> None:
+    def loaded(changes: dict[str, Any]) -> Any:
+        path = study_file(**changes)
+        lines = [line for line in path.read_text().splitlines() if not line.endswith(": null")]
+        path.write_text("\n".join(lines))
+        return load_study(path)
+
+    found = tried(lambda: loaded(wrong), says, lambda: loaded({**wrong, **right}))
+    assert found.runs
+
+
+LOOK = {"look": {"flip": {"transform.flip": True, "optimizer.weight_decay": 0.5}}}
+
+
+@pytest.mark.parametrize(
+    ("says", "right"),
+    [
+        (
+            "Merge them into one axis",
+            {"axes": {"look": {**LOOK["look"], "light": {"optimizer.weight_decay": 0.0}}}},
+        ),
+        ("set one_at_a_time: true and leave both out of `across`", {"one_at_a_time": True}),
+    ],
+)
+def test_axes_of_one_setting_are_merged_or_taken_one_at_a_time(
+    says: str, right: dict[str, Any], study_file: Write
+) -> None:
+    wrong = {"axes": {**DECAY, **LOOK}}
+    found = tried(lambda: load_study(study_file(**wrong)), says, lambda: load_study(study_file(**{**wrong, **right})))
+    assert len(found.runs) >= 2
+
+
+def test_the_disk_has_room_after_some_is_freed_or_in_another_folder(
+    study_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = study_file()
+    usage = shutil.disk_usage("/")
+    room = {str(tmp_path / "study"): 0, str(tmp_path / "other"): 10**12}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=room[str(path)]))
+
+    def checked(folder: Path | None = None) -> None:
+        study = load_study(file, folder=folder)
+        check_disk(study, estimate(study, check_study(study, files=False)))
+
+    tried(checked, "choose another --folder.", lambda: checked(tmp_path / "other"))
+
+    def freed() -> None:
+        room[str(tmp_path / "study")] = 10**12
+        checked()
+
+    tried(checked, "Free some space,", freed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says", "right"),
+    [
+        (
+            {"protocols": ["paper"], "quality": "recall"},
+            "Add strict to measure.protocols,",
+            {"protocols": ["paper", "strict"], "quality": "recall"},
+        ),
+        ({"protocols": ["paper"], "quality": "recall"}, "or leave out measure.quality.", {"protocols": ["paper"]}),
+        ({"quality": "road"}, "Add it: faithfulness: [road].", {"quality": "road", "faithfulness": ["road"]}),
+    ],
+)
+def test_the_quality_is_assessed(wrong: dict[str, Any], says: str, right: dict[str, Any], study_file: Write) -> None:
+    def checked(measure: dict[str, Any]) -> Any:
+        return check_study(load_study(study_file(measure=measure)), files=False)
+
+    assert tried(lambda: checked(wrong), says, lambda: checked(right))
+
+
+def extra_of(says: str) -> list[str]:
+    """The packages that the extra of a `pip install` brings."""
+    (name,) = re.findall(r"pip install 'torchvice\[(\w+)\]'", says)
+    needed = [line for line in requires("torchvice") or [] if re.search(rf"extra == ['\"]{name}['\"]", line)]
+    return [re.split(r"[^\w-]", line)[0] for line in needed]
+
+
+def test_ray_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, says = LaunchSettings(launcher="ray"), "pip install 'torchvice[ray]'"
+    assert extra_of(says) == ["ray"]
+
+    class Remote(SimpleNamespace):
+        def options(self, **_: Any) -> Remote:
+            return self
+
+    def installed() -> list[tuple[Path, str]]:
+        ray = SimpleNamespace(is_initialized=lambda: True, get=lambda value: value)
+        ray.remote = lambda work: Remote(remote=lambda folder, count: folder)
+        ray.wait = lambda waiting, num_returns: (waiting[:1], waiting[1:])
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        return list(launch._ray([tmp_path], where))
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    found = tried(lambda: list(launch._ray([tmp_path], where)), says, installed)
+    assert [folder for folder, _ in found] == [tmp_path]
+
+
+def test_submitit_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitit = pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    where, says = LaunchSettings(launcher="slurm", cpus=1, slurm={"cluster": "debug"}), "pip install 'torchvice[slurm]'"
+    assert extra_of(says) == ["submitit"]
+    monkeypatch.setattr(launch, "do_job", lambda folder, count: folder)
+    run = tmp_path / "study" / "runs" / "one"
+    run.mkdir(parents=True)
+
+    def installed() -> list[tuple[Path, str]]:
+        monkeypatch.setitem(sys.modules, "submitit", submitit)
+        return list(launch._slurm([run], where))
+
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    found = tried(lambda: list(launch._slurm([run], where)), says, installed)
+    assert [folder for folder, _ in found] == [run]
