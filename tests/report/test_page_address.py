@@ -141,7 +141,8 @@ def test_a_section_of_the_page_is_a_place_and_leaves_the_case_in_the_address(ope
     page.locator("#case-on").click()
     assert named(opened)
     where = page.evaluate("scrollY")
-    page.get_by_role("link", name="Numbers").evaluate("(link) => link.click()")  # a real click scrolls first
+    # A real click scrolls first.
+    page.get_by_role("link", name="Numbers", exact=True).evaluate("(link) => link.click()")
     opened.until("document.getElementById('numbers').getBoundingClientRect().top < 100")
     assert named(opened)
     assert page.evaluate("document.activeElement.id") == "numbers"

@@ -417,7 +417,7 @@ def test_a_folder_keeps_cases_in_files_and_asks_for_nothing_else(watched: Watche
     page.wait_for_timeout(100)
     assert current(page) == found(page)[1]
     assert len(list((tmp_path / "page" / "cases").rglob("*.js"))) == 12
-    assert file.stat().st_size < 150_000
+    assert file.stat().st_size < 200_000
 
 
 def test_images_beyond_the_most_have_numbers_and_say_so(watched: Watched, tmp_path: Path) -> None:
@@ -615,3 +615,20 @@ def test_fifteen_hundred_images_with_all_their_cases(watched: Watched, tmp_path:
     watched.settled()
     page.get_by_role("button", name="Images").click()
     assert page.evaluate("plot.points.x.length") == int((~np.isnan(model.cases.ji)).sum())
+
+
+def test_tables_and_definitions_are_folded_on_a_phone_and_open_on_paper(watched: Watched, twelve: Any) -> None:
+    watched.home = twelve[0].parent.as_uri()
+    watched.page.set_viewport_size({"width": 400, "height": 900})
+    page = watched.open(twelve[0])
+    states = "[...document.querySelectorAll('.fold')].map((one) => one.open)"
+    assert len(page.evaluate(states)) > 3
+    assert not any(page.evaluate(states))
+    page.locator("#definitions summary").click()
+    assert page.locator("#definitions dl").is_visible()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert all(page.evaluate(states))
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.reload()
+    watched.until("performance.getEntriesByName('vice-interactive').length === 1", 30)
+    assert all(page.evaluate(states))

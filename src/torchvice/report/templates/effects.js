@@ -115,7 +115,7 @@ function drawEffects() {
       const rows = level === null ? measure.rows : measure.rows.filter((row) => ofLevel(row, level));
       const term = el("span", { class: "term", tabindex: "0", "aria-describedby": `def-${measure.term}` }, measure.name);
       term.dataset.term = measure.term;
-      const part = el("div", {}, el("h4", {}, term, " ", el("small", {}, measure.better)));
+      const part = el("div", {}, el("h3", {}, term, " ", el("small", {}, measure.better)));
       box.append(part);
       drawWhiskers(part, measure, rows, group.named);
     }

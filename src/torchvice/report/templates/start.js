@@ -45,6 +45,11 @@ for (const radio of document.querySelectorAll("input[name=model]")) {
   radio.addEventListener("change", () => { chooseModel(Number(radio.value)); refilter(); });
 }
 
+// On a phone the tables and definitions are folded; on paper nothing is.
+const folds = [...document.querySelectorAll(".fold")];
+if (innerWidth < 700) for (const one of folds) one.open = false;
+addEventListener("beforeprint", () => { for (const one of folds) one.open = true; });
+
 drawFigures();
 if (E) {
   setUpFilters();
