@@ -75,15 +75,19 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     return f"Known: {', '.join(known)}."
 
 
-def near_path(path: Path) -> str:
-    """Suggest a path of the same folder for one that does not exist; "" without a similar one.
+def near_path(path: Path, *, folder: bool | None = None) -> str:
+    """Suggest a path of the same folder for one that does not exist or is of the other kind; "" without a similar one.
+
+    Args:
+        path: as given.
+        folder: whether a folder is needed; False: a file; None: either.
 
     Example:
         >>> near_path(Path("no/such/folder"))
         ''
     """
     try:
-        found = (entry.name for entry in os.scandir(path.parent))
+        found = (entry.name for entry in os.scandir(path.parent) if folder in (None, entry.is_dir()))
         names = [name for name in found if not name.startswith(".") and name != path.name]
     except OSError:
         return ""

@@ -75,7 +75,7 @@ def test_a_name_of_the_hub_is_answered_with_options_that_exist() -> None:
 
 def test_a_demo_that_does_not_fit_the_folder_names_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(*_: Any, **__: Any) -> None:
-        raise ViceError("`trainer.epochs` was 10 and is 2.")
+        raise ViceError("`trainer.epochs` was 10 and is 2.", "Or start another run: -o session_name=NAME.")
 
     monkeypatch.setattr("torchvice.data.digits.write_digits", lambda *_, **__: None)
     monkeypatch.setattr("torchvice.training.run.train", train)

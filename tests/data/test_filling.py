@@ -100,7 +100,7 @@ def test_choices_are_read_and_refused():
         ("fill=blur",): "Unknown setting of `without`: 'fill'",
         ("dilation=x",): "`dilation` must be a number, but is 'x'",
         ("dilation=-1",): "`dilation` must be at least 0",
-        ("sigma=nan",): "`sigma` above 0",
+        ("sigma=nan",): "`sigma` a finite number above 0",
     }.items():
         with pytest.raises(ViceError, match=message):
             InterventionChoices.parse(texts)

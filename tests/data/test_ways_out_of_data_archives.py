@@ -28,6 +28,8 @@ from torchvice.data.coco import coco_sources, write_coco
 from torchvice.data.coco_schema import read_instances
 from torchvice.data.digits import write_digits
 from torchvice.data.shortcuts import check_shortcut
+from torchvice.data.voc_aug import write_voc
+from torchvice.errors import ViceError
 from ways_out import tried
 
 CONTENT = bytes(range(256)) * 8
@@ -212,9 +214,44 @@ def test_an_archive_that_is_refused_is_copied_again_and_nothing_of_it_was_kept(t
         assert left(root) == []
         return unpacked(tarred(archive, {"a.txt": CONTENT}, "w"), root)
 
-    said = "Copy or download it again" if kind in list(SPOILT)[:2] else "Nothing was unpacked"
+    said = "Copy or download it again" if kind in list(SPOILT)[:2] else "Give the archive as published"
     assert tried(lambda: unpacked(archive, root), said, right) == ["a.txt"]
     assert not list(tmp_path.rglob("evil*"))
+
+
+def test_bytes_that_are_no_archive_are_told_in_one_line(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(np.random.default_rng(0).bytes(2000))
+    with pytest.raises(ViceError) as caught:
+        unpacked(archive, tmp_path / "root")
+    assert (
+        caught.value.message == f"The archive {archive} is truncated or damaged: file could not be opened successfully."
+    )
+
+
+@pytest.mark.parametrize("place", ["root", "archives", "archives/below"])
+@pytest.mark.parametrize("write", [write_voc, write_coco])
+def test_a_file_in_the_place_of_a_folder_is_refused_before_a_download(
+    tmp_path: Path, place: str, write: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchvice.data.archives.still_to_fetch", lambda *_: pytest.fail("the server was asked"))
+    monkeypatch.setattr("torchvice.data.coco._tools", lambda: None)
+    (tmp_path / "file").write_text("text")
+    given = {"root": tmp_path / "root", "archives": tmp_path / "archives"}
+    given[place.partition("/")[0]] = tmp_path / "file" / place.partition("/")[2]
+    with pytest.raises(ViceError, match=r"must lie in folders, but .*file is a file") as caught:
+        write(**given)
+    assert "--archives DIR" in caught.value.way_out
+
+
+def test_archives_on_this_machine_are_given_by_their_folder(tmp_path: Path, coco: Path) -> None:
+    pytest.importorskip("pycocotools", reason="the extra `coco` is not installed")
+    found = tried(
+        lambda: write_coco(tmp_path / "a", address=str(coco)),
+        "--archives DIR",
+        lambda: write_coco(tmp_path / "a", coco),
+    )
+    assert found.images == {"train": 1, "val": 1}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from following import followed
 from PIL import Image
 
 from command import status_of
-from torchvice.data import FolderDataset, from_items, open_dataset, open_images
+from torchvice.data import FolderDataset, from_items, open_dataset, open_images, survey
 from torchvice.data.open import open_any_images
+from torchvice.errors import ViceError
 from ways_out import tried
 
 ALL = ("a.png", "b.png", "c.png")
@@ -537,7 +539,9 @@ def test_values_of_several_classes_get_one_name_or_dataset_yaml(tmp_path: Path) 
         (tmp_path / "val.txt").write_text("a\nb\nc\n")
         return open_dataset(tmp_path)
 
-    dataset = tried(wrong, "write a dataset.yaml, which names the values of several classes", described)
+    dataset = tried(
+        wrong, "write dataset.yaml in a folder with lists: it names the values of several classes", described
+    )
     assert dataset.targets.tolist() == [[1, 1], [1, 0], [0, 1]]
 
 
@@ -950,3 +954,62 @@ def test_masks_that_are_not_read_for_their_suffix_are_named(tmp_path: Path) -> N
         return opened(tmp_path)
 
     assert len(followed(lambda: opened(tmp_path), r"Not read for their suffix: (.+)\.$", saved)) == 3
+
+
+def test_masks_of_more_classes_than_are_named_get_all_names(tmp_path: Path) -> None:
+    of_values(tmp_path, held(0, 1, 2), held(0, 2), held(0, 1, 2))
+
+    def wrong() -> object:
+        return opened(tmp_path, classes=("a",))
+
+    dataset = followed(wrong, r"--classes (\S+) \(classes=", lambda names: opened(tmp_path, classes=names.split(",")))
+    assert (dataset.classes, dataset.targets.tolist()) == (("a", "b"), [[1, 1], [0, 1], [1, 1]])
+    followed(wrong, r"--mask-values (\S+)", lambda values: opened(tmp_path, classes=("a",), mask_values=values))
+
+
+def test_values_of_one_object_are_no_classes(tmp_path: Path) -> None:
+    of_values(tmp_path, held(0, 7, 9), held(0, 7), held(0, 9))
+    with pytest.raises(ViceError) as caught:
+        opened(tmp_path, classes=("a",))
+    assert "--classes" not in caught.value.way_out
+
+
+def test_a_folder_with_a_space_is_quoted(tmp_path: Path) -> None:
+    sorted_photos(tmp_path / "my data")
+    write_image(tmp_path / "my data" / "photos" / "a.png")
+
+    def right(images: str) -> FolderDataset:
+        (folder,) = shlex.split(images)
+        return open_images(folder, tmp_path / "masks")
+
+    write_grey(tmp_path / "masks" / "0.png", drawn())
+    write_grey(tmp_path / "masks" / "1.png", drawn())
+    pattern = r"such as --images ('.+?') --masks DIR"
+    assert len(followed(lambda: open_images(tmp_path / "my data" / "photos"), pattern, right)) == 2
+
+
+def table(root: Path) -> Path:
+    """A table of vice assess with a figure, whose dataset is photos/ and masks/."""
+    photos(root, ALL)
+    write_image(root / "table" / "figures" / "vice.png")
+    manifest = {"schema": 2, "dataset": {"root": str(root / "photos")}, "thresholds": [0.0]}
+    (root / "table" / "manifest.json").write_text(json.dumps(manifest))
+    return root / "table"
+
+
+@pytest.mark.parametrize("given", [open_dataset, open_images, open_any_images, survey])
+def test_a_table_is_no_dataset(tmp_path: Path, given: Callable[..., Any]) -> None:
+    folder = table(tmp_path)
+    found = followed(
+        lambda: given(folder),
+        r"Give the folder of the dataset, which was (\S+) for this table",
+        lambda root: open_images(root, tmp_path / "masks"),
+    )
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"schema": 2}'])
+def test_a_manifest_of_something_else_is_passed_over(tmp_path: Path, content: str) -> None:
+    root = sorted_photos(tmp_path) / "photos"
+    (root / "manifest.json").write_text(content)
+    assert len(open_dataset(root)) == 3

@@ -21,9 +21,11 @@ from command import status_of
 from torchvice.assessment.images import check_dataset
 from torchvice.config import load_settings
 from torchvice.data import FolderDataset, check_files, open_dataset, open_images, read_image, read_list, read_mask
+from torchvice.data.images import stored_size
 from torchvice.data.layout import split_of_setting
 from torchvice.data.open import open_any_images
 from torchvice.data.selected import select_classes
+from torchvice.errors import ViceError
 from ways_out import tried
 
 BOX = (4, 3, 7, 5)  # around the square that `drawn` draws
@@ -201,6 +203,23 @@ def test_missing_images_of_a_list_elsewhere_are_listed(tmp_path: Path, listing: 
     (tmp_path / "mine.txt").write_text("0\n7\n")
     found = followed(lambda: open_dataset(tmp_path / "root", tmp_path / "mine.txt"), MISSING, listing)
     assert "The image of `7` must be" in found
+
+
+def test_every_problem_of_a_list_elsewhere_is_listed(tmp_path: Path, listing: Listing) -> None:
+    root, mine = two_masks(tmp_path / "root"), tmp_path / "mine.txt"
+    mine.write_text("0\n1\n")
+    dataset = open_dataset(root, mine)
+    write_grey(root / "SegmentationClass" / "1.png", drawn(2, (3, 3)))
+    assert "but is 3 x 3" in followed(lambda: check_files(dataset), EVERY, listing)
+
+
+def test_an_empty_image_is_called_empty(tmp_path: Path) -> None:
+    file = two_masks(tmp_path) / "JPEGImages" / "0.png"
+    file.write_bytes(b"")
+    for read in (read_image, stored_size):
+        with pytest.raises(ViceError, match="but is empty") as caught:
+            read(file)
+        assert "Save" not in caught.value.way_out
 
 
 def test_missing_images_of_a_folder_with_a_space_are_listed(tmp_path: Path, listing: Listing) -> None:
@@ -417,7 +436,9 @@ def test_a_file_that_is_no_image_is_saved_as_one(tmp_path: Path) -> None:
         assert image.shape == (*SIZE, 3)
 
 
-@pytest.mark.parametrize("said", ["Copy or download it again", "or remove its name from the list"])
+@pytest.mark.parametrize(
+    "said", ["Copy or download it again", "or leave it out: remove the file, and its name where a list has it"]
+)
 def test_a_truncated_image_is_copied_again_or_taken_out_of_the_list(tmp_path: Path, said: str) -> None:
     file = two_masks(tmp_path) / "JPEGImages" / "1.png"
     whole = file.read_bytes()
@@ -431,6 +452,7 @@ def test_a_truncated_image_is_copied_again_or_taken_out_of_the_list(tmp_path: Pa
         if "again" in said:
             file.write_bytes(whole)
         else:
+            file.unlink()
             (tmp_path / "val.txt").write_text("0\n")
         return every()
 
@@ -568,7 +590,7 @@ def test_soft_edges_are_read_with_the_options_of_the_way_out(tmp_path: Path) -> 
 
 def test_the_value_of_one_object_is_described_as_the_way_out_writes(tmp_path: Path) -> None:
     listed(tmp_path, drawn(7), classes="cat\n")
-    dataset = followed(lambda: first_mask(tmp_path), "dataset.yaml: `(names: .+?)`", in_yaml(tmp_path))
+    dataset = followed(lambda: first_mask(tmp_path), "in a folder with lists: `(names: .+?)`", in_yaml(tmp_path))
     assert (dataset.classes, values_in(dataset)) == (("object",), [[0, 1]])
 
 
@@ -631,7 +653,9 @@ def test_a_mask_is_drawn_on_the_pixels_as_stored(tmp_path: Path) -> None:
     assert values_in(tried(lambda: first_mask(tmp_path), said, right))[0] == [0, 1]
 
 
-@pytest.mark.parametrize("said", ["Save it again as PNG or JPEG", "or take it out of the list"])
+@pytest.mark.parametrize(
+    "said", ["Save it as PNG or JPEG", "or leave it out: remove the file, and its name where a list has it"]
+)
 def test_an_image_without_a_header_is_saved_again_or_taken_out_of_the_list(tmp_path: Path, said: str) -> None:
     file = two_masks(tmp_path) / "JPEGImages" / "0.png"
     whole = file.read_bytes()
@@ -641,6 +665,7 @@ def test_an_image_without_a_header_is_saved_again_or_taken_out_of_the_list(tmp_p
         if "Save" in said:
             file.write_bytes(whole)
         else:
+            file.unlink()
             (tmp_path / "val.txt").write_text("1\n")
         return open_dataset(tmp_path)
 
@@ -981,7 +1006,7 @@ def test_classes_that_do_not_exclude_each_other_are_set_so(tmp_path: Path) -> No
         settings = load_settings("demo", ["data.exclusive=true", f"{name}={value}"])
         return open_dataset(tmp_path, exclusive=settings.data.exclusive)
 
-    dataset = followed(lambda: open_dataset(tmp_path, exclusive=True), r"Set (\S+) to (\w+)", right)
+    dataset = followed(lambda: open_dataset(tmp_path, exclusive=True), r"Set (\S+) to (\w+) \(exclusive=False\)", right)
     assert dataset.targets.tolist() == [[1, 0], [1, 1]]
 
 

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -301,3 +302,23 @@ def test_half_a_character_is_refused_in_a_sentence(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     path = write_json(tmp_path / os.fsdecode(b"a\xff.json"), {"id": os.fsdecode(b"a\xff")})
     assert read_json(path) == {"id": os.fsdecode(b"a\xff")}  # JSON has escapes for it
+
+
+def test_a_file_of_a_similar_name_is_suggested_but_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "weights2").mkdir()
+    (tmp_path / "weights").mkdir()
+    for path in (tmp_path / "weights", tmp_path / "weights1"):
+        with pytest.raises(ViceError) as caught:
+            existing_file(path, "The weights")
+        assert "weights2" not in caught.value.way_out
+        assert caught.value.way_out
+    (tmp_path / "weights.pth").write_bytes(b"")
+    near = re.escape(f"Did you mean `{tmp_path / 'weights.pth'}`?")
+    with pytest.raises(ViceError, match=near):
+        existing_file(tmp_path / "weights", "The weights")
+
+
+def test_a_relative_path_says_where_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ViceError, match=re.escape(f"it starts from {tmp_path}")):
+        existing_file("nofile.yaml", "The class map")

@@ -225,3 +225,12 @@ def test_a_joint_vice_within_its_margin_is_not_said_to_be_one(low: float, high: 
     parts = {"vice": part, "on_object": on_object, "without_object": shares, "without_background": shares}
     text = " ".join(sentences_of(parts | {"stands_out": (), "power": {"classes": 0}}, 90, {}))
     assert f"Given class, size, number of labels and extent of the map, {said}." in text
+
+
+def test_few_labels_establish_nothing() -> None:
+    few = measure(simulated(6, seed=1, dependence=5.0), replicates=200)
+    many = measure(simulated(60, seed=1, dependence=5.0), replicates=200)
+    assert few.verdict.vice["pairs"] < 30 <= many.verdict.vice["pairs"]
+    assert few.verdict.vice["interval"]["low"] > 0
+    assert "Labels are too few (fewer than 30) to establish" in " ".join(few.verdict.sentences)
+    assert "The surer the model is of a label" in " ".join(many.verdict.sentences)

@@ -17,12 +17,13 @@ import torchvice
 from command import status_of
 from simulated import simulated
 from small_networks import moving_resnet
+from tables import scenes, table_of
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.explain import FaithfulnessChoices
 from torchvice.files import write_npy_dict
 from torchvice.interop import LegacyTable
-from torchvice.measures import compare, measure, quality_of, true_pairs
+from torchvice.measures import compare, explanations_table, measure, quality_of, true_pairs
 from torchvice.measures.association import joint_statistic
 from torchvice.measures.catalogue import measure_of
 from torchvice.measures.compare import compare_groups
@@ -375,3 +376,14 @@ def test_an_assessment_that_finished_no_shard_is_run_again(digits: Path, network
         file.unlink()
     found = tried(lambda: stream_measures(tmp_path), "Run vice assess again.", measured_again)
     assert found.images == 4
+
+
+def test_a_table_of_explanations_needs_strict() -> None:
+    paper = measure(table_of(scenes(12), ("paper",)), replicates=0)
+    both = measure(table_of(scenes(12)), replicates=0)
+    found = tried(
+        lambda: explanations_table(paper),
+        "vice assess ... --protocol strict, into another folder",
+        lambda: explanations_table(both),
+    )
+    assert found.rows

@@ -25,7 +25,7 @@ from torchvice.models import pretraining
 from torchvice.models.build import build_model, classifier_outputs, load_weights, weights_hash
 from torchvice.models.byol import read_byol
 from torchvice.models.named import model_by_name
-from torchvice.models.pretraining import check_weights, convert_weights, load_pretrained
+from torchvice.models.pretraining import check_weights, convert_weights, inspect_weights, load_pretrained
 from torchvice.models.schemes import encoder_of
 from torchvice.models.weight_files import weights_kind
 from torchvice.models.weights import read_weights
@@ -361,12 +361,50 @@ def test_schemes():
         tried(lambda: encoder_of(bare, {}, "densecll"), "Did you mean", lambda: encoder_of(bare, {}, near)).scheme
         == "densecl"
     )
-    found = tried(lambda: encoder_of([1, 2], {}), "Save a state_dict.", lambda: encoder_of(bare, {}))
+    found = tried(lambda: encoder_of([1, 2], {}), "Save a state_dict: torch", lambda: encoder_of(bare, {}))
     assert len(found.tensors) == len(bare)
     found = tried(
-        lambda: encoder_of(bare, {}, "moco_v3"), "Set model.scheme=auto", lambda: encoder_of(bare, {}, "auto")
+        lambda: encoder_of(bare, {}, "moco_v3"),
+        "Leave out --scheme (model.scheme=auto)",
+        lambda: encoder_of(bare, {}, "auto"),
     )
     assert found.scheme == "dino"
+
+
+@pytest.mark.parametrize("wrapping", [None, "state_dict", "model"])
+def test_a_resnet_is_not_maes(tmp_path, wrapping):
+    path, out = saved(tmp_path / "w.pth", {wrapping: STATE} if wrapping else STATE), tmp_path / "w.safetensors"
+    with pytest.raises(ViceError, match=r"MAE's blocks of a transformer .* but begin with"):
+        convert_weights(path, out, "mae")
+    assert not out.exists()
+    says = "Leave out --scheme (model.scheme=auto)"
+    assert tried(lambda: convert_weights(path, out, "mae"), says, lambda: convert_weights(path, out)).tensors
+
+
+def test_a_classifier_is_told_where_a_scheme_is_only_given(tmp_path):
+    path = saved(tmp_path / "w.pth", build_model("resnet50", 3, arguments=RESNET).state_dict())
+    note = inspect_weights(path, "resnet50", RESNET, "byol").note
+    assert "nothing in it shows byol" in note
+    assert "SAME padding" not in note
+    assert inspect_weights(path, "resnet50", RESNET).note == ""
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_diverged_are_told_and_refused(tmp_path, value):
+    spoilt = {name: tensor.clone() for name, tensor in STATE.items()}
+    next(iter(spoilt.values())).view(-1)[0] = value
+    path, out, whole = saved(tmp_path / "nan.pth", spoilt), tmp_path / "o.safetensors", saved(tmp_path / "w.pth")
+    assert "1 tensor holds NaN or infinity" in inspect_weights(path, "test_resnet").note
+    says = "Use an earlier checkpoint"
+    tried(lambda: convert_weights(path, out), says, lambda: convert_weights(whole, out))
+    for use in (load_pretrained, check_weights):
+        report = tried(lambda use=use: use(small(), path), says, lambda use=use: use(small(), whole))
+        assert report.note == ""
+
+
+def test_an_empty_dictionary_is_called_so():
+    with pytest.raises(ViceError, match="but are an empty dictionary"):
+        encoder_of({}, {})
 
 
 def test_names_of_networks():

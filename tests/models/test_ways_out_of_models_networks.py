@@ -320,7 +320,7 @@ def test_a_layer_without_places():
     layer = "blocks.1.norm1"
     found = tried(
         lambda: explained(vit, "gradcam", site=MapSite(layer)),
-        "or layout='tokens' for a transformer.",
+        "in Python: Explainer(model, site=MapSite(layer, layout='tokens', prefix_tokens=..., stride=...))",
         lambda: explained(vit, "gradcam", site=MapSite(layer, layout="tokens")),
     )
     assert found.maps.shape == (2, 4, 4)

@@ -220,8 +220,11 @@ def test_the_sentences_say_what_the_numbers_say() -> None:
 def test_vice_is_read_with_its_interval(value: float, low: float | None, high: float | None, words: str) -> None:
     whole = measure(table_of(scenes(12), protocols=("strict",)))
     intervals = {} if low is None else {"strict.vice": {"low": low, "high": high, "level": 0.95, "method": "x"}}
-    measures = dataclasses.replace(whole, strict={**whole.strict, "vice": value}, intervals=intervals)
+    verdict = dataclasses.replace(whole.verdict, vice={**whole.verdict.vice, "pairs": 100})
+    measures = dataclasses.replace(whole, strict={**whole.strict, "vice": value}, intervals=intervals, verdict=verdict)
     assert words in said(sentences_of(measures, None))
+    few = dataclasses.replace(measures, verdict=whole.verdict)
+    assert ("labels are too few to establish a connection" in said(sentences_of(few, None))) == (low is not None)
 
 
 def test_maps_that_are_mostly_zero_are_spoken_of_at_the_head_and_counted_below() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from command import vice
 from torchvice.study import check_study, estimate, launch, load_study
 from torchvice.study.plan import LaunchSettings
 from torchvice.study.run import check_disk
@@ -136,14 +137,14 @@ def test_ray_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             return self
 
     def installed() -> list[tuple[Path, str]]:
-        ray = SimpleNamespace(is_initialized=lambda: True, get=lambda value: value)
+        ray = SimpleNamespace(is_initialized=lambda: True, get=lambda value: value, __spec__=object())
         ray.remote = lambda work: Remote(remote=lambda folder, count: folder)
         ray.wait = lambda waiting, num_returns: (waiting[:1], waiting[1:])
         monkeypatch.setitem(sys.modules, "ray", ray)
-        return list(launch._ray([tmp_path], where))
+        return list(launch.run_jobs([tmp_path], where))
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    found = tried(lambda: list(launch._ray([tmp_path], where)), says, installed)
+    found = tried(lambda: list(launch.run_jobs([tmp_path], where)), says, installed)
     assert [folder for folder, _ in found] == [tmp_path]
 
 
@@ -157,8 +158,30 @@ def test_submitit_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def installed() -> list[tuple[Path, str]]:
         monkeypatch.setitem(sys.modules, "submitit", submitit)
-        return list(launch._slurm([run], where))
+        return list(launch.run_jobs([run], where))
 
     monkeypatch.setitem(sys.modules, "submitit", None)
-    found = tried(lambda: list(launch._slurm([run], where)), says, installed)
+    found = tried(lambda: list(launch.run_jobs([run], where)), says, installed)
     assert [folder for folder, _ in found] == [run]
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    for wrong in (tmp_path / "file", tmp_path / "file" / "below"):
+        study = tried(
+            lambda wrong=wrong: load_study("digits", folder=wrong),
+            "--folder DIR",
+            lambda: load_study("digits", folder=tmp_path / "new"),
+        )
+        assert study.folder == tmp_path / "new"
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("ray", "ray"), ("slurm", "submitit"), ("local", None)])
+def test_a_dry_run_says_that_the_launcher_is_not_installed(
+    launcher: str, package: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ray", "submitit"):
+        monkeypatch.setitem(sys.modules, name, None)
+    status, out, _ = vice(capsys, "study", "digits", "--dry-run", "--launcher", launcher)
+    assert status == 0
+    assert (f"needs: pip install 'torchvice[{launcher}]'" in out) == (package is not None)

@@ -10,6 +10,7 @@ from torch import nn
 
 from torchvice.explain import Explainer
 from torchvice.explain.capture import edit_site, eval_mode
+from torchvice.explain.methods import method_named
 from torchvice.models.bare import logits_in
 from torchvice.models.families import MapSite, input_size
 from torchvice.models.probe import probe_image
@@ -22,19 +23,21 @@ _LARGEST = 512  # pixels a side: larger images take minutes and gigabytes of gra
 
 
 def say_doubts(explainer: Explainer, side: int | None, say: Callable[[str], None]) -> None:
-    """Say where an image has other outputs when it is shown again, and where a network crops, mirrors or turns it.
+    """Say where an image has other outputs when it is shown again, where a network moves it, and a map of one position.
 
     Args:
-        explainer: of the network; not checked if a pass was not needed to find its layer.
+        explainer: of the network; of one whose layer is known without a pass only the grid of the map is checked.
         side: of the images in pixels; None: of those that the network states.
         say: called with a sentence for each doubt.
     """
-    if explainer.probed is None:
-        return
     size = input_size(explainer.model) if side is None else (side, side)
     try:
-        image = probe_image(explainer.model, size).to(explainer.probed.device)
-        for sentence in (*_doubts(explainer.model, image), *_doubts_of_place(explainer, image)):
+        image = probe_image(explainer.model, size)
+        if explainer.probed is not None:
+            image = image.to(explainer.probed.device)
+            for sentence in (*_doubts(explainer.model, image), *_doubts_of_place(explainer, image)):
+                say(sentence)
+        for sentence in _doubts_of_grid(explainer, image.to(next(explainer.model.parameters()).device)):
             say(sentence)
     except torch.OutOfMemoryError:
         raise
@@ -74,6 +77,28 @@ def _doubts_of_place(explainer: Explainer, image: torch.Tensor) -> Iterator[str]
             f"The network seems to {how}: what one side of its last map depends on lies on another side of the image. "
             "Maps lie in the wrong place. Remove this step from the network's forward, and give the images as it needs "
             "them."
+        )
+
+
+def _doubts_of_grid(explainer: Explainer, image: torch.Tensor) -> Iterator[str]:
+    """A sentence where the map of a layer has one position."""
+    several = explainer.average is not None and len(explainer.average.sites) > 1
+    if several or method_named(explainer.method).reads != "layer":
+        return
+    kept: list[tuple[int, ...]] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tuple(explainer.site.to_maps(tensor, explainer.site.grid(image)).shape[-2:]))
+        return tensor
+
+    with eval_mode(explainer.model), torch.no_grad(), edit_site(explainer.model, explainer.site, keep):
+        explainer.model(image.clone())
+    if kept and kept[0] == (1, 1):
+        height, width = image.shape[-2:]
+        yield (
+            f"The map of `{explainer.site.layer}` has one position for an image of {height} x {width} pixels: it is "
+            "the same everywhere and locates nothing, so that VICE does not tell where the model looks. Show larger "
+            "images (--view-size), or name an earlier layer (--layer)."
         )
 
 

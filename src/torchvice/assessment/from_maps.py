@@ -14,6 +14,7 @@ from torchvice.assessment.foreign_maps import ForeignMaps, Survey
 from torchvice.assessment.images import Dataset, kind_of_targets
 from torchvice.assessment.ledger import common_of
 from torchvice.assessment.map_settings import MapSettings
+from torchvice.assessment.opened import opened_out
 from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.pipeline import Pipeline, Progress
 from torchvice.assessment.request import Extras
@@ -70,12 +71,12 @@ def assess_maps(
 
     Raises:
         ViceError: maps or scores that are missing or cannot be used, a control that needs the network, maps outside
-            [0, 1] with the normalisation "none", or an `out` with the table of another assessment.
+            [0, 1] with the normalisation "none", or an `out` with the table of another assessment or other things.
     """
     from torchvice.explain import Choices
 
     settings = MapSettings(choices=Choices(normalisation=normalisation), view_size=view_size, outputs=outputs)
-    pipeline = Pipeline(dataset, ShardFolder(out), workers, part)  # it checks the dataset
+    pipeline = Pipeline(dataset, ShardFolder(opened_out(out)), workers, part)  # it checks the dataset
     kind = kind_of_targets(dataset, targets)
     extras = Extras.of(_controls(controls, Path(out)))
     request = _request_of(pipeline, ForeignMaps(maps, dataset), Path(scores), settings, extras, kind, say)

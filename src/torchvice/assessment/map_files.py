@@ -18,7 +18,7 @@ from torchvice.assessment.other_subject import other_weights
 from torchvice.assessment.region import image_of
 from torchvice.data.pixels import almost_black
 from torchvice.errors import ViceError
-from torchvice.files import read_json, write_json
+from torchvice.files import check_folder_free, read_json, write_json
 from torchvice.files.lock import locked
 from torchvice.interop import write_legacy_maps, write_maps
 
@@ -72,6 +72,7 @@ def write_map_files(
     kind = _kind(dataset, targets)
     settings = packed(keywords, settings)
     folder = Path(folder)
+    check_folder_free(folder, ("maps.json", "maps.lock*"), "The maps")
     say = None if _of_logits(folder / "maps.json") else tell
     how: dict[str, Any] = {"exclusive": kind == "exclusive", "passes": passes, "say": say}
     view = _checked_view(model, protocol, settings, len(dataset.classes), how)
@@ -102,7 +103,7 @@ def _of_logits(note: Path) -> bool:
     """Whether the maps of a folder were made of outputs that were taken as they are; then further maps are, too."""
     if not note.is_file():
         return False
-    held = read_json(note, "The record of the maps").get("map_settings", {})
+    held = read_json(note, "The record of the maps", _MAPS_AGAIN).get("map_settings", {})
     return held.get("outputs") != "softmax"
 
 
@@ -110,6 +111,9 @@ def _kind(dataset: Dataset, targets: str | None) -> str:
     """See `kind_of_targets`; images without labels cannot say how many they have."""
     unlabelled = getattr(dataset, "unlabelled", False) and targets in (None, "exclusive")
     return "exclusive" if unlabelled else kind_of_targets(dataset, targets)
+
+
+_MAPS_AGAIN = "Restore maps.json, or delete the folder of the maps and run vice explain again."
 
 
 class _RefusedOutputs(ViceError):
@@ -181,7 +185,7 @@ def _claimed(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -
 def _claim(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -> None:
     """Record how the maps are made, and of what; refuse a folder with maps of other settings, images or targets."""
     note = folder / "maps.json"
-    held = read_json(note, "The record of the maps") if note.is_file() else dict(settings)
+    held = read_json(note, "The record of the maps", _MAPS_AGAIN) if note.is_file() else dict(settings)
     datasets = held.pop("datasets", {})  # by their ids; records of earlier versions have none
     later = {"targets", "map_settings"} - set(held)  # those of earlier versions do not say them, and still do not
     settings = {name: value for name, value in settings.items() if name not in later}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MapKeywords", "MapSettings", "check_protocols", "packed", "resolve_device"]
 
 BATCH_SIZE = 32
+LEAST_SIDE, MOST_SIDE = 8, 16384  # pixels of what a network is shown: smaller images have no places, larger no room
 
 
 class MapKeywords(TypedDict, total=False):
@@ -130,10 +131,7 @@ class MapSettings:
         names = [name for name, value in given.items() if value is not None]
         if len(names) > 1:
             raise ViceError(f"A layer is named once, but both {names[0]} and {names[1]} are given.")
-        for name, unit in (("view_size", "pixels"), ("crop", "pixels"), ("batch_size", "images")):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ViceError(f"`{name}` must be at least 1 ({unit}), but is {value}.")
+        self._check_sizes()
         if self.interpolation is not None:
             check_interpolation(self.interpolation)
         if self.method != "auto":
@@ -144,6 +142,17 @@ class MapSettings:
             resolve_device(self.device)
         if self.transform is not None:
             self._check_transform()
+
+    def _check_sizes(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ViceError(f"`batch_size` must be at least 1 (images), but is {self.batch_size}.", "Give 1 or more.")
+        for name in ("view_size", "crop"):
+            value = getattr(self, name)
+            if value is not None and not LEAST_SIDE <= value <= MOST_SIDE:
+                raise ViceError(
+                    f"`{name}` must be {LEAST_SIDE} to {MOST_SIDE} (pixels), but is {value}.",
+                    f"Leave `{name}` out (--{name.replace('_', '-')}): the network's own size is taken.",
+                )
 
     def _check_transform(self) -> None:
         from torchvice.assessment.input_transform import InputTransform

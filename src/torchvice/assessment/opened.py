@@ -12,6 +12,8 @@ from typing import Any
 from torchvice.assessment.images import Dataset, check_dataset
 from torchvice.assessment.region import image_of, region_of
 from torchvice.errors import ViceError
+from torchvice.files import check_folder_free
+from torchvice.samples.shards import OWN_FILES
 
 __all__ = ["opened", "opened_out", "tell"]
 
@@ -86,8 +88,13 @@ def _refuse_random(dataset: Dataset) -> None:
 
 
 def opened_out(out: StrPath | None) -> Path:
-    """Return the folder of the table; without one, a new temporary folder, and say which."""
+    """Return the folder of the table; without one, a new temporary folder, and say which.
+
+    Raises:
+        ViceError: a folder that holds other things than a table.
+    """
     if out is not None:
+        check_folder_free(out, OWN_FILES, "The table")
         return Path(out)
     folder = Path(tempfile.mkdtemp(prefix="torchvice-"))
     tell(f"The table is in a temporary folder: {folder}. To keep it, give out='DIR'.")

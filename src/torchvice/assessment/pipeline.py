@@ -83,7 +83,8 @@ def assess(
 
     Raises:
         ViceError: a dataset that cannot be used, an unknown name, a method that does not fit the network, classes that
-            are not the model's outputs, or an `out` with the table of another assessment or in use by another process.
+            are not the model's outputs, or an `out` with the table of another assessment or other things, or in use by
+            another process.
     """
     settings, extras = packed_with_extras(keywords, settings, extras)
     dataset = opened(dataset, {k: v for k, v in keywords.items() if k in FOLDERS})
@@ -170,7 +171,7 @@ class Pipeline:
         self.interventions = None if without is None else Interventions(without, self.dataset)
         self.exclusive, self.faithfulness, self.views = kind == "exclusive", extras.faithfulness, views
         self.extras = extras_of(views["strict"], extras) if "strict" in views else []
-        self.unchecked = check_outputs and not self.folder.shards()
+        self.unchecked, self.of_run = check_outputs and not self.folder.shards(), "run" in made_by
         amended = extras.faithfulness, without
         manifest = manifest_of(self.dataset, views, self.extras, kind, made_by, *amended)
         manifest["contents"], self.digests = digests_of(self.dataset)
@@ -227,7 +228,7 @@ class Pipeline:
                 from torchvice.assessment.outputs import none_found, refuse_probabilities
 
                 refuse_probabilities(rows.images().logits, self.exclusive)
-                for sentence in none_found(rows.images().logits, self.exclusive):
+                for sentence in () if self.of_run else none_found(rows.images().logits, self.exclusive):
                     self.say(sentence)
                 self.unchecked = False
             count_extras(extras, dict.fromkeys(names, rows), batch, headline, self.steps.advance)

@@ -13,6 +13,7 @@ from torchvice.assessment.extras import Extra, explainer_like
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, check_protocols, packed
 from torchvice.data.open import FOLDERS, FolderKeywords
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.explain.choices import MOST_SCALE
 
 if TYPE_CHECKING:
     from torchvice.assessment.views import View
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from torchvice.explain import FaithfulnessChoices
 
 __all__ = ["AssessKeywords", "Extras", "ExtrasKeywords", "check_request", "extras_of", "packed_with_extras", "scale_of"]
-
-_MOST_SCALE = 8
 
 
 class ExtrasKeywords(TypedDict, total=False):
@@ -69,7 +68,7 @@ class Extras:
                 raise ViceError(f"{name!r} is a control, not a further explanation.", "Use `controls` (--controls).")
             if name not in (*METHODS, "mirror", "predicted") and scale_of(name) is None:
                 known = [*(method for method in METHODS if method not in CONTROLS), "mirror", "scale0.75", "predicted"]
-                expected = f"`also` must name a method, mirror, scaleFACTOR (at most {_MOST_SCALE}) or predicted"
+                expected = f"`also` must name a method, mirror, scaleFACTOR (at most {MOST_SCALE}) or predicted"
                 raise ViceError(f"{expected}, but is {name!r}.", did_you_mean(name, known))
 
     @classmethod
@@ -207,4 +206,4 @@ def scale_of(name: str) -> float | None:
         (0.75, None, None)
     """
     match = re.fullmatch(r"scale(\d+(?:\.\d+)?|\.\d+)", name)
-    return float(match[1]) if match and 0 < float(match[1]) <= _MOST_SCALE else None
+    return float(match[1]) if match and 0 < float(match[1]) <= MOST_SCALE else None

@@ -268,7 +268,7 @@ def compare(
         written.append(write_json(json, found.to_json()))
     if not no_figures:
         folder = figures or Path("comparison")
-        draw_comparison(found, folder)
+        draw_comparison(found, folder, tell=say)
         written.append(folder)
     if written:
         say("Written: " + ", ".join(map(str, written)))

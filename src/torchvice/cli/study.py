@@ -56,6 +56,7 @@ def study(
 
 def _print_plan(planned: Study) -> None:
     from torchvice.study import check_study, estimate
+    from torchvice.study.launch import lacking_launcher
 
     found = estimate(planned, check_study(planned, files=False))
     done = {run.key for run in found.finished}
@@ -67,6 +68,8 @@ def _print_plan(planned: Study) -> None:
     for need in planned.needs:
         if not _is_there(need.partition(":")[0].partition(",")[0]):
             say(f"needs: {need}")
+    if lacking := lacking_launcher(planned.where):
+        say(f"needs: {lacking.way_out} ({lacking.message[:1].lower()}{lacking.message[1:-1]})")
     for root in sorted({str(run.settings.data.root) for run in planned.runs}):
         if not Path(root).is_dir() and not any(need.startswith(root) for need in planned.needs):
             say(f"needs: the dataset in {root}, which is not there")

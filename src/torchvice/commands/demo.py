@@ -15,6 +15,7 @@ from torchvice.commands.measure import measure_path, write_measures
 from torchvice.commands.report import write_report
 from torchvice.config import Settings, load_settings
 from torchvice.errors import ViceError
+from torchvice.files import check_folder_free
 from torchvice.measures import Measures
 from torchvice.runs import Run
 from torchvice.runs.subject import subject_from_run
@@ -158,6 +159,7 @@ def _trained(settings: Settings, folder: Path, say: Callable[[str], None]) -> Ru
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ViceError(f"A run must be a folder, but {folder} is a file.", "Choose another --out.")
+    check_folder_free(folder, ("config.yaml", "checkpoints", "logs", "training.lock*", "assess"), "The run")
 
 
 def _places(run: Run, page: Path) -> tuple[str, ...]:

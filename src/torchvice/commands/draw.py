@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +24,32 @@ if TYPE_CHECKING:
 __all__ = ["draw_all", "draw_cases", "draw_comparison", "draw_measures"]
 
 
-def draw_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> list[Path]:
+@contextlib.contextmanager
+def _missing_letters_said(tell: Callable[[str], None] | None) -> Iterator[None]:
+    """Say once which letters the font of the figures lacks, in place of matplotlib's warning for each."""
+    letters: set[str] = set()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for one in caught:
+        if found := re.match(r"Glyph (\d+) .*missing from", str(one.message)):
+            letters.add(chr(int(found[1])))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if letters and tell is not None:
+        shown = "".join(sorted(letters)[:10]) + (" ..." if len(letters) > 10 else "")
+        tell(f"The font of the figures lacks some letters, which are drawn as boxes: {shown}")
+
+
+def draw_comparison(
+    comparison: Comparison, folder: str | os.PathLike[str], tell: Callable[[str], None] | None = None
+) -> list[Path]:
     """Draw VICE of the models with its intervals, and the paired differences; returns the files."""
     from torchvice.report.comparison import comparison_figure
     from torchvice.report.figures import save_figure
 
-    return save_figure(comparison_figure(comparison.models, comparison.differences), Path(folder) / "comparison")
+    with _missing_letters_said(tell):
+        return save_figure(comparison_figure(comparison.models, comparison.differences), Path(folder) / "comparison")
 
 
 def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
@@ -104,11 +127,12 @@ def draw_all(
 ) -> list[Path]:
     """Draw the diagrams and, if the dataset of the table is still there, the cases; returns the files.
 
-    `tell` is called with a sentence on cases that are left out, see `draw_cases`.
+    `tell` is called with a sentence on cases that are left out, see `draw_cases`, and on letters that the font lacks.
     """
-    files = draw_measures(measured.measures, folder, title)
-    if measured.samples is not None and "strict" in measured.samples.protocols:
-        dataset = dataset_of(measured.samples)
-        if dataset is not None:
-            files += draw_cases(measured.samples, dataset, folder, tell=tell)
+    with _missing_letters_said(tell):
+        files = draw_measures(measured.measures, folder, title)
+        if measured.samples is not None and "strict" in measured.samples.protocols:
+            dataset = dataset_of(measured.samples)
+            if dataset is not None:
+                files += draw_cases(measured.samples, dataset, folder, tell=tell)
     return files

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -200,12 +200,14 @@ def _unknown(path: str, where: str) -> ViceError:
     for known in _paths():
         leaves.setdefault(known.rpartition(".")[2], []).append(known)
     inside = {name: f"{section}.{name}" for name in leaves if f"{section}.{name}" in leaves[name]}
-    # Compare the last part only, in its own section first, so that `optimizer.rate` does not suggest `optimizer.name`.
-    close = [inside[name] for name in difflib.get_close_matches(leaf, inside, n=1)]
-    if not close and not inside:
-        close = leaves.get(leaf, [])
+    # Compare the last part only, so that `optimizer.rate` does not suggest `optimizer.name`. The right name in a wrong
+    # section comes first: `data.batch_size`. With an unknown section (`optimiser.lr`) the whole path decides.
+    close = leaves.get(leaf, [])
+    if section and not inside:
         close = difflib.get_close_matches(path, close, n=1, cutoff=0.5) or close
-        close = close or [p for name in difflib.get_close_matches(leaf, leaves, 1, 0.75) for p in leaves[name]]
+    close = close or [inside[name] for name in difflib.get_close_matches(leaf, inside, n=1)]
+    if not close:
+        close = [p for name in difflib.get_close_matches(leaf, leaves, 1, 0.75) for p in leaves[name]]
     if path in ORIGINAL_NAMES:
         way_out = f"The original's `{path}` is `{ORIGINAL_NAMES[path]}` here."
     elif close:
@@ -264,6 +266,19 @@ def problem_of(message: str) -> str:
     return re.sub(r", (unable to parse|got a number with).*", "", message)
 
 
+def _length(annotation: Any) -> int | None:
+    """Return the number of values of a tuple, alone or in a union; None for other types.
+
+    Example:
+        >>> _length(tuple[int, int] | None), _length(tuple[str, ...]), _length(int)
+        (2, None, None)
+    """
+    for kind in (annotation, *get_args(annotation)):
+        if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
+            return len(get_args(kind))
+    return None
+
+
 def _as_vice_error(error: ValidationError) -> ViceError:
     """Turn pydantic's errors into one sentence about the first wrong setting."""
     problems: dict[str, tuple[Any, list[str]]] = {}
@@ -273,8 +288,10 @@ def _as_vice_error(error: ValidationError) -> ViceError:
         section = _section(Settings, loc[0]) if depth == 2 else Settings
         default = section.model_fields[loc[depth - 1]].default if section else None
         message = problem_of(item["msg"])
-        if item["type"] in ("missing", "too_long") and isinstance(default, tuple):
-            message = f"must be {len(default)} values, like {list(default)}"
+        length = _length(section.model_fields[loc[depth - 1]].annotation) if section else None
+        if length and (item["type"] == "too_long" or (item["type"] == "missing" and len(loc) > depth)):
+            like = f", like {list(default)}" if isinstance(default, tuple) else ""
+            message = f"must be {length} values{like}"
         elif item["type"] == "missing":
             message = "must be given"
         problems.setdefault(".".join(loc[:depth]), (item["input"], []))[1].append(message)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
-from torchvice.errors import ViceError, brief
+from torchvice.errors import ViceError, brief, reason_of
 
 __all__ = ["Room", "Source", "building", "check_space", "fetch", "fetch_all", "reading", "safe_name", "unpack_tar"]
 
@@ -32,6 +32,7 @@ PART = ".vice-data.part"
 SECONDS = 60  # timeout of a request
 MEBIBYTE = 1 << 20
 KEPT_NOTHING = "Nothing was unpacked."
+AS_PUBLISHED = f"Give the archive as published. {KEPT_NOTHING}"
 COPY_AGAIN = f"Copy or download it again. {KEPT_NOTHING}"
 # What the unpackers raise for damaged bytes, depending on where the damage is.
 DAMAGE = (
@@ -107,7 +108,10 @@ def _no_answer(source: Source, folder: Path, reason: str) -> ViceError:
 
 def _request(url: str, **headers: str) -> urllib.request.Request:
     if not url.startswith(("http://", "https://")):
-        raise ViceError(f"The address of an archive must begin with http:// or https://, but is {url!r}.")
+        raise ViceError(
+            f"The address of an archive must begin with http:// or https://, but is {url!r}.",
+            "For archives on this machine give their folder: --archives DIR.",
+        )
     return urllib.request.Request(url, headers={"User-Agent": "torchvice", **headers})
 
 
@@ -210,8 +214,10 @@ def fetch_all(
         say: called with name and size of each archive.
 
     Raises:
-        ViceError: see `check_space` and `fetch`.
+        ViceError: a folder that is a file or lies in one; see also `check_space` and `fetch`.
     """
+    for place in (root, folder):
+        _check_place(place)
     sizes = {name: still_to_fetch(source, folder) for name, source in sources.items()}
     written = sum(share * sizes[name][1] for name, share in unpacked.items())
     check_space([(folder, sum(missing for missing, _ in sizes.values())), (root, int(written))])
@@ -220,6 +226,16 @@ def fetch_all(
         say(f"{source.filename} ({sizes[name][1] / 1e6:.0f} MB)")
         files[name] = fetch(source, folder, progress)
     return files
+
+
+def _check_place(folder: Path) -> None:
+    """Check that a folder exists or can be made, before anything is downloaded."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ViceError(
+            f"The dataset and its archives must lie in folders, but {there} is a file.",
+            "Give another folder: --root DIR (root='DIR') or --archives DIR (archives='DIR').",
+        )
 
 
 @contextlib.contextmanager
@@ -245,7 +261,9 @@ def reading(archive: Path) -> Iterator[None]:
         reason = str(error) if error.errno is None else f"a path in it cannot be written ({error.strerror})"
         raise ViceError(f"The archive {archive} is damaged: {reason}.", COPY_AGAIN) from None  # gzip's checksum
     except DAMAGE as error:
-        raise ViceError(f"The archive {archive} is truncated or damaged: {error}.", COPY_AGAIN) from None
+        # tarfile tells of every way that it tried, one a line.
+        reason = reason_of(str(error).partition("\n")[0].rstrip(": "), type(error).__name__)
+        raise ViceError(f"The archive {archive} is truncated or damaged: {reason}.", COPY_AGAIN) from None
 
 
 def safe_name(name: str, archive: Path) -> PurePosixPath:
@@ -256,7 +274,7 @@ def safe_name(name: str, archive: Path) -> PurePosixPath:
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise ViceError(f"The archive {archive} is refused: {brief(name)} lies outside it.", KEPT_NOTHING)
+        raise ViceError(f"The archive {archive} is refused: {brief(name)} lies outside it.", AS_PUBLISHED)
     return path
 
 
@@ -284,7 +302,7 @@ def unpack_tar(archive: Path, folder: Path, progress: Progress | None = None) ->
                     shutil.copyfileobj(opened, written)
             else:
                 raise ViceError(
-                    f"The archive {archive} is refused: {member.name!r} is neither a file nor a folder.", KEPT_NOTHING
+                    f"The archive {archive} is refused: {member.name!r} is neither a file nor a folder.", AS_PUBLISHED
                 )
             if progress:
                 progress(file.tell() // MEBIBYTE, size // MEBIBYTE)
@@ -313,7 +331,7 @@ class Room:
         self.left -= member.size if isinstance(member, tarfile.TarInfo) else member.file_size
         if self.left < 0:
             name = member.name if isinstance(member, tarfile.TarInfo) else member.filename
-            raise ViceError(f"The archive {self.archive} is refused: {name!r} is too large for it.", KEPT_NOTHING)
+            raise ViceError(f"The archive {self.archive} is refused: {name!r} is too large for it.", AS_PUBLISHED)
         return member
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
-from torchvice.data.finder import existing_files, first_other
+from torchvice.data.finder import existing_files, first_other, refuse_table
 from torchvice.data.layout import Layout, Located, Record, mask_source
 from torchvice.data.lists import ListLine, class_names
 from torchvice.data.mask_values import mask_values
@@ -262,11 +263,12 @@ def checked_folder(folder: Path, what: str) -> Path:
     """Return a folder that exists.
 
     Raises:
-        ViceError: it is missing, or no folder.
+        ViceError: it is missing, no folder, or a table of vice assess.
     """
     if not folder.is_dir():
         is_not = "is not" if folder.exists() else "is not there"
         raise ViceError(f"{what} must be in a folder, but {folder} {is_not}.", _folder_meant(folder))
+    refuse_table(folder)
     return folder
 
 
@@ -275,10 +277,10 @@ def _folder_meant(path: Path) -> str:
     if path.is_file() and path.suffix.lower() in ARCHIVES:
         return "Unpack it, and give the folder."
     if path.is_file() and path.suffix.lower() == ".json":
-        return f"A COCO file is given as --coco {path} (coco='{path}')."
+        return f"A COCO file is given as --coco {quote(str(path))} (coco='{path}')."
     if (path.is_file() or set("*?[") & set(path.name)) and path.parent.is_dir():
         return f"Give its folder, which is read as a whole: {path.parent}."
-    return near_path(path)
+    return near_path(path, folder=True)
 
 
 def homes_of(*folders: Path) -> list[Path]:

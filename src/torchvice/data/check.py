@@ -353,10 +353,7 @@ def check_files(dataset: FolderDataset | UnlabelledImages) -> tuple[str, ...]:
             f"images of {dataset.split} are not: {', '.join(wrong[:NAMED])}{more}.",
             "Copy or download these files again, or remove them."
             if getattr(dataset, "unlabelled", False)
-            else "List every problem: vice data check "
-            + place_of(
-                dataset.root, dataset.split, getattr(dataset, "chosen", None) or {}, getattr(dataset, "classes", ())
-            ),
+            else f"List every problem: vice data check {_place_of(dataset)}",
         )
     if not rotated:
         return ()
@@ -365,6 +362,11 @@ def check_files(dataset: FolderDataset | UnlabelledImages) -> tuple[str, ...]:
         f"{counted(rotated, 'image has', 'images have')} an EXIF orientation, which is not applied: see that the mask "
         f"lies on the pixels as stored ({names}{', ...' if len(rotated) > NAMED else ''}).",
     )
+
+
+def _place_of(dataset: FolderDataset | UnlabelledImages) -> str:
+    split = getattr(dataset, "list_given", dataset.split)  # may be the path of a list elsewhere
+    return place_of(dataset.root, split, getattr(dataset, "chosen", None) or {}, getattr(dataset, "classes", ()))
 
 
 def _unreadable(record: Record) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -50,10 +51,10 @@ class InterventionChoices:
         if self.filling not in get_args(Filling):
             message = f"`filling` must be one of {', '.join(get_args(Filling))}, but is {self.filling!r}."
             raise ViceError(message, did_you_mean(str(self.filling), get_args(Filling)))
-        if self.dilation < 0 or not self.sigma > 0:
+        if self.dilation < 0 or not 0 < self.sigma < math.inf:
             raise ViceError(
-                f"`dilation` must be at least 0 (pixels) and `sigma` above 0, but they are {self.dilation} and "
-                f"{self.sigma:g}."
+                f"`dilation` must be at least 0 (pixels) and `sigma` a finite number above 0, but they are "
+                f"{self.dilation} and {self.sigma:g}."
             )
 
     @classmethod
@@ -142,6 +143,7 @@ def dilated(mask: torch.Tensor, pixels: int) -> torch.Tensor:
     """
     if not pixels:
         return mask
+    pixels = min(pixels, max(mask.shape[-2:]))  # more would cover nothing more, and takes hours
     side = 2 * pixels + 1
     tall = functional.max_pool2d(mask.float(), (side, 1), 1, (pixels, 0))  # rows and columns apart: twice as fast
     return functional.max_pool2d(tall, (1, side), 1, (0, pixels)) > 0

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torchvice.errors import ViceError
+from torchvice.files import read_json
 
-__all__ = ["Finder", "composed", "existing", "existing_files", "first_other", "refuse_spelling"]
+__all__ = ["Finder", "composed", "existing", "existing_files", "first_other", "refuse_spelling", "refuse_table"]
 
 
 def composed(name: str) -> str:
@@ -72,6 +73,32 @@ def refuse_spelling(folder: Path, name: str, also: Sequence[str] = (), way_out: 
         if entry.lower() in (name, *also):
             renamed = f"Rename it to {name}." if way_out is None or entry.lower() == name else way_out
             raise ViceError(f"The file must be called {name}, but {folder} has {entry}.", renamed)
+
+
+def refuse_table(folder: Path) -> None:
+    """Refuse a folder that `vice assess` wrote: its figures would be read as images.
+
+    Args:
+        folder: may be missing.
+
+    Raises:
+        ViceError: it holds the manifest of a table; the message names the dataset of the table.
+    """
+    file = folder / "manifest.json"
+    if not file.is_file():
+        return
+    try:
+        content = read_json(file)
+    except (ViceError, OSError):
+        return
+    if not {"schema", "dataset", "thresholds"} <= content.keys():
+        return
+    dataset = content["dataset"] if isinstance(content["dataset"], dict) else {}
+    root = dataset.get("root")
+    raise ViceError(
+        f"{folder} is a table of vice assess, not a dataset.",
+        "Give the folder of the dataset" + (f", which was {root} for this table." if isinstance(root, str) else "."),
+    )
 
 
 def first_other(files: Sequence[Path]) -> Path | None:

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -38,6 +39,7 @@ __all__ = [
 
 # Named at every opening: Pillow would otherwise try all it knows, and start Ghostscript on a PostScript file.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+COPY_AGAIN = "Copy or download it again, or leave it out: remove the file, and its name where a list has it."
 MANY = 8  # values without a label in one mask: more are soft edges, or no mask
 PREVIEWS = ("JPEG", "MPO")  # of a camera: the pictures behind the first are previews and depth
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.
@@ -62,20 +64,25 @@ def _decoded(path: str | os.PathLike[str], what: str, least: Least | None = None
                 picture.draft(None, (width, height))  # JPEG only; has no effect on other formats
             picture.load()
     except UnidentifiedImageError:
-        raise ViceError(
-            f"{what} {path} must be an image ({', '.join(FORMATS)}), but is not.", "Save it as PNG or JPEG."
-        ) from None
+        raise _no_image(path, what) from None
     except DAMAGE as error:
-        raise ViceError(
-            f"{what} {path} is damaged or truncated: {error}.",
-            "Copy or download it again, or remove its name from the list.",
-        ) from None
+        raise ViceError(f"{what} {path} is damaged or truncated: {error}.", COPY_AGAIN) from None
     if frames > 1:
         raise ViceError(
             f"{what} {path} must be one picture, but holds {frames} frames or pages.",
             "Save the one that is meant: Image.open(path) shows the first, after .seek(1) the second.",
         )
     return picture, stored
+
+
+def _no_image(path: Path, what: str) -> ViceError:
+    """The error of a file that is empty or of no format that is read: an image of another format, or no image."""
+    if not path.stat().st_size:
+        return ViceError(f"{what} {path} must be an image ({', '.join(FORMATS)}), but is empty.", COPY_AGAIN)
+    return ViceError(
+        f"{what} {path} must be an image ({', '.join(FORMATS)}), but is not.",
+        f"Save it as PNG or JPEG if another program opens it. Else {COPY_AGAIN[0].lower()}{COPY_AGAIN[1:]}",
+    )
 
 
 def read_image(path: str | os.PathLike[str], least: Least | None = None) -> np.ndarray:
@@ -195,20 +202,21 @@ def _unlabelled(path: str | os.PathLike[str], classes: int, found: Sequence[int]
     if {1, 2} <= set(found) <= {1, 2, 3}:
         return ViceError(
             f"{message} and no 0: it looks like a trimap.",
-            "If 1 is the object, 2 the background and 3 void, write that in dataset.yaml: `names: {object: 1}`, "
-            "`background: 2`, `void: 3`. Else give all classes in classes.txt, one name per line.",
+            "If 1 is the object, 2 the background and 3 void, write that in dataset.yaml, in a folder with lists: "
+            "`names: {object: 1}`, `background: 2`, `void: 3`. "
+            "Else give all classes in classes.txt, one name per line.",
         )
     if len(outside) > max(MANY, classes):
         return ViceError(
             f"{message} and {len(outside) - 1} more such values: its edges may be soft, or it is no mask.",
-            f"Masks of one object with soft edges: --images DIR --masks {Path(path).parent} {suggestion(set(found))}. "
-            "If the values are classes, name all of them in classes.txt, one name per line.",
+            f"Masks of one object with soft edges: --images DIR --masks {quote(str(Path(path).parent))} "
+            f"{suggestion(set(found))}. If the values are classes, name all of them in classes.txt, one name per line.",
         )
     if len(objects) == 1 and (classes == 1 or objects[0] > 2 * classes):
         return ViceError(
             f"{message}.",
-            f"If {objects[0]} is the one object, write its value in dataset.yaml: `names: {{object: {objects[0]}}}`. "
-            "Else give the classes of the masks in classes.txt, one name per line.",
+            f"If {objects[0]} is the one object, write its value in dataset.yaml, in a folder with lists: "
+            f"`names: {{object: {objects[0]}}}`. Else give the classes of the masks in classes.txt, one name per line.",
         )
     way_out = "Give the classes of the masks in classes.txt, one name per line."
     if objects[-1] > 2 * classes:
@@ -272,10 +280,11 @@ def stored_size(path: Path, what: str = "The image") -> tuple[int, int]:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             return picture.height, picture.width
+    except UnidentifiedImageError:
+        raise _no_image(path, what) from None
     except DAMAGE as error:
         raise ViceError(
-            f"{what} {path} must be an image ({', '.join(FORMATS)}), but cannot be read: {error}.",
-            "Save it again as PNG or JPEG, or take it out of the list.",
+            f"{what} {path} must be an image ({', '.join(FORMATS)}), but cannot be read: {error}.", COPY_AGAIN
         ) from None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -191,7 +192,7 @@ def _of_one_class(named: NamedValues, classes: Sequence[str] | None) -> MaskValu
     if classes is not None and len(classes) > 1:
         raise ViceError(
             f"--mask-values is for masks of one class, but {len(classes)} are given: {', '.join(classes)}.",
-            "Give the one name, or write a dataset.yaml, which names the values of several classes.",
+            "Give the one name, or write dataset.yaml in a folder with lists: it names the values of several classes.",
         )
     name = ONE_CLASS if classes is None else classes[0]
     return MaskValues((name,), None, named.note(f"the class `{name}`"), named)
@@ -232,11 +233,21 @@ def refuse_forms(drawn: Sequence[Set[int]], labels: Set[int], where: str) -> Non
             f"Say what the values mean: {_option(found)}.",
         )
     if 2 * len(strange) > len(held):
+        several = _name_all(found) if labels == {0, 1, VOID} else ""
         raise ViceError(
             f"The masks of {where} must hold {brief(sorted(labels))[1:-1]}, but {len(strange)} of {len(held)} hold "
             f"other values, such as {min(strange[0] - labels)}.",
-            f"If they draw one object, say what the values mean: {_option(found)}.",
+            f"{several}If they draw one object, say what the values mean: {_option(found)}.",
         )
+
+
+def _name_all(found: Set[int]) -> str:
+    """The way out for masks whose values are 1, 2 and so on: to name as many classes; "" for others."""
+    top = max(found - {VOID}, default=0)
+    if not 2 <= top <= len(ascii_lowercase) or not set(range(1, top + 1)) <= found:
+        return ""
+    names = ascii_lowercase[:top]
+    return f"If they are {top} classes, name all: --classes {','.join(names)} (classes={list(names)}). "
 
 
 def spread(masks: Sequence[Path]) -> Sequence[Path]:

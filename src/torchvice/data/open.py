@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypedDict
 
 from torchvice.data.bare_folder import (
@@ -21,6 +22,7 @@ from torchvice.data.bare_folder import (
 from torchvice.data.bare_images import BareImages
 from torchvice.data.class_folders import ClassFolders
 from torchvice.data.dataset import FolderDataset
+from torchvice.data.finder import refuse_table
 from torchvice.data.imagenet_s import ImageNetS, is_imagenet_s
 from torchvice.data.layout import Layout
 from torchvice.data.named_values import named_values
@@ -152,6 +154,7 @@ def open_layout(root: StrPath, classes: Sequence[str] | None = None, *, lists: b
         ViceError: see `Layout` and `ClassFolders`.
     """
     folder = Path(root)
+    refuse_table(folder)
     if not lists and folder.is_dir() and class_folders(folder):
         listed = Layout(folder)
         if listed.described is None and not listed.splits():
@@ -228,7 +231,9 @@ def _without_labels(folder: Path) -> ViceError:
     if inside:
         message += f", and its sub-folders are no classes: {named(inside)}"
         alone = class_folders(Path(inside[0]))  # nothing else labels the images of one folder
-        way_out += f" Or give one of the sub-folders, such as --images {inside[0]}{'' if alone else ' --masks DIR'}."
+        way_out += (
+            f" Or give one of the sub-folders, such as --images {quote(inside[0])}{'' if alone else ' --masks DIR'}."
+        )
     if inside and holds_images(folder):
         loose = next(file for file in sorted(folder.iterdir()) if file.suffix.lower() in BARE_SUFFIXES)
         message += f" while images lie beside them, such as {loose.name}"

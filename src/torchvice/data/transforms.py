@@ -58,8 +58,6 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     """
     centre, scale = _channels("mean", mean), _channels("std", std)
     check_unit(mean, std)
-    if not bool((scale > 0).all()):
-        raise ViceError(f"`std` must be above 0 in every channel, but is {tuple(std)}.")
     # A copy: from_numpy shares memory, and refuses arrays with a negative stride.
     pixels = torch.from_numpy(checked_pixels(image).transpose(2, 0, 1).copy())
     return pixels.to(torch.float32).div_(255).sub_(centre).div_(scale)

@@ -49,6 +49,7 @@ class VocDataset:
     Attributes:
         root: as given, a Path.
         split: the name of the list without suffix.
+        list_given: `split` as given, which may be the path of a list elsewhere.
         classes: (C,) names.
         records: one Record per image, in the order of the list.
         targets: (N, C) uint8, 1 where the image shows the class.
@@ -93,7 +94,7 @@ class VocDataset:
         self._layout = root if isinstance(root, Layout) else Layout(root, classes)
         self.root, self.classes = self._layout.root, self._layout.classes
         self._list = self._layout.list_file(split)
-        self.split = self._layout.split_name(split)
+        self.split, self.list_given = self._layout.split_name(split), str(split)
         self.records, self.mask_source, self.notes = self._located(split, masks)
         self.masks_missing = sum(record.mask is None for record in self.records)
         self._layout.check_class_count(len(self.records) - self.masks_missing)
@@ -132,7 +133,7 @@ class VocDataset:
                 f"Exclusive targets are one label an image, but {len(wrong)} of the {len(self)} images of "
                 f"{self.split} have none or several, such as `{self.records[first].image_id}` with "
                 f"{int(labels[first])}.",
-                "Set data.exclusive to false: these classes do not exclude each other.",
+                "Set data.exclusive to false (exclusive=False): these classes do not exclude each other.",
             )
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,10 @@ from torchvice.data.pixels import INTERPOLATIONS
 from torchvice.errors import ViceError, did_you_mean
 
 __all__ = ["check_interpolation", "check_unit", "checked_pixels", "warp", "warp_all"]
+
+_NORMALISATION = (
+    "Give those of the network's training, such as ImageNet's: --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225."
+)
 
 
 def checked_pixels(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -80,8 +85,13 @@ def check_unit(mean: Sequence[float] | None, std: Sequence[float] | None) -> Non
     """Check that a normalisation is that of images on [0, 1], and not of images of 0 to 255.
 
     Raises:
-        ViceError: a mean above 1, which no image on [0, 1] reaches.
+        ViceError: a number that is not finite, a std not above 0, or a mean above 1, which no image on [0, 1] reaches.
     """
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and not all(map(math.isfinite, values)):
+            raise ViceError(f"`{name}` must be finite numbers, but is {tuple(values)}.", _NORMALISATION)
+    if std is not None and not all(value > 0 for value in std):
+        raise ViceError(f"`std` must be above 0 in every channel, but is {tuple(std)}.", _NORMALISATION)
     if mean is None or not any(value > 1 for value in mean):
         return
     shares = {"mean": mean, "std": std or ()}

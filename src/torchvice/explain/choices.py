@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args, get_type_hints
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.explain.maps import Normalisation
 
-__all__ = ["Choices", "paper_choices"]
+__all__ = ["MOST_SCALE", "Choices", "paper_choices"]
 
+MOST_SCALE = 8  # of the view: 64 times its pixels
 
 Order = Literal["resize-first", "normalise-first", "normalise-first-via-view", "normalise-twice-via-view"]
 
@@ -67,8 +68,11 @@ class Choices:
                 raise ViceError(f"`{name}` must be one of {', '.join(known)}, but is {getattr(self, name)!r}.")
         if isinstance(self.labels, str) and self.labels not in ("true", "predicted", "both"):
             raise ViceError(f"`labels` must be true, predicted, both or class indices, but is {self.labels!r}.")
-        if not self.scales or min(self.scales) <= 0:
-            raise ViceError(f"`scales` must be numbers above 0, but is {self.scales}.")
+        if not self.scales or not all(0 < scale <= MOST_SCALE for scale in self.scales):  # nor NaN
+            raise ViceError(
+                f"`scales` must be numbers above 0 and at most {MOST_SCALE}, but is {self.scales}.",
+                "Give sizes relative to the view: scales=0.75,1 (scales=(0.75, 1)).",
+            )
         if self.view == "crop" and self.scales != (1.0,):
             raise ViceError(f"A crop has one scale, 1, but `scales` is {self.scales}.", "Use view='warp' or 'whole'.")
 

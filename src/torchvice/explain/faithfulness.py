@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -61,9 +62,9 @@ class FaithfulnessChoices:
         for name in ("canvas", "blank"):
             if getattr(self, name) not in get_args(Baseline):
                 raise ViceError(f"`{name}` must be mean or blur, but is {getattr(self, name)!r}.")
-        if self.steps < 2 or self.orders < 1 or self.noise < 0:
+        if self.steps < 2 or self.orders < 1 or not 0 <= self.noise < math.inf:
             raise ViceError(
-                "`steps` must be at least 2, `orders` at least 1 and `noise` at least 0, but they are "
+                "`steps` must be at least 2, `orders` at least 1 and `noise` a finite number from 0, but they are "
                 f"{self.steps}, {self.orders} and {self.noise}."
             )
         if not self.shares or not all(0 < share < 1 for share in self.shares):

@@ -144,19 +144,34 @@ def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | 
     check_same_classes(models)
     for name, samples in models.items():
         if "strict" not in samples.protocols:
-            raise ViceError(f"Models are compared under `strict`, but {name} was not assessed for it.")
+            raise ViceError(
+                f"Models are compared under `strict`, but {name} was not assessed for it.",
+                "Assess it under strict: vice assess ... --protocol strict, into another folder.",
+            )
     check_same_kind(models)
-    if groups is not None and len(groups) == 1:
-        raise ViceError(
-            f"Groups are compared with each other, but only {next(iter(groups))} is given.",
-            "Give another one too: --group NAME=RUN,RUN,RUN (groups={'NAME': [...], ...}).",
-        )
+    _check_groups(models, groups)
+
+
+def _check_groups(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | None) -> None:
+    """Check that groups of seeds are of the models, two or more, and have no model in common."""
+    seeds: dict[str, str] = {}  # the group of a model
     for group, names in (groups or {}).items():
         for name in names:
             if name not in models:
                 raise ViceError(
                     f"The group {group} must name models, but has {name!r}.", f"Models: {', '.join(models)}."
                 )
+            if name in seeds:
+                raise ViceError(
+                    f"A model must be a seed of one group, once, but {name} is in {seeds[name]} and in {group}.",
+                    "Leave it in one of them.",
+                )
+            seeds[name] = group
+    if groups is not None and len(groups) == 1:
+        raise ViceError(
+            f"Groups are compared with each other, but only {next(iter(groups))} is given.",
+            "Give another one too: --group NAME=RUN,RUN,RUN (groups={'NAME': [...], ...}).",
+        )
 
 
 def _common(models: Mapping[str, Samples]) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torchvice.errors import ViceError
 from torchvice.measures.catalogue import compared_label, quality_label
 from torchvice.measures.rows import Comparison
 from torchvice.measures.sheet import Measures
@@ -128,8 +129,16 @@ def explanations_table(measures: Measures) -> ResultTable:
     Returns:
         Mean quality, VICE, and by how much the headline's VICE is higher. Nothing is marked as best: methods are
         compared with the headline, not with each other.
+
+    Raises:
+        ViceError: the table was not assessed under `strict`.
     """
-    name = measures.quality["name"]
+    name = measures.quality.get("name")
+    if name is None:
+        raise ViceError(
+            "Explanations are compared under `strict`, but the table was not assessed for it.",
+            "Assess the model under strict: vice assess ... --protocol strict, into another folder.",
+        )
     limits = measures.intervals.get("strict.vice" if name == "ji" else "quality.vice") or {}
     own = Cell(_known(measures.quality["vice"]), limits.get("low"), limits.get("high"))
     rows: list[tuple[str, tuple[Cell, ...]]] = [

@@ -20,6 +20,7 @@ ASSESS_WITHOUT = "vice assess RUN --without object,background"
 NEEDS_NETWORK = "this needs the network, and the table was made of the maps and logits of another tool"
 MOST = 3  # classes that a sentence names
 MOVES = 0.05  # a smaller range over thresholds is not worth a sentence
+FEWEST_LABELS = 30  # of tables of seven labels without any connection, a third have an interval without 0
 JOINT_MARGIN = 0.02  # a smaller joint VICE may be what its smooth functions leave of other causes in a large table
 
 
@@ -166,6 +167,8 @@ def _vice(part: Mapping[str, Any]) -> str:
     text = f"VICE {decimals(value, 2)} ({span})."
     if interval is None:
         text = f"Association of certainty and map: {text}"
+    elif part["pairs"] < FEWEST_LABELS:
+        text = f"Labels are too few (fewer than {FEWEST_LABELS}) to establish that certainty goes with the map: {text}"
     elif interval["low"] > 0:
         text = f"The surer the model is of a label, the better the map covers the object: {text}"
     elif interval["high"] < 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ __all__ = [
     "logits_in",
     "non_finite",
     "not_logits",
+    "refuse_non_finite",
     "stated",
 ]
 
@@ -176,11 +177,23 @@ def check_finite(model: nn.Module) -> None:
     Raises:
         ViceError: one is; the message has its name.
     """
-    names = non_finite(model)
+    refuse_non_finite(non_finite(model), "of the model")
+
+
+def refuse_non_finite(names: Sequence[str], where: str) -> None:
+    """Refuse weights if some tensors hold NaN or infinity.
+
+    Args:
+        names: of these tensors.
+        where: whose weights, for the message: "of the model", or the file.
+
+    Raises:
+        ViceError: `names` is not empty.
+    """
     if names:
         more = f" and {len(names) - 1} further tensors hold" if len(names) > 1 else " holds"
         raise ViceError(
-            f"The weights of the model must be finite, but `{names[0]}`{more} NaN or infinity.",
+            f"The weights {where} must be finite, but `{names[0]}`{more} NaN or infinity.",
             "Use an earlier checkpoint, from before its training diverged.",
         )
 

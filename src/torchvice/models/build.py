@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, did_you_mean, reason_of
-from torchvice.models.bare import is_finite
+from torchvice.models.bare import is_finite, refuse_non_finite
 from torchvice.models.weights import read_state_dict, read_weights
 
 if TYPE_CHECKING:
@@ -262,12 +262,7 @@ def _check_match(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: st
         )
     buffers = dict(model.named_buffers())
     bad = [name for name, value in tensors.items() if not is_finite(value, name if name in buffers else None)]
-    if bad:
-        more = f" and {len(bad) - 1} further tensors hold" if len(bad) > 1 else " holds"
-        raise ViceError(
-            f"The weights {path} must be finite, but `{bad[0]}`{more} NaN or infinity.",
-            "Use an earlier checkpoint, from before its training diverged.",
-        )
+    refuse_non_finite(bad, str(path))
 
 
 def _first(names: list[str]) -> str:

@@ -102,7 +102,8 @@ class MapSite:
         if tensor.ndim != 4:
             raise ViceError(
                 f"`{self.layer}` must return a map of four dimensions, but returns shape {tuple(tensor.shape)}.",
-                "Choose an earlier layer, or layout='tokens' for a transformer.",
+                "Choose an earlier layer. Of the tokens of a transformer, in Python: Explainer(model, site=MapSite("
+                "layer, layout='tokens', prefix_tokens=..., stride=...)).",
             )
         return tensor.permute(0, 3, 1, 2) if self.layout == "nhwc" else tensor
 

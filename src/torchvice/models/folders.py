@@ -66,7 +66,9 @@ def _checked_config(path: Path) -> dict[str, Any]:
     """Read config.json, once the folder has what is needed."""
     if not path.is_dir():
         what = "is a file" if path.is_file() else "does not exist"
-        raise ViceError(f"transformers:FOLDER must name a folder, but {path} {what}.", near_path(path) or _SAVE)
+        raise ViceError(
+            f"transformers:FOLDER must name a folder, but {path} {what}.", near_path(path, folder=True) or _SAVE
+        )
     config = read_json(path / "config.json", "The description of the network")
     if not any(path.glob("*.safetensors")):
         others = sorted(file.name for file in path.glob("*.bin"))

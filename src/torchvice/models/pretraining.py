@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError
 from torchvice.files import atomic
+from torchvice.models.bare import is_finite, refuse_non_finite
 from torchvice.models.build import build_model, classifier_names
-from torchvice.models.schemes import SCHEMES, WRITTEN_HERE, Encoder, encoder_of
+from torchvice.models.schemes import SCHEMES, UNMARKED, WRITTEN_HERE, Encoder, encoder_of
 from torchvice.models.weights import read_content
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str], scheme: str 
 
     Raises:
         ViceError: see `read_content` and `encoder_of`; or less than 90 % of the network's parameters or of the file's
-            encoder match, or the first layer does not; the message names the closest architecture.
+            encoder match, or the first layer does not; the message names the closest architecture; or a tensor holds
+            NaN or infinity.
     """
     state, report = _accepted(model, path, scheme)
     model.load_state_dict(state, strict=False)
@@ -133,7 +135,7 @@ def inspect_weights(
         scheme: see `encoder_of`.
 
     Raises:
-        ViceError: see `load_pretrained`, but a poor match is reported, not refused.
+        ViceError: see `load_pretrained`, but a poor match, NaN and infinity are reported, not refused.
     """
     import torch
 
@@ -156,7 +158,8 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
         scheme: see `encoder_of`.
 
     Raises:
-        ViceError: `out` has another suffix; the file is damaged, of an unknown layout, or needs other objects.
+        ViceError: `out` has another suffix; the file is damaged, of an unknown layout, needs other objects, or holds
+            NaN or infinity.
     """
     from safetensors.torch import save_file
 
@@ -169,6 +172,7 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
         encoder = read_byol(path)
     else:
         encoder = encoder_of(*read_content(path, also=[argparse.Namespace]), scheme)
+    refuse_non_finite(_non_finite(encoder.tensors), str(path))
     # safetensors refuses tensors that share memory or are not contiguous.
     tensors = {name: value.detach().clone().contiguous() for name, value in encoder.tensors.items()}
     with atomic(out) as part:
@@ -183,6 +187,7 @@ def _accepted(
     state, report = _matched(model, path, scheme)
     if min(report.matched, report.used, report.common) < _LEAST_SHARE or _first_layer(model) in report.new:
         raise _refusal(model, report, scheme)
+    refuse_non_finite(_non_finite(state), str(path))
     _check_heads(model, report)
     return state, report
 
@@ -205,13 +210,34 @@ def _matched(model: nn.Module, path: str | os.PathLike[str], scheme: str) -> tup
     common = sum(name in state for name in parameters) / max(1, len(parameters), len(sizes))
     new = tuple(name for name in own if name not in state and not name.endswith("num_batches_tracked"))
     left = (*encoder.left, *(name for name in tensors if name not in state))
-    note = _SAME_PADDING if encoder.scheme == "byol" and not encoder.own else ""
     network = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", type(model).__name__))
     report = Pretrained(
         *(Path(path), encoder.scheme, network, matched, used, common, len(state)),
-        *(left, new, resized, note, encoder.own),
+        *(left, new, resized, _note(encoder), encoder.own),
     )
     return state, report
+
+
+def _note(encoder: Encoder) -> str:
+    """What to know of the weights: values that are no numbers, a scheme that the file does not show, its padding."""
+    notes = []
+    if bad := _non_finite(encoder.tensors):
+        hold = f"{len(bad)} tensors hold" if len(bad) > 1 else "1 tensor holds"
+        notes.append(f"{hold} NaN or infinity, such as `{bad[0]}`: the file cannot be used.")
+    trained = any(name.startswith(("fc.", "head.")) for name in encoder.tensors)
+    if trained and encoder.scheme in UNMARKED and not encoder.own:
+        notes.append(
+            f"The file has a classifier, so it was trained with labels: nothing in it shows {encoder.scheme}, "
+            "which is as given."
+        )
+    elif encoder.scheme == "byol" and not encoder.own:
+        notes.append(_SAME_PADDING)
+    return " ".join(notes)
+
+
+def _non_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the names of the tensors that hold NaN or infinity; a mask of attention may hold -infinity."""
+    return [name for name, value in tensors.items() if not is_finite(value, name if name.endswith("mask") else None)]
 
 
 def _is_buffer(name: str) -> bool:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, did_you_mean
+from torchvice.models.weight_files import no_tensors
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["PUBLISHED_WITH_IMAGENET", "SCHEMES", "SUPERVISED", "WRITTEN_HERE", "Encoder", "encoder_of"]
+__all__ = ["PUBLISHED_WITH_IMAGENET", "SCHEMES", "SUPERVISED", "UNMARKED", "WRITTEN_HERE", "Encoder", "encoder_of"]
 
 SUPERVISED = "supervised"
 # Follows the scheme in the metadata of files that `vice pretrain` writes. A single entry, because safetensors writes
@@ -35,6 +36,9 @@ SCHEMES: Mapping[str, str] = {
 PUBLISHED_WITH_IMAGENET = frozenset(SCHEMES) - {SUPERVISED, "beit"}
 # Schemes whose files may be a bare state_dict, which has no sign of its scheme: the user's `scheme` is trusted.
 _BARE = frozenset((SUPERVISED, "moco_v2", "byol", "dino", "densecl", "mae"))
+UNMARKED = _BARE - {SUPERVISED}
+_AUTO = "Leave out --scheme (model.scheme=auto): the keys then decide."
+_BLOCK = re.compile(r"\bblocks\.\d")
 # Prefixes that DataParallel, Lightning, torch.compile and others put before all names.
 _WRAPPERS = ("module.", "model.", "_orig_mod.", "network.")
 _SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
@@ -176,12 +180,16 @@ def _from_state_dict(content: Any, scheme: str) -> Encoder:
     """Read a state_dict of none of the layouts, without the prefixes of wrappers."""
     tensors = next(filter(None, (_tensors(content, name) for name in ("state_dict", "model", "network", ""))), None)
     if tensors is None:
-        keys = f"a dictionary of {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) else "not"
-        raise ViceError(f"The weights must be named tensors, but are {keys}.", "Save a state_dict.")
+        raise no_tensors("The weights", content)
     if scheme not in ("auto", *_BARE):
         raise ViceError(
             f"The weights must have the keys of {scheme} ({SCHEMES[scheme]}), but begin with {next(iter(tensors))}.",
-            "Set model.scheme=auto to recognise the scheme by the keys.",
+            _AUTO,
+        )
+    if scheme == "mae" and not any(_BLOCK.search(name) for name in tensors):
+        raise ViceError(
+            f"The weights must have MAE's blocks of a transformer (`blocks.0`), but begin with {next(iter(tensors))}.",
+            _AUTO,
         )
     names = dict(zip(tensors, tensors, strict=True))
     prefix = next((p for p in _WRAPPERS if all(name.startswith(p) for name in names)), "")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torchvice.errors import ViceError
 
-__all__ = ["WRITTEN_BY", "weights_kind"]
+__all__ = ["WRITTEN_BY", "no_tensors", "weights_kind"]
 
 WRITTEN_BY = "torch.save or safetensors wrote (.pth, .pt, .ckpt, .bin, .safetensors)"
 _DOWNLOAD = "Download the file itself."
@@ -62,6 +63,17 @@ def weights_kind(path: Path) -> Literal["safetensors", "torch"]:
     elif len(head) > 262 and head[257:262] == b"ustar" and not _is_old_torch(path):
         raise _no_weights(path, "a tar archive", "Unpack it.")
     return "safetensors" if path.suffix == ".safetensors" and not head.startswith((b"PK", b"\x80")) else "torch"
+
+
+def no_tensors(what: str, content: Any) -> ViceError:
+    """The error of a file without named tensors; `what` names it in the message."""
+    if not isinstance(content, Mapping):
+        found = f"a {type(content).__name__}"
+    else:
+        found = f"a dictionary of {', '.join(map(str, list(content)[:5]))}" if content else "an empty dictionary"
+    return ViceError(
+        f"{what} must be named tensors, but are {found}.", "Save a state_dict: torch.save(model.state_dict(), FILE)."
+    )
 
 
 def _no_weights(path: Path, what: str, way_out: str) -> ViceError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
-from torchvice.models.weight_files import WRITTEN_BY, weights_kind
+from torchvice.models.weight_files import WRITTEN_BY, no_tensors, weights_kind
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
             break
     tensors = content.items() if isinstance(content, Mapping) else ()
     if not tensors or not all(isinstance(value, torch.Tensor) for _, value in tensors):
-        raise _no_tensors(path, content)
+        raise no_tensors(f"The weights {path}", content)
     return {str(name): value for name, value in tensors}
 
 
@@ -145,7 +145,7 @@ def read_state_dict(
     needed = {name for name in shapes if not name.endswith("num_batches_tracked")}
     sets = _sets(content, needed)
     if not sets:
-        raise _no_tensors(path, content)
+        raise no_tensors(f"The weights {path}", content)
     if key is not None:
         if key not in sets:
             whole = [label for label, (count, _) in sets.items() if label and 2 * count >= len(needed)]
@@ -205,16 +205,3 @@ def _dictionaries(content: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[st
         # Lightning's weight averaging keeps the weights that training continues with next to the averaged ones.
         if len(keys) < 3 and name != "current_model_state":
             yield from _dictionaries(value, (*keys, str(name)))
-
-
-def _no_tensors(path: str | os.PathLike[str], content: Any) -> ViceError:
-    return ViceError(
-        f"The weights {path} must be named tensors, but are {_description(content)}.",
-        "Save a state_dict: torch.save(model.state_dict(), FILE).",
-    )
-
-
-def _description(content: Any) -> str:
-    if not isinstance(content, Mapping):
-        return f"a {type(content).__name__}"
-    return f"a dictionary of {', '.join(map(str, list(content)[:5]))}" if content else "an empty dictionary"

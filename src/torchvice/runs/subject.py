@@ -144,6 +144,20 @@ def _with_class_names(
     return named
 
 
+def _shared(groups: Sequence[Sequence[int]], classes: Sequence[str]) -> list[str]:
+    """A sentence on classes that a class map reads from the same outputs, such as by a slip; else none."""
+    names: dict[frozenset[int], list[str]] = {}
+    for name, group in zip(classes, groups, strict=True):
+        names.setdefault(frozenset(group), []).append(f"`{name}`")
+    shared = {group: same for group, same in names.items() if group and len(same) > 1}
+    if not shared:
+        return []
+    outputs, same = next(iter(shared.items()))
+    these = f"output{'s' if len(outputs) > 1 else ''} {', '.join(map(str, sorted(outputs)))}"
+    more = f" Further classes are, too, of other outputs: {len(shared) - 1} times." if len(shared) > 1 else ""
+    return [f"{', '.join(same[:-1])} and {same[-1]} are read from the same {these}: logits and maps are equal.{more}"]
+
+
 def _groups(
     class_map: str | os.PathLike[str] | None, classes: Sequence[str], outputs: int | None, names: Sequence[str]
 ) -> tuple[list[list[int]] | None, list[str]]:
@@ -154,7 +168,8 @@ def _groups(
                 "A class map needs the number of the network's outputs, but the network does not run.",
                 "Give --view-size SIDE if it takes images of one size.",
             )
-        return read_class_map(class_map, classes, outputs), []
+        groups = read_class_map(class_map, classes, outputs)
+        return groups, _shared(groups, classes)
     known = [name.casefold() for name in names]
     groups = [[i for i, name in enumerate(known) if name == wanted.casefold()] for wanted in classes]
     if names and all(len(group) == 1 for group in groups):

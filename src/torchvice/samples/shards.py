@@ -16,16 +16,18 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean, not_utf8_error
 from torchvice.files import atomic, read_json, sha256, write_json
-from torchvice.samples.checks import check_columns, check_manifest, check_resumed, check_rows
+from torchvice.samples.checks import WAY_OUT, check_columns, check_manifest, check_resumed, check_rows
 from torchvice.samples.columns import DIGESTS, OPTIONAL, Images, Maps, Regions
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["SCHEMA", "ShardFolder"]
+__all__ = ["OWN_FILES", "SCHEMA", "ShardFolder"]
 
 SCHEMA = 2
+# One of them is in the folder of every table that was begun.
+OWN_FILES = ("manifest.json", "measures.json", "assess*.lock*", "images-*", "regions-*", "maps-*")
 
 _NAMES = {
     "images": [column.name for column in fields(Images)],
@@ -63,7 +65,8 @@ class ShardFolder:
     def _digest(self, path: Path) -> str | None:
         """What the manifest says of a file; None where it says nothing: of a table that is not finished."""
         if self._known is None:
-            known = read_json(self.manifest_path, "The manifest").get("files") if self.manifest_path.is_file() else {}
+            there = self.manifest_path.is_file()
+            known = read_json(self.manifest_path, "The manifest", WAY_OUT).get("files") if there else {}
             self._known = known if isinstance(known, dict) else {}
         return self._known.get(path.name)
 
@@ -75,7 +78,7 @@ class ShardFolder:
         """
         if not self.manifest_path.is_file():
             raise ViceError(f"No table in {self.folder}: manifest.json is missing.", "Run vice assess first.")
-        manifest = read_json(self.manifest_path, "The manifest")
+        manifest = read_json(self.manifest_path, "The manifest", WAY_OUT)
         if manifest.get("schema") != SCHEMA:
             raise ViceError(
                 f"The table must have schema {SCHEMA}, but {self.folder} has schema {manifest.get('schema')}.",

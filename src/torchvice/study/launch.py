@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from typing import Any
 from torchvice.errors import ViceError
 from torchvice.study.plan import LaunchSettings
 
-__all__ = ["run_jobs"]
+__all__ = ["lacking_launcher", "run_jobs"]
 
 LOG = "job/log.txt"
+_PACKAGES = {"ray": "Ray", "slurm": "submitit"}  # by launcher
 
 
 def run_jobs(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[Path, str]]:
@@ -25,7 +27,18 @@ def run_jobs(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[P
     Raises:
         ViceError: the launcher is not installed or cannot start.
     """
+    if lacking := lacking_launcher(where):
+        raise lacking
     yield from {"local": _local, "ray": _ray, "slurm": _slurm}[where.launcher](folders, where)
+
+
+def lacking_launcher(where: LaunchSettings) -> ViceError | None:
+    """Return the error of a launcher whose package is not installed, else None."""
+    package = _PACKAGES.get(where.launcher)
+    if package is None or importlib.util.find_spec(package.lower()) is not None:
+        return None
+    message = f"The launcher {where.launcher} needs {package}, which is not installed."
+    return ViceError(message, f"pip install 'torchvice[{where.launcher}]'")
 
 
 def threads(where: LaunchSettings) -> int:
@@ -103,10 +116,8 @@ def _ray(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[Path,
 
     A task whose worker dies is started again on another worker and resumes the run.
     """
-    try:
-        import ray
-    except ImportError:
-        raise ViceError("The launcher ray needs Ray, which is not installed.", "pip install 'torchvice[ray]'") from None
+    import ray
+
     ours = not ray.is_initialized()
     if ours:
         try:
@@ -127,12 +138,8 @@ def _ray(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[Path,
 
 def _slurm(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[Path, str]]:
     """Submit SLURM jobs with submitit; `cluster: local` in `where.slurm` selects submitit's local executor."""
-    try:
-        import submitit
-    except ImportError:
-        raise ViceError(
-            "The launcher slurm needs submitit, which is not installed.", "pip install 'torchvice[slurm]'"
-        ) from None
+    import submitit
+
     parameters = dict(where.slurm)
     cluster = parameters.pop("cluster", "slurm")
     count = threads(where)

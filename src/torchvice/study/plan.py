@@ -164,8 +164,8 @@ def load_study(
         where: launch settings that take precedence over the file's.
 
     Raises:
-        ViceError: no such file, an unknown setting, a value of the wrong type, equal levels of an axis, or two axes of
-            a grid that set the same setting.
+        ViceError: no such file, an unknown setting, a value of the wrong type, equal levels of an axis, two axes of a
+            grid that set the same setting, or a file in the place of the folder.
 
     Example:
         >>> study = load_study("digits")
@@ -179,7 +179,7 @@ def load_study(
     _check_axes(file, axes, content.where)
     seeds = file.seeds or (base.seed,)
     name = file.name or content.stem
-    home = Path(folder or file.folder or Path(base.work_dir) / name)
+    home = _checked_home(Path(folder or file.folder or Path(base.work_dir) / name))
     origin = {axis: _base_level(axis, levels, base) for axis, levels in axes.items()}
     recipes = _around(axes, origin, file.across) if file.one_at_a_time else _grid(axes)
     runs = tuple(_planned(levels, changes, seed, base, home) for levels, changes in recipes.items() for seed in seeds)
@@ -198,6 +198,18 @@ def load_study(
         across=file.across,
         against_base=file.compare == "base",
     )
+
+
+def _checked_home(home: Path) -> Path:
+    """Return the folder of a study, which may be missing.
+
+    Raises:
+        ViceError: it is a file, or lies in one.
+    """
+    there = next(place for place in (home, *home.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ViceError(f"The study must be written to a folder, but {there} is a file.", "Give another: --folder DIR.")
+    return home
 
 
 def _ordered(levels: Iterable[str], origin: str, one_at_a_time: bool) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torchvice.measures import QUALITIES, Measures
 from torchvice.measures.quadrants import QUADRANTS
+from torchvice.measures.verdict_text import FEWEST_LABELS
 from torchvice.measures.wording import decimals, interval_text
 from torchvice.report.page.cases import Cases
 from torchvice.report.style import number
@@ -120,7 +121,10 @@ def _consistency(measures: Measures) -> Sentence:
     found = measures.intervals.get(path) or {}
     low, high = found.get("low"), found.get("high")
     surer = "the lower its loss on an image" if path == "paper.vice" else "the surer it is of an object"
-    if low is not None and high is not None and low <= 0 <= high:
+    pairs = measures.verdict.vice.get("pairs", FEWEST_LABELS) if path != "paper.vice" else FEWEST_LABELS
+    if pairs < FEWEST_LABELS:
+        reading = f"{pairs} labels are too few to establish a connection between certainty and map"
+    elif low is not None and high is not None and low <= 0 <= high:
         reading = "so that no connection between certainty and map is established"
     elif abs(value) < 0.1:
         what = f"the {label_of(measures)} of its map" if other else "where it looks"
