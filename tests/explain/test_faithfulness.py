@@ -262,7 +262,7 @@ def test_the_edges(explainer: Explainer, images: torch.Tensor) -> None:
         ({"steps": 1}, "`steps` must be at least 2"),
         ({"orders": 0}, "`orders` at least 1"),
         ({"shares": (0.5, 1.0)}, "between 0 and 1"),
-        ({"noise": -1}, "`noise` at least 0"),
+        ({"noise": -1}, "`noise` a finite number from 0"),
     ],
 )
 def test_choices_that_are_wrong(wrong: dict, said: str) -> None:
