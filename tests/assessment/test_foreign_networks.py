@@ -326,6 +326,23 @@ def test_a_rest_of_patches_at_one_side_is_no_crop(side):
     assert len(said) == (side < 96)  # 5 patches and fewer end in a map of one position
 
 
+def test_a_map_of_one_position_is_said_and_its_ways_out_help():
+    """Of a network whose layer is known without a pass, too."""
+    network = timm.create_model("resnet18", num_classes=2)
+
+    def said(side, **how):
+        sentences = []
+        say_doubts(Explainer(network, **how), side, sentences.append)
+        return sentences
+
+    (sentence,) = said(32)
+    assert "The map of `global_pool` has one position for an image of 32 x 32 pixels" in sentence
+    assert "Show larger images (--view-size), or name an earlier layer (--layer)." in sentence
+    assert not said(64)
+    assert not said(32, layer="layer3", method="gradcam")
+    assert not said(32, method="saliency")  # whose map is of pixels
+
+
 class Placed(nn.Module):
     """Shows its network the images otherwise than they are."""
 

@@ -546,3 +546,12 @@ def test_maps_of_other_images_go_elsewhere_or_the_images_are_restored(tmp_path):
         return wrong()
 
     assert tried(wrong, says, deleted) == 2
+
+
+def test_maps_are_not_written_among_other_things(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.md").write_text("mine")
+    says = "Give a new or empty folder."
+    assert tried(lambda: write(tmp_path / "other"), says, lambda: write(tmp_path / "maps")) == 2
+    assert write(tmp_path / "maps") == 0
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["notes.md"]

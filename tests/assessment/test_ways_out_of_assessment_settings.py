@@ -635,3 +635,62 @@ def test_an_edited_manifest_is_restored_or_its_folder_deleted(tmp_path):
 
     assert "interventions" in tried(wrong, says, restored).manifest["explanations"]["strict:gradcam"]
     assert "interventions" in tried(wrong, says, deleted).manifest["explanations"]["strict:gradcam"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_normalisation_that_is_not_finite_is_that_of_the_training(name, number):
+    given = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    says = "Give those of the network's training, such as ImageNet's: --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225."
+    numbers = {key: tuple(map(float, re.search(f"--{key} ([0-9.,]+[0-9])", says)[1].split(","))) for key in given}
+    found = tried(
+        lambda: MapSettings(**(given | {name: (0.5, number, 0.5)})), says, lambda: MapSettings(**(given | numbers))
+    )
+    assert found.mean == (0.485, 0.456, 0.406)
+
+
+def test_a_std_of_zero_is_refused_before_the_first_image():
+    right = MapSettings(mean=(0.485,) * 3, std=(0.229,) * 3)
+    for std in ((0, 0, 0), (-1, 1, 1)):
+        assert tried(lambda std=std: MapSettings(std=std), "such as ImageNet's", lambda: right) is right
+
+
+@pytest.mark.parametrize("name", ["view_size", "crop"])
+@pytest.mark.parametrize("side", [1, 7, 16385, 10**9])
+def test_a_side_without_places_or_room_is_left_out(name, side):
+    option = name.replace("_", "-")
+    found = tried(
+        lambda: MapSettings(**{name: side}), f"Leave `{name}` out (--{option}): the network's own", MapSettings
+    )
+    assert getattr(found, name) is None
+    assert getattr(MapSettings(**{name: 8}), name) == 8
+
+
+def test_a_folder_of_other_things_gets_no_table(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cls_labels.npy").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    for place in ("new", "empty"):
+        table = tried(
+            lambda: assessed(tmp_path / "data"),
+            "Give a new or empty folder.",
+            lambda place=place: assessed(tmp_path / place),
+        )
+        assert len(table.images) == 3
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["cls_labels.npy"]
+    assert len(assessed(tmp_path / "new", also=["mirror"]).images) == 3  # a table is added to
+
+
+def test_the_outputs_of_a_run_that_finds_nothing_are_not_taken_for_logarithms(tmp_path, told):
+    class Many(Data):
+        classes, targets = tuple(map(str, range(40))), np.ones((3, 40), np.uint8)
+
+        def __init__(self):
+            super().__init__()
+            self.targets = type(self).targets
+
+    model = Net(40, lambda z: z - 50)
+    assessed(tmp_path / "own", model, Many())
+    assert "No output of the first 3 images is above 0" in told()
+    assessed(tmp_path / "run", model, Many(), made_by={"run": {}})
+    assert "is above 0" not in told()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from torchvice.cli.demo import demo
 from torchvice.commands.cases import case_of
 from torchvice.commands.compare import compare_paths
 from torchvice.commands.demo import OwnData, _check_folder, _own, _trained
+from torchvice.commands.draw import draw_all
 from torchvice.commands.evaluate import Evaluation, evaluate
 from torchvice.commands.explain import _of_unlabelled, _with_labels
 from torchvice.commands.measure import measure_path, read_limits
@@ -523,3 +525,19 @@ def test_a_page_without_its_images_is_written_elsewhere_or_without_them(
         lambda: page(home, "objects", pictures=False),
     )
     assert found.is_file()
+
+
+def test_a_demo_is_not_written_among_other_things(digits: Path, tmp_path: Path) -> None:
+    tried(lambda: _check_folder(digits), "Give a new or empty folder.", lambda: _check_folder(tmp_path))
+    (tmp_path / "config.yaml").touch()
+    _check_folder(tmp_path)  # a run that is resumed
+
+
+def test_letters_that_the_font_lacks_are_said_once(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    said: list[str] = []
+    measured: Any = SimpleNamespace(measures=measure(table_of(scenes(12)), replicates=0), samples=None)
+    draw_all(measured, tmp_path / "figures", "模型", said.append)
+    assert [sentence for sentence in said if "font" in sentence] == [
+        "The font of the figures lacks some letters, which are drawn as boxes: 型模"
+    ]
+    assert not [one for one in recwarn if "Glyph" in str(one.message)]

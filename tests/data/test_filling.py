@@ -104,3 +104,10 @@ def test_choices_are_read_and_refused():
     }.items():
         with pytest.raises(ViceError, match=message):
             InterventionChoices.parse(texts)
+
+
+def test_a_dilation_beyond_the_image_covers_it_at_once() -> None:
+    mask = torch.zeros(1, 1, 6, 9, dtype=torch.bool)
+    mask[..., 0, 0] = True
+    assert dilated(mask, 10**9).all()
+    assert torch.equal(dilated(mask, 10**9), dilated(mask, 9))

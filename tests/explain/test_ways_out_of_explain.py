@@ -562,3 +562,17 @@ def test_an_explainer_of_probabilities():
         lambda: explained(Toy(lambda z: z / 9, 50)),
     )
     assert found.logits.shape == (2, 50)
+
+
+@pytest.mark.parametrize("scale", [float("inf"), float("nan"), 0.0, -1.0, 9.0])
+def test_scales_are_finite_and_no_larger_than_the_memory(scale):
+    says = "Give sizes relative to the view: scales=0.75,1 (scales=(0.75, 1))."
+    right = {"text": Choices.parse(["scales=0.75,1"]), "python": Choices(scales=(0.75, 1))}
+    for wrong in (lambda: Choices.parse([f"scales=1,{scale}"]), lambda: Choices(scales=(1, scale))):
+        assert tried(wrong, says, lambda: right["text"]) == right["python"]
+
+
+def test_the_noise_of_road_is_finite():
+    for noise in (float("nan"), float("inf")):
+        with pytest.raises(ViceError, match=f"`noise` a finite number from 0, but they are 20, 3 and {noise}"):
+            FaithfulnessChoices(noise=noise)

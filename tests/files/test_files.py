@@ -21,6 +21,7 @@ from torchvice.errors import ViceError
 from torchvice.files import (
     atomic,
     atomic_folder,
+    check_folder_free,
     existing_file,
     read_json,
     read_npy_dict,
@@ -322,3 +323,25 @@ def test_a_relative_path_says_where_it_starts(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ViceError, match=re.escape(f"it starts from {tmp_path}")):
         existing_file("nofile.yaml", "The class map")
+
+
+@pytest.mark.parametrize(
+    ("names", "free"),
+    [
+        ((), True),
+        ((".DS_Store", "slurm-1.out", "run.log"), True),
+        (("manifest.json", "photo.jpg"), True),
+        (("assess-1-of-2-0a1b2c3d.lock",), True),
+        (("photo.jpg", "run.log"), False),
+        (("photos",), False),
+    ],
+)
+def test_a_folder_for_output_holds_nothing_else(tmp_path: Path, names: tuple[str, ...], free: bool) -> None:
+    out = tmp_path / "out"
+    check_folder_free(out, ("manifest.json", "assess*.lock*"), "The table")
+    out.mkdir()
+    for name in names:
+        (out / name).touch()
+    refused = contextlib.nullcontext() if free else pytest.raises(ViceError, match=f"holds other things: {names[0]}")
+    with refused:
+        check_folder_free(out, ("manifest.json", "assess*.lock*"), "The table")

@@ -387,3 +387,18 @@ def test_a_table_of_explanations_needs_strict() -> None:
         lambda: explanations_table(both),
     )
     assert found.rows
+
+
+def test_a_model_is_a_seed_of_one_group() -> None:
+    models = {name: simulated(60, dependence=d) for name, d in (("a", 1.0), ("b", 0.5), ("c", 0.2))}
+
+    def compared(one: list[str], other: list[str]) -> Any:
+        return compare(models, groups={"one": one, "other": other}, replicates=100)
+
+    for one, other in ((["a", "b"], ["b", "c"]), (["a", "a"], ["b", "c"])):
+        found = tried(
+            lambda one=one, other=other: compared(one, other),
+            "Leave it in one of them.",
+            lambda: compared(["a", "b"], ["c"]),
+        )
+        assert len(found.models) == 3

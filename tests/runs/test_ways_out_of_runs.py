@@ -308,3 +308,17 @@ def test_a_run_is_made_and_resumed_by_the_words_of_refusals(tmp_path, capsys):
         return run.checkpoint()
 
     assert tried(run.checkpoint, "Finish the first epoch: vice train ", resumed).is_file()
+
+
+def test_classes_of_the_same_outputs_are_said(tmp_path):
+    def said(content):
+        (tmp_path / "map.yaml").write_text(yaml.safe_dump(content))
+        return _groups(tmp_path / "map.yaml", ("cat", "dog", "cow"), 4, ())[1]
+
+    assert said({"cat": 0, "dog": 1, "cow": 2}) == []
+    assert said({"cat": [1, 2], "dog": [1]}) == []  # classes that are left out have no outputs in common
+    same = "are read from the same output"
+    assert said({"cat": 1, "dog": [1], "cow": 2}) == [f"`cat` and `dog` {same} 1: logits and maps are equal."]
+    assert said({name: [2, 3] for name in ("cat", "dog", "cow")}) == [
+        f"`cat`, `dog` and `cow` {same}s 2, 3: logits and maps are equal."
+    ]

@@ -272,3 +272,19 @@ def test_a_table_of_both_protocols_has_the_other_one(table, tmp_path):
         lambda: assessed(tmp_path / "u", protocols=["paper", "strict"]).of_protocol("paper"),
     )
     assert len(both.images) == 3
+
+
+def test_a_manifest_that_was_cut_is_restored_or_made_again(table, tmp_path):
+    whole = (table / "manifest.json").read_text()
+    says = "Restore the table's folder, or delete it and run vice assess again."
+
+    def wrong():
+        (table / "manifest.json").write_text(whole[:500])
+        return Samples.load(table)
+
+    def restored():
+        (table / "manifest.json").write_text(whole)
+        return Samples.load(table)
+
+    assert len(tried(wrong, says, restored).images) == 3
+    assert len(tried(wrong, says, lambda: shutil.rmtree(table) or assessed(table)).images) == 3
