@@ -229,7 +229,7 @@ def as_vice_error(error: Exception) -> ViceError | None:
     if isinstance(error, (FileExistsError, NotADirectoryError)) and file is not None:  # where a folder is to be made
         return ViceError(f"{file} must be a folder, but is a file or lies in one.", "Give another path.")
     if isinstance(error, OSError) and file is not None:
-        return ViceError(f"{file} cannot be used: {error.strerror}.")
+        return ViceError(f"{file} cannot be used: {error.strerror}.", _WAYS.get(error.errno or 0, ""))
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return ViceError(
             "The memory is full.", "Use smaller batches or fewer processes, and run the same command again."
@@ -247,6 +247,13 @@ def as_vice_error(error: Exception) -> ViceError | None:
     return None
 
 
+_WAYS = {
+    errno.EACCES: "Choose another place, or change its permissions.",
+    errno.EPERM: "Choose another place, or change its permissions.",
+    errno.EROFS: "Choose another place: this one is read-only.",
+    errno.EISDIR: "Give the path of a file, not of a folder.",
+    errno.ENOENT: "Check the path.",
+}
 _WITHOUT_FILE = (errno.EROFS, errno.ENOSYS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of locks, pipes and memory
 
 

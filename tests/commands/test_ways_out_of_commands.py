@@ -541,3 +541,38 @@ def test_letters_that_the_font_lacks_are_said_once(tmp_path: Path, recwarn: pyte
         "The font of the figures lacks some letters, which are drawn as boxes: 型模"
     ]
     assert not [one for one in recwarn if "Glyph" in str(one.message)]
+
+
+def test_a_csv_is_no_model_to_compare(home: Path) -> None:
+    (home / "orig.csv").write_text("name_image,loss,miou\n")
+    found = tried(
+        lambda: compare_paths(["run", "orig.csv"], replicates=100),
+        "vice measure FILE.csv",
+        lambda: compare_paths(["run", "other"], replicates=100),
+    )
+    assert len(found.models) == 2
+    with pytest.raises(ViceError, match=r"orig\.csv is a file"):
+        compare_paths(["run", "orig.csv"], replicates=100)
+
+
+def test_one_folder_twice_is_no_report(home: Path) -> None:
+    with pytest.raises(ViceError, match="one folder is named twice") as caught:
+        write_report(["run", "run"])
+    assert "Name another RUN or table" in caught.value.way_out
+
+
+def test_few_replicates_give_no_interval(home: Path) -> None:
+    found = tried(
+        lambda: measure_path("run", replicates=3),
+        "0 for no intervals, or 2000",
+        lambda: measure_path("run", replicates=0),
+    )
+    assert "strict.vice" not in found.measures.intervals
+
+
+def test_a_table_is_calibrated_on_another_table(home: Path) -> None:
+    folder = home / "run"
+    table = next(path.parent for path in folder.rglob("manifest.json"))
+    with pytest.raises(ViceError, match="--calibrate-on must be the folder of a table") as caught:
+        measure_path(table, replicates=0, calibrate_on="val")
+    assert "a RUN in place of the table" in caught.value.way_out

@@ -331,7 +331,7 @@ def test_images_one_at_a_time_for_an_explainer():
         "An Explainer: one image a call.",
         lambda: [explainer(IMAGES[i : i + 1], LABELS[i : i + 1]).maps for i in range(2)],
     )
-    assert torch.equal(torch.cat(found), explained(Toy(), "gradcam").maps)
+    torch.testing.assert_close(torch.cat(found), explained(Toy(), "gradcam").maps)  # threads share out sums otherwise
 
 
 def test_a_classifier_of_zeros_is_trained():

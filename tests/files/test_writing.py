@@ -40,7 +40,10 @@ def test_a_read_only_folder_is_named_before_any_library_writes(
         writing = atomic_folder if make == "mkdir" else atomic
         with pytest.raises(OSError, match="Read-only") as caught, writing(target):
             raise AssertionError("the block must not begin")
-    assert str(as_vice_error(caught.value)) == f"{target} cannot be used: Read-only file system."
+    error = as_vice_error(caught.value)
+    assert error is not None
+    assert error.message == f"{target} cannot be used: Read-only file system."
+    assert error.way_out == "Choose another place: this one is read-only."
     assert not list(tmp_path.iterdir())
 
 

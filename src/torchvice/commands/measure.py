@@ -73,6 +73,11 @@ def measure_path(
     from torchvice.samples import Samples
 
     path = Path(path)
+    if replicates is not None and 0 < replicates < 100:
+        raise ViceError(
+            f"An interval of 95 % needs 100 replicates or more, but --replicates is {replicates}.",
+            "Give 0 for no intervals, or 2000.",
+        )
     if path.is_file():
         # A CSV has no intervals: no replicates are what it has.
         given = {"split": split, "quality": quality, "calibrate_on": calibrate_on, "replicates": replicates or None}
@@ -125,6 +130,11 @@ def _other_samples(path: Path, folder_or_split: str | os.PathLike[str]) -> Sampl
     """The table to calibrate on: a folder, or a split of the same RUN."""
     if Path(folder_or_split).is_dir():
         return load_samples(folder_or_split)
+    if (path / "manifest.json").is_file():
+        raise ViceError(
+            f"--calibrate-on must be the folder of a table where {path} is one, but {folder_or_split} is no folder.",
+            "Give a table of the same model on another split, or a RUN in place of the table.",
+        )
     return load_samples(path, str(folder_or_split))
 
 

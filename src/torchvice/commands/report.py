@@ -44,6 +44,10 @@ def check_paths(paths: Sequence[str | os.PathLike[str]], compare: bool) -> None:
         way_out = "Give two or more RUNs." if compare else "Add --compare."
         expected = "at least two RUNs with --compare" if compare else "one RUN without --compare"
         raise ViceError(f"A report takes {expected}, but {len(paths)} came.", way_out)
+    places = [Path(path).resolve() for path in paths]
+    if len(set(places)) < len(places):
+        way_out = "Name another RUN or table in place of one." if len(places) == 2 else "Remove one."
+        raise ViceError("Compared models must be different, but one folder is named twice.", way_out)
 
 
 def write_report(

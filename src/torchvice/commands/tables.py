@@ -45,6 +45,11 @@ def load_samples(path: str | os.PathLike[str], split: str | None = None) -> Samp
 
 def table_folder(path: Path, split: str | None) -> Path:
     """Find the folder of the table at a path: itself, or one in a RUN."""
+    if path.is_file():
+        raise ViceError(
+            f"A RUN or a table's folder must be given, but {path} is a file.",
+            "The numbers of the original's CSV, which has no maps: vice measure FILE.csv.",
+        )
     if not path.is_dir():
         message = f"A RUN, a table's folder or a CSV must be given, but there is nothing at {path}."
         raise ViceError(message, near_path(path) or "vice demo makes a first RUN, runs/demo.")

@@ -29,7 +29,10 @@ def as_thresholds(thresholds: Any) -> np.ndarray:
     """
     array = as_array("thresholds", thresholds, 1, np.float64)
     if not len(array) or not np.isfinite(array).all() or (np.diff(array) <= 0).any():
-        raise ViceError(f"`thresholds` must be one or more numbers that rise, but is {array.tolist()}.")
+        raise ViceError(
+            f"`thresholds` must be one or more numbers that rise, but is {array.tolist()}.",
+            "For example 0.3, or [0.1, 0.2, 0.3].",
+        )
     return array
 
 
