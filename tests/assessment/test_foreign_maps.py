@@ -59,7 +59,7 @@ def numbers(content, at=""):
 
 
 def measured(samples):
-    found = numbers(torchvice.measure(samples, replicates=50).to_json())
+    found = numbers(torchvice.measure(samples, replicates=100).to_json())
     return {name: value for name, value in found.items() if not name.startswith((".source", ".table"))}
 
 
@@ -84,7 +84,7 @@ def test_float16_moves_pixels_at_the_thresholds_only(own, data, tmp_path):
 
 def test_the_verdict_names_the_part_that_needs_the_network(own, data, tmp_path):
     samples = assess(own, data, tmp_path / "t")
-    verdict = torchvice.measure(samples, replicates=50).verdict
+    verdict = torchvice.measure(samples, replicates=100).verdict
     assert samples.foreign
     assert "this needs the network" in " ".join(verdict.sentences)
     assert "vice assess RUN" not in " ".join(verdict.sentences)

@@ -114,3 +114,62 @@ def test_a_table_for_a_paper(tables: Path, capsys: Any, tmp_path: Path) -> None:
     status, _, err = vice(capsys, "table", tables / "planted", tables / "planted")
     assert status == 2
     assert "one folder is named twice" in err
+
+
+def test_the_format_of_a_table_is_that_of_its_file(tables: Path, capsys: Any, tmp_path: Path) -> None:
+    given = ("table", tables / "planted", "--replicates", 100, "--out")
+    starts = {"t.md": "Explanations and", "t.txt": "Explanations and", "t": "Explanations and", "t.csv": "Explanation,"}
+    for name, start in {**starts, "T.TEX": r"\begin{table}"}.items():
+        assert vice(capsys, *given, tmp_path / name)[0] == 0
+        assert (tmp_path / name).read_text().startswith(start)
+    for wrong, says in (
+        (("x.pdf",), "Give one of them, or say the --format."),
+        (("x.csv", "--format", "latex"), "Leave --format out, or rename the file."),
+    ):
+        status, _, err = vice(capsys, *given, tmp_path / wrong[0], *wrong[1:])
+        assert (status, says in err, (tmp_path / wrong[0]).exists()) == (2, True, False)
+    for right in (("x.csv",), ("x.tex", "--format", "latex"), ("x.rst", "--format", "csv")):
+        assert vice(capsys, *given, tmp_path / right[0], *right[1:])[0] == 0
+    assert (tmp_path / "x.rst").read_text().startswith("Explanation,")
+
+
+def test_where_numbers_go_is_looked_at_before_the_work(
+    tables: Path, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    own, both = tables / "planted", (tables / "clean", tables / "old")
+    wrong: list[tuple[Any, ...]] = [
+        ("measure", own, "--json", tmp_path),
+        ("measure", own, "--write-csv", tmp_path),
+        ("measure", own, "--figures", tmp_path / "file"),
+        ("compare", *both, "--json", tmp_path),
+        ("compare", *both, "--figures", tmp_path / "file"),
+        ("table", own, "--out", tmp_path),
+        ("report", own, "--out", tmp_path),
+        ("publish", own, "--to", "json", "--out", tmp_path / "file"),
+        ("data", "check", tmp_path, "--json", tmp_path),
+        ("evaluate", "--list", "l", "--predictions", "p", "--ground-truth", "g", "--type", "png", "--json", tmp_path),
+    ]
+    for word in ("samples.Samples.load", "commands.evaluate.evaluate", "data.check.survey"):
+        monkeypatch.setattr(f"torchvice.{word}", None)
+    for words in wrong:
+        status, out, err = vice(capsys, *words)
+        assert (status, out) == (2, ""), (words, err)
+        assert "must be a f" in err
+
+
+def test_numbers_are_said_to_be_elsewhere_once_they_are(
+    tables: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, given = tables / "planted" / "measures.json", ("measure", tables / "planted", "--no-figures", "--replicates")
+    assert vice(capsys, *given, 100)[0] == 0
+    out = vice(capsys, *given, 0)[1]
+    assert f"Kept {own}" in "".join(out.split("\n"))
+    assert (own.with_name("measures_latest.json")).is_file()
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(own))
+
+    monkeypatch.setattr("torchvice.commands.measure.write_measures", refuse)
+    status, out, err = vice(capsys, *given, 0)
+    assert (status, "Kept" in out, "Permission denied" in err) == (2, False, True)

@@ -59,3 +59,11 @@ def test_inspect_builds_the_network_as_the_settings_say(tmp_path: Path, capsys: 
         status, _, err = vice(capsys, "weights", "inspect", file, *words)
         assert status == 2
         assert said in err
+
+
+def test_a_scheme_that_the_file_does_not_show_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(build_model("test_vit", 3).state_dict(), tmp_path / "trained.pth")
+    status, out, _ = vice(
+        *(capsys, "weights", "convert", tmp_path / "trained.pth", tmp_path / "w.safetensors", "--scheme", "byol")
+    )
+    assert (status, "nothing in it shows byol" in " ".join(out.split())) == (0, True)

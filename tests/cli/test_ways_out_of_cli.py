@@ -146,6 +146,21 @@ def test_label_maps_have_no_threshold(tmp_path: Path) -> None:
     assert (tmp_path / "found.json").is_file()
 
 
+def test_numbers_that_cannot_be_written_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied", "found.json")
+
+    (tmp_path / "list.txt").write_text("a")
+    Image.fromarray(np.array([[1, 0], [0, 2]], np.uint8)).save(tmp_path / "a.png")
+    words = ("evaluate", "--list", tmp_path / "list.txt", "--predictions", tmp_path, "--ground-truth", tmp_path)
+    monkeypatch.setattr("torchvice.files.write_json", refuse)
+    with pytest.raises(PermissionError):
+        command(*words, "--type", "png", "--classes", 2, "--workers", 1, "--json", tmp_path / "found.json")
+    assert "1 images, paper: mIoU 1.0000." in capsys.readouterr().out
+
+
 # ---- a run, or a network and data
 
 

@@ -576,3 +576,49 @@ def test_a_table_is_calibrated_on_another_table(home: Path) -> None:
     with pytest.raises(ViceError, match="--calibrate-on must be the folder of a table") as caught:
         measure_path(table, replicates=0, calibrate_on="val")
     assert "a RUN in place of the table" in caught.value.way_out
+
+
+def test_the_page_is_html(home: Path) -> None:
+    for wrong in ("x.pdf", "x.docx"):
+        page = tried(
+            lambda wrong=wrong: write_report(["run"], wrong, replicates=0),
+            "Give --out x.html",
+            lambda: write_report(["run"], "x.html", pictures=False, replicates=0),
+        )
+        assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert write_report(["run"], "page", pictures=False, replicates=0).is_file()  # no ending says nothing else
+    assert not (home / "x.pdf").exists()
+
+
+def test_a_folder_is_no_page(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "there").mkdir()
+    (home / "file").touch()
+    for right, folder in ((Path("there/report.html"), False), (Path("there"), True)):
+        with monkeypatch.context() as patch:
+            patch.setattr("torchvice.commands.report.measure_path", None)  # nothing is measured before
+            with pytest.raises(ViceError, match=r"--out must be a file, but there is a folder") as caught:
+                write_report(["run"], "there")
+        assert caught.value.way_out == "Give --out there/report.html, or add --folder."
+        assert write_report(["run"], right, folder=folder, pictures=False, replicates=0).is_file()
+    page = tried(
+        lambda: write_report(["run"], "file", folder=True),
+        "or leave out --folder.",
+        lambda: write_report(["run"], "file", pictures=False, replicates=0),
+    )
+    assert page == Path("file")
+
+
+def test_a_page_of_several_is_of_one_protocol(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scenes(12)
+    for name in ("old", "older"):
+        table_of(made, ("paper",), dataset={"root": "data", "split": "val"}).save(home / name)
+    (home / "orig.csv").write_text("name_image,loss,miou\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("torchvice.commands.report.measure_path", None)  # nothing is measured before
+        with pytest.raises(ViceError, match="but old was assessed under `paper` only") as caught:
+            write_report(["run", "old"])
+        with pytest.raises(ViceError, match=r"orig\.csv is a file"):
+            write_report(["run", "orig.csv"])
+    assert "vice assess ... --protocol strict, into another folder" in caught.value.way_out
+    for paths in (["run", "other"], ["old", "older"]):
+        assert write_report(paths, "two.html", pictures=False, replicates=100).is_file()

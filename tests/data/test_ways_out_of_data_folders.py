@@ -998,8 +998,9 @@ def table(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("given", [open_dataset, open_images, open_any_images, survey])
-def test_a_table_is_no_dataset(tmp_path: Path, given: Callable[..., Any]) -> None:
-    folder = table(tmp_path)
+@pytest.mark.parametrize("inside", [".", "figures"])
+def test_a_table_is_no_dataset(tmp_path: Path, given: Callable[..., Any], inside: str) -> None:
+    folder = table(tmp_path) / inside
     found = followed(
         lambda: given(folder),
         r"Give the folder of the dataset, which was (\S+) for this table",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from torchvice.assessment.map_files import _path
 from torchvice.errors import ViceError, as_vice_error
-from torchvice.files.writing import atomic, atomic_folder
+from torchvice.files.writing import atomic, atomic_folder, check_writable
+from ways_out import tried
 
 
 def test_a_read_only_file_system_names_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,3 +87,26 @@ def test_maps_stay_in_their_folder(tmp_path: Path, image_id: str) -> None:
     with pytest.raises(ViceError, match="An image id must be a path inside the folder of the maps"):
         _path(tmp_path, image_id, ".npz")
     assert _path(tmp_path, "b/a", ".npz") == tmp_path / "b/a.npz"
+
+
+def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    tried(
+        lambda: check_writable(tmp_path / "folder", "--json", "numbers.json"),
+        f"Give --json {tmp_path / 'folder' / 'numbers.json'}.",
+        lambda: check_writable(tmp_path / "folder" / "numbers.json", "--json"),
+    )
+    for wrong in (tmp_path / "file", tmp_path / "file" / "below"):
+        tried(
+            lambda wrong=wrong: check_writable(wrong, "--figures", folder=True),
+            "Give another path.",
+            lambda: check_writable(tmp_path / "new" / "folder", "--figures", folder=True),
+        )
+    check_writable(tmp_path / "file", "--json")  # it is replaced
+    check_writable(None, "--json")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError) as caught:
+        check_writable(tmp_path / "new" / "numbers.json", "--json")
+    assert "new/numbers.json cannot be used: Permission denied." in str(as_vice_error(caught.value))
+    assert not (tmp_path / "new").exists()

@@ -119,7 +119,7 @@ def test_a_control_is_also_cut_at_the_thresholds_of_the_headline() -> None:
 
 def test_a_quality_without_a_threshold_has_one_difference() -> None:
     table = simulated(120, others={"strict:random": {"role": "control", "dependence": 0.0}})
-    row = measure(table, quality="energy", replicates=50).controls["random"]
+    row = measure(table, quality="energy", replicates=100).controls["random"]
     assert (row.difference_at_headline, row.difference_at_headline_low) == (row.difference, row.difference_low)
 
 
@@ -128,7 +128,7 @@ def limits(low: float, high: float) -> dict[str, float]:
 
 
 def test_disagreement_by_hand() -> None:
-    found = measure(simulated(80), replicates=20)
+    found = measure(simulated(80), replicates=100)
     paths = {f"sensitivities.vice_{name}" for name in ("soft_iou", "energy", "pointing")}
     rest = {path: interval for path, interval in found.intervals.items() if path not in paths | {"strict.vice"}}
 

@@ -61,7 +61,7 @@ def test_without_replicates_there_are_numbers_and_no_intervals() -> None:
     assert bare.tests == {}
     assert all(path.startswith("calibration.ece_l2") for path in bare.intervals)  # that one is no bootstrap
     assert bare.controls["random"].difference_low is None
-    with pytest.raises(ViceError, match="`replicates` must be 0 or more"):
+    with pytest.raises(ViceError, match="needs 100 replicates or more, but `replicates` is -1"):
         measure(TABLE, replicates=-1)
 
 
@@ -145,7 +145,7 @@ def test_boxes_and_faithfulness_where_the_table_has_them() -> None:
 
 
 def test_another_quality_is_the_subject_of_everything_beside_the_protocols() -> None:
-    found = measure(TABLE, quality="soft_iou", replicates=50)
+    found = measure(TABLE, quality="soft_iou", replicates=100)
     assert found.strict == FOUND.strict
     assert found.quality["name"] == "soft_iou"
     assert found.quality["vice"] == pytest.approx(FOUND.sensitivities["vice_soft_iou"])
@@ -205,7 +205,7 @@ def test_a_control_that_is_the_same_everywhere_has_no_vice() -> None:
     flat = regions.explanation == "strict:flat"
     shared = np.where(flat[:, None], 0, regions.intersection)
     found = measure(
-        Samples(table.manifest, table.images, replace(regions, intersection=shared), table.maps), replicates=50
+        Samples(table.manifest, table.images, replace(regions, intersection=shared), table.maps), replicates=100
     )
     assert found.controls["flat"].vice is None
     assert found.controls["flat"].beaten is None
@@ -278,7 +278,7 @@ def test_independent_maps_have_no_vice_and_the_test_says_so() -> None:
 
 def test_few_images_are_no_error() -> None:
     for images in (1, 2, 3, 5):
-        found = measure(simulated(images, classes=2), replicates=50)
+        found = measure(simulated(images, classes=2), replicates=100)
         json.dumps(found.to_json(), allow_nan=False)
         assert found.images == images
 
@@ -313,7 +313,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_tables_have_a_reason_for_every_null(name: str) -> None:
-    found = measure(DEGENERATE[name], replicates=30)
+    found = measure(DEGENERATE[name], replicates=100)
     content = json.loads(json.dumps(found.to_json(), allow_nan=False))
     for section in ("paper", "strict", "localisation", "sensitivities", "quality"):
         for key, value in content[section].items():

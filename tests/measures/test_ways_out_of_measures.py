@@ -402,3 +402,34 @@ def test_a_model_is_a_seed_of_one_group() -> None:
             lambda: compared(["a", "b"], ["c"]),
         )
         assert len(found.models) == 3
+
+
+@pytest.mark.parametrize("few", [1, 99, -1])
+def test_few_replicates_give_no_interval(few: int) -> None:
+    for enough in (0, 2000, 100):
+        found = tried(
+            lambda: measure(SIMULATED, replicates=few),
+            "Give 0 for no intervals, or 2000.",
+            lambda enough=enough: measure(SIMULATED, replicates=enough),
+        )
+        assert ("strict.vice" in found.intervals) == (enough > 0)
+    found = tried(
+        lambda: compare({"a": SIMULATED, "b": SIMULATED}, replicates=few),
+        "Give 2000.",
+        lambda: compare({"a": SIMULATED, "b": SIMULATED}, replicates=2000),
+    )
+    assert found.images == 60
+
+
+def test_a_quality_is_of_strict() -> None:
+    made = scenes(12)
+    for says, right in (
+        ("vice assess ... --protocol strict, into another folder", (("strict",), "energy")),
+        ("Or leave the quality out.", (("paper",), "ji")),
+    ):
+        found = tried(
+            lambda: measure(table_of(made, ("paper",)), quality="energy", replicates=0),
+            says,
+            lambda right=right: measure(table_of(made, right[0]), quality=right[1], replicates=0),
+        )
+        assert found.images

@@ -243,7 +243,7 @@ def test_a_failed_run_is_reported_and_only_added_runs_run(study_file, tmp_path) 
     study = load_study(study_file(seeds=[1, 2, 3], axes={"optimizer.weight_decay": [0.05, 0.0]}), where={"jobs": 2})
     lines.clear()
     found = run_study(study, say=lines.append)
-    assert lines[0].startswith("5 of 6 runs")
+    assert lines[0].startswith("Starting 5 of 6 runs")
     assert (tmp_path / "study/runs" / kept[0] / STATE).stat().st_mtime_ns == kept[1]
     assert len(found.rows) == 6
     assert not found.failed

@@ -130,8 +130,9 @@ def check(
     from torchvice.cli.folders import image_arguments
     from torchvice.data.check import survey
     from torchvice.data.open import image_layout
-    from torchvice.files import write_json
+    from torchvice.files import check_writable, write_json
 
+    check_writable(json, "--json", "data.json")
     given = {"images": images, "masks": masks, "coco": coco, "classes": classes, "mask_values": mask_values}
     folders = image_arguments(given, root)
     layout = image_layout(**folders) if folders else root

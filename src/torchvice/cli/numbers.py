@@ -79,7 +79,7 @@ def evaluate(
 ) -> None:
     """Step 3: score maps made by any tool against masks, in one exact pass over the files."""
     from torchvice.commands.evaluate import evaluate as evaluate_files
-    from torchvice.files import write_json
+    from torchvice.files import check_writable, write_json
     from torchvice.metrics.overlap import PAPER_THRESHOLDS
 
     if kind is PredictionType.png:
@@ -88,6 +88,7 @@ def evaluate(
     elif (threshold is None) == (not curve):
         came = "both are" if curve else "neither is"
         raise ViceError(f"Either --threshold T or --curve must be given, but {came}.", "To see all 60: --curve.")
+    check_writable(json, "--json", "evaluation.json")
     with progress_bar("images") as progress:
         found = evaluate_files(
             image_list,
@@ -101,9 +102,9 @@ def evaluate(
             progress=progress,
         )
     content = found.to_json()
+    _print_curve(content, protocol.value)
     if json:
         write_json(json, content)
-    _print_curve(content, protocol.value)
 
 
 def _print_curve(content: dict[str, Any], protocol: str) -> None:
@@ -154,7 +155,7 @@ def measure(
         None, "--calibrate-on", help="Split of the RUN, or folder of a table, to fit temperatures on."
     ),
     replicates: int = statistics_option(
-        2000, "--replicates", min=0, help="Number of bootstrap replicates over images; 0: no intervals."
+        2000, "--replicates", min=0, help="Number of bootstrap replicates over images, 100 or more; 0: no intervals."
     ),
     seed: int = SEED,
     classes: int | None = statistics_option(
@@ -178,7 +179,7 @@ def measure(
     from torchvice.commands.log import check_log, log_measured
     from torchvice.commands.measure import measure_path, read_limits, shortcut_sentences
 
-    _one_of(figures, no_figures)
+    _check_outputs(json, figures, no_figures, write_csv)
     limits = read_limits(fail_under)
     if log:
         check_log(path, log)
@@ -211,22 +212,35 @@ def _write(measured: Measured, quality: str, json: Path | None, write_csv: Path 
     """Write the numbers, and the original's table if asked for; returns the files."""
     from torchvice.commands.measure import kept_because, measures_file, write_legacy_table, write_measures
 
-    targets = [json] if json else []
+    targets, kept = [json] if json else [], ""
     if measured.samples is not None and not (json and not os.access(measured.home, os.W_OK)):
         own = measures_file(measured.home, quality)
         better = kept_because(measured.measures, own) if own not in targets else ""
         if better:
             other = own.with_name(f"{own.stem}_latest.json")
-            say(f"Kept {own}: {better}. These numbers are in {other.name}.")
-            own = other
+            kept, own = f"Kept {own}: {better}. These numbers are in {other.name}.", other
         targets.append(own)
     written = [write_measures(measured.measures, target) for target in targets]
+    if kept:
+        say(kept)
     return [*written, write_legacy_table(measured, write_csv)] if write_csv else written
 
 
-def _one_of(figures: object, no_figures: bool) -> None:
+def _check_outputs(
+    json: Path | None,
+    figures: Path | None,
+    no_figures: bool,
+    write_csv: Path | None = None,
+    name: str = "measures.json",
+) -> None:
+    """Check before the work that what is asked for can be written."""
+    from torchvice.files import check_writable
+
     if figures and no_figures:
-        raise ViceError("--figures and --no-figures exclude each other, but both are given.")
+        raise ViceError("--figures and --no-figures exclude each other, but both are given.", "Leave one out.")
+    check_writable(json, "--json", name)
+    check_writable(write_csv, "--write-csv", "samples.csv")
+    check_writable(figures, "--figures", folder=True)
 
 
 def _draw(measured: Measured, figures: Path | None, title: str | None) -> Path:
@@ -260,7 +274,7 @@ def compare(
     from torchvice.commands.draw import draw_comparison
     from torchvice.files import write_json
 
-    _one_of(figures, no_figures)
+    _check_outputs(json, figures, no_figures, name="comparison.json")
     found = compare_paths(runs, split, groups=group, quality=quality, replicates=replicates, seed=seed)
     print_comparison(found)
     written: list[Path] = []
@@ -276,8 +290,10 @@ def compare(
 
 def table(
     paths: list[Path] = typer.Argument(..., help="RUNs or folders of tables: models by measures; one: its methods."),
-    table_format: TableFormat = output_option(
-        TableFormat.markdown, "--format", help="markdown, latex (with booktabs) or csv (full precision)."
+    table_format: TableFormat | None = output_option(
+        None,
+        "--format",
+        help="markdown, latex (with booktabs) or csv (full precision). Default: as --out ends, else markdown.",
     ),
     out: Path | None = output_option(None, "--out", help="File to write. Default: the terminal."),
     split: str | None = typer.Option(None, "--split", help="Split of RUNs that were assessed on several."),
@@ -291,10 +307,31 @@ def table(
     from torchvice.commands.result_table import result_table_of
     from torchvice.files import write_text
 
+    form = _format_of(table_format, out)
     found = result_table_of(paths, split, quality=quality, replicates=replicates, seed=seed)
-    text = {"markdown": found.to_markdown, "latex": found.to_latex, "csv": found.to_csv}[table_format.value]()
+    text = {"markdown": found.to_markdown, "latex": found.to_latex, "csv": found.to_csv}[form.value]()
     if out is None:
         typer.echo(text, nl=False)
     else:
         write_text(out, text)
         say(f"Written: {out}")
+
+
+_ENDINGS = {".md": TableFormat.markdown, ".tex": TableFormat.latex, ".csv": TableFormat.csv}
+
+
+def _format_of(asked: TableFormat | None, out: Path | None) -> TableFormat:
+    """The format of a table: as asked, or as the file to write ends; it must not end as another format."""
+    from torchvice.files import check_writable
+
+    check_writable(out, "--out", "table.md")
+    suffix = "" if out is None else out.suffix.lower()
+    by_suffix = _ENDINGS.get(suffix)
+    if asked is None and by_suffix is None and suffix not in ("", ".txt"):
+        raise ViceError(f"--out must end in .md, .tex or .csv, but is {out}.", "Give one of them, or say the --format.")
+    if asked is not None and by_suffix not in (None, asked):
+        raise ViceError(
+            f"--format is {asked.value}, but --out {out} ends as {by_suffix}.",
+            "Leave --format out, or rename the file.",
+        )
+    return asked or by_suffix or TableFormat.markdown

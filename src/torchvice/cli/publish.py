@@ -29,7 +29,9 @@ def publish(
     split: str | None = typer.Option(None, "--split", help="Split, if the run was assessed on several."),
     dataset_id: str | None = typer.Option(None, "--dataset-id", help="Of hub: the dataset's repository, OWNER/NAME."),
     name: str | None = typer.Option(None, "--name", help="Name of the model, or with croissant of the dataset."),
-    replicates: int = typer.Option(2000, "--replicates", min=0, help="Bootstrap replicates; 0: no intervals."),
+    replicates: int = typer.Option(
+        2000, "--replicates", min=0, help="Bootstrap replicates, 100 or more; 0: no intervals."
+    ),
     seed: int = typer.Option(0, "--seed", help="Seed of the bootstrap."),
 ) -> None:
     """Write the numbers for the Hugging Face Hub or timm, or the data's description in Croissant. Uploads nothing."""

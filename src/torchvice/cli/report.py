@@ -23,7 +23,9 @@ def report(
     folder: bool = typer.Option(False, "--folder", help="Write all images and cases as files, for large data."),
     cases: int | None = typer.Option(None, "--cases", min=0, help="Number of cases on the page. Default: 2000."),
     quality: str = QUALITY,
-    replicates: int = typer.Option(2000, "--replicates", min=0, help="Bootstrap replicates; 0: no intervals."),
+    replicates: int = typer.Option(
+        2000, "--replicates", min=0, help="Bootstrap replicates, 100 or more; 0: no intervals."
+    ),
     pdf: bool = typer.Option(False, "--pdf", help="Also print it to a PDF, by Chromium, Chrome or Edge."),
     title: str | None = typer.Option(None, "--title", help="Title of the page. Default: the run's name."),
 ) -> None:

@@ -53,7 +53,9 @@ def convert(
     scheme: str = SCHEME,
 ) -> None:
     """Extract the encoder of a checkpoint, under timm's names. No code in the file is run."""
-    from torchvice.models.pretraining import convert_weights
+    from torchvice.models.pretraining import convert_weights, note_of
 
     encoder = convert_weights(file, out, scheme)
     say(f"{out}: {len(encoder.tensors)} tensors of {encoder.scheme}, {len(encoder.left)} left.")
+    if note := note_of(encoder):
+        say(note)

@@ -73,11 +73,6 @@ def measure_path(
     from torchvice.samples import Samples
 
     path = Path(path)
-    if replicates is not None and 0 < replicates < 100:
-        raise ViceError(
-            f"An interval of 95 % needs 100 replicates or more, but --replicates is {replicates}.",
-            "Give 0 for no intervals, or 2000.",
-        )
     if path.is_file():
         # A CSV has no intervals: no replicates are what it has.
         given = {"split": split, "quality": quality, "calibrate_on": calibrate_on, "replicates": replicates or None}

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from torchvice.commands.measure import Measured, measure_path
 from torchvice.commands.tables import dataset_of
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.files import write_text
+from torchvice.files import check_writable, write_text
 from torchvice.samples import Samples
 
 __all__ = ["FORMS", "Form", "publish"]
@@ -58,6 +58,7 @@ def publish(
                 "Give its repository: --dataset-id OWNER/NAME. For a model card alone: --to model-index.",
             )
         raise ViceError(f"--dataset-id goes with --to hub, but --to is {to}.", "Leave it out.")
+    check_writable(out, "--out", folder=True)
     measured = measure_path(path, split, replicates=0 if to == "croissant" else replicates, seed=seed)
     if measured.samples is None:
         raise ViceError(

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from torchvice.commands.measure import Measured, measure_path
-from torchvice.commands.tables import check_unchanged, dataset_of, refuse_without_effect
+from torchvice.commands.tables import check_unchanged, dataset_of, refuse_without_effect, table_folder
 from torchvice.errors import ViceError
+from torchvice.files import check_writable
 from torchvice.measures import compare
-from torchvice.measures.contents import check_same_truth
+from torchvice.measures.contents import ASSESS_STRICT, check_same_truth
 from torchvice.report.page.cases import cases_of
 from torchvice.report.page.page import MOST_CASES, Shown, intervals_of, write_page
 from torchvice.report.study.page import write_study_page
 from torchvice.report.study.recipes import is_study, read_study
-from torchvice.samples import Samples
+from torchvice.samples import Samples, ShardFolder
 
 __all__ = ["LATEST", "check_paths", "write_report"]
 
@@ -79,9 +80,9 @@ def write_report(
         title, progress: the page's title, default the run's name; called with the number of images done and of all.
 
     Raises:
-        ViceError: images are missing, or an argument has no effect; see also `measure_path` and `write_page`.
+        ViceError: images are missing, or an argument is wrong or has no effect; see also `measure_path`, `write_page`.
     """
-    check_paths(paths, len(paths) > 1)
+    _check_before(paths, split, out, folder)
     if is_study(paths[0]):
         options = {"split": split, "folder": folder, "cases": most_cases, "quality": quality}
         return _study_page(Path(paths[0]), out, title, {**options, "replicates": replicates})
@@ -100,6 +101,41 @@ def write_report(
         comparison=_comparison(names, tables, quality, 2000 if replicates is None else replicates),
         progress=progress,
     )
+
+
+def _check_before(
+    paths: Sequence[str | os.PathLike[str]], split: str | None, out: str | os.PathLike[str] | None, folder: bool
+) -> None:
+    """Check before anything is measured what can be known then."""
+    check_paths(paths, len(paths) > 1)
+    _check_out(out, folder, is_study(paths[0]))
+    if len(paths) > 1:
+        _check_protocols([Path(path) for path in paths], split)
+
+
+def _check_out(out: str | os.PathLike[str] | None, folder: bool, of_study: bool) -> None:
+    """Check that the page can be written there, as HTML."""
+    if folder and not of_study:
+        check_writable(out, "--out", folder=True, way_out=", or leave out --folder")
+        return
+    check_writable(out, "--out", "report.html", way_out="" if of_study else ", or add --folder")
+    suffix = "" if out is None else Path(out).suffix.lower()
+    if out is not None and suffix not in ("", ".html", ".htm"):
+        html = f"Give --out {Path(out).with_suffix('.html')}"
+        raise ViceError(
+            f"The page is HTML, but --out {out} ends in {suffix}.",
+            f"{html}, and --pdf for a PDF." if suffix == ".pdf" else f"{html}.",
+        )
+
+
+def _check_protocols(paths: Sequence[Path], split: str | None) -> None:
+    """Check that several paths have tables, all of them under `strict` or none."""
+    protocols = {path: ShardFolder(table_folder(path, split)).manifest()["protocols"] for path in paths}
+    without = [path for path, names in protocols.items() if "strict" not in names]
+    if without and len(without) < len(paths):
+        raise ViceError(
+            f"Compared models must share one protocol, but {without[0]} was assessed under `paper` only.", ASSESS_STRICT
+        )
 
 
 def _study_page(path: Path, out: str | os.PathLike[str] | None, title: str, without_effect: dict[str, Any]) -> Path:

@@ -7,6 +7,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torchvice.errors import ViceError
 from torchvice.files import read_json
@@ -76,7 +77,7 @@ def refuse_spelling(folder: Path, name: str, also: Sequence[str] = (), way_out: 
 
 
 def refuse_table(folder: Path) -> None:
-    """Refuse a folder that `vice assess` wrote: its figures would be read as images.
+    """Refuse a folder that `vice assess` wrote, or one inside it: its figures would be read as images.
 
     Args:
         folder: may be missing.
@@ -84,21 +85,26 @@ def refuse_table(folder: Path) -> None:
     Raises:
         ViceError: it holds the manifest of a table; the message names the dataset of the table.
     """
+    for table in (folder, folder.absolute().parent):
+        if (dataset := _dataset_of_table(table)) is not None:
+            inside = "is" if table == folder else "belongs to"
+            root = dataset.get("root")
+            was = f", which was {root} for this table." if isinstance(root, str) else "."
+            raise ViceError(
+                f"{folder} {inside} a table of vice assess, not a dataset.", f"Give the folder of the dataset{was}"
+            )
+
+
+def _dataset_of_table(folder: Path) -> dict[str, Any] | None:
+    """What the table of a folder says of its dataset; None: there is no table."""
     file = folder / "manifest.json"
-    if not file.is_file():
-        return
     try:
-        content = read_json(file)
+        content = read_json(file) if file.is_file() else {}
     except (ViceError, OSError):
-        return
+        return None
     if not {"schema", "dataset", "thresholds"} <= content.keys():
-        return
-    dataset = content["dataset"] if isinstance(content["dataset"], dict) else {}
-    root = dataset.get("root")
-    raise ViceError(
-        f"{folder} is a table of vice assess, not a dataset.",
-        "Give the folder of the dataset" + (f", which was {root} for this table." if isinstance(root, str) else "."),
-    )
+        return None
+    return content["dataset"] if isinstance(content["dataset"], dict) else {}
 
 
 def first_other(files: Sequence[Path]) -> Path | None:

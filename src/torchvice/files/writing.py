@@ -16,7 +16,7 @@ from typing import Any
 from torchvice.errors import ViceError, not_utf8_error
 from torchvice.files.process import lives, machine
 
-__all__ = ["atomic", "atomic_folder", "write_json", "write_text"]
+__all__ = ["atomic", "atomic_folder", "check_writable", "write_json", "write_text"]
 
 # The name of a temporary file or folder: what it becomes, the machine and the process that write it, and a number.
 _PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
@@ -103,6 +103,38 @@ def _clear(folder: Path) -> None:
             else:
                 with contextlib.suppress(OSError):
                     os.unlink(entry.path)
+
+
+def check_writable(
+    path: str | os.PathLike[str] | None, option: str, name: str = "", *, folder: bool = False, way_out: str = ""
+) -> None:
+    """Check before the work that a file, or a folder of files, can be written to a path.
+
+    Args:
+        path: what the user gave; None: nothing.
+        option: of the command, that gave it.
+        name: of a file, for the way out of a folder where a file is needed.
+        folder: whether a folder is needed; it may not exist.
+        way_out: what is added to the way out of the wrong kind of path.
+
+    Raises:
+        ViceError: a folder where a file is needed, the reverse, or a path below a file.
+        OSError: a folder that must not be written to, as writing there raises it.
+    """
+    if path is None:
+        return
+    path = Path(path)
+    if not folder and path.is_dir():
+        raise ViceError(f"{option} must be a file, but {path} is a folder.", f"Give {option} {path / name}{way_out}.")
+    if folder and path.exists() and not path.is_dir():
+        raise ViceError(f"{option} must be a folder, but {path} is a file.", f"Give another path{way_out}.")
+    for place in (path.absolute(), *path.absolute().parents):
+        if place.is_dir():
+            if not os.access(place, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return
+        if place.exists() and place != path.absolute():
+            raise ViceError(f"{option} must lie in a folder, but {place} is a file.", "Give another path.")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import DIFFERENCES, compared_label
 from torchvice.measures.consistency import vice_statistic
-from torchvice.measures.contents import check_same_classes, check_same_kind, check_same_truth
+from torchvice.measures.contents import ASSESS_STRICT, check_same_classes, check_same_kind, check_same_truth
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.interventions import column_of
 from torchvice.measures.pairs import true_pairs
@@ -140,13 +140,13 @@ def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | 
             f"A comparison needs two models or more, but {len(models)} came.", "Name a second RUN or table."
         )
     if replicates < 100:
-        raise ViceError(f"`replicates` must be at least 100 for a comparison, but is {replicates}.")
+        raise ViceError(f"`replicates` must be at least 100 for a comparison, but is {replicates}.", "Give 2000.")
     check_same_classes(models)
     for name, samples in models.items():
         if "strict" not in samples.protocols:
             raise ViceError(
                 f"Models are compared under `strict`, but {name} was not assessed for it.",
-                "Assess it under strict: vice assess ... --protocol strict, into another folder.",
+                ASSESS_STRICT,
             )
     check_same_kind(models)
     _check_groups(models, groups)

@@ -10,7 +10,9 @@ import numpy as np
 from torchvice.errors import ViceError, brief
 from torchvice.samples import ProtocolSamples, Samples, changed_images, named_images
 
-__all__ = ["check_same_classes", "check_same_kind", "check_same_truth", "different_contents"]
+__all__ = ["ASSESS_STRICT", "check_same_classes", "check_same_kind", "check_same_truth", "different_contents"]
+
+ASSESS_STRICT = "Assess the model under strict: vice assess ... --protocol strict, into another folder."
 
 
 def check_same_classes(models: Mapping[str, Samples]) -> None:

@@ -13,6 +13,7 @@ from torchvice.measures.association import disagreement
 from torchvice.measures.calibration import put_calibration
 from torchvice.measures.catalogue import measure_of, paths
 from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_paper_interval
+from torchvice.measures.contents import ASSESS_STRICT
 from torchvice.measures.controls import put_other_explanations
 from torchvice.measures.inference import LEVEL, Inference
 from torchvice.measures.interventions import without_histograms
@@ -46,6 +47,7 @@ from torchvice.samples import Images, Regions, Samples
 
 __all__ = ["consistency_data", "measure", "paper_ji", "threshold_index"]
 
+FEWEST_REPLICATES = 100  # of an interval of 95 %: 2.5 draws lie beyond each end
 STRONGEST = 20  # pairs of each quadrant that the measures name
 NO_STRICT = "Nothing can be said of single labels: the table was assessed under `paper` only (--protocol both)."
 
@@ -65,19 +67,16 @@ def measure(
     Args:
         samples: the table; numbers of a protocol that it was not assessed for are NaN.
         quality: one of `torchvice.measures.QUALITIES`, for all sections but `paper` and `strict`.
-        replicates: number of bootstrap replicates over images; 0: no intervals and no tests.
+        replicates: number of bootstrap replicates over images, at least 100; 0: no intervals and no tests.
         seed: seed of the bootstrap.
         calibrate_on: the same model's table of another split; temperature and vector scaling are fitted on it.
 
     Raises:
-        ViceError: no images, an unknown or absent quality, or a `calibrate_on` of other classes or another model.
+        ViceError: no images, an unknown or absent quality, one to 99 replicates, or a `calibrate_on` of other classes
+            or another model.
     """
-    check_quality(quality)
+    _check(samples, quality, replicates)
     protocols = samples.protocols
-    if not (len(samples.images) and protocols):
-        raise ViceError("A measurement needs images, but the table has none.")
-    if replicates < 0:
-        raise ViceError(f"`replicates` must be 0 or more, but is {replicates}.")
     sheet, diagrams, shares = Sheet(), DiagramParts(), dict[str, tuple[int, int]]()
     first = samples.of_protocol("paper" if "paper" in protocols else "strict").images
     inference = Inference(first.image_id.tolist(), replicates, seed)
@@ -100,6 +99,23 @@ def measure(
     source = _source(samples) | {"inference": {"replicates": replicates, "seed": seed, "level": LEVEL}}
     excluded = {reason: count for reason, (count, _) in shares.items()}
     return sheet.measures(len(first), excluded, source, diagrams.whole())
+
+
+def _check(samples: Samples, quality: str, replicates: int) -> None:
+    """Refuse what has no numbers, or numbers that say nothing."""
+    check_quality(quality)
+    if not (len(samples.images) and samples.protocols):
+        raise ViceError("A measurement needs images, but the table has none.")
+    if replicates != 0 and replicates < FEWEST_REPLICATES:
+        raise ViceError(
+            f"An interval of 95 % needs {FEWEST_REPLICATES} replicates or more, but `replicates` is {replicates}.",
+            "Give 0 for no intervals, or 2000.",
+        )
+    if quality != "ji" and "strict" not in samples.protocols:
+        raise ViceError(
+            f"The quality {quality!r} needs the pairs of `strict`, but the table was assessed under `paper` only.",
+            f"{ASSESS_STRICT} Or leave the quality out.",
+        )
 
 
 def _put_warnings(sheet: Sheet, samples: Samples, first: Images, shares: dict[str, tuple[int, int]]) -> None:

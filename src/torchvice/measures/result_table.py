@@ -11,6 +11,7 @@ from typing import Any
 
 from torchvice.errors import ViceError
 from torchvice.measures.catalogue import compared_label, quality_label
+from torchvice.measures.contents import ASSESS_STRICT
 from torchvice.measures.rows import Comparison
 from torchvice.measures.sheet import Measures
 from torchvice.measures.wording import decimals, interval_text
@@ -137,7 +138,7 @@ def explanations_table(measures: Measures) -> ResultTable:
     if name is None:
         raise ViceError(
             "Explanations are compared under `strict`, but the table was not assessed for it.",
-            "Assess the model under strict: vice assess ... --protocol strict, into another folder.",
+            ASSESS_STRICT,
         )
     limits = measures.intervals.get("strict.vice" if name == "ji" else "quality.vice") or {}
     own = Cell(_known(measures.quality["vice"]), limits.get("low"), limits.get("high"))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Pretrained", "check_weights", "convert_weights", "inspect_weights", "load_pretrained"]
+__all__ = ["Pretrained", "check_weights", "convert_weights", "inspect_weights", "load_pretrained", "note_of"]
 
 _LEAST_SHARE = 0.9
 _STEM = "patch_embed.proj.0.weight"  # only in MoCo v3's ViTs with a convolutional stem
@@ -213,18 +213,18 @@ def _matched(model: nn.Module, path: str | os.PathLike[str], scheme: str) -> tup
     network = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", type(model).__name__))
     report = Pretrained(
         *(Path(path), encoder.scheme, network, matched, used, common, len(state)),
-        *(left, new, resized, _note(encoder), encoder.own),
+        *(left, new, resized, note_of(encoder), encoder.own),
     )
     return state, report
 
 
-def _note(encoder: Encoder) -> str:
+def note_of(encoder: Encoder) -> str:
     """What to know of the weights: values that are no numbers, a scheme that the file does not show, its padding."""
     notes = []
     if bad := _non_finite(encoder.tensors):
         hold = f"{len(bad)} tensors hold" if len(bad) > 1 else "1 tensor holds"
         notes.append(f"{hold} NaN or infinity, such as `{bad[0]}`: the file cannot be used.")
-    trained = any(name.startswith(("fc.", "head.")) for name in encoder.tensors)
+    trained = any(name.startswith(("fc.", "head.", "classifier.")) for name in encoder.tensors)
     if trained and encoder.scheme in UNMARKED and not encoder.own:
         notes.append(
             f"The file has a classifier, so it was trained with labels: nothing in it shows {encoder.scheme}, "

@@ -10,6 +10,7 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures import quality_of, true_pairs
+from torchvice.measures.contents import ASSESS_STRICT
 from torchvice.measures.quadrants import PROBABILITY_CUTOFF, QUADRANTS, quadrants_by
 from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.metrics import pair_log_likelihood, sample_accuracy, sigmoid
@@ -101,7 +102,8 @@ def cases_of(samples: Samples, quality: str = "ji") -> Cases:
     protocol = "strict" if "strict" in protocols else "paper"
     if quality != "ji" and protocol == "paper":
         raise ViceError(
-            f"The quality {quality!r} needs the pairs of `strict`, but the table was assessed under `paper` only."
+            f"The quality {quality!r} needs the pairs of `strict`, but the table was assessed under `paper` only.",
+            f"{ASSESS_STRICT} Or leave the quality out.",
         )
     part = samples.of_protocol(protocol)
     images, targets = part.images, part.images.targets == 1
@@ -205,7 +207,9 @@ def common_cases(cases: Sequence[Cases]) -> list[Cases]:
         if other.classes != first.classes:
             raise ViceError("Compared models must have the same classes, but the tables name different ones.")
         if (other.protocol == "strict") != (first.protocol == "strict"):
-            raise ViceError("Compared models must share one protocol, but a table was assessed under `paper` only.")
+            raise ViceError(
+                "Compared models must share one protocol, but a table was assessed under `paper` only.", ASSESS_STRICT
+            )
     if not shared:
         raise ViceError("Compared models must share images, but the tables have none in common.")
     kept = [_select_images(table, shared) for table in cases]
