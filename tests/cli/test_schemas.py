@@ -20,6 +20,7 @@ from torchvice.data.description import read_description
 from torchvice.errors import ViceError
 from torchvice.files import read_yaml
 from torchvice.runs.class_maps import read_class_map, ready_class_maps
+from torchvice.study import load_study
 
 ROOT = Path(__file__).parents[2]
 PRESETS = Path(torchvice.__file__).parent / "presets"
@@ -54,6 +55,31 @@ def test_what_is_written_is_valid(tmp_path: Path, capsys) -> None:
     assert _valid(SchemaName.measures, measures)
     assert not _valid(SchemaName.measures, {**measures, "images": -1})
     assert _valid(SchemaName.settings, load_settings("demo").model_dump(mode="json"))
+
+
+def test_a_file_may_name_its_schema(tmp_path: Path) -> None:
+    named = {"$schema": "class-map.schema.json", "cat": 1, "dog": [0, 2]}
+    assert _valid(SchemaName.class_map, named)
+    file = tmp_path / "map.json"
+    file.write_text(json.dumps(named))
+    assert read_class_map(file, ["cat", "dog"], 3) == [[1], [0, 2]]
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("$schema: settings.schema.json\n" + (PRESETS / "demo.yaml").read_text(encoding="utf-8"))
+    assert load_settings(settings).model == load_settings("demo").model
+    (tmp_path / "dataset.yaml").write_text("$schema: dataset.schema.json\nnames: [cat]\n")
+    description = read_description(tmp_path)
+    assert description is not None
+    assert description.names == ("cat",)
+    study = tmp_path / "study.yaml"
+    text = (PRESETS / "studies" / "digits.yaml").read_text(encoding="utf-8")
+    study.write_text("$schema: study.schema.json\n" + text)
+    plans = [load_study(str(path), folder=tmp_path / "out") for path in (study, "digits")]
+    assert [run.key for run in plans[0].runs] == [run.key for run in plans[1].runs]
+    for name, content in (
+        (SchemaName.settings, load_settings("demo").model_dump(mode="json")),
+        (SchemaName.study, yaml.safe_load(text)),
+    ):
+        assert _valid(name, {**content, "$schema": "x.json"})
 
 
 def test_presets_are_valid() -> None:

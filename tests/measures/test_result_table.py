@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 from planted import planted
 from simulated import simulated
-from torchvice.measures import compare, explanations_table, measure, models_table, true_pairs
+from torchvice.errors import ViceError
+from torchvice.measures import compare, explanations_table, measure, models_table, numbers_table, true_pairs
+from torchvice.measures.catalogue import measure_of
 from torchvice.measures.result_table import Cell, ResultTable
 
 
@@ -115,3 +118,53 @@ def test_every_number_and_every_pair_as_a_data_frame():
     assert kept["logit"].corr(kept["iou"], method="spearman") == pytest.approx(measures.strict["vice"])
     assert isinstance(frame, pandas.DataFrame)
     assert set(frame["class"]) <= set(samples.classes)
+    pandas.testing.assert_frame_equal(samples.to_pandas("pairs"), frame)
+
+
+def test_frames_of_polars_hold_what_those_of_pandas_hold():
+    pytest.importorskip("polars")
+    samples = simulated(60, classes=4)
+    measures = measure(samples, replicates=100)
+    pairs = true_pairs(samples)
+    for polars, pandas in (
+        (samples.to_polars(), samples.to_pandas()),
+        (samples.to_polars("pairs"), samples.to_pandas("pairs")),
+        (pairs.to_polars(samples.classes), pairs.to_pandas(samples.classes)),
+        (measures.to_polars(), measures.to_pandas()),
+        (explanations_table(measures).to_polars(), explanations_table(measures).to_pandas()),
+    ):
+        assert polars.columns == list(pandas.columns)
+        assert "Object" not in {str(dtype) for dtype in polars.dtypes}
+        for name in polars.columns:
+            for found, expected in zip(polars[name].to_list(), pandas[name].tolist(), strict=True):
+                assert _missing(found, expected) or np.array_equal(found, expected)
+
+
+def _missing(*values):
+    return all(value is None or (isinstance(value, float) and math.isnan(value)) for value in values)
+
+
+def test_rows_of_a_frame_are_images_or_pairs():
+    pytest.importorskip("pandas")
+    samples = simulated(20)
+    for rows in ("images", "pairs"):
+        assert len(samples.to_pandas(rows))
+    with pytest.raises(ViceError, match='`rows` must be "images" or "pairs", but is \'labels\''):
+        samples.to_polars("labels")
+
+
+def test_every_number_as_markdown_and_latex():
+    measures = measure(simulated(60, classes=4), replicates=100)
+    rows = dict(numbers_table(measures).rows)
+    frame = measures.to_pandas()
+    shown = frame[frame["value"].notna() & (frame["unit"] != "count")]
+    assert len(rows) == len(numbers_table(measures).rows) == len(shown)
+    vice = measure_of("strict.vice").full_label
+    assert rows[vice] == (
+        Cell(measures.strict["vice"], *(measures.intervals["strict.vice"][end] for end in ("low", "high"))),
+    )
+    assert f"| {vice} | {rows[vice][0].text()} |" in measures.to_markdown()
+    assert measures.to_latex().count("toprule") == 1
+    # Without replicates only errors have an interval, which is no bootstrap.
+    bare = dict(numbers_table(measure(simulated(60), replicates=0)).rows)
+    assert bare[vice] == (Cell(rows[vice][0].value),)

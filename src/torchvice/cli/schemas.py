@@ -82,10 +82,16 @@ SCHEMAS: dict[SchemaName, tuple[str, Callable[[], dict[str, Any]]]] = {
 }
 
 
+_WRITTEN = (SchemaName.measures, SchemaName.manifest)
+
+
 def schema_of(name: SchemaName) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a kind of file."""
     what, made = SCHEMAS[name]
-    return {**made(), "$schema": DRAFT, "title": f"torchvice: {what}"}
+    found = {**made(), "$schema": DRAFT, "title": f"torchvice: {what}"}
+    if name not in _WRITTEN:  # a file may name its schema for an editor
+        found["properties"] = {"$schema": {"type": "string"}, **found.get("properties", {})}
+    return found
 
 
 def schema(

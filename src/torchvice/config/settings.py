@@ -28,7 +28,7 @@ from torchvice.config.sections import (
     TransformSettings,
 )
 from torchvice.errors import ViceError, brief, did_you_mean
-from torchvice.files import existing_file, parse_yaml
+from torchvice.files import existing_file, parse_document, parse_yaml
 from torchvice.files.yaml_text import FLOAT, whole_match
 
 PRESETS = resources.files("torchvice") / "presets"
@@ -105,7 +105,7 @@ def load_settings(source: str | os.PathLike[str], overrides: Sequence[str] = ())
         0.001
     """
     file = read_source(source, PRESETS, "preset", "The settings")
-    content = parse_yaml(file.text, file.where) or {}
+    content = parse_document(file.text, file.where) or {}
     if not isinstance(content, dict):
         raise ViceError(f"{file.where} must hold settings, `name: value`, but holds a {type(content).__name__}.")
     content.setdefault("session_name", file.stem)

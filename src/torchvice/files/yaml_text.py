@@ -11,7 +11,7 @@ import yaml
 from torchvice.errors import ViceError
 from torchvice.files.reading import existing_file
 
-__all__ = ["FLOAT", "parse_yaml", "read_yaml", "whole_match"]
+__all__ = ["FLOAT", "parse_document", "parse_yaml", "read_yaml", "whole_match"]
 
 MOST_NODES = 100_000
 DEEPEST = 100  # nodes in each other: for each that is open, PyYAML looks a thousand characters ahead
@@ -94,8 +94,24 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ViceError(f"{where} must be YAML, but is not: {' '.join(str(error).split())}.") from None
 
 
+def parse_document(text: str, where: str) -> Any:
+    """Parse the YAML or JSON text of a file; its key `$schema`, by which an editor finds the schema, is passed over.
+
+    Args:
+        text: one document.
+        where: names the text in a message.
+
+    Raises:
+        ViceError: as `parse_yaml`.
+    """
+    content = parse_yaml(text, where)
+    if isinstance(content, dict) and isinstance(content.get("$schema"), str):
+        del content["$schema"]
+    return content
+
+
 def read_yaml(path: str | os.PathLike[str], what: str) -> Any:
-    """Read a YAML file in UTF-8 as plain values; `what` names it in a message.
+    """Read a YAML file in UTF-8 as plain values, without `$schema`; `what` names it in a message.
 
     Raises:
         ViceError: no such file; as `parse_yaml`.
@@ -105,4 +121,4 @@ def read_yaml(path: str | os.PathLike[str], what: str) -> Any:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ViceError(f"{what} {path} must be YAML in UTF-8, but is not: {error}.") from None
-    return parse_yaml(text, f"{what} {path}")
+    return parse_document(text, f"{what} {path}")

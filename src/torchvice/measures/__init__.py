@@ -6,7 +6,7 @@ from torchvice.measures.pairs import Pairs, fold_of, true_pairs
 from torchvice.measures.protocols import measure
 from torchvice.measures.quadrants import QUADRANTS, Quadrants, quadrants_of
 from torchvice.measures.qualities import QUALITIES, quality_of
-from torchvice.measures.result_table import ResultTable, explanations_table, models_table
+from torchvice.measures.result_table import ResultTable, explanations_table, models_table, numbers_table
 from torchvice.measures.rows import Comparison
 from torchvice.measures.sheet import Diagrams, Measures
 from torchvice.measures.verdict import Verdict
@@ -27,6 +27,7 @@ __all__ = [
     "measure",
     "measure_table",
     "models_table",
+    "numbers_table",
     "quadrants_of",
     "quality_of",
     "true_pairs",

@@ -13,7 +13,7 @@ from torchvice.metrics.iou import pair_iou
 from torchvice.metrics.losses import sigmoid
 from torchvice.metrics.thresholds import HeldOut
 from torchvice.samples import ProtocolSamples, Regions, Samples
-from torchvice.samples.table import data_frame
+from torchvice.samples.frames import pandas_frame, polars_frame
 
 __all__ = ["Pairs", "fold_of", "true_logits", "true_pairs"]
 
@@ -80,20 +80,30 @@ class Pairs:
         Raises:
             ViceError: pandas is not installed.
         """
-        return data_frame(
-            {
-                "image_id": self.image_id,
-                "class": [classes[c] for c in self.class_index.tolist()],
-                "logit": self.logit,
-                "probability": self.probability,
-                "predicted": self.predicted,
-                "iou": self.quality,
-                "threshold": self.chosen,
-                "fold": self.fold,
-                "area": self.area,
-                "labels": self.labels,
-            }
-        )
+        return pandas_frame(self.columns(classes))
+
+    def to_polars(self, classes: Sequence[str]) -> Any:
+        """The same as `to_pandas`, as a polars.DataFrame.
+
+        Raises:
+            ViceError: polars is not installed.
+        """
+        return polars_frame(self.columns(classes))
+
+    def columns(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The columns of `to_pandas`, P values each."""
+        return {
+            "image_id": self.image_id,
+            "class": [classes[c] for c in self.class_index.tolist()],
+            "logit": self.logit,
+            "probability": self.probability,
+            "predicted": self.predicted,
+            "iou": self.quality,
+            "threshold": self.chosen,
+            "fold": self.fold,
+            "area": self.area,
+            "labels": self.labels,
+        }
 
     def where(self, rows: np.ndarray) -> Pairs:
         """Select pairs by a boolean mask or an index array; each keeps its threshold."""

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchvice.errors import ViceError
-from torchvice.measures.catalogue import compared_label, quality_label
+from torchvice.measures.catalogue import SECTIONS, compared_label, measure_of, paths, quality_label
 from torchvice.measures.contents import ASSESS_STRICT
 from torchvice.measures.rows import Comparison
 from torchvice.measures.sheet import Measures
 from torchvice.measures.wording import decimals, interval_text
-from torchvice.samples.table import data_frame
+from torchvice.samples.frames import pandas_frame, polars_frame
 
-__all__ = ["Cell", "ResultTable", "explanations_table", "models_table"]
+__all__ = ["Cell", "ResultTable", "explanations_table", "models_table", "numbers_table"]
 
 LEVEL = 0.05
 # {column of a comparison: +1 if more is better, -1 if less is}; in this order.
@@ -91,8 +91,19 @@ class ResultTable:
         Raises:
             ViceError: pandas is not installed.
         """
+        return pandas_frame(self._by_column())
+
+    def to_polars(self) -> Any:
+        """A polars.DataFrame with the columns of `to_csv`.
+
+        Raises:
+            ViceError: polars is not installed.
+        """
+        return polars_frame(self._by_column())
+
+    def _by_column(self) -> dict[str, list[Any]]:
         rows = self._values()
-        return data_frame({name: [row[place] for row in rows] for place, name in enumerate(self._columns())})
+        return {name: [row[place] for row in rows] for place, name in enumerate(self._columns())}
 
     def _columns(self) -> list[str]:
         return [self.heads[0], *(f"{h}{end}" for h in self.heads[1:] for end in ("", " low", " high", " best"))]
@@ -119,6 +130,29 @@ def models_table(found: Comparison) -> ResultTable:
     note = f"Bold: better than every other model (p at most {LEVEL:g}, Holm over the pairs of models)."
     note += " The intervals are of 95 %, over images; each row is one trained model."
     return ResultTable(f"Models over {found.images} images", tuple(heads), tuple(rows), (note,))
+
+
+def numbers_table(measures: Measures) -> ResultTable:
+    """Every measure of an assessment that is defined, with its interval; no counts.
+
+    Args:
+        measures: of `torchvice.measures.measure`.
+
+    Returns:
+        One row per measure, by its full label; nothing is marked as best.
+    """
+    found = [measure_of(path) for section in SECTIONS for path in paths(section) if section != "quality"]
+    rows = []
+    for one in found:
+        value = _known(getattr(measures, one.section).get(one.name))
+        if value is not None and one.unit != "count":
+            limits = measures.intervals.get(one.path) or {}
+            group = "VICE by other definitions: " if one.section == "sensitivities" else ""
+            rows.append((f"{group}{one.full_label}", (Cell(value, limits.get("low"), limits.get("high")),)))
+    note = "The intervals are of 95 %, over images." if any(cell.low is not None for _, (cell,) in rows) else ""
+    return ResultTable(
+        f"Numbers of {measures.images} images", ("Measure", "Value"), tuple(rows), (note,) if note else ()
+    )
 
 
 def explanations_table(measures: Measures) -> ResultTable:

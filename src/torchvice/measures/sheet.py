@@ -21,7 +21,7 @@ from torchvice.metrics.bands import NullBand
 from torchvice.metrics.calibration import Reliability
 from torchvice.metrics.iou import IouCurve
 from torchvice.metrics.resampling import Interval
-from torchvice.samples.table import data_frame
+from torchvice.samples.frames import pandas_frame, polars_frame
 
 JSON_SCHEMA = 2  # docs/definitions.md lists what each number changed
 
@@ -130,21 +130,40 @@ class Measures:
         Raises:
             ViceError: pandas is not installed.
         """
+        return pandas_frame(self._columns())
+
+    def to_polars(self) -> Any:
+        """The same as `to_pandas`, as a polars.DataFrame.
+
+        Raises:
+            ViceError: polars is not installed.
+        """
+        return polars_frame(self._columns())
+
+    def to_markdown(self) -> str:
+        """Every measure that is defined, with its 95 % interval, as a table in Markdown; no counts."""
+        text: str = _numbers_table(self).to_markdown()
+        return text
+
+    def to_latex(self) -> str:
+        """The same as `to_markdown`, in LaTeX with the rules of booktabs."""
+        text: str = _numbers_table(self).to_latex()
+        return text
+
+    def _columns(self) -> dict[str, Any]:
         found = [measure_of(path) for section in SECTIONS for path in paths(section) if section != "quality"]
         found = [one for one in found if one.name in getattr(self, one.section)]
         limits = [self.intervals.get(one.path, {}) for one in found]
-        return data_frame(
-            {
-                "measure": [one.path for one in found],
-                "label": [one.label for one in found],
-                "unit": [one.unit for one in found],
-                "better": [one.better for one in found],
-                "value": [self.value(one.path) for one in found],
-                "low": [one.get("low", math.nan) for one in limits],
-                "high": [one.get("high", math.nan) for one in limits],
-                "undefined": [self.undefined.get(one.path) for one in found],
-            }
-        )
+        return {
+            "measure": [one.path for one in found],
+            "label": [one.label for one in found],
+            "unit": [one.unit for one in found],
+            "better": [one.better for one in found],
+            "value": [self.value(one.path) for one in found],
+            "low": [one.get("low", math.nan) for one in limits],
+            "high": [one.get("high", math.nan) for one in limits],
+            "undefined": [self.undefined.get(one.path) for one in found],
+        }
 
     def __repr__(self) -> str:
         vice = ", ".join(f"{part}.vice={decimals(getattr(self, part)['vice'], 4)}" for part in ("paper", "strict"))
@@ -288,3 +307,8 @@ def put_precision_recall(sheet: Sheet, probabilities: np.ndarray, targets: np.nd
         sheet.put(f"classification.{name}", value)
     for name, value in (("op", found.op), ("or", found.or_), ("of1", found.of1)):
         sheet.put(f"classification.{name}", value)
+
+
+def _numbers_table(measures: Measures) -> Any:
+    # Imported by name: `result_table` imports this module.
+    return import_module("torchvice.measures.result_table").numbers_table(measures)

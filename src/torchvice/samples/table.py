@@ -14,28 +14,17 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.samples.columns import Images, Maps, Regions
+from torchvice.samples.frames import pandas_frame, polars_frame
 from torchvice.samples.predictions import losses, predicted, probabilities
 from torchvice.samples.shards import ShardFolder
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
 
 __all__ = ["FOREIGN", "ProtocolSamples", "Samples"]
 
 FOREIGN = "maps of another tool"  # the type of the model, and the method, of tables made of files
-
-
-def data_frame(columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Make a data frame of columns.
-
-    Raises:
-        ViceError: pandas is not installed.
-    """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise ViceError("A data frame needs pandas, which is not installed.", "pip install pandas") from None
-    return pd.DataFrame(dict(columns))
 
 
 @dataclass(frozen=True)
@@ -123,18 +112,42 @@ class Samples:
         order = np.lexsort((self.regions.label[rows], self.regions.image_id[rows].astype(str)))
         return self.regions.where(rows[order])
 
-    def to_pandas(self) -> pd.DataFrame:
-        """Make a data frame with one row per image and view.
+    def to_pandas(self, rows: str = "images") -> pd.DataFrame:
+        """Make a data frame with one row per image and view, or per true (image, class) pair of `strict`.
+
+        Args:
+            rows: "images" or "pairs".
+
+        Returns:
+            Of images, with the columns image_id, view, height, width, has_mask, loss, confidence, accuracy, ji, targets
+            (a list of class indices) and logits (C,); of pairs, with those of `torchvice.measures.Pairs.to_pandas`.
 
         Raises:
-            ViceError: pandas is not installed.
+            ViceError: pandas is not installed; `rows` is something else; there are no pairs without `strict`.
         """
+        return pandas_frame(self._columns(rows))
+
+    def to_polars(self, rows: str = "images") -> pl.DataFrame:
+        """The same as `to_pandas`, as a data frame of polars.
+
+        Raises:
+            ViceError: polars is not installed; else as `to_pandas`.
+        """
+        return polars_frame(self._columns(rows))
+
+    def _columns(self, rows: str) -> dict[str, Any]:
+        if rows == "pairs":
+            # Imported by name, when it is asked for: `measures` imports this package.
+            columns: dict[str, Any] = import_module("torchvice.measures").true_pairs(self).columns(self.classes)
+            return columns
+        if rows != "images":
+            raise ViceError(f'`rows` must be "images" or "pairs", but is {rows!r}.')
         images = self.images
         frame = {name: getattr(images, name) for name in ("image_id", "view", "height", "width", "has_mask")}
         frame |= {name: getattr(images, name) for name in ("loss", "confidence", "accuracy", "ji")}
         frame["targets"] = [np.flatnonzero(row).tolist() for row in images.targets]
         frame["logits"] = list(images.logits)
-        return data_frame(frame)
+        return frame
 
     def __repr__(self) -> str:
         explanations = len(self.manifest["explanations"])

@@ -26,7 +26,7 @@ from torchvice.config import (
     yaml_names,
 )
 from torchvice.errors import ViceError, brief, did_you_mean
-from torchvice.files import parse_yaml
+from torchvice.files import parse_document
 from torchvice.study.identity import key_of
 
 __all__ = ["AssessmentRequest", "LaunchSettings", "PlannedRun", "Study", "load_study", "study_names", "study_schema"]
@@ -234,7 +234,7 @@ def _check_axes(file: _File, axes: Mapping[str, Mapping[str, Changes]], where: s
 
 def _parse(text: str, where: str) -> _File:
     """Parse the file of a study and check its names and types."""
-    content = parse_yaml(text, where) or {}
+    content = parse_document(text, where) or {}
     if not isinstance(content, dict):
         raise ViceError(f"{where} must hold a study, `name: value`, but holds a {type(content).__name__}.")
     for prefix, part, owner in (
