@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,7 +115,7 @@ def _mlflow_runs(folder: Path) -> list[Any]:
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of made images, and a machine on which no service is set up."""
-    for name in ("MLFLOW_TRACKING_URI", "WANDB_API_KEY", "WANDB_MODE"):
+    for name in ("MLFLOW_TRACKING_URI", "WANDB_API_KEY", "WANDB_MODE", "COMET_API_KEY", "COMET_START_ONLINE"):
         monkeypatch.delenv(name, raising=False)
     planted(60).save(tmp_path / "a-table")
     return tmp_path / "a-table"
@@ -150,6 +152,22 @@ def test_mlflow_keeps_numbers_and_figures_as_files(table: Path, capsys) -> None:
     assert [path for path in table.parent.iterdir() if path != table] == []
 
 
+def test_comet_keeps_numbers_and_figures_in_an_archive(table: Path, capsys) -> None:
+    pytest.importorskip("comet_ml", reason="the extra `comet` is not installed")
+    assert vice(capsys, "measure", table, "--log", "comet", "--replicates", 200)[0] == 0
+    assert "COMET_START_ONLINE" not in os.environ
+    found = json.loads((table / "measures.json").read_text())
+    (file,) = (table / "logs").glob("*.zip")
+    with zipfile.ZipFile(file) as archive:
+        sent = [json.loads(line)["payload"] for line in archive.read("messages.json").decode().splitlines()]
+        assert json.loads(archive.read("experiment.json"))["project_name"] == "torchvice"
+    numbers = {one["metric"]["metricName"]: one["metric"]["metricValue"] for one in sent if "metric" in one}
+    assert numbers["strict/vice"] == pytest.approx(found["strict"]["vice"], abs=1e-9)
+    figures = {one["additional_params"]["figName"] for one in sent if "additional_params" in one}
+    assert "figures/reliability_strict" in figures
+    assert not any(key in one for one in sent for key in ("installed_packages", "os_packages", "output"))
+
+
 def test_a_training_logs_where_it_is_told_to(settings: Make) -> None:
     run = train(settings("trainer.epochs=1", "trainer.loggers=[csv]"), progress=False)
     assert [file.name for file in run.logs.rglob("*") if file.is_file() and "tfevents" in file.name] == []
@@ -161,7 +179,7 @@ def test_a_logger_that_is_unknown_or_not_installed_is_said_before_anything_is_me
 ) -> None:
     status, _, err = vice(capsys, "measure", table, "--log", "tensorbord")
     assert status == 2
-    assert "A logger must be one of csv, tensorboard, wandb, mlflow, but is 'tensorbord'." in err
+    assert "A logger must be one of csv, tensorboard, wandb, mlflow, comet, but is 'tensorbord'." in err
     assert "Did you mean `tensorboard`?" in err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     status, _, err = vice(capsys, "measure", table, "--log", "mlflow")

@@ -171,7 +171,7 @@ def measure(
     ),
     no_figures: bool = output_option(False, "--no-figures", help="Write no diagrams."),
     log: list[str] = output_option(
-        [], "--log", help="Give the numbers to csv, tensorboard, wandb or mlflow. Repeatable."
+        [], "--log", help="Give the numbers to csv, tensorboard, wandb, mlflow or comet. Repeatable."
     ),
     title: str | None = output_option(None, "--title", help="Title of the diagrams. Default: the run's name."),
 ) -> None:

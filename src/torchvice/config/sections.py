@@ -12,7 +12,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # Names of Lightning's loggers; `auto`: csv, and tensorboard where it is installed.
-LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow", "comet")
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -193,7 +193,7 @@ class TrainerSettings(Section):
     vice_every_n_epochs: int = Field(default=0, ge=0)
     vice_images: int = Field(default=200, ge=3)
     vice_figures: bool = False
-    loggers: Literal["auto"] | tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = "auto"
+    loggers: Literal["auto"] | tuple[Literal["csv", "tensorboard", "wandb", "mlflow", "comet"], ...] = "auto"
 
     @field_validator("precision", mode="before")
     @classmethod

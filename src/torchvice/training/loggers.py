@@ -24,6 +24,7 @@ _PACKAGES = {
     "tensorboard": ("tensorboard", "tensorboardX"),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
+    "comet": ("comet_ml",),
 }
 _PROJECT = "torchvice"
 
@@ -32,7 +33,8 @@ def loggers_of(names: Sequence[str], folder: Path) -> list[Any]:
     """Lightning's loggers of these names, for a run in a folder.
 
     Files go into the folder's `logs`. Nothing is sent anywhere unless the services' own variables say so: W&B is
-    offline without WANDB_API_KEY or WANDB_MODE, and MLflow keeps files without MLFLOW_TRACKING_URI.
+    offline without WANDB_API_KEY or WANDB_MODE, MLflow keeps files without MLFLOW_TRACKING_URI, and Comet an archive
+    without COMET_API_KEY.
 
     Args:
         names: of LOGGERS.
@@ -80,10 +82,28 @@ def _logger(name: str, folder: Path, version: Any) -> Any:
     if name == "wandb":
         offline = not os.environ.keys() & {"WANDB_API_KEY", "WANDB_MODE"}
         return loggers.WandbLogger(name=folder.name, project=_PROJECT, save_dir=logs, offline=offline)
+    if name == "comet":
+        return _comet(folder.name, logs)
     store = os.environ.get("MLFLOW_TRACKING_URI")
     files = None if store else (logs / "mlflow").absolute().as_uri()
     store = store or f"sqlite:///{(logs / 'mlflow.db').absolute()}"
     return loggers.MLFlowLogger(_PROJECT, folder.name, tracking_uri=store, artifact_location=files)
+
+
+def _comet(name: str, logs: Path) -> Any:
+    """Comet's logger, which records neither code, packages nor what is printed."""
+    from lightning.pytorch.loggers import CometLogger
+
+    unasked = ("log_code", "log_git_metadata", "log_git_patch", "log_env_details", "auto_output_logging", "parse_args")
+    settings: dict[str, Any] = {**dict.fromkeys(unasked, False), "display_summary_level": 0}
+    offline = not os.environ.keys() & {"COMET_API_KEY", "COMET_START_ONLINE"}
+    if offline:  # with Lightning's own `online=False` the experiment would keep nothing
+        os.environ["COMET_START_ONLINE"] = "0"
+    try:
+        return CometLogger(project=_PROJECT, name=name, offline_directory=str(logs), **settings)
+    finally:
+        if offline:
+            del os.environ["COMET_START_ONLINE"]
 
 
 def log_once(loggers: Iterable[Any], numbers: Mapping[str, float], figures: Mapping[str, Figure]) -> None:
@@ -93,10 +113,12 @@ def log_once(loggers: Iterable[Any], numbers: Mapping[str, float], figures: Mapp
         log_figures([logger], figures, 0)
         logger.save()
         logger.finalize("success")
+        if hasattr(logger.experiment, "end"):  # Comet's, which writes its archive then
+            logger.experiment.end()
 
 
 def log_figures(loggers: Iterable[Any], figures: Mapping[str, Figure], step: int) -> list[str]:
-    """Log figures to the loggers that can show images: TensorBoard's, W&B's and MLflow's.
+    """Log figures to the loggers that can show images: TensorBoard's, W&B's, MLflow's and Comet's.
 
     Args:
         loggers: Lightning's loggers, such as `trainer.loggers`; the others are skipped.
@@ -128,6 +150,8 @@ def _taking(logger: Any) -> Callable[[str, np.ndarray, int], object] | None:
     if isinstance(logger, kinds.MLFlowLogger):
         experiment: Any = logger.experiment
         return lambda name, pixels, step: experiment.log_image(logger.run_id, pixels, f"{name}_{step}.png")
+    if isinstance(logger, kinds.CometLogger):
+        return lambda name, pixels, step: logger.experiment.log_image(Image.fromarray(pixels), name=name, step=step)
     return None
 
 
