@@ -33,6 +33,30 @@ def _every_measures_json_is_valid() -> Any:
     patch.undo()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _temporary_tables_are_deleted() -> Any:
+    """Delete at the end what `assess` without `out` leaves for its user."""
+    import shutil
+    import tempfile
+
+    made: list[str] = []
+    original = tempfile.mkdtemp
+
+    @functools.wraps(original)
+    def recorded(*arguments: Any, **named: Any) -> str:
+        folder = original(*arguments, **named)
+        if named.get("prefix") == "torchvice-":
+            made.append(folder)
+        return folder
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(tempfile, "mkdtemp", recorded)
+    yield
+    patch.undo()
+    for folder in made:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
     """What the library said since the last call, by its logger."""

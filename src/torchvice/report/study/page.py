@@ -53,7 +53,10 @@ def write_study_page(path: str | os.PathLike[str], table: StudyTable, *, title: 
 def _context(table: StudyTable, folder: Path, title: str) -> dict[str, Any]:
     recipes, effects, definitions = table.recipes(), _effects(table), study_definitions(table.quality)
     choices = _choices(table, recipes)
-    drawn = {name for choice in choices for name in (choice["y"], *(panel["x"] for panel in choice["panels"]))}
+    # In their order, so that the same study is the same bytes.
+    drawn = dict.fromkeys(
+        name for choice in choices for name in (choice["y"], *(panel["x"] for panel in choice["panels"]))
+    )
     study = {
         "runs": _runs(table, recipes),
         "recipes": [{"name": recipe.name, "levels": recipe.levels} for recipe in recipes],
