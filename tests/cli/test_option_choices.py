@@ -13,6 +13,7 @@ import typer
 from rich.markup import render
 
 import torchvice
+from command import vice
 from torchvice.assessment.controls import CONTROL_SETS
 from torchvice.assessment.map_files import write_map_files
 from torchvice.assessment.outputs import Outputs
@@ -63,3 +64,17 @@ def test_no_help_loses_words_that_are_taken_for_markup() -> None:
     texts = [(name, option.help) for name, one in found.items() for option in one.params if getattr(option, "help", "")]
     assert len(texts) > 100
     assert [text for text in texts if render(text[1]).plain != text[1]] == []
+
+
+def test_what_is_missing_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    tried = 0
+    for name, command in commands(typer.main.get_command(app)):
+        required = [param for param in command.params if param.required]
+        if not required:
+            continue
+        status, out, err = vice(capsys, *name.split()[1:])
+        said = " ".join(err.replace("│", " ").split())
+        assert (status, out) == (2, ""), name
+        assert any(" ".join(param.help.split())[:30] in said for param in required), (name, said)
+        tried += 1
+    assert tried > 10

@@ -29,6 +29,9 @@ class _Group(TyperGroup):
             details = getattr(error.__cause__, "errors", None)  # of pydantic
             if details is not None:
                 error.message = _refusal(details()[0])
+            elif type(error).__name__ == "MissingParameter" and not error.message:
+                # click's, or that of typer, which has its own in newer versions; it is followed by the choices.
+                error.message = getattr(error.param, "help", None) or ""
             raise
 
 
