@@ -59,3 +59,13 @@ def test_nothing_is_wider_than_the_column() -> None:
     with pytest.raises(ViceError, match="none came"):
         comparison_figure([], [])
     assert np.isfinite(figure.get_size_inches()).all()
+
+
+def test_differences_of_groups_are_drawn_as_such() -> None:
+    models = [model(name, 0.1) for name in ("a1", "a2", "a3", "b1", "b2", "b3")]
+    groups = [difference("a", "b", 0.3) | {"seeds_first": 3, "seeds_second": 3}]
+    above, below = comparison_figure(models, groups).axes
+    assert texts(above) == [row["name"] for row in models]
+    assert texts(below) == ["a\n−b"]
+    assert below.get_xlabel() == "difference of VICE, over seeds"
+    assert comparison_figure(models, [difference("a1", "b1", 0.3)]).axes[1].get_xlabel() == "paired difference of VICE"

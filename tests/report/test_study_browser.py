@@ -169,6 +169,27 @@ def test_a_name_in_the_key_brings_its_recipe_forward(opened: Any) -> None:
     assert opened.locator("#front-0 path.mark:not(.dim)").count() == 15
 
 
+def test_no_name_of_the_front_touches_its_line(opened: Any) -> None:
+    for chart in (0, 1):
+        struck = opened.evaluate(
+            """(at) => { const line = document.querySelector(`#front-${at} path.border`), all = frontBoxes(line);
+            const names = [...document.querySelectorAll(`#front-${at} text`)].filter((text) => text.style.paintOrder);
+            return [names.length, names.filter((text) => { const box = text.getBBox();
+              return all.some(([x, y, w, h]) => box.x < x + w && x < box.x + box.width
+                && box.y + 3 < y + h && y < box.y + box.height - 1); }).length]; }""",
+            chart,
+        )
+        assert struck[0] == 2
+        assert struck[1] == 0
+
+
+def test_charts_of_effects_have_the_width_of_their_place(opened: Any) -> None:
+    sizes = "[...document.querySelectorAll('.whiskers')].map((one) => [one.clientWidth, +one.getAttribute('width')])"
+    drawn = opened.evaluate(sizes)
+    assert len(drawn) > 1
+    assert all(abs(place - width) <= 1 for place, width in drawn)
+
+
 def test_effects_are_told_apart_by_shape_and_speak(opened: Any) -> None:
     panels = opened.locator("#effect-0 .panels > div")
     assert panels.count() == 2

@@ -44,12 +44,13 @@ def _missing_letters_said(tell: Callable[[str], None] | None) -> Iterator[None]:
 def draw_comparison(
     comparison: Comparison, folder: str | os.PathLike[str], tell: Callable[[str], None] | None = None
 ) -> list[Path]:
-    """Draw VICE of the models with its intervals, and the paired differences; returns the files."""
+    """Draw VICE of the models with its intervals, and the differences of models, or of groups; returns the files."""
     from torchvice.report.comparison import comparison_figure
     from torchvice.report.figures import save_figure
 
     with _missing_letters_said(tell):
-        return save_figure(comparison_figure(comparison.models, comparison.differences), Path(folder) / "comparison")
+        differences = comparison.seeds or comparison.differences
+        return save_figure(comparison_figure(comparison.models, differences), Path(folder) / "comparison")
 
 
 def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str = "") -> list[Path]:

@@ -1,4 +1,4 @@
-"""The comparison figure: VICE of every model with its interval, and the paired differences."""
+"""The comparison figure: VICE of every model with its interval, and the differences between models or groups."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def comparison_figure(
     title: str = "",
     axes: Axes | None = None,
 ) -> Figure:
-    """Draw VICE of every model above and the paired differences below, filled if their interval excludes 0.
+    """Draw VICE of every model above and the differences below, filled if their interval excludes 0.
 
     Args:
         models: rows with `name`, `vice`, `vice_low`, `vice_high`, see `torchvice.measures.Comparison`.
         differences: rows with `first`, `second`, `measure`, `difference`, `low`, `high`; those of `vice` are drawn.
+            They are paired differences of models, or with `seeds_first` those of groups of seeds (`Comparison.seeds`).
         title: one sentence or less.
         axes: Axes to draw into, shared by the two panels.
 
@@ -64,9 +65,10 @@ def comparison_figure(
     heights = heights if below else heights[:1]
     upper, *lower = panels(heights, axes=axes, between=BETWEEN, below=BELOW, left=left, right=0.14, title=title)
     _panel(upper, above, "VICE, 95 % interval")
+    kind = "difference of VICE, over seeds" if rows and "seeds_first" in rows[0] else "paired difference of VICE"
     for panel in lower:
         more = f" (the largest {MOST} of {len(rows)})" if len(rows) > MOST else ""
-        _panel(panel, below, f"paired difference of VICE{more}")
+        _panel(panel, below, f"{kind}{more}")
         panel.axvline(0, color=PALETTE["ink"], lw=0.6, ls=(0, (4, 2)), zorder=1)
     return figure_of(upper)
 

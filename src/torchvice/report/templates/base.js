@@ -63,6 +63,8 @@ function intervalText(low, high, digits = 3, write = decimals) {
 }
 const pText = (p) => (p >= 0.0005 ? p.toFixed(3) : "below 0.001");
 
+// Two decimals, or as many as tell a value from the cutoff that decides its quadrant.
+const besideCutoff = (value, cutoff) => decimals(value, cutoff === null || cutoff === undefined || Math.abs(value - cutoff) < 1e-6 ? 2 : decimalsBetween(value, cutoff, 2));
 // A loss may be 1e-7: small values get two significant digits.
 const nats = (value) => (value >= 0.01 || !(value > 0) ? decimals(value) : value.toPrecision(2));
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();

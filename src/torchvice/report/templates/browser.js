@@ -105,7 +105,7 @@ function list() {
 function card(e) {
   const model = currentModel(), image = D.entryImage[e], c = D.entryClass[e], q = model.quadrant[e];
   const label = c >= 0 ? c : trueLabels(image)[0] ?? -1;
-  const numbers = c >= 0 ? `${shapeOf(q)} p ${decimals(model.probability[e], 2)} · ${QUALITY} ${decimals(model.iou[e], 2)}` : `loss ${nats(model.loss[image])}`;
+  const numbers = c >= 0 ? `${shapeOf(q)} p ${besideCutoff(model.probability[e], D.cutoffs?.probability)} · ${QUALITY} ${besideCutoff(model.iou[e], D.cutoffs?.iou)}` : `loss ${nats(model.loss[image])}`;
   const node = el("div", { class: "card", role: "option", id: `card-${e}`, "aria-selected": String(e === state.entry), "aria-label": c >= 0 ? `${D.classes[c]} ${D.ids[image]} ${numbers}, ${quadrantName(q)}` : `${D.ids[image]} no true pair ${numbers}` },
     view(image, label, state.model, { side: 64 }), el("b", {}, c >= 0 ? D.classes[c] : D.ids[image]), " ", el("span", {}, c >= 0 ? D.ids[image] : "no true pair"), " ", el("span", {}, numbers));
   node.addEventListener("click", () => openEntry(e, false));

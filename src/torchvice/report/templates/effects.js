@@ -42,7 +42,8 @@ function drawWhiskers(box, measure, rows, combined) {
   const chart = frame(holder, { height, left: 10, top: 4, x: { low: low - room, high: high + room, ticks, label: onePair ? pair(rows[0]) : "difference, first − second" }, y: { low: 0, high: 1, ticks: [] },
     summary: `${measure.name}: ${plural(rows.length, "difference")} of levels with 95 % intervals, ${rows.filter((row) => row.sure).length} established. The numbers are in the table below; the up and down keys move along the pairs.` });
   const zero = chart.px(0);
-  chart.drawing.append(svg("line", { x1: zero, x2: zero, y1: chart.top, y2: chart.foot, stroke: "var(--strong)", "stroke-width": 1.2 }));
+  // Beside the intervals only: it would strike through the names above them.
+  chart.drawing.append(svg("line", { x1: zero, x2: zero, y1: chart.top, y2: chart.foot, stroke: "var(--strong)", "stroke-width": 1.2, "stroke-dasharray": LINE / 2, "stroke-dashoffset": LINE / 2 }));
   const groups = rows.map((row, at) => whisker(chart, row, name(row), chart.top + at * LINE));
   chart.drawing.setAttribute("class", "whiskers");
   chart.drawing.setAttribute("tabindex", "0");
@@ -110,15 +111,16 @@ function drawEffects() {
     box.replaceChildren();
     figure.querySelector(".drawn").textContent = level === null ? "" : `The figure shows the pairs with ${level}; the table shows all pairs.`;
     if (group.measures.every((measure) => measure.rows.every((row) => row.difference === null))) return;  // the caption gives the reason
-    for (const measure of group.measures) {
-      if (effects.measure && measure.name !== effects.measure) continue;
-      const rows = level === null ? measure.rows : measure.rows.filter((row) => ofLevel(row, level));
+    const drawn = group.measures.filter((measure) => !effects.measure || measure.name === effects.measure);
+    const parts = drawn.map((measure) => {
       const term = el("span", { class: "term", tabindex: "0", "aria-describedby": `def-${measure.term}` }, measure.name);
       term.dataset.term = measure.term;
       const part = el("div", {}, el("h3", {}, term, " ", el("small", {}, measure.better)));
       box.append(part);
-      drawWhiskers(part, measure, rows, group.named);
-    }
+      return part;
+    });
+    // Once all stand there, since their number decides their width.
+    drawn.forEach((measure, at) => drawWhiskers(parts[at], measure, level === null ? measure.rows : measure.rows.filter((row) => ofLevel(row, level)), group.named));
   });
 }
 

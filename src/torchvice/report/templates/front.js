@@ -55,18 +55,31 @@ function frontLine(chart, points, lower) {
   return svg("path", { class: "border", d, fill: "none", stroke: "var(--muted)", "stroke-width": 1.4, "stroke-dasharray": "6 4" });
 }
 
-// The names of the recipes on the front, if they fit without overlap.
-function frontNames(chart, points, marks) {
-  const boxes = (kinds) => marks.filter((mark) => kinds.includes(mark.kind)).map((mark) => [chart.px(mark.x) - 6, chart.py(mark.y) - 6, 12, 12]);
-  const all = boxes(["runs", "recipes"]), means = boxes(["recipes"]), names = [];
+// The stretches of the front as thin boxes [x, y, width, height].
+function frontBoxes(line) {
+  const found = [];
+  let x = 0, y = 0;
+  for (const [, kind, first, second] of line.getAttribute("d").matchAll(/([MHV])([\d.-]+)(?: ([\d.-]+))?/g)) {
+    const to = Number(first), [nextX, nextY] = kind === "M" ? [to, Number(second)] : kind === "H" ? [to, y] : [x, to];
+    if (kind !== "M") found.push([Math.min(x, nextX), Math.min(y, nextY), Math.abs(nextX - x) || 1, Math.abs(nextY - y) || 1]);
+    [x, y] = [nextX, nextY];
+  }
+  return found;
+}
+
+// The names of the recipes on the front, if they fit without overlap. A name next to another mean would be read as that one's.
+function frontNames(chart, points, marks, line) {
+  const boxes = (kinds, room = 6) => marks.filter((mark) => kinds.includes(mark.kind)).map((mark) => [chart.px(mark.x) - room, chart.py(mark.y) - 6, 2 * room, 12]);
+  const all = boxes(["runs", "recipes"]), means = boxes(["recipes"]), wide = boxes(["recipes"], 26), lines = frontBoxes(line), names = [];
   const free = ([x, y, w, h], marked) => x > chart.left + 2 && x + w < chart.end && y > chart.top && y + h < chart.foot && ![...marked, ...names].some(([a, b, c, e]) => x < a + c && a < x + w && y < b + e && b < y + h);
   for (const [x, y, name] of points) {
     const words = name.length > 34 ? `${[...name].slice(0, 33).join("")}…` : name;
     const label = chart.text(words, { style: "paint-order:stroke;stroke:var(--ground);stroke-width:4px" });
     chart.drawing.append(label);
     const w = label.getComputedTextLength(), px = chart.px(x), py = chart.py(y);
-    const places = [[px + 11, py - 15], [px - w - 11, py - 15], [px + 11, py + 3], [px - w - 11, py + 3], [px - w / 2, py - 24], [px - w / 2, py + 11], [px + 11, py - 7], [px - w - 11, py - 7]];
-    const place = places.find(([a, b]) => free([a, b, w, 14], all)) ?? places.find(([a, b]) => free([a, b, w, 14], means));
+    const apart = wide.filter(([a, b]) => Math.abs(a + 26 - px) + Math.abs(b + 6 - py) > 0.01);  // of the other means
+    const places = [[px + 11, py - 17], [px - w - 11, py - 17], [px + 11, py + 3], [px - w - 11, py + 3], [px - w / 2, py - 24], [px - w / 2, py + 11], [px + 11, py - 7], [px - w - 11, py - 7]];
+    const place = [[...all, ...apart], [...means, ...apart], means].map((marked) => places.find(([a, b]) => free([a, b, w, 14], [...marked, ...lines]))).find(Boolean);
     if (!place) { label.remove(); continue; }
     label.setAttribute("x", place[0]);
     label.setAttribute("y", place[1] + 11);
@@ -87,7 +100,8 @@ function drawFront(at) {
   const chart = frame(box, { height, x: { ...span(marks.map((one) => one.x)), label: `${x.label} (${better})` }, y: { ...span(marks.map((one) => one.y)), label: choice.name },
     summary: `Scatter plot of ${plural(marks.length, "mark")}: ${choice.name} against ${x.label}, of every run and of every recipe's mean. The arrow keys move along ${x.label}, Enter goes to the row of the table.` });
   const points = panel.on.map((recipe) => [x.mean[recipe], y.mean[recipe], S.recipes[recipe].name]);
-  if (points.length) chart.drawing.append(frontLine(chart, points, x.lower));
+  const line = points.length ? frontLine(chart, points, x.lower) : null;
+  if (line) chart.drawing.append(line);
   marks.forEach((mark) => {
     const mean = mark.kind === "recipes", ink = inkOf(mark.recipe);
     mark.node = svg("path", { class: "mark", d: markPath(mark.recipe, chart.px(mark.x), chart.py(mark.y), mean ? 6.5 : 3.4), fill: mean ? ink : "none", stroke: mean ? "var(--ground)" : ink, "stroke-width": mean ? 1 : 1.3 });
@@ -96,7 +110,7 @@ function drawFront(at) {
   chart.whisker = svg("path", { fill: "none", stroke: "var(--ink)", "stroke-width": 1.5, visibility: "hidden" });
   chart.ring = svg("circle", { r: 10, fill: "none", stroke: "var(--ink)", "stroke-width": 1.8, visibility: "hidden" });
   chart.drawing.append(chart.whisker, chart.ring);
-  frontNames(chart, points, marks);
+  if (line) frontNames(chart, points, marks, line);
   chart.drawing.setAttribute("tabindex", "0");
   chart.drawing.setAttribute("class", "front");
   Object.assign(chart, { marks, choice, panel, at: -1, order: marks.map((_, i) => i).sort((a, b) => marks[a].x - marks[b].x || marks[a].y - marks[b].y) });
