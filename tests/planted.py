@@ -48,6 +48,13 @@ def planted(
         "peak_covered": np.where(other, -1.0, logit),
         "elsewhere_covered": logit,
     }
+    if samples.exclusive:  # a label that is lost is taken for any other class
+        own, classes = regions.label - 1, len(samples.classes)
+        another = (own + rng.integers(1, classes, count)) % classes
+        columns["answer_without_object"] = np.where(columns["without_object"] > 0, own, another)
+        columns["answer_margin"] = np.where(
+            columns["without_object"] > 0, columns["without_object"], rng.exponential(0.5, count)
+        )
     columns = {name: np.where(headline, column, np.nan) for name, column in columns.items()}
     features = np.where(headline[:, None], features, np.nan).astype(np.float32)
     intersection = np.where(other[:, None], regions.intersection // 20, regions.intersection)

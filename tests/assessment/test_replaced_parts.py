@@ -15,7 +15,7 @@ from torchvice.assessment.region import Region
 from torchvice.data.filling import dilated, filled
 from torchvice.data.transforms import normalise
 from torchvice.explain import Choices
-from torchvice.samples import INTERVENTIONS
+from torchvice.samples import INTERVENTIONS, ShardFolder
 
 SIDE = 32
 COLOURS = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250]], np.uint8)
@@ -234,7 +234,36 @@ def test_exclusive_targets_have_the_lead_of_the_class(tmp_path):
             logits = model(filled(image, gone, "blur"))[0]
         expected = logits[c] - max(logits[k] for k in range(3) if k != c)
         assert rows.without_object[row] == pytest.approx(float(expected), abs=1e-4)
+        first, second = sorted(range(3), key=lambda k: -logits[k])[:2]
+        assert rows.answer_without_object[row] == first
+        assert rows.answer_margin[row] == pytest.approx(float(logits[first] - logits[second]), abs=1e-4)
     assert margins(np.array([[1.0, 1.0]]), np.array([0]), True).tolist() == [0]
+
+
+def test_only_of_exclusive_targets_one_class_is_the_answer(samples):
+    assert np.isnan(samples.regions.answer_without_object).all()
+    assert np.isnan(samples.regions.answer_margin).all()
+
+
+def test_a_table_without_answers_says_so_and_is_completed_by_the_same_command(tmp_path):
+    dataset = Squares(9, exclusive=True)
+    options = {"without": ["object"], "targets": "exclusive"}
+    whole = assess(dataset, tmp_path, **options)
+    shards = ShardFolder(tmp_path)
+
+    def as_before(regions):  # as in tables of earlier versions
+        lost = np.full(len(regions), np.nan)
+        return replace(regions, answer_without_object=lost, answer_margin=lost)
+
+    for number in shards.shards():
+        shards.amend(number, as_before(shards.regions(number, None)))
+    said = "The table is of an earlier version; the same vice assess completes it."
+    earlier = Samples(whole.manifest, whole.images, as_before(whole.regions), whole.maps)
+    assert said in " ".join(torchvice.measure(earlier, replicates=0).verdict.caveats)
+    found = assess(dataset, tmp_path, **options)
+    np.testing.assert_array_equal(found.regions.answer_without_object, whole.regions.answer_without_object)
+    np.testing.assert_allclose(Samples.load(tmp_path).regions.answer_margin, whole.regions.answer_margin, atol=1e-6)
+    assert said not in " ".join(torchvice.measure(found, replicates=0).verdict.caveats)
 
 
 def test_the_void_rim_belongs_to_the_object():

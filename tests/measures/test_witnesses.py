@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,17 +74,76 @@ def test_classes_with_few_images_without_them_are_not_judged_by_their_scores() -
     assert np.isnan(tests["score_without_object"].p_value[1])
 
 
-def test_of_exclusive_classes_the_likeliest_counts() -> None:
-    samples = planted(200, seed=1, targets="exclusive")
+def exclusive(images: int, seed: int, **options: Any) -> Samples:
+    """A table of one label an image; the rows of other labels are left out."""
+    samples = planted(images, seed=seed, targets="exclusive", **options)
+    label = samples.images.targets.argmax(axis=1)
     one = np.zeros_like(samples.images.targets)
-    one[np.arange(200), samples.images.targets.argmax(axis=1)] = 1
-    samples = Samples(samples.manifest, dataclasses.replace(samples.images, targets=one), samples.regions, samples.maps)
+    one[np.arange(images), label] = 1
+    of_image = dict(zip(samples.images.image_id.tolist(), label.tolist(), strict=True))
+    true = np.array([of_image[name] for name in samples.regions.image_id.tolist()]) == samples.regions.label - 1
+    images_ = dataclasses.replace(samples.images, targets=one)
+    return Samples(samples.manifest, images_, samples.regions.where(true), samples.maps)
+
+
+def test_of_exclusive_classes_the_likeliest_counts_where_it_is_no_favourite() -> None:
+    samples = exclusive(300, seed=1)
+    rows = samples.regions.where(samples.regions.explanation == "strict:cam")
+    margins: dict[int, list[float]] = {}
+    for c in range(6):
+        others = [row for row in range(len(rows)) if rows.label[row] != c + 1]
+        margins[c] = sorted(
+            float(rows.answer_margin[row]) if rows.answer_without_object[row] == c else 0.0 for row in others
+        )
     pairs = true_pairs(samples)
     events = events_of(pairs, samples)
     assert list(events) == ["localisation", "without_object"]
     event, known = events["without_object"]
-    np.testing.assert_array_equal(event, pairs.regions.without_object > 0)
     assert known.all()
+    assert 0 < event.sum() < (pairs.regions.without_object > 0).sum()
+    for at, c in enumerate(pairs.class_index.tolist()):
+        place = 0.95 * (len(margins[c]) - 1)
+        low = int(place)
+        threshold = margins[c][low] + (place - low) * (margins[c][low + 1] - margins[c][low])
+        assert event[at] == (pairs.regions.without_object[at] > threshold)
+
+
+def favouring(samples: Samples, favourite: int, seed: int) -> Samples:
+    """The table of a network that answers `favourite` on nine of ten images without their object."""
+    rng, regions = np.random.default_rng(seed), samples.regions
+    margin, own = rng.gamma(2, 2, len(regions)), regions.label - 1
+    favoured = (rng.random(len(regions)) < 0.9) & ~(regions.without_object > 3)
+    answer = np.where(favoured, favourite, regions.answer_without_object)
+    without = np.where(answer == own, margin, -margin)
+    known = ~np.isnan(regions.answer_without_object)
+    columns = {"without_object": without, "answer_without_object": answer, "answer_margin": margin}
+    columns = {name: np.where(known, column, np.nan) for name, column in columns.items()}
+    kept = {name: np.where(favoured, column, getattr(regions, name)) for name, column in columns.items()}
+    return Samples(samples.manifest, samples.images, dataclasses.replace(regions, **kept), samples.maps)
+
+
+def test_the_favourite_of_a_softmax_does_not_stand_out_and_a_shortcut_does() -> None:
+    named = {}
+    for seed in range(10):
+        clean = favouring(exclusive(600, seed), 1, seed)
+        pairs = true_pairs(clean)
+        assert (pairs.regions.without_object[pairs.class_index == 1] > 0).mean() > 0.8
+        named[seed] = standing_out(class_tests(pairs, clean), clean.classes)
+    assert [rows for rows in named.values() if rows] == []
+    found = 0
+    for seed in range(10):
+        samples = exclusive(600, seed, shortcut=3)
+        rows = standing_out(class_tests(true_pairs(samples), samples), samples.classes)
+        found += ("class3", "without_object") in {(row["class"], row["witness"]) for row in rows}
+    assert found >= 6
+
+
+def test_tables_without_answers_do_not_test_by_them() -> None:
+    samples = exclusive(200, seed=1)
+    lost = np.full(len(samples.regions), np.nan)
+    regions = dataclasses.replace(samples.regions, answer_without_object=lost, answer_margin=lost)
+    samples = Samples(samples.manifest, samples.images, regions, samples.maps)
+    assert list(events_of(true_pairs(samples), samples)) == ["localisation"]
 
 
 @pytest.mark.parametrize("witness", WITNESSES)

@@ -24,7 +24,7 @@ from torchvice.samples.placing import box_of
 if TYPE_CHECKING:
     from torchvice.assessment.views import View, ViewOutput
 
-__all__ = ["Interventions", "lacks_interventions"]
+__all__ = ["Interventions", "lacks_answers", "lacks_interventions"]
 
 OTHER_FILLINGS = 1 / 8  # share of the found pairs whose object is replaced in every other way as well
 PATCHES = 100  # pairs of a class whose patch is covered, about
@@ -170,19 +170,24 @@ class _Group:
                 noise = self._stacked(self._noise(part)) if how == "noise" else None
                 other = self._stacked([self._stranger(pair) for pair in part]) if how == "background" else None
                 changed = filled(images, gone, how, noise=noise, other=other)
-            for pair, margin in zip(part, self._margins(part, changed), strict=True):
+            logits, exclusive = self._logits(part, changed), self.view.exclusive
+            own = margins(logits, np.array([pair.label for pair in part]), exclusive)
+            for pair, margin in zip(part, own, strict=True):
                 pair.columns[column] = float(margin)
+            if column == "without_object" and exclusive:
+                answers = logits.argmax(axis=1)
+                for pair, answer, margin in zip(part, answers, margins(logits, answers, exclusive), strict=True):
+                    pair.columns |= {"answer_without_object": float(answer), "answer_margin": float(margin)}
 
     def _stacked(self, planes: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.stack(list(planes)).to(self.view.device)
 
-    def _margins(self, part: Sequence[_Pair], images: torch.Tensor) -> np.ndarray:
+    def _logits(self, part: Sequence[_Pair], images: torch.Tensor) -> np.ndarray:
         def run(rows: Sequence[int]) -> list[np.ndarray]:
             logits = self.view.explainer.logits(images[list(rows)])
             return list(logits.float().cpu().numpy())
 
-        logits = np.array(halve_on_oom(range(len(part)), run, lambda size: None))
-        return margins(logits, np.array([pair.label for pair in part]), self.view.exclusive)
+        return np.array(halve_on_oom(range(len(part)), run, lambda size: None))
 
     def _noise(self, part: Sequence[_Pair]) -> list[torch.Tensor]:
         """Standard normal numbers for each pair, the same in any batch, and for its object and its background."""
@@ -330,3 +335,9 @@ def lacks_interventions(regions: Regions, explanation: str) -> bool:
     mine = (regions.explanation == explanation) & (regions.status != "none") & (regions.mask_pixels > 0)
     columns = ("without_object", "without_background", "peak_height", "noisy_object")
     return bool(mine.any() and all(np.isnan(getattr(regions, name)[mine]).all() for name in columns))
+
+
+def lacks_answers(regions: Regions, explanation: str) -> bool:
+    """Whether objects were removed, but not what is answered then: of exclusive tables of earlier versions."""
+    mine = regions.explanation == explanation
+    return bool((~np.isnan(regions.without_object[mine])).any() and np.isnan(regions.answer_without_object[mine]).all())

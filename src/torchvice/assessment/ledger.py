@@ -16,7 +16,7 @@ import numpy as np
 import torchvice
 from torchvice.assessment.faithfulness import lacks_blank, lacks_faithfulness
 from torchvice.assessment.images import Dataset
-from torchvice.assessment.interventions import lacks_interventions
+from torchvice.assessment.interventions import lacks_answers, lacks_interventions
 from torchvice.assessment.other_subject import other_subject
 from torchvice.errors import ViceError
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
@@ -236,9 +236,12 @@ class Ledger:
         mine = self.of_shards()
         held = {name for name in self.measured(what) if name in mine or self.folder.has(number, name)}
         lacking = {name for name in held if MEASURED[what](self.regions(number, name), name)}
-        if what == "faithfulness":  # a table of an earlier version is completed where it is asked for again
-            again = {name for name in held if what in self.requested["explanations"].get(name, {})}
+        # A table of an earlier version is completed where it is asked for again.
+        again = {name for name in held if what in self.requested["explanations"].get(name, {})}
+        if what == "faithfulness":
             lacking |= {name for name in again if lacks_blank(self.regions(number, name), name)}
+        elif self.manifest["targets"] == "exclusive":
+            lacking |= {name for name in again if lacks_answers(self.regions(number, name), name)}
         return lacking
 
     def regions(self, number: int, name: str) -> Regions:

@@ -10,7 +10,7 @@ from torchvice.measures.interventions import column_of
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.metrics.standing_out import ClassTest, classes_that_stand_out
-from torchvice.samples import Samples
+from torchvice.samples import ProtocolSamples, Samples
 
 __all__ = ["LEVEL", "WITNESSES", "class_tests", "events_of", "testable"]
 
@@ -21,7 +21,8 @@ FEWEST_NEGATIVES = 40  # images without the class, for a threshold of its own
 # What a witness says of found labels.
 WITNESSES = {
     "localisation": "have their map off the object",
-    "without_object": "are still found without the object",
+    "without_object": "are still found without the object, by a higher score than 95 % of other classes' images "
+    "without theirs",
     "score_without_object": "are found without the object, or score higher than 95 % of the images without the class",
 }
 
@@ -60,7 +61,8 @@ def events_of(pairs: Pairs, samples: Samples) -> dict[str, tuple[np.ndarray, np.
     Something else may speak for a label that is lost without its object: its score is then lower than before, but
     higher than on the images without the class. So a score without the object is also compared with the scores of
     those images, at a false positive rate of 5 %. Where classes exclude each other, one of them is always the
-    likeliest, and the event is that it still is this one.
+    likeliest, and a network without anything to go by has a favourite. The event is then that the class still is the
+    likeliest, by a larger margin than on 95 % of the images of other classes whose object is removed, too.
 
     Args:
         pairs: true pairs.
@@ -71,7 +73,7 @@ def events_of(pairs: Pairs, samples: Samples) -> dict[str, tuple[np.ndarray, np.
     if len(without):
         strict = samples.of_protocol("strict")
         name = "without_object" if strict.exclusive else "score_without_object"
-        least = np.zeros(len(samples.classes)) if strict.exclusive else np.minimum(_thresholds(samples), 0)
+        least = _favourites(strict) if strict.exclusive else np.minimum(_thresholds(samples), 0)
         threshold = least[pairs.class_index]
         events[name] = (without > threshold, ~np.isnan(without) & ~np.isnan(threshold))
     return {name: (event, known) for name, (event, known) in events.items() if known.any()}
@@ -85,4 +87,21 @@ def _thresholds(samples: Samples) -> np.ndarray:
         negatives = logits[targets == 0]
         if len(negatives) >= FEWEST_NEGATIVES:
             thresholds[c] = np.quantile(negatives.astype(float), 1 - FALSE_POSITIVES)
+    return thresholds
+
+
+def _favourites(strict: ProtocolSamples) -> np.ndarray:
+    """(C,) margins, 0 or more, that a class has on 5 % of the other classes' images without their object.
+
+    NaN with fewer than 40 such images, and in tables of earlier versions, which do not have what is answered then.
+    """
+    rows = np.flatnonzero((strict.regions.label > 0) & ~np.isnan(strict.regions.answer_without_object))
+    classes, answers = strict.regions.label[rows] - 1, strict.regions.answer_without_object[rows].astype(int)
+    margins = strict.regions.answer_margin[rows].astype(float)
+    thresholds = np.full(strict.images.targets.shape[1], np.nan)
+    for c in range(len(thresholds)):
+        others = classes != c
+        if others.sum() >= FEWEST_NEGATIVES:
+            # Where another class is the likeliest, the margin of this one is below 0.
+            thresholds[c] = np.quantile(np.where(answers == c, margins, 0)[others], 1 - FALSE_POSITIVES)
     return thresholds

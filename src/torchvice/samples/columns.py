@@ -97,6 +97,7 @@ FILLINGS = ("blur", "mean", "noise", "background")
 # The columns of interventions on the image; see `torchvice.assessment.interventions`.
 INTERVENTIONS = (
     *("without_object", "without_background", "with_hole", *(f"object_by_{name}" for name in FILLINGS)),
+    *("answer_without_object", "answer_margin"),
     *("noisy_object", "noisy_background"),
     *("peak_y", "peak_x", "peak_side", "peak_height", "peak_covered", "elsewhere_covered"),
 )
@@ -125,7 +126,9 @@ class Regions(_Columns):
     Interventions give the margin of the class on a changed image: its logit, or, of exclusive targets, its logit minus
     the highest other one; the class is found where it is above 0. `without_object` and `without_background`: with the
     object, or all but the object, replaced; `with_hole`: with as large a hole elsewhere; `object_by_FILLING`: the
-    object replaced in another way; `noisy_object` and `noisy_background`: with noise added there. Of the
+    object replaced in another way; `noisy_object` and `noisy_background`: with noise added there. Of exclusive targets
+    `answer_without_object` is the class that is likeliest without the object, 0 to C - 1, and `answer_margin` its logit
+    minus the next. Of the
     patch outside the object on which the map is highest: `peak_y` and `peak_x`, its centre in [0, 1] from the top left;
     `peak_side`, its side as a share of the image's sides (their geometric mean, where the view is no warp);
     `peak_covered` and `elsewhere_covered`, margins with it, or one somewhere else, replaced; `peak_features` (R,
@@ -164,6 +167,8 @@ class Regions(_Columns):
     object_by_mean: np.ndarray
     object_by_noise: np.ndarray
     object_by_background: np.ndarray
+    answer_without_object: np.ndarray
+    answer_margin: np.ndarray
     noisy_object: np.ndarray
     noisy_background: np.ndarray
     peak_y: np.ndarray
