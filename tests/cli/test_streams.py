@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from planted import planted
 from torchvice.cli.streams import prepare_streams, visible
 
 
@@ -83,3 +88,14 @@ def test_an_ascii_terminal_shows_undefined_numbers(tmp_path) -> None:
     done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False)
     assert done.returncode == 0, done.stderr
     assert b"--classes" in done.stdout
+
+
+def test_what_is_computed_is_written_although_nobody_reads_what_is_printed(tmp_path: Path) -> None:
+    planted(60).save(tmp_path / "table")
+    words = [sys.executable, "-m", "torchvice.cli", "measure", "table", "--replicates", "100", "--no-figures", "--all"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(words, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "table" / "measures.json").read_text())["images"] == 60

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from torchvice.cli.streams import visible
@@ -20,10 +22,24 @@ __all__ = ["add_row", "console", "given", "number", "print_methods", "progress_b
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that leaves numbers and paths uncoloured."""
+    """A console that leaves numbers and paths uncoloured, and whose command goes on when nobody reads it any more."""
+    return _kind()(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+@cache
+def _kind() -> type[Console]:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    class Unread(Console):
+        """`vice measure RUN | head` has the numbers to write: rich's own console would end the process."""
+
+        def on_broken_pipe(self) -> None:
+            """Send what follows nowhere."""
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
+
+    return Unread
 
 
 def say(text: str = "") -> None:
