@@ -113,6 +113,21 @@ def test_the_navigation_has_every_page_once() -> None:
     assert set(named) == on_disk
 
 
+def test_every_link_between_pages_leads_to_a_page() -> None:
+    links = 0
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        text = re.sub(
+            r'^--8<-- "([^"]+)"$', lambda m: (ROOT / m[1]).read_text(encoding="utf-8"), text, flags=re.MULTILINE
+        )
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", text):
+            if ":" not in target:
+                assert (page.parent / target).is_file(), (page.relative_to(ROOT), target)
+                links += 1
+    assert links > 50
+
+
 def test_nothing_is_fetched_for_a_page() -> None:
     class Loader(yaml.SafeLoader):
         """YAML with mkdocs' variables of the environment."""
