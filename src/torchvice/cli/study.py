@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,13 +105,20 @@ def _print_rows(rows: list[dict[str, Any]], axes: list[str], quality: str) -> No
 
     table = Table(title="Runs", title_justify="left")
     columns = ("vice", "mean_average_precision", "ece_ml", "ji" if quality == "ji" else "quality")
-    for column in (*axes, "seed", *(compared_label(name, quality) for name in columns), "controls"):
+    words = [" ".join(re.split(r"[._]", axis)) for axis in axes]  # so that a narrow heading breaks between words
+    for column in (*words, "seed", *(compared_label(name, quality) for name in columns), "controls"):
         table.add_column(column, overflow="fold")
     for row in rows:
         numbers = ["–" if row.get(name) is None else decimals(row[name]) for name in columns]
-        status = str(row.get("controls") or row["status"])
+        status = _short(str(row.get("controls") or row["status"]))
         add_row(table, (*(str(row[axis]) for axis in axes), str(row["seed"]), *numbers, status))
     console().print(table)
+
+
+def _short(status: str) -> str:
+    """A list of controls that does not fit as their number; table.csv names them."""
+    words, _, names = status.partition("not above ")
+    return f"not above {len(names.split(', '))}" if not words and ", " in names else status
 
 
 def _is_there(need: str) -> bool:

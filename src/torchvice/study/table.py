@@ -131,7 +131,7 @@ def sentences_of(
     sentences = []
     for axis in study.axes:
         rows = [row for row in comparisons if row["axis"] == axis]
-        sentences += [f"{axis}{_at(row)}: {_difference(row, study.request.quality)}" for row in rows]
+        sentences += [f"{axis}{at}: {text}" for at, text in _differences(rows, study.request.quality)]
         sentences += [] if rows else [f"{axis}: no two levels are finished."]
     reasons = dict.fromkeys(row["reason"] for row in comparisons if row["reason"])
     sentences += [f"No claim, because: {reason}" for reason in reasons]
@@ -140,6 +140,22 @@ def sentences_of(
 
 def _at(row: Mapping[str, Any]) -> str:
     return f" ({row['others']})" if row["others"] else ""
+
+
+def _differences(rows: Sequence[Mapping[str, Any]], quality: str) -> list[tuple[str, str]]:
+    """Where, and what is said of each difference; one sentence of two levels of which nothing is known."""
+    pairs: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        pairs.setdefault((row["others"], row["first"], row["second"]), []).append(row)
+    found = []
+    for same in pairs.values():
+        if len(same) > 1 and all(row["difference"] is None for row in same):
+            one = same[0]
+            seeds = f"{one['seeds_first']} and {one['seeds_second']} seeds"
+            found.append((_at(one), f"no claim about {one['first']} - {one['second']} ({seeds})."))
+        else:
+            found += [(_at(row), _difference(row, quality)) for row in same]
+    return found
 
 
 def _difference(row: Mapping[str, Any], quality: str) -> str:
