@@ -42,9 +42,13 @@ def _renamed(entry: Any) -> Any:
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """Give the dialog of the search a name for those who do not see it; the theme has none."""
+    """Give the dialog of the search a name for those who do not see it, and let the keyboard reach wide code.
+
+    The theme has no name, and makes code that scrolls focusable only where there is a mouse.
+    """
     dialog = 'data-md-component="search" role="dialog"'
-    return output.replace(dialog, f'{dialog} aria-label="Search"')
+    output = output.replace(dialog, f'{dialog} aria-label="Search"')
+    return re.sub(r"(<pre><span></span><code)(?=>)|(<pre)(?= style=)", r'\g<0> tabindex="0"', output)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
