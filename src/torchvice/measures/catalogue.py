@@ -131,6 +131,11 @@ def measure_of(path: str) -> Measure:
     return CATALOGUE[path]
 
 
+def every_measure() -> list[Measure]:
+    """The records of all sections, in their order, but for `quality`, which repeats one of them."""
+    return [measure_of(path) for section in SECTIONS for path in paths(section) if section != "quality"]
+
+
 def paths(section: str, place: str = "") -> list[str]:
     """The paths of a section, in the order in which they are shown; with `place`, those shown there."""
     return [m.path for m in CATALOGUE.values() if m.section == section and (not place or place in m.shown)]

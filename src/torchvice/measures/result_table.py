@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchvice.errors import ViceError
-from torchvice.measures.catalogue import SECTIONS, compared_label, measure_of, paths, quality_label
+from torchvice.measures.catalogue import compared_label, every_measure, quality_label
 from torchvice.measures.contents import ASSESS_STRICT
 from torchvice.measures.rows import Comparison
 from torchvice.measures.sheet import Measures
@@ -141,9 +141,8 @@ def numbers_table(measures: Measures) -> ResultTable:
     Returns:
         One row per measure, by its full label; nothing is marked as best.
     """
-    found = [measure_of(path) for section in SECTIONS for path in paths(section) if section != "quality"]
     rows = []
-    for one in found:
+    for one in every_measure():
         value = _known(getattr(measures, one.section).get(one.name))
         if value is not None and one.unit != "count":
             limits = measures.intervals.get(one.path) or {}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.measures.catalogue import SECTIONS, measure_of, overview, paths, quality_label
+from torchvice.measures.catalogue import SECTIONS, every_measure, measure_of, overview, paths, quality_label
 from torchvice.measures.inference import plain_interval
 from torchvice.measures.rows import ClassRow, Control, Fold, Method, Stratum
 from torchvice.measures.verdict import Verdict
@@ -151,8 +151,7 @@ class Measures:
         return text
 
     def _columns(self) -> dict[str, Any]:
-        found = [measure_of(path) for section in SECTIONS for path in paths(section) if section != "quality"]
-        found = [one for one in found if one.name in getattr(self, one.section)]
+        found = [one for one in every_measure() if one.name in getattr(self, one.section)]
         limits = [self.intervals.get(one.path, {}) for one in found]
         return {
             "measure": [one.path for one in found],

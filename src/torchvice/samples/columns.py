@@ -128,12 +128,11 @@ class Regions(_Columns):
     object, or all but the object, replaced; `with_hole`: with as large a hole elsewhere; `object_by_FILLING`: the
     object replaced in another way; `noisy_object` and `noisy_background`: with noise added there. Of exclusive targets
     `answer_without_object` is the class that is likeliest without the object, 0 to C - 1, and `answer_margin` its logit
-    minus the next. Of the
-    patch outside the object on which the map is highest: `peak_y` and `peak_x`, its centre in [0, 1] from the top left;
-    `peak_side`, its side as a share of the image's sides (their geometric mean, where the view is no warp);
-    `peak_covered` and `elsewhere_covered`, margins with it, or one somewhere else, replaced; `peak_features` (R,
-    FEATURES) float32, what the network's layer holds there. `peak_height`, the highest value of the map outside the
-    object, in [0, 1].
+    minus the next. Of the patch outside the object on which the map is highest: `peak_y` and `peak_x`, its centre in
+    [0, 1] from the top left; `peak_side`, its side as a share of the image's sides (their geometric mean, where the
+    view is no warp); `peak_covered` and `elsewhere_covered`, margins with it, or one somewhere else, replaced;
+    `peak_features` (R, FEATURES) float32, what the network's layer holds there. `peak_height`, the highest value of the
+    map outside the object, in [0, 1].
     """
 
     image_id: np.ndarray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +25,8 @@ def pandas_frame(columns: Columns) -> pd.DataFrame:
     Raises:
         ViceError: pandas is not installed.
     """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise ViceError("A data frame needs pandas, which is not installed.", "pip install pandas") from None
-    return pd.DataFrame(dict(columns))
+    frame: pd.DataFrame = _package("pandas").DataFrame(dict(columns))
+    return frame
 
 
 def polars_frame(columns: Columns) -> pl.DataFrame:
@@ -37,11 +35,16 @@ def polars_frame(columns: Columns) -> pl.DataFrame:
     Raises:
         ViceError: polars is not installed.
     """
+    plain = {name: _plain(values) for name, values in columns.items()}
+    frame: pl.DataFrame = _package("polars").DataFrame(plain, strict=False)
+    return frame
+
+
+def _package(name: str) -> Any:
     try:
-        import polars as pl
+        return import_module(name)
     except ImportError:
-        raise ViceError("A data frame needs polars, which is not installed.", "pip install polars") from None
-    return pl.DataFrame({name: _plain(values) for name, values in columns.items()}, strict=False)
+        raise ViceError(f"A data frame needs {name}, which is not installed.", f"pip install {name}") from None
 
 
 def _plain(values: Any) -> Any:
