@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import torchvice
 from small_networks import moving_resnet
@@ -78,3 +79,32 @@ def test_parts_complete_a_table_together(model, dataset, tmp_path):
         assess(model, dataset, tmp_path, faithfulness=ROAD, part=Part(index, 2))
     regions = Samples.load(tmp_path).regions
     assert np.isfinite(regions.p_blank[~np.isnan(regions.road)]).all()
+
+
+class Standardised(torch.nn.Module):
+    """Divides every image by its own standard deviation, as some networks do: NaN for an image of one colour."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        middle, spread = (how(images, dim=(1, 2, 3), keepdim=True) for how in (torch.mean, torch.std))
+        return self.network((images - middle) / spread)
+
+
+def test_parts_complete_a_table_whose_blank_images_give_nan(model, dataset, tmp_path):
+    network, told = Standardised(model), []
+    options = {"faithfulness": ROAD, "layer": "network.layer4"}
+    for index in range(2):
+        assess(network, dataset, tmp_path, part=Part(index, 2), **options)
+    found = Samples.load(tmp_path)
+    assert found.manifest["finished"]
+    assert np.isnan(found.regions.p_blank).all()
+    assert np.isfinite(found.regions.road).any()
+    assess(network, dataset, tmp_path, progress=lambda *step: told.append(step), **options)
+    assert len(told) == 1  # nothing is done twice
+    as_before(tmp_path)
+    for index in range(2):
+        assess(network, dataset, tmp_path, part=Part(index, 2), **options)
+    assert Samples.load(tmp_path).manifest["finished"]  # a table of an earlier version, too

@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from torchvice.assessment.extras import Extra, explainer_like
 from torchvice.assessment.images import Read
 from torchvice.assessment.rows import SingleMap
+from torchvice.samples import Samples
 
 if TYPE_CHECKING:
     import torch
 
     from torchvice.assessment.views import View, ViewOutput
 
-__all__ = ["CONTROLS", "CONTROL_SETS", "SEED", "Control"]
+__all__ = ["CONTROLS", "CONTROL_SETS", "SEED", "Control", "without_row"]
 
 SEED = 0
 
@@ -122,3 +125,22 @@ def _scene(headline: View, read: Read, output: ViewOutput, classes: list[int]) -
     pixels: torch.Tensor = torch.tensor(read.image)[None]
     explainer = headline.explainer
     return Known(explainer.model, pixels, explainer.site, None, [(0, c) for c in classes], seed=SEED)
+
+
+def without_row(samples: Samples) -> dict[str, int]:
+    """{control: true (image, class) pairs of `strict` with mask pixels that it has no row for}; only what happened.
+
+    Of `shuffled`, whose class no other image's mask holds.
+    """
+    if "strict" not in samples.protocols:
+        return {}
+    images, headline = samples.of_protocol("strict").images, samples.of_protocol("strict").regions
+    truth = dict(zip(images.image_id.tolist(), images.targets, strict=True))
+    rows = zip(headline.image_id.tolist(), headline.label.tolist(), headline.mask_pixels.tolist(), strict=True)
+    pairs = {(image, label) for image, label, pixels in rows if label and pixels and truth[image][label - 1]}
+    found = {}
+    for name, settings in samples.manifest["explanations"].items():
+        if settings["role"] == "control":
+            mine = samples.regions.where(np.flatnonzero(samples.regions.explanation == name))
+            found[name] = len(pairs - set(zip(mine.image_id.tolist(), mine.label.tolist(), strict=True)))
+    return {name: count for name, count in found.items() if count}

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import torchvice
+from torchvice.assessment.controls import without_row
 from torchvice.assessment.faithfulness import lacks_blank, lacks_faithfulness
 from torchvice.assessment.images import Dataset
 from torchvice.assessment.interventions import lacks_answers, lacks_interventions
@@ -235,6 +234,7 @@ class Ledger:
         """The explanations of a finished shard of which `what` is still missing."""
         mine = self.of_shards()
         held = {name for name in self.measured(what) if name in mine or self.folder.has(number, name)}
+        held = {name for name in held if what not in self._done(number, name).get(name, ())}
         lacking = {name for name in held if MEASURED[what](self.regions(number, name), name)}
         # A table of an earlier version is completed where it is asked for again.
         again = {name for name in held if what in self.requested["explanations"].get(name, {})}
@@ -248,9 +248,20 @@ class Ledger:
         """The rows of regions that lie where those of an explanation do."""
         return self.folder.regions(number, None if name in self.of_shards() else name)
 
-    def amend(self, number: int, name: str, regions: Regions) -> None:
-        """Put rows in the place of those that lie there."""
-        self.folder.amend(number, regions, None if name in self.of_shards() else name)
+    def amend(self, number: int, name: str, regions: Regions, what: str) -> None:
+        """Put rows in the place of those that lie there; `what`, a key of MEASURED, is measured in them."""
+        done = self._done(number, name)
+        done |= {name: [*done.get(name, ()), what]}
+        self.folder.amend(number, regions, None if name in self.of_shards() else name, done)
+
+    def to_measure(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """What new rows of explanations are measured for, by explanation: keys of MEASURED."""
+        requested = self.requested["explanations"]
+        found = {name: [what for what in MEASURED if what in requested.get(name, {})] for name in names}
+        return {name: whats for name, whats in found.items() if whats}
+
+    def _done(self, number: int, name: str) -> dict[str, list[str]]:
+        return self.folder.measured(number, None if name in self.of_shards() else name)
 
     def complete(self, images: int) -> bool:
         """Whether the shards hold that many images with everything requested, so that no part has work left."""
@@ -273,7 +284,7 @@ class Ledger:
         }
         self.folder.start(self.manifest)
         samples = Samples.load(self.folder.folder)
-        self.manifest |= {"without_row": _without_row(samples), "finished": True, "files": self.folder.digests()}
+        self.manifest |= {"without_row": without_row(samples), "finished": True, "files": self.folder.digests()}
         self.folder.start(self.manifest)
         return Samples(self.folder.manifest(), samples.images, samples.regions, samples.maps)
 
@@ -380,22 +391,3 @@ def differences(held: Mapping[str, Any], now: Mapping[str, Any], where: str = ""
 def _is_incomparable(held: str | None, now: str | None) -> bool:
     """Whether digests of code say nothing: a table of an earlier version has none, and another Python has others."""
     return held is None or now is None or held.partition(":")[0] != now.partition(":")[0]
-
-
-def _without_row(samples: Samples) -> dict[str, int]:
-    """{control: true (image, class) pairs of `strict` with mask pixels that it has no row for}; only what happened.
-
-    Of `shuffled`, whose class no other image's mask holds.
-    """
-    if "strict" not in samples.protocols:
-        return {}
-    images, headline = samples.of_protocol("strict").images, samples.of_protocol("strict").regions
-    truth = dict(zip(images.image_id.tolist(), images.targets, strict=True))
-    rows = zip(headline.image_id.tolist(), headline.label.tolist(), headline.mask_pixels.tolist(), strict=True)
-    pairs = {(image, label) for image, label, pixels in rows if label and pixels and truth[image][label - 1]}
-    found = {}
-    for name, settings in samples.manifest["explanations"].items():
-        if settings["role"] == "control":
-            mine = samples.regions.where(np.flatnonzero(samples.regions.explanation == name))
-            found[name] = len(pairs - set(zip(mine.image_id.tolist(), mine.label.tolist(), strict=True)))
-    return {name: count for name, count in found.items() if count}

@@ -232,7 +232,8 @@ class Pipeline:
                     self.say(sentence)
                 self.unchecked = False
             count_extras(extras, dict.fromkeys(names, rows), batch, headline, self.steps.advance)
-            self.folder.append(rows.images(), rows.regions(), rows.maps(), self.part.shards)
+            measured = self.ledger.to_measure(names)
+            self.folder.append(rows.images(), rows.regions(), rows.maps(), self.part.shards, measured)
 
     def _say_black(self, batch: Batch) -> None:
         """Say of the first images of a table that they are almost black."""
@@ -251,7 +252,7 @@ class Pipeline:
             rows = {extra.explanation: Rows() for extra in mine}
             count_extras(mine, rows, batch, headline, self.steps.advance)
             for name, own in rows.items():
-                self.folder.add(number, name, own.regions(), own.maps())
+                self.folder.add(number, name, own.regions(), own.maps(), self.ledger.to_measure([name]))
 
     def _amend(self, what: str, lacking: dict[int, set[str]]) -> None:
         """Measure `what`, a key of MEASURED, of maps in finished shards."""
@@ -272,7 +273,7 @@ class Pipeline:
                         measured[position] = columns
                         self.steps.advance()
                 rows = with_columns(self.ledger.regions(number, name), name, batch.image_ids, measured)
-                self.ledger.amend(number, name, rows)
+                self.ledger.amend(number, name, rows, what)
 
     def _extras(self, names: set[str]) -> list[Extra]:
         return [extra for extra in self.extras if extra.explanation in names]

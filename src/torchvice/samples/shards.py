@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,10 @@ __all__ = ["OWN_FILES", "SCHEMA", "ShardFolder"]
 SCHEMA = 2
 # One of them is in the folder of every table that was begun.
 OWN_FILES = ("manifest.json", "measures.json", "assess*.lock*", "images-*", "regions-*", "maps-*")
+
+# In the metadata of a file of regions: {explanation: what was measured of its maps}, as JSON.
+_MEASURED = b"torchvice.measured"
+Measured = Mapping[str, Collection[str]]
 
 _NAMES = {
     "images": [column.name for column in fields(Images)],
@@ -119,37 +124,56 @@ class ShardFolder:
         return found
 
     def append(
-        self, images: Images, regions: Regions, maps: Maps, numbers: Callable[[Sequence[int]], list[int]] = list
+        self,
+        images: Images,
+        regions: Regions,
+        maps: Maps,
+        numbers: Callable[[Sequence[int]], list[int]] = list,
+        measured: Measured | None = None,
     ) -> None:
         """Write one more shard.
 
         Its number is the first free one that `numbers` keeps of 0, 1, 2, ...: processes that write at the same time
-        have different numbers.
+        have different numbers. `measured`: see `measured`.
         """
         taken = self.shards()
         free = (n for n in itertools.count() if n not in taken and numbers([n]))
         number = next(free)
         for left in self.folder.glob(f"regions-{number:05d}-*.parquet"):  # left by a deleted shard of other images
             left.unlink()
-        for part, columns in (("regions", vars(regions)), ("maps", _flat(maps)), ("images", vars(images))):
+        self._write("regions", number, vars(regions), measured=measured)
+        for part, columns in (("maps", _flat(maps)), ("images", vars(images))):
             self._write(part, number, columns)
 
     def has(self, number: int, explanation: str) -> bool:
         """Whether an explanation was added to a shard."""
         return self._path("regions", number, explanation).is_file()
 
-    def add(self, number: int, explanation: str, regions: Regions, maps: Maps) -> None:
+    def add(
+        self, number: int, explanation: str, regions: Regions, maps: Maps, measured: Measured | None = None
+    ) -> None:
         """Write the rows of one more explanation next to a shard."""
-        for part, columns in (("maps", _flat(maps)), ("regions", vars(regions))):
-            self._write(part, number, columns, explanation)
+        self._write("maps", number, _flat(maps), explanation)
+        self._write("regions", number, vars(regions), explanation, measured)
 
     def regions(self, number: int, explanation: str | None = None) -> Regions:
         """Read the regions of a shard, or of an explanation added to it."""
         return Regions.of(**_columns(self._read("regions", number, None, explanation)))
 
-    def amend(self, number: int, regions: Regions, explanation: str | None = None) -> None:
-        """Replace the regions of a shard, or of an explanation added to it."""
-        self._write("regions", number, vars(regions), explanation)
+    def measured(self, number: int, explanation: str | None = None) -> dict[str, list[str]]:
+        """What was measured of the maps whose regions lie in one file, by explanation; files of earlier versions: {}.
+
+        Their columns do not always say: a network may give NaN for every image that is measured.
+        """
+        with self._opened("regions", number, explanation) as file:
+            found: dict[str, list[str]] = json.loads((file.schema_arrow.metadata or {}).get(_MEASURED, b"{}"))
+            return found
+
+    def amend(
+        self, number: int, regions: Regions, explanation: str | None = None, measured: Measured | None = None
+    ) -> None:
+        """Replace the regions of a shard, or of an explanation added to it, and what is `measured` of its maps."""
+        self._write("regions", number, vars(regions), explanation, measured)
 
     def read(self) -> tuple[dict[str, Any], Images, Regions, Maps]:
         """Read the whole table: the manifest and the three parts.
@@ -187,7 +211,14 @@ class ShardFolder:
         suffix = "" if explanation is None else f"-{_slug(explanation)}"
         return self.folder / f"{part}-{number:05d}{suffix}.parquet"
 
-    def _write(self, part: str, number: int, columns: Mapping[str, Any], explanation: str | None = None) -> None:
+    def _write(
+        self,
+        part: str,
+        number: int,
+        columns: Mapping[str, Any],
+        explanation: str | None = None,
+        measured: Measured | None = None,
+    ) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -195,6 +226,9 @@ class ShardFolder:
             table = pa.table({name: _arrow(column) for name, column in columns.items()})
         except UnicodeEncodeError as error:
             raise not_utf8_error(error) from None
+        if measured:
+            listed = {name: sorted(what) for name, what in measured.items()}
+            table = table.replace_schema_metadata({_MEASURED: json.dumps(listed)})
         # Opened here: pyarrow rejects folder names that are not UTF-8, and its other errors do not name the file.
         with atomic(self._path(part, number, explanation)) as path, open(path, "wb") as file:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)
