@@ -220,6 +220,7 @@ def as_vice_error(error: Exception) -> ViceError | None:
     if isinstance(error, UnicodeEncodeError):
         return not_utf8_error(error)
     file = error.filename if isinstance(error, OSError) else None
+    file = os.fsdecode(file) if isinstance(file, bytes) else file  # TensorBoard's
     # torch and pyarrow raise errors of other types for a full disk.
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return ViceError(
@@ -230,6 +231,8 @@ def as_vice_error(error: Exception) -> ViceError | None:
         return ViceError(f"{file} must be a folder, but is a file or lies in one.", "Give another path.")
     if isinstance(error, OSError) and file is not None:
         return ViceError(f"{file} cannot be used: {error.strerror}.", _WAYS.get(error.errno or 0, ""))
+    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EFBIG, errno.ESTALE):  # of an open file
+        return ViceError(f"A file cannot be read or written: {error.strerror}.", _WAYS[errno.EIO])
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return ViceError(
             "The memory is full.", "Use smaller batches or fewer processes, and run the same command again."
@@ -253,6 +256,7 @@ _WAYS = {
     errno.EROFS: "Choose another place: this one is read-only.",
     errno.EISDIR: "Give the path of a file, not of a folder.",
     errno.ENOENT: "Check the path.",
+    errno.EIO: "Check the disk and run the same command again; finished work is kept.",
 }
 _WITHOUT_FILE = (errno.EROFS, errno.ENOSYS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of locks, pipes and memory
 

@@ -258,7 +258,7 @@ def write_maps(
     arrays: dict[str, Any] = {"keys": classes, "maps": stored}
     if size is not None:
         arrays["size"] = np.array(size, dtype=np.int64)
-    with atomic(path) as part, open(part, "wb") as file:
+    with atomic(path, sync=False) as part, open(part, "wb") as file:  # a file an image: waiting for each is slow
         np.savez_compressed(file, **arrays)
     return Path(path)
 

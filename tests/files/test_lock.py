@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -138,3 +139,28 @@ def test_a_read_only_folder_is_named_instead_of_the_lock(tmp_path, monkeypatch) 
     with pytest.raises(OSError, match="Read-only") as caught:
         locked(tmp_path / "lock", "The table").__enter__()
     assert caught.value.filename == str(tmp_path)
+
+
+def test_a_lock_that_cannot_be_written_names_its_folder(tmp_path, monkeypatch) -> None:
+    def full() -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a write of an open file raises it
+
+    monkeypatch.setattr(lock, "_signature", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        locked(tmp_path / "lock", "The table").__enter__()
+    assert caught.value.filename == str(tmp_path)
+    assert not lock._open
+
+
+def test_what_cannot_be_given_back_does_not_end_finished_work(tmp_path, monkeypatch) -> None:
+    def refused(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = tmp_path / "lock"
+    with locked(path, "The table", keep=False):
+        monkeypatch.setattr(Path, "unlink", refused)
+    assert path.exists()
+    monkeypatch.undo()
+    with locked(path, "The table", keep=False):
+        assert is_locked(path)
+    assert not path.exists()

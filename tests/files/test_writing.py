@@ -78,8 +78,66 @@ def test_a_full_disk_names_the_target(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_another_error_stays_what_it_is_where_there_is_room(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="unexpected pos"), atomic(tmp_path / "a.ckpt"):
-        raise RuntimeError("unexpected pos 576 vs 534")
+    with pytest.raises(RuntimeError, match="size mismatch"), atomic(tmp_path / "a.ckpt"):
+        raise RuntimeError("size mismatch, 576 and 534")
+    with pytest.raises(ZeroDivisionError), atomic(tmp_path / "a.ckpt"):
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+# What torch's writer raises for a disk that fails: of the opening, of a write, of the end.
+OF_TORCH = {
+    "[enforce fail at inline_container.cc:747] . open file failed with strerror: Input/output error": "Input/output",
+    "[enforce fail at inline_container.cc:747] . open file failed with strerror: No space left on device": "full",
+    "[enforce fail at inline_container.cc:664] . unexpected pos 576 vs 534": "could not be written completely",
+    "PytorchStreamWriter failed writing file data/0: file write failed": "could not be written completely",
+    "basic_ios::clear: iostream error": "could not be written completely",
+}
+
+
+@pytest.mark.parametrize(("said", "reason"), OF_TORCH.items())
+def test_torch_s_errors_of_writing_name_the_target(tmp_path: Path, said: str, reason: str) -> None:
+    with pytest.raises(OSError) as caught, atomic(tmp_path / "a.ckpt"):
+        raise RuntimeError(said)
+    sentence = as_vice_error(caught.value)
+    assert sentence is not None
+    assert reason in sentence.message
+    assert str(tmp_path / "a.ckpt") in sentence.message
+    assert "finished work is kept" in sentence.way_out
+
+
+def test_an_open_file_that_cannot_be_written_gets_the_name_of_its_target(tmp_path: Path) -> None:
+    error = OSError(errno.EIO, "Input/output error")
+    with pytest.raises(OSError, match="Input/output") as caught, atomic(tmp_path / "a.json"):
+        raise error
+    sentence = as_vice_error(caught.value)
+    assert sentence is not None
+    assert sentence.message == f"{tmp_path / 'a.json'} cannot be used: Input/output error."
+    unnamed = as_vice_error(OSError(errno.EIO, "Input/output error"))  # of a file that we do not write
+    assert unnamed is not None
+    assert unnamed.message == "A file cannot be read or written: Input/output error."
+    assert (
+        unnamed.way_out == sentence.way_out == "Check the disk and run the same command again; finished work is kept."
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_without_fsync_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    synced = []
+
+    def refuse(file: int) -> None:
+        synced.append(file)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with atomic(tmp_path / "a") as part:
+        part.write_text("a")
+    with atomic(tmp_path / "b", sync=False) as part:
+        part.write_text("b")
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["a", "b"]
+    assert len(synced) == 1
 
 
 @pytest.mark.parametrize("image_id", ["../a", "b/../../a", "/a"])

@@ -175,6 +175,8 @@ class Ledger:
             kept = {name: before[name] for name in ("added", "finished")}
             kept["contents"] = before.get("contents", {})  # of the rows that are there
             kept["explanations"] = _joined(before["explanations"], requested["explanations"])
+            # Until all shards have what is measured now, the numbers of some images alone must not pass for all.
+            kept["finished"] = before["finished"] and not _newly_measured(before["explanations"], kept["explanations"])
             kept["adding"] = _joined(before["adding"], requested["explanations"]) | new
             ledger = cls(folder, requested, {**before, **requested, **kept})
             for name in ("files", "without_row"):  # until the table is finished again
@@ -295,6 +297,11 @@ class Ledger:
 def _joined(held: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:
     """The explanations of a table, with what the present request measures of them."""
     return {name: settings | requested.get(name, {}) for name, settings in held.items()}
+
+
+def _newly_measured(held: Mapping[str, Any], joined: Mapping[str, Any]) -> bool:
+    """Whether more is measured of a table's explanations than before."""
+    return any(what in joined[name] and what not in settings for name, settings in held.items() for what in MEASURED)
 
 
 def _refuse_another(

@@ -139,7 +139,8 @@ def _write_missing(
 
     write, suffix = (write_maps, ".npz") if file_format == "npz" else (write_legacy_maps, ".npy")
     paths = [_path(folder, str(record.image_id), suffix) for record in dataset.records]
-    todo = [index for index, path in enumerate(paths) if not path.exists()]
+    # An empty file is what a power failure may leave of one that was just written.
+    todo = [index for index, path in enumerate(paths) if not (path.is_file() and path.stat().st_size)]
     count, size = len(paths) - len(todo), view.batch_size
     unchecked = view.map_settings.outputs is None and not count
     for part in (todo[start : start + size] for start in range(0, len(todo), size)):

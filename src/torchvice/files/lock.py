@@ -99,8 +99,11 @@ def _try(path: Path) -> tuple[IO[str], str] | None:
             taken = _take(file, path)
             if taken == "claim" or (taken and _is_there(file, path)):
                 return file, taken
-        except BaseException:
-            _close(file)
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path.parent)
+            with contextlib.suppress(OSError):  # what could not be written is tried again
+                _close(file)
             raise
         _close(file)
         if not taken:
@@ -108,12 +111,15 @@ def _try(path: Path) -> tuple[IO[str], str] | None:
 
 
 def _release(file: IO[str], path: Path, taken: str, keep: bool) -> None:
-    file.truncate(0)
+    """Give the lock back; the work is done, so that a file that cannot be emptied or removed is left as it is."""
+    with contextlib.suppress(OSError):
+        file.truncate(0)
     if not keep:
         with contextlib.suppress(OSError):  # Windows refuses to remove open files
             path.unlink()
     if taken == "claim":
-        _claim(path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next process sees that its holder is dead
+            _claim(path).unlink(missing_ok=True)
     _close(file)
 
 

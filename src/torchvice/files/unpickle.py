@@ -369,6 +369,6 @@ def read_pickle(
 
 def write_npy_dict(path: str | os.PathLike[str], content: Mapping[Any, Any]) -> Path:
     """Write a dictionary of arrays for `np.load(path, allow_pickle=True).item()`, as the original scripts read it."""
-    with atomic(path) as part, open(part, "wb") as file:
+    with atomic(path, sync=False) as part, open(part, "wb") as file:  # of maps there is a file an image
         np.save(file, np.array(dict(content), dtype=object), allow_pickle=True)
     return Path(path)

@@ -21,15 +21,25 @@ __all__ = ["atomic", "atomic_folder", "check_writable", "write_json", "write_tex
 # The name of a temporary file or folder: what it becomes, the machine and the process that write it, and a number.
 _PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
 FULL = {errno.ENOSPC, errno.EDQUOT}
+WRITING = FULL | {errno.EIO, errno.EFBIG, errno.ESTALE}  # what a write raises, without the name of its file
+# What torch's writer of files raises in place of an OSError: RuntimeErrors with these words.
+TORCH = re.compile(r"unexpected pos|PytorchStreamWriter failed|iostream error|open file failed with strerror: (.*)")
+NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # of a file system that has no fsync
 ROOM = 1 << 16  # bytes: a disk with fewer is full
 _cleared: set[Path] = set()
 
 
 @contextlib.contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to `path`, which is renamed to `path` if the block ends without an error.
 
     The temporary file exists already, empty. An error of a read-only folder or a full disk names `path`.
+
+    Args:
+        path: the file; its folder is created if missing.
+        sync: wait until the disk has the content before the rename. A power failure then leaves `path` whole or as it
+            was, and disks that report errors late, such as NFS and quotas, report them here. False: for thousands of
+            small files that the same command writes again.
     """
     target = Path(path)
     part = _part(target.parent, target.stem, target.suffix)
@@ -37,10 +47,24 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         with _naming(part, target):
             part.touch()  # what other libraries raise for a folder that refuses it is no OSError
             yield part
+            if sync:
+                _sync(part)
             os.replace(part, target)
     finally:
         with contextlib.suppress(OSError):  # a read-only file system refuses even to remove what does not exist
             part.unlink(missing_ok=True)
+
+
+def _sync(part: Path) -> None:
+    """Wait until the disk has the content of a file."""
+    file = os.open(part, os.O_RDWR)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager
@@ -64,19 +88,29 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _naming(part: Path, target: Path) -> Iterator[None]:
-    """Let errors inside the block name `target` instead of `part`, its temporary form; a full disk is an OSError."""
+    """Let errors of writing inside the block name `target`, not `part`, its temporary form, nor no file at all.
+
+    A full disk is an OSError.
+    """
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno in FULL:
+        if error.filename is None and error.errno in WRITING:
             error.filename = str(target)
         elif isinstance(error.filename, str | os.PathLike) and Path(error.filename).is_relative_to(part):
             error.filename = str(target / Path(error.filename).relative_to(part))
         raise
     except Exception as error:
-        if isinstance(error, ViceError) or shutil.disk_usage(part.parent).free > ROOM:
+        if isinstance(error, ViceError):
             raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error  # torch's is a RuntimeError
+        if shutil.disk_usage(part.parent).free <= ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        failed = TORCH.search(str(error)) if isinstance(error, RuntimeError) else None
+        if failed is None:
+            raise
+        full = "No space left" in (failed[1] or "")
+        reason = failed[1] or "it could not be written completely"
+        raise OSError(errno.ENOSPC if full else errno.EIO, reason, str(target)) from error
 
 
 def _part(folder: Path, name: str, suffix: str = "") -> Path:

@@ -123,6 +123,11 @@ def _put_warnings(sheet: Sheet, samples: Samples, first: Images, shares: dict[st
     if samples.manifest.get("finished") is False:
         total = samples.manifest["dataset"].get("images", "?")
         sheet.notes["table"] = f"The assessment is not finished: these are {len(first)} of {total} images."
+        if len(first) == total:
+            sheet.notes["table"] = (
+                "The assessment is not finished: faithfulness or interventions that were asked for later may be of "
+                "some images alone."
+            )
     whole = samples.manifest["dataset"].get("all_classes") or ()
     if left_out := [name for name in whole if name not in samples.classes]:
         sheet.notes["classes"] = f"Not asked for, as the class map leaves them out: {', '.join(left_out)}."

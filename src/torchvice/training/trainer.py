@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torchvice.config import Settings
 from torchvice.data.random_state import rng_state_kept
-from torchvice.errors import ViceError, reason_of
+from torchvice.errors import ViceError, as_vice_error, reason_of
 from torchvice.models.build import quiet_loggers
 from torchvice.training.loggers import loggers_of
 
@@ -141,6 +141,8 @@ def process_state_kept() -> Iterator[None]:
     switches = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if main else None
+    hook = threading.excepthook
+    threading.excepthook = lambda raised: None if _is_raised_again(raised) else hook(raised)
     try:
         with rng_state_kept(), warnings.catch_warnings(), quiet_loggers("lightning.pytorch", "lightning.fabric"):
             warnings.filterwarnings("ignore", module=r"lightning\..*")
@@ -154,5 +156,12 @@ def process_state_kept() -> Iterator[None]:
                 os.environ[name] = value
         torch.use_deterministic_algorithms(switches[0])
         torch.backends.cudnn.benchmark = switches[1]
+        threading.excepthook = hook
         if main and handler is not None:
             signal.signal(signal.SIGINT, handler)
+
+
+def _is_raised_again(raised: Any) -> bool:
+    """Whether what a thread raised ends the command with a sentence: TensorBoard's writer raises it to its caller."""
+    thread = type(raised.thread).__module__.partition(".")[0]
+    return thread == "tensorboard" and as_vice_error(raised.exc_value) is not None

@@ -259,9 +259,9 @@ class _Page:
             if picture is not None:
                 content, kind = picture
                 case["p"] = f"pictures/{place}.{kind}"
-                with atomic(home / case["p"]) as part:
+                with atomic(home / case["p"], sync=False) as part:
                     part.write_bytes(content)
-            with atomic(home / f"cases/{place}.js") as part:
+            with atomic(home / f"cases/{place}.js", sync=False) as part:
                 part.write_text(f"viceCase({row},{embedded(case)})\n", encoding="utf-8")
         yield from ()
 
