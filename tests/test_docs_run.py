@@ -69,6 +69,10 @@ EXCUSED = [
 ]
 if importlib.util.find_spec("mlcroissant") is None:
     EXCUSED.append(("publish.md", "vice publish runs/r50 --to croissant", "mlcroissant is not installed"))
+if importlib.util.find_spec("duckdb") is None:
+    EXCUSED.append(("sql.md", "import duckdb", "duckdb is not installed"))
+if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
+    EXCUSED.append(("sql.md", "from pyspark", "pyspark or Java is not installed"))
 
 
 @dataclass(frozen=True)
