@@ -100,17 +100,15 @@ def assert_same(found: Samples, expected: Samples) -> None:
 def test_the_table_of_assess(written: Path, model: Any, digits: Path, expected: Samples, tmp_path: Path) -> None:
     assert_same(collect(written, tmp_path / "t", shard_size=4), expected)
     steps: list[tuple[int, int]] = []
-    again = torchvice.assess(
-        model,
-        VocDataset(digits, "test"),
-        out=tmp_path / "t",
-        shard_size=4,
-        progress=lambda *step: steps.append(step),
-        **FULL,
-        **SIZES,
-    )
+
+    def again(**more: Any) -> Samples:
+        return torchvice.assess(
+            model, VocDataset(digits, "test"), out=tmp_path / "t", shard_size=4, **FULL, **SIZES, **more
+        )
+
+    assert_same(again(progress=lambda *step: steps.append(step)), expected)
     assert {done for done, _ in steps} == {steps[0][1]}  # nothing is left to do
-    assert_same(again, expected)
+    assert again(also=["gradcam"]).manifest["added"] == ["strict:gradcam"]
 
 
 def test_the_table_of_the_command(digits: Path, model: Any, tmp_path: Path) -> None:
@@ -187,8 +185,12 @@ def test_batches_that_name_no_images(assessor: Assessor, ids: np.ndarray, digits
         assessor({"x": np.zeros(1), "image": np.zeros((1, 48, 48, 3), np.uint8)})
     with pytest.raises(ViceError, match="or a run, but neither is given"):
         Assessor()
-    with pytest.raises(ViceError, match="`run` has its own model and data"):
-        Assessor(model, digits, run=digits)
+    with pytest.raises(ViceError, match="A run has its own model and data, but `model` is given too"):
+        Assessor(model, run=digits)
+    with pytest.raises(ViceError, match="but `weights` is given too"):
+        Assessor(run=digits, weights="w.pth")
+    with pytest.raises(ViceError, match="`checkpoint` names a checkpoint of a run"):
+        Assessor(model, digits, checkpoint="last")
     with pytest.raises(ViceError, match="`weights` goes with the name of a network, but `model` is a network"):
         Assessor(model, digits, weights="w.pth")
     with pytest.raises(ViceError, match="`split` names a list of the folder `data`"):
@@ -276,16 +278,21 @@ def test_the_module_loads_neither_ray_nor_torch() -> None:
 # ---- Ray itself
 
 
-def recorded(calls: Path, fails: Path | None = None) -> type[Assessor]:
-    """An Assessor that notes its process and the images of each batch; a class of a function goes to workers whole."""
+def recorded(calls: Path, until: Path | None = None) -> type[Assessor]:
+    """An Assessor that notes its process and the images of each batch; a class of a function goes to workers whole.
+
+    With `until` it fails at its fourth batch, once that folder holds files.
+    """
 
     class Recorded(Assessor):
         def __call__(self, batch: Any) -> pa.Table:
             with open(calls, "a") as file:
                 file.write(f"{os.getpid()} {' '.join(batch['image_id'])}\n")
-            if fails is not None and not fails.exists() and "test_00007" in batch["image_id"]:
-                time.sleep(10)  # for the other batches to be written
-                raise RuntimeError("fails once")
+            if until is not None and len(calls.read_text().splitlines()) == 4:
+                end = time.monotonic() + 300
+                while time.monotonic() < end and not list(until.glob("*.parquet")):
+                    time.sleep(0.1)
+                raise RuntimeError("fails at the fourth batch")
             return super().__call__(batch)
 
     return Recorded
@@ -342,27 +349,28 @@ def test_a_checkpoint_of_ray_data_resumes(
     cluster: Any, model: Any, digits: Path, ids: np.ndarray, expected: Samples, tmp_path: Path
 ) -> None:
     checkpoint = pytest.importorskip("ray.data.checkpoint", reason="this Ray has no checkpoints")
-    calls, fails, data = tmp_path / "calls", tmp_path / "repaired", cluster.data
+    calls, folder, data = tmp_path / "calls", tmp_path / "checkpoint", cluster.data
     data.from_items([{"image_id": name} for name in ids.tolist()], override_num_blocks=5).write_parquet(
         str(tmp_path / "ids")
     )
     data.DataContext.get_current().checkpoint_config = checkpoint.CheckpointConfig(
-        id_column="image_id", checkpoint_path=str(tmp_path / "checkpoint"), delete_checkpoint_on_success=False
+        id_column="image_id", checkpoint_path=str(folder), delete_checkpoint_on_success=False
     )
 
-    def run() -> None:
+    def run(until: Path | None) -> list[str]:
+        calls.write_text("")
         data.read_parquet(str(tmp_path / "ids")).map_batches(
-            recorded(calls, fails),
+            recorded(calls, until),
             fn_constructor_kwargs={"model": model, "data": str(digits), "split": "test", **SIZES},
             batch_size=2,
             compute=data.ActorPoolStrategy(size=1),
         ).write_parquet(str(tmp_path / "rows"), mode="append")
+        return images_of(calls)
 
-    with pytest.raises(Exception, match="fails once"):
-        run()
-    calls.write_text("")
-    fails.touch()
-    run()
-    assert "test_00007" in images_of(calls)
-    assert len(images_of(calls)) < len(ids)
+    with pytest.raises(Exception, match="fails at the fourth batch"):
+        run(folder)
+    failed = images_of(calls)[-2:]
+    again = run(None)
+    assert set(failed) <= set(again)
+    assert len(again) < len(ids)
     assert_same(collect(tmp_path / "rows", tmp_path / "t", shard_size=4), expected)

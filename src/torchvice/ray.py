@@ -78,11 +78,14 @@ class Assessor:
         named |= {"class_map": keywords.pop("class_map", None)} if by_name else {}
         settings, extras = packed_with_extras(keywords, None, Extras(controls=None, without="auto"))
         if run is not None:
-            if model is not None or data is not None:
-                raise ViceError("`run` has its own model and data, but one of them is given too.", "Remove one.")
+            own = {"model": model, "data": data, "images": keywords.get("images"), **named}
+            if given := [name for name, value in own.items() if value is not None]:
+                raise ViceError(f"A run has its own model and data, but `{given[0]}` is given too.", "Remove one.")
             subject = _of_run(run, split, checkpoint, settings)
         elif model is None:
             raise ViceError("An assessment needs a model and data, or a run, but neither is given.", "Such as run=DIR.")
+        elif checkpoint != "best":
+            raise ViceError("`checkpoint` names a checkpoint of a run, but `run` is not given.", "Give weights=FILE.")
         else:
             subject = _of_model(model, _opened(data, split, keywords), settings, named)
         self._assessment = BatchAssessment(
