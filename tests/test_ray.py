@@ -350,16 +350,14 @@ def test_a_checkpoint_of_ray_data_resumes(
 ) -> None:
     checkpoint = pytest.importorskip("ray.data.checkpoint", reason="this Ray has no checkpoints")
     calls, folder, data = tmp_path / "calls", tmp_path / "checkpoint", cluster.data
-    data.from_items([{"image_id": name} for name in ids.tolist()], override_num_blocks=5).write_parquet(
-        str(tmp_path / "ids")
-    )
+    data.from_items([{"image_id": name} for name in ids.tolist()]).write_parquet(str(tmp_path / "ids"))
     data.DataContext.get_current().checkpoint_config = checkpoint.CheckpointConfig(
         id_column="image_id", checkpoint_path=str(folder), delete_checkpoint_on_success=False
     )
 
     def run(until: Path | None) -> list[str]:
         calls.write_text("")
-        data.read_parquet(str(tmp_path / "ids")).map_batches(
+        data.read_parquet(str(tmp_path / "ids")).repartition(5).map_batches(
             recorded(calls, until),
             fn_constructor_kwargs={"model": model, "data": str(digits), "split": "test", **SIZES},
             batch_size=2,
