@@ -65,10 +65,17 @@ EXCUSED = [
     ("fiftyone.md", "import fiftyone", "fiftyone is installed apart, and the app is a server: test_fiftyone_reader.py"),
     ("fiftyone.md", "from fiftyone", "fiftyone is installed apart: test_fiftyone_reader.py reads the views"),
     ("studies.md", "vice study digits --jobs 2", "54 trainings; tests/study runs small ones, --dry-run plans this one"),
+    ("ray.md", "import ray", "needs Ray and starts a cluster: test_ray.py runs the same"),
+    ("ray.md", "images = ray.data", "needs Ray: test_ray.py gives its columns"),
+    ("ray.md", "from ray.data", "needs Ray and starts a cluster: test_ray.py runs the same"),
     ("your-model.md", "vice assess --model open_clip:", "needs open_clip_torch: test_zero_shot.py runs it"),
 ]
 if importlib.util.find_spec("mlcroissant") is None:
     EXCUSED.append(("publish.md", "vice publish runs/r50 --to croissant", "mlcroissant is not installed"))
+if importlib.util.find_spec("duckdb") is None:
+    EXCUSED.append(("sql.md", "import duckdb", "duckdb is not installed"))
+if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
+    EXCUSED.append(("sql.md", "from pyspark", "pyspark or Java is not installed"))
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from scipy import stats
 
 from tables import scenes, table_of
 from torchvice.errors import ViceError
-from torchvice.measures import measure
+from torchvice.measures import measure, stream
 from torchvice.measures.protocols import paper_ji
 from torchvice.measures.stream import stream_measures
-from torchvice.metrics import confidence, reliability, sample_accuracy, sample_loss, sigmoid
+from torchvice.metrics import confidence, rank_correlation, reliability, sample_accuracy, sample_loss, sigmoid
 from torchvice.samples import Samples, ShardFolder
 
 
@@ -97,6 +97,27 @@ def test_without_ranks(tmp_path: Path) -> None:
     found = stream_measures(written(defined(), tmp_path, 2), spearman=False)
     assert np.isnan(found.spearman)
     assert found.undefined == {"spearman": "It was not requested."}
+
+
+def test_ranks_that_do_not_fit_into_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    table = written(defined(), tmp_path / "table", 3)
+    expected = stream_measures(table)
+    monkeypatch.setattr(stream, "IN_MEMORY", 2)
+    assert stream_measures(table, temporary=tmp_path) == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["table"]
+    with pytest.raises(ViceError, match="nowhere"):
+        stream_measures(table, temporary=tmp_path / "nowhere")
+
+
+def test_a_disk_without_room_for_the_ranks_is_no_undefined_value(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table = written(defined(), tmp_path / "table", 3)
+    assert ShardFolder(table).rows("images") == 24  # of two views
+    monkeypatch.setattr(stream, "IN_MEMORY", 2)
+    monkeypatch.setattr(rank_correlation, "BYTES", 10**15)
+    with pytest.raises(ViceError, match=r"The ranks of 12 rows need 1\.2e\+07 GB"):
+        stream_measures(table, temporary=tmp_path)
 
 
 def test_undefined_is_counted_and_reasoned(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,21 @@ import numpy as np
 
 from torchvice.data import description
 from torchvice.data.dataset import Dataset
+from torchvice.errors import to_numpy
 from torchvice.files import sha256
 from torchvice.samples import Digests
 
-__all__ = ["NOTHING", "contents_of", "digests_of", "digests_of_image", "of_pixels"]
+__all__ = [
+    "NOTHING",
+    "Contents",
+    "contents_of",
+    "described",
+    "digests_of",
+    "digests_of_image",
+    "of_pixels",
+    "of_record",
+    "shortened",
+]
 
 LENGTH = 16  # hexadecimal digits in the table: 64 bits notice a change, and are no proof against an attack
 NOTHING: Digests = ("", "")
@@ -38,25 +50,60 @@ def digests_of(dataset: Dataset) -> tuple[dict[str, str], list[Digests]]:
     Raises:
         ViceError: a damaged annotation.
     """
-    parts = {"ids": hashlib.sha256(), "targets": hashlib.sha256()}
-    parts["targets"].update(np.ascontiguousarray(dataset.targets, np.uint8).tobytes())
-    boxes = getattr(dataset, "boxes", None) if getattr(dataset, "regions", "masks") == "boxes" else None
-    of_images: list[Digests] = []
+    contents, of_images = Contents(), list[Digests]()
     for index, record in enumerate(dataset.records):
-        parts["ids"].update(record.image_id.encode() + b"\0")
-        found = _of_files(record, masks=not boxes)
+        found = of_record(dataset, index)
+        contents.add(record.image_id, dataset.targets[index], found)
+        of_images.append(shortened(found))
+    return contents.digests() | described(dataset), of_images
+
+
+class Contents:
+    """The digests of a dataset as a whole, from those of its images, which are added in their order.
+
+    Attributes:
+        images: how many were added.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._parts = {"ids": hashlib.sha256(), "targets": hashlib.sha256()}
+
+    def add(self, image_id: str, targets: Any, found: Mapping[str, str]) -> None:
+        """Add an image: its id, targets (C,), and what `of_record` found."""
+        self._parts["ids"].update(image_id.encode() + b"\0")
+        self._parts["targets"].update(np.ascontiguousarray(to_numpy(targets), np.uint8).tobytes())
         for name, digest in found.items():  # a digest a file: where one ends and the next begins counts
-            parts.setdefault(name, hashlib.sha256()).update(f"{index} {digest}".encode())
-        if boxes:
-            text = f"{[array.tolist() for array in boxes(index) or ()]}"
-            found["masks"] = hashlib.sha256(text.encode()).hexdigest()
-            parts.setdefault("boxes", hashlib.sha256()).update(f"{index} {text}".encode())
-        of_images.append((found.get("images", "")[:LENGTH], found.get("masks", "")[:LENGTH]))
-    digests = {name: digest.hexdigest() for name, digest in parts.items()}
+            self._parts.setdefault(name, hashlib.sha256()).update(f"{self.images} {digest}".encode())
+        self.images += 1
+
+    def digests(self) -> dict[str, str]:
+        """The digests by part, see `contents_of`."""
+        return {name: digest.hexdigest() for name, digest in self._parts.items()}
+
+
+def described(dataset: Dataset) -> dict[str, str]:
+    """The digest of the file that describes a dataset as a whole, if it has one."""
     root = getattr(dataset, "root", None)
-    if isinstance(root, Path) and (root / description.FILE).is_file():
-        digests["description"] = sha256(root / description.FILE)
-    return digests, of_images
+    there = isinstance(root, Path) and (root / description.FILE).is_file()
+    return {"description": sha256(root / description.FILE)} if there and root is not None else {}
+
+
+def of_record(dataset: Dataset, index: int) -> dict[str, str]:
+    """The SHA-256 of the files of one image, of `images` and `masks`; or the text of its `boxes`, where objects are.
+
+    Raises:
+        ViceError: a damaged annotation.
+    """
+    boxes = getattr(dataset, "boxes", None) if getattr(dataset, "regions", "masks") == "boxes" else None
+    found = _of_files(dataset.records[index], masks=not boxes)
+    return found | ({"boxes": f"{[array.tolist() for array in boxes(index) or ()]}"} if boxes else {})
+
+
+def shortened(found: Mapping[str, str]) -> Digests:
+    """The digests of an image as the table has them, of what `of_record` found."""
+    mask = hashlib.sha256(found["boxes"].encode()).hexdigest() if "boxes" in found else found.get("masks", "")
+    return found.get("images", "")[:LENGTH], mask[:LENGTH]
 
 
 def _of_files(record: Any, masks: bool) -> dict[str, str]:
@@ -72,9 +119,7 @@ def digests_of_image(dataset: Dataset, index: int, image: np.ndarray, mask: np.n
         dataset, index: where it is.
         image, mask: as read; None: boxes, or no mask.
     """
-    found = _of_files(dataset.records[index], masks=mask is not None)
-    known = (found.get("images", "")[:LENGTH], found.get("masks", "")[:LENGTH])
-    return of_pixels(known, image, mask)
+    return of_pixels(shortened(_of_files(dataset.records[index], masks=mask is not None)), image, mask)
 
 
 def of_pixels(known: Digests, image: np.ndarray, mask: np.ndarray | None) -> Digests:

@@ -31,14 +31,14 @@ from torchvice.assessment.rows import Rows
 from torchvice.data.open import FOLDERS
 from torchvice.data.pixels import almost_black
 from torchvice.files.progress import shown_progress
-from torchvice.samples import Samples, ShardFolder
+from torchvice.samples import Digests, Samples, ShardFolder
 
 if TYPE_CHECKING:
     from torch import nn
 
     from torchvice.assessment.views import View, ViewOutput
 
-__all__ = ["Pipeline", "Progress", "assess"]
+__all__ = ["Pipeline", "Progress", "assess", "request_of"]
 
 Progress = Callable[[int, int], None]
 
@@ -91,12 +91,12 @@ def assess(
     pipeline = Pipeline(dataset, ShardFolder(folder := opened_out(out)), workers, part)
     kind = kind_of_targets(dataset, targets)
     with shown_progress("views", progress, passes) as (step, passes):
-        request = _request_of(pipeline, model, protocols, settings, extras, kind, made_by or {}, passes)
+        request = request_of(pipeline, model, protocols, settings, extras, kind, made_by or {}, passes)
         with locked_part(folder, part, common_of(request) | {"shard_size": shard_size}):
             return pipeline.run(request, shard_size, step)
 
 
-def _request_of(
+def request_of(
     pipeline: Pipeline,
     model: nn.Module,
     protocols: Sequence[Literal["paper", "strict"]],
@@ -142,6 +142,7 @@ class Pipeline:
         check_dataset(dataset)
         self.dataset, self.folder, self.workers, self.part = dataset, folder, workers, part
         self.begun = bool(folder.shards())
+        self.steps = _Steps(0, 0, None)
         self.place = {record.image_id: i for i, record in enumerate(dataset.records)}
 
     def say(self, sentence: str) -> None:
@@ -174,8 +175,12 @@ class Pipeline:
         self.unchecked, self.of_run = check_outputs and not self.folder.shards(), "run" in made_by
         amended = extras.faithfulness, without
         manifest = manifest_of(self.dataset, views, self.extras, kind, made_by, *amended)
-        manifest["contents"], self.digests = digests_of(self.dataset)
+        manifest["contents"], self.digests = self._digested()
         return manifest
+
+    def _digested(self) -> tuple[dict[str, str], Sequence[Digests]]:
+        """The digests of the dataset, and of every image."""
+        return digests_of(self.dataset)
 
     def run(self, request: dict[str, Any], shard_size: int, progress: Progress | None) -> Samples:
         """Make the missing shards, then what finished shards lack; the last part to end finishes the table."""
@@ -220,20 +225,30 @@ class Pipeline:
         """Append a shard for each group of new images, with the explanations that lie in the shards themselves."""
         extras = self._extras(names)
         for batch in self._read(new, extras, self.interventions):
-            self._say_black(batch)
-            rows = Rows()
-            amended = self.faithfulness, self.interventions
-            headline = count_headlines(self.views, batch, rows, self.exclusive, self.steps.advance, *amended)
-            if self.unchecked:
-                from torchvice.assessment.outputs import none_found, refuse_probabilities
-
-                refuse_probabilities(rows.images().logits, self.exclusive)
-                for sentence in () if self.of_run else none_found(rows.images().logits, self.exclusive):
-                    self.say(sentence)
-                self.unchecked = False
-            count_extras(extras, dict.fromkeys(names, rows), batch, headline, self.steps.advance)
+            rows = self._rows(batch, extras)
             measured = self.ledger.to_measure(names)
             self.folder.append(rows.images(), rows.regions(), rows.maps(), self.part.shards, measured)
+
+    def rows_of(self, places: Sequence[int]) -> Rows:
+        """The rows of some images of the dataset, with all that is requested."""
+        (batch,) = self._read([places], self.extras, self.interventions)
+        return self._rows(batch, self.extras)
+
+    def _rows(self, batch: Batch, extras: Sequence[Extra]) -> Rows:
+        """The rows of a batch: its headlines and these extras."""
+        self._say_black(batch)
+        rows = Rows()
+        amended = self.faithfulness, self.interventions
+        headline = count_headlines(self.views, batch, rows, self.exclusive, self.steps.advance, *amended)
+        if self.unchecked:
+            from torchvice.assessment.outputs import none_found, refuse_probabilities
+
+            refuse_probabilities(rows.images().logits, self.exclusive)
+            for sentence in () if self.of_run else none_found(rows.images().logits, self.exclusive):
+                self.say(sentence)
+            self.unchecked = False
+        count_extras(extras, {extra.explanation: rows for extra in extras}, batch, headline, self.steps.advance)
+        return rows
 
     def _say_black(self, batch: Batch) -> None:
         """Say of the first images of a table that they are almost black."""

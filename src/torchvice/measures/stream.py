@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from torchvice.errors import ViceError
-from torchvice.metrics.consistency import pair_vice
+from torchvice.metrics.rank_correlation import RankCorrelation
 from torchvice.metrics.streaming import BinnedCalibration, CoMoments
 from torchvice.samples import ShardFolder
 
 __all__ = ["StreamMeasures", "stream_measures"]
 
+IN_MEMORY = 1 << 22  # rows that are ranked in memory; more are ranked in temporary files
 COLUMNS = ("has_mask", "loss", "ji", "confidence", "accuracy")
 
 
@@ -35,11 +33,17 @@ class StreamMeasures:
     undefined: dict[str, str]
 
 
-def stream_measures(folder: str | os.PathLike[str], *, bins: int = 20, spearman: bool = True) -> StreamMeasures:
+def stream_measures(
+    folder: str | os.PathLike[str],
+    *,
+    bins: int = 20,
+    spearman: bool = True,
+    temporary: str | os.PathLike[str] | None = None,
+) -> StreamMeasures:
     """VICE, its rank correlation and ECE-ML in one pass over the shards.
 
-    VICE and ECE-ML hold one batch of rows. Spearman's ranks need two columns at once: 16 bytes a row, and some 83 in
-    all while they are ranked (benchmarks/README.md).
+    VICE and ECE-ML hold one batch of rows. Spearman's ranks hold up to 4 million rows in memory and sort more in
+    temporary files of 16 bytes a row (`torchvice.metrics.rank_correlation.RankCorrelation`).
 
     The columns were made when the table was: they are those of `torchvice.measure`, but for a probability of exactly
     one half, which ECE-ML of `paper` counts as predicted in the confidence and the column does not.
@@ -48,48 +52,50 @@ def stream_measures(folder: str | os.PathLike[str], *, bins: int = 20, spearman:
         folder: of a table that was assessed under `paper`.
         bins: of ECE-ML.
         spearman: whether to compute the rank correlation; NaN if not.
+        temporary: folder for the files of the ranks. None: that of the system (`TMPDIR`), which lies in memory on some
+            machines.
 
     Raises:
-        ViceError: no table, one that was not assessed under `paper`, no finished shard, or a damaged one.
+        ViceError: no table, one that was not assessed under `paper`, no finished shard, a damaged one, or no room for
+            the files.
     """
     shards = ShardFolder(folder)
-    chosen = shards.manifest()["protocols"].get("paper")
+    manifest = shards.manifest()
+    chosen = manifest["protocols"].get("paper")
     if chosen is None:
         raise ViceError("These measures are of `paper`, but the table was not assessed under it.")
     if not shards.shards():
         raise ViceError(f"{shards.folder} must hold a table, but no shard of it is finished.", "Run vice assess again.")
     moments, binned = CoMoments(), BinnedCalibration(bins)
-    kept: list[tuple[np.ndarray, np.ndarray]] = []
-    for batch in shards.stream("images", COLUMNS, view=chosen["view"]):
-        binned.add(batch["confidence"], batch["accuracy"])
-        loss, ji = -batch["loss"][batch["has_mask"]], batch["ji"][batch["has_mask"]]
-        moments.add(loss, ji)
-        if spearman:
-            kept.append((loss, ji))
-    undefined: dict[str, str] = {}
-    masked = moments.n + moments.undefined
-    nothing = f"The JI of {moments.undefined} of {masked} images is undefined." if moments.undefined else ""
-    value = _put(undefined, "vice", moments.correlation, nothing)
-    ranked = _put(undefined, "spearman", lambda: _ranked(kept), nothing if spearman else "It was not requested.")
+    views = {protocol["view"] for protocol in manifest["protocols"].values()}  # a row of each image is of each view
+    rows = shards.rows("images") // len(views) if spearman else 0
+    with RankCorrelation(rows, temporary, IN_MEMORY) as ranks:
+        for batch in shards.stream("images", COLUMNS, view=chosen["view"]):
+            binned.add(batch["confidence"], batch["accuracy"])
+            loss, ji = -batch["loss"][batch["has_mask"]], batch["ji"][batch["has_mask"]]
+            moments.add(loss, ji)
+            if spearman and not moments.undefined:
+                ranks.add(loss, ji)
+        vice, rank, undefined = _correlations(moments, ranks if spearman else None)
     ece = binned.reliability().ece
     if math.isnan(ece):
         undefined["ece_ml"] = "An image with neither label nor prediction has no accuracy (0/0)."
-    return StreamMeasures(binned.n, masked, value, ranked, ece, undefined)
+    return StreamMeasures(binned.n, moments.n + moments.undefined, vice, rank, ece, undefined)
 
 
-def _put(undefined: dict[str, str], name: str, value: Callable[[], float], reason: str) -> float:
-    """Return the value, or NaN and note the reason."""
-    if not reason:
-        try:
-            return value()
-        except ViceError as error:
-            reason = error.message
-    undefined[name] = reason
-    return math.nan
-
-
-def _ranked(kept: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Spearman's correlation of the kept columns, whose memory is freed piece by piece."""
-    columns = [np.concatenate([part[side] for part in kept]) for side in (0, 1)] if kept else [np.zeros(0)] * 2
-    kept.clear()
-    return pair_vice(*columns).value
+def _correlations(moments: CoMoments, ranks: RankCorrelation | None) -> tuple[float, float, dict[str, str]]:
+    """VICE, its rank correlation, and why they are undefined where they are NaN; None: ranks were not requested."""
+    vice = rank = math.nan
+    undefined: dict[str, str] = {}
+    try:
+        if moments.undefined:
+            rows = moments.n + moments.undefined
+            raise ViceError(f"The JI of {moments.undefined} of {rows} images is undefined.")
+        vice = moments.correlation()
+    except ViceError as error:
+        undefined = {"vice": error.message, "spearman": error.message}
+    if ranks is None:
+        undefined["spearman"] = "It was not requested."
+    elif not undefined:
+        rank = ranks.correlation()  # outside of `try`: a full disk is no undefined value
+    return vice, rank, undefined

@@ -279,6 +279,20 @@ class ShardFolder:
                         batch = batch.filter(pc.equal(batch["view"], view))
                     yield _columns(pa.Table.from_batches([batch]).select(list(columns)))
 
+    def rows(self, part: str) -> int:
+        """The number of rows of a part, of all views together, as the shards' footers state it.
+
+        Raises:
+            ViceError: a damaged shard.
+        """
+        import pyarrow.parquet as pq
+
+        total = 0
+        for number in self.shards():
+            with self._damage_named(part, number):
+                total += pq.read_metadata(self._path(part, number, None)).num_rows
+        return total
+
     @contextlib.contextmanager
     def _opened(self, part: str, number: int, explanation: str | None = None) -> Iterator[pq.ParquetFile]:
         """Open the file of a shard; turn errors of reading it into a ViceError."""
@@ -286,18 +300,27 @@ class ShardFolder:
         import pyarrow.parquet as pq
 
         path = self._path(part, number, explanation)
-        try:
+        with self._damage_named(part, number, explanation):
             content, expected = _read_bytes(path), self._digest(path)
             if expected is not None and hashlib.sha256(content).hexdigest() != expected:
                 raise ValueError("it is not the file that the manifest was written for")
             # Without the checksums a flipped bit in a table that is not finished would be another number.
             with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
                 yield file
+
+    @contextlib.contextmanager
+    def _damage_named(self, part: str, number: int, explanation: str | None = None) -> Iterator[None]:
+        """Turn errors of reading the file of a shard into a ViceError."""
+        import pyarrow as pa
+
+        try:
+            yield
         except (pa.ArrowException, OSError, ValueError) as error:
             counts = self._path("images" if explanation is None else "regions", number, explanation).name
             again = "" if explanation is None else f", asking for {explanation.partition(':')[2]}"
             raise ViceError(
-                f"The shard {path} must be readable, but is not: {str(error).partition(chr(10))[0]}",
+                f"The shard {self._path(part, number, explanation)} must be readable, but is not: "
+                f"{str(error).partition(chr(10))[0]}",
                 f"Delete {counts} and run vice assess again{again}: only this shard is computed again.",
             ) from None
 
