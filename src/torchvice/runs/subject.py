@@ -108,7 +108,7 @@ def subject_from_weights(
     classes = tuple(dataset.classes)
     start = Start(pretrained, random_weights, (len(classes) or None) if class_map is None else None)
     named = model_by_name(name, weights, arguments, key, ClassNames(classes, prompts), start)
-    model = taking_rgb(of_side(bare(named.model), named.size or settings.given_side))
+    model = taking_rgb(of_side(bare(named.model), named.size or settings.given_side)).eval()
     outputs = named.outputs
     if outputs is None or settings.output is not None:
         outputs = output_count(model if settings.output is None else with_output(model, settings.output))
