@@ -179,7 +179,7 @@ class _Runner:
         values = {"state": state, "reason": "", "images": made.images, "batch_size": made.batch_size}
         row = self.states.put(model, time.perf_counter() - start, **values)
         if made.finished:
-            self._say(model, f"{made.images} images, {row.seconds:.1f} s.")
+            self._say(model, f"{made.images} images, {row.seconds:.1f} s, batches of {made.batch_size}.")
 
     def _assessed(self, model: ListedModel, block: range, built: Future[Subject]) -> Assessed:
         from torchvice.assessment.many import assess_with
