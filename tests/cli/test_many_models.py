@@ -206,6 +206,18 @@ def test_two_processes_share_the_models_and_one_at_work_is_left_to_the_other(mad
     assert not list((tmp_path / "out").glob("*.lock*"))
 
 
+def test_models_whose_names_differ_behind_a_dot_have_locks_of_their_own(made, tmp_path, capsys):
+    _, command, _ = made
+    tags = timm.list_models("test_resnet.*", pretrained=True)
+    (tmp_path / "list.txt").write_text("\n".join(["test_resnet", *tags]))
+    command = ("assess", "--models", tmp_path / "list.txt", *command[3:], "--out", tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out" / "test_resnet.lock", "A test", keep=False):
+        assert vice(capsys, *command)[0] == 0
+    assert [row["state"] for row in rows(tmp_path / "out").values()] == ["waiting", *["done"] * len(tags)]
+    assert tags
+
+
 def test_data_that_cannot_be_read_stop_the_command(tmp_path, capsys):
     write_digits(tmp_path / "set", train=1, val=1, test=3, size=48)
     image = VocDataset(tmp_path / "set", "test").records[1].image

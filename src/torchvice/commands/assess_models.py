@@ -151,7 +151,8 @@ class _Runner:
         """Assess a model, and write its row, unless another process has it."""
         before = self.done
         with contextlib.ExitStack() as held:
-            lock = self.folders[model.label].with_suffix(".lock")
+            folder = self.folders[model.label]
+            lock = folder.with_name(f"{folder.name}.lock")
             if model.label not in self.left:
                 try:
                     held.enter_context(locked(lock, f"The assessment of {model.label}", keep=False))
@@ -165,15 +166,17 @@ class _Runner:
     def _take_alone(self, model: ListedModel, block: range, built: Future[Subject]) -> None:
         start = time.perf_counter()
         try:
-            made = self._assessed(model, block, built)
+            subject = built.result()
+        except Exception as error:
+            self._put_failed(model, start, error)
+            return
+        try:
+            made = self._assessed(model, block, subject)
         except Exception as error:
             self._raise_general(error)
-            self.left.add(model.label)
-            reason = _reason(error)
-            self.states.put(model, time.perf_counter() - start, state="failed", reason=reason)
-            self._say(model, f"failed. {reason}")
+            self._put_failed(model, start, error)
             if "CUDA error" in str(error):  # no later pass of this process will succeed
-                raise ViceError("The GPU failed; the others wait.", "Run the same command again.") from error
+                raise ViceError("The GPU failed, and the other models wait.", "Run the same command again.") from error
             return
         state = "done" if made.finished else "waiting"
         values = {"state": state, "reason": "", "images": made.images, "batch_size": made.batch_size}
@@ -181,10 +184,15 @@ class _Runner:
         if made.finished:
             self._say(model, f"{made.images} images, {row.seconds:.1f} s, batches of {made.batch_size}.")
 
-    def _assessed(self, model: ListedModel, block: range, built: Future[Subject]) -> Assessed:
+    def _put_failed(self, model: ListedModel, start: float, error: Exception) -> None:
+        self.left.add(model.label)
+        reason = _reason(error)
+        self.states.put(model, time.perf_counter() - start, state="failed", reason=reason)
+        self._say(model, f"failed. {reason}")
+
+    def _assessed(self, model: ListedModel, block: range, subject: Subject) -> Assessed:
         from torchvice.assessment.many import assess_with
 
-        subject = built.result()
         for note in subject.notes:
             if note not in self.told:  # such as that weights are random: once, and not for each of a thousand
                 self.told.add(note)
