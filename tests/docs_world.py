@@ -113,6 +113,7 @@ def write_world(home: Path) -> None:
     _weights(home)
     _tables(home)
     (home / "mine.py").write_text(MINE)
+    (home / "nets.txt").write_text("test_resnet\ntest_vit  # smaller than those of the page\n")
     (home / "assess_my_model.py").write_text(SCRIPT)
     before = Path.cwd()
     os.chdir(home)

@@ -17,7 +17,7 @@ from torchvice.cli.study import _is_there
 from torchvice.commands.demo import run_demo
 from torchvice.errors import ViceError
 from torchvice.measures import measure
-from torchvice.models.build import _check_name
+from torchvice.models.build import check_name
 from torchvice.report.diagrams import diagrams_of
 from torchvice.study import launch
 
@@ -69,7 +69,7 @@ def test_a_study_lists_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_name_of_the_hub_is_answered_with_options_that_exist() -> None:
     with pytest.raises(ViceError) as caught:
-        _check_name("hf-hub:timm/resnet18.a1_in1k")
+        check_name("hf-hub:timm/resnet18.a1_in1k")
     assert "-o model.weights=FILE, or --weights FILE" in caught.value.way_out
 
 

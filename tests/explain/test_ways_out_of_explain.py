@@ -576,3 +576,29 @@ def test_the_noise_of_road_is_finite():
     for noise in (float("nan"), float("inf")):
         with pytest.raises(ViceError, match=f"`noise` a finite number from 0, but they are 20, 3 and {noise}"):
             FaithfulnessChoices(noise=noise)
+
+
+def test_a_batch_that_does_not_fit_in_the_memory_of_a_cpu_is_halved():
+    sizes, shrunk = [], []
+
+    def work(part):
+        sizes.append(len(part))
+        if len(part) > 2:
+            torch.empty(1 << 62, dtype=torch.uint8)  # what torch raises on a CPU
+        return list(part)
+
+    with pytest.warns(UserWarning, match="Out of memory: continuing with batches of 4 images."):
+        assert halve_on_oom(list(range(7)), work, shrunk.append) == list(range(7))
+    assert shrunk == [4, 2, 2]
+    assert max(sizes[-2:]) <= 2
+
+    def never(part):
+        return torch.empty(1 << 62, dtype=torch.uint8)
+
+    def other(part):
+        raise RuntimeError("of another kind")
+
+    says = "Use a smaller view (--view-size)."
+    assert tried(lambda: halve_on_oom([0], never, shrunk.append), says, lambda: halve_on_oom([0], list, print)) == [0]
+    with pytest.raises(RuntimeError, match="of another kind"):
+        halve_on_oom([0, 1], other, shrunk.append)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from torchvice.assessment.faithfulness import ByClass, joined, with_faithfulness
 from torchvice.assessment.images import Batch, Dataset, kind_of_targets, read_ahead
@@ -13,11 +15,15 @@ from torchvice.errors import ViceError
 from torchvice.samples import Samples
 
 if TYPE_CHECKING:
+    from torchvice.assessment.device_counts import Counts, Made
     from torchvice.assessment.interventions import Interventions
     from torchvice.assessment.views import View, ViewOutput
     from torchvice.explain.faithfulness import FaithfulnessChoices
 
 __all__ = ["count_headlines", "samples_of"]
+
+BEHIND = 64  # images whose maps wait to be counted
+Item = TypeVar("Item")
 
 
 def count_headlines(
@@ -45,7 +51,6 @@ def count_headlines(
     images = batch.images
     of_strict: dict[int, ViewOutput] = {}
     for protocol, view in views.items():
-        competing = protocol == "strict" and exclusive
         choices = faithfulness if protocol == "strict" else None
         outputs = view.of_batch(batch, batch.masked)
         further: Mapping[int, ByClass] = {}
@@ -53,19 +58,41 @@ def count_headlines(
             by_position = dict(outputs)
             outputs, further = iter(by_position.items()), interventions.columns_of(batch, view, by_position)
         made = with_counts(with_faithfulness(view, images, outputs, choices), batch.reads)
-        for (position, output, columns), counts in made:
+
+        def count(one: tuple[Made, Counts | None], view: View = view, further: Mapping[int, ByClass] = further) -> None:
+            (position, output, columns), counts = one
             read, image_id = batch.reads[position], batch.image_ids[position]
             measured, ji = joined(columns, further.get(position, {})), None
             if read.region is not None:
                 ji = rows.count(image_id, view.explanation, output, read.region, measured, counts)
             size = (read.image.shape[0], read.image.shape[1])
-            rows.add_image(
-                image_id, view.name, size, batch.targets[position], output.logits, ji, competing, read.digests
-            )
+            competing = view.protocol == "strict" and exclusive
+            truth = batch.targets[position]
+            rows.add_image(image_id, view.name, size, truth, output.logits, ji, competing, read.digests)
+
+        for (position, output, _), _ in _each_done(made, count):
             if protocol == "strict":
                 of_strict[position] = output
             advance()
     return of_strict
+
+
+def _each_done(items: Iterable[Item], work: Callable[[Item], None]) -> Iterator[Item]:
+    """The items in their order, each once its work is done; one thread does it while the next items are made.
+
+    numpy counts outside of Python's lock: a network on a CPU leaves a core free, or on a GPU all of them.
+    """
+    waiting: deque[tuple[Item, Future[None]]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            while waiting and (waiting[0][1].done() or len(waiting) > BEHIND):
+                done, future = waiting.popleft()
+                future.result()
+                yield done
+        for done, future in waiting:
+            future.result()
+            yield done
 
 
 def samples_of(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +16,9 @@ from torchvice.data.dataset import Dataset
 from torchvice.data.labels import no_labels
 from torchvice.errors import ViceError, brief, not_utf8_error, to_numpy
 from torchvice.samples import Digests
+
+if TYPE_CHECKING:
+    from torchvice.assessment.reads import Reads
 
 __all__ = ["Batch", "Dataset", "Partners", "Read", "check_dataset", "contents_of", "kind_of_targets", "read_ahead"]
 
@@ -93,10 +98,13 @@ class Partners:
 
     The images of a class form a circle, in an order that depends only on the seed and the class; the partner is the
     next one whose region holds the class. So every region is used once, whatever the batches are.
+
+    `region` gives the region of an image; None: `region_of` reads it.
     """
 
-    def __init__(self, dataset: Dataset, seed: int = 0) -> None:
+    def __init__(self, dataset: Dataset, seed: int = 0, region: Callable[[int], Region | None] | None = None) -> None:
         self.dataset, self.seed = dataset, seed
+        self._region_of = partial(region_of, dataset) if region is None else region
         self._circles: dict[int, tuple[list[int], dict[int, int]]] = {}
 
     def regions(self, index: int, region: Region) -> dict[int, Region]:
@@ -115,7 +123,7 @@ class Partners:
             self._circles[c] = circle, {member: place for place, member in enumerate(circle)}
         circle, place = self._circles[c]
         for step in range(1, len(circle)):
-            region = region_of(self.dataset, circle[(place[index] + step) % len(circle)])
+            region = self._region_of(circle[(place[index] + step) % len(circle)])
             if region is not None and region.holds(c):
                 return region
         return None
@@ -160,15 +168,22 @@ def read_ahead(
     workers: int,
     partners: Partners | None = None,
     digests: Sequence[Digests] | None = None,
+    reads: Reads | None = None,
 ) -> Iterator[Batch]:
     """The images of each part in turn; the next part is read while the caller works on the current one.
 
-    `digests`: of every image of the dataset, as far as its files give them; None: not asked for.
+    `digests`: of every image of the dataset, as far as its files give them; None: not asked for. `reads` keeps what is
+    read for other models.
     """
 
-    def read(index: int) -> Read:
+    def decoded(index: int) -> tuple[np.ndarray, Region | None]:
+        if reads is not None:
+            return reads.read(index)
         image = image_of(dataset, index)
-        region = region_of(dataset, index, (image.shape[0], image.shape[1]))
+        return image, region_of(dataset, index, (image.shape[0], image.shape[1]))
+
+    def read(index: int) -> Read:
+        image, region = decoded(index)
         others = {} if partners is None or region is None else partners.regions(index, region)
         known = NOTHING
         if digests is not None:

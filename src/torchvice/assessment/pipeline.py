@@ -36,6 +36,7 @@ from torchvice.samples import Digests, Samples, ShardFolder
 if TYPE_CHECKING:
     from torch import nn
 
+    from torchvice.assessment.reads import Reads
     from torchvice.assessment.views import View, ViewOutput
 
 __all__ = ["Pipeline", "Progress", "assess", "request_of"]
@@ -136,11 +137,28 @@ def _of_logits(folder: ShardFolder) -> bool:
 
 
 class Pipeline:
-    """The views of a model on a dataset, and the table that is made with them."""
+    """The views of a model on a dataset, and the table that is made with them.
 
-    def __init__(self, dataset: Dataset, folder: ShardFolder, workers: int, part: Part) -> None:
-        check_dataset(dataset)
+    Args:
+        dataset, workers, part: as for `assess`.
+        folder: of the table.
+        reads: what models on the same dataset share; it has checked the dataset. None: nothing.
+        tell: called with what the caller must know; None: the logger `torchvice`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: ShardFolder,
+        workers: int,
+        part: Part,
+        reads: Reads | None = None,
+        tell: Callable[[str], None] = tell,
+    ) -> None:
+        if reads is None:
+            check_dataset(dataset)
         self.dataset, self.folder, self.workers, self.part = dataset, folder, workers, part
+        self.reads, self.tell = reads, tell
         self.begun = bool(folder.shards())
         self.steps = _Steps(0, 0, None)
         self.place = {record.image_id: i for i, record in enumerate(dataset.records)}
@@ -148,7 +166,7 @@ class Pipeline:
     def say(self, sentence: str) -> None:
         """Tell the caller, once where several processes make the table."""
         if self.part.index == 0:
-            tell(sentence)
+            self.tell(sentence)
 
     def request(
         self,
@@ -176,17 +194,27 @@ class Pipeline:
         amended = extras.faithfulness, without
         manifest = manifest_of(self.dataset, views, self.extras, kind, made_by, *amended)
         manifest["contents"], self.digests = self._digested()
+        if self.reads is not None:
+            for one in (*views.values(), *(extra.view for extra in self.extras if extra.view is not None)):
+                one.warp_all = self.reads.warp_all
         return manifest
 
     def _digested(self) -> tuple[dict[str, str], Sequence[Digests]]:
         """The digests of the dataset, and of every image."""
-        return digests_of(self.dataset)
+        if self.reads is None:
+            return digests_of(self.dataset)
+        return dict(self.reads.contents), self.reads.digests
 
-    def run(self, request: dict[str, Any], shard_size: int, progress: Progress | None) -> Samples:
-        """Make the missing shards, then what finished shards lack; the last part to end finishes the table."""
+    def run(
+        self, request: dict[str, Any], shard_size: int, progress: Progress | None, block: range | None = None
+    ) -> Samples:
+        """Make the missing shards, then what finished shards lack; the last part to end finishes the table.
+
+        `block`: the images that are assessed now, whole shards of them; None: all.
+        """
         ids = [record.image_id for record in self.dataset.records]
         self.ledger = ledger = Ledger.open(self.folder, request, dict(zip(ids, self.digests, strict=True)))
-        new, total = self._new(shard_size)
+        new, total = self._new(shard_size, block)
         absent = self._lacking(ledger.absent)
         unmeasured = {what: self._lacking(partial(ledger.unmeasured, what)) for what in MEASURED}
         in_shards, beside = ledger.of_shards(), ledger.beside()
@@ -203,15 +231,18 @@ class Pipeline:
         self._add(self._lacking(ledger.absent))  # new shards lack what lies beside the others
         for what, lacking in unmeasured.items():
             self._amend(what, lacking)
-        if self.part == WHOLE or ledger.complete(len(self.dataset.records)):
+        whole = block is None or len(block) == len(ids)
+        if (self.part == WHOLE and whole) or ledger.complete(len(ids)):
             return ledger.finish()
         rows = Rows()  # other parts are still writing: their shards cannot be read yet
         return Samples(self.folder.manifest(), rows.images(), rows.regions(), rows.maps())
 
-    def _new(self, shard_size: int) -> tuple[list[list[int]], int]:
+    def _new(self, shard_size: int, block: range | None = None) -> tuple[list[list[int]], int]:
         """This part's images that no shard holds, shard by shard, and the number of all its images."""
         records, finished = self.dataset.records, self.folder.finished_images()
         runs = self.part.images(len(records), shard_size)
+        if block is not None:
+            runs = [[i for i in run if i in block] for run in runs]
         left = [i for run in runs for i in run if records[i].image_id not in finished]
         length = self.part.length(len(records), shard_size)
         return [left[start : start + length] for start in range(0, len(left), length)], sum(map(len, runs))
@@ -298,8 +329,9 @@ class Pipeline:
     ) -> Iterator[Batch]:
         """The images of each group, with the regions of their partners if an extra or the interventions need them."""
         needed = any(extra.partners for extra in extras) or (interventions is not None and interventions.partners)
-        partners = Partners(self.dataset) if needed else None
-        return read_ahead(self.dataset, groups, self.workers, partners, self.digests)
+        region = None if self.reads is None else self.reads.region
+        partners = Partners(self.dataset, region=region) if needed else None
+        return read_ahead(self.dataset, groups, self.workers, partners, self.digests, self.reads)
 
     def _read_shards(
         self, lacking: dict[int, set[str]], extras: Sequence[Extra], interventions: Interventions | None = None

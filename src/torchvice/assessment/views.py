@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["View", "ViewOutput", "is_convolutional", "views_of"]
 
+Warp = Callable[[Sequence[np.ndarray], Sequence[tuple[int, int]], str], list[np.ndarray]]
+
 
 class View(Finished):
     """A way of showing images to a network.
@@ -80,6 +82,7 @@ class View(Finished):
             self.mean, self.std = self.transform.mean, self.transform.std
         self.interpolation = (settings.interpolation if protocol == "strict" else None) or "bilinear"
         self.device = resolve_device(settings.device)
+        self.warp_all: Warp = warp_all  # `Reads.warp_all`, where models share their inputs
         self.flipped, self.exclusive = flipped, exclusive
         self.separate_logits = protocol == "paper" and choices.view != "crop"  # they come from the centre crop
         shown = "whole" if choices.view == "whole" else f"{choices.view}{self.side}"
@@ -216,14 +219,14 @@ class View(Finished):
             return self.transform(image)
         if self.choices.view == "crop":
             return center_crop(self._tensor(image), self.side)
-        return self._tensor(warp_all([image], [self.shown_size(image, scale)], self.interpolation)[0])
+        return self._tensor(self.warp_all([image], [self.shown_size(image, scale)], self.interpolation)[0])
 
     def _batch(self, images: Sequence[np.ndarray], scale: float) -> torch.Tensor:
         """What is shown of images, (N, 3, H, W); for a GPU they are resized side by side, as it waits meanwhile."""
         if self.device.type != "cuda" or self.transform is not None or self.choices.view == "crop":
             return torch.stack([self._shown(image, scale) for image in images])
         sizes = [self.shown_size(image, scale) for image in images]
-        return torch.stack([self._tensor(pixels) for pixels in warp_all(images, sizes, self.interpolation)])
+        return torch.stack([self._tensor(pixels) for pixels in self.warp_all(images, sizes, self.interpolation)])
 
     def _labels(self, targets: np.ndarray, wanted: list[bool]) -> Any:
         """What the explainer is asked for: fixed labels, or a function of the logits."""

@@ -13,6 +13,7 @@ import typer
 
 from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASK_VALUES, MASKS
 from torchvice.cli.foreign_maps import MAPS, SCORES, assess_foreign
+from torchvice.cli.models import CACHE, MODELS, PRETRAINED, RANDOM_WEIGHTS, assess_many
 from torchvice.cli.plugins import PLUGIN, load_plugins
 from torchvice.cli.subject import (
     ARGUMENT,
@@ -121,6 +122,10 @@ def assess(
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
     weights_key: str | None = WEIGHTS_KEY,
+    pretrained: bool = PRETRAINED,
+    random_weights: int | None = RANDOM_WEIGHTS,
+    models: str | None = MODELS,
+    cache: str | None = CACHE,
     argument: list[str] = ARGUMENT,
     prompts: Path | None = PROMPTS,
     data: Path | None = DATA,
@@ -165,7 +170,11 @@ def assess(
     chosen = dict(locals())  # the values of the options by their names
     load_plugins(plugin)
     extras = _extras(controls, also, faithfulness, without)
-    if maps is not None or scores is not None:
+    if models is not None:
+        assess_many(chosen, extras, _part(processes, shard))
+    elif cache is not None:
+        raise ViceError("--cache is for many models, but --models is not given.", "Leave --cache out.")
+    elif maps is not None or scores is not None:
         assess_foreign(chosen, extras.controls, _part(processes, shard), say_data)
     else:
         _assess_network(chosen, extras)

@@ -38,6 +38,8 @@ NETWORK: dict[str, Any] = {
     "model": None,
     "weights": None,
     "weights_key": None,
+    "pretrained": False,
+    "random_weights": None,
     "argument": [],
     "class_map": None,
     "checkpoint": "best",

@@ -53,6 +53,7 @@ __all__ = [
     "OutputsChoice",
     "PrecisionChoice",
     "Targets",
+    "arguments_of",
     "choice_value",
     "chosen_settings",
     "chosen_subject",
@@ -222,33 +223,41 @@ def chosen_subject(
     from torchvice.runs.subject import subject_from_run, subject_from_weights
 
     given = {f"--{name.replace('_', '-')}": chosen[name] for name in ("model", "weights", "data", "class_map")}
-    given |= {"--argument": _arguments(chosen["argument"]), "--weights-key": chosen["weights_key"]}
+    given |= {"--argument": arguments_of(chosen["argument"]), "--weights-key": chosen["weights_key"]}
     given["--prompts"] = chosen["prompts"]
-    run, data, split = chosen["run"], chosen["data"], chosen["split"]
+    run, data, split, started = chosen["run"], chosen["data"], chosen["split"], _started(chosen)
     folders = image_arguments(chosen, f"--data {data}" if data else run)
     given["--data"] = data or chosen["images"]
     if run is not None:
-        extra = [name for name, value in given.items() if value is not None]
+        extra = [*(name for name, value in given.items() if value is not None), *([started] if started else [])]
         if extra:
             raise ViceError(f"A run folder has its own model and data, but {extra[0]} is given too.", "Remove one.")
         subject = subject_from_run(Run(run), split, chosen["checkpoint"], settings)
         return subject if out is None else dataclasses.replace(subject, out=out)
     if chosen["checkpoint"] != "best":
         raise ViceError("--checkpoint names a checkpoint of a run folder, but none is given.", "Give --weights FILE.")
-    _check_complete(given)
+    _check_complete(given, started is not None)
     dataset = opened_data(folders, data, split, unlabelled=unlabelled)
     model, weights = given["--model"], given["--weights"]
     names = ("--class-map", "--argument", "--weights-key", "--prompts")
     class_map, arguments, key, prompts = (given[name] for name in names)
-    return subject_from_weights(model, weights, dataset, out, class_map, settings, arguments, key, prompts)
+    start = {"pretrained": bool(chosen.get("pretrained")), "random_weights": chosen.get("random_weights")}
+    return subject_from_weights(model, weights, dataset, out, class_map, settings, arguments, key, prompts, **start)  # type: ignore[arg-type]
 
 
-def _check_complete(given: Mapping[str, Any]) -> None:
-    """Check that network, weights and data are given; some networks come with their weights."""
+def _started(chosen: Mapping[str, Any]) -> str | None:
+    """The option that takes the place of a file of weights; only `vice assess` has them."""
+    if chosen.get("pretrained"):
+        return "--pretrained"
+    return None if chosen.get("random_weights") is None else "--random-weights"
+
+
+def _check_complete(given: Mapping[str, Any], started: bool) -> None:
+    """Check that network, weights and data are given; some networks come with their weights, or start without."""
     from torchvice.models.named import WITH_WEIGHTS, source_of
 
     model = given["--model"]
-    own = model is not None and source_of(model)[0] in WITH_WEIGHTS
+    own = started or (model is not None and source_of(model)[0] in WITH_WEIGHTS)
     needed = [name for name in ("--model", "--weights", "--data") if not (own and name == "--weights")]
     missing = [name for name in needed if given[name] is None]
     if missing:
@@ -262,7 +271,7 @@ def choice_value(choice: StrEnum | None) -> Any:
     return choice and choice.value
 
 
-def _arguments(texts: list[str]) -> dict[str, Any] | None:
+def arguments_of(texts: list[str]) -> dict[str, Any] | None:
     """The values of NAME=VALUE, read as YAML; None without any."""
     from torchvice.files import parse_yaml
 

@@ -34,23 +34,26 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     Modules that were compiled in place run uncompiled inside the block, since compiled code skips hooks, and without
     the checkpointing of activations, see `checkpointing_of`.
     """
-    modes = [(module, module.training, vars(module).get(_COMPILED)) for module in model.modules()]
-    switches = checkpointing_of(model)
-    model.eval()
+    modules = list(model.modules())
+    modes = [(module, module.training) for module in modules]
+    compiled = [(module, call) for module in modules if (call := vars(module).get(_COMPILED)) is not None]
+    switches = checkpointing_of(modules)
+    if any(mode for _, mode in modes):  # to set a mode once more costs a small network as much as a layer
+        model.eval()
     try:
         for module, name in switches:
             setattr(module, name, False)
-        for module, _, compiled in modes:
-            if compiled is not None:
-                setattr(module, _COMPILED, None)
+        for module, _ in compiled:
+            setattr(module, _COMPILED, None)
         yield
     finally:
         for module, name in switches:
             setattr(module, name, True)
-        for module, mode, compiled in modes:
-            module.training = mode
-            if compiled is not None:
-                setattr(module, _COMPILED, compiled)
+        for module, mode in modes:
+            if module.training is not mode:
+                module.training = mode
+        for module, call in compiled:
+            setattr(module, _COMPILED, call)
 
 
 @contextlib.contextmanager

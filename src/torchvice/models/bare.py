@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -138,8 +138,9 @@ def stated(module: nn.Module, name: str) -> int | tuple[int, ...] | None:
 
 def input_like(model: nn.Module) -> torch.Tensor:
     """Return an empty tensor of the device and floating-point type of the model's weights, and so of its images."""
-    tensors: list[torch.Tensor] = [*model.parameters()] or [*model.buffers()]
-    first = next(iter(tensors), torch.empty(0))
+    with_weights = next(model.parameters(), None) is not None
+    first: torch.Tensor = next(model.parameters() if with_weights else model.buffers(), torch.empty(0))
+    tensors: Iterator[torch.Tensor] = model.parameters() if with_weights else model.buffers()
     dtypes = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
     return torch.empty(0, device=first.device, dtype=next(dtypes, torch.float32))
 

@@ -25,6 +25,7 @@ __all__ = [
     "IN_SETTINGS",
     "Preprocessing",
     "build_model",
+    "check_name",
     "classifier_names",
     "classifier_outputs",
     "frozen_to_eval",
@@ -94,7 +95,7 @@ def build_model(
     arguments = dict(arguments or {})
     if num_classes < 1:
         raise ViceError(f"`num_classes` must be at least 1, but is {num_classes}.")
-    _check_name(name)
+    check_name(name)
     reserved = sorted(RESERVED & arguments.keys())
     if reserved:
         settings = named == IN_SETTINGS
@@ -127,7 +128,7 @@ def _with_stem(arguments: dict[str, Any]) -> dict[str, Any]:
     return {**arguments, "embed_layer": STEMS[stem]}
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     """Check that timm has the network, and the weights if the name has a tag."""
     import timm
 

@@ -14,7 +14,16 @@ from torchvice.models.prompts import ClassNames, refuse_prompts
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NO_PIXELS", "WITH_WEIGHTS", "NamedModel", "model_by_name", "near_source", "source_of"]
+__all__ = [
+    "NO_PIXELS",
+    "WITH_WEIGHTS",
+    "NamedModel",
+    "Start",
+    "model_by_name",
+    "near_source",
+    "source_of",
+    "torchvision_classifier",
+]
 
 SOURCES = ("timm", "torchvision", "transformers", "open_clip", "hf-hub")
 WITH_WEIGHTS = ("transformers", "hf-hub", "function")  # they load their own
@@ -27,6 +36,26 @@ _FORMS = (
 # Arguments that torchvice sets itself, or that would load weights past its checks.
 _RESERVED = ("weights", "weights_backbone", "num_classes", "progress", "pretrained", "init_weights")
 _SHIFTING = ("googlenet", "inception_v3")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a network begins with where no file of weights is given.
+
+    Attributes:
+        pretrained: timm's weights, from its cache or by download.
+        seed: of random weights; None: no random weights.
+        outputs: number of outputs of a network of random weights; None: that of its pretrained weights.
+    """
+
+    pretrained: bool = False
+    seed: int | None = None
+    outputs: int | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether it names weights."""
+        return self.pretrained or self.seed is not None
 
 
 @dataclass(frozen=True)
@@ -99,6 +128,7 @@ def model_by_name(
     arguments: Mapping[str, Any] | None = None,
     key: str | None = None,
     names: ClassNames | None = None,
+    start: Start | None = None,
 ) -> NamedModel:
     """Build the network that a name stands for, and load its weights.
 
@@ -108,12 +138,17 @@ def model_by_name(
         arguments: passed to timm.create_model, torchvision's function or the user's function.
         key: which of several sets of weights, see `torchvice.models.weights.read_state_dict`.
         names: the data's classes and their prompts, for zero-shot classifiers.
+        start: what takes the place of a file; see `Start`.
 
     Raises:
         ViceError: an unknown name or form, arguments that do not fit, weights that are missing or do not match, or
             prompts for a network that has a classifier.
     """
     source, name = source_of(text)
+    if start is not None and start.given:
+        from torchvice.models.started import started_model
+
+        return started_model(text, weights, dict(arguments or {}), start)
     if key is not None and weights is None:
         raise ViceError("--weights-key chooses a set of weights in a file, but no file is given.", "Give --weights.")
     names = names or ClassNames()
@@ -177,10 +212,7 @@ def _of_torchvision(
 
     Tensors whose shape depends on the number of classes are the classifier's: they say how many outputs the file has.
     """
-    from torchvision import models
-
     from torchvice.models.build import load_weights
-    from torchvice.models.families import input_size
     from torchvice.models.weights import read_state_dict
 
     _check_torchvision(name, arguments)
@@ -191,12 +223,27 @@ def _of_torchvision(
     if not sizes:
         expected = ", ".join(sorted(heads)) or "another network"
         raise ViceError(f"No classifier of {name} found in the weights {weights}.", f"Expected: {expected}.")
-    model = _built(name, arguments, max(sizes))
-    load_weights(model, weights, key)
+    made = torchvision_classifier(name, arguments, max(sizes))
+    load_weights(made.model, weights, key)
+    return made
+
+
+def torchvision_classifier(name: str, arguments: Mapping[str, Any], outputs: int) -> NamedModel:
+    """One of torchvision's classifiers as it is built, with the size, mean and std of torchvision's own weights.
+
+    Raises:
+        ViceError: an unknown name, or arguments that do not fit.
+    """
+    from torchvision import models
+
+    from torchvice.models.families import input_size
+
+    _check_torchvision(name, arguments)
+    model = _built(name, arguments, outputs)
     pixels = models.get_model_weights(name).DEFAULT.transforms()
     side = max(input_size(model)) if isinstance(getattr(model, "image_size", None), int) else pixels.crop_size[0]
     made_by = {"network": f"torchvision:{name}"}
-    return NamedModel(model, name, max(sizes), made_by, side, tuple(pixels.mean), tuple(pixels.std))
+    return NamedModel(model, name, outputs, made_by, side, tuple(pixels.mean), tuple(pixels.std))
 
 
 def _check_torchvision(name: str, arguments: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,11 +78,12 @@ class Probe:
 def eval_and_frozen(model: nn.Module, gradients: bool) -> Iterator[list[torch.utils.hooks.RemovableHandle]]:
     """Set eval mode and freeze all parameters; restore both at the end, and remove the hooks added to the list."""
     modes = [(module, module.training) for module in model.modules()]
-    switches = checkpointing_of(model)
+    switches = checkpointing_of(model.modules())
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     handles: list[torch.utils.hooks.RemovableHandle] = []
     try:
-        model.eval()
+        if any(mode for _, mode in modes):
+            model.eval()
         for module, name in switches:
             setattr(module, name, False)
         for parameter in trainable:
@@ -98,15 +99,16 @@ def eval_and_frozen(model: nn.Module, gradients: bool) -> Iterator[list[torch.ut
         for module, name in switches:
             setattr(module, name, True)
         for module, mode in modes:
-            module.training = mode
+            if module.training is not mode:
+                module.training = mode
 
 
-def checkpointing_of(model: nn.Module) -> list[tuple[nn.Module, str]]:
+def checkpointing_of(modules: Iterable[nn.Module]) -> list[tuple[nn.Module, str]]:
     """Return the modules that compute activations again in the backward pass, with the name of their switch.
 
     What is computed again runs without the hooks of the first pass. Timm's networks do so in eval mode, too.
     """
-    return [(module, name) for module in model.modules() for name in _CHECKPOINTING if vars(module).get(name) is True]
+    return [(module, name) for module in modules for name in _CHECKPOINTING if vars(module).get(name) is True]
 
 
 def probe_image(model: nn.Module, size: tuple[int, int]) -> torch.Tensor:

@@ -74,6 +74,9 @@ def subject_from_weights(
     arguments: Mapping[str, Any] | None = None,
     key: str | None = None,
     prompts: str | os.PathLike[str] | None = None,
+    *,
+    pretrained: bool = False,
+    random_weights: int | None = None,
 ) -> Subject:
     """The subject of a network that torchvice did not train.
 
@@ -88,6 +91,9 @@ def subject_from_weights(
         settings: sizes and normalisation that are None are those of the network's source; images per batch: 16.
         arguments, key: of the network, see `torchvice.models.named.model_by_name`.
         prompts: file of the prompts of a zero-shot classifier, see `torchvice.models.prompts.read_prompts`.
+        pretrained: take timm's weights, from its cache or by download, in place of a file.
+        random_weights: seed of random weights in place of a file; without a class map the network has an output for
+            each class.
 
     Raises:
         ViceError: an unknown network, weights that do not fit it, or outputs that do not fit the classes.
@@ -95,12 +101,14 @@ def subject_from_weights(
     from torchvice.assessment import MapSettings
     from torchvice.models.adapt import converted_channels, of_side, output_count, taking_rgb, with_output
     from torchvice.models.bare import bare
-    from torchvice.models.named import model_by_name
+    from torchvice.models.named import Start, model_by_name
     from torchvice.models.prompts import ClassNames
 
     settings = settings or MapSettings()
-    named = model_by_name(name, weights, arguments, key, ClassNames(tuple(dataset.classes), prompts))
-    model = taking_rgb(of_side(bare(named.model), named.size or settings.given_side))
+    classes = tuple(dataset.classes)
+    start = Start(pretrained, random_weights, (len(classes) or None) if class_map is None else None)
+    named = model_by_name(name, weights, arguments, key, ClassNames(classes, prompts), start)
+    model = taking_rgb(of_side(bare(named.model), named.size or settings.given_side)).eval()
     outputs = named.outputs
     if outputs is None or settings.output is not None:
         outputs = output_count(model if settings.output is None else with_output(model, settings.output))
