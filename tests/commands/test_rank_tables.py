@@ -12,6 +12,7 @@ import pytest
 
 import torchvice
 from simulated import simulated
+from tables import scenes, table_of
 from torchvice.commands.rank import tables_of
 from torchvice.errors import ViceError
 from torchvice.samples import Samples
@@ -115,6 +116,23 @@ def test_other_images_classes_kinds_and_masks_are_refused(world: Path, tmp_path:
         Samples(manifest, images, one.regions, one.maps).save(tmp_path / name)
     with pytest.raises(ViceError, match=r"the masks of here and there differ\. Changed: 60 of 60 images"):
         ranked(tmp_path / "here", tmp_path / "there")
+
+
+def test_other_targets_and_masks_are_refused_under_paper() -> None:
+    made = table_of(scenes(30, unmasked=0), ("paper",))
+    turned = dataclasses.replace(made.images, targets=1 - made.images.targets)
+    other = Samples(made.manifest, turned, made.regions, made.maps)
+    how = {"protocol": "paper", "by": "ml_accuracy", "replicates": 100}
+    with pytest.raises(ViceError, match="the targets of a and b differ"):
+        torchvice.rank({"a": made, "b": other}, **how)
+    digests = [np.array([f"{side}{at:015x}" for at in range(30)], dtype=object) for side in "ab"]
+    images = [dataclasses.replace(made.images, mask_digest=column) for column in digests]
+    a, b = (Samples(made.manifest, part, made.regions, made.maps) for part in images)
+    with pytest.raises(ViceError, match="the masks of a and b differ"):
+        torchvice.rank({"a": a, "b": b}, **how)
+    assert (
+        len(torchvice.rank({"a": a, "b": made}, **how).models) == 2
+    )  # what earlier tables do not know is no difference
 
 
 def test_paths_that_lead_nowhere_are_refused(world: Path, tmp_path: Path) -> None:

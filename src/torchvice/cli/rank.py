@@ -42,7 +42,7 @@ class Bootstrap(StrEnum):
 
 def rank(
     tables: list[str] = typer.Argument(
-        ..., metavar="TABLES...", help="RUNs, tables, folders that hold them at any depth, or wildcards; two or more."
+        ..., help="RUNs, tables, folders that hold them at any depth, or wildcards; two or more."
     ),
     protocol: OneProtocol = typer.Option(OneProtocol.strict, "--protocol", help="strict or paper; never mixed."),
     by: RankBy = typer.Option(RankBy.vice, "--by", help="The measure that ranks the models."),

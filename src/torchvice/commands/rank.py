@@ -21,7 +21,7 @@ from torchvice.measures.contents import check_same_classes, check_same_kind, che
 from torchvice.measures.rank import BY, check_by, linear_measures, ranked
 from torchvice.measures.reduced import Reduced, read_headline, reduced, replicates_of
 from torchvice.metrics.resampling import Resampling
-from torchvice.samples import Samples
+from torchvice.samples import Samples, changed_images
 
 if TYPE_CHECKING:
     from torchvice.files.progress import Step
@@ -89,6 +89,7 @@ def rank(
         replicates=replicates,
     )
     job = _Job(split, protocol, by, linear, replicates, seed)
+    one = reduced(reference, protocol, by, linear).numbers()
     found: dict[str, Reduced] = {}
     drawn: list[np.ndarray] = []
     left_out = [{"name": name, "path": _path(sources[name]), "reason": why} for name, why in broken.items()]
@@ -100,8 +101,7 @@ def rank(
                 left_out.append({"name": read.name, "path": _path(sources[read.name]), "reason": read.reason})
                 continue
             found[read.name] = read.model
-            if read.name != first:
-                _check_same(found[first], read, reference, first, sources[read.name], job)
+            _check_same(one, read, reference, first, sources[read.name], job)
             if read.replicates is not None:
                 drawn.append(read.replicates)
         done += len(part)
@@ -273,6 +273,17 @@ def _check_same(one: Reduced, read: _Read, reference: Samples, first: str, sourc
         )
     if job.protocol == "strict":
         check_same_truth(both)
+        return
+    targets, others = (samples.of_protocol("paper").images.targets for samples in both.values())
+    parts = [] if np.array_equal(targets, others) else ["targets"]
+    parts += [
+        part for part in changed_images(*(samples.images.digests() for samples in both.values())) if part == "masks"
+    ]
+    if parts:
+        raise ViceError(
+            f"Models are ranked on the same images, but the {' and '.join(parts)} of {first} and {read.name} differ.",
+            "Assess both on the same dataset.",
+        )
 
 
 def tables_of(paths: Sequence[str | os.PathLike[str]]) -> dict[str, str]:

@@ -13,7 +13,7 @@ RANK_SET = (
     "models hold the true ranks at once."
 )
 _OTHERS = {
-    "rank.set": ("Rank set", f"{RANK_SET} Two models whose order is not established are in each other's sets."),
+    "rank.set": ("Rank set", f"{RANK_SET} A pair of models whose order is not established widens the sets of both."),
     "rank.alone": (
         "Rank set of one model",
         "The 95 % set for a model that was chosen before the numbers were known. It is narrower, and does not hold for "
