@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -256,7 +257,7 @@ def page(tables: int, folder: Path) -> bool:
     size = sum(path.stat().st_size for path in (folder / "tables").rglob("*") if path.is_file())
     outputs = ["--out", folder / "page.html", "--json", folder / "ranking.json", "--csv", folder / "ranking.csv"]
     command = [sys.executable, "-m", "torchvice.cli", "rank", folder / "tables", "--top", "10", *outputs]
-    begin, most = time.perf_counter(), 0
+    begin, most, used = time.perf_counter(), 0, resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     done = threading.Event()
 
@@ -271,10 +272,13 @@ def page(tables: int, folder: Path) -> bool:
     seconds = time.perf_counter() - begin
     done.set()
     watcher.join()
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
     ranking = json.loads((folder / "ranking.json").read_text()) if not status else {"models": [], "bootstrap": {}}
+    written = (folder / "page.html").stat().st_size if not status else 0
     print(
-        f"page of {len(ranking['models'])} tables ({size / 1e6:.0f} MB): {seconds:.1f} s, {most / 1e9:.2f} GB, page "
-        f"{(folder / 'page.html').stat().st_size / 1e6 if not status else 0:.1f} MB; replicates {ranking['bootstrap']}"
+        f"page of {len(ranking['models'])} tables ({size / 1e6:.0f} MB): {seconds:.1f} s, {cpu:.1f} CPU s, "
+        f"{most / 1e9:.2f} GB, page {written / 1e6:.1f} MB; replicates {ranking['bootstrap']}"
     )
     scale = max(1.0, tables / 1000)
     return not status and seconds <= MOST_SECONDS * scale and most <= MOST_BYTES * scale
