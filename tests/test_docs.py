@@ -178,7 +178,7 @@ def test_the_page_on_the_original_names_every_flag_of_it() -> None:
 
 def test_every_step_has_the_options_of_its_command() -> None:
     of_data = ("data check", "data voc", "data coco", "data digits")
-    for name in (*of_data, "train", "explain", "evaluate", "assess", "measure", "report", "compare"):
+    for name in (*of_data, "train", "explain", "evaluate", "assess", "measure", "report", "compare", "rank"):
         page = (DOCS / "steps" / f"{name.split()[0]}.md").read_text(encoding="utf-8")
         assert f"<!-- options: {name} -->" in page
     page = (DOCS / "pretraining.md").read_text(encoding="utf-8")

@@ -42,6 +42,7 @@ def test_every_public_name_is_what_it_says() -> None:
         "evaluate": inspect.isfunction,
         "measure": inspect.isfunction,
         "metrics": inspect.ismodule,
+        "rank": inspect.isfunction,
         "show_case": inspect.isfunction,
         "__version__": lambda value: isinstance(value, str),
     }

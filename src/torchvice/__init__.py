@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torchvice.assessment import assess, assess_maps
     from torchvice.commands.cases import show_case
     from torchvice.commands.evaluate import evaluate
+    from torchvice.commands.rank import rank
     from torchvice.errors import ViceError
     from torchvice.explain import Explainer, Explanation
     from torchvice.measures import Measures, measure
@@ -31,6 +32,7 @@ _HOMES = {
     "evaluate": "torchvice.commands.evaluate",
     "measure": "torchvice.measures",
     "metrics": "",
+    "rank": "torchvice.commands.rank",
     "show_case": "torchvice.commands.cases",
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "evaluate",
     "measure",
     "metrics",
+    "rank",
     "show_case",
 ]
 

@@ -11,7 +11,21 @@ import typer
 from typer.core import TyperGroup
 
 from torchvice import __version__
-from torchvice.cli import assess, data, demo, explain, export, numbers, publish, report, schemas, study, train, weights
+from torchvice.cli import (
+    assess,
+    data,
+    demo,
+    explain,
+    export,
+    numbers,
+    publish,
+    rank,
+    report,
+    schemas,
+    study,
+    train,
+    weights,
+)
 from torchvice.cli.streams import prepare_streams, visible
 from torchvice.errors import as_vice_error, brief
 
@@ -72,6 +86,7 @@ app.command("assess")(assess.assess)
 app.command("measure")(numbers.measure)
 app.command("report")(report.report)
 app.command("compare")(numbers.compare)
+app.command("rank")(rank.rank)
 app.command("table")(numbers.table)
 app.command("publish")(publish.publish)
 app.add_typer(export.app, name="export")

@@ -20,6 +20,7 @@ class SchemaName(StrEnum):
     """The files that have a schema."""
 
     measures = "measures"
+    ranking = "ranking"
     manifest = "manifest"
     settings = "settings"
     study = "study"
@@ -32,6 +33,12 @@ def _measures() -> dict[str, Any]:
     from torchvice.measures.json_schema import json_schema
 
     return json_schema()
+
+
+def _ranking() -> dict[str, Any]:
+    from torchvice.measures.json_schema import ranking_schema
+
+    return ranking_schema()
 
 
 def _manifest() -> dict[str, Any]:
@@ -73,6 +80,7 @@ def _prompts() -> dict[str, Any]:
 # {name: (what it describes, its schema)}
 SCHEMAS: dict[SchemaName, tuple[str, Callable[[], dict[str, Any]]]] = {
     SchemaName.measures: ("measures.json, written by vice measure", _measures),
+    SchemaName.ranking: ("ranking.json, written by vice rank --json", _ranking),
     SchemaName.manifest: ("manifest.json of a table, written by vice assess", _manifest),
     SchemaName.settings: ("a preset or config.yaml of a RUN, read by vice train", _settings),
     SchemaName.study: ("the file of a study, read by vice study", _study),
@@ -82,7 +90,7 @@ SCHEMAS: dict[SchemaName, tuple[str, Callable[[], dict[str, Any]]]] = {
 }
 
 
-_WRITTEN = (SchemaName.measures, SchemaName.manifest)
+_WRITTEN = (SchemaName.measures, SchemaName.ranking, SchemaName.manifest)
 
 
 def schema_of(name: SchemaName) -> dict[str, Any]:

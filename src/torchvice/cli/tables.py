@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from torchvice.measures import Comparison, Measures
     from torchvice.report.page.numbers import NumberTable
 
-__all__ = ["print_all", "print_comparison", "print_measures"]
+__all__ = [
+    "interval_cell",
+    "number_cell",
+    "paragraph",
+    "plain_table",
+    "print_all",
+    "print_comparison",
+    "print_measures",
+    "print_table",
+]
 
 WIDTH = 80
 SENTENCES = 5
@@ -22,7 +31,7 @@ AP = ("classification.mean_average_precision", "strict.mean_average_precision")
 NOTES = ("table", "classes", *AP, "maps", "controls", "thresholds", "paper.vice", "scaling")  # printed without --all
 
 
-def _plain_table(title: str) -> Table:
+def plain_table(title: str) -> Table:
     """A table with a rule below its heads, and no other lines: seven columns of numbers fit."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -42,7 +51,7 @@ def _table(title: str, *columns: str, whole: str = "name") -> Table:
     """A table whose first column are names, the others numbers; `whole` says which of the two never break a line."""
     from rich.text import Text
 
-    table = _plain_table(title)
+    table = plain_table(title)
     for place, column in enumerate(columns):
         name = place == 0
         side = "left" if name else "right"
@@ -50,7 +59,7 @@ def _table(title: str, *columns: str, whole: str = "name") -> Table:
     return table
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
     screen = console()
     screen.print()
     screen.print(table, width=min(WIDTH, screen.width))
@@ -64,22 +73,22 @@ def print_measures(measures: Measures, title: str) -> None:
     verdict = measures.verdict.sentences
     others = _sentences(measures)[: SENTENCES - 1] if len(verdict) < 2 else []
     for sentence in (*verdict, *others):
-        _paragraph(sentence)
+        paragraph(sentence)
     table = _table(f"{title} · {measures.images} images", "", "paper", "strict")
     for row in number_rows(measures, "overview"):
         cells = [_with_interval(measures, cell) for cell in row["cells"]]
         if any(cell.strip("– ") for cell in cells):
             add_row(table, [row["name"], *cells])
-    _print(table)
+    print_table(table)
     replicates = measures.source.get("inference", {}).get("replicates")
     if replicates:
         say(f"In brackets: 95 % intervals, {replicates} resamplings of the images.")
     for path in NOTES:
         if path in measures.notes:
             label = "VICE (paper): " if path == "paper.vice" else ""
-            _paragraph(f"{label}{measures.notes[path]}")
+            paragraph(f"{label}{measures.notes[path]}")
     if measures.verdict.caveats:
-        _paragraph(f"Mind: {' '.join(measures.verdict.caveats)}")
+        paragraph(f"Mind: {' '.join(measures.verdict.caveats)}")
 
 
 def _sentences(measures: Measures) -> list[str]:
@@ -90,7 +99,7 @@ def _sentences(measures: Measures) -> list[str]:
     return ["".join(part if isinstance(part, str) else part.text for part in sentence) for sentence in parts]
 
 
-def _paragraph(text: str) -> None:
+def paragraph(text: str) -> None:
     """Text wrapped at words; a number keeps its percent sign."""
     import re
     import textwrap
@@ -110,7 +119,7 @@ def _with_interval(measures: Measures, cell: Mapping[str, str]) -> str:
     if limits is None:
         return value
     doubt = " ?" if limits.get("reliable") is False else ""
-    return f"{value} ({_span(limits['low'], limits['high'])}){doubt}"
+    return f"{value} ({interval_cell(limits['low'], limits['high'])}){doubt}"
 
 
 def print_all(measures: Measures) -> None:
@@ -121,20 +130,20 @@ def print_all(measures: Measures) -> None:
         if table is not None:
             _print_numbers(table)
     for reason, share in measures.shares().items():
-        _paragraph(f"{share} {reason}")
+        paragraph(f"{share} {reason}")
     for path, note in measures.notes.items():
         if path not in NOTES:
-            _paragraph(f"{shown_path(path)}: {note}")
+            paragraph(f"{shown_path(path)}: {note}")
     for reason, names in undefined_by_reason(measures.undefined).items():
         more = f" and {len(names) - 3} more" if len(names) > 4 else ""
-        _paragraph(f"Undefined: {', '.join(names[:3] if more else names)}{more}. {reason}")
+        paragraph(f"Undefined: {', '.join(names[:3] if more else names)}{more}. {reason}")
 
 
 def _print_numbers(numbers: NumberTable) -> None:
     """A table of the page. Intervals stand next to their numbers, or below them where there are many columns."""
     from rich.text import Text
 
-    table = _plain_table(numbers.caption)
+    table = plain_table(numbers.caption)
     between = "\n" if len(numbers.heads) > 3 else "  "
     rows = [
         [f"{text}{between}{interval.rpartition('interval ')[2]}" if interval else text for text, interval in row]
@@ -147,7 +156,7 @@ def _print_numbers(numbers: NumberTable) -> None:
         table.add_column(Text(head), justify=side, min_width=max(map(len, [*head.split(), *parts, ""])))
     for row in rows:
         add_row(table, row)
-    _print(table)
+    print_table(table)
 
 
 def _quadrants(measures: Measures) -> NumberTable | None:
@@ -167,13 +176,13 @@ def _quadrants(measures: Measures) -> NumberTable | None:
     return NumberTable(caption, "quadrant", ("quadrant", "pairs"), rows)
 
 
-def _span(low: float | None, high: float | None) -> str:
+def interval_cell(low: float | None, high: float | None) -> str:
     from torchvice.measures.wording import interval_text
 
     return "–" if low is None or high is None else interval_text(low, high, 2)
 
 
-def _cell(value: float | None, digits: int = 3) -> str:
+def number_cell(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else number(value, digits)
 
 
@@ -188,29 +197,29 @@ def print_comparison(found: Comparison) -> None:
     )
     for row in found.models:
         # Narrow: five of them stand side by side.
-        spans = [_span(row[f"{m}_low"], row[f"{m}_high"]).replace(" to ", "–") for m in DIFFERENCES]
-        cells = [f"{_cell(row[m])}\n{span}" for m, span in zip(DIFFERENCES, spans, strict=True)]
-        add_row(table, [f"{short[row['name']]}  {row['name']}", *cells, _cell(row["ece_ml"])])
-    _print(table)
+        spans = [interval_cell(row[f"{m}_low"], row[f"{m}_high"]).replace(" to ", "–") for m in DIFFERENCES]
+        cells = [f"{number_cell(row[m])}\n{span}" for m, span in zip(DIFFERENCES, spans, strict=True)]
+        add_row(table, [f"{short[row['name']]}  {row['name']}", *cells, number_cell(row["ece_ml"])])
+    print_table(table)
     if any("without_object" in row for row in found.models):
         table = _table(compared_label("without_object"), "model", "share", "95 %", whole="numbers")
         for row in found.models:
-            span = _span(row.get("without_object_low"), row.get("without_object_high"))
-            add_row(table, [f"{short[row['name']]}  {row['name']}", _cell(row.get("without_object")), span])
-        _print(table)
+            span = interval_cell(row.get("without_object_low"), row.get("without_object_high"))
+            add_row(table, [f"{short[row['name']]}  {row['name']}", number_cell(row.get("without_object")), span])
+        print_table(table)
     if found.seeds:
         table = _table("VICE between groups, over seeds and images", "", "seeds", "difference", "95 %", "p (Holm)")
         for row in found.seeds:
             seeds = f"{row['seeds_first']} and {row['seeds_second']}"
-            cells = [_cell(row["difference"]), _span(row["low"], row["high"]), _p_cell(row)]
+            cells = [number_cell(row["difference"]), interval_cell(row["low"], row["high"]), _p_cell(row)]
             add_row(table, [f"{row['first']} - {row['second']}", seeds, *cells])
-        _print(table)
+        print_table(table)
     else:
         _print_pairs(found, short)
     for reason, count in found.excluded.items():
-        _paragraph(f"{count} {reason}")
+        paragraph(f"{count} {reason}")
     for sentence in found.sentences:
-        _paragraph(sentence)
+        paragraph(sentence)
 
 
 def _print_pairs(found: Comparison, short: Mapping[str, str]) -> None:
@@ -221,15 +230,15 @@ def _print_pairs(found: Comparison, short: Mapping[str, str]) -> None:
     for row in found.differences:
         pair = f"{short[row['first']]} - {short[row['second']]}"
         add_row(table, [pair, compared_label(row["measure"], found.quality), *_difference_cells(row)])
-    _print(table)
+    print_table(table)
     if any(row["difference"] is not None for row in found.matched):
         table = _table("VICE at equal likelihood", "", "first", "second", "difference", "95 %", "no partner")
         for row in found.matched:
-            cells = [_cell(row[key]) for key in ("vice_first", "vice_second", "difference")]
-            span = _span(row["low"], row["high"])
+            cells = [number_cell(row[key]) for key in ("vice_first", "vice_second", "difference")]
+            span = interval_cell(row["low"], row["high"])
             pair = f"{short[row['first']]} - {short[row['second']]}"
-            add_row(table, [pair, *cells, span, _cell(row["without_partner"], 2)])
-        _print(table)
+            add_row(table, [pair, *cells, span, number_cell(row["without_partner"], 2)])
+        print_table(table)
 
 
 def _letter(place: int) -> str:
@@ -238,7 +247,7 @@ def _letter(place: int) -> str:
 
 
 def _difference_cells(row: Mapping[str, Any]) -> list[str]:
-    return [_cell(row["difference"]), _span(row["low"], row["high"]), _p_cell(row)]
+    return [number_cell(row["difference"]), interval_cell(row["low"], row["high"]), _p_cell(row)]
 
 
 def _p_cell(row: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from torchvice.report.study.page import write_study_page
 from torchvice.report.study.recipes import is_study, read_study
 from torchvice.samples import Samples, ShardFolder
 
-__all__ = ["LATEST", "check_paths", "write_report"]
+__all__ = ["LATEST", "check_html", "check_paths", "write_report"]
 
 LATEST = "_latest"  # ending of a page's name where one with more replicates keeps its place
 
@@ -119,12 +119,25 @@ def _check_out(out: str | os.PathLike[str] | None, folder: bool, of_study: bool)
         check_writable(out, "--out", folder=True, way_out=", or leave out --folder")
         return
     check_writable(out, "--out", "report.html", way_out="" if of_study else ", or add --folder")
+    check_html(out, pdf=True)
+
+
+def check_html(out: str | os.PathLike[str] | None, *, pdf: bool = False) -> None:
+    """Check that a page is not written to a file whose name ends as another format.
+
+    Args:
+        out: the file, or None.
+        pdf: whether the command also has --pdf.
+
+    Raises:
+        ViceError: another ending than .html or .htm.
+    """
     suffix = "" if out is None else Path(out).suffix.lower()
     if out is not None and suffix not in ("", ".html", ".htm"):
         html = f"Give --out {Path(out).with_suffix('.html')}"
         raise ViceError(
             f"The page is HTML, but --out {out} ends in {suffix}.",
-            f"{html}, and --pdf for a PDF." if suffix == ".pdf" else f"{html}.",
+            f"{html}, and --pdf for a PDF." if pdf and suffix == ".pdf" else f"{html}.",
         )
 
 

@@ -6,10 +6,13 @@ import dataclasses
 from typing import Any, get_args, get_type_hints
 
 from torchvice.measures.catalogue import SECTIONS, measure_of, paths
+from torchvice.measures.rank import BY, ranking_label
+from torchvice.measures.rank import SCHEMA as RANKING_SCHEMA
+from torchvice.measures.reduced import MEASURES
 from torchvice.measures.rows import ClassRow, Control, Fold, Method, Stratum
 from torchvice.measures.sheet import JSON_SCHEMA
 
-__all__ = ["json_schema"]
+__all__ = ["json_schema", "ranking_schema"]
 
 _TYPES = {float: "number", int: "integer", str: "string", bool: "boolean", type(None): "null"}
 
@@ -49,6 +52,41 @@ def json_schema() -> dict[str, Any]:
         "title": "measures.json of torchvice",
         **_object(properties),
     }
+
+
+def ranking_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of what `vice rank --json` writes."""
+    text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
+    number, maybe_text = {"type": ["number", "null"]}, {"type": ["string", "null"]}
+    rank, truth = {"type": ["integer", "null"], "minimum": 1}, {"type": ["boolean", "null"]}
+    row: dict[str, Any] = {"name": text, "path": text}
+    row |= dict.fromkeys(("rank", "rank_low", "rank_high", "alone_low", "alone_high"), rank)
+    for measure in MEASURES:
+        row[measure] = number | {"title": ranking_label(measure, "strict").removesuffix(" (strict)")}
+        row |= {f"{measure}_{end}": number for end in ("low", "high") if measure in BY}
+    row |= dict.fromkeys(
+        ("predicted", "given_accuracy", "given_accuracy_low", "given_accuracy_high", "front_share"), number
+    )
+    row |= dict.fromkeys(("on_front", "candidate", "sure"), truth)
+    row |= {"network": text, "method": text, "interpolation": maybe_text, "top1": number, "top5": number}
+    row |= {"img_size": {"type": ["integer", "array", "null"]}, "undefined": _mapping(text)}
+    left_out = _object({"name": text, "path": text, "reason": text})
+    return _object(
+        {
+            "schema": {"const": RANKING_SCHEMA},
+            "protocol": {"enum": ["strict", "paper"]},
+            "by": {"enum": list(BY)},
+            "accuracy": {"enum": ["ml_accuracy", "mean_average_precision"]},
+            **dict.fromkeys(("images", "masked", "pairs", "replicates", "seed", "told_apart"), count),
+            "level": {"type": "number"},
+            "bootstrap": _mapping({"enum": ["exact", "linear"]}),
+            "critical": _mapping({"type": "number"}),
+            "models": {"type": "array", "items": _object(row)},
+            "left_out": {"type": "array", "items": left_out},
+            "top": rank,
+            "sentences": {"type": "array", "items": text},
+        }
+    )
 
 
 def _verdict(text: dict[str, Any], number: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:

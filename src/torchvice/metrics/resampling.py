@@ -109,6 +109,11 @@ class Resampling:
             self._kept[index] = counted.reshape(self._chunk, self.images)
         return self._kept[index]
 
+    def sums(self, first: int, last: int, columns: np.ndarray) -> np.ndarray:
+        """Sum columns (N, k) over the images of the replicates from `first` to `last`: (last - first, k) float64."""
+        with _products().limit(limits=1):
+            return self.counts(first, last).astype(np.float64) @ columns
+
     def replicates_of(self, statistic: Statistic, cluster: ArrayLike | None = None) -> np.ndarray:
         """Compute the statistic in every replicate.
 

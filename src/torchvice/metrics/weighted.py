@@ -146,6 +146,12 @@ class Pearson(WeightedStatistic):
             spread_a[row], spread_b[row], products[row] = moments
         return correlation(products, spread_a, spread_b)
 
+    def influence(self) -> np.ndarray:
+        """(P,) the derivative of the correlation by the weight of each row, where every row counts once; of sum 0."""
+        a, b = ((column - column.mean()) / column.std() for column in self._columns)
+        change: np.ndarray = (a * b - float((a * b).mean()) * (a * a + b * b) / 2) / self.rows
+        return change
+
     def _recentred_moments(self, weights: np.ndarray) -> tuple[float, float, float]:
         drawn = weights > 0
         if not drawn.any() or (np.ptp(self._columns[:, drawn], axis=1) == 0).any():

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from typing import Any
-
-import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures import Measures
+from torchvice.measures.reduced import top_share
 from torchvice.publish.published import headline
 from torchvice.samples import Samples
 
@@ -48,7 +46,7 @@ def timm_row(samples: Samples, measures: Measures, network: str) -> str:
     images = samples.of_protocol("strict").images
     row: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {"model": network}
     for top in (1, 5):
-        right = 100 * _top(images.logits, images.targets, top)
+        right = 100 * top_share(images.logits, images.targets, top)
         row |= {f"top{top}": f"{right:.3f}", f"top{top}_err": f"{100 - right:.3f}"}
     view = samples.manifest.get("map_settings", {})
     row |= {"img_size": view.get("view_size") or "", "interpolation": view.get("interpolation") or ""}
@@ -61,9 +59,3 @@ def timm_row(samples: Samples, measures: Measures, network: str) -> str:
     writer.writeheader()
     writer.writerow(row)
     return out.getvalue()
-
-
-def _top(logits: np.ndarray, targets: np.ndarray, top: int) -> float:
-    """The share of images whose label is among the `top` largest logits; ties count against it."""
-    own = np.where(targets > 0, logits, -math.inf).max(1, keepdims=True)
-    return float(((logits >= own).sum(1) <= min(top, logits.shape[1])).mean())

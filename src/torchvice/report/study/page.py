@@ -32,7 +32,7 @@ __all__ = ["write_study_page"]
 
 STYLES = ("page.css", "study.css")
 FEW = 2  # with at most so many pairs each, all combinations of an axis share one figure
-SCRIPTS = ("base.js", "figures.js", "table.js", "front.js", "effects.js", "shell.js", "study.js")
+SCRIPTS = ("base.js", "figures.js", "sortable.js", "table.js", "front.js", "effects.js", "shell.js", "study.js")
 
 
 def write_study_page(path: str | os.PathLike[str], table: StudyTable, *, title: str = "") -> Path:

@@ -138,7 +138,7 @@ function highlightMark(chart, i) {
 }
 
 function tipOfMark(chart, x, y) {
-  const words = markText(chart.marks[chart.at], chart.choice, chart.panel);
+  const mark = chart.marks[chart.at], words = chart.wordsOf ? chart.wordsOf(mark) : markText(mark, chart.choice, chart.panel);
   showTip(x, y, ...words.map((line, at) => el("p", {}, at ? line : el("strong", {}, line))));
   return words;
 }
