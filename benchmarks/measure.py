@@ -24,7 +24,7 @@ from machine import processor
 from torchvice.samples import HISTOGRAM_BINS, Images, Maps, Regions, ShardFolder
 
 THRESHOLDS = np.arange(60) / 100
-SHARD = 2048  # images
+SHARD = 128  # images, as many as `vice assess` writes
 HEIGHT, WIDTH = 375, 500
 CONTROLS = ("random", "center", "foreground", "shuffled", "random_weights")
 PROTOTYPES = 512  # histograms of maps that the rows share, each scaled to the row's pixels
@@ -81,6 +81,7 @@ def write_table(folder: Path, shape: Shape) -> int:
     for number, first in enumerate(range(0, shape.images, SHARD)):
         ids = np.arange(first, min(first + SHARD, shape.images))
         shards.append(*shard(shape, ids, prototypes, np.random.default_rng([1, number])))
+    shards.start({**manifest(shape), "files": shards.digests()})
     return sum(file.stat().st_size for file in folder.iterdir())
 
 

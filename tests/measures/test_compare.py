@@ -17,9 +17,10 @@ from simulated import simulated
 from torchvice.errors import ViceError
 from torchvice.measures import compare, true_pairs
 from torchvice.measures.compare import COMPARED_OF_SEEDS, compare_groups
+from torchvice.measures.inference import Replicates
 from torchvice.measures.protocols import measure as measures_of
 from torchvice.measures.statements import sentences_of
-from torchvice.metrics import resampling
+from torchvice.metrics.weighted_scores import MeanAveragePrecision
 from torchvice.samples import Samples
 from ways_out import tried
 
@@ -197,7 +198,9 @@ def false_claims(groups: int, trials: int) -> float:
     false = 0
     for _ in range(trials):
         models = {
-            f"{group}.{seed}": SimpleNamespace(values={"vice": rng.normal(0.4, 0.02)}, replicates={"vice": np.zeros(9)})
+            f"{group}.{seed}": SimpleNamespace(
+                values={"vice": rng.normal(0.4, 0.02)}, replicates={"vice": Replicates(np.zeros(9))}
+            )
             for group in range(groups)
             for seed in range(3)
         }
@@ -229,10 +232,10 @@ def test_a_p_that_no_replicate_makes_lower_is_an_upper_bound() -> None:
 
 def test_linear_replicates_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any("linear replicates" in sentence for sentence in FOUND.sentences)
-    monkeypatch.setattr(resampling, "MOST_WORK", 0)
+    monkeypatch.setattr(MeanAveragePrecision, "most_work", 0)
     found = compare({"strong": STRONG, "weak": WEAK}, replicates=300)
     assert [s for s in found.sentences if "linear" in s] == [
-        "Intervals and p of mAP are made of linear replicates, as there are so many images and classes."
+        "Intervals and p of mAP are made of linear replicates, as there are so many images."
     ]
     alone = measures_of(STRONG, replicates=300)
     assert alone.intervals["strict.mean_average_precision"]["method"] == "percentile, linear replicates"

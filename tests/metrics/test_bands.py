@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 import predictions
 from torchvice.errors import ViceError
-from torchvice.metrics import classwise_ece, null_band, sigmoid, softmax
+from torchvice.metrics import bands, classwise_ece, null_band, sigmoid, softmax
 from torchvice.metrics.calibration_errors import event_reliability
 
 UNITS = ["image", "cell", "class", "top"]
@@ -159,3 +159,26 @@ def test_wrong_arguments() -> None:
         null_band([[0.5]], bins=0)
     with pytest.raises(ViceError, match="the sum 1, but row 1 has"):
         null_band([[0.5, 0.5], [0.5, 0.4]], exclusive=True)
+
+
+@pytest.mark.parametrize(("unit", "equal_mass"), [("cell", False), ("cell", True), ("class", False), ("class", True)])
+def test_of_many_images_sums_are_drawn_in_place_of_classes(
+    unit: str, equal_mass: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = softmax(np.random.default_rng(5).normal(0, 3, (1500, 120)))
+    given = {"unit": unit, "equal_mass": equal_mass, "exclusive": True, "simulations": 3000}
+    monkeypatch.setattr(bands, "MOST_DRAWS", 1500 * 3000)
+    one_by_one = null_band(p, seed=1, **given)  # type: ignore[arg-type]
+    monkeypatch.setattr(bands, "MOST_DRAWS", 1500 * 3000 - 1)
+    sums = null_band(p, seed=1, **given)  # type: ignore[arg-type]
+    assert sums.median != one_by_one.median
+    width = one_by_one.high - one_by_one.low
+    for end in ("low", "median", "high"):
+        assert getattr(sums, end) == pytest.approx(getattr(one_by_one, end), abs=0.1 * width)
+
+
+def test_few_classes_depend_on_each_other_and_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = softmax(np.random.default_rng(5).normal(0, 3, (200, 4)))
+    expected = null_band(p, unit="class", exclusive=True)
+    monkeypatch.setattr(bands, "MOST_DRAWS", 0)
+    assert null_band(p, unit="class", exclusive=True).median == expected.median

@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 
 from torchvice.errors import ViceError
+from torchvice.metrics import permutation
 from torchvice.metrics.permutation import _rank_test, freedman_lane_p, permutation_p
 from torchvice.metrics.weighted import Spearman
 
@@ -164,3 +165,28 @@ def test_edges() -> None:
         permutation_p([1.0, 2.0, 3.0], [1.0, 3.0, 2.0], permutations=0)
     with pytest.raises(ViceError, match="must have one length"):
         permutation_p([1.0, 2.0, 3.0], [1.0, 3.0])
+
+
+@pytest.mark.parametrize("connection", [0.0, 0.03, 0.06])
+def test_beyond_the_work_p_is_that_of_a_normal_distribution(connection: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(11)
+    a, noise = heavy(rng, 2500)
+    b, image, size = noise + connection * a, np.arange(2500) // 2, rng.random(2500)
+    tests: list[Callable[[], float]] = [
+        lambda: permutation_p(a, b, image, permutations=1999),
+        lambda: permutation_p(a, b, image, ranks=False, permutations=1999),
+        lambda: freedman_lane_p(a, b, size, np.ones(2500), image, permutations=1999),
+    ]
+    permuted = [test() for test in tests]
+    assert permutation.permutes(2500, 1999)
+    monkeypatch.setattr(permutation, "MOST_WORK", 2500 * 1999 - 1)
+    assert not permutation.permutes(2500, 1999)
+    # Three standard errors of a share of 1999 permutations, and a little for their law.
+    for p, normal in zip(permuted, (test() for test in tests), strict=True):
+        assert normal == pytest.approx(p, abs=0.015 + 3 * math.sqrt(p * (1 - p) / 1999))
+
+
+def test_a_certain_p_stays_above_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(permutation, "MOST_WORK", 0)
+    a = np.arange(4000.0)
+    assert 0 < permutation_p(a, a + np.cos(a)) < 1e-300

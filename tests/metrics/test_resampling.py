@@ -12,7 +12,8 @@ import scipy.stats
 from torchvice.errors import ViceError
 from torchvice.metrics import resampling
 from torchvice.metrics.resampling import Interval, Resampling, interval
-from torchvice.metrics.weighted import HeldOutSpearman, Mean, MeanAveragePrecision, Pearson, Spearman
+from torchvice.metrics.weighted import HeldOutSpearman, Mean, Pearson, Spearman
+from torchvice.metrics.weighted_scores import MeanAveragePrecision
 
 RNG = np.random.default_rng(20)
 
@@ -153,7 +154,7 @@ def test_replicates_of_map_are_linear_where_each_is_too_much_work(monkeypatch: p
     sampling = Resampling(1500, 400)
     exact = sampling.replicates_of(statistic)
     assert not sampling.linear(statistic)
-    monkeypatch.setattr(resampling, "MOST_WORK", 1500 * 12 * 400 - 1)
+    monkeypatch.setattr(MeanAveragePrecision, "most_work", 1500 * 12 * 400 - 1)
     assert sampling.linear(statistic)
     assert not sampling.linear(Mean(rng.random(1500)))
     linear = sampling.replicates_of(statistic)
@@ -164,5 +165,5 @@ def test_replicates_of_map_are_linear_where_each_is_too_much_work(monkeypatch: p
     order = rng.permutation(1500)
     moved = MeanAveragePrecision(statistic._scores[order], statistic._truth[order])
     np.testing.assert_allclose(sampling.replicates_of(moved, order), linear, atol=1e-12)
-    monkeypatch.setattr(resampling, "MEMORY", 8 * 1500 * 7)
+    monkeypatch.setattr(resampling, "BLOCK", 1500 * 7)
     np.testing.assert_allclose(Resampling(1500, 400).replicates_of(statistic), linear, atol=1e-12)

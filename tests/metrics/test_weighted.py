@@ -22,13 +22,12 @@ from torchvice.metrics.thresholds import HeldOut
 from torchvice.metrics.weighted import (
     HeldOutSpearman,
     Mean,
-    MeanAveragePrecision,
-    MultilabelEce,
     Pearson,
     Ratio,
     Spearman,
     WithinSpearman,
 )
+from torchvice.metrics.weighted_scores import MeanAveragePrecision, MultilabelEce
 
 LEVELS = st.integers(-3, 3).map(float)
 TABLES = st.lists(st.tuples(LEVELS, LEVELS, st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=20)

@@ -126,4 +126,4 @@ def with_columns(
                 if name not in columns:
                     columns[name] = getattr(regions, name).copy()
                 columns[name][row_of[image_ids[position], c + 1]] = value
-    return Regions(**{**vars(regions), **columns})
+    return Regions(**{**regions.columns(), **columns})

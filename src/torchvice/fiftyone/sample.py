@@ -12,10 +12,10 @@ import numpy as np
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.fiftyone.documents import NUMBERS, classification, number, object_id, unit
 from torchvice.measures import QUADRANTS
-from torchvice.measures.pairs import true_logits
 from torchvice.metrics import pair_log_likelihood
 from torchvice.report import Cases, cases_of
 from torchvice.samples import Samples
+from torchvice.samples.true_labels import true_logits
 
 __all__ = ["Layer", "SampleTable", "layers_of", "sample_document"]
 

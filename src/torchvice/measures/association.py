@@ -55,7 +55,8 @@ def _put_joint(sheet: Sheet, pairs: Pairs, inference: Inference) -> None:
     sheet.put(path, joint.value, reason)
     value = sheet.value(path)
     if np.isfinite(value) and inference.resampling is not None:
-        sheet.put_interval(path, reflected_interval(value, inference.replicates(joint, np.unique(pairs.image_id))))
+        replicates = inference.replicates(joint, np.unique(pairs.image_id))
+        sheet.put_interval(path, inference.interval(value, replicates, reflected_interval))
         p = joint.p_value(inference.clusters(pairs.image_id), FLIPS)
         sheet.put_test(path, p, "signs of each image's residual products flipped", FLIPS)
 

@@ -13,7 +13,7 @@ from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import DIFFERENCES, compared_label
 from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.contents import ASSESS_STRICT, check_same_classes, check_same_kind, check_same_truth
-from torchvice.measures.inference import Inference, plain_interval
+from torchvice.measures.inference import NO_REPLICATES, Inference, plain_interval
 from torchvice.measures.interventions import column_of
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
@@ -23,7 +23,8 @@ from torchvice.measures.verdict import standing_out
 from torchvice.measures.witnesses import class_tests, testable
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
-from torchvice.metrics.weighted import Mean, MeanAveragePrecision, MultilabelEce, Spearman
+from torchvice.metrics.weighted import Mean, Spearman
+from torchvice.metrics.weighted_scores import MeanAveragePrecision, MultilabelEce
 from torchvice.samples import Samples
 
 __all__ = ["COMPARED_OF_SEEDS", "Comparison", "compare", "compare_groups", "group_pairs"]
@@ -237,8 +238,8 @@ class _Model:
         }
         self._add_without_object(statistics)
         known = {measure: statistics[measure]() for measure, value in self.values.items() if np.isfinite(value)}
-        self.replicates = {m: inference.replicates(*known[m]) if m in known else np.zeros(0) for m in self.values}
-        self.linear = [measure for measure, (statistic, _) in known.items() if inference.linear(statistic)]
+        self.replicates = {m: inference.replicates(*known[m]) if m in known else NO_REPLICATES for m in self.values}
+        self.linear = [measure for measure, found in self.replicates.items() if found.linear]
         held = (m for m in (*DIFFERENCES, WITHOUT) if m in self.values)
         self.intervals = {m: inference.interval(self.values[m], self.replicates[m]) for m in held}
 
@@ -311,7 +312,7 @@ def _difference(value: float, first: _Model, second: _Model, measure: str, infer
     if limits is None:
         return nothing
     drawn = replicates[0] - replicates[1]
-    p, least = _number(paired_p(drawn)), 2 / (1 + np.count_nonzero(~np.isnan(drawn)))
+    p, least = _number(paired_p(drawn.values)), 2 / (1 + np.count_nonzero(~np.isnan(drawn.values)))
     at_floor = p is not None and p <= least
     return {"difference": value, "low": limits["low"], "high": limits["high"], "p": p, "p_at_floor": bool(at_floor)}
 
@@ -388,7 +389,7 @@ def _seeds(
 
 def _image_variance(members: Sequence[Sequence[_Model]], measure: str) -> float:
     """The variance, over resampled images, of the difference of two groups' means: all see the same images."""
-    means = [np.mean([model.replicates[measure] for model in group], axis=0) for group in members]
+    means = [np.mean([model.replicates[measure].values for model in group], axis=0) for group in members]
     return float(np.nanvar(means[0] - means[1], ddof=1))
 
 

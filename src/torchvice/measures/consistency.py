@@ -11,7 +11,7 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures.association import put_association
-from torchvice.measures.inference import Inference, ends_of
+from torchvice.measures.inference import Inference, Replicates, ends_of
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.rows import ClassRow, Fold, Stratum
@@ -31,7 +31,7 @@ from torchvice.metrics.association import (
 )
 from torchvice.metrics.concordance import kendall, kendall_interval
 from torchvice.metrics.partial import PartialSpearman
-from torchvice.metrics.permutation import freedman_lane_p, permutation_p
+from torchvice.metrics.permutation import freedman_lane_p, permutation_p, permutes
 from torchvice.metrics.weighted import (
     HeldOutSpearman,
     Mean,
@@ -79,8 +79,8 @@ def vice_statistic(
     return Spearman(pairs.logit[known], quality[known]), pairs.image_id[known]
 
 
-def vice_replicates(pairs: Pairs, name: str, quality: np.ndarray, inference: Inference) -> np.ndarray:
-    """(B,) VICE over each resampling, computed once for these pairs and this quality; see `vice_statistic`."""
+def vice_replicates(pairs: Pairs, name: str, quality: np.ndarray, inference: Inference) -> Replicates:
+    """VICE over each resampling, computed once for these pairs and this quality; see `vice_statistic`."""
     return inference.once(pairs, name, lambda: inference.replicates(*vice_statistic(pairs, name, quality)))
 
 
@@ -132,12 +132,14 @@ def _put_headline(sheet: Sheet, subject: ConsistencyData, inference: Inference) 
     replicates = inference.replicates(Mean(pairs.quality), pairs.image_id)
     sheet.put_interval("strict.ji", inference.interval(sheet.value("strict.ji"), replicates))
     cluster = inference.clusters(pairs.image_id)
+    exact = permutes(len(pairs), PERMUTATIONS)
+    drawn, by = (PERMUTATIONS, "permutation") if exact else (None, "normal distribution")
     p = permutation_p(pairs.logit, pairs.quality, cluster, permutations=PERMUTATIONS)
-    sheet.put_test("strict.vice", p, "studentised permutation, standard error by images", PERMUTATIONS)
+    sheet.put_test("strict.vice", p, f"studentised {by}, standard error by images", drawn)
     given = (pairs.logit, pairs.quality, pairs.area, pairs.labels)
     p = freedman_lane_p(*given, cluster=cluster, permutations=PERMUTATIONS)
-    method = "Freedman and Lane, studentised, standard error by images"
-    sheet.put_test("sensitivities.partial_spearman", p, method, PERMUTATIONS)
+    method = f"Freedman and Lane, studentised{'' if exact else f' {by}'}, standard error by images"
+    sheet.put_test("sensitivities.partial_spearman", p, method, drawn)
 
 
 Named = tuple[str, Any, Any, np.ndarray]

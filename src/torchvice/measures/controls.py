@@ -9,7 +9,7 @@ import numpy as np
 
 from torchvice.errors import ViceError
 from torchvice.measures.consistency import ConsistencyData, vice_replicates
-from torchvice.measures.inference import Inference, ends_of
+from torchvice.measures.inference import NO_REPLICATES, Inference, ends_of
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.qualities import quality_of
 from torchvice.measures.rows import Control, Method
@@ -96,7 +96,7 @@ class _Scored:
             self.value = pair_vice(pairs.logit, quality).value
         except ViceError:  # a control may be the same everywhere
             self.value = float("nan")
-        self.replicates = np.zeros(0)
+        self.replicates = NO_REPLICATES
         if np.isfinite(self.value):
             known = ~np.isnan(quality)
             self.replicates = (

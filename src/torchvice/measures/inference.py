@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
 from torchvice.metrics.resampling import Interval, Resampling, interval
 
-__all__ = ["LEVEL", "Inference", "ends_of", "plain_interval"]
+__all__ = ["LEVEL", "Inference", "Replicates", "ends_of", "plain_interval"]
 
 LEVEL = 0.95
-LINEAR = "percentile, linear replicates"
+LINEAR = ", linear replicates"  # in the method of an interval
 Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """A number in every resampling: `values` (B,), NaN where undefined, and whether any part of it is `linear`.
+
+    The difference of two is the paired difference.
+    """
+
+    values: np.ndarray
+    linear: bool = False
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __sub__(self, other: Replicates) -> Replicates:
+        return Replicates(self.values - other.values, self.linear or other.linear)
+
+
+NO_REPLICATES = Replicates(np.zeros(0))
 
 
 class Inference:
@@ -29,44 +50,43 @@ class Inference:
     def __init__(self, image_ids: Sequence[str] | np.ndarray, replicates: int = 2000, seed: int = 0) -> None:
         self.row_of = {image_id: row for row, image_id in enumerate(image_ids)}
         self.resampling = Resampling(len(self.row_of), replicates, seed) if replicates and self.row_of else None
-        self._known: dict[tuple[int, str], tuple[Any, np.ndarray]] = {}
+        self._known: dict[tuple[int, str], tuple[ref[Any], Replicates]] = {}
 
     def clusters(self, image_id: np.ndarray) -> np.ndarray:
         """Return the index of the image of every row, (P,)."""
         return np.array([self.row_of[name] for name in image_id.tolist()], dtype=np.int64)
 
-    def replicates(self, statistic: Statistic, image_id: np.ndarray) -> np.ndarray:
-        """(B,) the statistic over each resampling of the images; empty without resamplings.
+    def replicates(self, statistic: Statistic, image_id: np.ndarray) -> Replicates:
+        """The statistic over each resampling of the images; empty without resamplings.
 
         Args:
             statistic: from weights (b, P) to (b,) values, see `torchvice.metrics.weighted`.
             image_id: (P,) the image of each row that the statistic knows.
         """
         if self.resampling is None:
-            return np.zeros(0)
-        return self.resampling.replicates_of(statistic, self.clusters(image_id))
+            return NO_REPLICATES
+        values = self.resampling.replicates_of(statistic, self.clusters(image_id))
+        return Replicates(values, self.resampling.linear(statistic))
 
-    def interval_of(self, value: float, statistic: Statistic, image_id: np.ndarray) -> Interval | None:
-        """The percentile interval of a value by the replicates of its statistic; it says if these are linear."""
-        found = self.interval(value, self.replicates(statistic, image_id))
-        return replace(found, method=LINEAR) if found is not None and self.linear(statistic) else found
-
-    def linear(self, statistic: Statistic) -> bool:
-        """Whether the replicates of a statistic are linear, see `torchvice.metrics.resampling.Resampling.linear`."""
-        return self.resampling is not None and self.resampling.linear(statistic)
-
-    def once(self, rows: Any, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def once(self, rows: Any, name: str, compute: Callable[[], Replicates]) -> Replicates:
         """What `compute` returns for the number `name` of these very rows, computed the first time only."""
         key = id(rows), name
-        if key not in self._known:
-            self._known[key] = rows, compute()  # with the rows, so that no other object gets their id
-        return self._known[key][1]
+        known = self._known.get(key)
+        if known is None or known[0]() is not rows:  # another object may get the id of one that is gone
+            self._known[key] = known = ref(rows), compute()
+        return known[1]
 
-    def interval(self, value: float, replicates: np.ndarray) -> Interval | None:
-        """The percentile interval of a value; None without resamplings or where the value is undefined."""
+    def interval(
+        self, value: float, replicates: Replicates, made: Callable[..., Interval] = interval
+    ) -> Interval | None:
+        """The interval of a value, `made` of its replicates; None without these or where the value is undefined.
+
+        Its method says if the replicates are linear, see `torchvice.metrics.resampling.Resampling.linear`.
+        """
         if not len(replicates) or not np.isfinite(value):
             return None
-        return interval(value, replicates, LEVEL)
+        found = made(value, replicates.values, LEVEL)
+        return replace(found, method=found.method + LINEAR) if replicates.linear else found
 
 
 def plain_interval(found: Interval, **more: Any) -> dict[str, Any] | None:

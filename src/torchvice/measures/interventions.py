@@ -41,8 +41,7 @@ def without_histograms(pairs: Pairs) -> Pairs:
     """The pairs without the histograms of their maps, which would be copied with every selection."""
     if pairs.regions is None:
         return pairs
-    empty = {name: getattr(pairs.regions, name)[:, :0] for name in ("inside", "outside")}
-    return replace(pairs, regions=replace(pairs.regions, **empty))
+    return replace(pairs, regions=pairs.regions.emptied("inside", "outside"))
 
 
 def filling_of(samples: Samples) -> dict[str, Any]:

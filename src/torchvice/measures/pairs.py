@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -12,14 +13,15 @@ import numpy as np
 from torchvice.metrics.iou import pair_iou
 from torchvice.metrics.losses import sigmoid
 from torchvice.metrics.thresholds import HeldOut
-from torchvice.samples import ProtocolSamples, Regions, Samples
+from torchvice.samples import Regions, Samples
 from torchvice.samples.frames import pandas_frame, polars_frame
 
-__all__ = ["Pairs", "fold_of", "true_logits", "true_pairs"]
+__all__ = ["Pairs", "fold_of", "true_pairs"]
 
 FOLDS = 5
 
 
+@functools.lru_cache(maxsize=2**20)
 def fold_of(image_id: str) -> int:
     """Return the fold of an image, 0 to 4. It depends only on the id, so that everyone has the same folds."""
     return int(hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).hexdigest(), 16) % FOLDS
@@ -141,11 +143,12 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
     rows, classes, regions = rows[visible], classes[visible], regions.where(visible)
     iou = pair_iou(regions.intersection, regions.predicted, regions.mask_pixels[:, None])
     fold = np.array([fold_of(name) for name in regions.image_id.tolist()], dtype=np.int64)
-    held_out = HeldOut(iou, fold)
+    held_out, labels = HeldOut(iou, fold), strict.true_labels
+    places = labels.places(rows, classes)
     return Pairs(
         image_id=regions.image_id,
         class_index=classes,
-        logit=true_logits(images.logits, rows, classes, strict.exclusive),
+        logit=labels.logit[places],
         iou=iou,
         chosen=samples.thresholds[held_out.index],
         quality=held_out.quality,
@@ -153,51 +156,8 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
         at=held_out.index,
         fold=fold,
         area=regions.mask_pixels / np.maximum(1, images.height[rows].astype(float) * images.width[rows]),
-        labels=images.targets[rows].sum(axis=1).astype(np.int64),
+        labels=images.targets.sum(axis=1).astype(np.int64)[rows],
         regions=regions,
-        lead=_lead(strict, rows, classes) if strict.exclusive else np.zeros(0),
-        margin=_margin(images.logits, rows, classes, strict.exclusive),
+        lead=labels.lead[places] if strict.exclusive else np.zeros(0),
+        margin=labels.margin[places],
     )
-
-
-def _margin(logits: np.ndarray, rows: np.ndarray, classes: np.ndarray, exclusive: bool) -> np.ndarray:
-    """The logit of each pair's class; of exclusive classes minus the highest other one, infinite without another."""
-    others = logits[rows].astype(float)
-    pair = np.arange(len(rows)), classes
-    own = others[pair]
-    if not exclusive:
-        return own
-    others[pair] = -np.inf
-    return own - others.max(axis=1, initial=-np.inf)
-
-
-def _lead(strict: ProtocolSamples, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """How far each pair's class lies above the likeliest other class; of equal classes the first is predicted."""
-    others = strict.probabilities[rows].astype(float)
-    pair = np.arange(len(rows)), classes
-    own = others[pair]
-    others[pair] = 0.0
-    lead = own - others.max(axis=1, initial=0.0)
-    tied_and_predicted = (lead == 0) & strict.predicted[rows, classes]
-    return np.where(tied_and_predicted, np.finfo(float).tiny, lead)
-
-
-def true_logits(logits: np.ndarray, rows: np.ndarray, classes: np.ndarray, exclusive: bool) -> np.ndarray:
-    """Return (P,) the log-odds of each pair's class: the logit, or, of exclusive classes, that of the softmax.
-
-    Args:
-        logits: (N, C). rows: (P,) the image of each pair. classes: (P,) its class.
-        exclusive: whether the probabilities are a softmax; its log-odds are z - ln sum over the others of exp(z).
-
-    Example:
-        >>> true_logits(np.array([[1.0, 0.0]]), np.array([0]), np.array([0]), exclusive=True).tolist()
-        [1.0]
-    """
-    own = logits[rows, classes]
-    if not exclusive or not len(own):
-        return own
-    others = logits[rows].astype(float)
-    others[np.arange(len(rows)), classes] = -np.inf
-    if others.shape[1] == 1:
-        return np.full(len(rows), np.inf)  # a single class
-    return own.astype(float) - np.logaddexp.reduce(others, axis=1)

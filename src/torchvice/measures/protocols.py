@@ -42,7 +42,8 @@ from torchvice.metrics import (
 )
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
-from torchvice.metrics.weighted import Mean, MeanAveragePrecision
+from torchvice.metrics.weighted import Mean
+from torchvice.metrics.weighted_scores import MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
 
 __all__ = ["consistency_data", "measure", "paper_ji", "threshold_index"]
@@ -78,27 +79,33 @@ def measure(
     _check(samples, quality, replicates)
     protocols = samples.protocols
     sheet, diagrams, shares = Sheet(), DiagramParts(), dict[str, tuple[int, int]]()
-    first = samples.of_protocol("paper" if "paper" in protocols else "strict").images
-    inference = Inference(first.image_id.tolist(), replicates, seed)
-    pairs = true_pairs(samples) if "strict" in protocols else None
-    for protocol in ("paper", "strict"):
-        if protocol not in protocols:
-            _leave_out(sheet, protocol)
-        elif pairs is None or protocol == "paper":
-            _measure_paper(samples, sheet, diagrams, inference)
-        else:
-            _measure_strict(samples, pairs, sheet, diagrams, inference)
-    for protocol in protocols:
-        shares |= _excluded(samples, protocol, pairs)
+    # One after the other: of many images and classes, what either holds is large.
+    held = samples.of_protocol("paper" if "paper" in protocols else "strict")
+    images, always = len(held.images), np.atleast_1d(held.images.targets.all(axis=0))
+    inference = Inference(held.images.image_id.tolist(), replicates, seed)
+    _classify(held.images, sheet)
+    if "paper" in protocols:
+        _measure_paper(samples, sheet, diagrams, inference)
+        shares |= _excluded(samples, "paper", None)
+    else:
+        _leave_out(sheet, "paper")
+    pairs = None
+    if "strict" in protocols:
+        held = samples.of_protocol("strict")
+        pairs = true_pairs(samples)
+        _measure_strict(samples, pairs, sheet, diagrams, inference)
+        shares |= _excluded(samples, "strict", pairs)
+    else:
+        _leave_out(sheet, "strict")
     sheet.parts["out_of"] = {reason: whole for reason, (_, whole) in shares.items()}
-    _put_warnings(sheet, samples, first, shares)
-    _classify(first, sheet)
+    _put_warnings(sheet, samples, images, always, shares)
     if pairs is not None:
         _put_trust(samples, pairs, sheet, quality, inference)
+        del held  # as calibration needs much
         put_calibration(sheet, diagrams, samples, calibrate_on, seed, inference.resampling is not None)
     source = _source(samples) | {"inference": {"replicates": replicates, "seed": seed, "level": LEVEL}}
     excluded = {reason: count for reason, (count, _) in shares.items()}
-    return sheet.measures(len(first), excluded, source, diagrams.whole())
+    return sheet.measures(images, excluded, source, diagrams.whole())
 
 
 def _check(samples: Samples, quality: str, replicates: int) -> None:
@@ -118,12 +125,14 @@ def _check(samples: Samples, quality: str, replicates: int) -> None:
         )
 
 
-def _put_warnings(sheet: Sheet, samples: Samples, first: Images, shares: dict[str, tuple[int, int]]) -> None:
-    """Note whether the table is finished, whether most maps say nothing, and classes that every image shows."""
+def _put_warnings(
+    sheet: Sheet, samples: Samples, images: int, always: np.ndarray, shares: dict[str, tuple[int, int]]
+) -> None:
+    """Note whether the table is finished, whether most maps say nothing, and the classes that every image shows."""
     if samples.manifest.get("finished") is False:
         total = samples.manifest["dataset"].get("images", "?")
-        sheet.notes["table"] = f"The assessment is not finished: these are {len(first)} of {total} images."
-        if len(first) == total:
+        sheet.notes["table"] = f"The assessment is not finished: these are {images} of {total} images."
+        if images == total:
             sheet.notes["table"] = (
                 "The assessment is not finished: faithfulness or interventions that were asked for later may be of "
                 "some images alone."
@@ -131,13 +140,9 @@ def _put_warnings(sheet: Sheet, samples: Samples, first: Images, shares: dict[st
     whole = samples.manifest["dataset"].get("all_classes") or ()
     if left_out := [name for name in whole if name not in samples.classes]:
         sheet.notes["classes"] = f"Not asked for, as the class map leaves them out: {', '.join(left_out)}."
-    if always := [
-        name
-        for name, every in zip(samples.classes, np.atleast_1d(first.targets.all(axis=0)).tolist(), strict=True)
-        if every
-    ]:
+    if names := [name for name, every in zip(samples.classes, always.tolist(), strict=True) if every]:
         section = "strict" if "strict" in samples.protocols else "classification"
-        sheet.notes[f"{section}.mean_average_precision"] = _always_shown(always, len(samples.classes))
+        sheet.notes[f"{section}.mean_average_precision"] = _always_shown(names, len(samples.classes))
     found = {protocol: shares.get(_reason(protocol, "zero"), (0, 0)) for protocol in ("paper", "strict")}
     dead = [f"{count} of {maps} under {protocol}" for protocol, (count, maps) in found.items() if 2 * count > maps]
     if dead:
@@ -173,6 +178,8 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
     put_threshold_free(sheet, subject, inference)
     settings = samples.of_protocol("strict").settings
     put_normalisations(sheet, subject, settings.get("normalisation", ""), inference)
+    if pairs.regions is not None:
+        pairs.regions.release("inside", "outside")
     put_other_explanations(sheet, samples, subject, inference)
     pairs = without_histograms(pairs)
     put_without(sheet, samples, pairs, inference)
@@ -341,7 +348,7 @@ def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: Diag
     sheet.put("strict.mean_average_precision", ap, "No image shows any class.")
     if np.isfinite(ap):
         statistic = MeanAveragePrecision(probabilities, images.targets)
-        found = inference.interval_of(ap, statistic, images.image_id)
+        found = inference.interval(ap, inference.replicates(statistic, images.image_id))
         sheet.put_interval("strict.mean_average_precision", found)
     curve = _curve(samples, regions, "strict")
     sheet.put("localisation.strict_best_threshold", curve.best_threshold, "No image has a mask.")

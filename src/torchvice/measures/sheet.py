@@ -245,9 +245,13 @@ class Sheet:
         if plain is not None:
             self.intervals[path] = plain
 
-    def put_test(self, path: str, p: float, method: str, permutations: int) -> None:
-        """Set the p-value, in (0, 1], of the hypothesis that the value at a path is 0, and whether it can be lower."""
-        self.tests[path] = {"p": p, "method": method, "at_floor": bool(p * (permutations + 1) <= 1)}
+    def put_test(self, path: str, p: float, method: str, permutations: int | None) -> None:
+        """Set the p-value, in (0, 1], of the hypothesis that the value at a path is 0, and whether it can be lower.
+
+        Without `permutations`, None, it can.
+        """
+        at_floor = permutations is not None and bool(p * (permutations + 1) <= 1)
+        self.tests[path] = {"p": p, "method": method, "at_floor": at_floor}
 
     def not_reliable(self, path: str, note: str) -> None:
         """Mark the interval of a value as not reliable, and say why."""

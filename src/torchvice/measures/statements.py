@@ -188,4 +188,4 @@ def of_linear(measures: Iterable[str]) -> list[str]:
     names = " and ".join(compared_label(measure) for measure in sorted(measures))
     if not names:
         return []
-    return [f"Intervals and p of {names} are made of linear replicates, as there are so many images and classes."]
+    return [f"Intervals and p of {names} are made of linear replicates, as there are so many images."]

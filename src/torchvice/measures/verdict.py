@@ -178,10 +178,10 @@ def _chance(samples: Samples, found: Pairs) -> float | None:
     )
     if shuffled is None or not len(found):
         return None
-    regions = samples.regions
-    rows = np.flatnonzero((regions.explanation == shuffled) & (regions.mask_pixels > 0))
-    keys = zip(regions.image_id[rows].tolist(), (regions.label[rows] - 1).tolist(), strict=True)
-    row_of = dict(zip(keys, rows.tolist(), strict=True))
+    regions = samples.of_explanation(shuffled)
+    regions = regions.where(regions.mask_pixels > 0)
+    keys = zip(regions.image_id.tolist(), (regions.label - 1).tolist(), strict=True)
+    row_of = {key: row for row, key in enumerate(keys)}
     pairs = zip(found.image_id.tolist(), found.class_index.tolist(), found.at.tolist(), strict=True)
     matches = [(row_of[image, c], at) for image, c, at in pairs if (image, c) in row_of]
     if not matches:

@@ -257,7 +257,7 @@ def caveats_of(
         if dilation := settings.get("interventions", {}).get("dilation"):
             text += f"; masks are dilated by {dilation} pixels"
         caveats.append(f"{text}.")
-    if without and samples.exclusive and np.isnan(samples.regions.answer_without_object).all():
+    if without and samples.exclusive and np.isnan(samples.of_protocol("strict").regions.answer_without_object).all():
         caveats.append(
             "Not tested: classes that are found without their object. The table is of an earlier version; the same "
             "vice assess completes it."

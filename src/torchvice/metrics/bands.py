@@ -13,12 +13,15 @@ from numpy.typing import ArrayLike
 from torchvice.errors import ViceError
 from torchvice.metrics.calibration_errors import bins_of, class_bins, unit_confidence
 from torchvice.metrics.multilabel import check_sums, probabilities_and_targets
+from torchvice.metrics.parallel import row_blocks
 
 __all__ = ["NullBand", "null_band"]
 
 BandUnit = Literal["image", "cell", "class", "top"]
 FEW = 64  # below this number, the labels of a group are drawn one by one; otherwise their sum is drawn
 BLOCK = 2**22  # numbers held at once
+MOST_DRAWS = 2**24  # images times draws of one class for each; beyond it they are drawn from sums
+MANY = 100  # classes of which each depends so little on the others that they are drawn alone
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def null_band(
 
     Returns:
         NullBand; NaN without images. In a bin with 64 labels or more, the sum of the labels is drawn from a binomial
-        distribution of the same mean and variance.
+        distribution of the same mean and variance. With `exclusive` and more than 2^24 images x simulations, the unit
+        `cell` draws the bin of each image's class, which is the same, and the unit `class` with 100 classes or more
+        draws every class by itself: their sums hardly depend on each other.
 
     Raises:
         ViceError: a value outside its range, an unknown unit or, with `exclusive`, a row that does not sum to 1.
@@ -103,12 +108,21 @@ def null_band(
         >>> null_band([[0.5]], simulations=100).median
         0.5
     """
-    values, _ = probabilities_and_targets(probabilities, np.zeros(np.shape(probabilities)))
+    values, _ = probabilities_and_targets(probabilities, np.zeros(np.shape(probabilities), bool))
     _check_arguments(values, simulations, level, exclusive)
     design = _design(values, bins, unit, equal_mass)
     # For other units, each image draws one label, which is a Bernoulli draw in either case.
-    draw = _categorical if exclusive and unit in ("cell", "class") else _independent
+    draw = _of_one_class(values, unit, simulations) if exclusive and unit in ("cell", "class") else _independent
     return _band(values, design, draw, simulations, level, seed)
+
+
+def _of_one_class(values: np.ndarray, unit: str, simulations: int) -> _Draw:
+    """How one class is drawn for each image: as such, or, of many images, so that the sums are alike."""
+    if len(values) * simulations <= MOST_DRAWS:
+        return _categorical
+    if unit == "cell":
+        return _of_bins
+    return _independent if values.shape[1] >= MANY else _categorical
 
 
 def _check_arguments(values: np.ndarray, simulations: int, level: float, exclusive: bool) -> None:
@@ -175,10 +189,13 @@ def _summed(labels: np.ndarray, design: _Design) -> np.ndarray:
 
 def _independent(values: np.ndarray, design: _Design, simulations: int, rng: np.random.Generator) -> np.ndarray:
     drawn = design.group >= 0
-    group, p = design.group[drawn], values[drawn]
+    group, p = (one.ravel() if drawn.all() else one[drawn] for one in (design.group, values))
     groups = len(design.group_bin)
-    size = np.bincount(group, minlength=groups)
-    mean, squares = np.bincount(group, p, minlength=groups), np.bincount(group, p * p, minlength=groups)
+    size, mean, squares = np.zeros(groups, np.int64), np.zeros(groups), np.zeros(groups)
+    for some in row_blocks(len(p), 1):
+        size += np.bincount(group[some], minlength=groups)
+        mean += np.bincount(group[some], p[some], minlength=groups)
+        squares += np.bincount(group[some], p[some] * p[some], minlength=groups)
     # The sum of many Bernoulli draws is close to a binomial of the same mean and variance (Ehm 1991). Within a bin the
     # probabilities differ little, so the approximation is almost exact.
     trials = np.rint(np.divide(mean**2, squares, out=np.zeros(groups), where=squares > 0))
@@ -210,4 +227,18 @@ def _categorical(values: np.ndarray, design: _Design, simulations: int, rng: np.
     for row in range(simulations):
         cell = np.minimum(np.searchsorted(cumulative, np.arange(n) + rng.random(n), side="right"), n * classes - 1)
         labels[row] = np.bincount(flat[cell] + 1, minlength=groups + 1)[1:]
+    return _summed(labels, design)
+
+
+def _of_bins(values: np.ndarray, design: _Design, simulations: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the bin in which each image's class lies: the same sums as those of classes, from B numbers an image."""
+    n, bins = len(values), len(design.group_bin)
+    share = np.zeros((bins, n), np.float32)
+    for image in range(n):
+        share[:, image] = np.bincount(design.group[image], values[image], minlength=bins)
+    upper = np.cumsum(share, axis=0)[:-1] / share.sum(axis=0)
+    labels = np.empty((simulations, bins))
+    for row in range(simulations):
+        place = (rng.random(n, dtype=np.float32) >= upper).sum(axis=0, dtype=np.uint16)
+        labels[row] = np.bincount(place, minlength=bins)
     return _summed(labels, design)

@@ -81,10 +81,12 @@ def reliability_in_bins(
     confidences: np.ndarray, outcomes: np.ndarray, edges: np.ndarray, index: np.ndarray
 ) -> Reliability:
     """Reliability diagram of (N,) confidences and outcomes with given bins: `index` (N,), -1 for no bin."""
-    inside, bins = index >= 0, len(edges) - 1
-    count = np.bincount(index[inside], minlength=bins)
-    sums = [np.bincount(index[inside], column[inside], minlength=bins) for column in (confidences, outcomes)]
-    return reliability_of_sums(edges, count, sums[0], sums[1], len(confidences), int((~inside).sum()))
+    n, bins, outside = len(index), len(edges) - 1, int((index < 0).sum())
+    if outside:
+        confidences, outcomes, index = (column[index >= 0] for column in (confidences, outcomes, index))
+    count = np.bincount(index, minlength=bins)
+    sums = [np.bincount(index, column, minlength=bins) for column in (confidences, outcomes)]
+    return reliability_of_sums(edges, count, sums[0], sums[1], n, outside)
 
 
 def reliability_of_sums(

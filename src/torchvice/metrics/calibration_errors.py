@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torchvice.errors import ViceError
 from torchvice.metrics.binning import equal_mass_edges, equal_mass_index, equal_width_edges, equal_width_index
 from torchvice.metrics.calibration import Reliability, reliability_in_bins
-from torchvice.metrics.multilabel import confidence, probabilities_and_targets, sample_precision
+from torchvice.metrics.multilabel import TOGETHER, confidence, probabilities_and_targets, sample_precision
 
 Unit = Literal["image", "cell", "top"]
 
@@ -138,8 +138,12 @@ class ClasswiseEce:
 
 def class_bins(values: np.ndarray, bins: int, equal_mass: bool) -> np.ndarray:
     """Bin of every cell, (N, C), among C * bins bins; those of class c start at c * bins."""
-    columns = [bins_of(column, bins, equal_mass)[1] + c * bins for c, column in enumerate(values.T)]
-    return np.stack(columns, axis=1)
+    index = np.empty(values.shape, np.int64)
+    for c in range(0, values.shape[1], TOGETHER):
+        columns = np.ascontiguousarray(values[:, c : c + TOGETHER].T)
+        places = [bins_of(column, bins, equal_mass)[1] + (c + own) * bins for own, column in enumerate(columns)]
+        index[:, c : c + TOGETHER] = np.stack(places, axis=1)
+    return index
 
 
 def classwise_ece(

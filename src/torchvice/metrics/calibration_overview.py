@@ -69,17 +69,19 @@ def calibration_summary(
         one_label(values, truth)
     probabilities = softmax(values) if exclusive else sigmoid(values)
     published = checked_protocol(protocol) == "paper" and not exclusive
-    found: dict[str, Any] = {"n": len(values)}
+    found: dict[str, Any] = {"n": len(values), "nll": negative_log_likelihood(values, truth, exclusive)}
+    if exclusive:
+        found["top_one_accuracy"] = top_one_accuracy(values, truth)
+    del values  # a gigabyte, of many images and classes
     _put_images(found, probabilities, truth, bins, exclusive)
     if published:  # from the logits as they came, in float32 where they are
         found["ece"] = multilabel_ece(sigmoid(logits), truth, bins, "paper")
     _put_cells(found, probabilities, truth, bins)
     found["brier"] = brier_score(probabilities, truth, exclusive)
-    found["nll"] = negative_log_likelihood(values, truth, exclusive)
-    if exclusive:
-        found["top_one_accuracy"] = top_one_accuracy(values, truth)
+    images = len(truth)
+    del truth
     found["null_bands"] = {}
-    for name, (unit, equal_mass) in BANDED.items() if simulations and len(values) else ():
+    for name, (unit, equal_mass) in BANDED.items() if simulations and images else ():
         if not (published and name == "ece"):
             found["null_bands"][name] = _band(probabilities, bins, unit, equal_mass, exclusive, simulations, seed)
     _put_reasons(found)

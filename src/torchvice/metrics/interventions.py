@@ -135,6 +135,19 @@ class ForegroundSensitivity(WeightedStatistic):
         with np.errstate(divide="ignore", invalid="ignore"):
             return _sensitivity(foreground / total, background / total)
 
+    def linear(self) -> tuple[float, np.ndarray] | None:
+        (foreground, background), total = self._parts[:2], self.rows
+        mean_of = foreground.mean(), background.mean()
+        value = float(_sensitivity(*mean_of))
+        if np.isnan(value):
+            return None
+        # (b - f) / (f + b), or, where the mean is above one half, the same of 1 - b and 1 - f.
+        low, high = mean_of if sum(mean_of) <= 1 else (1 - mean_of[1], 1 - mean_of[0])
+        of_low, of_high = -2 * high / (low + high) ** 2, 2 * low / (low + high) ** 2
+        of_foreground, of_background = (of_low, of_high) if sum(mean_of) <= 1 else (-of_high, -of_low)
+        change = of_foreground * (foreground - mean_of[0]) + of_background * (background - mean_of[1])
+        return value, change / total
+
 
 class Median(WeightedStatistic):
     """The median of rows repeated by whole weights.
@@ -156,3 +169,17 @@ class Median(WeightedStatistic):
         # The two middle rows; the same one where their number is odd.
         low, high = (below >= half).argmax(axis=1), (below > half).argmax(axis=1)
         return np.where(half[:, 0] > 0, (self._sorted[low] + self._sorted[high]) / 2, np.nan)
+
+    def linear(self) -> tuple[float, np.ndarray] | None:
+        """The level 1/2 of the median among all rows, and its change: the fall of the share at or below the median.
+
+        References:
+            Bahadur: A note on quantiles in large samples, Annals of Mathematical Statistics 1966.
+        """
+        below = np.empty(self.rows)
+        below[self._order] = self._sorted <= np.median(self._sorted)
+        return 0.5, (below.mean() - below) / self.rows
+
+    def of_linear(self, values: np.ndarray) -> np.ndarray:
+        """The value of all rows at each level."""
+        return np.quantile(self._sorted, np.clip(values, 0, 1), method="averaged_inverted_cdf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,17 @@ __all__ = ["histogram_iou", "iou_area", "pixel_average_precision", "renormalised
 Rescaling = Literal["max", "minmax", "percentile"]
 RESCALINGS: tuple[Rescaling, ...] = ("max", "minmax", "percentile")
 _PERCENTILE = 0.99
+BLOCK = 2**22  # numbers of a histogram that are converted at once
+
+
+def _blocks(inside: ArrayLike, outside: ArrayLike) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Blocks of rows of both histograms as floats, with their places; one block without rows where there is none."""
+    first, second = as_array("inside", inside, 2, None), as_array("outside", outside, 2, None)
+    step = max(1, BLOCK // max(1, first.shape[1]))
+    for start in range(0, max(1, len(first)), step):
+        rows = slice(start, start + step)
+        # A block of the other one may be shorter, which is refused.
+        yield rows, *_histograms(first[rows], second[rows] if len(first) == len(second) else second)
 
 
 def _histograms(inside: ArrayLike, outside: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +60,8 @@ def pixel_average_precision(inside: ArrayLike, outside: ArrayLike) -> float:
         >>> pixel_average_precision([[0, 2]], [[3, 0]])
         1.0
     """
-    hit, miss = (part.sum(axis=0)[::-1] for part in _histograms(inside, outside))
+    sums = [(hit.sum(axis=0), miss.sum(axis=0)) for _, hit, miss in _blocks(inside, outside)]
+    hit, miss = (np.sum(parts, axis=0)[::-1] for parts in zip(*sums, strict=True))
     total = hit.sum()
     if not total:
         return float("nan")
@@ -82,9 +95,12 @@ def iou_area(inside: ArrayLike, outside: ArrayLike) -> float:
         >>> iou_area([[0, 2]], [[2, 0]])
         0.75
     """
-    iou = histogram_iou(inside, outside)
-    known = ~np.isnan(iou[:, :1].reshape(-1))
-    return float(iou[known].mean()) if known.any() else float("nan")
+    total, count = 0.0, 0
+    for _, hit, miss in _blocks(inside, outside):
+        iou = histogram_iou(hit, miss)
+        known = ~np.isnan(iou[:, 0])
+        total, count = total + float(iou[known].sum()), count + iou[known].size
+    return total / count if count else float("nan")
 
 
 def renormalised_iou(inside: ArrayLike, outside: ArrayLike, how: Rescaling, thresholds: ArrayLike) -> np.ndarray:
@@ -104,8 +120,17 @@ def renormalised_iou(inside: ArrayLike, outside: ArrayLike, how: Rescaling, thre
     Raises:
         ViceError: as in `pixel_average_precision`, or an unknown normalisation.
     """
-    hit, miss = _histograms(inside, outside)
     cuts = as_array("thresholds", thresholds, 1)
+    if how not in RESCALINGS:
+        raise ViceError(f"`how` must be one of {', '.join(RESCALINGS)}, but is {how!r}.")
+    found = np.empty((len(as_array("inside", inside, 2, None)), len(cuts)))
+    for rows, hit, miss in _blocks(inside, outside):
+        found[rows] = _renormalised(hit, miss, how, cuts)
+    return found
+
+
+def _renormalised(hit: np.ndarray, miss: np.ndarray, how: Rescaling, cuts: np.ndarray) -> np.ndarray:
+    """`renormalised_iou` of a block of rows."""
     both = np.cumsum(hit + miss, axis=1)
     bins = both.shape[1]
     low, high = np.zeros(len(both)), np.ones(len(both))
@@ -113,8 +138,6 @@ def renormalised_iou(inside: ArrayLike, outside: ArrayLike, how: Rescaling, thre
         low = (both == 0).sum(axis=1) / bins
     elif how == "percentile":
         high = ((both < _PERCENTILE * both[:, -1:]).sum(axis=1) + 1) / bins
-    elif how != "max":
-        raise ViceError(f"`how` must be one of {', '.join(RESCALINGS)}, but is {how!r}.")
     cut = low[:, None] + cuts * (high - low)[:, None]
     # The foreground starts at the first bin that lies entirely above the threshold.
     place = np.minimum(np.ceil(np.round(cut * bins, 9)).astype(np.int64), bins - 1)

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, to_numpy
+from torchvice.metrics.parallel import by_rows
 
 
+@by_rows
 def sigmoid(logits: ArrayLike) -> np.ndarray:
     """Sigmoid of logits, elementwise, in the precision of the logits (float64 unless they are float32).
 
@@ -34,7 +36,8 @@ def zero_one(name: str, value: ArrayLike, ndim: int = 2) -> np.ndarray:
         ViceError: any other value, or another number of dimensions.
     """
     array = as_array(name, value, ndim)
-    wrong = (array != 0) & (array != 1)
+    held = value if isinstance(value, np.ndarray) and value.dtype.kind in "bu" else array  # a byte is faster to check
+    wrong = held > 1 if held is not array else (array != 0) & (array != 1)
     if wrong.any():
         raise ViceError(
             f"`{name}` must hold 0 and 1 only, but holds {array[wrong][0]:g}.",
@@ -63,6 +66,7 @@ def logits_and_targets(logits: ArrayLike, targets: ArrayLike, name: str = "logit
     return values, truth
 
 
+@by_rows
 def sample_loss(logits: ArrayLike, targets: ArrayLike) -> np.ndarray:
     """Multi-label soft-margin loss of every image: binary cross-entropy averaged over classes.
 
@@ -103,6 +107,7 @@ def pair_log_likelihood(logits: ArrayLike) -> np.ndarray:
     return -np.logaddexp(0, -np.asarray(to_numpy(logits), dtype=float))
 
 
+@by_rows
 def log_softmax(logits: ArrayLike) -> np.ndarray:
     """Log-softmax of every row: the log-probability of each class if the classes exclude each other.
 
@@ -129,6 +134,7 @@ def log_softmax(logits: ArrayLike) -> np.ndarray:
     return from_top - np.log(np.exp(from_top).sum(axis=1, keepdims=True))
 
 
+@by_rows
 def softmax(logits: ArrayLike) -> np.ndarray:
     """Softmax of every row: (N, C) in [0, 1], every row sums to 1. Errors as in `log_softmax`.
 
@@ -157,6 +163,7 @@ def one_label(logits: ArrayLike, targets: ArrayLike, name: str = "logits") -> tu
     return values, truth.argmax(axis=1)
 
 
+@by_rows
 def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> np.ndarray:
     """Cross-entropy of every image if the classes exclude each other: -ln softmax of its class.
 

@@ -6,6 +6,7 @@ A class is predicted if its probability is above one half. For images and classe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,9 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, did_you_mean
 from torchvice.metrics.losses import logits_and_targets, one_label, zero_one
+from torchvice.metrics.parallel import by_rows, row_blocks
 
+TOGETHER = 64  # columns
 Protocol = Literal["paper", "strict"]
 PROTOCOLS = ("paper", "strict")
 
@@ -63,6 +66,7 @@ def check_sums(probabilities: np.ndarray) -> None:
         )
 
 
+@by_rows
 def confidence(probabilities: ArrayLike, inclusive: bool = False) -> np.ndarray:
     """Confidence of every image: the mean probability of its predicted classes, or the largest without any.
 
@@ -98,6 +102,7 @@ def _label_sets(predicted: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, n
     return chosen == 1, truth == 1
 
 
+@by_rows
 def sample_accuracy(predicted: ArrayLike, targets: ArrayLike) -> np.ndarray:
     """Jaccard index of the predicted and true label sets of every image.
 
@@ -119,6 +124,7 @@ def sample_accuracy(predicted: ArrayLike, targets: ArrayLike) -> np.ndarray:
     return _ratio((chosen & truth).sum(1).astype(float), (chosen | truth).sum(1))
 
 
+@by_rows
 def sample_f1(predicted: ArrayLike, targets: ArrayLike) -> np.ndarray:
     """F1 (Dice) of the predicted and true label sets of every image: (N,) in [0, 1], NaN if both are empty.
 
@@ -128,6 +134,7 @@ def sample_f1(predicted: ArrayLike, targets: ArrayLike) -> np.ndarray:
     return _ratio(2.0 * (chosen & truth).sum(1), chosen.sum(1) + truth.sum(1))
 
 
+@by_rows
 def sample_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarray:
     """Precision of every image: the share of its predicted classes that are true.
 
@@ -270,15 +277,23 @@ def precision_recall(
     values, truth = probabilities_and_targets(probabilities, targets)
     if threshold is None and top_k is None:
         raise ViceError("`precision_recall` needs a threshold or top_k, but both are None.")
-    if threshold is not None:
-        predicted = values >= threshold
-    elif top_k is not None and top_k < 1:
+    if threshold is None and top_k is not None and top_k < 1:
         raise ViceError(f"`top_k` must be at least 1, but is {top_k}.")
-    else:
-        likeliest = np.argsort(-values, axis=1, kind="stable")[:, :top_k]
-        predicted = np.zeros(values.shape, dtype=bool)
-        np.put_along_axis(predicted, likeliest, True, axis=1)
-    return _precision_recall_of_counts((predicted & (truth == 1)).sum(0), predicted.sum(0), (truth == 1).sum(0))
+    counts = np.zeros((3, values.shape[1]), np.int64)
+    for rows in row_blocks(*values.shape):
+        predicted, true = _chosen(values[rows], threshold, top_k), truth[rows] == 1
+        counts += [part.sum(axis=0) for part in (predicted & true, predicted, true)]
+    return _precision_recall_of_counts(*counts)
+
+
+def _chosen(values: np.ndarray, threshold: float | None, top_k: int | None) -> np.ndarray:
+    """(N, C) bool: the classes at or above a threshold, or the `top_k` likeliest."""
+    if threshold is not None:
+        return values >= threshold
+    likeliest = np.argsort(-values, axis=1, kind="stable")[:, :top_k]
+    predicted = np.zeros(values.shape, dtype=bool)
+    np.put_along_axis(predicted, likeliest, True, axis=1)
+    return predicted
 
 
 def _precision_recall_of_counts(hits: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> PrecisionRecall:
@@ -311,13 +326,26 @@ def average_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarra
     """
     values, truth = logits_and_targets(probabilities, targets, "probabilities")
     result = np.full(values.shape[1], np.nan)
-    for c in np.flatnonzero(truth.sum(axis=0) > 0):
-        order = np.argsort(-values[:, c], kind="stable")
-        score, hit = values[order, c], truth[order, c]
-        last_of_tie = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
-        hits = np.cumsum(hit)[last_of_tie]
-        result[c] = float((np.diff(hits, prepend=0) * hits / (last_of_tie + 1)).sum() / hits[-1])
+    for c, score, shown in shown_classes(values, truth):
+        levels, true = np.unique(score[shown], return_counts=True)
+        reached = np.searchsorted(levels, score, side="right")  # how many of the true images' scores each reaches
+        images = np.cumsum(np.bincount(reached, minlength=len(levels) + 1)[:0:-1])
+        true = true[::-1]
+        result[c] = float((true * np.cumsum(true) / images).sum() / true.sum())
     return result
+
+
+def shown_classes(values: np.ndarray, truth: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Each class that an image shows, its scores (N,) and whether each image shows it (N,).
+
+    Several columns are copied together, because the rows of a large array lie far from each other.
+    """
+    for first in range(0, values.shape[1], TOGETHER):
+        columns = slice(first, first + TOGETHER)
+        scores = np.ascontiguousarray(values[:, columns].T)
+        for c, (score, shown) in enumerate(zip(scores, np.ascontiguousarray(truth[:, columns].T == 1), strict=True)):
+            if shown.any():
+                yield first + c, score, shown
 
 
 def mean_average_precision(probabilities: ArrayLike, targets: ArrayLike, protocol: Protocol = "paper") -> float:

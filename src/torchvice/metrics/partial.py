@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
 from torchvice.metrics.ranks import WeightedRanks, midranks
-from torchvice.metrics.weighted import WeightedStatistic, correlation, finite_column
+from torchvice.metrics.weighted import WeightedStatistic, correlation, correlation_change, finite_column
 
 __all__ = ["JointSpearman", "PartialSpearman", "cubic_splines"]
 
@@ -18,19 +18,20 @@ PIECES = 4  # pieces of the spline; its knots are the quartiles of the area
 EXPLAINED = 1e-9  # a column whose residual share of the variance is below this counts as constant
 BLOCK = 2**21  # floats of products of terms, or of signs, that are built at once
 PAIRS_PER_TERM = 6  # pairs, less one for each class, that every term of the joint design needs
-KEPT = 2**23  # floats of products of terms that are kept
+KEPT = 2**24  # floats of products of terms that are kept
 # The four cubic B-splines of a piece as polynomials of the place in it, from 0 to 1: coefficients of 1, t, t^2, t^3.
 PIECE = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
 FEWEST = 150  # such pairs below which the joint correlation is undefined
 RIDGE = 1e-12  # of an orthonormal design; terms that a replicate cannot tell apart need it
 
 
-def cubic_splines(position: np.ndarray, pieces: int = PIECES) -> np.ndarray:
+def cubic_splines(position: np.ndarray, pieces: int = PIECES, *, slopes: bool = False) -> np.ndarray:
     """Cubic B-splines on equal pieces of [0, 1]. They sum to 1 at every position.
 
     Args:
         position: positions in [0, 1], of any shape.
         pieces: number of pieces of [0, 1].
+        slopes: return their derivatives by the position instead.
 
     Returns:
         The shape of `position`, plus a last dimension of pieces + 3.
@@ -48,6 +49,10 @@ def cubic_splines(position: np.ndarray, pieces: int = PIECES) -> np.ndarray:
         distance = np.abs(scaled - (index - 1))
         # (4 - 6 d^2 + 3 d^3) / 6 up to d = 1, then (2 - d)^3 / 6: a difference of two truncated cubes.
         outer, inner = np.maximum(2 - distance, 0), np.maximum(1 - distance, 0)
+        if slopes:
+            side = np.sign(scaled - (index - 1))
+            basis[..., index] = pieces * side * (4 * inner * inner - outer * outer) / 2
+            continue
         basis[..., index] = (outer * outer * outer - 4 * inner * inner * inner) / 6
     return basis
 
@@ -116,6 +121,35 @@ class PartialSpearman(WeightedStatistic):
         spread = np.diagonal(left, axis1=1, axis2=2).copy()
         spread[spread <= EXPLAINED * np.diagonal(own, axis1=1, axis2=2)] = 0
         return correlation(left[:, 0, 1], spread[:, 0], spread[:, 1])
+
+    def linear(self) -> tuple[float, np.ndarray] | None:
+        """The residuals' moments change by their products, by the ranks of both columns, and by that of the area.
+
+        That the fit changes has no effect of the first order: residuals are orthogonal to the design.
+        """
+        once = np.ones((1, self.rows))
+        place = (self._size(once)[0][0] / self.rows + 1) / 2
+        design = np.concatenate([cubic_splines(place), self._other_terms.T], axis=1)
+        ranks = np.stack([made(once)[0][0] / self.rows for made in (self._a, self._b)], axis=1)
+        fit = np.linalg.lstsq(design, ranks, rcond=1e-10)[0]
+        rest = ranks - design @ fit
+        bend = cubic_splines(place, slopes=True) @ fit[: PIECES + 3]
+
+        def moment(x: int, y: int) -> tuple[float, np.ndarray]:
+            change = rest[:, x] * rest[:, y]
+            for own, other in ((x, rest[:, y]), (y, rest[:, x])):
+                change = change - ((self._a, self._b)[own].sums(other) + ranks[:, own] @ other) / self.rows
+            through_area = rest[:, y] * bend[:, x] + rest[:, x] * bend[:, y]
+            centred = (2 * place - 1) @ through_area
+            return float(rest[:, x] @ rest[:, y]), change + (self._size.sums(through_area) + centred) / (2 * self.rows)
+
+        (c, of_c), (a, of_a), (b, of_b) = moment(0, 1), moment(0, 0), moment(1, 1)
+        found = correlation_change((c, a, b), (of_c, of_a, of_b))
+        if found is None or min(a, b) <= EXPLAINED * (ranks * ranks).sum(axis=0).min():
+            return None
+        change = np.empty(self.rows)
+        change[self._by_size] = found[1]
+        return found[0], change
 
     def _moments(self, weights: np.ndarray) -> np.ndarray:
         """Moments (b, terms + 2, terms + 2) of `design` and the ranks of both columns; rows are in the order of size.
@@ -196,7 +230,8 @@ class JointSpearman(WeightedStatistic):
         self._order = np.argsort(groups, kind="stable")
         self._image = np.unique(images, return_inverse=True)[1][self._order]
         self.rows = int(self._image.max(initial=-1)) + 1
-        self.width = 24 * max(1, -(-self._pairs // max(self.rows, 1)))
+        pairs_an_image = max(1, -(-self._pairs // max(self.rows, 1)))
+        self.width, self.passes = 24 * pairs_an_image, 2 * pairs_an_image
         first, second, *given = (column[self._order] for column in values)
         groups = groups[self._order]
         self._starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]]) if self._pairs else groups
@@ -225,6 +260,26 @@ class JointSpearman(WeightedStatistic):
         left = [own - part for own, part in ((own_a, explained[:, 0, 0]), (own_b, explained[:, 1, 1]))]
         left = [np.where(rest > EXPLAINED * own, rest, 0.0) for rest, own in zip(left, (own_a, own_b), strict=True)]
         return correlation(products - explained[:, 0, 1], *left)
+
+    def linear(self) -> tuple[float, np.ndarray] | None:
+        """The residuals' moments change by their products and by the ranks of both columns, as in `PartialSpearman`."""
+        if self.spare < FEWEST:
+            return None
+        rest, ranks = self._residuals()
+        size = np.bincount(self._group)
+
+        def moment(x: int, y: int) -> tuple[float, np.ndarray]:
+            change = rest[x] * rest[y]
+            for own, other in ((x, rest[y]), (y, rest[x])):
+                sums = np.add.reduceat(ranks[own] * other, self._starts)
+                change = change - ((self._a, self._b)[own].sums(other) + sums[self._group]) / size[self._group]
+            return float(rest[x] @ rest[y]), change
+
+        (c, of_c), (a, of_a), (b, of_b) = moment(0, 1), moment(0, 0), moment(1, 1)
+        if min(a / (ranks[0] @ ranks[0]), b / (ranks[1] @ ranks[1])) <= EXPLAINED:
+            return None
+        found = correlation_change((c, a, b), (of_c, of_a, of_b))
+        return found and (found[0], np.bincount(self._image, found[1], minlength=self.rows))
 
     def _moments(self, of_images: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Moments (b, terms, terms) of the design around its class means, and the weight of each class (b, C)."""
@@ -286,7 +341,7 @@ class JointSpearman(WeightedStatistic):
         same_length(cluster=images, rows=np.zeros(self._pairs))
         if np.isnan(self.value):
             return float("nan")
-        first, second = self._residuals()
+        first, second = self._residuals()[0]
         sums = np.bincount(np.unique(images[self._order], return_inverse=True)[1], first * second)
         observed = abs(sums.sum()) * np.sqrt(1 - self.terms / self.spare)
         rng, extreme, step = np.random.default_rng(seed), 0, max(1, BLOCK // len(sums))
@@ -296,12 +351,12 @@ class JointSpearman(WeightedStatistic):
             extreme += int((np.abs(totals) >= observed * (1 - EXPLAINED)).sum())
         return (1 + extreme) / (1 + flips)
 
-    def _residuals(self) -> list[np.ndarray]:
-        """Residuals of both columns where every row counts once, in the order of the classes."""
+    def _residuals(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Residuals of both columns where every row counts once, in the order of the classes, and the ranks."""
         once = np.ones((1, self._pairs))
         size = np.add.reduceat(once, self._starts, axis=1)[0][self._group]
         ranks = [made(once)[0][0] / size for made in (self._a, self._b)]
-        return [column - self._design @ (self._design.T @ column) for column in ranks]
+        return [column - self._design @ (self._design.T @ column) for column in ranks], ranks
 
 
 def joint_design(

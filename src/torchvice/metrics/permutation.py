@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,9 +14,10 @@ from torchvice.metrics.association import rows_by_image
 from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.ranks import WeightedRanks, midranks, weighted_sums
 
-__all__ = ["freedman_lane_p", "permutation_p"]
+__all__ = ["freedman_lane_p", "permutation_p", "permutes"]
 
 BLOCK = 2**17  # rows times permutations per block
+MOST_WORK = 2**26  # rows times permutations, some seconds of one core; beyond it p is that of a normal distribution
 ALIKE = 1e-9  # relative tolerance: permutations as extreme as the data up to rounding count as extreme
 
 
@@ -42,8 +45,9 @@ def permutation_p(
         seed: seed of the permutations.
 
     Returns:
-        (1 + permutations at least as extreme) / (1 + permutations), in (0, 1]; NaN if the correlation is undefined, or
-        with fewer than three images.
+        (1 + permutations at least as extreme) / (1 + permutations), in (0, 1]; where rows x permutations exceed 2^26,
+        the p-value of the normal distribution, to which that of permutations tends. NaN if the correlation is
+        undefined, or with fewer than three images.
 
     Raises:
         ViceError: lengths differ, or no permutation.
@@ -105,6 +109,11 @@ def freedman_lane_p(
     if rows is None or studentised is None:
         return float("nan")
     return _p_value(studentised, len(rows[0]), permutations, seed)
+
+
+def permutes(rows: int, permutations: int) -> bool:
+    """Whether the tests permute so many rows; else the studentised value is taken as normally distributed."""
+    return rows * permutations <= MOST_WORK
 
 
 Studentised = Callable[[np.ndarray], np.ndarray]
@@ -181,6 +190,8 @@ def _p_value(studentised: Studentised, rows: int, permutations: int, seed: int) 
     if permutations < 1:
         raise ViceError(f"A permutation test needs permutations, but has {permutations}.")
     observed = float(studentised(np.arange(rows)[None])[0])
+    if not permutes(rows, permutations):
+        return max(math.erfc(observed / math.sqrt(2)), sys.float_info.min)
     extreme = sum(
         int((studentised(places) >= observed * (1 - ALIKE)).sum()) for places in _places(rows, permutations, seed)
     )

@@ -100,6 +100,10 @@ class WeightedRanks:
         spread[spread <= 1e-12 * size**3] = 0
         return np.take(ranks, self.tie, axis=1), spread
 
+    def sums(self, other: np.ndarray) -> np.ndarray:
+        """(P,) for each row the sum of (P,) `other` over the rows of its group that lie below, minus those above."""
+        return self(other[None])[0][0]
+
     def products(self, weights: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sums of `other` times the ranks of one group, and the spread of the ranks, in half the time of `__call__`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
-from torchvice.metrics.weighted import MeanAveragePrecision, RankStatistic
+from torchvice.metrics.parallel import threads
+from torchvice.metrics.weighted import RankStatistic, WeightedStatistic
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -22,11 +24,13 @@ __all__ = ["Interval", "Resampling", "Statistic", "interval", "reflected_interva
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 DRAWS = 2**22  # images drawn from one random stream: the numbers depend on it, so it never changes
+KEPT_DRAWS = 2**31  # bytes of draws that are kept, one for each image and replicate; more are drawn anew each time
 MEMORY = 2**26  # bytes that a block of replicates may take
 BLOCK = 2**16  # rows times replicates of a block where memory is no limit: what stays in the cache
+LINEAR_BLOCK = 2**18  # images times replicates of a block of linear replicates
+WORTH_THREADS = 100  # blocks
 KEPT = 2**27  # bytes of ranks that statistics share
 EXACT = 2**24  # float32 holds whole numbers up to here
-MOST_WORK = 2**33  # rows times passes times replicates, a minute of one core; beyond it replicates are linear
 MOST_UNDEFINED = 0.05  # share of replicates without a value beyond which there is no interval
 
 
@@ -38,7 +42,7 @@ class Interval:
         low: the lower limit, NaN where it is undefined.
         high: the upper limit, likewise.
         level: the probability with which such intervals cover the true value.
-        method: how it was made: "percentile", "reflected", "jackknife", or "percentile, linear replicates".
+        method: how it was made: "percentile", "reflected" or "jackknife"; ", linear replicates" may follow.
         undefined: replicates in which the measure had no value; beyond 5 % of them the limits are NaN.
     """
 
@@ -90,24 +94,33 @@ class Resampling:
         self._requested: set[tuple[Any, ...]] = set()
         self._room = KEPT
 
-    def counts(self, first: int, last: int) -> np.ndarray:
-        """Count how often each image is drawn in the replicates from `first` to `last`: (last - first, N) uint8."""
-        chunks = [self._drawn(index) for index in range(first // self._chunk, -(-last // self._chunk))]
-        start = first % self._chunk
-        return np.concatenate(chunks)[start : start + last - first]
+    def counts(self, first: int, last: int, images: np.ndarray | None = None) -> np.ndarray:
+        """Count how often images are drawn in the replicates from `first` to `last`: (last - first, N) uint8.
+
+        Args:
+            first, last: the replicates.
+            images: (P,) the image of each column; None: each once, in order.
+        """
+        parts = []
+        for index in range(first // self._chunk, -(-last // self._chunk)):
+            begin = index * self._chunk
+            part = self._drawn(index)[max(first - begin, 0) : last - begin]
+            parts.append(part if images is None else np.take(part, images, axis=1))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _drawn(self, index: int) -> np.ndarray:
         """The replicates of one random stream. All streams are kept where they are small, else the latest."""
-        if index not in self._kept:
+        kept = self._kept.get(index)
+        if kept is None:
             rng = np.random.default_rng([self.seed, index])
             drawn = rng.integers(self.images, size=(self._chunk, self.images), dtype=np.uint32).astype(np.int64)
             drawn += np.arange(self._chunk)[:, None] * self.images
             # More than 255 draws of one image have a probability below 1e-500.
             counted = np.bincount(drawn.ravel(), minlength=self._chunk * self.images).astype(np.uint8)
-            if self.replicates * self.images > MEMORY:
+            if self.replicates * self.images > KEPT_DRAWS:
                 self._kept.clear()
-            self._kept[index] = counted.reshape(self._chunk, self.images)
-        return self._kept[index]
+            self._kept[index] = kept = counted.reshape(self._chunk, self.images)
+        return kept
 
     def sums(self, first: int, last: int, columns: np.ndarray) -> np.ndarray:
         """Sum columns (N, k) over the images of the replicates from `first` to `last`: (last - first, k) float64."""
@@ -129,48 +142,61 @@ class Resampling:
             ViceError: `cluster` holds a number outside 0 to N - 1.
         """
         rows = self._rows(cluster)
-        if isinstance(statistic, MeanAveragePrecision) and self.linear(statistic):
-            return self._linear_replicates(statistic, rows)
-        step = self._step(statistic, self.images if rows is None else len(rows))
-        values = np.empty(self.replicates)
+        if isinstance(statistic, WeightedStatistic) and self.linear(statistic):
+            found = statistic.linear()
+            if found is not None:
+                return statistic.of_linear(self._linear_replicates(*found, rows))
         digest = b"" if rows is None else hashlib.sha256(rows.tobytes()).digest()
 
-        with _products().limit(limits=1):
-            for first in range(0, self.replicates, step):
+        def values_of(first: int, last: int) -> np.ndarray:
+            weights = self.counts(first, last, rows)
+            if isinstance(statistic, RankStatistic) and statistic.rows:
+                weights = weights.astype(np.float64)
+                ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
+                return statistic.finish(weights, *ranks)
+            return statistic(weights)
+
+        return self._in_blocks(values_of, self._step(statistic, self.images if rows is None else len(rows)))
+
+    def _in_blocks(self, values_of: Callable[[int, int], np.ndarray], step: int) -> np.ndarray:
+        """(B,) values of the replicates from `first` to `last`, block by block, in several threads."""
+        values = np.empty(self.replicates)
+
+        def compute(blocks: range) -> None:
+            for first in blocks:
                 last = min(first + step, self.replicates)
-                weights = self.counts(first, last)
-                weights = weights if rows is None else np.take(weights, rows, axis=1)
-                if isinstance(statistic, RankStatistic) and statistic.rows:
-                    weights = weights.astype(np.float64)
-                    ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
-                    values[first:last] = statistic.finish(weights, *ranks)
-                else:
-                    values[first:last] = statistic(weights)
+                values[first:last] = values_of(first, last)
+
+        few = step * WORTH_THREADS > self.replicates  # blocks: threads would mostly wait for Python's lock
+        count = 1 if few else threads()
+        with _products().limit(limits=1):
+            compute(range(0, step, step))  # alone, since statistics prepare what all blocks need in their first call
+            if count == 1:
+                compute(range(step, self.replicates, step))
+            else:
+                with ThreadPoolExecutor(count) as pool:
+                    starts = (range(step * (1 + own), self.replicates, step * count) for own in range(count))
+                    list(pool.map(compute, starts))
         return values
 
     def linear(self, statistic: Statistic) -> bool:
-        """Whether the replicates of a statistic are linear: those of mAP, where it is too much work to compute each.
+        """Whether the replicates of a statistic are linear, because it would be too much work to compute each.
 
         A linear replicate is the value plus the sum over the images of derivative times (weight - 1): the infinitesimal
-        jackknife with the same draws, so that differences stay paired.
+        jackknife with the same draws, so that differences stay paired, also those from exact replicates.
 
         References:
             Efron, Tibshirani: An introduction to the bootstrap, 1993, chapter 22.
         """
-        if not isinstance(statistic, MeanAveragePrecision):
+        if not isinstance(statistic, WeightedStatistic) or type(statistic).linear is WeightedStatistic.linear:
             return False
-        return statistic.rows * statistic.passes * self.replicates > MOST_WORK
+        return statistic.rows * statistic.passes * self.replicates > statistic.most_work
 
-    def _linear_replicates(self, statistic: MeanAveragePrecision, rows: np.ndarray | None) -> np.ndarray:
-        value, change = statistic.linear()
+    def _linear_replicates(self, value: float, change: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
         by_image = change if rows is None else np.bincount(rows, change, minlength=self.images)
-        values = np.empty(self.replicates)
-        step = max(1, MEMORY // (8 * self.images))
-        with _products().limit(limits=1):
-            for first in range(0, self.replicates, step):
-                last = min(first + step, self.replicates)
-                values[first:last] = self.counts(first, last) @ by_image
-        return value + values - float(by_image.sum())
+        step = max(1, LINEAR_BLOCK // self.images)
+        moved = self._in_blocks(lambda first, last: self.counts(first, last).astype(np.float64) @ by_image, step)
+        return value + moved - float(by_image.sum())
 
     def _shared(
         self, statistic: RankStatistic, key: tuple[Any, ...], weights: np.ndarray

@@ -9,6 +9,7 @@ from torchvice.errors import ViceError, as_array, same_length
 
 __all__ = ["smooth_ece"]
 
+BLOCK = 2**20  # events that are put on the grid at once
 CELLS = 2**14  # cells of the grid on [0, 1]; a bandwidth of 0.001 spans 16
 HALVINGS = 30  # of the search for the bandwidth
 
@@ -49,7 +50,9 @@ def smooth_ece(confidence: ArrayLike, accuracy: ArrayLike, bandwidth: float | No
         return float("nan")
     from scipy.fft import dct
 
-    waves = dct(_spread(confidences, confidences - outcomes) / n, norm="ortho")
+    blocks = (slice(first, first + BLOCK) for first in range(0, n, BLOCK))
+    sums = sum(_spread(confidences[some], confidences[some] - outcomes[some]) for some in blocks)
+    waves = dct(sums / n, norm="ortho")
     if bandwidth is not None:
         return _smoothed(waves, bandwidth)
     low, high = 0.0, 1.0

@@ -14,9 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
-from torchvice.metrics.binning import equal_width_edges, equal_width_index
-from torchvice.metrics.losses import logits_and_targets
-from torchvice.metrics.multilabel import confidence, probabilities_and_targets, sample_precision
 from torchvice.metrics.ranks import ChosenRanks, WeightedRanks, weighted_sums
 from torchvice.metrics.thresholds import HeldOut
 
@@ -45,6 +42,58 @@ def correlation(products: np.ndarray, squares_a: np.ndarray, squares_b: np.ndarr
         return np.where(together > 0, np.clip(products / np.sqrt(together), -1, 1), np.nan)
 
 
+def correlation_change(
+    moments: tuple[float, float, float], changes: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> tuple[float, np.ndarray] | None:
+    """A correlation c / sqrt(a b), and its derivative from those of its moments.
+
+    Args:
+        moments: c, a and b. changes: (P,) derivatives of each.
+
+    Returns:
+        The correlation and (P,) derivatives; None where a column has no spread.
+    """
+    c, a, b = moments
+    if not (a > 0 and b > 0):
+        return None
+    root = np.sqrt(a * b)
+    of_c, of_a, of_b = changes
+    return float(c / root), of_c / root - c / root / 2 * (of_a / a + of_b / b)
+
+
+def correlation_of_ranks(
+    a: WeightedRanks, b: WeightedRanks, starts: np.ndarray | None = None
+) -> tuple[float, np.ndarray] | None:
+    """Spearman's correlation of rows that count once, and its derivative by the weight of each: (P,).
+
+    The centred rank of row i is the sum over the rows j of w_j sign(x_i - x_j), so that the sum over i of z_i times it
+    changes with the weight of row m by the sum of z_i sign(x_i - x_m): minus `WeightedRanks.sums`.
+
+    Args:
+        a, b: the ranks of both columns. starts: the first row of each group, of ranks within groups.
+
+    References:
+        Croux, Dehon: Influence functions of the Spearman and Kendall correlation measures, 2010.
+    """
+    once = np.ones((1, len(a.order)))
+    starts = np.zeros(1, np.int64) if starts is None else starts
+    count = np.diff(starts, append=once.size)
+    size = np.repeat(count, count)  # of the group of each row
+    first, second = a(once)[0][0] / size, b(once)[0][0] / size
+
+    def moment(x: np.ndarray, y: np.ndarray, through_ranks: np.ndarray) -> tuple[float, np.ndarray]:
+        sums = np.add.reduceat(x * y, starts)
+        return float(sums.sum()), x * y - (np.repeat(2 * sums, count) + through_ranks) / size
+
+    found = (
+        moment(first, second, a.sums(second) + b.sums(first)),
+        moment(first, first, 2 * a.sums(first)),
+        moment(second, second, 2 * b.sums(second)),
+    )
+    (c, of_c), (aa, of_aa), (bb, of_bb) = found
+    return correlation_change((c, aa, bb), (of_c, of_aa, of_bb))
+
+
 class WeightedStatistic(ABC):
     """A statistic of P rows under many weightings.
 
@@ -52,11 +101,13 @@ class WeightedStatistic(ABC):
         rows: P.
         width: the approximate number of floats that a call needs for a row and weighting.
         passes: how often a call goes through the rows of a weighting; of interest where there are a thousand classes.
+        most_work: rows times passes times replicates beyond which replicates are linear, where the statistic is.
     """
 
     rows: int
     width = 8
     passes = 1
+    most_work = 2**26  # about a second of one core, and a measurement has seventy statistics
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Compute the statistic for each weighting.
@@ -81,6 +132,18 @@ class WeightedStatistic(ABC):
         """The statistic where every row counts once."""
         return float(self(np.ones((1, self.rows)))[0])
 
+    def linear(self) -> tuple[float, np.ndarray] | None:
+        """The statistic where every row counts once, and its derivative by the weight of each row there.
+
+        Returns:
+            The value and (P,) derivatives, of sum 0; None where the statistic has no derivative.
+        """
+        return None
+
+    def of_linear(self, values: np.ndarray) -> np.ndarray:
+        """(b,) replicates of the statistic from those of `linear`: the same, but for a statistic that is no sum."""
+        return values
+
     @abstractmethod
     def _values(self, weights: np.ndarray) -> np.ndarray:
         """The statistic under (b, P) float64 weights; P is at least one."""
@@ -103,6 +166,10 @@ class Ratio(WeightedStatistic):
         above, below = weighted_sums(weights, self._parts).T
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(below != 0, above / below, np.nan)
+
+    def linear(self) -> tuple[float, np.ndarray] | None:
+        value, (above, below) = self.value, self._parts
+        return value, (above - value * below) / below.sum()
 
 
 class Mean(Ratio):
@@ -146,11 +213,9 @@ class Pearson(WeightedStatistic):
             spread_a[row], spread_b[row], products[row] = moments
         return correlation(products, spread_a, spread_b)
 
-    def influence(self) -> np.ndarray:
-        """(P,) the derivative of the correlation by the weight of each row, where every row counts once; of sum 0."""
-        a, b = ((column - column.mean()) / column.std() for column in self._columns)
-        change: np.ndarray = (a * b - float((a * b).mean()) * (a * a + b * b) / 2) / self.rows
-        return change
+    def linear(self) -> tuple[float, np.ndarray] | None:
+        a, b = self._columns - self._columns.mean(axis=1, keepdims=True)
+        return correlation_change((a @ b, a @ a, b @ b), (a * b, a * a, b * b))
 
     def _recentred_moments(self, weights: np.ndarray) -> tuple[float, float, float]:
         drawn = weights > 0
@@ -218,6 +283,9 @@ class Spearman(RankStatistic):
         products, other = self._others.products(weights, weighted)
         return correlation(3 * products, spread, other)
 
+    def linear(self) -> tuple[float, np.ndarray] | None:
+        return correlation_of_ranks(self._ranks, self._others)
+
 
 class WithinSpearman(WeightedStatistic):
     """Spearman's correlation pooled over groups, after ranking within each.
@@ -258,6 +326,17 @@ class WithinSpearman(WeightedStatistic):
         products = np.add.reduceat(weights * ranks_a * ranks_b, self._starts, axis=1)
         return correlation(*((part * scale).sum(axis=1) for part in (3 * products, spread_a, spread_b)))
 
+    def linear(self) -> tuple[float, np.ndarray] | None:
+        if self._alone is not None:
+            found = self._alone.linear()
+        else:
+            found = correlation_of_ranks(self._a, self._b, self._starts)
+        if found is None:
+            return None
+        change = np.empty(self.rows)
+        change[self._sorted] = found[1]
+        return found[0], change
+
 
 class HeldOutSpearman(RankStatistic):
     """VICE under `strict`: Spearman of logits with IoU at thresholds that `HeldOut` chooses again for every weighting.
@@ -297,105 +376,6 @@ class HeldOutSpearman(RankStatistic):
     def _chosen_ranks(self) -> ChosenRanks:
         return ChosenRanks(self._rule.values, self._rule.fold)
 
-
-class MeanAveragePrecision(WeightedStatistic):
-    """mAP under `strict` of weighted images, over the classes that have a positive weight; each class is sorted once.
-
-    Args:
-        probabilities: (N, C) scores; any monotone score serves.
-        targets: (N, C), 0 or 1.
-
-    Raises:
-        ViceError: shapes differ, targets other than 0 and 1, or NaN among the scores.
-
-    Example:
-        >>> ap = MeanAveragePrecision([[0.9], [0.8], [0.1]], [[1], [0], [1]])
-        >>> ap(np.array([[1, 1, 1], [1, 0, 2]])).round(4).tolist()
-        [0.8333, 1.0]
-    """
-
-    def __init__(self, probabilities: ArrayLike, targets: ArrayLike) -> None:
-        self._scores, self._truth = logits_and_targets(probabilities, targets, "probabilities")
-        self.rows = len(self._scores)
-        self._shown = np.flatnonzero(self._truth.sum(axis=0) > 0)
-        self.passes = max(1, len(self._shown))
-
-    @cached_property
-    def _classes(self) -> list[tuple[np.ndarray, ...]]:
-        classes: list[tuple[np.ndarray, ...]] = []
-        for c in self._shown:
-            order = np.argsort(-self._scores[:, c], kind="stable")
-            score = self._scores[order, c]
-            tie = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
-            place = np.flatnonzero(self._truth[order, c])  # of the positives, in the order of the scores
-            last_of_tie = tie[np.searchsorted(tie, place)]
-            ends = np.append(np.flatnonzero(np.diff(last_of_tie)), len(place) - 1)
-            classes.append((order, order[place], last_of_tie[ends], ends))
-        return classes
-
-    def linear(self) -> tuple[float, np.ndarray]:
-        """mAP, and its derivative by the weight of each image: (N,), of sum 0.
-
-        AP is the sum over the true images k of hits_k / images_k, divided by the number of true images. Image i counts
-        among the images of every k that does not score higher; a true one also among their hits, and as one more term.
-        """
-        mean, change = 0.0, np.zeros(self.rows)
-        for c in self._shown:
-            score, truth = np.ascontiguousarray(self._scores[:, c]), self._truth[:, c].astype(bool)
-            levels, true = np.unique(score[truth], return_counts=True)
-            reached = np.searchsorted(levels, score, side="right")  # how many levels each image reaches
-            images = np.cumsum(np.bincount(reached, minlength=len(levels) + 1)[:0:-1])[::-1]
-            hits = np.cumsum(true[::-1])[::-1]
-            precision = hits / images
-            ap = float((true * precision).sum() / hits[0])
-            per_hit = np.append(0.0, np.cumsum(true / images))
-            per_image = np.append(0.0, np.cumsum(true * precision / images))
-            of_class = -per_image[reached]
-            of_class[truth] += (per_hit[1:] + precision - ap)[reached[truth] - 1]
-            change += of_class / hits[0]
-            mean += ap
-        classes = max(1, len(self._shown))
-        return mean / classes, change / classes
-
-    def _values(self, weights: np.ndarray) -> np.ndarray:
-        total, classes = np.zeros(len(weights)), np.zeros(len(weights))
-        for order, positive, last, ends in self._classes:
-            # Precision is only asked for where a tie holds a positive.
-            images = np.take(np.cumsum(np.take(weights, order, axis=1), axis=1), last, axis=1)
-            hits = np.take(np.cumsum(np.take(weights, positive, axis=1), axis=1), ends, axis=1)
-            gain = np.diff(hits, axis=1, prepend=0) * hits
-            precision = np.divide(gain, images, out=np.zeros_like(gain), where=images > 0).sum(axis=1)
-            drawn = hits[:, -1] > 0
-            total[drawn] += precision[drawn] / hits[drawn, -1]
-            classes += drawn
-        return np.divide(total, classes, out=np.full(len(weights), np.nan), where=classes > 0)
-
-
-class MultilabelEce(WeightedStatistic):
-    """`multilabel_ece` under `strict` of images that count as often as weights say; each stays in its bin.
-
-    Args:
-        probabilities: (N, C) in [0, 1].
-        targets: (N, C), 0 or 1.
-        bins: equal bins of the confidence.
-
-    Raises:
-        ViceError: as `multilabel_ece`.
-
-    Example:
-        >>> ece = MultilabelEce([[0.9, 0.7], [0.8, 0.1]], [[1, 0], [1, 0]], bins=2)
-        >>> ece(np.array([[1, 1], [1, 0], [0, 3]])).round(3).tolist()
-        [0.05, 0.3, 0.2]
-    """
-
-    def __init__(self, probabilities: ArrayLike, targets: ArrayLike, bins: int = 20) -> None:
-        values, truth = probabilities_and_targets(probabilities, targets)
-        sure, right = confidence(values), sample_precision(values, truth)
-        self.rows = len(sure)
-        index = equal_width_index(sure, equal_width_edges(bins), first_takes_zero=True)
-        self._gaps = np.zeros((bins, self.rows))
-        self._gaps[index, np.arange(self.rows)] = sure - right
-
-    def _values(self, weights: np.ndarray) -> np.ndarray:
-        gap, total = np.abs(weights @ self._gaps.T).sum(axis=1), weights.sum(axis=1)
-        return np.divide(gap, total, out=np.full(len(weights), np.nan), where=total > 0)
+    def linear(self) -> tuple[float, np.ndarray] | None:
+        """As of `Spearman` at the thresholds of all rows: a small change of the weights changes no choice."""
+        return correlation_of_ranks(self._ranks, WeightedRanks(self._rule.quality))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
+
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
@@ -144,10 +146,21 @@ def check_columns(table: pa.Table) -> None:
     Raises:
         ValueError: a column of another type, or a value that is null.
     """
+    check_types(table.schema)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count:
+            raise ValueError(f"its column `{name}` has {column.null_count} values that are null")
+
+
+def check_types(schema: pa.Schema) -> None:
+    """Check that the columns of a shard have the kinds of values that their names stand for.
+
+    Raises:
+        ValueError: a column of another type.
+    """
     import pyarrow.types as kinds
 
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        kind = column.type
+    for name, kind in zip(schema.names, schema.types, strict=True):
         if name in _LISTS:
             listed = kinds.is_list if name.startswith("map") else kinds.is_fixed_size_list
             right = listed(kind) and _is_number(kind.value_type)
@@ -157,8 +170,6 @@ def check_columns(table: pa.Table) -> None:
             right = kinds.is_boolean(kind) if name == "has_mask" else _is_number(kind)
         if not right:
             raise ValueError(f"its column `{name}` is of type {kind}")
-        if column.null_count:
-            raise ValueError(f"its column `{name}` has {column.null_count} values that are null")
 
 
 def _is_number(kind: Any) -> bool:
@@ -182,14 +193,12 @@ def check_rows(manifest: Mapping[str, Any], images: Images, regions: Regions, wh
             f"{len(keys) - len(set(keys))} rows too many in all.",
             "Two runs wrote into this folder. Delete it and run vice assess again.",
         )
-    widths = {
-        "logits": (images.logits.shape[1:], classes),
-        "targets": (images.targets.shape[1:], classes),
-        "predicted": (regions.predicted.shape[1:], thresholds),
-        "intersection": (regions.intersection.shape[1:], thresholds),
-    }
-    for name, (shape, expected) in widths.items():
-        if len(images if name in ("logits", "targets") else regions) and shape != (expected,):
+    widths = {"logits": classes, "targets": classes, "predicted": thresholds, "intersection": thresholds}
+    for name, expected in widths.items():
+        part = images if name in ("logits", "targets") else regions
+        # Of the first row: columns of a finished table are on disk, and those of one file have one width.
+        shape = getattr(part.where(np.arange(min(1, len(part)))), name).shape[1:]
+        if len(part) and shape != (expected,):
             raise ViceError(f"The table {where} must have {expected} `{name}` a row, but has {shape}.", WAY_OUT)
     outside = (regions.label < 0) | (regions.label > classes)
     if outside.any():

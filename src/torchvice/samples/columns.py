@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,13 @@ FEATURES = 64  # numbers that describe what a map peaks on
 STATUSES = ("ok", "zero", "constant", "nan", "none")
 
 
+def narrowed(name: str, column: np.ndarray) -> np.ndarray:
+    """The column `name` in 32 bits if it holds counts of an image's pixels: half the memory; sums are made in 64."""
+    if name not in COUNTS or column.dtype.kind not in "iu" or column.dtype == np.int32:
+        return column
+    return column.astype(np.int32) if column.max(initial=0) < 1 << 31 else column
+
+
 class _Columns:
     """Columns of equal length: the base of the three parts."""
 
@@ -36,7 +43,18 @@ class _Columns:
 
     def where(self, rows: np.ndarray) -> Any:
         """Select rows by a boolean mask or an index array."""
-        return type(self)(**{name: column[rows] for name, column in vars(self).items()})
+        return type(self)(**{name: column[rows] for name, column in self.columns().items()})
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """All columns by name."""
+        return {column.name: getattr(self, column.name) for column in fields(self)}  # type: ignore[arg-type]
+
+    def release(self, *names: str) -> None:
+        """Let go of columns that can be read again; those of a table in memory stay."""
+
+    def emptied(self, *names: str) -> Any:
+        """The same rows with columns of width 0 in place of these wide ones."""
+        return replace(self, **{name: getattr(self, name)[:, :0] for name in names})  # type: ignore[type-var]
 
     @classmethod
     def join(cls, parts: Sequence[Any]) -> Any:
@@ -70,19 +88,16 @@ class Images(_Columns):
     confidence: np.ndarray
     accuracy: np.ndarray
     ji: np.ndarray
-    image_digest: np.ndarray | None = None
-    mask_digest: np.ndarray | None = None
+    image_digest: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
+    mask_digest: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
 
     def __post_init__(self) -> None:
         for name in DIGESTS:
-            column = getattr(self, name)
-            if column is None or not len(column):
+            if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(len(self.image_id), "", dtype=object))
 
     def digests(self) -> dict[str, tuple[str, str]]:
         """The digests of image and mask, by image id."""
-        assert self.image_digest is not None  # `__post_init__` saw to it
-        assert self.mask_digest is not None
         both = zip(self.image_digest.tolist(), self.mask_digest.tolist(), strict=True)
         return dict(zip(self.image_id.tolist(), both, strict=True))
 
@@ -179,11 +194,8 @@ class Regions(_Columns):
     peak_features: np.ndarray
 
     def __post_init__(self) -> None:
-        # Counts of an image's pixels fit into 32 bits: half the memory. Sums are made in 64 bits.
         for name in COUNTS:
-            column = getattr(self, name)
-            if column.dtype.kind in "iu" and column.dtype != np.int32 and column.max(initial=0) < 1 << 31:
-                object.__setattr__(self, name, column.astype(np.int32))
+            object.__setattr__(self, name, narrowed(name, getattr(self, name)))
 
     @classmethod
     def of(cls, **columns: np.ndarray) -> Regions:

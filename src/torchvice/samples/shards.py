@@ -6,9 +6,11 @@ import contextlib
 import hashlib
 import itertools
 import json
+import mmap
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +19,11 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean, not_utf8_error
 from torchvice.files import atomic, read_json, sha256, write_json
-from torchvice.samples.checks import WAY_OUT, check_columns, check_manifest, check_resumed, check_rows
+from torchvice.metrics.parallel import threads
+from torchvice.samples.arrow import arrow_of, columns_of, flat_maps
+from torchvice.samples.checks import WAY_OUT, check_columns, check_manifest, check_resumed, check_rows, check_types
 from torchvice.samples.columns import DIGESTS, OPTIONAL, Images, Maps, Regions
+from torchvice.samples.stored import StoredColumns, stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,11 +39,11 @@ OWN_FILES = ("manifest.json", "measures.json", "assess*.lock*", "images-*", "reg
 _MEASURED = b"torchvice.measured"
 Measured = Mapping[str, Collection[str]]
 
-_NAMES = {
-    "images": [column.name for column in fields(Images)],
-    "regions": [column.name for column in fields(Regions)],
-    "maps": [*(column.name for column in fields(Maps)), "map_shape"],
-}
+PARTS: dict[str, type] = {"images": Images, "regions": Regions, "maps": Maps}
+_NAMES = {part: [column.name for column in fields(kind)] for part, kind in PARTS.items()}
+_NAMES["maps"].append("map_shape")
+_File = tuple[str, int, str | None]  # part, number, explanation
+_Stamp = tuple[int, int, int]
 
 
 class ShardFolder:
@@ -141,8 +146,8 @@ class ShardFolder:
         number = next(free)
         for left in self.folder.glob(f"regions-{number:05d}-*.parquet"):  # left by a deleted shard of other images
             left.unlink()
-        self._write("regions", number, vars(regions), measured=measured)
-        for part, columns in (("maps", _flat(maps)), ("images", vars(images))):
+        self._write("regions", number, regions.columns(), measured=measured)
+        for part, columns in (("maps", flat_maps(maps)), ("images", images.columns())):
             self._write(part, number, columns)
 
     def has(self, number: int, explanation: str) -> bool:
@@ -153,12 +158,12 @@ class ShardFolder:
         self, number: int, explanation: str, regions: Regions, maps: Maps, measured: Measured | None = None
     ) -> None:
         """Write the rows of one more explanation next to a shard."""
-        self._write("maps", number, _flat(maps), explanation)
-        self._write("regions", number, vars(regions), explanation, measured)
+        self._write("maps", number, flat_maps(maps), explanation)
+        self._write("regions", number, regions.columns(), explanation, measured)
 
     def regions(self, number: int, explanation: str | None = None) -> Regions:
         """Read the regions of a shard, or of an explanation added to it."""
-        return Regions.of(**_columns(self._read("regions", number, None, explanation)))
+        return Regions.of(**columns_of(self._read("regions", number, None, explanation)))
 
     def measured(self, number: int, explanation: str | None = None) -> dict[str, list[str]]:
         """What was measured of the maps whose regions lie in one file, by explanation; files of earlier versions: {}.
@@ -173,7 +178,7 @@ class ShardFolder:
         self, number: int, regions: Regions, explanation: str | None = None, measured: Measured | None = None
     ) -> None:
         """Replace the regions of a shard, or of an explanation added to it, and what is `measured` of its maps."""
-        self._write("regions", number, vars(regions), explanation, measured)
+        self._write("regions", number, regions.columns(), explanation, measured)
 
     def read(self) -> tuple[dict[str, Any], Images, Regions, Maps]:
         """Read the whole table: the manifest and the three parts.
@@ -188,13 +193,17 @@ class ShardFolder:
         if gone:
             again = self._completed_again(gone[0])
             raise ViceError(f"{self.folder} must hold {gone[0]}, which its manifest lists, but does not.", again)
-        tables = {part: [self._read(part, shard) for shard in shards] for part in ("images", "regions", "maps")}
+        files: dict[str, list[_File]] = {part: [(part, shard, None) for shard in shards] for part in PARTS}
         for explanation in manifest.get("added", ()):
             for part in ("regions", "maps"):
-                tables[part] += [self._read(part, shard, None, explanation) for shard in shards]
-        images = Images.join([Images(**_columns(table)) for table in tables["images"]])
-        regions = Regions.join([Regions.of(**_columns(table)) for table in tables["regions"]])
-        maps = Maps.join([_maps(table) for table in tables["maps"]])
+                files[part] += [(part, shard, explanation) for shard in shards]
+        if manifest.get("files"):  # the digests say now that all is whole, so that columns can wait on disk
+            images, regions, maps = (stored(self._stored(part, names)) for part, names in files.items())
+        else:
+            tables = {part: [self._read(*one[:2], None, one[2]) for one in names] for part, names in files.items()}
+            images = Images.join([Images(**columns_of(table)) for table in tables["images"]])
+            regions = Regions.join([Regions.of(**columns_of(table)) for table in tables["regions"]])
+            maps = Maps.join([Maps(**columns_of(table)) for table in tables["maps"]])
         check_rows(manifest, images, regions, str(self.folder))
         return manifest, images, regions, maps
 
@@ -223,29 +232,53 @@ class ShardFolder:
         import pyarrow.parquet as pq
 
         try:
-            table = pa.table({name: _arrow(column) for name, column in columns.items()})
+            table = pa.table({name: arrow_of(column) for name, column in columns.items()})
         except UnicodeEncodeError as error:
             raise not_utf8_error(error) from None
         if measured:
             listed = {name: sorted(what) for name, what in measured.items()}
             table = table.replace_schema_metadata({_MEASURED: json.dumps(listed)})
         # Opened here: pyarrow rejects folder names that are not UTF-8, and its other errors do not name the file.
-        with atomic(self._path(part, number, explanation)) as path, open(path, "wb") as file:
-            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        with (
+            atomic(self._path(part, number, explanation)) as path,
+            open(path, "wb") as file,
+            pq.ParquetWriter(file, table.schema, compression="zstd", write_page_checksum=True) as writer,
+        ):
+            for rows in _groups(columns, len(table)):
+                writer.write_table(table.take(rows))
 
     def _read(
         self, part: str, number: int, columns: list[str] | None = None, explanation: str | None = None
     ) -> pa.Table:
-        import pyarrow as pa
 
         with self._opened(part, number, explanation) as file:
+            _check_names(file.schema_arrow.names, columns or _NAMES[part], others=columns is not None)
             table = file.read(columns)
-            absent = set(columns or _NAMES[part]) ^ set(table.column_names)
-            absent -= set(OPTIONAL) - set(table.column_names)
-            if absent:
-                raise pa.ArrowInvalid(f"its columns differ in {', '.join(sorted(absent))}")
             check_columns(table)
             return table
+
+    def _stored(self, part: str, files: Sequence[_File]) -> StoredColumns:
+        """The columns of files that stay on disk: their digests and schemas are checked, and their rows counted."""
+
+        def opened(one: _File) -> tuple[_Stamp, list[int]]:
+            with self._opened(*one) as file:
+                _check_names(file.schema_arrow.names, _NAMES[part])
+                check_types(file.schema_arrow)
+                rows = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
+                return _stamp(os.stat(self._path(*one))), rows
+
+        with ThreadPoolExecutor(threads()) as pool:
+            stamps, groups = zip(*pool.map(opened, files), strict=True)
+
+        def read(place: int, names: list[str], first: int, last: int) -> dict[str, np.ndarray]:
+            with self._opened(*files[place], stamps[place]) as file:
+                there = [*names, *(["map_shape"] if "map" in names else [])]
+                there = [name for name in there if name in file.schema_arrow.names]
+                table = file.read_row_groups(range(first, last), there, use_threads=False)
+                check_columns(table)
+                return columns_of(table)
+
+        return StoredColumns(PARTS[part], groups, read)
 
     def stream(
         self, part: str, columns: Sequence[str], view: str | None = None, rows: int = 1 << 17
@@ -277,7 +310,7 @@ class ShardFolder:
                 for batch in file.iter_batches(rows, columns=[*columns, *(["view"] if view is not None else [])]):
                     if view is not None:
                         batch = batch.filter(pc.equal(batch["view"], view))
-                    yield _columns(pa.Table.from_batches([batch]).select(list(columns)))
+                    yield columns_of(pa.Table.from_batches([batch]).select(list(columns)))
 
     def rows(self, part: str) -> int:
         """The number of rows of a part, of all views together, as the shards' footers state it.
@@ -294,16 +327,24 @@ class ShardFolder:
         return total
 
     @contextlib.contextmanager
-    def _opened(self, part: str, number: int, explanation: str | None = None) -> Iterator[pq.ParquetFile]:
-        """Open the file of a shard; turn errors of reading it into a ViceError."""
+    def _opened(
+        self, part: str, number: int, explanation: str | None = None, stamp: _Stamp | None = None
+    ) -> Iterator[pq.ParquetFile]:
+        """Open the file of a shard; turn errors of reading it into a ViceError.
+
+        A file that was opened before, when it had this `stamp`, is not read whole and held against its digest again.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self._path(part, number, explanation)
         with self._damage_named(part, number, explanation):
-            content, expected = _read_bytes(path), self._digest(path)
-            if expected is not None and hashlib.sha256(content).hexdigest() != expected:
-                raise ValueError("it is not the file that the manifest was written for")
+            if stamp is None:
+                content, expected = _read_bytes(path), self._digest(path)
+                if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+                    raise ValueError("it is not the file that the manifest was written for")
+            else:
+                content = _mapped(path, stamp)
             # Without the checksums a flipped bit in a table that is not finished would be another number.
             with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
                 yield file
@@ -325,6 +366,39 @@ class ShardFolder:
             ) from None
 
 
+def _groups(columns: Mapping[str, Any], rows: int) -> Iterator[np.ndarray]:
+    """The rows of each explanation, which is read without the others; at least one group, for the schema."""
+    explanation = columns.get("explanation", np.zeros(rows, dtype=object))
+    for name in dict.fromkeys(explanation.tolist()) or (None,):
+        yield np.flatnonzero(explanation == name)
+
+
+def _check_names(there: Sequence[str], names: Sequence[str], *, others: bool = False) -> None:
+    """Check that a shard has the columns `names`, and no others unless it may."""
+    differ = set(names) - set(there) - set(OPTIONAL)
+    differ |= set() if others else set(there) - set(names)
+    if differ:
+        raise ValueError(f"its columns differ in {', '.join(sorted(differ))}")
+
+
+def _stamp(found: os.stat_result) -> _Stamp:
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _mapped(path: Path, stamp: _Stamp) -> pa.Buffer:
+    """The bytes of a file, of which only those are read that are needed.
+
+    Raises:
+        OSError: it is another file than that of the stamp.
+    """
+    import pyarrow as pa
+
+    with open(path, "rb") as file:
+        if _stamp(os.fstat(file.fileno())) != stamp:
+            raise OSError("it was changed while the table was being read")
+        return pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
 def _read_bytes(path: Path) -> pa.Buffer:
     """The bytes of a file in memory of pyarrow's own.
 
@@ -343,59 +417,3 @@ def _read_bytes(path: Path) -> pa.Buffer:
 def _slug(explanation: str) -> str:
     """The id of an explanation as part of a file name."""
     return re.sub(r"[^\w.-]", "-", explanation)
-
-
-def _arrow(column: Any) -> pa.Array:
-    """Convert a column for Parquet: (R, n) arrays to lists of fixed length."""
-    import pyarrow as pa
-
-    if isinstance(column, pa.Array):
-        return column
-    if column.ndim == 2:
-        return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), column.shape[1])
-    # With a type, because a shard without rows must have the same schema.
-    return pa.array(column.tolist(), pa.string()) if column.dtype.kind in "OU" else pa.array(column)
-
-
-def _flat(maps: Maps) -> dict[str, Any]:
-    """Convert maps to columns: a list of numbers and a shape for each."""
-    import pyarrow as pa
-
-    return {
-        **vars(maps),
-        "map": pa.array([np.asarray(a, np.float16).ravel() for a in maps.map], pa.list_(pa.float16())),
-        "map_shape": pa.array([list(a.shape) for a in maps.map], pa.list_(pa.int32())),
-    }
-
-
-def _columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """Convert the columns of a shard to numpy arrays."""
-    import pyarrow as pa
-
-    result = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        whole = column.combine_chunks()
-        if pa.types.is_fixed_size_list(whole.type):
-            result[name] = _numpy(whole.flatten()).reshape(len(whole), whole.type.list_size)
-        elif pa.types.is_string(whole.type):
-            result[name] = np.array(whole.to_pylist(), dtype=object)
-        elif pa.types.is_boolean(whole.type):
-            result[name] = _numpy(whole.cast(pa.uint8())).astype(bool)
-        else:
-            result[name] = _numpy(whole)
-    return result
-
-
-def _numpy(array: pa.Array) -> np.ndarray:
-    """Convert numbers without nulls by DLPack: pyarrow's to_numpy imports pandas, which takes half a second."""
-    return np.from_dlpack(array) if len(array) else np.zeros(0, array.type.to_pandas_dtype())
-
-
-def _maps(table: pa.Table) -> Maps:
-    """Restore the maps of a shard, each in its shape."""
-    keys = _columns(table.drop_columns(["map", "map_shape"]))
-    maps = np.empty(len(table), dtype=object)
-    shapes = table["map_shape"].to_pylist()
-    for row, (values, shape) in enumerate(zip(table["map"], shapes, strict=True)):
-        maps[row] = _numpy(values.values).reshape(shape)
-    return Maps(**keys, map=maps)

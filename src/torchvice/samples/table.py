@@ -9,6 +9,7 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from torchvice.samples.columns import Images, Maps, Regions
 from torchvice.samples.frames import pandas_frame, polars_frame
 from torchvice.samples.predictions import losses, predicted, probabilities
 from torchvice.samples.shards import ShardFolder
+from torchvice.samples.true_labels import TrueLabels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +87,10 @@ class Samples:
                 f"The table was not assessed under `{protocol}`, only under {known}.",
                 "Assess it with --protocol both, into another folder.",
             )
-        return ProtocolSamples(self, protocol)
+        part = self._of_protocols.get(protocol)
+        if part is None:
+            self._of_protocols[protocol] = part = ProtocolSamples(self, protocol)
+        return part
 
     def of_view(self, view: str) -> Images:
         """Select the image rows of one view, ordered by image id.
@@ -109,8 +114,18 @@ class Samples:
             known = ", ".join(self.manifest["explanations"])
             raise ViceError(f"`explanation` must be one of the table's ({known}), but is {explanation!r}.")
         rows = np.flatnonzero(self.regions.explanation == explanation)
-        order = np.lexsort((self.regions.label[rows], self.regions.image_id[rows].astype(str)))
-        return self.regions.where(rows[order])
+        place = np.array([self._place_of[name] for name in self.regions.image_id[rows].tolist()], np.int64)
+        return self.regions.where(rows[np.lexsort((self.regions.label[rows], place))])
+
+    @cached_property
+    def _place_of(self) -> dict[str, int]:
+        """The place of each image's id among all, in order."""
+        return {name: place for place, name in enumerate(sorted(set(self.regions.image_id.tolist())))}
+
+    @cached_property
+    def _of_protocols(self) -> WeakValueDictionary[str, ProtocolSamples]:
+        """The parts that somebody holds: what they computed is large, and is shared as long as it is in use."""
+        return WeakValueDictionary()
 
     def to_pandas(self, rows: str = "images") -> pd.DataFrame:
         """Make a data frame with one row per image and view, or per true (image, class) pair of `strict`.
@@ -232,6 +247,12 @@ class ProtocolSamples:
         """(N, C) in [0, 1]: the probability of every class."""
         logits = self.images.logits
         return probabilities(logits.astype(float) if self.protocol == "strict" else logits, self.exclusive)
+
+    @cached_property
+    def true_labels(self) -> TrueLabels:
+        """What the model says of every true label."""
+        images = self.images
+        return TrueLabels.of(images.logits, images.targets, self.probabilities, self.predicted, self.exclusive)
 
     @cached_property
     def predicted(self) -> np.ndarray:
