@@ -30,11 +30,10 @@ import numpy as np
 from machine import processor
 from scipy.special import ndtr
 
-from torchvice.metrics.influence import spearman_influence
 from torchvice.metrics.rank_sets import RankSets, rank_sets, reach, standard_errors
 from torchvice.metrics.resampling import Resampling
 from torchvice.metrics.thresholds import HeldOut
-from torchvice.metrics.weighted import HeldOutSpearman
+from torchvice.metrics.weighted import HeldOutSpearman, Spearman
 from torchvice.samples import Images, Maps, Regions, Samples
 
 IMAGES, REPLICATES, TOP = 752, 1000, 10
@@ -91,7 +90,9 @@ def estimated(world: World, resampling: Resampling, linear: bool) -> tuple[np.nd
     for logit, iou in zip(world.logit, world.iou, strict=True):
         if not linear:
             exact.append(resampling.replicates_of(HeldOutSpearman(logit, iou, fold, world.image), world.image))
-        value, change = spearman_influence(logit, HeldOut(iou, fold, world.image).quality)
+        linear_form = Spearman(logit, HeldOut(iou, fold, world.image).quality).linear()
+        assert linear_form is not None  # both vary
+        value, change = linear_form
         values.append(value)
         changes.append(np.bincount(world.image, change, minlength=IMAGES))
     if not linear:

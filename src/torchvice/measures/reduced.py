@@ -22,9 +22,9 @@ from torchvice.metrics import (
     vice,
 )
 from torchvice.metrics.association import pearson_is_reliable
-from torchvice.metrics.influence import spearman_influence
 from torchvice.metrics.resampling import Resampling
-from torchvice.metrics.weighted import HeldOutSpearman, MeanAveragePrecision, Pearson
+from torchvice.metrics.weighted import HeldOutSpearman, Pearson, Spearman, WeightedStatistic
+from torchvice.metrics.weighted_scores import MeanAveragePrecision
 from torchvice.samples import Images, Maps, ProtocolSamples, Regions, Samples, ShardFolder
 from torchvice.samples.checks import check_rows
 
@@ -46,7 +46,7 @@ class Reduced:
         undefined: {measure: the reason}.
         means: {measure: (2, N) numerator and denominator of each image}.
         linear: {measure: (N,) derivative by the weight of each image}.
-        exact: {measure: (a function of weights (b, P), the image of each row (P,), a factor)}.
+        exact: {measure: (its statistic, the image of each row (P,), a factor)}.
         images, masked, pairs: how many images, images with a mask, and true pairs (0 under `paper`).
         truth: digest of ids, targets, sizes and masks. pictures: digest of the image files, "" where it is not known.
         facts: what else the row of the model says, see `_facts`.
@@ -64,7 +64,7 @@ class Reduced:
     influence: np.ndarray = field(default_factory=lambda: np.zeros(0))
     means: dict[str, np.ndarray] = field(default_factory=dict)
     linear: dict[str, np.ndarray] = field(default_factory=dict)
-    exact: dict[str, tuple[Callable[[np.ndarray], np.ndarray], np.ndarray | None, float]] = field(default_factory=dict)
+    exact: dict[str, tuple[WeightedStatistic, np.ndarray | None, float]] = field(default_factory=dict)
 
     def numbers(self) -> Reduced:
         """The same without the columns that replicates are made of."""
@@ -140,7 +140,7 @@ def reduced(samples: Samples, protocol: str, by: str = "vice", linear: Sequence[
         masked=int(images.has_mask.sum()),
         pairs=0 if pairs is None else len(pairs),
         truth=_digest(images, ("image_id", "height", "width", "has_mask", "targets", "mask_digest")),
-        pictures="" if "" in images.image_digest.tolist() else _digest(images, ("image_digest",)),  # type: ignore[union-attr]
+        pictures="" if "" in images.image_digest.tolist() else _digest(images, ("image_digest",)),
         facts=_facts(samples, part),
     )
     if pairs is None:
@@ -148,10 +148,10 @@ def reduced(samples: Samples, protocol: str, by: str = "vice", linear: Sequence[
     else:
         _put_pairs(found, pairs, _rows(images, pairs.image_id), "vice" in linear)
     _put_predictions(found, part, "mean_average_precision" in linear)
-    return replace(found, influence=_influence(found, by, pairs))
+    return replace(found, influence=_influence(found, by))
 
 
-def _influence(found: Reduced, by: str, pairs: Pairs | None) -> np.ndarray:
+def _influence(found: Reduced, by: str) -> np.ndarray:
     """The influence of each image on the measure that ranks, whatever its replicates are."""
     if by in found.linear:
         return found.linear[by]
@@ -162,13 +162,9 @@ def _influence(found: Reduced, by: str, pairs: Pairs | None) -> np.ndarray:
     if by not in found.exact:
         return np.zeros(0)
     statistic, rows, factor = found.exact[by]
-    if isinstance(statistic, MeanAveragePrecision):
-        return factor * statistic.linear()[1]
-    assert rows is not None  # VICE, whose rows are pairs or images with a mask
-    if pairs is not None:
-        return np.bincount(rows, spearman_influence(pairs.logit, pairs.quality)[1], minlength=found.images)
-    assert isinstance(statistic, Pearson)
-    return np.bincount(rows, statistic.influence(), minlength=found.images)
+    linear = statistic.linear()
+    assert linear is not None  # its value is defined
+    return factor * linear[1] if rows is None else np.bincount(rows, factor * linear[1], minlength=found.images)
 
 
 def _put(found: Reduced, name: str, value: Callable[[], float], reason: str) -> bool:
@@ -187,8 +183,9 @@ def _put_pairs(found: Reduced, pairs: Pairs, rows: np.ndarray, linear: bool) -> 
     """VICE and the JI score of `strict`; `rows` are the images of the pairs."""
     if _put(found, "vice", lambda: pair_vice(pairs.logit, pairs.quality).value, "Undefined."):
         if linear:
-            change = spearman_influence(pairs.logit, pairs.quality)[1]
-            found.linear["vice"] = np.bincount(rows, change, minlength=found.images)
+            change = Spearman(pairs.logit, pairs.quality).linear()
+            assert change is not None  # its value is defined
+            found.linear["vice"] = np.bincount(rows, change[1], minlength=found.images)
         else:
             statistic = HeldOutSpearman(pairs.logit, pairs.iou, pairs.fold, pairs.image_id)
             found.exact["vice"] = (statistic, rows, 1.0)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchvice.samples.arrow import arrow_of, columns_of, flat_maps
 from torchvice.samples.checks import check_columns
 from torchvice.samples.columns import Images, Maps, Regions
-from torchvice.samples.shards import _arrow, _columns, _flat, _maps
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +30,11 @@ def nested(images: Images, regions: Regions, maps: Maps, image_ids: Sequence[str
         {part: (N,) lists of structures} for Arrow: the columns of a part are the fields of its structures. The rows of
         an image keep their order.
     """
-    columns: Mapping[str, Any] = {"images": vars(images), "regions": vars(regions), "maps": _flat(maps)}
+    columns: Mapping[str, Any] = {
+        "images": images.columns(),
+        "regions": regions.columns(),
+        "maps": flat_maps(maps),
+    }
     return {part: _lists(columns[part], image_ids) for part in PARTS}
 
 
@@ -41,7 +45,7 @@ def unnested(table: pa.Table) -> tuple[Images, Regions, Maps]:
         ValueError: columns that are missing, or of other types.
     """
     images, regions, maps = (_flattened(table, part) for part in PARTS)
-    return Images(**_columns(images)), Regions.of(**_columns(regions)), _maps(maps)
+    return Images(**columns_of(images)), Regions.of(**columns_of(regions)), Maps(**columns_of(maps))
 
 
 def _lists(columns: Mapping[str, Any], image_ids: Sequence[str]) -> pa.Array:
@@ -51,7 +55,7 @@ def _lists(columns: Mapping[str, Any], image_ids: Sequence[str]) -> pa.Array:
     place = {image_id: row for row, image_id in enumerate(image_ids)}
     of_row = np.array([place[image_id] for image_id in columns["image_id"].tolist()], dtype=np.int64)
     order = np.argsort(of_row, kind="stable")
-    table = pa.table({name: _arrow(column) for name, column in columns.items()}).take(order)
+    table = pa.table({name: arrow_of(column) for name, column in columns.items()}).take(order)
     ends = np.cumsum(np.bincount(of_row, minlength=len(image_ids)))
     offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
     return pa.ListArray.from_arrays(offsets, table.to_struct_array().combine_chunks())

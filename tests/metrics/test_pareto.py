@@ -1,37 +1,11 @@
-"""Influence against finite differences, the Pareto front against a loop, residuals against numpy's least squares."""
+"""The Pareto front against a loop, residuals against numpy's least squares."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from torchvice.metrics.influence import spearman_influence
 from torchvice.metrics.pareto import on_front, residuals_given, spline_columns
-from torchvice.metrics.weighted import Pearson, Spearman
-
-
-def derivative(statistic: object, rows: int, step: float = 1e-5) -> np.ndarray:
-    up, down = (statistic(1 + sign * step * np.eye(rows)) for sign in (1, -1))
-    return (up - down) / (2 * step)
-
-
-@pytest.mark.parametrize("levels", [4, 1000])
-def test_influence_is_the_derivative_by_the_weight(levels: int) -> None:
-    rng = np.random.default_rng(levels)
-    a = rng.integers(0, levels, 50).astype(float)
-    b = a + rng.integers(0, levels, 50)
-    value, change = spearman_influence(a, b)
-    assert value == pytest.approx(Spearman(a, b).value, abs=1e-12)
-    assert change == pytest.approx(derivative(Spearman(a, b), 50), abs=1e-8)
-    assert change.sum() == pytest.approx(0, abs=1e-12)
-    assert Pearson(a, b).influence() == pytest.approx(derivative(Pearson(a, b), 50), abs=1e-8)
-
-
-def test_a_constant_column_has_no_influence() -> None:
-    value, change = spearman_influence([1.0, 1.0, 1.0], [0.1, 0.2, 0.3])
-    assert np.isnan(value)
-    assert not change.any()
-    assert np.isnan(spearman_influence([], [])[0])
 
 
 def test_the_front_is_that_of_a_loop() -> None:
