@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -116,5 +117,16 @@ def test_a_pickled_table_needs_no_disk(folder: Path) -> None:
 
 
 def test_a_column_that_is_none_is_no_attribute(folder: Path) -> None:
-    with pytest.raises(AttributeError, match="'_StoredRegions' has no attribute 'heat'"):
+    with pytest.raises(AttributeError, match="'Regions' has no attribute 'heat'"):
         _ = Samples.load(folder).regions.heat
+
+
+def test_to_others_it_is_the_plain_part(folder: Path) -> None:
+    found = Samples.load(folder)
+    for part in (found.images, found.regions, found.maps):
+        assert isinstance(part, part.__class__)
+        assert list(vars(part)) == [column.name for column in dataclasses.fields(part)]
+        plain = dataclasses.replace(part, image_id=part.image_id[::-1])
+        assert type(plain) is part.__class__
+        np.testing.assert_array_equal(plain.image_id[::-1], part.image_id)
+        assert plain.explanation is part.explanation if hasattr(part, "explanation") else plain.logits is part.logits

@@ -96,13 +96,17 @@ def _absent(name: str, rows: int) -> np.ndarray:
 
 
 class _Stored:
-    """A part whose columns are read at first use; `where` selects rows, and keeps what was read of them."""
+    """A part whose columns are read at first use; `where` selects rows, and keeps what was read of them.
+
+    To others it looks like the plain part: `vars` and `dataclasses.replace` read all columns.
+    """
 
     _source: StoredColumns
     _rows: np.ndarray | None
+    _known: dict[str, np.ndarray]
 
     def __init__(self, source: StoredColumns, rows: np.ndarray | None = None, **known: np.ndarray) -> None:
-        for name, value in {"_source": source, "_rows": rows, **known}.items():
+        for name, value in (("_source", source), ("_rows", rows), ("_known", known)):
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
@@ -110,34 +114,38 @@ class _Stored:
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name.startswith("_") or name not in self._source.names:
-            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-        columns = self._source.columns(name, self._rows)
-        for read, column in columns.items():
-            object.__setattr__(self, read, column)
-        return columns[name]
+            raise AttributeError(f"{self._source.kind.__name__!r} has no attribute {name!r}")
+        if name not in self._known:
+            self._known.update(self._source.columns(name, self._rows))
+        return self._known[name]
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self._source.kind
+
+    @property
+    def __dict__(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        return {name: getattr(self, name) for name in self._source.names}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled with its columns, which another process may not find on its disk."""
-        return self._source.kind, tuple(getattr(self, name) for name in self._source.names)
-
-    def _known(self) -> dict[str, np.ndarray]:
-        return {name: self.__dict__[name] for name in self._source.names if name in self.__dict__}
+        return self._source.kind, tuple(self.__dict__.values())
 
     def where(self, rows: np.ndarray) -> Any:
         """Select rows by a boolean mask or an index array."""
         rows = np.arange(len(self))[rows]
-        known = {name: column[rows] for name, column in self._known().items()}
+        known = {name: column[rows] for name, column in self._known.items()}
         return type(self)(self._source, rows if self._rows is None else self._rows[rows], **known)
 
     def release(self, *names: str) -> None:
         """Let go of columns, which are read again when they are asked for."""
-        for name in set(names) & set(self._known()):
-            object.__delattr__(self, name)
+        for name in names:
+            self._known.pop(name, None)
 
     def emptied(self, *names: str) -> Any:
         """The same rows with columns of width 0 in place of these wide ones."""
         nothing = dict.fromkeys(names, np.zeros((len(self), 0), np.int32))
-        return type(self)(self._source, self._rows, **{**self._known(), **nothing})
+        return type(self)(self._source, self._rows, **{**self._known, **nothing})
 
 
 class _StoredImages(_Stored, Images):
