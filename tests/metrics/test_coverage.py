@@ -68,6 +68,14 @@ def test_intervals_of_1449_images() -> None:
     assert found["pearson"] < 0.65
 
 
+def test_linear_replicates_cover_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a size at which they are not used; there it is the larger the better."""
+    monkeypatch.setattr(WeightedStatistic, "most_work", 0)
+    found = coverage(1449, 300, 300)
+    assert found["spearman"] == pytest.approx(0.95, abs=0.035)
+    assert found["log"] == pytest.approx(0.95, abs=0.035)
+
+
 def test_such_losses_are_flagged() -> None:
     assert not any(pearson_is_reliable(sample(1449, seed)[0]) for seed in range(50))
     assert all(pearson_is_reliable(np.log(sample(1449, seed)[0])) for seed in range(50))
