@@ -301,3 +301,20 @@ def test_counts_beyond_32_bits_stay_as_they_are() -> None:
     large = TABLE.regions.predicted.astype(np.int64)
     large[0, 0] = 1 << 31
     assert replace(TABLE.regions, predicted=large).predicted[0, 0] == 1 << 31
+
+
+def test_what_was_measured_lies_in_the_file_of_its_regions(tmp_path: Path) -> None:
+    TABLE.save(tmp_path)
+    shards = ShardFolder(tmp_path)
+    assert shards.measured(0) == {}  # as in a table of an earlier version
+    (tmp_path / "manifest.json").write_text(json.dumps(shards.manifest() | {"files": {}}))
+    shards = ShardFolder(tmp_path)
+    shards.amend(0, shards.regions(0), measured={"strict:cam": {"interventions", "faithfulness"}})
+    assert shards.measured(0) == {"strict:cam": ["faithfulness", "interventions"]}
+    same(Samples.load(tmp_path), TABLE)
+    path = tmp_path / "regions-00000.parquet"
+    table = pq.read_table(path)
+    for wrong in (b"{", b"[]", b'{"strict:cam": 1}', b"[" * 100_000):
+        pq.write_table(table.replace_schema_metadata({"torchvice.measured": wrong}), path, write_page_checksum=True)
+        with pytest.raises(ViceError, match=r"regions-00000\.parquet must be readable, but is not"):
+            shards.measured(0)

@@ -171,8 +171,7 @@ class ShardFolder:
         Their columns do not always say: a network may give NaN for every image that is measured.
         """
         with self._opened("regions", number, explanation) as file:
-            found: dict[str, list[str]] = json.loads((file.schema_arrow.metadata or {}).get(_MEASURED, b"{}"))
-            return found
+            return _measured((file.schema_arrow.metadata or {}).get(_MEASURED, b"{}"))
 
     def amend(
         self, number: int, regions: Regions, explanation: str | None = None, measured: Measured | None = None
@@ -412,6 +411,17 @@ def _read_bytes(path: Path) -> pa.Buffer:
         if file.readinto(memoryview(content)) < content.size:
             raise OSError(f"it ended before its {content.size} bytes")
     return content
+
+
+def _measured(text: bytes) -> dict[str, list[str]]:
+    """What was measured, by explanation, from the metadata of a file."""
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(what, list) for what in found.values()):
+        raise ValueError("its metadata must say what was measured of each explanation, but does not")
+    return found
 
 
 def _slug(explanation: str) -> str:
