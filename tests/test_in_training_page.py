@@ -23,5 +23,5 @@ def test_a_block_runs(
     assert re.search(r"-?0\.\d+", said)
 
 
-def test_there_are_three() -> None:
-    assert len(BLOCKS) == 3
+def test_there_are_four() -> None:
+    assert len(BLOCKS) == 4

@@ -20,6 +20,6 @@ def test_contenders_agree_on_a_small_table(tmp_path: Path, monkeypatch: pytest.M
         results = {name: run(tmp_path) for name, run in scale.CONTENDERS.items()}
     finally:
         sys.modules.pop("scale", None)
-    assert len(results) == 4
+    assert len(results) == len(scale.CONTENDERS) >= 4
     for values in results.values():
         assert values == pytest.approx({key: results["pandas"][key] for key in values}, abs=1e-6)

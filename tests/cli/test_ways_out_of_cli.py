@@ -16,7 +16,7 @@ from torchvice.cli.app import app
 from torchvice.cli.demo import _own
 from torchvice.cli.folders import opened_data
 from torchvice.cli.foreign_maps import _normalisation
-from torchvice.cli.subject import _arguments, chosen_settings, chosen_subject
+from torchvice.cli.subject import arguments_of, chosen_settings, chosen_subject
 from torchvice.commands.tables import load_samples
 from torchvice.config import load_settings
 from torchvice.data.digits import write_digits
@@ -211,9 +211,9 @@ def test_a_run_has_its_own_network_and_data(here: Path) -> None:
 def test_an_argument_has_a_name_and_a_value() -> None:
     for wrong in ("img_size", "=384", "img-size=384"):
         found = tried(
-            lambda wrong=wrong: _arguments([wrong]),
+            lambda wrong=wrong: arguments_of([wrong]),
             "For example --argument img_size=384.",
-            lambda: _arguments(["img_size=384"]),
+            lambda: arguments_of(["img_size=384"]),
         )
     assert found == {"img_size": 384}
 

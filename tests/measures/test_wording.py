@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from torchvice.cli.tables import _span
+from torchvice.cli.tables import interval_cell
 from torchvice.commands.measure import read_limits
 from torchvice.measures.controls import _mark
 from torchvice.measures.rows import Comparison, Control
@@ -62,7 +62,7 @@ def test_sentences_of_small_differences_name_them() -> None:
 def test_small_intervals_are_shown_everywhere() -> None:
     limits = {"low": 0.00131, "high": 0.00142}
     assert _interval(limits).endswith("interval 0.00131 to 0.00142")
-    assert _span(**limits) == "0.00131 to 0.00142"
+    assert interval_cell(**limits) == "0.00131 to 0.00142"
 
     sheet = SimpleNamespace(notes={})
     row = Control(9, 0.1, None, None, 0.2, -0.0013, difference_low=-0.0014, difference_high=0.0001, beaten=False)
