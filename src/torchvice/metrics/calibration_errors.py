@@ -12,6 +12,7 @@ from torchvice.errors import ViceError
 from torchvice.metrics.binning import equal_mass_edges, equal_mass_index, equal_width_edges, equal_width_index
 from torchvice.metrics.calibration import Reliability, reliability_in_bins
 from torchvice.metrics.multilabel import TOGETHER, confidence, probabilities_and_targets, sample_precision
+from torchvice.metrics.parallel import in_threads
 
 Unit = Literal["image", "cell", "top"]
 
@@ -139,10 +140,13 @@ class ClasswiseEce:
 def class_bins(values: np.ndarray, bins: int, equal_mass: bool) -> np.ndarray:
     """Bin of every cell, (N, C), among C * bins bins; those of class c start at c * bins."""
     index = np.empty(values.shape, np.int64)
-    for c in range(0, values.shape[1], TOGETHER):
+
+    def fill(c: int) -> None:
         columns = np.ascontiguousarray(values[:, c : c + TOGETHER].T)
         places = [bins_of(column, bins, equal_mass)[1] + (c + own) * bins for own, column in enumerate(columns)]
         index[:, c : c + TOGETHER] = np.stack(places, axis=1)
+
+    in_threads(fill, range(0, values.shape[1], TOGETHER))
     return index
 
 

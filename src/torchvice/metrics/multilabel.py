@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, did_you_mean
 from torchvice.metrics.losses import logits_and_targets, one_label, zero_one
-from torchvice.metrics.parallel import by_rows, row_blocks
+from torchvice.metrics.parallel import by_rows, in_threads, row_blocks
 
 TOGETHER = 64  # columns
 Protocol = Literal["paper", "strict"]
@@ -326,26 +326,30 @@ def average_precision(probabilities: ArrayLike, targets: ArrayLike) -> np.ndarra
     """
     values, truth = logits_and_targets(probabilities, targets, "probabilities")
     result = np.full(values.shape[1], np.nan)
-    for c, score, shown in shown_classes(values, truth):
+
+    def measure(one: tuple[int, np.ndarray, np.ndarray]) -> None:
+        c, score, shown = one
         levels, true = np.unique(score[shown], return_counts=True)
         reached = np.searchsorted(levels, score, side="right")  # how many of the true images' scores each reaches
         images = np.cumsum(np.bincount(reached, minlength=len(levels) + 1)[:0:-1])
         true = true[::-1]
         result[c] = float((true * np.cumsum(true) / images).sum() / true.sum())
+
+    for block in shown_classes(values, truth):
+        in_threads(measure, block)
     return result
 
 
-def shown_classes(values: np.ndarray, truth: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each class that an image shows, its scores (N,) and whether each image shows it (N,).
+def shown_classes(values: np.ndarray, truth: np.ndarray) -> Iterator[list[tuple[int, np.ndarray, np.ndarray]]]:
+    """Each class that an image shows, its scores (N,) and whether each image shows it (N,), in blocks of classes.
 
-    Several columns are copied together, because the rows of a large array lie far from each other.
+    The columns of a block are copied together, because the rows of a large array lie far from each other.
     """
     for first in range(0, values.shape[1], TOGETHER):
         columns = slice(first, first + TOGETHER)
         scores = np.ascontiguousarray(values[:, columns].T)
-        for c, (score, shown) in enumerate(zip(scores, np.ascontiguousarray(truth[:, columns].T == 1), strict=True)):
-            if shown.any():
-                yield first + c, score, shown
+        both = enumerate(zip(scores, np.ascontiguousarray(truth[:, columns].T == 1), strict=True))
+        yield [(first + c, score, shown) for c, (score, shown) in both if shown.any()]
 
 
 def mean_average_precision(probabilities: ArrayLike, targets: ArrayLike, protocol: Protocol = "paper") -> float:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
-from typing import Any, ParamSpec
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from torchvice.errors import ViceError
 
-__all__ = ["by_rows", "row_blocks", "threads"]
+__all__ = ["by_rows", "in_threads", "row_blocks", "threads"]
 
 MOST = 8
 BLOCK = 2**21  # numbers of a block
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 def threads() -> int:
@@ -49,10 +51,31 @@ def by_rows(function: Callable[_P, np.ndarray]) -> Callable[_P, np.ndarray]:
         shapes = {one.shape for one in given if is_table(one)}
         if len(shapes) == 1 and is_table(given[0]) and given[0].size > BLOCK:
             try:
-                parts = ([one[rows] if is_table(one) else one for one in given] for rows in row_blocks(*given[0].shape))
-                return np.concatenate([function(*part, **settings) for part in parts])
+                return _filled(given, lambda part: function(*part, **settings))
             except ViceError:
                 pass  # its message names a row of all, or counts all
         return function(*given, **settings)
 
+    def _filled(given: Sequence[Any], compute: Callable[[list[Any]], np.ndarray]) -> np.ndarray:
+        first, *others = row_blocks(*given[0].shape)
+        head = compute([one[first] if is_table(one) else one for one in given])
+        result = np.empty((len(given[0]), *head.shape[1:]), head.dtype)
+        result[first] = head
+
+        def fill(rows: slice) -> None:
+            result[rows] = compute([one[rows] if is_table(one) else one for one in given])
+
+        in_threads(fill, others)
+        return result
+
     return in_blocks
+
+
+def in_threads(function: Callable[[_T], None], tasks: Iterable[_T]) -> None:
+    """Call a function for each task, several at a time."""
+    if threads() == 1:
+        for task in tasks:
+            function(task)
+        return
+    with ThreadPoolExecutor(threads()) as pool:
+        list(pool.map(function, tasks))

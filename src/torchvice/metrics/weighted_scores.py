@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,7 +60,7 @@ class MeanAveragePrecision(WeightedStatistic):
         among the images of every k that does not score higher; a true one also among their hits, and as one more term.
         """
         mean, change = 0.0, np.zeros(self.rows)
-        for _, score, truth in shown_classes(self._scores, self._truth):
+        for _, score, truth in chain.from_iterable(shown_classes(self._scores, self._truth)):
             levels, true = np.unique(score[truth], return_counts=True)
             reached = np.searchsorted(levels, score, side="right")  # how many levels each image reaches
             images = np.cumsum(np.bincount(reached, minlength=len(levels) + 1)[:0:-1])[::-1]
