@@ -101,8 +101,8 @@ def measure(
     _put_warnings(sheet, samples, images, always, shares)
     if pairs is not None:
         _put_trust(samples, pairs, sheet, quality, inference)
-        del held  # as calibration needs much
-        put_calibration(sheet, diagrams, samples, calibrate_on, seed, inference.resampling is not None)
+        del held, inference  # with all their draws and ranks: calibration needs much memory
+        put_calibration(sheet, diagrams, samples, calibrate_on, seed, simulate=replicates > 0)
     source = _source(samples) | {"inference": {"replicates": replicates, "seed": seed, "level": LEVEL}}
     excluded = {reason: count for reason, (count, _) in shares.items()}
     return sheet.measures(images, excluded, source, diagrams.whole())

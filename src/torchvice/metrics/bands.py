@@ -142,12 +142,12 @@ def _band(values: np.ndarray, design: _Design, draw: _Draw, simulations: int, le
     drawn = draw(values, design, simulations, np.random.default_rng(seed))
     tails = [(1 - level) / 2, (1 + level) / 2]
     filled = design.count > 0
-    outcome = np.full((simulations, len(filled)), np.nan)
-    outcome[:, filled] = drawn[:, filled] / design.count[filled]
-    error = np.abs(drawn - design.mean_confidence * design.count).sum(axis=1) / design.count.sum()
+    sums, expected = drawn[:, filled], (design.mean_confidence * design.count)[filled]
+    del drawn
+    error = np.array([np.abs(row - expected).sum() for row in sums]) / design.count.sum()
     low, median, high = np.quantile(error, [tails[0], 0.5, tails[1]]).tolist()
     bands = np.full((2, len(filled)), np.nan)
-    bands[:, filled] = np.quantile(outcome[:, filled], tails, axis=0)
+    bands[:, filled] = np.quantile(sums / design.count[filled], tails, axis=0, overwrite_input=True)
     return NullBand(low, median, high, level, simulations, *(band.reshape(design.shape) for band in bands))
 
 

@@ -88,7 +88,9 @@ def equal_mass_index(values: ArrayLike, edges: np.ndarray) -> np.ndarray:
         >>> equal_mass_index([0.1, 0.6, 0.7], np.array([0.1, 0.6, 1.0])).tolist()
         [0, 0, 1]
     """
-    return np.maximum(np.searchsorted(edges, as_array("values", values, 1), side="left") - 1, 0)
+    index = np.searchsorted(edges, as_array("values", values, 1), side="left")
+    index -= 1
+    return np.maximum(index, 0, out=index)
 
 
 def equal_count_means(loss: ArrayLike, quality: ArrayLike, bins: int) -> tuple[np.ndarray, np.ndarray]:

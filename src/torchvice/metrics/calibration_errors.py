@@ -12,7 +12,7 @@ from torchvice.errors import ViceError
 from torchvice.metrics.binning import equal_mass_edges, equal_mass_index, equal_width_edges, equal_width_index
 from torchvice.metrics.calibration import Reliability, reliability_in_bins
 from torchvice.metrics.multilabel import TOGETHER, confidence, probabilities_and_targets, sample_precision
-from torchvice.metrics.parallel import in_threads
+from torchvice.metrics.parallel import in_threads, row_blocks
 
 Unit = Literal["image", "cell", "top"]
 
@@ -176,8 +176,9 @@ def classwise_ece(
     """
     values, truth = probabilities_and_targets(probabilities, targets)
     n, classes = values.shape
-    index = class_bins(values, bins, equal_mass).ravel()
-    residual = np.bincount(index, (values - truth).ravel(), minlength=classes * bins)
+    index, residual = class_bins(values, bins, equal_mass), np.zeros(classes * bins)
+    for rows in row_blocks(n, classes):
+        residual += np.bincount(index[rows].ravel(), (values[rows] - truth[rows]).ravel(), minlength=classes * bins)
     with np.errstate(invalid="ignore"):
         by_class = np.abs(residual).reshape(classes, bins).sum(axis=1) / np.float64(n)
     return ClasswiseEce(float(by_class.mean()), by_class, truth.sum(axis=0).astype(int))

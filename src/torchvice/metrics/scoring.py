@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from torchvice.metrics.losses import cross_entropy, one_label, sample_loss
 from torchvice.metrics.multilabel import check_sums, probabilities_and_targets
+from torchvice.metrics.parallel import row_blocks
 
 __all__ = ["brier_score", "negative_log_likelihood"]
 
@@ -40,7 +41,8 @@ def brier_score(probabilities: ArrayLike, targets: ArrayLike, exclusive: bool = 
         check_sums(values)
     if not len(values):
         return float("nan")
-    return float(np.square(values - truth).mean()) * (values.shape[1] if exclusive else 1)
+    total = sum(float(np.square(values[rows] - truth[rows]).sum()) for rows in row_blocks(*values.shape))
+    return total / len(values) / (1 if exclusive else values.shape[1])
 
 
 def negative_log_likelihood(logits: ArrayLike, targets: ArrayLike, exclusive: bool = False) -> float:
