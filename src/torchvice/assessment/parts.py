@@ -16,6 +16,7 @@ from typing import Any
 from torchvice.errors import ViceError
 from torchvice.files.lock import locked
 from torchvice.files.process import WITH_PARENT
+from torchvice.metrics.parallel import processors
 
 __all__ = ["WHOLE", "Part", "detected_part", "in_processes", "locked_part"]
 
@@ -161,7 +162,7 @@ def in_processes(program: Sequence[str], count: int) -> list[str]:
     Returns:
         A sentence for each part that failed.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = processors()
     threads = {f"{name}_NUM_THREADS": str(max(1, cores // count)) for name in ("OMP", "MKL", "OPENBLAS")}
     settings = {} if threads.keys() & os.environ.keys() else threads  # the user's count holds for each process
     reading, held = os.pipe()  # a child whose standard input ends knows that this process did

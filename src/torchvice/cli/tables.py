@@ -60,6 +60,7 @@ def _table(title: str, *columns: str, whole: str = "name") -> Table:
 
 
 def print_table(table: Table) -> None:
+    """Print a table between two empty lines, as wide as the screen allows."""
     screen = console()
     screen.print()
     screen.print(table, width=min(WIDTH, screen.width))
@@ -177,12 +178,14 @@ def _quadrants(measures: Measures) -> NumberTable | None:
 
 
 def interval_cell(low: float | None, high: float | None) -> str:
+    """An interval for a table, such as "0.62 to 0.71"; a dash where an end is undefined."""
     from torchvice.measures.wording import interval_text
 
     return "–" if low is None or high is None else interval_text(low, high, 2)
 
 
 def number_cell(value: float | None, digits: int = 3) -> str:
+    """A number for a table; a dash where it is undefined."""
     return "–" if value is None else number(value, digits)
 
 

@@ -26,6 +26,7 @@ from torchvice.files.process import end_with_parent
 from torchvice.interop import read_maps
 from torchvice.metrics.iou import CurveCounter, overlap_ji
 from torchvice.metrics.overlap import MOST_CLASSES, Overlap, competing_overlap, label_overlap, void_of
+from torchvice.metrics.parallel import processors
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_thresholds
 
 __all__ = ["Evaluation", "evaluate"]
@@ -308,7 +309,7 @@ def _parts(files: Sequence[tuple[Path, Path]], job: _Job, workers: int | None) -
     """Count the images in their order, CHUNK at a time."""
     chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = processors()
         workers = min(cores, len(chunks) // 2)
     elif workers < 1:
         raise ViceError(f"`workers` must be at least 1, but is {workers}.")

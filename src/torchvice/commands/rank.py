@@ -20,6 +20,7 @@ from torchvice.files.process import end_with_parent
 from torchvice.measures.contents import check_same_classes, check_same_kind, check_same_truth
 from torchvice.measures.rank import BY, check_by, linear_measures, ranked
 from torchvice.measures.reduced import Reduced, read_headline, reduced, replicates_of
+from torchvice.metrics.parallel import processors
 from torchvice.metrics.resampling import Resampling
 from torchvice.samples import Samples, changed_images
 
@@ -197,7 +198,7 @@ def _read(job: _Job, chunks: Sequence[Sequence[tuple[str, Table]]], processes: i
     """Read the chunks in their order, in this process or in several."""
     tables = sum(map(len, chunks))
     if processes is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = processors()
         processes = cores if tables >= FEW else 1
     elif processes < 1:
         raise ViceError(f"`processes` must be at least 1, but is {processes}.", "Give 1: this process alone.")

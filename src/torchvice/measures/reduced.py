@@ -168,7 +168,7 @@ def _influence(found: Reduced, by: str) -> np.ndarray:
 
 
 def _put(found: Reduced, name: str, value: Callable[[], float], reason: str) -> bool:
-    """Put a value, or why there is none; whether there is one."""
+    """Put a value, or the reason why it is undefined; return whether it is defined."""
     try:
         number = float(value())
     except ViceError as error:

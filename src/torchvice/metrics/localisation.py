@@ -9,21 +9,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
+from torchvice.metrics.parallel import row_blocks
 
 __all__ = ["histogram_iou", "iou_area", "pixel_average_precision", "renormalised_iou"]
 
 Rescaling = Literal["max", "minmax", "percentile"]
 RESCALINGS: tuple[Rescaling, ...] = ("max", "minmax", "percentile")
 _PERCENTILE = 0.99
-BLOCK = 2**22  # numbers of a histogram that are converted at once
 
 
 def _blocks(inside: ArrayLike, outside: ArrayLike) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Blocks of rows of both histograms as floats, with their places; one block without rows where there is none."""
+    """Blocks of rows of both histograms as floats, with their places; one without rows if there are no rows."""
     first, second = as_array("inside", inside, 2, None), as_array("outside", outside, 2, None)
-    step = max(1, BLOCK // max(1, first.shape[1]))
-    for start in range(0, max(1, len(first)), step):
-        rows = slice(start, start + step)
+    for rows in row_blocks(*first.shape):
         # A block of the other one may be shorter, which is refused.
         yield rows, *_histograms(first[rows], second[rows] if len(first) == len(second) else second)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from torchvice.errors import ViceError
 
-__all__ = ["by_rows", "in_threads", "row_blocks", "threads"]
+__all__ = ["by_rows", "in_threads", "processors", "row_blocks", "threads"]
 
 MOST = 8
 BLOCK = 2**21  # numbers of a block
@@ -20,18 +20,22 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads() -> int:
     """As many as there are processors for this process, or OMP_NUM_THREADS if that is fewer; at most 8.
 
     numpy, hashlib and pyarrow release Python's lock while they go through large arrays.
     """
-    chosen = os.environ.get("OMP_NUM_THREADS", "")
-    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    chosen, free = os.environ.get("OMP_NUM_THREADS", ""), processors()
     return max(1, min(int(chosen) if chosen.isdecimal() else free, free, MOST))
 
 
 def row_blocks(rows: int, width: int) -> list[slice]:
-    """Slices of the rows of an array of this width, of 2^21 numbers at most; one, without rows, where there is none."""
+    """Slices of the rows of an array of this width, of 2^21 numbers at most; one without rows if there are no rows."""
     step = max(1, BLOCK // max(1, width))
     return [slice(first, first + step) for first in range(0, max(1, rows), step)]
 
@@ -73,9 +77,11 @@ def by_rows(function: Callable[_P, np.ndarray]) -> Callable[_P, np.ndarray]:
 
 def in_threads(function: Callable[[_T], None], tasks: Iterable[_T]) -> None:
     """Call a function for each task, several at a time."""
-    if threads() == 1:
-        for task in tasks:
+    given = list(tasks)
+    count = min(threads(), len(given))
+    if count <= 1:
+        for task in given:
             function(task)
         return
-    with ThreadPoolExecutor(threads()) as pool:
-        list(pool.map(function, tasks))
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(function, given))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
+from torchvice.metrics.parallel import processors
 from torchvice.metrics.weighted import finite_column
 
 __all__ = ["RankSets", "rank_sets", "reach", "standard_errors"]
@@ -131,7 +131,7 @@ def rank_sets(
         distance = np.where(errors > 0, _normal(difference / errors, parts.shape[1] - 1), certain)
         inverse = np.where(errors > 0, 1 / errors, 0.0).astype(np.float32)
     moved = away.astype(np.float32)
-    threads = threads or os.cpu_count() or 1
+    threads = threads or processors()
     largest = _largest(moved, inverse, inverse, threads)
     alone = np.quantile(largest, level, axis=1)
     critical, steps = float(np.quantile(largest.max(axis=0), level)), 1

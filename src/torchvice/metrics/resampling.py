@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
-from torchvice.metrics.parallel import threads
+from torchvice.metrics.parallel import in_threads, threads
 from torchvice.metrics.weighted import RankStatistic, WeightedStatistic
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ __all__ = ["Interval", "Resampling", "Statistic", "interval", "reflected_interva
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 DRAWS = 2**22  # images drawn from one random stream: the numbers depend on it, so it never changes
-KEPT_DRAWS = 2**31  # bytes of draws that are kept, one for each image and replicate; more are drawn anew each time
+KEPT_DRAWS = 2**31  # bytes of draws that are kept, one for each image and replicate; more are drawn again each time
 MEMORY = 2**26  # bytes that a block of replicates may take
 BLOCK = 2**16  # rows times replicates of a block where memory is no limit: what stays in the cache
 LINEAR_BLOCK = 2**18  # images times replicates of a block of linear replicates
@@ -171,12 +170,7 @@ class Resampling:
         count = 1 if few else threads()
         with _products().limit(limits=1):
             compute(range(0, step, step))  # alone, since statistics prepare what all blocks need in their first call
-            if count == 1:
-                compute(range(step, self.replicates, step))
-            else:
-                with ThreadPoolExecutor(count) as pool:
-                    starts = (range(step * (1 + own), self.replicates, step * count) for own in range(count))
-                    list(pool.map(compute, starts))
+            in_threads(compute, [range(step * own, self.replicates, step * count) for own in range(1, count + 1)])
         return values
 
     def linear(self, statistic: Statistic) -> bool:

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
+from torchvice.metrics.parallel import row_blocks
 
 __all__ = ["smooth_ece"]
 
-BLOCK = 2**20  # events that are put on the grid at once
 CELLS = 2**14  # cells of the grid on [0, 1]; a bandwidth of 0.001 spans 16
 HALVINGS = 30  # of the search for the bandwidth
 
@@ -50,8 +50,7 @@ def smooth_ece(confidence: ArrayLike, accuracy: ArrayLike, bandwidth: float | No
         return float("nan")
     from scipy.fft import dct
 
-    blocks = (slice(first, first + BLOCK) for first in range(0, n, BLOCK))
-    sums = sum(_spread(confidences[some], confidences[some] - outcomes[some]) for some in blocks)
+    sums = sum(_spread(confidences[some], confidences[some] - outcomes[some]) for some in row_blocks(n, 1))
     waves = dct(sums / n, norm="ortho")
     if bandwidth is not None:
         return _smoothed(waves, bandwidth)

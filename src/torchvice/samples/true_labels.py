@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["TrueLabels", "true_logits"]
+from torchvice.metrics.parallel import row_blocks
 
-BLOCK = 2**21  # logits of labels that are taken together
+__all__ = ["TrueLabels", "true_logits"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class TrueLabels:
             logits, targets, probabilities, predicted: (N, C). exclusive: whether the probabilities are a softmax.
         """
         rows, classes = np.nonzero(targets)
-        key, step = rows * targets.shape[1] + classes, max(1, BLOCK // targets.shape[1])
-        blocks = [(rows[at : at + step], classes[at : at + step]) for at in range(0, max(1, len(rows)), step)]
+        key = rows * targets.shape[1] + classes
+        blocks = [(rows[some], classes[some]) for some in row_blocks(len(rows), targets.shape[1])]
         logit = np.concatenate([true_logits(logits, *block, exclusive) for block in blocks])
         if not exclusive:
             return TrueLabels(targets.shape[1], key, logit, np.zeros(0), logit.astype(float))
