@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from torchvice.files import write_text
 from torchvice.files.lock import locked
-from torchvice.files.process import lives, machine
+from torchvice.files.process import OF_MALLOC, lives, machine
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -31,6 +32,33 @@ def runs(pid: int) -> bool:
     """Whether a process runs; one that ended and was not waited for does not."""
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+FREED = """
+import resource, sys, numpy
+from torchvice.files.process import keep_freed_memory
+if "keep" in sys.argv:
+    keep_freed_memory()
+numpy.ones(2**23)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    numpy.ones(2**23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep memory as they like")
+@pytest.mark.parametrize("chosen", [False, True])
+def test_freed_memory_is_kept_unless_the_environment_says_how(chosen: bool) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in OF_MALLOC}
+    if chosen:
+        environment["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
+    command = [sys.executable, "-c", FREED]
+    plain, kept = (
+        int(subprocess.run([*command, *more], env=environment, check=True, capture_output=True, text=True).stdout)
+        for more in ([], ["keep"])
+    )
+    assert (kept > plain / 2) if chosen else (kept < plain / 10)
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:

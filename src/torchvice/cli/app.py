@@ -105,6 +105,9 @@ def _options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Options before the command."""
+    from torchvice.files.process import keep_freed_memory
+
+    keep_freed_memory()
 
 
 def main() -> None:

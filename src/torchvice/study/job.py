@@ -13,7 +13,7 @@ from torchvice.config import dump_settings, load_settings
 from torchvice.errors import as_vice_error
 from torchvice.files import read_json, write_json, write_text
 from torchvice.files.lock import locked
-from torchvice.files.process import end_with_parent
+from torchvice.files.process import end_with_parent, keep_freed_memory
 from torchvice.study.plan import AssessmentRequest, PlannedRun
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def _loss(samples: Samples) -> float:
 def main() -> None:
     """Run `python -m torchvice.study.job RUN`: status 0, or 1 with the reason in the RUN's failed.json."""
     folder = Path(sys.argv[1])
+    keep_freed_memory()
     if "--with-parent" in sys.argv:
         end_with_parent()
     try:
