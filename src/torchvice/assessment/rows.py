@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torchvice.assessment.device_counts import Counts
     from torchvice.assessment.views import ViewOutput
 
-__all__ = ["Rows", "SingleMap"]
+__all__ = ["Rows", "SingleMap", "in_float16"]
 
 _NO_HISTOGRAM = np.zeros(HISTOGRAM_BINS, np.int64)
 _NO_BOXES = np.full(len(PAPER_THRESHOLDS), np.nan, np.float32)
@@ -195,8 +195,22 @@ class Rows:
         arrays = rows.columns.get("map", [])
         maps = np.empty(len(arrays), dtype=object)
         for row, values in enumerate(arrays):
-            maps[row] = values.astype(np.float16)
+            maps[row] = in_float16(values)
         return Maps(rows.texts("image_id"), rows.texts("explanation"), rows.numbers("label", np.int64), maps)
+
+
+def in_float16(values: np.ndarray) -> np.ndarray:
+    """A map (h, w) in float16, times a power of two where it is too large or too small for that.
+
+    The largest magnitude, if it is below 2^-8 or 2^15 and above, is brought to [1/2, 1): only the scale of a map
+    changes, which has no meaning. Without it a map of 1e6 would be infinite, and one of 1e-8 zero.
+
+    Example:
+        >>> in_float16(np.array([[2e6, -1e6]])).tolist(), in_float16(np.array([[0.5, 3.0]])).tolist()
+        ([[0.95361328125, -0.476806640625]], [[0.5, 3.0]])
+    """
+    power = int(np.frexp(np.abs(values[np.isfinite(values)]).max(initial=0.0))[1])
+    return (values if -8 < power <= 15 else np.ldexp(values, -power)).astype(np.float16)
 
 
 _OWN_NOTHING: dict[str, Any] = {

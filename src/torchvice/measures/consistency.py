@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.association import put_association
 from torchvice.measures.inference import Inference, Replicates, ends_of
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import QUALITIES, quality_of
@@ -89,11 +88,8 @@ def put_consistency_of_pairs(sheet: Sheet, subject: ConsistencyData, inference: 
     pairs = subject.pairs
     if len(pairs) < 3:
         sheet.notes["strict.vice"] = "There are fewer than three true pairs: nothing is correlated."
-    else:
-        _put_headline(sheet, subject, inference)
-    put_association(sheet, pairs, subject.thresholds, inference)
-    if len(pairs) < 3:
         return
+    _put_headline(sheet, subject, inference)
     for name, value, statistic, rows in _sensitivities(subject):
         _put(sheet, f"sensitivities.{name}", value, statistic, rows, inference)
     _put_kendall(sheet, subject, inference)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.association import disagreement
+from torchvice.measures.association import disagreement, put_association
 from torchvice.measures.calibration import put_calibration
 from torchvice.measures.catalogue import measure_of, paths
 from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_paper_interval
@@ -40,14 +41,16 @@ from torchvice.metrics import (
     sample_accuracy,
     sigmoid,
 )
+from torchvice.metrics.beside import at_once
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
-from torchvice.metrics.weighted import Mean
+from torchvice.metrics.weighted import Mean, WeightedStatistic
 from torchvice.metrics.weighted_scores import MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
 
 __all__ = ["consistency_data", "measure", "paper_ji", "threshold_index"]
 
+FEWEST_AT_ONCE = 2**18  # pairs times replicates: fewer take less time than a copy of the process
 FEWEST_REPLICATES = 100  # of an interval of 95 %: 2.5 draws lie beyond each end
 STRONGEST = 20  # pairs of each quadrant that the measures name
 NO_STRICT = "Nothing can be said of single labels: the table was assessed under `paper` only (--protocol both)."
@@ -174,18 +177,31 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
     subject = consistency_data(samples, quality, pairs)
     sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
     sheet.parts["quadrants"] = _quadrants(subject)
-    put_consistency_of_pairs(sheet, subject, inference)
-    put_threshold_free(sheet, subject, inference)
-    settings = samples.of_protocol("strict").settings
-    put_normalisations(sheet, subject, settings.get("normalisation", ""), inference)
-    if pairs.regions is not None:
-        pairs.regions.release("inside", "outside")
-    put_other_explanations(sheet, samples, subject, inference)
+    sensitivities = partial(put_consistency_of_pairs, sheet, subject, inference)
+    others = partial(_others, samples, subject, inference)
+    if FEWEST_AT_ONCE <= len(pairs) * inference.number <= WeightedStatistic.most_work:
+        sheet.add(at_once(sensitivities, others))
+    else:  # of many pairs two processes take too much memory
+        sensitivities()
+        sheet.add(others())
     pairs = without_histograms(pairs)
     put_without(sheet, samples, pairs, inference)
     without = {name: value for name, value in sheet.sections["without"].items() if math.isfinite(value)}
     numbers = {"vice": _vice_of(sheet, pairs), "without": without}
     sheet.parts["verdict"] = verdict_of(samples, pairs, inference, numbers)
+
+
+def _others(samples: Samples, subject: ConsistencyData, inference: Inference) -> Sheet:
+    """A sheet of what does not need the sensitivities of VICE, nor they it: half of the time of both."""
+    sheet, pairs = Sheet(), subject.pairs
+    put_association(sheet, pairs, subject.thresholds, inference)
+    put_threshold_free(sheet, subject, inference)
+    normalisation = samples.of_protocol("strict").settings.get("normalisation", "")
+    put_normalisations(sheet, subject, normalisation, inference)
+    if pairs.regions is not None:
+        pairs.regions.release("inside", "outside")
+    put_other_explanations(sheet, samples, subject, inference)
+    return sheet
 
 
 def _vice_of(sheet: Sheet, pairs: Pairs) -> dict[str, Any]:

@@ -228,6 +228,13 @@ class Sheet:
             number = math.nan
         self.sections[section][name] = number
 
+    def add(self, other: Sheet) -> None:
+        """Take over what another sheet has."""
+        for section, values in other.sections.items():
+            self.sections[section] |= values
+        for name in ("undefined", "intervals", "tests", "notes", "parts"):
+            getattr(self, name).update(getattr(other, name))
+
     def value(self, path: str) -> float:
         """Return the value of a path."""
         section, name = path.split(".")

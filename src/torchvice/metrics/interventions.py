@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
+from torchvice.metrics.ranks import running_sums
 from torchvice.metrics.weighted import WeightedStatistic, finite_column
 
 __all__ = [
@@ -164,7 +165,7 @@ class Median(WeightedStatistic):
         self._sorted = column[self._order]
 
     def _values(self, weights: np.ndarray) -> np.ndarray:
-        below = np.cumsum(np.take(weights, self._order, axis=1), axis=1)
+        below = running_sums(np.take(weights, self._order, axis=1))
         half = below[:, -1:] / 2
         # The two middle rows; the same one where their number is odd.
         low, high = (below >= half).argmax(axis=1), (below > half).argmax(axis=1)

@@ -6,13 +6,16 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from torchvice.errors import ViceError
 
-__all__ = ["by_rows", "in_threads", "processors", "row_blocks", "threads"]
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+__all__ = ["by_rows", "in_threads", "matrix_products", "processors", "row_blocks", "threads"]
 
 MOST = 8
 BLOCK = 2**21  # numbers of a block
@@ -85,3 +88,12 @@ def in_threads(function: Callable[[_T], None], tasks: Iterable[_T]) -> None:
         return
     with ThreadPoolExecutor(count) as pool:
         list(pool.map(function, given))
+
+
+@functools.cache
+def matrix_products() -> ThreadpoolController:
+    """The library of matrix products, whose threads wait for each other: small products take 30 times as long when
+    other programs are running. One thread does not wait."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")

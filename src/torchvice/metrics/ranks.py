@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+EXACT = 2.0**53  # float64 holds whole numbers up to here
 PART = 2**14  # floats of a part of a block, of which ten arrays stay in the cache
 
-__all__ = ["ChosenRanks", "WeightedRanks", "midranks", "weighted_sums"]
+__all__ = ["ChosenRanks", "WeightedRanks", "midranks", "running_sums", "weighted_sums"]
 
 
 def midranks(values: np.ndarray) -> np.ndarray:
@@ -34,6 +35,22 @@ def weighted_sums(weights: np.ndarray, columns: np.ndarray) -> np.ndarray:
     times as long).
     """
     return np.einsum("bp,kp->bk", weights, columns)
+
+
+def running_sums(values: np.ndarray) -> np.ndarray:
+    """float64 running sums along the last axis of float64 numbers; of whole numbers in a third of numpy's time.
+
+    numpy takes ten times as long to add up floats in a row as integers, since each addition waits for the one before.
+    Whole numbers up to 2^53 have the same sums either way.
+
+    Example:
+        >>> running_sums(np.array([[2.0, 0.0, 3.0], [0.5, 0.25, 0.0]])).tolist()
+        [[2.0, 2.0, 5.0], [0.5, 0.75, 0.75]]
+    """
+    most = max(values.max(initial=0.0), -values.min(initial=0.0)) * values.shape[-1]
+    if most < EXACT and (np.floor(values) == values).all():
+        return np.cumsum(values.astype(np.int64), axis=-1).astype(np.float64)
+    return np.cumsum(values, axis=-1, dtype=np.float64)
 
 
 class WeightedRanks:
@@ -81,7 +98,7 @@ class WeightedRanks:
             (b, P) ranks, and the spread (b, G): n^3 minus the cubes of the ties of each group, which is three times the
             weighted sum of squared ranks; 0 for a group with a single value.
         """
-        upper = np.cumsum(np.take(weights, self.order, axis=1), axis=1)
+        upper = running_sums(np.take(weights, self.order, axis=1))
         if not self.untied:
             upper = np.take(upper, self.ends, axis=1)
         tied = np.diff(upper, axis=1, prepend=0.0)
@@ -120,7 +137,7 @@ class WeightedRanks:
             [[6.0], [18.0]]
         """
         ordered, other = np.take(weights, self.order, axis=1), np.take(other, self.order, axis=1)
-        upper = np.cumsum(ordered, axis=1)
+        upper = running_sums(ordered)
         cube, tied = upper[:, -1] ** 3, ordered
         if not self.untied:
             lower = np.take(upper - ordered, self.first, axis=1)
@@ -186,9 +203,9 @@ class ChosenRanks:
         rows_at = np.searchsorted(starts, np.arange(0, rows * width, width))
         ends = np.append(starts[1:], rows * width) - 1
         # Sums run through the block: what a row adds to the ranks of the next is one constant for all of its ranks.
-        upper = np.take(np.cumsum(np.take(weights, place)), ends)
+        upper = np.take(running_sums(np.take(weights, place.ravel())), ends)
         tied = np.diff(upper, prepend=0.0)
-        own = np.diff(np.take(np.cumsum(np.take(other, place), dtype=np.float64), ends), prepend=0.0)
+        own = np.diff(np.take(running_sums(np.take(other, place.ravel())), ends), prepend=0.0)
         upper *= 2
         upper -= tied
         upper *= own

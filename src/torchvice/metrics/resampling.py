@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
-from torchvice.metrics.parallel import in_threads, threads
+from torchvice.metrics.parallel import in_threads, matrix_products, threads
 from torchvice.metrics.weighted import RankStatistic, WeightedStatistic
-
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
 
 __all__ = ["Interval", "Resampling", "Statistic", "interval", "reflected_interval"]
 
@@ -25,7 +21,7 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 DRAWS = 2**22  # images drawn from one random stream: the numbers depend on it, so it never changes
 KEPT_DRAWS = 2**31  # bytes of draws that are kept, one for each image and replicate; more are drawn again each time
 MEMORY = 2**26  # bytes that a block of replicates may take
-BLOCK = 2**16  # rows times replicates of a block where memory is no limit: what stays in the cache
+BLOCK = 2**18  # rows times replicates of a block where memory is no limit: what stays in the cache
 LINEAR_BLOCK = 2**18  # images times replicates of a block of linear replicates
 WORTH_THREADS = 100  # blocks
 KEPT = 2**27  # bytes of ranks that statistics share
@@ -123,7 +119,7 @@ class Resampling:
 
     def sums(self, first: int, last: int, columns: np.ndarray) -> np.ndarray:
         """Sum columns (N, k) over the images of the replicates from `first` to `last`: (last - first, k) float64."""
-        with _products().limit(limits=1):
+        with matrix_products().limit(limits=1):
             return self.counts(first, last).astype(np.float64) @ columns
 
     def replicates_of(self, statistic: Statistic, cluster: ArrayLike | None = None) -> np.ndarray:
@@ -168,7 +164,7 @@ class Resampling:
 
         few = step * WORTH_THREADS > self.replicates  # blocks: threads would mostly wait for Python's lock
         count = 1 if few else threads()
-        with _products().limit(limits=1):
+        with matrix_products().limit(limits=1):
             compute(range(0, step, step))  # alone, since statistics prepare what all blocks need in their first call
             in_threads(compute, [range(step * own, self.replicates, step * count) for own in range(1, count + 1)])
         return values
@@ -224,15 +220,6 @@ class Resampling:
         width = getattr(statistic, "width", 8)
         most, cached = MEMORY // (8 * width * max(rows, 1)), BLOCK // max(rows, 1)
         return max(1, min(most, cached // self._chunk * self._chunk or cached))
-
-
-@functools.cache
-def _products() -> ThreadpoolController:
-    """The library of matrix products, whose threads wait for each other: small products take 30 times as long when
-    other programs are running. One thread does not wait."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")
 
 
 def interval(value: float, replicates: ArrayLike, level: float = 0.95) -> Interval:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torchvice.metrics.binning import equal_width_edges, equal_width_index
 from torchvice.metrics.losses import logits_and_targets
 from torchvice.metrics.multilabel import confidence, probabilities_and_targets, sample_precision, shown_classes
+from torchvice.metrics.ranks import running_sums
 from torchvice.metrics.weighted import WeightedStatistic
 
 __all__ = ["MeanAveragePrecision", "MultilabelEce"]
@@ -80,8 +81,8 @@ class MeanAveragePrecision(WeightedStatistic):
         total, classes = np.zeros(len(weights)), np.zeros(len(weights))
         for order, positive, last, ends in self._classes:
             # Precision is only asked for where a tie holds a positive.
-            images = np.take(np.cumsum(np.take(weights, order, axis=1), axis=1), last, axis=1)
-            hits = np.take(np.cumsum(np.take(weights, positive, axis=1), axis=1), ends, axis=1)
+            images = np.take(running_sums(np.take(weights, order, axis=1)), last, axis=1)
+            hits = np.take(running_sums(np.take(weights, positive, axis=1)), ends, axis=1)
             gain = np.diff(hits, axis=1, prepend=0) * hits
             precision = np.divide(gain, images, out=np.zeros_like(gain), where=images > 0).sum(axis=1)
             drawn = hits[:, -1] > 0

@@ -217,7 +217,10 @@ OPTIONAL = (*INTERVENTIONS, "peak_features", *DIGESTS)
 
 @dataclass(frozen=True)
 class Maps(_Columns):
-    """Low-resolution maps before ReLU and normalisation: `map` (R,) of (h, w) float16 arrays, and their keys."""
+    """Low-resolution maps before ReLU and normalisation: `map` (R,) of (h, w) float16 arrays, and their keys.
+
+    A map that float16 does not hold is stored times a power of two.
+    """
 
     image_id: np.ndarray
     explanation: np.ndarray
