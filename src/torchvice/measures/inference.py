@@ -52,11 +52,6 @@ class Inference:
         self.resampling = Resampling(len(self.row_of), replicates, seed) if replicates and self.row_of else None
         self._known: dict[tuple[int, str], tuple[ref[Any], Replicates]] = {}
 
-    @property
-    def number(self) -> int:
-        """Of the replicates."""
-        return 0 if self.resampling is None else self.resampling.replicates
-
     def clusters(self, image_id: np.ndarray) -> np.ndarray:
         """Return the index of the image of every row, (P,)."""
         return np.array([self.row_of[name] for name in image_id.tolist()], dtype=np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -103,9 +103,14 @@ def measure(
     sheet.parts["out_of"] = {reason: whole for reason, (_, whole) in shares.items()}
     _put_warnings(sheet, samples, images, always, shares)
     if pairs is not None:
-        _put_trust(samples, pairs, sheet, quality, inference)
-        del held, inference  # with all their draws and ranks: calibration needs much memory
-        put_calibration(sheet, diagrams, samples, calibrate_on, seed, simulate=replicates > 0)
+        calibrate = partial(
+            put_calibration, samples=samples, fitted_on=calibrate_on, seed=seed, simulate=replicates > 0
+        )
+        few = FEWEST_AT_ONCE <= len(pairs) * replicates <= WeightedStatistic.most_work
+        _put_trust(samples, pairs, sheet, diagrams, quality, inference, calibrate if few else None)
+        if not few:
+            del held, inference  # with all their draws and ranks: calibration needs much memory
+            calibrate(sheet, diagrams)
     source = _source(samples) | {"inference": {"replicates": replicates, "seed": seed, "level": LEVEL}}
     excluded = {reason: count for reason, (count, _) in shares.items()}
     return sheet.measures(images, excluded, source, diagrams.whole())
@@ -172,18 +177,32 @@ def _source(samples: Samples) -> dict[str, Any]:
     }
 
 
-def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, inference: Inference) -> None:
-    """Put what tells how far VICE can be trusted: intervals, sensitivities, controls, quadrants."""
+def _put_trust(
+    samples: Samples,
+    pairs: Pairs,
+    sheet: Sheet,
+    diagrams: DiagramParts,
+    quality: str,
+    inference: Inference,
+    calibrate: Callable[[Sheet, DiagramParts], None] | None,
+) -> None:
+    """Put what tells how far VICE can be trusted: intervals, sensitivities, controls, quadrants.
+
+    `calibrate` puts the calibration, where two processes share the work; None: of many pairs they take too much memory.
+    """
     subject = consistency_data(samples, quality, pairs)
     sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
     sheet.parts["quadrants"] = _quadrants(subject)
-    sensitivities = partial(put_consistency_of_pairs, sheet, subject, inference)
-    others = partial(_others, samples, subject, inference)
-    if FEWEST_AT_ONCE <= len(pairs) * inference.number <= WeightedStatistic.most_work:
-        sheet.add(at_once(sensitivities, others))
-    else:  # of many pairs two processes take too much memory
+    sensitivities = partial(_put_sensitivities, sheet, samples, subject, inference)
+    others = partial(_others, samples, subject, inference, calibrate)
+    if calibrate is not None:
+        more, drawn = at_once(sensitivities, others)
+    else:
         sensitivities()
-        sheet.add(others())
+        more, drawn = others()
+    sheet.add(more)
+    diagrams.bands |= drawn.bands
+    diagrams.reliability |= drawn.reliability
     pairs = without_histograms(pairs)
     put_without(sheet, samples, pairs, inference)
     without = {name: value for name, value in sheet.sections["without"].items() if math.isfinite(value)}
@@ -191,17 +210,34 @@ def _put_trust(samples: Samples, pairs: Pairs, sheet: Sheet, quality: str, infer
     sheet.parts["verdict"] = verdict_of(samples, pairs, inference, numbers)
 
 
-def _others(samples: Samples, subject: ConsistencyData, inference: Inference) -> Sheet:
-    """A sheet of what does not need the sensitivities of VICE, nor they it: half of the time of both."""
-    sheet, pairs = Sheet(), subject.pairs
-    put_association(sheet, pairs, subject.thresholds, inference)
+def _put_sensitivities(sheet: Sheet, samples: Samples, subject: ConsistencyData, inference: Inference) -> None:
+    """Put intervals, sensitivities and measures without a threshold: half of the work."""
+    if np.isfinite(sheet.value("strict.mean_average_precision")):
+        statistic = MeanAveragePrecision(subject.probabilities, subject.targets)
+        drawn = inference.replicates(statistic, samples.of_protocol("strict").images.image_id)
+        found = inference.interval(sheet.value("strict.mean_average_precision"), drawn)
+        sheet.put_interval("strict.mean_average_precision", found)
+    put_consistency_of_pairs(sheet, subject, inference)
     put_threshold_free(sheet, subject, inference)
+
+
+def _others(
+    samples: Samples,
+    subject: ConsistencyData,
+    inference: Inference,
+    calibrate: Callable[[Sheet, DiagramParts], None] | None,
+) -> tuple[Sheet, DiagramParts]:
+    """What does not need the sensitivities, nor they it: the other half of the work."""
+    sheet, diagrams, pairs = Sheet(), DiagramParts(), subject.pairs
+    put_association(sheet, pairs, subject.thresholds, inference)
     normalisation = samples.of_protocol("strict").settings.get("normalisation", "")
     put_normalisations(sheet, subject, normalisation, inference)
     if pairs.regions is not None:
         pairs.regions.release("inside", "outside")
     put_other_explanations(sheet, samples, subject, inference)
-    return sheet
+    if calibrate is not None:
+        calibrate(sheet, diagrams)
+    return sheet, diagrams
 
 
 def _vice_of(sheet: Sheet, pairs: Pairs) -> dict[str, Any]:
@@ -362,10 +398,6 @@ def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: Diag
             sheet.put(measure.path, score(strict.predicted, images.targets, "strict"), empty)
     ap = mean_average_precision(probabilities, images.targets, "strict")
     sheet.put("strict.mean_average_precision", ap, "No image shows any class.")
-    if np.isfinite(ap):
-        statistic = MeanAveragePrecision(probabilities, images.targets)
-        found = inference.interval(ap, inference.replicates(statistic, images.image_id))
-        sheet.put_interval("strict.mean_average_precision", found)
     curve = _curve(samples, regions, "strict")
     sheet.put("localisation.strict_best_threshold", curve.best_threshold, "No image has a mask.")
     sheet.put("localisation.strict_best_mean_iou", curve.best_mean_iou, "No image has a mask.")

@@ -18,6 +18,7 @@ PIECES = 4  # pieces of the spline; its knots are the quartiles of the area
 EXPLAINED = 1e-9  # a column whose residual share of the variance is below this counts as constant
 BLOCK = 2**21  # floats of products of terms, or of signs, that are built at once
 PAIRS_PER_TERM = 6  # pairs, less one for each class, that every term of the joint design needs
+PART = 2**17  # floats of terms of rows that are built at once: what stays in the cache
 KEPT = 2**24  # floats of products of terms that are kept
 # The four cubic B-splines of a piece as polynomials of the place in it, from 0 to 1: coefficients of 1, t, t^2, t^3.
 PIECE = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
@@ -157,29 +158,37 @@ class PartialSpearman(WeightedStatistic):
         Within a piece only four splines differ from 0, and they are cubics of the place in the piece: the moments of
         its powers give those of the splines.
         """
-        size = np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-        place = np.clip((self._size(weights)[0] / size + 1) / 2, 0, 1) * PIECES
-        ranks = [made(weights)[0] / size for made in (self._a, self._b)]
-        roots = np.sqrt(weights)
-        moments = np.zeros((len(weights), self._terms + 2, self._terms + 2))
         width = self._terms + 2 - (PIECES + 3) + 4
+        own = np.zeros((len(weights), PIECES, width, width))
+        step = max(1, PART // (width * self.rows))
+        for first in range(0, len(weights), step):
+            self._put_moments_of_powers(weights[first : first + step], own[first : first + step])
         change = np.eye(width)
         change[:4, :4] = PIECE
-        columns = np.empty((width, self.rows))
-        terms = [np.r_[piece : piece + 4, PIECES + 3 : self._terms + 2] for piece in range(PIECES)]
-        places = [np.ix_(of_piece, of_piece) for of_piece in terms]
-        for row, (spot, root) in enumerate(zip(place, roots, strict=True)):
+        of_splines = change @ own @ change.T
+        moments = np.zeros((len(weights), self._terms + 2, self._terms + 2))
+        for piece in range(PIECES):
+            terms = np.r_[piece : piece + 4, PIECES + 3 : self._terms + 2]
+            moments[:, terms[:, None], terms] += of_splines[:, piece]
+        return moments
+
+    def _put_moments_of_powers(self, weights: np.ndarray, own: np.ndarray) -> None:
+        """Put the moments (b, pieces, k, k) of 1, t, t^2, t^3 of the place in each piece, the levels and both ranks."""
+        size = np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+        place = np.clip((self._size(weights)[0] / size + 1) / 2, 0, 1) * PIECES
+        columns = np.empty((len(weights), own.shape[2], self.rows))
+        np.sqrt(weights, out=columns[:, 0])
+        inside = place - np.minimum(np.floor(place), PIECES - 1)
+        for power in range(1, 4):
+            np.multiply(columns[:, power - 1], inside, out=columns[:, power])
+        np.multiply(self._other_terms, columns[:, :1], out=columns[:, 4:-2])
+        for column, made in ((-2, self._a), (-1, self._b)):
+            np.multiply(made(weights)[0] / size, columns[:, 0], out=columns[:, column])
+        for row, spot in enumerate(place):
             edges = [0, *np.searchsorted(spot, np.arange(1, PIECES)), self.rows]
             for piece, (first, last) in enumerate(pairwise(edges)):
-                part, inside = columns[:, first:last], spot[first:last] - piece
-                part[0] = root[first:last]
-                for power in range(1, 4):
-                    np.multiply(part[power - 1], inside, out=part[power])
-                np.multiply(self._other_terms[:, first:last], part[0], out=part[4:-2])
-                np.multiply(ranks[0][row, first:last], part[0], out=part[-2])
-                np.multiply(ranks[1][row, first:last], part[0], out=part[-1])
-                moments[row][places[piece]] += change @ (part @ part.T) @ change.T
-        return moments
+                part = columns[row, :, first:last]
+                np.matmul(part, part.T, out=own[row, piece])
 
 
 class JointSpearman(WeightedStatistic):

@@ -47,10 +47,27 @@ def running_sums(values: np.ndarray) -> np.ndarray:
         >>> running_sums(np.array([[2.0, 0.0, 3.0], [0.5, 0.25, 0.0]])).tolist()
         [[2.0, 2.0, 5.0], [0.5, 0.75, 0.75]]
     """
-    most = max(values.max(initial=0.0), -values.min(initial=0.0)) * values.shape[-1]
-    if most < EXACT and (np.floor(values) == values).all():
-        return np.cumsum(values.astype(np.int64), axis=-1).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64)
+    if _are(whole, values):
+        return np.cumsum(whole, axis=-1).astype(np.float64)
     return np.cumsum(values, axis=-1, dtype=np.float64)
+
+
+def _are(whole: np.ndarray, values: np.ndarray) -> bool:
+    """Whether values are whole numbers, of which those in a row can be added up."""
+    low, high = values.min(initial=0.0), values.max(initial=0.0)
+    if not max(high, -low) * values.shape[-1] < EXACT:
+        return False
+    return bool((np.floor(values) == values).all())
+
+
+def _steps(upper: np.ndarray) -> np.ndarray:
+    """Differences along the last axis, of which the running sums are `upper`; in half the time of numpy.diff."""
+    steps = np.empty_like(upper)
+    steps[..., :1] = upper[..., :1]
+    np.subtract(upper[..., 1:], upper[..., :-1], out=steps[..., 1:])
+    return steps
 
 
 class WeightedRanks:
@@ -101,7 +118,7 @@ class WeightedRanks:
         upper = running_sums(np.take(weights, self.order, axis=1))
         if not self.untied:
             upper = np.take(upper, self.ends, axis=1)
-        tied = np.diff(upper, axis=1, prepend=0.0)
+        tied = _steps(upper)
         ranks = upper
         ranks *= 2
         ranks -= tied  # sum of the weight up to the tie and the weight below it
@@ -204,8 +221,8 @@ class ChosenRanks:
         ends = np.append(starts[1:], rows * width) - 1
         # Sums run through the block: what a row adds to the ranks of the next is one constant for all of its ranks.
         upper = np.take(running_sums(np.take(weights, place.ravel())), ends)
-        tied = np.diff(upper, prepend=0.0)
-        own = np.diff(np.take(running_sums(np.take(other, place.ravel())), ends), prepend=0.0)
+        tied = _steps(upper)
+        own = _steps(np.take(running_sums(np.take(other, place.ravel())), ends))
         upper *= 2
         upper -= tied
         upper *= own
