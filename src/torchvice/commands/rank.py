@@ -5,10 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +13,7 @@ import numpy as np
 
 from torchvice.commands.tables import table_folder
 from torchvice.errors import ViceError, as_vice_error, brief, near_path
-from torchvice.files.process import end_with_parent
+from torchvice.files.process import in_processes
 from torchvice.measures.contents import check_same_classes, check_same_kind, check_same_truth
 from torchvice.measures.rank import BY, check_by, linear_measures, ranked
 from torchvice.measures.reduced import Reduced, read_headline, reduced, replicates_of
@@ -202,18 +199,8 @@ def _read(job: _Job, chunks: Sequence[Sequence[tuple[str, Table]]], processes: i
         processes = cores if tables >= FEW else 1
     elif processes < 1:
         raise ViceError(f"`processes` must be at least 1, but is {processes}.", "Give 1: this process alone.")
-    processes = min(processes, len(chunks))
-    if processes <= 1:
-        yield from map(_chunk, repeat(job), chunks)
-        return
-    try:
-        with ProcessPoolExecutor(processes, initializer=end_with_parent) as pool:
-            yield from pool.map(_chunk, repeat(job), chunks)
-    except BrokenProcessPool:
-        raise ViceError(
-            f"A process of {processes} died: out of memory, or the script has no `if __name__ == '__main__':`.",
-            "Use --processes 1 (processes=1), which reads in this process.",
-        ) from None
+    way_out = "Use --processes 1 (processes=1), which reads in this process."
+    yield from in_processes(_chunk, job, chunks, processes, way_out)
 
 
 def _chunk(job: _Job, sources: Sequence[tuple[str, Table]]) -> list[_Read]:
