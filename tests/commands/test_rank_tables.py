@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_processes_change_nothing(tmp_path: Path) -> None:
     assert ranked(tmp_path, processes=3) == one
     assert steps[-1] == (18, 18)
     tried(lambda: ranked(tmp_path, processes=0), "Give 1", lambda: ranked(tmp_path, processes=1))
+
+
+def test_one_process_reads_where_a_worker_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def died(*_: object, **__: object) -> None:
+        raise BrokenProcessPool
+
+    for at in range(9):
+        table(at / 9, at, 40).save(tmp_path / f"m{at}")
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", died)
+    found = tried(
+        lambda: ranked(tmp_path, processes=2), "Use --processes 1 (processes=1),", lambda: ranked(tmp_path, processes=1)
+    )
+    assert len(found.models) == 9
 
 
 def test_a_table_that_cannot_be_read_is_a_row_with_its_reason(world: Path, tmp_path: Path) -> None:

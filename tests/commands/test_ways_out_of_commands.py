@@ -330,7 +330,7 @@ def test_one_worker_runs_in_this_process(files: Path, monkeypatch: pytest.Monkey
         raise BrokenProcessPool
 
     monkeypatch.setattr(evaluating, "CHUNK", 1)
-    monkeypatch.setattr(evaluating, "ProcessPoolExecutor", died)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", died)
     found = tried(lambda: scored(files, workers=2), "Use workers=1,", lambda: scored(files, workers=1))
     assert found.images == 2
 

@@ -13,11 +13,20 @@ from pathlib import Path
 
 import pytest
 
+from torchvice.errors import ViceError
 from torchvice.files import write_text
 from torchvice.files.lock import locked
-from torchvice.files.process import OF_MALLOC, lives, machine
+from torchvice.files.process import OF_MALLOC, in_processes, lives, machine
+from ways_out import tried
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def doubled(owner: int, task: int) -> int:
+    """Twice the task; a process other than the owner dies of the task 3."""
+    if task == 3 and os.getpid() != owner:
+        os._exit(1)
+    return 2 * task
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -191,3 +200,14 @@ def test_which_processes_live() -> None:
     assert lives(os.getpid())
     assert lives(str(os.getppid()))
     assert not any(map(lives, (ended.pid, None, "x", 10**30)))
+
+
+def test_results_come_in_the_order_of_the_tasks_and_a_dead_process_is_a_sentence() -> None:
+    assert list(in_processes(doubled, os.getpid(), [5, 1, 4], 2, "")) == [10, 2, 8]
+
+    def results(processes: int) -> list[int]:
+        return list(in_processes(doubled, os.getpid(), [1, 3, 2], processes, "Use processes=1."))
+
+    assert tried(lambda: results(2), "Use processes=1.", lambda: results(1)) == [2, 6, 4]
+    with pytest.raises(ViceError, match="A worker process of 2 died: out of memory, or the script has no"):
+        results(2)

@@ -16,6 +16,7 @@ from torchvice.measures import measure, true_pairs
 from torchvice.measures.protocols import paper_ji
 from torchvice.measures.rank import BY, _limits, linear_measures
 from torchvice.measures.reduced import read_headline, reduced, replicates_of, top_share
+from torchvice.metrics.rank_sets import rank_sets
 from torchvice.metrics.resampling import Resampling
 from torchvice.samples import Samples
 from ways_out import tried
@@ -90,11 +91,28 @@ def test_linear_replicates_are_near_the_exact_ones() -> None:
     assert any("every number is computed again in each" in sentence for sentence in FOUND.sentences)
 
 
+def test_rank_sets_count_what_chosen_thresholds_add_to_the_variance() -> None:
+    resampling = Resampling(150, 400, 0)
+    tables = [reduced(samples, "strict") for samples in MODELS.values()]
+    values, influence = np.array([one.values["vice"] for one in tables]), np.stack([one.influence for one in tables])
+    drawn = replicates_of(tables, ("vice",), resampling)[:, 0]
+    linear = values[:, None] + influence @ (resampling.counts(0, 400).T - 1.0)
+    expected = rank_sets(values, drawn, influence, linear=linear)
+    rows = [row_of(name) for name in MODELS]
+    assert [row["rank_low"] for row in rows] == expected.low.tolist()
+    assert [row["rank_high"] for row in rows] == expected.high.tolist()
+    assert FOUND.critical["rank"] == pytest.approx(expected.critical, rel=1e-5)
+    assert abs(expected.critical - rank_sets(values, drawn, influence).critical) > 0.001
+    by_influence = rank(MODELS, replicates=400, bootstrap="linear").critical["rank"]
+    assert by_influence == pytest.approx(rank_sets(values, linear, influence).critical, rel=1e-5)
+
+
 def test_the_size_decides_which_replicates_are_linear() -> None:
     size = {"pairs": 752, "images": 752, "classes": 50, "replicates": 2000}
     assert linear_measures("auto", "strict", models=10, **size) == ()
     assert linear_measures("auto", "strict", models=100, **size) == ("mean_average_precision",)
-    assert linear_measures("auto", "strict", models=1000, **size) == ("mean_average_precision", "vice")
+    assert linear_measures("auto", "strict", models=1000, **size) == ("mean_average_precision",)
+    assert linear_measures("auto", "strict", models=2000, **size) == ("mean_average_precision", "vice")
     assert linear_measures("auto", "paper", models=1000, **size) == ("mean_average_precision",)
     assert linear_measures("exact", "strict", models=1000, **size) == ()
     assert linear_measures("linear", "strict", models=2, **size) == ("mean_average_precision", "vice")

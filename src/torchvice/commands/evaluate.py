@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from torchvice.data.lists import VOC_CLASSES
 from torchvice.data.mask_values import forms_of, found_values, spread
 from torchvice.data.voc import read_list, read_mask
 from torchvice.errors import ViceError, did_you_mean
-from torchvice.files.process import end_with_parent
+from torchvice.files.process import in_processes
 from torchvice.interop import read_maps
 from torchvice.metrics.iou import CurveCounter, overlap_ji
 from torchvice.metrics.overlap import MOST_CLASSES, Overlap, competing_overlap, label_overlap, void_of
@@ -313,18 +310,7 @@ def _parts(files: Sequence[tuple[Path, Path]], job: _Job, workers: int | None) -
         workers = min(cores, len(chunks) // 2)
     elif workers < 1:
         raise ViceError(f"`workers` must be at least 1, but is {workers}.")
-    workers = min(workers, len(chunks))
-    if workers <= 1:
-        yield from map(_count, repeat(job), chunks)
-        return
-    try:
-        with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
-            yield from pool.map(_count, repeat(job), chunks)
-    except BrokenProcessPool:
-        raise ViceError(
-            f"A worker process of {workers} died: out of memory, or the script has no `if __name__ == '__main__':`.",
-            "Use workers=1, which runs in this process.",
-        ) from None
+    yield from in_processes(_count, job, chunks, workers, "Use workers=1, which runs in this process.")
 
 
 def _count(job: _Job, files: Sequence[tuple[Path, Path]]) -> _Part:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from itertools import repeat
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +13,7 @@ import numpy as np
 
 from torchvice.commands.tables import table_folder
 from torchvice.errors import ViceError, as_vice_error, brief, near_path
-from torchvice.files.process import end_with_parent
+from torchvice.files.process import in_processes
 from torchvice.measures.contents import check_same_classes, check_same_kind, check_same_truth
 from torchvice.measures.rank import BY, check_by, linear_measures, ranked
 from torchvice.measures.reduced import Reduced, read_headline, reduced, replicates_of
@@ -72,58 +69,56 @@ def rank(
         ViceError: an argument that is not known, a path with nothing there, fewer than two models, or tables of other
             images, classes, targets or masks.
     """
-    check_by(by)
-    if protocol not in ("strict", "paper"):
-        raise ViceError(f"`protocol` must be 'strict' or 'paper', but is {protocol!r}.", "Give 'strict'.")
-    if replicates < 100:
-        raise ViceError(f"`replicates` must be at least 100 for a ranking, but is {replicates}.", "Give 2000.")
+    _check_settings(protocol, by, replicates)
     sources = dict(tables) if isinstance(tables, Mapping) else tables_of(tables)
     first, reference, broken = _reference(sources, split, protocol)
-    images = reference.of_protocol(protocol).images
-    linear = linear_measures(
-        bootstrap,
-        protocol,
-        models=len(sources),
-        pairs=int(images.targets[images.has_mask].sum()),
-        images=len(images),
-        classes=len(reference.classes),
-        replicates=replicates,
-    )
+    linear = _linear(bootstrap, reference, protocol, models=len(sources), replicates=replicates)
     job = _Job(split, protocol, by, linear, replicates, seed)
-    one = reduced(reference, protocol, by, linear).numbers()
-    found: dict[str, Reduced] = {}
-    drawn: list[np.ndarray] = []
-    left_out = [{"name": name, "path": _path(sources[name]), "reason": why} for name, why in broken.items()]
-    chunks = _chunks([(name, source) for name, source in sources.items() if name not in broken])
-    done = len(broken)
-    for part in _read(job, chunks, processes):
-        for read in part:
-            if read.model is None:
-                left_out.append({"name": read.name, "path": _path(sources[read.name]), "reason": read.reason})
-                continue
-            found[read.name] = read.model
-            _check_same(one, read, reference, first, sources[read.name], job)
-            if read.replicates is not None:
-                drawn.append(read.replicates)
-        done += len(part)
-        if progress is not None:
-            progress(done, len(sources))
-    if len(found) < 2:
+    gathered = _gathered(job, sources, first, reference, broken, processes, progress)
+    if len(gathered.models) < 2:
+        left_out = gathered.left_out
         reasons = f" {left_out[0]['name']}: {left_out[0]['reason']}" if left_out else ""
         raise ViceError(
-            f"Ranks need two models or more, but {len(found)} of {len(sources)} could be read.{reasons}",
+            f"Ranks need two models or more, but {len(gathered.models)} of {len(sources)} could be read.{reasons}",
             "Name more RUNs or tables, or folders that hold them.",
         )
     return ranked(
-        found,
-        np.stack(drawn),
+        gathered.models,
+        np.stack(gathered.replicates),
         protocol=protocol,
         by=by,
         top=top,
         seed=seed,
         linear=linear,
         paths={name: _path(source) for name, source in sources.items()},
-        left_out=left_out,
+        left_out=gathered.left_out,
+    )
+
+
+def _check_settings(protocol: str, by: str, replicates: int) -> None:
+    """Check what is said of a ranking before a table is read.
+
+    Raises:
+        ViceError: another protocol or measure, or too few replicates.
+    """
+    check_by(by)
+    if protocol not in ("strict", "paper"):
+        raise ViceError(f"`protocol` must be 'strict' or 'paper', but is {protocol!r}.", "Give 'strict'.")
+    if replicates < 100:
+        raise ViceError(f"`replicates` must be at least 100 for a ranking, but is {replicates}.", "Give 2000.")
+
+
+def _linear(bootstrap: str, reference: Samples, protocol: str, *, models: int, replicates: int) -> tuple[str, ...]:
+    """The measures whose replicates are linear, by the size of the first table."""
+    images = reference.of_protocol(protocol).images
+    return linear_measures(
+        bootstrap,
+        protocol,
+        models=models,
+        pairs=int(images.targets[images.has_mask].sum()),
+        images=len(images),
+        classes=len(reference.classes),
+        replicates=replicates,
     )
 
 
@@ -147,6 +142,54 @@ class _Read:
     classes: tuple[str, ...] = ()
     exclusive: bool = False
     reason: str = ""
+
+
+@dataclass
+class _Gathered:
+    """What was read: the models by name, their replicates in that order, and the tables that are left out."""
+
+    models: dict[str, Reduced] = field(default_factory=dict)
+    replicates: list[np.ndarray] = field(default_factory=list)
+    left_out: list[dict[str, str]] = field(default_factory=list)
+
+
+def _gathered(
+    job: _Job,
+    sources: Mapping[str, Table],
+    first: str,
+    reference: Samples,
+    broken: Mapping[str, str],
+    processes: int | None,
+    progress: Step | None,
+) -> _Gathered:
+    """Read all tables but the broken ones, and check each against the reference, which is called `first`.
+
+    Raises:
+        ViceError: a table is of other images, classes, targets or masks.
+    """
+    one = reduced(reference, job.protocol, job.by, job.linear).numbers()
+    found = _Gathered()
+    for name, reason in broken.items():
+        found.left_out.append(_left_out(name, sources, reason))
+    chunks = _chunks([(name, source) for name, source in sources.items() if name not in broken])
+    done = len(broken)
+    for part in _read(job, chunks, processes):
+        for read in part:
+            if read.model is None:
+                found.left_out.append(_left_out(read.name, sources, read.reason))
+                continue
+            found.models[read.name] = read.model
+            _check_same(one, read, reference, first, sources[read.name], job)
+            if read.replicates is not None:
+                found.replicates.append(read.replicates)
+        done += len(part)
+        if progress is not None:
+            progress(done, len(sources))
+    return found
+
+
+def _left_out(name: str, sources: Mapping[str, Table], reason: str) -> dict[str, str]:
+    return {"name": name, "path": _path(sources[name]), "reason": reason}
 
 
 def _path(source: Table) -> str:
@@ -202,18 +245,8 @@ def _read(job: _Job, chunks: Sequence[Sequence[tuple[str, Table]]], processes: i
         processes = cores if tables >= FEW else 1
     elif processes < 1:
         raise ViceError(f"`processes` must be at least 1, but is {processes}.", "Give 1: this process alone.")
-    processes = min(processes, len(chunks))
-    if processes <= 1:
-        yield from map(_chunk, repeat(job), chunks)
-        return
-    try:
-        with ProcessPoolExecutor(processes, initializer=end_with_parent) as pool:
-            yield from pool.map(_chunk, repeat(job), chunks)
-    except BrokenProcessPool:
-        raise ViceError(
-            f"A process of {processes} died: out of memory, or the script has no `if __name__ == '__main__':`.",
-            "Use --processes 1 (processes=1), which reads in this process.",
-        ) from None
+    way_out = "Use --processes 1 (processes=1), which reads in this process."
+    yield from in_processes(_chunk, job, chunks, processes, way_out)
 
 
 def _chunk(job: _Job, sources: Sequence[tuple[str, Table]]) -> list[_Read]:

@@ -1,4 +1,4 @@
-"""Processes: whether one lives, the name of this one in files, its memory, and ending together with the parent."""
+"""Processes: whether one lives, this one's name in files and memory, ending with the parent, and pools of them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ import platform
 import signal
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, TypeVar
 
-__all__ = ["WITH_PARENT", "end_with_parent", "keep_freed_memory", "lives", "machine"]
+from torchvice.errors import ViceError
+
+__all__ = ["WITH_PARENT", "end_with_parent", "in_processes", "keep_freed_memory", "lives", "machine"]
 
 # Set in the environment of a `vice` that ends with its parent, which holds its standard input open.
 WITH_PARENT = "TORCHVICE_WITH_PARENT"
 PR_SET_PDEATHSIG = 1
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 OF_MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+_Job = TypeVar("_Job")
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 def lives(pid: Any) -> bool:
@@ -84,3 +91,35 @@ def keep_freed_memory() -> None:
 def _read_to_the_end() -> None:
     while os.read(0, 4096):  # sys.stdin would hold a lock that the interpreter needs at exit
         pass
+
+
+def in_processes(
+    function: Callable[[_Job, _Task], _Result], job: _Job, tasks: Sequence[_Task], processes: int, way_out: str
+) -> Iterator[_Result]:
+    """The results of a function of a job and each task, in the order of the tasks, from several processes.
+
+    Args:
+        function: of a module, so that other processes find it.
+        job: what all tasks have in common.
+        tasks: what differs.
+        processes: how many; with 1, or one task, this process computes them.
+        way_out: how a user asks for one process, for the error.
+
+    Raises:
+        ViceError: a process died.
+    """
+    processes = min(processes, len(tasks))
+    if processes <= 1:
+        yield from map(function, repeat(job), tasks)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        with ProcessPoolExecutor(processes, initializer=end_with_parent) as pool:
+            yield from pool.map(function, repeat(job), tasks)
+    except BrokenProcessPool:
+        raise ViceError(
+            f"A worker process of {processes} died: out of memory, or the script has no `if __name__ == '__main__':`.",
+            way_out,
+        ) from None

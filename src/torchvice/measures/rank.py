@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,19 @@ from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import compared_label, measure_of
 from torchvice.measures.inference import LEVEL
 from torchvice.measures.rank_sentences import sentences_of_ranking
-from torchvice.measures.reduced import MEASURES, Reduced
+from torchvice.measures.reduced import MEASURES, Reduced, replicates_of
 from torchvice.metrics.pareto import on_front, residuals_given
 from torchvice.metrics.rank_sets import RankSets, rank_sets, reach
-from torchvice.metrics.resampling import MOST_UNDEFINED
+from torchvice.metrics.resampling import MOST_UNDEFINED, Resampling
 from torchvice.samples.frames import pandas_frame, polars_frame
 
 __all__ = ["BY", "Ranking", "check_by", "linear_measures", "ranked", "ranking_label"]
 
 BY = tuple(name for name in MEASURES if name != "ece_ml")
 LOWER = ("loss", "ece_ml")  # lower is better
-EXACT_VICE = 2**28  # pairs times replicates times models, and
-EXACT_MAP = 2**31  # images times classes times replicates times models: with more, exact replicates take half a minute
+CHOOSES = ("vice", "mean_average_precision")  # again in a replicate: thresholds and ranks
+EXACT_VICE = 2**31  # pairs times replicates times models: with more, exact replicates take over a minute of a core
+EXACT_MAP = 2**31  # images times classes times replicates times models: with more they take half a minute
 FEWEST_GIVEN = 5  # models; with fewer accuracy predicts nothing
 SCHEMA = 1
 
@@ -181,30 +182,15 @@ def ranked(
     check_by(by)
     found = _Numbers(models, replicates)
     use = found.usable(by)
-    if use.sum() < 2:
-        others = [name for name in BY if found.usable(name).sum() >= 2]
-        raise ViceError(
-            f"Ranks need two models or more with a {ranking_label(by, protocol)}, but {int(use.sum())} of "
-            f"{len(models)} have one.{_first_reason(found, by)}",
-            f"Rank by another measure: --by {others[0]}." if others else "Leave out the models without any number.",
-        )
-    if top is not None and not 1 <= top < use.sum():
-        raise ViceError(
-            f"The best K must be fewer than the {int(use.sum())} ranked models, but `top` is {top}.",
-            f"Give a number from 1 to {int(use.sum()) - 1}.",
-        )
-    sign = -1.0 if by in LOWER else 1.0
-    influence = np.stack([model.influence for model, used in zip(models.values(), use, strict=True) if used])
-    sets = rank_sets(sign * found.values[by][use], sign * found.filled(by, use), sign * influence, LEVEL)
+    _check_enough(found, by, protocol, top)
+    sets = _rank_sets(found, by, linear, seed)
     first = next(iter(models.values()))
-    exclusive = "top1" in first.facts
-    accuracy = "ml_accuracy" if exclusive else "mean_average_precision"
+    accuracy = "ml_accuracy" if "top1" in first.facts else "mean_average_precision"  # "top1": targets are exclusive
     rows, critical = _rows(found, paths or {}), {"rank": sets.critical}
     _put_ranks(rows, use, sets, top)
     for measure in BY:
         critical |= _put_intervals(rows, found, measure)
     critical |= _put_given(rows, found, accuracy)
-    order = sorted(range(len(rows)), key=lambda at: (rows[at]["rank"] or math.inf, rows[at]["name"]))
     ranking = Ranking(
         protocol=protocol,
         by=by,
@@ -218,13 +204,47 @@ def ranked(
         bootstrap={measure: "linear" if measure in linear else "exact" for measure in BY},
         critical=critical,
         told_apart=sets.pairs,
-        models=[rows[at] for at in order],
+        models=sorted(rows, key=lambda row: (row["rank"] or math.inf, row["name"])),
         left_out=[dict(row) for row in left_out],
         top=top,
     )
     labels = {name: ranking_label(name, protocol) for name in MEASURES}
     ranking.sentences.extend(sentences_of_ranking(ranking, labels, models))
     return ranking
+
+
+def _check_enough(found: _Numbers, by: str, protocol: str, top: int | None) -> None:
+    """Check that there are models to rank, and more than the best `top`.
+
+    Raises:
+        ViceError: fewer than two have the number, or `top` is not between 1 and their number.
+    """
+    count = int(found.usable(by).sum())
+    if count < 2:
+        others = [name for name in BY if found.usable(name).sum() >= 2]
+        raise ViceError(
+            f"Ranks need two models or more with a {ranking_label(by, protocol)}, but {count} of "
+            f"{len(found.models)} have one.{_first_reason(found, by)}",
+            f"Rank by another measure: --by {others[0]}." if others else "Leave out the models without any number.",
+        )
+    if top is not None and not 1 <= top < count:
+        raise ViceError(
+            f"The best K must be fewer than the {count} ranked models, but `top` is {top}.",
+            f"Give a number from 1 to {count - 1}.",
+        )
+
+
+def _rank_sets(found: _Numbers, by: str, linear: Sequence[str], seed: int) -> RankSets:
+    """The rank sets of the models that have the number that ranks."""
+    use, sign = found.usable(by), -1.0 if by in LOWER else 1.0
+    used = [model for model, with_number in zip(found.models.values(), use, strict=True) if with_number]
+    influence, drawn = np.stack([model.influence for model in used]), found.filled(by, use)
+    by_influence = None
+    if by in CHOOSES and by not in linear:
+        resampling = Resampling(used[0].images, drawn.shape[1], seed)
+        of_influence = [replace(model.numbers(), linear={by: model.influence}) for model in used]
+        by_influence = sign * replicates_of(of_influence, (by,), resampling)[:, 0]
+    return rank_sets(sign * found.values[by][use], sign * drawn, sign * influence, LEVEL, linear=by_influence)
 
 
 class _Numbers:

@@ -73,6 +73,7 @@ def rank_sets(
     influence: ArrayLike | None = None,
     level: float = 0.95,
     threads: int | None = None,
+    linear: ArrayLike | None = None,
 ) -> RankSets:
     """Confidence sets of ranks from a joint bootstrap: the models are ranked by `values`, higher is better.
 
@@ -85,7 +86,9 @@ def rank_sets(
     Of half a million differences the largest is one whose standard error came out small. Standard errors are therefore
     those of the influence of N images, without the noise of the replicates, and that they are estimated is counted by
     Student's t with N - 1 degrees of freedom: t becomes sqrt(f ln(1 + t^2 / f)) (Wallace 1959) before it is compared
-    with c. A difference that does not vary is told apart if it is more than rounding.
+    with c. The influence takes as fixed what the values choose from the data, such as thresholds. The variance is
+    therefore larger by as much as that of the replicates exceeds that of their linear part, by the same draws. A
+    difference that does not vary is told apart if it is more than rounding.
 
     Args:
         values: (m,) estimates.
@@ -94,6 +97,7 @@ def rank_sets(
             those of the replicates; with many models the sets are then too narrow.
         level: confidence level, in (0, 1).
         threads: that share the pairs; None: one for each processor. The result does not depend on it.
+        linear: (m, B) what the replicates would be by `influence` alone. None: they are that.
 
     Raises:
         ViceError: fewer than two models, values that are not finite, or fewer than two replicates.
@@ -111,43 +115,24 @@ def rank_sets(
         >>> found.rank.tolist(), found.low.tolist(), found.high.tolist()
         ([1, 3, 2], [1, 2, 2], [1, 3, 3])
     """
-    estimates, drawn = finite_column("values", values), finite_column("replicates", replicates, 2)
-    if len(estimates) < 2 or drawn.shape != (len(estimates), drawn.shape[1]) or drawn.shape[1] < 2:
-        raise ViceError(
-            "Ranks need two models or more, and the same number of replicates of each, two or more, but `values` has "
-            f"shape {estimates.shape} and `replicates` {drawn.shape}."
-        )
     if not 0 < level < 1:
         raise ViceError(f"`level` must be between 0 and 1, but is {level:g}.", "95 % is 0.95.")
-    away = drawn - drawn.mean(axis=1, keepdims=True)
-    parts = away / np.sqrt(drawn.shape[1] - 1) if influence is None else finite_column("influence", influence, 2)
-    if len(parts) != len(estimates):
-        raise ViceError(
-            f"`influence` must have one row for each of {len(estimates)} models, but has shape {parts.shape}."
-        )
-    errors, difference = standard_errors(parts), estimates[:, None] - estimates
-    with np.errstate(divide="ignore", invalid="ignore"):
-        certain = np.where(np.abs(difference) > EQUAL * np.abs(estimates).max(), np.sign(difference) * np.inf, 0.0)
-        distance = np.where(errors > 0, _normal(difference / errors, parts.shape[1] - 1), certain)
+    estimates, drawn = _checked(values, replicates)
+    parts = _of_all("influence", influence, estimates)
+    errors = standard_errors(drawn, parts, _of_all("linear", linear, estimates, drawn.shape[1]))
+    freedom = (drawn if parts is None else parts).shape[1] - 1
+    distance = _distances(estimates, errors, freedom)
+    with np.errstate(divide="ignore"):
         inverse = np.where(errors > 0, 1 / errors, 0.0).astype(np.float32)
-    moved = away.astype(np.float32)
+    moved = _centred(drawn).astype(np.float32)
     threads = threads or processors()
     largest = _largest(moved, inverse, inverse, threads)
     alone = np.quantile(largest, level, axis=1)
-    critical, steps = float(np.quantile(largest.max(axis=0), level)), 1
-    better = distance > critical
-    while steps < STEPS:
-        # A claim that was made cannot be a false one any more, in the case that all before it are true.
-        left = np.where(better, np.float32(0), inverse)
-        critical = min(critical, float(np.quantile(_largest(moved, left, left.T, threads).max(axis=0), level)))
-        steps, before = steps + 1, better.sum()
-        better = distance > critical
-        if better.sum() == before:
-            break
+    better, critical, steps = _stepped_down(distance, moved, inverse, largest, level, threads)
     own_better, own_worse = distance > alone[:, None], distance < -alone[:, None]
     count = len(estimates)
     return RankSets(
-        rank=1 + (difference < 0).sum(axis=1),
+        rank=1 + (estimates[:, None] < estimates).sum(axis=1),
         low=1 + better.sum(axis=0),
         high=count - better.sum(axis=1),
         alone_low=1 + own_worse.sum(axis=1),
@@ -159,20 +144,105 @@ def rank_sets(
     )
 
 
-def standard_errors(parts: np.ndarray) -> np.ndarray:
+def _checked(values: ArrayLike, replicates: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The values (m,) and replicates (m, B) of two models or more.
+
+    Raises:
+        ViceError: fewer than two models or replicates, or other shapes.
+    """
+    estimates, drawn = finite_column("values", values), finite_column("replicates", replicates, 2)
+    if len(estimates) < 2 or drawn.shape != (len(estimates), drawn.shape[1]) or drawn.shape[1] < 2:
+        raise ViceError(
+            "Ranks need two models or more, and the same number of replicates of each, two or more, but `values` has "
+            f"shape {estimates.shape} and `replicates` {drawn.shape}."
+        )
+    return estimates, drawn
+
+
+def _of_all(name: str, rows: ArrayLike | None, estimates: np.ndarray, width: int | None = None) -> np.ndarray | None:
+    """Rows of all models (m, any width or the given one), or None.
+
+    Raises:
+        ViceError: another shape.
+    """
+    if rows is None:
+        return None
+    found = finite_column(name, rows, 2)
+    if len(found) != len(estimates):
+        raise ViceError(f"`{name}` must have one row for each of {len(estimates)} models, but has shape {found.shape}.")
+    if width not in (None, found.shape[1]):
+        raise ViceError(f"`{name}` must have {width} columns like `replicates`, but has shape {found.shape}.")
+    return found
+
+
+def _centred(drawn: np.ndarray) -> np.ndarray:
+    return drawn - drawn.mean(axis=1, keepdims=True)
+
+
+def standard_errors(
+    replicates: np.ndarray, influence: np.ndarray | None = None, linear: np.ndarray | None = None
+) -> np.ndarray:
     """(m, m) standard errors of the differences of m values; 0 where a difference does not vary.
 
-    From the covariances: var(a - b) = var(a) + var(b) - 2 cov(a, b).
+    Args:
+        replicates: (m, B) the same draws of images for all values.
+        influence: (m, N) of the images; None: the standard errors are those of the replicates.
+        linear: (m, B) linear replicates by the same draws; by as much as the variance of the replicates exceeds
+            theirs, that of the influence is larger. None: by nothing.
+    """
+    if influence is None:
+        squared, together = _squared_distances(_scaled(replicates))
+    else:
+        squared, together = _squared_distances(influence)
+        if linear is not None:
+            more = _squared_distances(_scaled(replicates))[0] - _squared_distances(_scaled(linear))[0]
+            squared += np.maximum(more, 0)
+    return np.sqrt(np.where(squared > TIED * together, squared, 0.0))
+
+
+def _scaled(drawn: np.ndarray) -> np.ndarray:
+    """Replicates whose products are their covariances."""
+    scaled: np.ndarray = _centred(drawn) / np.sqrt(drawn.shape[1] - 1)
+    return scaled
+
+
+def _squared_distances(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(m, m) sums of the squared differences of two rows, and of the squares of both; from one product of matrices."""
+    products = parts @ parts.T
+    own = np.diag(products)
+    together = own[:, None] + own
+    return together - 2 * products, together
+
+
+def _distances(estimates: np.ndarray, errors: np.ndarray, freedom: int) -> np.ndarray:
+    """(m, m) differences in standard errors, as normal numbers; infinite where they do not vary and are no rounding."""
+    difference = estimates[:, None] - estimates
+    with np.errstate(divide="ignore", invalid="ignore"):
+        certain = np.where(np.abs(difference) > EQUAL * np.abs(estimates).max(), np.sign(difference) * np.inf, 0.0)
+        return np.where(errors > 0, _normal(difference / errors, freedom), certain)
+
+
+def _stepped_down(
+    distance: np.ndarray, moved: np.ndarray, inverse: np.ndarray, largest: np.ndarray, level: float, threads: int
+) -> tuple[np.ndarray, float, int]:
+    """Which models (m, m) are shown to be better than which, the last critical value, and the steps to it.
 
     Args:
-        parts: (m, n) whose products are the covariances: the influence of n images, or replicates without their mean,
-            divided by the root of their number less one.
+        distance: (m, m) differences in standard errors.
+        moved: (m, B) replicates less their means. inverse: (m, m) inverse standard errors, 0 where there is none.
+        largest: (m, B) what `_largest` finds with all pairs.
     """
-    covariance = parts @ parts.T
-    own = np.diag(covariance)
-    together = own[:, None] + own
-    squared = together - 2 * covariance
-    return np.sqrt(np.where(squared > TIED * together, squared, 0.0))
+    critical, steps = float(np.quantile(largest.max(axis=0), level)), 1
+    better = distance > critical
+    while steps < STEPS:
+        # A claim that was made cannot be a false one any more, in the case that all before it are true.
+        left = np.where(better, np.float32(0), inverse)
+        critical = min(critical, float(np.quantile(_largest(moved, left, left.T, threads).max(axis=0), level)))
+        steps, before = steps + 1, better.sum()
+        better = distance > critical
+        if better.sum() == before:
+            break
+    return better, critical, steps
 
 
 def _normal(t: np.ndarray, freedom: int) -> np.ndarray:
