@@ -24,8 +24,10 @@ __all__ = [
     "UNNAMED",
     "Given",
     "GivenRun",
+    "check_no_network",
     "check_no_training",
     "given_runs",
+    "names_of",
     "without_fields",
 ]
 
@@ -94,6 +96,17 @@ def check_no_training(names: Sequence[str], where: str) -> None:
         )
 
 
+def check_no_network(names: Sequence[str], where: str) -> None:
+    """Check that no setting is one of the network or its input, which a RUN has of its own.
+
+    Raises:
+        ViceError: one is.
+    """
+    for name in names:
+        if _matches(name, _OF_NETWORK):
+            raise ViceError(f"`{name}` has no effect on {where}: a RUN has its own.", "Leave it out.")
+
+
 def given_runs(
     changes: Mapping[str, Any],
     fields: Mapping[str, Any],
@@ -120,13 +133,13 @@ def given_runs(
     of_levels = ", ".join(f"{axis} {level}" for axis, level in levels.items()) or "the base"
     class_map, key = (_text(fields, name, of_levels) for name in FIELDS[1:])
     class_map = None if class_map is None else _class_map(class_map, beside)
-    check_no_training(list(_names(changes)), f"the run {of_levels}")
+    check_no_training(list(names_of(changes)), f"the run {of_levels}")
     settings = override_settings(base, [f"{name}={json.dumps(value)}" for name, value in changes.items()])
     _check_data(settings, of_levels)
     planned = []
     for seed, text in _texts(fields["checkpoint"], levels, seeds, of_levels):
         if text == PRETRAINED:
-            _check_network(settings, text)
+            _check_network(settings, text, of_levels)
             digest = pretrained_digest(settings.model.name, digests)
             given, own = Given(PRETRAINED, digest, None, "", class_map, key), None
         else:
@@ -134,7 +147,7 @@ def given_runs(
             own = digests.run_of(path)
             given = Given(str(path), digests.of_checkpoint(path), digests.file_of(path), "", class_map, key)
         if own is None:
-            _check_network(settings, text)
+            _check_network(settings, text, of_levels)
             run = settings
         else:
             given, run = _of_run(given, own, settings, changes, of_levels)
@@ -148,16 +161,18 @@ def _of_run(
     given: Given, own: Mapping[str, Any], settings: Settings, changes: Mapping[str, Any], of_levels: str
 ) -> tuple[Given, Settings]:
     """A checkpoint of a RUN, and the settings with the network and the input of the RUN."""
-    wrong = [name for name in _names(changes) if not _matches(name, _OF_DATA)]
-    wrong += [name for name in FIELDS[1:] if getattr(given, name) is not None]
-    if wrong:
+    fields = [name for name in FIELDS[1:] if getattr(given, name) is not None]
+    check_no_network(list(names_of(changes)), f"the run {of_levels}")
+    if fields:
         raise ViceError(
-            f"`{wrong[0]}` of the run {of_levels} is that of the RUN {own['folder']}, but is set, too.", "Leave it out."
+            f"`{fields[0]}` has no effect on the run {of_levels}: the outputs of a RUN are its classes.",
+            "Leave it out.",
         )
+    batch = {"batch_size": settings.assess.batch_size} if "assess.batch_size" in names_of(changes) else {}
     update = {
         "model": ModelSettings.model_validate(own["model"]),
         "transform": TransformSettings.model_validate(own["transform"]),
-        "assess": AssessSettings(view_size=own["view_size"], batch_size=settings.assess.batch_size),
+        "assess": AssessSettings(**{**own["assess"], **batch}),
     }
     return Given(given.checkpoint, given.digest, given.file, own["folder"]), settings.model_copy(update=update)
 
@@ -218,7 +233,7 @@ def _located(text: str, beside: Path, digests: FileDigests, of_levels: str) -> P
     return found
 
 
-def _names(changes: Mapping[str, Any]) -> Iterator[str]:
+def names_of(changes: Mapping[str, Any]) -> Iterator[str]:
     """The dotted names of settings, also of those in sections: `transform: {crop: 96}` is transform.crop."""
     for name, value in changes.items():
         if isinstance(value, Mapping) and "." not in name:
@@ -239,9 +254,16 @@ def _check_data(settings: Settings, of_levels: str) -> None:
         )
 
 
-def _check_network(settings: Settings, text: str) -> None:
-    if settings.model.name == UNNAMED:
+def _check_network(settings: Settings, text: str, of_levels: str) -> None:
+    """Check that a network is named, and no code: no file of settings makes code run."""
+    name = settings.model.name
+    if name == UNNAMED:
         raise ViceError(f"The checkpoint {text} needs a network, but none is named.", "Add model.name beside it.")
+    if source_of(name)[0] == "function":
+        raise ViceError(
+            f"A study's file must not name code that runs, but the network of the run {of_levels} is {name}.",
+            f"Assess it by itself: vice assess --model {name}.",
+        )
 
 
 def _key(settings: Settings, given: Given, digests: FileDigests) -> str:
@@ -257,9 +279,6 @@ def _key(settings: Settings, given: Given, digests: FileDigests) -> str:
         content["class_map"] = digests.of_file(given.class_map) or given.class_map
     if given.weights_key is not None:
         content["weights_key"] = given.weights_key
-    source, name = source_of(settings.model.name)
-    if source == "function" and (code := digests.of_file(name.rpartition(":")[0])):
-        content["code"] = code
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
 

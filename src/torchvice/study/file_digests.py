@@ -72,7 +72,7 @@ class FileDigests:
         return str(self._entry(path)["file"])
 
     def run_of(self, path: Path) -> dict[str, Any] | None:
-        """The `folder`, `seed`, `model`, `transform` and `view_size` of the RUN that has a checkpoint; None: no RUN."""
+        """The `folder`, `seed`, `model`, `transform` and `assess` of the RUN that has a checkpoint; None: no RUN."""
         found: dict[str, Any] | None = self._entry(path)["run"]
         return found
 
@@ -85,10 +85,12 @@ class FileDigests:
 
     def write(self) -> None:
         """Keep the digests for the next start; a study without checkpoints has no such file."""
-        if self._files or self._checkpoints:
-            content = {"schema": SCHEMA, "checkpoints": self._checkpoints, "files": self._files}
-            if content != self._before:
-                write_json(self.home / FILE, content)
+        if not self._files and not self._checkpoints:
+            return
+        now = {"checkpoints": self._checkpoints, "files": self._files}
+        content = {"schema": SCHEMA} | {name: {**self._before.get(name, {}), **new} for name, new in now.items()}
+        if content != self._before:
+            write_json(self.home / FILE, content)
 
 
 def _entry_of(path: Path) -> dict[str, Any]:
@@ -111,7 +113,7 @@ def _entry_of(path: Path) -> dict[str, Any]:
         "seed": own.seed,
         "model": own.model.model_dump(mode="json"),
         "transform": own.transform.model_dump(mode="json"),
-        "view_size": own.assess.view_size,
+        "assess": own.assess.model_dump(mode="json"),
     }
     return {"file": str(file), "run": described}
 

@@ -29,7 +29,16 @@ from torchvice.config.settings import Source
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import parse_document
 from torchvice.study.axes import Changes, around, base_level, check_disjoint, grid, levels_of, overrides_of
-from torchvice.study.checkpoints import ORIGIN, UNNAMED, Given, check_no_training, given_runs, without_fields
+from torchvice.study.checkpoints import (
+    ORIGIN,
+    UNNAMED,
+    Given,
+    check_no_network,
+    check_no_training,
+    given_runs,
+    names_of,
+    without_fields,
+)
 from torchvice.study.file_digests import FileDigests
 from torchvice.study.identity import key_of
 
@@ -200,7 +209,8 @@ def load_study(
     planner = _Planner(base, shared, file.seeds or (base.seed,), home, content.folder, FileDigests(home))
     runs = tuple(run for levels, changes in recipes.items() for run in planner.runs(dict(levels), changes))
     _check_runs_differ(runs)
-    _check_base(file, runs, [*own, *(override.partition("=")[0].strip() for override in overrides)], content.where)
+    settings = [*names_of(own), *(override.partition("=")[0].strip() for override in overrides)]
+    _check_base(file, runs, settings, content.where)
     return Study(
         name=name,
         folder=home,
@@ -305,6 +315,8 @@ def _check_base(file: _File, runs: Sequence[PlannedRun], names: Sequence[str], w
             raise ViceError(f"An axis must not be called `{axis}`, as a column of the table, but one of {where} is.")
     if not trained:
         check_no_training(names, f"every run of {where}")
+    if all(run.given is not None and run.given.run for run in runs):
+        check_no_network(names, f"any run of {where}")
 
 
 def _seeds(seeds: tuple[int, ...], runs: Sequence[PlannedRun]) -> tuple[int, ...]:

@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["check_checkpoint", "check_network", "subject_of"]
 
-# Where the options that a way out names are written in a study.
-_IN_FILE = {
-    "--class-map": "class_map beside checkpoint",
-    "--weights-key": "weights_key beside checkpoint",
-    "--weights": "checkpoint",
-    "--pretrained": "checkpoint: pretrained",
-    "--argument": "model.arguments",
-    "--model": "model.name",
-    "--view-size": "assess.view_size",
-    "--mean": "transform.mean",
-    "--std": "transform.std",
-}
+# Options of `vice assess` that a sentence on weights names, as the file of a study writes them.
+_IN_FILE = (
+    (r"--weights-key (\S+) in vice assess, `key` in load_weights", r"weights_key: \1 beside checkpoint"),
+    (r"--weights-key", "weights_key"),
+    (r"--class-map ([\w-]+(?:\.\w+)*)", r"class_map: \1 beside checkpoint"),
+    (r"--argument (\w+)=(\w+)(?! in vice)", r"model.arguments.\1: \2"),
+    (r"--view-size (\w+)", r"assess.view_size: \1"),
+    (r"--(mean|std)\b", r"transform.\1"),
+    (r"--weights FILE", "checkpoint: FILE"),
+    (r"--weights", "checkpoint"),
+    (r"--pretrained", "checkpoint: pretrained"),
+    (r"--model ", "model.name: "),
+)
 
 
 def subject_of(folder: Path, settings: Settings, request: AssessmentRequest, given: Given | None) -> Subject:
@@ -133,10 +134,10 @@ def check_checkpoint(run: PlannedRun, request: AssessmentRequest) -> None:
     try:
         _given_subject(run.folder, run.settings, request, run.given)
     except ViceError as error:
-        options = [option for option in re.findall(r"--[a-z-]+", error.way_out) if option in _IN_FILE]
-        named = ", ".join(f"{option} is {_IN_FILE[option]}" for option in dict.fromkeys(options))
-        way_out = f"{error.way_out} In a study, {named}." if named else error.way_out
-        raise ViceError(f"The run {run.label} cannot be assessed: {error.message}", way_out) from None
+        message, way_out = error.message, error.way_out
+        for option, field in _IN_FILE:
+            message, way_out = (re.sub(option, field, text) for text in (message, way_out))
+        raise ViceError(f"The run {run.label} cannot be assessed: {message}", way_out) from None
 
 
 def _check_classes(run: Run, dataset: FolderDataset) -> None:

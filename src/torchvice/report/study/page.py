@@ -147,7 +147,10 @@ def _run_table(table: StudyTable, recipes: Sequence[Recipe], folder: Path) -> di
     for at, row in enumerate(table.rows):
         cells = [_Cell(str(row["run"]), key=str(row["run"]), link=_link(table.folder, str(row["run"]), folder))]
         cells += [_Cell(str(row[axis]), key=str(row[axis])) for axis in table.axes]
-        cells += [_Cell(shown(row["seed"]), key=row["seed"]), _status(str(row["status"]))]
+        cells += [
+            _Cell("–" if row["seed"] is None else shown(row["seed"]), key=row["seed"]),
+            _status(str(row["status"])),
+        ]
         cells += [_Cell(str(row[name]), key=row[name]) for name in origin]
         cells += [_value_cell(row, name) for name in table.measured]
         cells += [_Cell("–" if row[name] is None else str(row[name]), key=row[name]) for name in texts]

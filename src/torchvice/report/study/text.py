@@ -50,7 +50,7 @@ STUDY_DEFINITIONS: dict[str, tuple[str, str]] = {
     "study.origin": (
         "Origin",
         "Trained: the study trained the run. Given: a checkpoint that the study's file names; it was assessed without "
-        "training, in the same way as the trained runs. `pretrained` are the weights that the network's source has.",
+        "training, in the same way as trained runs. Pretrained: the weights that the network's source has.",
     ),
     "study.seconds": ("Seconds", "Time since the last start of the run; of a resumed run only the last part is timed."),
     "study.other": ("A column of the study's table", "docs/studies.md lists the columns that a study writes."),
@@ -167,7 +167,8 @@ def facts_of_study(table: StudyTable) -> list[tuple[str, str]]:
     methods = [name.removeprefix("vice_") for name in table.measured if name.startswith("vice_")]
     ended = f"{done} finished, {failed} failed" if failed else f"{done} finished"
     given = len(table.given)
-    origin = f"{len(table.rows) - given} trained, {given} given as checkpoints" if given else ""
+    trained = len(table.rows) - given
+    origin = (f"{trained} trained, {given} given" if trained else "all given as checkpoints") if given else ""
     facts = [
         *((f"Axis {axis}", listed(levels)) for axis, levels in table.axes.items()),
         ("Design", design),
@@ -202,11 +203,13 @@ def _runs(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
 
 def _given(table: StudyTable) -> str:
     """How many of the runs were given as checkpoints; empty: none."""
-    given = len(table.given)
+    given, runs = len(table.given), len(table.rows)
     if not given:
         return ""
-    of_all = "All of them" if given == len(table.rows) else f"{given} of them"
-    return f" {of_all} {'was a checkpoint' if given == 1 else 'were checkpoints'} that the study did not train."
+    if given == runs:
+        return " All runs are given checkpoints, not trained here."
+    which = "is a given checkpoint" if given == 1 else "are given checkpoints"
+    return f" {given} of {runs} runs {which}, not trained here."
 
 
 def _range(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
