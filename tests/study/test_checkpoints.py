@@ -182,9 +182,8 @@ def command(file: Path, *more: Any) -> list[str]:
 def test_trained_and_given_runs_stand_side_by_side_and_one_that_fails_is_a_row(
     write: Write, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = {
-        name: torch.full_like(value, float("nan")) if value.ndim > 3 else value for name, value in state(1).items()
-    }
+    # Finite weights, and logits that are not: found in the assessment.
+    broken = {name: value * 1e30 if value.ndim > 3 else value for name, value in state(1).items()}
     axes = {
         "network": {
             "trained": {},
@@ -203,7 +202,7 @@ def test_trained_and_given_runs_stand_side_by_side_and_one_that_fails_is_a_row(
         *[("given", "given", "finished")] * 3,
         ("broken", "given", "failed"),
     ]
-    assert "NaN" in rows[-1]["reason"] or "infinit" in rows[-1]["reason"]
+    assert "NaN" in rows[-1]["reason"]
     assert {row["first"] + row["second"] for row in pq.read_table("runs/study/comparisons.parquet").to_pylist()} == {
         "trainedgiven"
     }
@@ -219,7 +218,7 @@ def test_trained_and_given_runs_stand_side_by_side_and_one_that_fails_is_a_row(
 
 @pytest.mark.slow
 def test_killed_while_it_assesses_it_ends_with_the_same_rows(write: Write, here: Path) -> None:
-    file = write({"network": FORMS}, seeds=[1, 2])
+    file = write({"network": {name: FORMS[name] for name in ("lightning", "one")}}, seeds=[1, 2])
     whole = subprocess.run(command(file, "--folder", "whole"), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     process = subprocess.Popen(command(file), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -229,7 +228,7 @@ def test_killed_while_it_assesses_it_ends_with_the_same_rows(write: Write, here:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = {path: path.stat().st_mtime_ns for path in folder.glob("*/study.json")}
-    assert 1 <= len(done) < 5
+    assert 1 <= len(done) < 3
     last = subprocess.run(command(file), capture_output=True, text=True)
     assert last.returncode == 0, last.stdout + last.stderr
     assert done == {path: path.stat().st_mtime_ns for path in done}
