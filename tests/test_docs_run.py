@@ -51,6 +51,7 @@ SHORT = {
     r"vice (assess|explain) .*--model resnet": f"--argument channels={CHANNELS}",
     r"vice assess .*--images imagenet/val": "--class-map imagenet-wordnet",  # three of the 1000 folders are there
     r"vice assess .*--faithfulness": "--faithfulness insertion,deletion,steps=5",
+    r"vice study trained": f"-o model.arguments.channels={CHANNELS} -o transform.crop=64 -o assess.view_size=64",
     r"vice data digits": " ".join(f"--{name} {value}" for name, value in SIZES.items()),
     r"vice data voc": "--unverified",
     r"vice (measure (?!.*csv)|compare|rank|report (?!runs/.*study)|table|publish)": "--replicates 100",
@@ -146,6 +147,10 @@ def prepare_home(page: str, world: Path, home: Path) -> None:
     if page == "publish.md":  # timm's results are of one label an image
         shutil.rmtree(home / "runs" / "r50")
         (home / "runs" / "single").rename(home / "runs" / "r50")
+    if page == "studies.md":  # its study of checkpoints, "this file"
+        for step in TYPED[page]:
+            if named := re.match(r"# (\w+\.yaml)\n", step.text):
+                (home / named[1]).write_text(step.text)
     if page == "explanations.md":  # its methods, "in a file"
         blocks = [step.text for step in TYPED[page] if step.language == "python"]
         (home / "mine.py").write_text("\n\n".join(blocks))

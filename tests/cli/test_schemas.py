@@ -95,7 +95,8 @@ def test_settings_and_studies_with_a_wrong_name_or_type_are_not() -> None:
     assert not _valid(SchemaName.settings, {"trainer": {"epoch": 3}})
     assert not _valid(SchemaName.settings, {"trainer": {"epochs": "many"}})
     assert not _valid(SchemaName.study, {"base": "demo", "axis": {}})
-    assert not _valid(SchemaName.study, {"axes": {}})
+    assert not _valid(SchemaName.study, {"base": "demo", "axes": []})
+    assert _valid(SchemaName.study, {"axes": {"network": {"a": {"checkpoint": "runs/a-s{seed}"}}}})  # without a base
 
 
 DATASETS = [

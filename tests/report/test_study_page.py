@@ -244,3 +244,26 @@ def test_files_that_are_no_study_are_told(tmp_path: Path) -> None:
     study_folder(tmp_path, rows_of(), COMPARED, axes=["network"])
     with pytest.raises(ViceError, match="must be objects"):
         read_study(tmp_path)
+
+
+def test_the_page_says_which_runs_were_given(tmp_path: Path) -> None:
+    trained, given = (
+        {"origin": "trained", "checkpoint_path": None},
+        {"origin": "given", "checkpoint_path": "nets/b.pth"},
+    )
+    rows = [run_row("a", seed, 0.4, 0.8, 0.1, **trained) for seed in (1, 2, 3)]
+    rows += [run_row("b", 1, 0.5, 0.7, 0.1, **given) | {"run": "b", "seed": None, "train_seconds": None}]
+    folder = study_folder(tmp_path, rows, axes={"network": ["a", "b"]}, seeds=[1, 2, 3], planned=4)
+    table = read_study(folder)
+    assert dict(facts_of_study(table))["Origin"] == "3 trained, 1 given"
+    assert dict(facts_of_study(table))["Seeds"] == "1, 2, 3"
+    page_text = page(folder)
+    assert "1 of 4 runs is a given checkpoint, not trained here." in page_text
+    assert page_text.count('<td data-key="given">given</td>') == 1
+    assert page_text.count('<td data-key="trained">trained</td>') == 3
+    assert "<small>1 given</small>" in page_text
+    assert data_of(page_text)["runs"][3] == {"name": "b", "seed": None, "recipe": 1, "given": True}
+    # A study that trains everything says nothing of it.
+    plain = study_folder(tmp_path / "plain", rows_of(), axes={"network": list("abcd")}, seeds=[1, 2, 3])
+    assert "Origin" not in dict(facts_of_study(read_study(plain)))
+    assert "not trained here" not in "".join(said(read_study(plain)))

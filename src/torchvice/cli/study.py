@@ -35,7 +35,10 @@ def study(
     gpus: float | None = typer.Option(None, "--gpus", min=0, help="GPUs per run, for Ray and SLURM."),
     folder: Path | None = typer.Option(None, "--folder", help="Folder of the study. Default: runs/NAME."),
 ) -> None:
-    """Train, assess and compare many runs: architectures, pre-training, regularisers, seeds. A killed study resumes."""
+    """Train, assess and compare many runs: architectures, pre-training, regularisers, seeds. A killed study resumes.
+
+    Checkpoints that the file names are assessed and compared without training.
+    """
     from torchvice.study import load_study, run_study
 
     given = {"launcher": launcher and launcher.value, "jobs": jobs, "gpus": gpus}
@@ -64,8 +67,8 @@ def _print_plan(planned: Study) -> None:
     say(f"{planned.name}: {len(planned.runs)} runs in {planned.folder}")
     for run in planned.runs:
         mark = "finished" if run.key in done else "to do"
-        levels = ", ".join([*(f"{axis} {level}" for axis, level in run.levels.items()), f"seed {run.seed}"])
-        say(f"  {mark:8}  {levels}  ({run.folder.name})")
+        origin = f", given: {run.given.checkpoint}" if run.given else ""
+        say(f"  {mark:8}  {run.label}{origin}  ({run.folder.name})")
     for need in planned.needs:
         if not _is_there(need.partition(":")[0].partition(",")[0]):
             say(f"needs: {need}")
@@ -103,15 +106,20 @@ def _print_rows(rows: list[dict[str, Any]], axes: list[str], quality: str) -> No
     from torchvice.measures.catalogue import compared_label
     from torchvice.measures.wording import decimals
 
-    table = Table(title="Runs", title_justify="left")
+    origins = {row.get("origin") for row in rows}
+    title = "Runs, all given as checkpoints" if origins == {"given"} else "Runs"
+    table = Table(title=title, title_justify="left")
     columns = ("vice", "mean_average_precision", "ece_ml", "ji" if quality == "ji" else "quality")
     words = [" ".join(re.split(r"[._]", axis)) for axis in axes]  # so that a narrow heading breaks between words
-    for column in (*words, "seed", *(compared_label(name, quality) for name in columns), "controls"):
+    origin = ["origin"] if len(origins) > 1 else []
+    for column in (*words, "seed", *origin, *(compared_label(name, quality) for name in columns), "controls"):
         table.add_column(column, overflow="fold")
     for row in rows:
         numbers = ["–" if row.get(name) is None else decimals(row[name]) for name in columns]
         status = _short(str(row.get("controls") or row["status"]))
-        add_row(table, (*(str(row[axis]) for axis in axes), str(row["seed"]), *numbers, status))
+        levels = (str(row[axis]) for axis in axes)
+        seed = "–" if row["seed"] is None else str(row["seed"])
+        add_row(table, (*levels, seed, *(row[name] for name in origin), *numbers, status))
     console().print(table)
 
 

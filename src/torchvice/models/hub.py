@@ -15,7 +15,7 @@ from torchvice.files import read_json
 from torchvice.models.named import NamedModel
 from torchvice.models.prompts import ClassNames, refuse_prompts
 
-__all__ = ["model_of_hub", "offline"]
+__all__ = ["model_of_hub", "offline", "snapshot_of"]
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -40,13 +40,7 @@ def model_of_hub(
         ViceError: another form of name, a repository that is not in the cache or of another library, or weights that do
             not fit.
     """
-    if not _NAME.fullmatch(name):
-        raise ViceError(
-            f"hf-hub: must be followed by ORG/NAME, but is followed by {name!r}.",
-            "For example hf-hub:timm/resnet18.a1_in1k.",
-        )
-    repository, _, revision = name.partition("@")
-    folder = _snapshot(repository, revision or None)
+    folder, repository = snapshot_of(name), name.partition("@")[0]
     config = (
         read_json(folder / "config.json", "The description of the network")
         if (folder / "config.json").is_file()
@@ -64,6 +58,21 @@ def model_of_hub(
         raise _other_library(repository, folder)
     made_by = {**made.made_by, "network": f"hf-hub:{repository}", "revision": folder.name}
     return replace(made, label=repository.replace("/", "_"), made_by=made_by)
+
+
+def snapshot_of(name: str) -> Path:
+    """The folder in the local cache of a repository, ORG/NAME or ORG/NAME@REVISION; it is called by its revision.
+
+    Raises:
+        ViceError: another form of name, or a repository that is not in the cache.
+    """
+    if not _NAME.fullmatch(name):
+        raise ViceError(
+            f"hf-hub: must be followed by ORG/NAME, but is followed by {name!r}.",
+            "For example hf-hub:timm/resnet18.a1_in1k.",
+        )
+    repository, _, revision = name.partition("@")
+    return _snapshot(repository, revision or None)
 
 
 def _cache() -> Path:

@@ -39,7 +39,13 @@ class Subject:
 
 
 def subject_from_run(
-    run: Run, split: str | None = None, checkpoint: str = "best", settings: MapSettings | None = None
+    run: Run,
+    split: str | None = None,
+    checkpoint: str = "best",
+    settings: MapSettings | None = None,
+    *,
+    dataset: FolderDataset | None = None,
+    out: Path | None = None,
 ) -> Subject:
     """The subject of a RUN: its checkpoint on a split of its dataset.
 
@@ -48,6 +54,8 @@ def subject_from_run(
         split: None: the split that the run's settings measure.
         checkpoint: as for `Run.checkpoint`.
         settings: fields that are None are taken from the run's settings.
+        dataset: data of the run's classes, in place of a split of its own.
+        out: the folder of the table; None: in the RUN.
 
     Raises:
         ViceError: as `Run.dataset` and `Run.model`.
@@ -58,10 +66,11 @@ def subject_from_run(
     shown: MapKeywords = {"crop": pixels.crop, "mean": pixels.mean, "std": pixels.std}
     shown |= {"interpolation": pixels.interpolation, "view_size": chosen.view_size, "batch_size": chosen.batch_size}
     settings = (settings or MapSettings()).completed(**shown)
-    dataset = run.dataset(split)
+    dataset = run.dataset(split) if dataset is None else dataset
     network, which = run.settings.model.name, Path(checkpoint).name
     made_by = {"run": run.settings.session_name, "network": network, "checkpoint": which}
-    return Subject(run.model(checkpoint), dataset, run.assess_dir(dataset.split), settings, made_by)
+    folder = run.assess_dir(dataset.split) if out is None else out
+    return Subject(run.model(checkpoint), dataset, folder, settings, made_by)
 
 
 def subject_from_weights(

@@ -13,7 +13,8 @@ __all__ = ["write_description"]
 
 def write_description(study: Study) -> Path:
     """Write study.json: `name`, `axes` {name: levels}, `base` {axis: level} (empty in a grid), `one_at_a_time`,
-    `across`, `seeds`, and `planned`, the number of runs; and `quality`, if it is another than the IoU."""
+    `across`, `seeds`, and `planned`, the number of runs; `given`, how many of them are checkpoints, if any; and
+    `quality`, if it is another than the IoU."""
     content = {
         "schema": 1,
         "name": study.name,
@@ -24,6 +25,9 @@ def write_description(study: Study) -> Path:
         "seeds": list(study.seeds),
         "planned": len(study.runs),
     }
+    given = sum(run.given is not None for run in study.runs)
+    if given:
+        content["given"] = given
     if study.request.quality != "ji":
         content["quality"] = study.request.quality
     return write_json(study.folder / DESCRIPTION, content)

@@ -6,14 +6,16 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchvice.config import dump_settings, load_settings
+from torchvice.config import Settings, dump_settings, load_settings
 from torchvice.errors import as_vice_error
 from torchvice.files import read_json, write_json, write_text
 from torchvice.files.lock import locked
 from torchvice.files.process import end_with_parent, keep_freed_memory
+from torchvice.study.checkpoints import Given
 from torchvice.study.plan import AssessmentRequest, PlannedRun
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ __all__ = ["failure", "finished", "prepare", "run_job"]
 
 STATE = "study.json"  # in a RUN: its finished steps and its table row
 FAILED = "failed.json"
+GIVEN = "checkpoint.json"  # in job/, of a run that is not trained
 
 
 def prepare(run: PlannedRun, request: AssessmentRequest) -> Path:
@@ -31,6 +34,8 @@ def prepare(run: PlannedRun, request: AssessmentRequest) -> Path:
     folder = run.folder / "job"
     write_text(folder / "settings.yaml", dump_settings(run.settings))
     write_json(folder / "asked.json", request.model_dump(mode="json"))
+    if run.given is not None:
+        write_json(folder / GIVEN, asdict(run.given))
     (run.folder / FAILED).unlink(missing_ok=True)
     return run.folder
 
@@ -55,12 +60,12 @@ def failure(folder: Path) -> str | None:
 
 
 def run_job(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Train, assess and measure a RUN that `prepare` set up; returns its row.
+    """Train, assess and measure a RUN that `prepare` set up; returns its row. A checkpoint is not trained.
 
     If it was killed, it resumes: training after the last finished epoch, the assessment after the last shard.
 
     Raises:
-        ViceError: as `train`, `assess` and `measure`.
+        ViceError: as `train`, `assess` and `measure`, or a checkpoint that has changed since it was planned.
     """
     folder = Path(folder)
     settings = load_settings(folder / "job" / "settings.yaml")
@@ -68,9 +73,11 @@ def run_job(folder: str | os.PathLike[str]) -> dict[str, Any]:
     with locked(folder / "job" / "lock", f"The run {folder}", wait=True):
         state = _state(folder)
         if _row_of_state(state, request) is None:
-            if "train_seconds" not in state:
+            path = folder / "job" / GIVEN
+            given = Given(**read_json(path)) if path.is_file() else None
+            if given is None and "train_seconds" not in state:
                 state = _train(settings, folder)
-            state = _assess(folder, request, state)
+            state = _assess(folder, settings, request, given, state)
         row: dict[str, Any] = state["row"]
         return row
 
@@ -93,27 +100,27 @@ def _train(settings: Any, folder: Path) -> dict[str, Any]:
     return state
 
 
-def _assess(folder: Path, request: AssessmentRequest, state: dict[str, Any]) -> dict[str, Any]:
-    from torchvice.assessment import MapSettings
+def _assess(
+    folder: Path, settings: Settings, request: AssessmentRequest, given: Given | None, state: dict[str, Any]
+) -> dict[str, Any]:
     from torchvice.commands.assess import assess_subject
     from torchvice.commands.measure import measure_path, measures_file, write_measures
-    from torchvice.runs import Run
-    from torchvice.runs.subject import subject_from_run
+    from torchvice.study.subject import subject_of
 
     start = time.monotonic()
-    run = Run(folder)
-    subject = subject_from_run(run, settings=MapSettings(method=request.method))
+    subject = subject_of(folder, settings, request, given)
     samples = assess_subject(subject, protocols=request.protocols, extras=request.extras)
-    measures = measure_path(folder, quality=request.quality, replicates=request.replicates).measures
+    split = None if given is None else subject.out.name
+    measures = measure_path(folder, split, quality=request.quality, replicates=request.replicates).measures
     write_measures(measures, measures_file(folder, request.quality))
-    seconds = {"train": state["train_seconds"], "assess": time.monotonic() - start}
+    seconds = {"train": state.get("train_seconds"), "assess": time.monotonic() - start}
     row = row_of(measures, samples, seconds)
     state = {**state, "asked": request.model_dump(mode="json"), "row": row, "assess_seconds": seconds["assess"]}
     write_json(folder / STATE, state)
     return state
 
 
-def row_of(measures: Measures, samples: Samples, seconds: Mapping[str, float]) -> dict[str, Any]:
+def row_of(measures: Measures, samples: Samples, seconds: Mapping[str, float | None]) -> dict[str, Any]:
     """Build the values of a run's table row, each a number or None; `controls` is text.
 
     With another quality than the IoU, `vice` is VICE with it, and `quality` its mean, in place of `ji`; so are those of
@@ -142,7 +149,7 @@ def row_of(measures: Measures, samples: Samples, seconds: Mapping[str, float]) -
     for name, other in measures.methods.items():
         short = name.partition(":")[2] or name
         row |= {f"vice_{short}": _number(other.vice), f"{mean}_{short}": _number(other.quality)}
-    return row | {f"{name}_seconds": float(value) for name, value in seconds.items()}
+    return row | {f"{name}_seconds": _number(value) for name, value in seconds.items()}
 
 
 def _number(value: float | None) -> float | None:

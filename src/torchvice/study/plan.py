@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -25,16 +24,27 @@ from torchvice.config import (
     read_source,
     yaml_names,
 )
+from torchvice.config.sections import DataSettings, ModelSettings, TransformSettings
+from torchvice.config.settings import Source
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import parse_document
+from torchvice.study.axes import Changes, around, base_level, check_disjoint, grid, levels_of, overrides_of
+from torchvice.study.checkpoints import (
+    ORIGIN,
+    UNNAMED,
+    Given,
+    check_no_network,
+    check_no_training,
+    given_runs,
+    names_of,
+    without_fields,
+)
+from torchvice.study.file_digests import FileDigests
 from torchvice.study.identity import key_of
 
 __all__ = ["AssessmentRequest", "LaunchSettings", "PlannedRun", "Study", "load_study", "study_names", "study_schema"]
 
 PRESETS = resources.files("torchvice") / "presets" / "studies"
-BASE = "base"  # name of the base's level if an axis does not list it
-
-Changes = dict[str, Any]  # {setting: value}
 
 
 class AssessmentRequest(Section):
@@ -70,7 +80,7 @@ class LaunchSettings(Section):
 class _File(Section):
     """Content of the file of a study."""
 
-    base: str
+    base: str | None = None  # may be left out where every run is a checkpoint
     name: FolderName | None = None
     folder: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -93,12 +103,17 @@ class _File(Section):
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: its `levels` {axis: level}, `seed`, `settings` (with its folder) and `key`, the hash of the settings."""
+    """One run: its `levels` {axis: level}, `seed`, `settings` (with its folder) and `key`, the hash of the settings.
+
+    `given`: the checkpoint of a run that is not trained; it may have no seed. Its key also depends on the contents of
+    the checkpoint, and not on settings of training.
+    """
 
     levels: dict[str, str]
-    seed: int
+    seed: int | None
     settings: Settings
     key: str
+    given: Given | None = None
 
     @property
     def folder(self) -> Path:
@@ -110,13 +125,20 @@ class PlannedRun:
         """The levels, which the runs of all seeds share."""
         return tuple(self.levels.values())
 
+    @property
+    def label(self) -> str:
+        """The levels with their axes and the seed, as in `architecture resnet18, seed 1`."""
+        seed = [] if self.seed is None else [f"seed {self.seed}"]
+        return ", ".join([*(f"{axis} {level}" for axis, level in self.levels.items()), *seed]) or "the base"
+
 
 @dataclass(frozen=True)
 class Study:
     """A study: its folder, its axes {name: levels}, and its runs in the order of the table.
 
     In a study around a base, the base's level is the first of each axis, and the study is repeated at each level of the
-    axes in `across`. `against_base`: compare levels with the base's only, otherwise all pairs.
+    axes in `across`. `against_base`: compare levels with the base's only, otherwise all pairs. `digests`: of the files
+    of checkpoints.
     """
 
     name: str
@@ -131,6 +153,7 @@ class Study:
     base: dict[str, str] = field(default_factory=dict)  # levels of the base; empty in a grid
     across: tuple[str, ...] = ()
     against_base: bool = False
+    digests: FileDigests | None = None
 
 
 def study_names() -> list[str]:
@@ -165,7 +188,8 @@ def load_study(
 
     Raises:
         ViceError: no such file, an unknown setting, a value of the wrong type, equal levels of an axis, two axes of a
-            grid that set the same setting, or a file in the place of the folder.
+            grid that set the same setting, a checkpoint that does not exist, is named twice or has settings of
+            training, or a file in the place of the folder.
 
     Example:
         >>> study = load_study("digits")
@@ -174,22 +198,25 @@ def load_study(
     """
     content = read_source(source, PRESETS, "study", "The study")
     file = _parse(content.text, content.where)
-    base = _load_base(file, content.folder, overrides)
-    axes = {axis: _levels(axis, value, content.where) for axis, value in file.axes.items()}
+    own, shared = without_fields(file.settings)
+    base = _load_base(file, own, content, overrides)
+    axes = {axis: levels_of(axis, value, content.where) for axis, value in file.axes.items()}
     _check_axes(file, axes, content.where)
-    seeds = file.seeds or (base.seed,)
     name = file.name or content.stem
     home = _checked_home(Path(folder or file.folder or Path(base.work_dir) / name))
-    origin = {axis: _base_level(axis, levels, base) for axis, levels in axes.items()}
-    recipes = _around(axes, origin, file.across) if file.one_at_a_time else _grid(axes)
-    runs = tuple(_planned(levels, changes, seed, base, home) for levels, changes in recipes.items() for seed in seeds)
+    origin = {axis: base_level(axis, levels, base, shared) for axis, levels in axes.items()}
+    recipes = around(axes, origin, file.across) if file.one_at_a_time else grid(axes)
+    planner = _Planner(base, shared, file.seeds or (base.seed,), home, content.folder, FileDigests(home))
+    runs = tuple(run for levels, changes in recipes.items() for run in planner.runs(dict(levels), changes))
     _check_runs_differ(runs)
+    settings = [*names_of(own), *(override.partition("=")[0].strip() for override in overrides)]
+    _check_base(file, runs, settings, content.where)
     return Study(
         name=name,
         folder=home,
         axes={axis: _ordered(levels, origin[axis], file.one_at_a_time) for axis, levels in axes.items()},
         one_at_a_time=file.one_at_a_time,
-        seeds=seeds,
+        seeds=_seeds(planner.seeds, runs),
         runs=runs,
         request=file.measure,
         where=file.where.model_copy(update=dict(where or {})),
@@ -197,6 +224,7 @@ def load_study(
         base=origin if file.one_at_a_time else {},
         across=file.across,
         against_base=file.compare == "base",
+        digests=planner.digests,
     )
 
 
@@ -229,7 +257,7 @@ def _check_axes(file: _File, axes: Mapping[str, Mapping[str, Changes]], where: s
             )
     around = [[*file.across, axis] for axis in axes if axis not in file.across]
     for combined in around if file.one_at_a_time else [list(axes)]:
-        _check_disjoint({axis: axes[axis] for axis in combined})
+        check_disjoint({axis: axes[axis] for axis in combined})
 
 
 def _parse(text: str, where: str) -> _File:
@@ -257,129 +285,94 @@ def _parse(text: str, where: str) -> _File:
         raise ViceError(f"`{path}` of {where} {problem_of(item['msg'])}, but is {brief(item['input'])}.") from None
 
 
-def _load_base(file: _File, folder: Path, overrides: Sequence[str]) -> Settings:
-    """Load the base: a preset, or a YAML file relative to the study's folder or to the working directory."""
-    relative = folder / file.base
-    source: str | Path = relative if relative.suffix and relative.is_file() else file.base
-    return load_settings(source, [*_overrides(file.settings), *overrides])
+def _load_base(file: _File, own: Changes, content: Source, overrides: Sequence[str]) -> Settings:
+    """Load the base: a preset, or a YAML file relative to the study's folder or to the working directory.
 
-
-def _overrides(changes: Changes) -> list[str]:
-    """Convert {setting: value} to overrides, with JSON as YAML; `parse_yaml` also reads JSON's 1e-05."""
-    return [f"{name}={json.dumps(value)}" for name, value in changes.items()]
-
-
-def _levels(axis: str, value: Any, where: str) -> dict[str, Changes]:
-    """Parse the levels of an axis and the settings that each changes."""
-    if isinstance(value, list):
-        levels = {_label(entry): {axis: entry} for entry in value}
-        if len(levels) < len(value):
-            duplicate = next(_label(entry) for entry in value if value.count(entry) > 1)
-            raise ViceError(f"The values of the axis `{axis}` must differ, but {duplicate} occurs twice in {where}.")
-    elif isinstance(value, Mapping):
-        levels = {str(level): dict(changes or {}) if _is_changes(changes) else {} for level, changes in value.items()}
-        wrong = next((level for level, changes in value.items() if not _is_changes(changes)), None)
-        if wrong is not None:
-            raise ViceError(
-                f"The level `{wrong}` of the axis `{axis}` must be settings, {{setting: value}}, but is "
-                f"{brief(value[wrong])} in {where}.",
-                f"For an axis of one setting write {axis}: [value, value].",
-            )
-    else:
-        raise ViceError(
-            f"The axis `{axis}` must be a list of values or {{level: {{setting: value}}}}, but is {brief(value)} in "
-            f"{where}."
-        )
-    if not levels:
-        raise ViceError(f"The axis `{axis}` has no levels in {where}.", "List its values, or leave out the axis.")
-    return levels
-
-
-def _is_changes(changes: Any) -> bool:
-    return changes is None or isinstance(changes, Mapping)
-
-
-def _label(value: Any) -> str:
-    """Convert a value to the name of its level.
-
-    Example:
-        >>> _label(0.05), _label("resnet18"), _label(None), _label([16, 32])
-        ('0.05', 'resnet18', 'null', '[16, 32]')
+    Without a base, network and data are open until they are named, and the network's source states the input.
     """
-    return value if isinstance(value, str) else json.dumps(value)
+    changes = [*overrides_of(own), *overrides]
+    if file.base is None:
+        open_input: dict[str, Any] = dict.fromkeys(("crop", "interpolation", "mean", "std"))
+        base = Settings(
+            session_name=re.sub(r"[/\\]", "-", content.stem),
+            model=ModelSettings(name=UNNAMED),
+            data=DataSettings(root=UNNAMED),
+            transform=TransformSettings(**open_input),
+        )
+        return override_settings(base, changes)
+    relative = content.folder / file.base
+    source: str | Path = relative if relative.suffix and relative.is_file() else file.base
+    return load_settings(source, changes)
 
 
-def _base_level(axis: str, levels: Mapping[str, Changes], base: Settings) -> str:
-    """Check the settings of each level, and return the level that equals the base, or BASE."""
-    variants: dict[str, Settings] = {}
-    for level, changes in levels.items():
-        if "seed" in changes:
-            raise ViceError(f"An axis must not set `seed`, but `{axis}` does.", "List the seeds: seeds: [1, 2, 3].")
-        settings = override_settings(base, _overrides(changes))
-        same = next((other for other, variant in variants.items() if variant == settings), None)
-        if same is not None:
-            raise ViceError(
-                f"The levels of the axis `{axis}` must differ, but {same} and {level} have the same settings."
-            )
-        variants[level] = settings
-    return next((level for level, settings in variants.items() if settings == base), BASE)
+def _check_base(file: _File, runs: Sequence[PlannedRun], names: Sequence[str], where: str) -> None:
+    """Check that runs that are trained have a base, and that settings of training have a run that is trained."""
+    trained = any(run.given is None for run in runs)
+    if trained and file.base is None:
+        raise ViceError(f"`base` must be given in {where}, but is missing.", "For example base: demo.")
+    for axis in ORIGIN if any(run.given for run in runs) else ():
+        if axis in file.axes:
+            raise ViceError(f"An axis must not be called `{axis}`, as a column of the table, but one of {where} is.")
+    if not trained:
+        check_no_training(names, f"every run of {where}")
+    if all(run.given is not None and run.given.run for run in runs):
+        check_no_network(names, f"any run of {where}")
 
 
-def _check_disjoint(axes: Mapping[str, Mapping[str, Changes]]) -> None:
-    owner: dict[str, str] = {}
-    for axis, levels in axes.items():
-        for name in {name for changes in levels.values() for name in changes}:
-            if owner.setdefault(name, axis) != axis:
+def _seeds(seeds: tuple[int, ...], runs: Sequence[PlannedRun]) -> tuple[int, ...]:
+    """The seeds of a study; where no run is trained, those of its checkpoints."""
+    known = tuple(dict.fromkeys(run.seed for run in runs if run.seed is not None))
+    return seeds if any(run.given is None for run in runs) else known
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """What the runs of a study have in common; `shared` are fields of checkpoints, `beside` the folder of its file."""
+
+    base: Settings
+    shared: Changes
+    seeds: tuple[int, ...]
+    home: Path
+    beside: Path
+    digests: FileDigests
+
+    def runs(self, levels: dict[str, str], changes: Changes) -> list[PlannedRun]:
+        """The runs of a recipe: trained with each seed, or of the checkpoints that are given."""
+        own, fields = without_fields(changes)
+        fields = {**self.shared, **fields}
+        if fields.get("checkpoint") is None:
+            alone = next((name for name, value in fields.items() if value is not None), None)
+            if alone:
+                of_levels = ", ".join(f"{axis} {level}" for axis, level in levels.items()) or "the base"
                 raise ViceError(
-                    f"Combined axes must set different settings, but `{owner[name]}` and `{axis}` both set `{name}`.",
-                    "Merge them into one axis, or set one_at_a_time: true and leave both out of `across`.",
+                    f"`{alone}` is of a checkpoint, but the run {of_levels} has none.", "Name it: checkpoint: FILE."
                 )
+            return [self._trained(levels, own, seed) for seed in self.seeds]
+        given = given_runs(own, fields, levels, self.seeds, self.base, self.beside, self.digests)
+        return [PlannedRun(levels, run.seed, self._placed(run.settings, run.name), run.key, run.given) for run in given]
 
+    def _trained(self, levels: dict[str, str], changes: Changes, seed: int) -> PlannedRun:
+        settings = override_settings(self.base, overrides_of({**changes, "seed": seed}))
+        key = key_of(settings)
+        name = f"{settings.model.name.partition('.')[0]}-s{seed}-{key}"
+        return PlannedRun(levels, seed, self._placed(settings, name), key)
 
-Recipes = dict[tuple[tuple[str, str], ...], Changes]  # {((axis, level), ...): changes}
-
-
-def _grid(axes: Mapping[str, Mapping[str, Changes]]) -> Recipes:
-    """Combine every level of every axis."""
-    recipes: Recipes = {}
-    for chosen in itertools.product(*([(axis, level) for level in levels] for axis, levels in axes.items())):
-        recipes[chosen] = {name: v for axis, level in chosen for name, v in axes[axis][level].items()}
-    return recipes
-
-
-def _around(
-    axes: Mapping[str, Mapping[str, Changes]], origin: Mapping[str, str], across: Sequence[str] = ()
-) -> Recipes:
-    """Combine the base with one changed axis at a time, at every combination of the axes in `across`."""
-    around = [(axis, level) for axis in axes if axis not in across for level in axes[axis] if level != origin[axis]]
-    recipes: Recipes = {}
-    crossed = {axis: dict.fromkeys((origin[axis], *axes[axis])) for axis in across}
-    for chosen in itertools.product(*crossed.values()):
-        crossed_levels = dict(zip(across, chosen, strict=True))
-        changes = {name: v for axis, level in crossed_levels.items() for name, v in axes[axis].get(level, {}).items()}
-        recipes[tuple({**origin, **crossed_levels}.items())] = changes
-        for axis, level in around:
-            recipes[tuple({**origin, **crossed_levels, axis: level}.items())] = {**changes, **axes[axis][level]}
-    return recipes
-
-
-def _planned(
-    levels: tuple[tuple[str, str], ...], changes: Changes, seed: int, base: Settings, folder: Path
-) -> PlannedRun:
-    settings = override_settings(base, _overrides({**changes, "seed": seed}))
-    key = key_of(settings)
-    name = f"{settings.model.name.partition('.')[0]}-s{seed}-{key}"
-    settings = settings.model_copy(update={"work_dir": str(folder / "runs"), "session_name": name})
-    return PlannedRun(dict(levels), seed, settings, key)
+    def _placed(self, settings: Settings, name: str) -> Settings:
+        return settings.model_copy(update={"work_dir": str(self.home / "runs"), "session_name": name})
 
 
 def _check_runs_differ(runs: Sequence[PlannedRun]) -> None:
     by_key: dict[str, PlannedRun] = {}
     for run in runs:
         other = by_key.setdefault(run.key, run)
-        if other is not run:
-            raise ViceError(f"Runs must differ in their settings, but {_name(other)} and {_name(run)} are the same.")
-
-
-def _name(run: PlannedRun) -> str:
-    return ", ".join(f"{axis} {level}" for axis, level in run.levels.items()) or "the base"
+        if other is run:
+            continue
+        if run.given is None or other.given is None:
+            names = [", ".join(f"{axis} {level}" for axis, level in one.levels.items()) for one in (other, run)]
+            raise ViceError(f"Runs must differ in their settings, but {names[0]} and {names[1]} are the same.")
+        same = run.given.checkpoint == other.given.checkpoint
+        what = f"{run.given.checkpoint} is" if same else f"{other.given.checkpoint} and {run.given.checkpoint} are"
+        raise ViceError(
+            f"A checkpoint must be named once, but {what} the same for {other.label} and {run.label}.",
+            "Give each run a checkpoint of its own, or remove one.",
+        )

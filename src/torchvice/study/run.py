@@ -20,6 +20,7 @@ from torchvice.study.description import write_description
 from torchvice.study.job import failure, finished, prepare
 from torchvice.study.launch import run_jobs
 from torchvice.study.plan import AssessmentRequest, PlannedRun, Study
+from torchvice.study.subject import check_checkpoint, check_network
 from torchvice.study.table import compare_levels, sentences_of, table_rows, write_table
 
 __all__ = ["Estimate", "StudyResult", "check_study", "estimate", "run_study", "study_result"]
@@ -62,18 +63,21 @@ def estimate(study: Study, parameters: Mapping[str, int] | None = None) -> Estim
     rows = {run.key: finished(run, study.request) for run in study.runs}
     done = [run for run in study.runs if rows[run.key] is not None]
     missing = [run for run in study.runs if rows[run.key] is None]
-    times = {run.key: _seconds(rows[run.key] or {}) for run in done}
-    sizes = {run.key: _size(run.folder) for run in done}
     seconds: list[float] = []
     disk: list[float] = []
+    of_kind = {trained: [run for run in done if (run.given is None) == trained] for trained in (True, False)}
+    times = {run.key: _seconds(rows[run.key] or {}, run) for run in done}
+    sizes = {run.key: _size(run.folder) for run in done}
     for run in missing:
-        alike = [other.key for other in done if other.recipe == run.recipe] or [other.key for other in done]
-        known = [value for key in alike if (value := times[key]) is not None]
+        alike = of_kind[run.given is None]
+        alike = [other for other in alike if other.recipe == run.recipe] or alike
+        known = [value for other in alike if (value := times[other.key]) is not None]
         seconds += [statistics.median(known)] if known else []
-        disk += [statistics.median(sizes[key] for key in alike)] if alike else []
-    least = not done and parameters is not None
-    if parameters is not None and not done:
-        disk = [_checkpoints(run, parameters[_network(run)]) for run in missing]
+        disk += [statistics.median(sizes[other.key] for other in alike)] if alike else []
+    trained = [run for run in missing if run.given is None]
+    least = not done and bool(trained) and parameters is not None
+    if least and parameters is not None:
+        disk = [_checkpoints(run, parameters[_network(run)]) if run in trained else 0.0 for run in missing]
     return Estimate(
         tuple(done),
         tuple(missing),
@@ -95,9 +99,9 @@ def _checkpoints(run: PlannedRun, parameters: int) -> float:
     return 2.0 * 4 * parameters * (1 + states)
 
 
-def _seconds(row: dict[str, Any]) -> float | None:
+def _seconds(row: dict[str, Any], run: PlannedRun) -> float | None:
     """Seconds of a run; None if it was resumed, because only its last part was timed."""
-    parts = [row.get("train_seconds"), row.get("assess_seconds")]
+    parts = [row.get("train_seconds") if run.given is None else 0.0, row.get("assess_seconds")]
     return None if row.get("resumed") or None in parts else float(sum(filter(None, parts)))
 
 
@@ -125,10 +129,10 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
 
     Args:
         study: see `load_study`.
-        files: also check data, weights and the packages that the methods need.
+        files: also check data, weights, checkpoints that are not assessed, and the packages that the methods need.
 
     Returns:
-        The number of parameters of every network, for `estimate`.
+        The number of parameters of every network that is trained, for `estimate`.
 
     Raises:
         ViceError: the first mistake.
@@ -145,7 +149,8 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
     check_request(request.protocols, request.extras)
     _check_quality(request)
     parameters = {}
-    for key, runs in itertools.groupby(sorted(study.runs, key=_network), key=_network):
+    trained = [run for run in study.runs if run.given is None]
+    for key, runs in itertools.groupby(sorted(trained, key=_network), key=_network):
         models = [run.settings.model for run in runs]
         network = build_model(models[0].name, 1, arguments=models[0].arguments)
         parameters[key] = sum(p.numel() for p in network.parameters())
@@ -156,6 +161,11 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
             captum_attr()
         for root, split in {(run.settings.data.root, split) for run in study.runs for split in _splits(run)}:
             open_dataset(root, split, classes=_classes(study, root))
+    for run in study.runs:
+        if run.given is not None:
+            check_network(run)
+            if files and finished(run, request) is None:
+                check_checkpoint(run, request)
     return parameters
 
 
@@ -179,7 +189,7 @@ def _check_quality(request: AssessmentRequest) -> None:
 
 def _splits(run: PlannedRun) -> tuple[str, ...]:
     data = run.settings.data
-    return data.train_split, data.selection_split, data.eval_split
+    return (data.eval_split,) if run.given else (data.train_split, data.selection_split, data.eval_split)
 
 
 def _classes(study: Study, root: str) -> tuple[str, ...] | None:
@@ -191,6 +201,7 @@ def run_study(
 ) -> StudyResult:
     """Run the missing runs of a study, and write its tables, findings and figure into its folder.
 
+    Checkpoints that the study names are assessed and not trained; one whose file has changed is another run.
     A killed study resumes; with a further axis or seed only the new runs run. A failed run is reported and does not
     stop the others; the next start tries it again.
 
@@ -206,6 +217,10 @@ def run_study(
     with locked(study.folder / "lock", f"The study {study.folder}"):
         missing = [run for run in study.runs if finished(run, study.request) is None]
         check_disk(study, estimate(study, check_study(study, files=bool(missing))))
+        if study.digests is not None:
+            for file in study.digests.changed:
+                say(f"{file} has changed since the last start: what it gives is assessed again, as another run.")
+            study.digests.write()
         write_description(study)  # first, so that the page can be written while the study runs
         ended = len(study.runs) - len(missing)
         failed: dict[str, str] = {}
@@ -217,7 +232,8 @@ def run_study(
         for folder, ending in run_jobs(list(by_folder), study.where) if missing else ():
             run, ended = by_folder[folder], ended + 1
             row = finished(run, study.request)
-            name = f"{ended}/{len(study.runs)} {', '.join([*run.levels.values(), f'seed {run.seed}'])}"
+            seed = [] if run.seed is None else [f"seed {run.seed}"]
+            name = f"{ended}/{len(study.runs)} {', '.join([*run.levels.values(), *seed])}"
             if row is None:
                 failed[folder.name] = failure(folder) or ending or "it ended without a result"
                 say(f"{name}: failed, {failed[folder.name]} ({folder}/job/log.txt)")
@@ -230,7 +246,8 @@ def run_study(
 
 def _summary(row: dict[str, Any], quality: str) -> str:
     vice = "undefined" if row["vice"] is None else decimals(row["vice"])
-    return f"{compared_label('vice', quality)} {vice}, {row['train_seconds'] + row['assess_seconds']:.0f} s"
+    seconds = (row["train_seconds"] or 0.0) + row["assess_seconds"]
+    return f"{compared_label('vice', quality)} {vice}, {seconds:.0f} s"
 
 
 def study_result(study: Study, failed: dict[str, str] | None = None) -> StudyResult:

@@ -12,6 +12,7 @@ from torchvice.files import atomic
 from torchvice.measures.catalogue import compared_label
 from torchvice.measures.wording import decimals, decimals_between, interval_text, p_text
 from torchvice.report.study.text import is_established
+from torchvice.study.checkpoints import ORIGIN
 from torchvice.study.job import finished
 from torchvice.study.plan import PlannedRun, Study
 
@@ -21,18 +22,28 @@ __all__ = ["compare_levels", "sentences_of", "table_rows", "write_table"]
 def table_rows(study: Study, failed: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Build a row for every finished or failed run, in the order of the study: axes, seed, status, measures.
 
-    All rows have the same columns, with None for missing values.
+    All rows have the same columns, with None for missing values. If a checkpoint is given, they have `origin`,
+    "trained" or "given", and `checkpoint_path`, a path or "pretrained".
     """
     failed = failed or {}
     rows = []
+    some_given = any(run.given for run in study.runs)
     for run in study.runs:
         row, reason = finished(run, study.request), failed.get(run.folder.name)
         if row is not None or reason is not None:
             status = "failed" if row is None else "finished"
-            rows.append({"run": run.folder.name, **run.levels, "seed": run.seed, "status": status} | (row or {}))
+            origin = _origin(run) if some_given else {}
+            rows.append({"run": run.folder.name, **run.levels, "seed": run.seed, "status": status, **origin})
+            rows[-1] |= row or {}
             rows[-1]["reason"] = reason if row is None else None
     columns = dict.fromkeys(name for row in rows for name in row if name != "reason")
     return [{name: row.get(name) for name in (*columns, "reason")} for row in rows]
+
+
+def _origin(run: PlannedRun) -> dict[str, str | None]:
+    """The columns ORIGIN: where the weights of a run come from."""
+    given = run.given
+    return dict(zip(ORIGIN, ("trained", None) if given is None else ("given", given.checkpoint), strict=True))
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> list[Path]:
@@ -60,7 +71,7 @@ def _schema(rows: Sequence[Mapping[str, Any]]) -> Any:
     for name in rows[0]:
         values = [row[name] for row in rows if row[name] is not None]
         kinds = {type(value) for value in values}
-        text = kinds == {str} or (not values and name in ("reason", "controls", "status"))
+        text = kinds == {str} or (not values and name in ("reason", "controls", "status", *ORIGIN))
         number = {frozenset({bool}): pa.bool_(), frozenset({int}): pa.int64()}.get(frozenset(kinds), pa.float64())
         fields.append((name, pa.string() if text else number))
     return pa.schema(fields)

@@ -103,7 +103,9 @@ def _recipe_table(table: StudyTable, recipes: Sequence[Recipe]) -> dict[str, Any
     for recipe in recipes:
         done = sum(table.rows[at]["status"] == "finished" for at in recipe.rows)
         failed = len(recipe.rows) - done
-        cells = [_Cell(recipe.name, key=recipe.name), _Cell(str(done), f"{failed} failed" if failed else "", done)]
+        given = sum(table.rows[at].get("origin") == "given" for at in recipe.rows)
+        below = [f"{count} {word}" for count, word in ((failed, "failed"), (given, "given")) if count]
+        cells = [_Cell(recipe.name, key=recipe.name), _Cell(str(done), ", ".join(below), done)]
         cells += [_mean_cell(table.mean(recipe, name), done) for name in measured]
         rows.append(cells)
     return {
@@ -130,8 +132,11 @@ def _number(value: float) -> str:
 
 def _run_table(table: StudyTable, recipes: Sequence[Recipe], folder: Path) -> dict[str, Any]:
     texts = [name for name in table.columns if name not in table.measured and _has_text(table.rows, name)]
+    origin = [name for name in texts if name == "origin"]  # beside the status
+    texts = [name for name in texts if name not in origin]
     texts += ["reason"] if any(row.get("reason") for row in table.rows) else []
     heads = [("Run", "", False), *((axis, "", False) for axis in table.axes), ("seed", "", True), ("status", "", False)]
+    heads += [(column_name(name), column_term(name), False) for name in origin]
     heads += [(column_name(name, table.quality), column_term(name, table.quality), True) for name in table.measured]
     heads += [
         (column_name(name, table.quality), column_term(name, table.quality) if name != "reason" else "", False)
@@ -142,7 +147,11 @@ def _run_table(table: StudyTable, recipes: Sequence[Recipe], folder: Path) -> di
     for at, row in enumerate(table.rows):
         cells = [_Cell(str(row["run"]), key=str(row["run"]), link=_link(table.folder, str(row["run"]), folder))]
         cells += [_Cell(str(row[axis]), key=str(row[axis])) for axis in table.axes]
-        cells += [_Cell(shown(row["seed"]), key=row["seed"]), _status(str(row["status"]))]
+        cells += [
+            _Cell("–" if row["seed"] is None else shown(row["seed"]), key=row["seed"]),
+            _status(str(row["status"])),
+        ]
+        cells += [_Cell(str(row[name]), key=row[name]) for name in origin]
         cells += [_value_cell(row, name) for name in table.measured]
         cells += [_Cell("–" if row[name] is None else str(row[name]), key=row[name]) for name in texts]
         rows.append((of_row[at], cells))
@@ -187,7 +196,11 @@ def _link(study: Path, run: str, folder: Path) -> str:
 
 def _runs(table: StudyTable, recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
     of_row = {at: place for place, recipe in enumerate(recipes) for at in recipe.rows}
-    return [{"name": str(row["run"]), "seed": row["seed"], "recipe": of_row[at]} for at, row in enumerate(table.rows)]
+    return [
+        {"name": str(row["run"]), "seed": row["seed"], "recipe": of_row[at]}
+        | ({"given": True} if row.get("origin") == "given" else {})
+        for at, row in enumerate(table.rows)
+    ]
 
 
 def _column(table: StudyTable, recipes: Sequence[Recipe], name: str) -> dict[str, Any]:

@@ -68,8 +68,13 @@ class StudyTable:
 
     @property
     def seeds(self) -> tuple[Any, ...]:
-        """The distinct seeds of the rows."""
-        return tuple(dict.fromkeys(row["seed"] for row in self.rows))
+        """The distinct seeds of the rows; a checkpoint may have none."""
+        return tuple(dict.fromkeys(row["seed"] for row in self.rows if row["seed"] is not None))
+
+    @property
+    def given(self) -> list[dict[str, Any]]:
+        """The rows of checkpoints that were given and not trained."""
+        return [row for row in self.rows if row.get("origin") == "given"]
 
     @property
     def finished(self) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ _OTHERS = {
     "quality": ("quality", "study.quality"),
     "loss": ("loss, nats", "study.loss"),
     "controls": ("controls", "study.controls"),
+    "origin": ("origin", "study.origin"),
+    "checkpoint_path": ("checkpoint", "study.origin"),
     "train_seconds": ("training, s", "study.seconds"),
     "assess_seconds": ("assessment, s", "study.seconds"),
 }
@@ -44,6 +46,11 @@ STUDY_DEFINITIONS: dict[str, tuple[str, str]] = {
         "Controls",
         "The control maps, made without the image, that the run's VICE is not clearly above: the 95 % interval of the "
         "paired difference reaches 0 or below. Empty: the run has no control.",
+    ),
+    "study.origin": (
+        "Origin",
+        "Trained: the study trained the run. Given: a checkpoint that the study's file names; it was assessed without "
+        "training, in the same way as trained runs. Pretrained: the weights that the network's source has.",
     ),
     "study.seconds": ("Seconds", "Time since the last start of the run; of a resumed run only the last part is timed."),
     "study.other": ("A column of the study's table", "docs/studies.md lists the columns that a study writes."),
@@ -159,12 +166,16 @@ def facts_of_study(table: StudyTable) -> list[tuple[str, str]]:
     images = sorted({row["images"] for row in table.finished if row.get("images") is not None})
     methods = [name.removeprefix("vice_") for name in table.measured if name.startswith("vice_")]
     ended = f"{done} finished, {failed} failed" if failed else f"{done} finished"
+    given = len(table.given)
+    trained = len(table.rows) - given
+    origin = (f"{trained} trained, {given} given" if trained else "all given as checkpoints") if given else ""
     facts = [
         *((f"Axis {axis}", listed(levels)) for axis, levels in table.axes.items()),
         ("Design", design),
         ("Base", ", ".join(f"{axis} {level}" for axis, level in table.base.items())),
         ("Seeds", ", ".join(map(str, table.seeds))),
         ("Runs", f"{ended} of {table.planned} planned" if table.planned else ended),
+        ("Origin", origin),
         ("Images of each run", " or ".join(map(str, images))),
         ("Further explanations", ", ".join(methods)),
     ]
@@ -186,8 +197,19 @@ def _runs(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:
     done = len(table.finished)
     return [
         f"The study has {counted(len(recipes), 'recipe')} over {over}: {counted(done, 'run')}{planned} "
-        f"{'is' if done == 1 else 'are'} finished" + (f", {failed} failed." if failed else ".")
+        f"{'is' if done == 1 else 'are'} finished" + (f", {failed} failed." if failed else ".") + _given(table)
     ]
+
+
+def _given(table: StudyTable) -> str:
+    """How many of the runs were given as checkpoints; empty: none."""
+    given, runs = len(table.given), len(table.rows)
+    if not given:
+        return ""
+    if given == runs:
+        return " All runs are given checkpoints, not trained here."
+    which = "is a given checkpoint" if given == 1 else "are given checkpoints"
+    return f" {given} of {runs} runs {which}, not trained here."
 
 
 def _range(table: StudyTable, recipes: Sequence[Recipe]) -> Sentence:

@@ -37,7 +37,7 @@ function markText(mark, choice, panel) {
     return lines;
   }
   const value = (column) => `${column.label} ${decimals(column.run[at])}${column.low[at] === null ? "" : ` (95 % interval ${intervalText(column.low[at], column.high[at])})`}`;
-  return [...lines, `run ${S.runs[at].name}, seed ${S.runs[at].seed}`, value(y), value(x)];
+  return [...lines, `run ${S.runs[at].name}${S.runs[at].seed === null ? "" : `, seed ${S.runs[at].seed}`}${S.runs[at].given ? ", given" : ""}`, value(y), value(x)];
 }
 
 function span(values) {
