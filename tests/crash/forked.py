@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -19,6 +20,12 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 __all__ = ["Ended", "Forked", "forks_only", "imported", "run"]
+
+
+# Modules that import what the commands need.
+COMMANDS = ("assessment.many", "assessment.outputs", "assessment.views", "cli.app", "commands.assess_models")
+COMMANDS += ("commands.draw", "commands.rank", "commands.report", "report.figures", "report.ranking.page")
+COMMANDS += ("report.study.page", "study.run", "training.callback", "training.pretrain", "training.run")
 
 
 class Ended(NamedTuple):
@@ -38,15 +45,10 @@ def imported() -> None:
     import torch.utils.tensorboard
     import torchmetrics  # noqa: F401
 
-    import torchvice.assessment.outputs
-    import torchvice.assessment.views
-    import torchvice.cli.app
-    import torchvice.commands.draw
-    import torchvice.commands.report
-    import torchvice.report.figures
-    import torchvice.study.run
-    import torchvice.training.callback
-    import torchvice.training.run  # noqa: F401
+    for name in COMMANDS:
+        importlib.import_module(f"torchvice.{name}")
+    if importlib.util.find_spec("lightly"):
+        import torchvice.training.selfsupervised  # noqa: F401
 
 
 class Forked:
