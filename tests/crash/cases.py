@@ -151,7 +151,7 @@ class World:
             ),
             "report": Case(["report", table, "--out", f"{page}.html"], [none]),
             "folder": Case(["report", table, "--out", page, "--folder"], [none]),
-            "measure": Case(["measure", table, "--replicates", "100", "--figures", str(self.watched / "f")], [none]),
+            "measure": Case(["measure", table, "--replicates", "100", "--figures", str(self.watched / "f")], [strict]),
             "train": Case(train, again=self._resumed(train, "demo/config.yaml"), content=of_training),
             "callback": self._callback(train),
             "pretrain": self._pretrain(),
