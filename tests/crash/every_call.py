@@ -131,7 +131,7 @@ def every_call(
     yield {"command": name, "calls": len(calls), "by_call": dict(collections.Counter(call for call, *_ in calls))}
     chosen = [number for number in places(calls, every) if number > after]
     chosen = [number for number in chosen if not (skip and re.search(skip, calls[number - 1][1]))]
-    for place, number in list(enumerate(chosen))[part[0] :: part[1]]:
+    for place, number in enumerate(chosen[part[0] :: part[1]]):
         call, path, size = calls[number - 1]
         ways = [kind for kind in kinds if kind != "short" or (call == "write" and size > 1)]
         for kind in [ways[place % len(ways)]] if turns and ways else ways:
