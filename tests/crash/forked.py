@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import importlib.util
 import os
@@ -26,6 +27,7 @@ __all__ = ["Ended", "Forked", "forks_only", "imported", "run"]
 COMMANDS = ("assessment.many", "assessment.outputs", "assessment.views", "cli.app", "commands.assess_models")
 COMMANDS += ("commands.draw", "commands.rank", "commands.report", "report.figures", "report.ranking.page")
 COMMANDS += ("report.study.page", "study.run", "training.callback", "training.pretrain", "training.run")
+COMMANDS += ("assessment.behaviour", "models.listed", "models.started", "runs.subject")
 
 
 class Ended(NamedTuple):
@@ -42,6 +44,7 @@ def imported() -> None:
 
     torch.set_num_threads(1)
     import pandas  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
     import torch.utils.tensorboard
     import torchmetrics  # noqa: F401
 
@@ -49,6 +52,8 @@ def imported() -> None:
         importlib.import_module(f"torchvice.{name}")
     if importlib.util.find_spec("lightly"):
         import torchvice.training.selfsupervised  # noqa: F401
+    gc.collect()
+    gc.freeze()  # else each child copies all of this memory when it collects
 
 
 class Forked:
