@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -178,6 +179,20 @@ def test_a_killed_command_resumes_and_finished_tables_stay(data, tmp_path, capsy
         assert content(tmp_path / "out" / row["folder"]) == content(tmp_path / "alone" / name)
         if name in finished:
             assert files(tmp_path / "out" / row["folder"]) == finished[name]
+
+
+def test_the_lock_that_a_kill_right_after_the_last_row_leaves_goes_with_the_next_start(made, tmp_path, capsys):
+    _, command, _ = made
+    (tmp_path / "one.txt").write_text(NETWORKS[0])
+    command = ("assess", "--models", tmp_path / "one.txt", *command[3:], "--out", tmp_path / "out")
+    assert vice(capsys, *command)[0] == 0
+    lock = tmp_path / "out" / f"{NETWORKS[0]}.lock"
+    with locked(lock, "A test", keep=False):
+        assert vice(capsys, *command)[0] == 0
+        assert lock.exists()
+    lock.write_text(json.dumps({"host": platform.node(), "pid": 1}))
+    assert vice(capsys, *command)[0] == 0
+    assert not lock.exists()
 
 
 def test_little_memory_changes_no_row(made, tmp_path, capsys):

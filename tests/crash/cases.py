@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
@@ -87,6 +88,22 @@ def of_study(path: Path) -> str | None:
     return of_training(path)
 
 
+def of_page(path: Path) -> str | None:
+    """The page; what the study wrote before it stays."""
+    return digest(path.read_bytes()) if path.suffix == ".html" else of_study(path)
+
+
+def of_models(path: Path) -> str | None:
+    """The rows without the seconds."""
+    if path.name == "models.csv":
+        with open(path, newline="") as file:
+            return digest(repr([row | {"seconds": ""} for row in csv.DictReader(file)]))
+    if path.name == "models.json":
+        held = json.loads(path.read_text())
+        return digest(repr(held | {"models": {name: row | {"seconds": 0} for name, row in held["models"].items()}}))
+    return digest(path.read_bytes())
+
+
 def _untimed(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if not name.endswith("_seconds")}
 
@@ -116,12 +133,11 @@ class World:
         plain = ["assess", *NETWORK, "--weights", str(self.weights), "--data", str(self.data), "--split", "test"]
         plain += ["--out", table]
         none = [*plain, "--controls", "none", "--without", "none"]
-        train = ["train", "demo", "-o", f"data.root={self.data}", "-o", f"work_dir={self.watched}"]
-        for name, value in SETTINGS.items():
-            train += ["-o", f"{name}={value}"]
+        strict = [*none, "--protocol", "strict"]
+        train, study = self._with_settings(["train", "demo"]), ["study", str(self._study())]
         return {
             "assess": Case([*plain, "--controls", "cheap"]),
-            "strict": Case([*none, "--protocol", "strict"]),
+            "strict": Case(strict),
             "add": Case([*none[:-4], "--also", "mirror", "--without", "none"], [none]),
             "amend": Case(
                 [
@@ -135,14 +151,54 @@ class World:
             ),
             "report": Case(["report", table, "--out", f"{page}.html"], [none]),
             "folder": Case(["report", table, "--out", page, "--folder"], [none]),
-            "measure": Case(["measure", table, "--replicates", "100", "--figures", str(self.watched / "f")], [none]),
-            "train": Case(train, again=self._resumed(train), content=of_training),
-            "study": Case(["study", str(self._study())], statuses=(0, 1, 2), content=of_study),
+            "measure": Case(["measure", table, "--replicates", "100", "--figures", str(self.watched / "f")], [strict]),
+            "train": Case(train, again=self._resumed(train, "demo/config.yaml"), content=of_training),
+            "callback": self._callback(train),
+            "pretrain": self._pretrain(),
+            "study": Case(study, statuses=(0, 1, 2), content=of_study),
+            "page": Case(["report", str(self.watched / "study"), "--out", f"{page}.html"], [study], content=of_page),
+            "models": self._models(strict),
+            "rank": self._rank(strict),
         }
 
-    def _resumed(self, train: Command) -> Callable[[Path], Command]:
-        started = self.watched / "demo" / "config.yaml"
-        return lambda folder: [*train, "--resume"] if started.is_file() else train
+    def _with_settings(self, command: Command) -> Command:
+        settings = SETTINGS | {"data.root": self.data, "work_dir": self.watched}
+        return [*command, *(part for name, value in settings.items() for part in ("-o", f"{name}={value}"))]
+
+    def _resumed(self, command: Command, begun: str) -> Callable[[Path], Command]:
+        return lambda folder: [*command, "--resume"] if (folder / begun).is_file() else command
+
+    def _callback(self, train: Command) -> Case:
+        """A training that measures VICE after its epoch, and draws the figures for TensorBoard."""
+        settings = ("epochs=1", "vice_every_n_epochs=1", "vice_images=3", "vice_figures=true")
+        command = [*train, *(part for setting in settings for part in ("-o", f"trainer.{setting}"))]
+        return Case(command, again=self._resumed(command, "demo/config.yaml"), content=of_training)
+
+    def _pretrain(self) -> Case:
+        command = [*self._with_settings(["pretrain", "demo"]), "--out", str(self.watched / "pretrained")]
+        command += ["--scheme", "byol", "--choice", "hidden=16", "--choice", "outputs=8"]
+        return Case(command, again=self._resumed(command, "pretrained/pretraining.json"), content=of_training)
+
+    def _models(self, strict: Command) -> Case:
+        """Two networks in one command, one with a file of weights and one without."""
+        listed = self.root / "models.txt"
+        listed.write_text(f"test_resnet {self.weights}\ntest_byobnet\n")
+        one = len(["assess", "--model", "test_resnet"])
+        rest = [part for part in strict[one:] if part not in ("--weights", str(self.weights))]
+        command = ["assess", "--models", str(listed), "--random-weights", "0", *rest]
+        return Case(command, statuses=(0, 1, 2), content=of_models)
+
+    def _rank(self, strict: Command) -> Case:
+        tables = [f"{self.watched / 'table'}{number}" for number in (1, 2)]
+        out = strict.index("--out") + 1
+        methods = ("gradcam", "layercam")
+        before = [
+            [*strict[:out], table, *strict[out + 1 :], "--method", method]
+            for table, method in zip(tables, methods, strict=True)
+        ]
+        page = str(self.watched / "rank")
+        written = ["--json", f"{page}.json", "--csv", f"{page}.csv", "--out", f"{page}.html"]
+        return Case(["rank", *tables, "--replicates", "100", "--processes", "1", *written], before)
 
     def _study(self) -> Path:
         path = self.root / "study.yaml"

@@ -57,7 +57,7 @@ def problem_of(
         return f"status {ended.status}"
     if ended.status == 2 and len(sentences) != 1:
         return f"{len(sentences)} sentences"
-    if ended.status == 1 and ": failed, " not in ended.out:
+    if ended.status == 1 and not re.search(r": failed[,.] ", said):
         return "status 1 without a reason"
     if ended.status in (1, 2) and kind == "short":
         return "a short write is an error"
@@ -107,6 +107,7 @@ def every_call(
     part: tuple[int, int] = (0, 1),
     skip: str = "",
     turns: bool = False,
+    after: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Yield first the calls of an undisturbed command, then what happened to each call that failed.
 
@@ -117,6 +118,7 @@ def every_call(
         part: index and count: of the calls, one of so many parts.
         skip: a pattern of paths that are left out; "": none.
         turns: each call fails in one way, in turn; else in all of them.
+        after: the calls up to this number are left out.
     """
     case = world.cases[name]
     world.start(case)
@@ -127,12 +129,12 @@ def every_call(
     assert "failed" not in ended.out, ended
     calls, expected = world.state.calls, world.contents(case)
     yield {"command": name, "calls": len(calls), "by_call": dict(collections.Counter(call for call, *_ in calls))}
-    chosen = [number for number in places(calls, every) if not (skip and re.search(skip, calls[number - 1][1]))]
-    for place, number in list(enumerate(chosen))[part[0] :: part[1]]:
-        for kind in [kinds[place % len(kinds)]] if turns else kinds:
-            call, path, size = calls[number - 1]
-            if kind == "short" and (call != "write" or size < 2):
-                continue
+    chosen = [number for number in places(calls, every) if number > after]
+    chosen = [number for number in chosen if not (skip and re.search(skip, calls[number - 1][1]))]
+    for place, number in enumerate(chosen[part[0] :: part[1]]):
+        call, path, size = calls[number - 1]
+        ways = [kind for kind in kinds if kind != "short" or (call == "write" and size > 1)]
+        for kind in [ways[place % len(ways)]] if turns and ways else ways:
             world.reset()
             world.state.set(world.watched, kind, number)
             ended = run(case.command, world.beside, before=arm)
@@ -149,14 +151,13 @@ def every_call(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "command", nargs="+", help="assess, strict, add, amend, report, folder, measure, train or study"
-    )
+    parser.add_argument("command", nargs="+", help="such as assess: the names of the cases in cases.py")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--every", action="store_true", help="all writes to a file, not three")
     parser.add_argument("--skip", default="", help="a pattern of paths that are left out")
     parser.add_argument("--turns", action="store_true", help="each call fails in one way, in turn")
     parser.add_argument("--part", default="1/1", help="of the calls, I/N")
+    parser.add_argument("--after", type=int, default=0, help="leave out the calls up to this number")
     parser.add_argument("--json", type=Path, help="a line of JSON for every call that failed")
     parser.add_argument("--calls", action="store_true", help="list the calls only")
     options = parser.parse_args()
@@ -166,7 +167,14 @@ def main() -> None:
         world = world_in(Path(folder))
         for name in options.command:
             found = every_call(
-                world, name, options.kinds, options.every, (index - 1, count), options.skip, options.turns
+                world,
+                name,
+                options.kinds,
+                options.every,
+                (index - 1, count),
+                options.skip,
+                options.turns,
+                options.after,
             )
             if options.calls:
                 next(found)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -21,6 +23,13 @@ from unittest import mock
 __all__ = ["Ended", "Forked", "forks_only", "imported", "run"]
 
 
+# Modules that import what the commands need.
+COMMANDS = ("assessment.many", "assessment.outputs", "assessment.views", "cli.app", "commands.assess_models")
+COMMANDS += ("commands.draw", "commands.rank", "commands.report", "report.figures", "report.ranking.page")
+COMMANDS += ("report.study.page", "study.run", "training.callback", "training.pretrain", "training.run")
+COMMANDS += ("assessment.behaviour", "models.listed", "models.started", "runs.subject")
+
+
 class Ended(NamedTuple):
     """How a command ended: its status, negative for a signal, and what it printed."""
 
@@ -35,18 +44,16 @@ def imported() -> None:
 
     torch.set_num_threads(1)
     import pandas  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
     import torch.utils.tensorboard
     import torchmetrics  # noqa: F401
 
-    import torchvice.assessment.outputs
-    import torchvice.assessment.views
-    import torchvice.cli.app
-    import torchvice.commands.draw
-    import torchvice.commands.report
-    import torchvice.report.figures
-    import torchvice.study.run
-    import torchvice.training.callback
-    import torchvice.training.run  # noqa: F401
+    for name in COMMANDS:
+        importlib.import_module(f"torchvice.{name}")
+    if importlib.util.find_spec("lightly"):
+        import torchvice.training.selfsupervised  # noqa: F401
+    gc.collect()
+    gc.freeze()  # else each child copies all of this memory when it collects
 
 
 class Forked:

@@ -175,19 +175,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further table after so many")
     options = parser.parse_args()
     begun, tables, problems = time.monotonic(), 0, []
     with tempfile.TemporaryDirectory(prefix="torchvice-kills-") as folder, forks_only():
         kills = Kills(world_in(Path(folder), IMAGES, SHARD), options.seed)
         kills.measure()
         print(json.dumps({"seconds": {f"{a} {b}": round(s, 2) for (a, b), s in kills.seconds.items()}}), flush=True)
-        while kills.counts["kills"] < options.kills:
+        while kills.counts["kills"] < options.kills and time.monotonic() < begun + 60 * options.minutes:
             style, count = kills.random.choice(("--processes", "--shard")), kills.random.randint(1, 3)
             if problem := kills.table_killed(style, count):
                 problems.append(problem)
                 print(json.dumps({"workers": f"{style} {count}", "problem": problem}), flush=True)
             tables += 1
-            if tables % 20 == 0:
+            if tables % 5 == 0:
                 print(json.dumps({"tables": tables, **kills.counts}), flush=True)
     seconds = round(time.monotonic() - begun)
     print(json.dumps({"tables": tables, "problems": len(problems), "seconds": seconds, **kills.counts}), flush=True)

@@ -24,6 +24,7 @@ from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.errors import as_vice_error
 from torchvice.files import atomic_folder, write_json, write_text
+from torchvice.models.pretraining import save_encoder
 
 KINDS = ("ENOSPC", "EIO", "short", "SIGKILL")
 
@@ -67,8 +68,12 @@ def pictures(folder: Path) -> None:
             (part / name).write_bytes(b"pixels" * 5000)
 
 
+def weights(folder: Path) -> None:
+    save_encoder(folder / "a.safetensors", {"layer.weight": torch.ones(40, 40)}, "plain")
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("write", [text, numbers, pictures])
+@pytest.mark.parametrize("write", [text, numbers, pictures, weights])
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path, write, kind: str) -> None:
     def begun(name: str) -> Path:
         folder = tmp_path / name

@@ -90,7 +90,14 @@ def test_without_locks_of_the_kernel_a_dead_holder_loses_it(tmp_path, no_locks) 
     claim = tmp_path / "lock.held"
     claim.write_text(json.dumps({"host": platform.node(), "pid": dead.pid, "since": "today"}))
     with locked(path, "The table"):
-        assert json.loads(claim.read_text())["pid"] == os.getpid()
+        held = json.loads(claim.read_text())
+        assert held["pid"] == os.getpid()
+    claim.write_text(json.dumps(held))  # this process as it is
+    with pytest.raises(ViceError, match="The table is already running"):
+        locked(path, "The table").__enter__()
+    claim.write_text(json.dumps(held | {"start": held["start"] - 1}))  # one that had the same id and is dead
+    with locked(path, "The table"):
+        pass
     claim.write_text(json.dumps({"host": "elsewhere", "pid": 5, "since": "today"}))
     with pytest.raises(ViceError, match="The table is already running"):
         locked(path, "The table").__enter__()

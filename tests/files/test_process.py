@@ -16,7 +16,7 @@ import pytest
 from torchvice.errors import ViceError
 from torchvice.files import write_text
 from torchvice.files.lock import locked
-from torchvice.files.process import OF_MALLOC, in_processes, lives, machine
+from torchvice.files.process import OF_MALLOC, in_processes, lives, machine, started
 from ways_out import tried
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -189,6 +189,29 @@ def test_the_next_writer_clears_what_a_killed_one_left_and_nothing_else(tmp_path
     assert set(tmp_path.iterdir()) == before | {tmp_path / "new.txt"}
 
 
+def test_the_next_writer_clears_what_is_left_of_a_process_that_nobody_waited_for(tmp_path: Path) -> None:
+    writer = start(WRITER, tmp_path)
+    assert line(writer) == "in"
+    assert len(list(tmp_path.iterdir())) == 2
+    writer.kill()  # its parent, this process, does not wait for it: it keeps its id
+    until(lambda: not runs(writer.pid))
+    os.kill(writer.pid, 0)
+    other = "import sys; from torchvice.files import write_text; write_text(sys.argv[1] + '/new.txt', '')"
+    subprocess.run([sys.executable, "-c", other, tmp_path], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["new.txt"]
+    writer.wait()
+
+
+def test_a_process_that_has_the_id_of_a_dead_one_is_another(tmp_path: Path) -> None:
+    began = started(os.getpid())
+    assert began is not None
+    names = [f".a.{machine()}-{os.getpid()}-{start}-{'0' * 8}.part" for start in (began, began - 1)]
+    for name in names:
+        (tmp_path / name).touch()
+    write_text(tmp_path / "new.txt", "")
+    assert {path.name for path in tmp_path.iterdir()} == {names[0], "new.txt"}
+
+
 def test_a_temporary_name_is_short_enough_for_any_name(tmp_path: Path) -> None:
     name = "ä" * 120 + ".txt"
     assert write_text(tmp_path / name, "whole").read_text() == "whole"
@@ -200,6 +223,15 @@ def test_which_processes_live() -> None:
     assert lives(os.getpid())
     assert lives(str(os.getppid()))
     assert not any(map(lives, (ended.pid, None, "x", 10**30)))
+    began = started(os.getpid())
+    assert began is not None
+    assert lives(os.getpid(), began)
+    assert not lives(os.getpid(), began - 1)
+    unwaited = subprocess.Popen([sys.executable, "-c", ""])
+    until(lambda: not runs(unwaited.pid))
+    assert not lives(unwaited.pid)
+    unwaited.wait()
+    assert started(unwaited.pid) is None
 
 
 def test_results_come_in_the_order_of_the_tasks_and_a_dead_process_is_a_sentence() -> None:

@@ -7,7 +7,7 @@ import gc
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -136,6 +136,7 @@ class _Runner:
         place = {model.label: number for number, model in enumerate(self.many.models)}
         reads, units = next(iter(self.reads.values())), list[Unit]()
         waiting, failed = self.states.unfinished()
+        self._clear_locks({model.label for model in (*waiting, *failed)})
         for left in (waiting, failed if self.many.retry else []):
             shares = sorted(left, key=lambda model: ((place[model.label] - index) % count, model.side))
             for side, group in groupby(shares, key=lambda model: model.side):
@@ -144,6 +145,18 @@ class _Runner:
                 units += [(model, block) for block in blocks for model in together]
         return units
 
+    def _clear_locks(self, left: Collection[str]) -> None:
+        """Remove the locks of models that are done: a process killed right after its last row leaves one for good."""
+        for model in self.many.models:
+            lock = self._lock_of(model)
+            if model.label not in left and lock.exists():
+                with contextlib.suppress(ViceError), locked(lock, model.label, keep=False):
+                    pass  # nobody holds it
+
+    def _lock_of(self, model: ListedModel) -> Path:
+        folder = self.folders[model.label]
+        return folder.with_name(f"{folder.name}.lock")
+
     def _build(self, model: ListedModel) -> Subject:
         return self.many.build(model, self.folders[model.label])
 
@@ -151,11 +164,9 @@ class _Runner:
         """Assess a model, and write its row, unless another process has it."""
         before = self.done
         with contextlib.ExitStack() as held:
-            folder = self.folders[model.label]
-            lock = folder.with_name(f"{folder.name}.lock")
             if model.label not in self.left:
                 try:
-                    held.enter_context(locked(lock, f"The assessment of {model.label}", keep=False))
+                    held.enter_context(locked(self._lock_of(model), f"The assessment of {model.label}", keep=False))
                 except ViceError:
                     self.left.add(model.label)
                     self._say(model, "is at work in another process.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from torchvice.errors import ViceError
-from torchvice.files.process import lives
+from torchvice.files.process import lives, started
 
 __all__ = ["is_locked", "locked"]
 
@@ -185,7 +185,7 @@ def _exclusive(claim: Path) -> bool:
     """Create the file unless it exists; one whose holder is dead is moved away first, by one process alone."""
     holder = _holder(claim)
     here = holder.get("host") == platform.node()
-    if claim.exists() and (not lives(holder.get("pid")) if here else _is_stale(claim)):
+    if claim.exists() and (not lives(holder.get("pid"), holder.get("start")) if here else _is_stale(claim)):
         aside = claim.with_name(f"{claim.name}.{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(claim, aside)
@@ -211,7 +211,8 @@ def _is_stale(path: Path) -> bool:
 
 
 def _signature() -> str:
-    return json.dumps({"host": platform.node(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+    holder = {"host": platform.node(), "pid": os.getpid(), "start": started(os.getpid())}
+    return json.dumps(holder | {"since": time.strftime("%Y-%m-%d %H:%M:%S")})
 
 
 def _beat(paths: list[Path], stop: threading.Event) -> None:

@@ -15,27 +15,53 @@ from typing import Any, TypeVar
 
 from torchvice.errors import ViceError
 
-__all__ = ["WITH_PARENT", "end_with_parent", "in_processes", "keep_freed_memory", "lives", "machine"]
+__all__ = ["WITH_PARENT", "end_with_parent", "in_processes", "keep_freed_memory", "lives", "machine", "started"]
 
 # Set in the environment of a `vice` that ends with its parent, which holds its standard input open.
 WITH_PARENT = "TORCHVICE_WITH_PARENT"
 PR_SET_PDEATHSIG = 1
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 OF_MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+ENDED = ("Z", "X")  # the states of a process that only waits to be counted as ended
 _Job = TypeVar("_Job")
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 
-def lives(pid: Any) -> bool:
-    """Whether a process of this machine runs; false for what is no process id."""
+def lives(pid: Any, start: int | None = None) -> bool:
+    """Whether a process of this machine runs; false for what is no process id.
+
+    On Linux one that was killed and that its parent has not waited for does not run. It keeps its id, in a container
+    whose first process waits for nobody for as long as that runs.
+
+    Args:
+        pid: of the process.
+        start: its `started`: one that started at another time has been given the id of one that ended. None: not known.
+    """
     try:
-        os.kill(int(pid), 0)
+        pid = int(pid)
+        os.kill(pid, 0)
     except (ProcessLookupError, OverflowError, TypeError, ValueError):
         return False
     except PermissionError:
         pass
-    return True
+    state, began = _state_and_start(pid)
+    return state not in ENDED and (start is None or began is None or began == start)
+
+
+def started(pid: int) -> int | None:
+    """When a process of this machine started, in the clock ticks of the kernel; None where that is not known."""
+    return _state_and_start(pid)[1]
+
+
+def _state_and_start(pid: int) -> tuple[str, int | None]:
+    """The letter of the kernel for the state of a process, and when it started; "" and None outside Linux."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            told = file.read().rpartition(b")")[2].split()  # the name before may hold anything
+        return told[0].decode(), int(told[19])
+    except (OSError, ValueError, IndexError):
+        return "", None
 
 
 @functools.cache

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from torchvice.errors import ViceError, not_utf8_error
-from torchvice.files.process import lives, machine
+from torchvice.files.process import lives, machine, started
 
 __all__ = ["atomic", "atomic_folder", "check_writable", "write_json", "write_text"]
 
-# The name of a temporary file or folder: what it becomes, the machine and the process that write it, and a number.
-_PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
+# The name of a temporary file or folder: what it becomes, the machine and the process that write it, when that started
+# (not in those of earlier versions), and a number.
+_PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)(?:-(\d+))?-[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
 FULL = {errno.ENOSPC, errno.EDQUOT}
 WRITING = FULL | {errno.EIO, errno.EFBIG, errno.ESTALE}  # what a write raises, without the name of its file
 # What torch's writer of files raises in place of an OSError: RuntimeErrors with these words.
@@ -122,7 +123,9 @@ def _part(folder: Path, name: str, suffix: str = "") -> Path:
     if folder.absolute() not in _cleared:
         _cleared.add(folder.absolute())
         _clear(folder)
-    return folder / f".{name[:40]}.{machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part{suffix}"
+    start = started(os.getpid())
+    writer = f"{os.getpid()}" if start is None else f"{os.getpid()}-{start}"
+    return folder / f".{name[:40]}.{machine()}-{writer}-{uuid.uuid4().hex[:8]}.part{suffix}"
 
 
 def _clear(folder: Path) -> None:
@@ -130,7 +133,7 @@ def _clear(folder: Path) -> None:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             writer = _PART.fullmatch(entry.name)
-            if writer is None or writer[1] != machine() or lives(writer[2]):
+            if writer is None or writer[1] != machine() or lives(writer[2], int(writer[3]) if writer[3] else None):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Pretrained", "check_weights", "convert_weights", "inspect_weights", "load_pretrained", "note_of"]
+__all__ = [
+    "Pretrained",
+    "check_weights",
+    "convert_weights",
+    "inspect_weights",
+    "load_pretrained",
+    "note_of",
+    "save_encoder",
+]
 
 _LEAST_SHARE = 0.9
 _STEM = "patch_embed.proj.0.weight"  # only in MoCo v3's ViTs with a convolutional stem
@@ -161,8 +169,6 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
         ViceError: `out` has another suffix; the file is damaged, of an unknown layout, needs other objects, or holds
             NaN or infinity.
     """
-    from safetensors.torch import save_file
-
     if Path(out).suffix != ".safetensors":
         raise ViceError(f"The output must be a .safetensors file, but is {out}.")
     # What torch.save wrote under that name is read as any other file of torch.
@@ -173,11 +179,20 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
     else:
         encoder = encoder_of(*read_content(path, also=[argparse.Namespace]), scheme)
     refuse_non_finite(_non_finite(encoder.tensors), str(path))
-    # safetensors refuses tensors that share memory or are not contiguous.
-    tensors = {name: value.detach().clone().contiguous() for name, value in encoder.tensors.items()}
-    with atomic(out) as part:
-        save_file(tensors, part, metadata={"scheme": encoder.scheme + WRITTEN_HERE * encoder.own})
+    save_encoder(out, encoder.tensors, encoder.scheme + WRITTEN_HERE * encoder.own)
     return encoder
+
+
+def save_encoder(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], scheme: str) -> None:
+    """Write tensors as safetensors, completely or not at all, with the name of their scheme."""
+    from safetensors.torch import save
+
+    # safetensors refuses tensors that share memory or are not contiguous.
+    own = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+    # Its own writing leaves a temporary file after a kill, which nothing clears, and raises what is no OSError.
+    content = save(own, {"scheme": scheme})
+    with atomic(path) as part:
+        part.write_bytes(content)
 
 
 def _accepted(

@@ -16,9 +16,9 @@ from torchvice.config.sections import TransformSettings
 from torchvice.data.check import check_files
 from torchvice.data.layout import split_of_setting
 from torchvice.errors import ViceError
-from torchvice.files import atomic, read_json, sha256, write_json
+from torchvice.files import read_json, sha256, write_json
 from torchvice.models.build import build_model, classifier_names
-from torchvice.models.pretraining import Pretrained, load_pretrained
+from torchvice.models.pretraining import Pretrained, load_pretrained, save_encoder
 from torchvice.models.schemes import WRITTEN_HERE
 from torchvice.training.network_input import described_input, expected_input, with_input
 from torchvice.training.recipes import Dino, Mae, SchemeSettings, recipe_of
@@ -312,16 +312,13 @@ def _trainer(settings: Settings, folder: Path, sampler: EpochSampler, start: _St
 
 def _write(folder: Path, result: str, start: _Start, manifest: dict[str, Any]) -> None:
     """Write the encoder of the last checkpoint under timm's names, and the manifest with its SHA-256."""
-    from safetensors.torch import save_file
-
     from torchvice.training.checkpoints import read_checkpoint
 
     state = read_checkpoint(folder / "checkpoints" / "last.ckpt")
     heads = tuple(f"{name}." for name in classifier_names(start.network))
     prefix = f"{result}."
     encoder = {n.removeprefix(prefix): v for n, v in state["state_dict"].items() if n.startswith(prefix)}
-    tensors = {n: v.clone().contiguous() for n, v in encoder.items() if not n.startswith(heads)}
-    with atomic(folder / WEIGHTS) as part:
-        save_file(tensors, part, metadata={"scheme": start.scheme + WRITTEN_HERE})
+    tensors = {n: v for n, v in encoder.items() if not n.startswith(heads)}
+    save_encoder(folder / WEIGHTS, tensors, start.scheme + WRITTEN_HERE)
     written = {"file": WEIGHTS, "tensors": len(tensors), "sha256": sha256(folder / WEIGHTS)}
     write_json(folder / MANIFEST, manifest | {"finished": state["epoch"] + 1, "weights": written})
