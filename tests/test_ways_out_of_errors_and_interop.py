@@ -138,10 +138,12 @@ def without_memory_of_processes(*_: Any, **__: Any) -> None:
 
 
 def test_one_process_needs_no_shared_memory(files: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import concurrent.futures
+
     import torchvice.commands.evaluate as evaluate
 
     monkeypatch.setattr(evaluate, "CHUNK", 1)
-    monkeypatch.setattr(evaluate, "ProcessPoolExecutor", without_memory_of_processes)
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", without_memory_of_processes)
     target = tmp_path / "found.json"
     tried(
         lambda: command(*files, "--workers", 2),

@@ -202,7 +202,7 @@ class Rows:
 def in_float16(values: np.ndarray) -> np.ndarray:
     """A map (h, w) in float16, times a power of two where it is too large or too small for that.
 
-    The largest magnitude, if it is below 2^-8 or 2^15 and above, is brought to [1/2, 1): only the scale of a map
+    The largest magnitude, if it is below 2^-10 or 2^15 and above, is brought to [1/2, 1): only the scale of a map
     changes, which has no meaning. Without it a map of 1e6 would be infinite, and one of 1e-8 zero.
 
     Example:
@@ -210,7 +210,7 @@ def in_float16(values: np.ndarray) -> np.ndarray:
         ([[0.95361328125, -0.476806640625]], [[0.5, 3.0]])
     """
     power = int(np.frexp(np.abs(values[np.isfinite(values)]).max(initial=0.0))[1])
-    return (values if -8 < power <= 15 else np.ldexp(values, -power)).astype(np.float16)
+    return (values if -10 < power <= 15 else np.ldexp(values, -power)).astype(np.float16)
 
 
 _OWN_NOTHING: dict[str, Any] = {
