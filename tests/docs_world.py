@@ -54,6 +54,7 @@ transform = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True),
 SCRIPT = """import torch, torchvice
 from torchvice.data import VocDataset
 
+torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Conv2d(3, 10, 3, 4, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
 torchvice.assess(model, VocDataset("shapes", "val"), out="runs/script", view_size=64)
 """
