@@ -99,8 +99,8 @@ def keep_freed_memory() -> None:
     """Keep memory that was freed in this process, rather than give it back and be given the same again, cleared.
 
     A network on a CPU frees the result of each layer. glibc gives back every large one, and the system clears the next:
-    that took half of the time of an EfficientNet-B0. Without effect where the environment sets how glibc does this
-    (`OF_MALLOC`), and where there is no glibc.
+    that took half of the CPU time of an EfficientNet-B0 (benchmarks/freed_memory.py). Without effect where the
+    environment sets how glibc does this (`OF_MALLOC`), and where there is no glibc.
     """
     if sys.platform != "linux" or any(os.environ.get(name) for name in OF_MALLOC):
         return
