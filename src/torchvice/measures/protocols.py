@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.association import disagreement, put_association
 from torchvice.measures.calibration import put_calibration
 from torchvice.measures.catalogue import measure_of, paths
-from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_paper_interval
+from torchvice.measures.consistency import put_paper_interval
 from torchvice.measures.contents import ASSESS_STRICT
-from torchvice.measures.controls import put_other_explanations
 from torchvice.measures.inference import LEVEL, Inference
-from torchvice.measures.interventions import without_histograms
 from torchvice.measures.pairs import Pairs, true_pairs
-from torchvice.measures.quadrants import QUADRANTS, quadrants_by
-from torchvice.measures.qualities import QUALITIES, check_quality, quality_of
+from torchvice.measures.qualities import check_quality
 from torchvice.measures.sheet import (
     DiagramParts,
     Measures,
@@ -28,9 +24,8 @@ from torchvice.measures.sheet import (
     put_consistency,
     put_precision_recall,
 )
-from torchvice.measures.threshold_free import put_normalisations, put_threshold_free
-from torchvice.measures.verdict import Verdict, verdict_of
-from torchvice.measures.without import put_without
+from torchvice.measures.trust import put_trust
+from torchvice.measures.verdict import Verdict
 from torchvice.metrics import (
     mean_average_precision,
     multilabel,
@@ -41,18 +36,15 @@ from torchvice.metrics import (
     sample_accuracy,
     sigmoid,
 )
-from torchvice.metrics.beside import at_once
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
 from torchvice.metrics.weighted import Mean, WeightedStatistic
-from torchvice.metrics.weighted_scores import MeanAveragePrecision
 from torchvice.samples import Images, Regions, Samples
 
-__all__ = ["consistency_data", "measure", "paper_ji", "threshold_index"]
+__all__ = ["measure", "paper_ji", "threshold_index"]
 
 FEWEST_AT_ONCE = 2**18  # pairs times replicates: fewer take less time than a copy of the process
 FEWEST_REPLICATES = 100  # of an interval of 95 %: 2.5 draws lie beyond each end
-STRONGEST = 20  # pairs of each quadrant that the measures name
 NO_STRICT = "Nothing can be said of single labels: the table was assessed under `paper` only (--protocol both)."
 
 
@@ -107,7 +99,7 @@ def measure(
             put_calibration, samples=samples, fitted_on=calibrate_on, seed=seed, simulate=replicates > 0
         )
         few = FEWEST_AT_ONCE <= len(pairs) * replicates <= WeightedStatistic.most_work
-        _put_trust(samples, pairs, sheet, diagrams, quality, inference, calibrate if few else None)
+        put_trust(samples, pairs, sheet, diagrams, quality, inference, calibrate if few else None)
         if not few:
             del held, inference  # with all their draws and ranks: calibration needs much memory
             calibrate(sheet, diagrams)
@@ -175,127 +167,6 @@ def _source(samples: Samples) -> dict[str, Any]:
         "protocols": samples.manifest["protocols"],
         "targets": samples.manifest.get("targets", "multilabel"),
     }
-
-
-def _put_trust(
-    samples: Samples,
-    pairs: Pairs,
-    sheet: Sheet,
-    diagrams: DiagramParts,
-    quality: str,
-    inference: Inference,
-    calibrate: Callable[[Sheet, DiagramParts], None] | None,
-) -> None:
-    """Put what tells how far VICE can be trusted: intervals, sensitivities, controls, quadrants.
-
-    `calibrate` puts the calibration, where two processes share the work; None: of many pairs they take too much memory.
-    """
-    subject = consistency_data(samples, quality, pairs)
-    sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
-    sheet.parts["quadrants"] = _quadrants(subject)
-    sensitivities = partial(_put_sensitivities, sheet, samples, subject, inference)
-    others = partial(_others, samples, subject, inference, calibrate)
-    if calibrate is not None:
-        more, drawn = at_once(sensitivities, others)
-    else:
-        sensitivities()
-        more, drawn = others()
-    sheet.add(more)
-    diagrams.bands |= drawn.bands
-    diagrams.reliability |= drawn.reliability
-    pairs = without_histograms(pairs)
-    put_without(sheet, samples, pairs, inference)
-    without = {name: value for name, value in sheet.sections["without"].items() if math.isfinite(value)}
-    numbers = {"vice": _vice_of(sheet, pairs), "without": without}
-    sheet.parts["verdict"] = verdict_of(samples, pairs, inference, numbers)
-
-
-def _put_sensitivities(sheet: Sheet, samples: Samples, subject: ConsistencyData, inference: Inference) -> None:
-    """Put intervals, sensitivities and measures without a threshold: half of the work."""
-    if np.isfinite(sheet.value("strict.mean_average_precision")):
-        statistic = MeanAveragePrecision(subject.probabilities, subject.targets)
-        drawn = inference.replicates(statistic, samples.of_protocol("strict").images.image_id)
-        found = inference.interval(sheet.value("strict.mean_average_precision"), drawn)
-        sheet.put_interval("strict.mean_average_precision", found)
-    put_consistency_of_pairs(sheet, subject, inference)
-    put_threshold_free(sheet, subject, inference)
-
-
-def _others(
-    samples: Samples,
-    subject: ConsistencyData,
-    inference: Inference,
-    calibrate: Callable[[Sheet, DiagramParts], None] | None,
-) -> tuple[Sheet, DiagramParts]:
-    """What does not need the sensitivities, nor they it: the other half of the work."""
-    sheet, diagrams, pairs = Sheet(), DiagramParts(), subject.pairs
-    put_association(sheet, pairs, subject.thresholds, inference)
-    normalisation = samples.of_protocol("strict").settings.get("normalisation", "")
-    put_normalisations(sheet, subject, normalisation, inference)
-    if pairs.regions is not None:
-        pairs.regions.release("inside", "outside")
-    put_other_explanations(sheet, samples, subject, inference)
-    if calibrate is not None:
-        calibrate(sheet, diagrams)
-    return sheet, diagrams
-
-
-def _vice_of(sheet: Sheet, pairs: Pairs) -> dict[str, Any]:
-    """The association of certainty and map, for the verdict."""
-    values = {name: sheet.sections[name].get("vice", math.nan) for name in ("paper", "strict")}
-    values |= {name: sheet.sections["strict"].get(f"vice_{name}", math.nan) for name in ("joint", "lowest", "highest")}
-    return {
-        **{name: value if math.isfinite(value) else None for name, value in values.items()},
-        "interval": sheet.intervals.get("strict.vice"),
-        "joint_interval": sheet.intervals.get("strict.vice_joint"),
-        "disagreement": [row.to_json() for row in disagreement(sheet)],
-        "p": sheet.tests.get("strict.vice", {}).get("p"),
-        "pairs": len(pairs),
-    }
-
-
-def _quadrants(subject: ConsistencyData) -> dict[str, Any]:
-    """Cut-offs, counts, and the strongest pairs of each quadrant."""
-    pairs = subject.pairs
-    found = quadrants_by(pairs, subject.name, subject.quality)
-    quality = subject.quality if found.by == subject.name else pairs.quality
-    p = pairs.probability
-    strongest = {
-        quadrant: [
-            {
-                "image_id": str(pairs.image_id[row]),
-                "class": subject.classes[pairs.class_index[row]],
-                "strength": float(found.strength[row]),
-                "probability": float(p[row]),
-                "quality": float(quality[row]),
-            }
-            for row in found.strongest(quadrant)[:STRONGEST].tolist()
-        ]
-        for quadrant in QUADRANTS
-    }
-    return {**found.to_json(), "strongest": strongest}
-
-
-def consistency_data(samples: Samples, quality: str = "ji", pairs: Pairs | None = None) -> ConsistencyData:
-    """Collect the input of the consistency measures; `pairs` are the table's, if known already.
-
-    Raises:
-        ViceError: as `true_pairs` and `quality_of`.
-    """
-    pairs = true_pairs(samples) if pairs is None else pairs
-    strict = samples.of_protocol("strict")
-    images, masked = strict.images, strict.images.where(strict.images.has_mask)
-    return ConsistencyData(
-        pairs=pairs,
-        name=quality,
-        quality=quality_of(pairs, quality),
-        image_id=masked.image_id,
-        loss=strict.losses[images.has_mask],
-        probabilities=strict.probabilities,
-        targets=images.targets,
-        classes=samples.classes,
-        thresholds=samples.thresholds,
-    )
 
 
 def _excluded(samples: Samples, protocol: str, pairs: Pairs | None) -> dict[str, tuple[int, int]]:

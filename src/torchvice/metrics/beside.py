@@ -26,7 +26,7 @@ def at_once(here: Callable[[], None], there: Callable[[], _T]) -> _T:
     """Do one thing in this process and another in a copy of it; return what the latter returns.
 
     Threads share Python's lock, and on small arrays mostly wait for it; a copy has its own, and shares the memory until
-    one of both writes to it. Without a copy one is done after the other, with the same result. There is none outside of
+    one of both writes to it. Without a copy one is done after the other, with the same result: on other systems than
     Linux, with one processor or OMP_NUM_THREADS=1, and beside other threads or a loaded torch, whose locks might never
     be opened in the copy. If the copy dies or takes too long, its work is done here. Products of matrices have one
     thread in each process.

@@ -229,7 +229,7 @@ def _stepped_down(
 
     Args:
         distance: (m, m) differences in standard errors.
-        moved: (m, B) replicates less their means. inverse: (m, m) inverse standard errors, 0 where there is none.
+        moved: (m, B) replicates less their means. inverse: (m, m) 1 / standard error, 0 where that is 0.
         largest: (m, B) what `_largest` finds with all pairs.
     """
     critical, steps = float(np.quantile(largest.max(axis=0), level)), 1

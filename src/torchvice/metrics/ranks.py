@@ -47,19 +47,15 @@ def running_sums(values: np.ndarray) -> np.ndarray:
         >>> running_sums(np.array([[2.0, 0.0, 3.0], [0.5, 0.25, 0.0]])).tolist()
         [[2.0, 2.0, 5.0], [0.5, 0.75, 0.75]]
     """
-    with np.errstate(invalid="ignore"):
-        whole = values.astype(np.int64)
-    if _are(whole, values):
-        return np.cumsum(whole, axis=-1).astype(np.float64)
+    if _are_whole(values):
+        return np.cumsum(values.astype(np.int64), axis=-1).astype(np.float64)
     return np.cumsum(values, axis=-1, dtype=np.float64)
 
 
-def _are(whole: np.ndarray, values: np.ndarray) -> bool:
-    """Whether values are whole numbers, of which those in a row can be added up."""
+def _are_whole(values: np.ndarray) -> bool:
+    """Whether values are whole numbers whose sums in a row are exact."""
     low, high = values.min(initial=0.0), values.max(initial=0.0)
-    if not max(high, -low) * values.shape[-1] < EXACT:
-        return False
-    return bool((np.floor(values) == values).all())
+    return bool(max(high, -low) * values.shape[-1] < EXACT and (np.floor(values) == values).all())
 
 
 def _steps(upper: np.ndarray) -> np.ndarray:

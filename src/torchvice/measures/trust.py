@@ -1,0 +1,150 @@
+"""What tells how far VICE can be trusted: intervals, sensitivities, controls, quadrants and the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from torchvice.measures.association import disagreement, put_association
+from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs
+from torchvice.measures.controls import put_other_explanations
+from torchvice.measures.inference import Inference
+from torchvice.measures.interventions import without_histograms
+from torchvice.measures.pairs import Pairs
+from torchvice.measures.quadrants import QUADRANTS, quadrants_by
+from torchvice.measures.qualities import QUALITIES, quality_of
+from torchvice.measures.sheet import DiagramParts, Sheet
+from torchvice.measures.threshold_free import put_normalisations, put_threshold_free
+from torchvice.measures.verdict import verdict_of
+from torchvice.measures.without import put_without
+from torchvice.metrics.beside import at_once
+from torchvice.metrics.weighted_scores import MeanAveragePrecision
+from torchvice.samples import Samples
+
+__all__ = ["put_trust"]
+
+STRONGEST = 20  # pairs of each quadrant that the measures name
+
+
+def put_trust(
+    samples: Samples,
+    pairs: Pairs,
+    sheet: Sheet,
+    diagrams: DiagramParts,
+    quality: str,
+    inference: Inference,
+    calibrate: Callable[[Sheet, DiagramParts], None] | None,
+) -> None:
+    """Put what tells how far VICE can be trusted: intervals, sensitivities, controls, quadrants.
+
+    `calibrate` puts the calibration, where two processes share the work; None: of many pairs they take too much memory.
+    """
+    subject = _consistency_data(samples, quality, pairs)
+    sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
+    sheet.parts["quadrants"] = _quadrants(subject)
+    sensitivities = partial(_put_sensitivities, sheet, samples, subject, inference)
+    others = partial(_others, samples, subject, inference, calibrate)
+    if calibrate is not None:
+        more, drawn = at_once(sensitivities, others)
+    else:
+        sensitivities()
+        more, drawn = others()
+    sheet.add(more)
+    diagrams.bands |= drawn.bands
+    diagrams.reliability |= drawn.reliability
+    pairs = without_histograms(pairs)
+    put_without(sheet, samples, pairs, inference)
+    without = {name: value for name, value in sheet.sections["without"].items() if math.isfinite(value)}
+    numbers = {"vice": _vice_of(sheet, pairs), "without": without}
+    sheet.parts["verdict"] = verdict_of(samples, pairs, inference, numbers)
+
+
+def _put_sensitivities(sheet: Sheet, samples: Samples, subject: ConsistencyData, inference: Inference) -> None:
+    """Put intervals, sensitivities and measures without a threshold: half of the work."""
+    if np.isfinite(sheet.value("strict.mean_average_precision")):
+        statistic = MeanAveragePrecision(subject.probabilities, subject.targets)
+        drawn = inference.replicates(statistic, samples.of_protocol("strict").images.image_id)
+        found = inference.interval(sheet.value("strict.mean_average_precision"), drawn)
+        sheet.put_interval("strict.mean_average_precision", found)
+    put_consistency_of_pairs(sheet, subject, inference)
+    put_threshold_free(sheet, subject, inference)
+
+
+def _others(
+    samples: Samples,
+    subject: ConsistencyData,
+    inference: Inference,
+    calibrate: Callable[[Sheet, DiagramParts], None] | None,
+) -> tuple[Sheet, DiagramParts]:
+    """What does not need the sensitivities, nor they it: the other half of the work."""
+    sheet, diagrams, pairs = Sheet(), DiagramParts(), subject.pairs
+    put_association(sheet, pairs, subject.thresholds, inference)
+    normalisation = samples.of_protocol("strict").settings.get("normalisation", "")
+    put_normalisations(sheet, subject, normalisation, inference)
+    if pairs.regions is not None:
+        pairs.regions.release("inside", "outside")
+    put_other_explanations(sheet, samples, subject, inference)
+    if calibrate is not None:
+        calibrate(sheet, diagrams)
+    return sheet, diagrams
+
+
+def _vice_of(sheet: Sheet, pairs: Pairs) -> dict[str, Any]:
+    """The association of certainty and map, for the verdict."""
+    values = {name: sheet.sections[name].get("vice", math.nan) for name in ("paper", "strict")}
+    values |= {name: sheet.sections["strict"].get(f"vice_{name}", math.nan) for name in ("joint", "lowest", "highest")}
+    return {
+        **{name: value if math.isfinite(value) else None for name, value in values.items()},
+        "interval": sheet.intervals.get("strict.vice"),
+        "joint_interval": sheet.intervals.get("strict.vice_joint"),
+        "disagreement": [row.to_json() for row in disagreement(sheet)],
+        "p": sheet.tests.get("strict.vice", {}).get("p"),
+        "pairs": len(pairs),
+    }
+
+
+def _quadrants(subject: ConsistencyData) -> dict[str, Any]:
+    """Cut-offs, counts, and the strongest pairs of each quadrant."""
+    pairs = subject.pairs
+    found = quadrants_by(pairs, subject.name, subject.quality)
+    quality = subject.quality if found.by == subject.name else pairs.quality
+    p = pairs.probability
+    strongest = {
+        quadrant: [
+            {
+                "image_id": str(pairs.image_id[row]),
+                "class": subject.classes[pairs.class_index[row]],
+                "strength": float(found.strength[row]),
+                "probability": float(p[row]),
+                "quality": float(quality[row]),
+            }
+            for row in found.strongest(quadrant)[:STRONGEST].tolist()
+        ]
+        for quadrant in QUADRANTS
+    }
+    return {**found.to_json(), "strongest": strongest}
+
+
+def _consistency_data(samples: Samples, quality: str, pairs: Pairs) -> ConsistencyData:
+    """Collect the input of the consistency measures.
+
+    Raises:
+        ViceError: as `quality_of`.
+    """
+    strict = samples.of_protocol("strict")
+    images, masked = strict.images, strict.images.where(strict.images.has_mask)
+    return ConsistencyData(
+        pairs=pairs,
+        name=quality,
+        quality=quality_of(pairs, quality),
+        image_id=masked.image_id,
+        loss=strict.losses[images.has_mask],
+        probabilities=strict.probabilities,
+        targets=images.targets,
+        classes=samples.classes,
+        thresholds=samples.thresholds,
+    )
