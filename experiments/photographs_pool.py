@@ -21,7 +21,7 @@ from typing import Any
 
 from torchvice.errors import as_vice_error
 from torchvice.files import write_json, write_text
-from torchvice.files.process import end_with_parent
+from torchvice.files.process import end_with_parent, keep_freed_memory
 from torchvice.study.job import FAILED
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -147,6 +147,7 @@ def _work(pipe: connection.Connection) -> None:
     os.setsid()
     os.environ.update(dict.fromkeys(THREADS, "1"))
     end_with_parent()
+    keep_freed_memory()
     import torch
 
     torch.set_num_threads(1)

@@ -6,20 +6,20 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["AveragedWeights", "averaged"]
 
-# Share of the weights after the first step in the final average, above which the training says so.
-MOSTLY_START = 0.5
 
+class AveragedWeights(WeightAveraging):
+    """An exponential moving average, updated after every optimiser step; buffers such as BatchNorm's are averaged too.
 
-class AveragedWeights(EMAWeightAveraging):
-    """Lightning's moving average, updated after every optimiser step; buffers such as BatchNorm's are averaged too.
-
-    It starts from the weights after the first step. A checkpoint holds the average as its `state_dict`, and separately
-    the weights that training continues with.
+    Update n keeps min(decay, (1 + n) / (10 + n)) of the average, as TensorFlow's and timm's warm-up do, so that the
+    first weights are soon forgotten even in a short training. A checkpoint holds the average as its `state_dict`, and
+    separately the weights that training continues with.
 
     Args:
         decay: per step, between 0 and 1.
@@ -27,19 +27,15 @@ class AveragedWeights(EMAWeightAveraging):
     """
 
     def __init__(self, decay: float, **further: Any) -> None:
-        super().__init__(decay=decay, **further)
+        super().__init__(multi_avg_fn=self._update, **further)
         self.decay = decay
 
-    def too_few_steps(self, steps: int) -> str | None:
-        """Return a sentence if the average is mostly the start after `steps` optimiser steps, else None."""
-        share = self.decay ** max(steps - 1, 0)
-        if share <= MOSTLY_START:
-            return None
-        return (
-            f"The training has {steps} step{'s' * (steps != 1)}. After them, the moving average of the weights "
-            f"(regularisation.ema={self.decay:g}), which is validated and saved, still holds {share:.0%} of the "
-            "weights after the first step. Train for more epochs, or give -o regularisation.ema=0."
-        )
+    def decay_at(self, updates: int) -> float:
+        """The share of the average that the next update keeps, after so many updates."""
+        return min(self.decay, (1 + updates) / (10 + updates))
+
+    def _update(self, averages: Any, weights: Any, updates: torch.Tensor | int) -> None:
+        get_ema_multi_avg_fn(self.decay_at(int(updates)))(averages, weights, updates)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from torchvice.measures.wording import decimals
-from torchvice.training.averaging import AveragedWeights
 
 __all__ = ["EpochLines"]
 
@@ -42,14 +41,9 @@ class EpochLines(Callback):
         self._best = float("inf")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say if a moving average has too few steps, and show the bar, from the first epoch to be trained."""
+        """Show the bar, from the first epoch to be trained."""
         if not trainer.is_global_zero:
             return
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, AveragedWeights):
-                note = callback.too_few_steps(int(trainer.estimated_stepping_batches))
-                if note:
-                    self.console.print(note, highlight=False, soft_wrap=True, markup=False)
         batches = int(trainer.num_training_batches)
         done = batches * trainer.current_epoch
         self._bar.update(self._task, total=batches * int(trainer.max_epochs or 0), completed=done)
