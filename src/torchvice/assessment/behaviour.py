@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +21,8 @@ __all__ = ["say_doubts", "shifts", "turned"]
 
 _FRAME = 0.03  # of a side: a frame that no output depends on, on opposite sides, is a crop and not a rest of patches
 _TURNED = 0.05  # of a side, by which what a half of the map depends on lies on the wrong side
+_SURE = 3.0  # standard errors over images of noise
+_FURTHER = 17  # seeds before which images of noise confirm what the first says
 _LARGEST = 512  # pixels a side: larger images take minutes and gigabytes of gradients in some networks
 
 
@@ -71,7 +75,11 @@ def _doubts(model: nn.Module, image: torch.Tensor) -> Iterator[str]:
 def _doubts_of_place(explainer: Explainer, image: torch.Tensor) -> Iterator[str]:
     if max(image.shape[-2:]) > _LARGEST:
         return
-    how = turned(*shifts(explainer.model, explainer.site, image))
+    how = turned([shifts(explainer.model, explainer.site, image)])
+    if how:  # one image of noise may say so by chance, where a network depends little on places
+        size = int(image.shape[-2]), int(image.shape[-1])
+        noise = (probe_image(explainer.model, size, seed).to(image.device) for seed in range(1, _FURTHER))
+        how = turned([shifts(explainer.model, explainer.site, one) for one in noise])
     if how:
         yield (
             f"The network seems to {how}: what one side of its last map depends on lies on another side of the image. "
@@ -130,17 +138,26 @@ def shifts(model: nn.Module, site: MapSite, image: torch.Tensor) -> tuple[Shift 
         return _shift(maps, 2, asked), _shift(maps, 3, asked)
 
 
-def turned(rows: Shift | None, columns: Shift | None) -> str:
-    """What a network does to its images, by `shifts`, in words; "" where they lie as they are shown."""
-    upside_down = rows is not None and rows[0] < -_TURNED
-    mirrored = columns is not None and columns[1] < -_TURNED
-    pairs = ((rows, 1), (columns, 0))
-    swapped = any(one is not None and abs(one[place]) > max(_TURNED, abs(one[1 - place])) for one, place in pairs)
+def turned(found: Sequence[tuple[Shift | None, Shift | None]]) -> str:
+    """What a network does to its images, by the `shifts` of some, in words; "" where they lie as they are shown.
+
+    Of several images it must hold for their mean, by three standard errors.
+    """
+    values = np.array([[(0.0, 0.0) if one is None else one for one in pair] for pair in found])  # halves, direction
+    mean, unsure = values.mean(0), np.zeros((2, 2))
+    if len(values) > 1:
+        unsure = _SURE * values.std(0, ddof=1) / math.sqrt(len(values))
+    upside_down, mirrored = (mean[axis, axis] + unsure[axis, axis] < -_TURNED for axis in (0, 1))
+    least, most = np.abs(mean) - unsure, np.abs(mean)
+    swapped = any(least[axis, 1 - axis] > max(_TURNED, most[axis, axis]) for axis in (0, 1))
     if swapped or (upside_down and mirrored):
         return "turn its images itself"
-    if mirrored:
-        return "mirror its images itself, left to right"
-    return "mirror its images itself, upside down" if upside_down else ""
+    if not (upside_down or mirrored):
+        return ""
+    other = 1 if upside_down else 0  # the axis that is not said to be mirrored
+    if mean[other, other] - unsure[other, other] < 0:
+        return "turn or mirror its images itself"
+    return "mirror its images itself, " + ("upside down" if upside_down else "left to right")
 
 
 def _shift(maps: torch.Tensor, axis: int, asked: torch.Tensor) -> Shift | None:

@@ -111,9 +111,9 @@ def checkpointing_of(modules: Iterable[nn.Module]) -> list[tuple[nn.Module, str]
     return [(module, name) for module in modules for name in _CHECKPOINTING if vars(module).get(name) is True]
 
 
-def probe_image(model: nn.Module, size: tuple[int, int]) -> torch.Tensor:
-    """Return the random image (1, 3, H, W) of the probe, as the model takes it."""
-    return torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0)).to(input_like(model))
+def probe_image(model: nn.Module, size: tuple[int, int], seed: int = 0) -> torch.Tensor:
+    """Return the random image (1, 3, H, W) of the probe, or another one of its kind, as the model takes it."""
+    return torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(seed)).to(input_like(model))
 
 
 def probe(model: nn.Module, size: tuple[int, int], gradients: bool = True) -> Probe:
