@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from torchvice.assessment.adapted import adapted, positive_of
+from torchvice.assessment.ahead import has_free_core, made_ahead
+from torchvice.assessment.asked_labels import labels_of, twice
 from torchvice.assessment.device_counts import counted_on
 from torchvice.assessment.finished import Finished, ViewOutput
 from torchvice.assessment.map_settings import BATCH_SIZE, MapSettings, check_protocols, resolve_device
@@ -141,9 +143,16 @@ class View(Finished):
         if self.separate_logits:
             for part in _chunks(range(len(images)), self.batch_size):
                 logits.update(zip(part, self._halving(part, lambda some: self._crop_logits(images, some)), strict=True))
-        for part in self._groups(images, [i for i in range(len(images)) if wanted[i] or not self.separate_logits]):
-            outputs = self._halving(part, lambda some: self._explained(images, targets, wanted, some))
-            for position, output in zip(part, outputs, strict=True):
+        groups = self._groups(images, [i for i in range(len(images)) if wanted[i] or not self.separate_logits])
+        # A transform is the user's, and perhaps not made for threads.
+        ahead = self.transform is None and has_free_core(self.device)
+        for part, shown in made_ahead(groups, lambda part: self._first_pass(images, part), ahead):
+
+            def work(some: Sequence[int], whole: int = len(part), shown: Callable[[], torch.Tensor] = shown) -> Any:
+                first = shown() if len(some) == whole else self._first_pass(images, some)
+                return self._explained(images, targets, wanted, some, first)
+
+            for position, output in zip(part, self._halving(part, work), strict=True):
                 yield position, replace(output, logits=logits[position]) if self.separate_logits else output
         for i in (i for i in range(len(images)) if self.separate_logits and not wanted[i]):
             yield i, ViewOutput(logits[i], [], [], [], _nothing)
@@ -221,6 +230,10 @@ class View(Finished):
             return center_crop(self._tensor(image), self.side)
         return self._tensor(self.warp_all([image], [self.shown_size(image, scale)], self.interpolation)[0])
 
+    def _first_pass(self, images: Sequence[np.ndarray], part: Sequence[int]) -> torch.Tensor:
+        """What the first pass shows of some images, (N, 3, H, W)."""
+        return self._batch([images[i] for i in part], self.choices.scales[0])
+
     def _batch(self, images: Sequence[np.ndarray], scale: float) -> torch.Tensor:
         """What is shown of images, (N, 3, H, W); for a GPU they are resized side by side, as it waits meanwhile."""
         if self.device.type != "cuda" or self.transform is not None or self.choices.view == "crop":
@@ -228,30 +241,25 @@ class View(Finished):
         sizes = [self.shown_size(image, scale) for image in images]
         return torch.stack([self._tensor(pixels) for pixels in self.warp_all(images, sizes, self.interpolation)])
 
-    def _labels(self, targets: np.ndarray, wanted: list[bool]) -> Any:
-        """What the explainer is asked for: fixed labels, or a function of the logits."""
-        if self.choices.labels == "true":
-            return [np.flatnonzero(row).tolist() for row in targets]
-        if isinstance(self.choices.labels, tuple):
-            return [list(self.choices.labels) if want else [] for want in wanted]
-        true = torch.as_tensor(targets, dtype=torch.bool) & (self.choices.labels == "both")
-        keep = torch.as_tensor(wanted)[:, None]
-        predicted = _likeliest if self.exclusive else _above_zero
-        return lambda logits: (predicted(logits).cpu() | true) & keep
-
     def _explained(
-        self, images: Sequence[np.ndarray], targets: np.ndarray, wanted: Sequence[bool], part: Sequence[int]
+        self,
+        images: Sequence[np.ndarray],
+        targets: np.ndarray,
+        wanted: Sequence[bool],
+        part: Sequence[int],
+        first_pass: torch.Tensor,
     ) -> list[ViewOutput]:
         """Logits and maps of some images, over all scales and mirrorings; the first pass gives logits and labels."""
-        labels = self._labels(np.array([targets[i] * wanted[i] for i in part]), [wanted[i] for i in part])
+        asked = np.array([targets[i] * wanted[i] for i in part]), [wanted[i] for i in part]
+        labels = labels_of(self.choices, self.exclusive, *asked)
         passes: list[torch.Tensor] = []
         for turn, scale in enumerate(self.choices.scales):
-            batch = self._batch([images[i] for i in part], scale).to(self.device)
+            batch = (self._batch([images[i] for i in part], scale) if turn else first_pass).to(self.device)
             if self.flipped:
                 batch = batch.flip(-1)
             if self.choices.mirror:
                 batch = torch.cat([batch, batch.flip(-1)])
-            explanation = self.explainer(batch, _twice(labels) if self.choices.mirror else labels)
+            explanation = self.explainer(batch, twice(labels) if self.choices.mirror else labels)
             if turn == 0:
                 logits = explanation.logits[: len(part)].float().cpu().numpy()
                 pairs = explanation.pairs[explanation.pairs[:, 0] < len(part)].tolist()
@@ -283,22 +291,6 @@ class View(Finished):
             lambda size, placed=True: self.finished(low, size, placed=placed),
             (lambda size: self.finished_tensor(low, size)) if counted_on(low[0].device) else None,
         )
-
-
-def _above_zero(logits: torch.Tensor) -> torch.Tensor:
-    return logits > 0
-
-
-def _likeliest(logits: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).bool()
-
-
-def _twice(labels: Any) -> Any:
-    """The labels of a batch for the batch and its mirror images."""
-    if callable(labels):
-        # What is asked of a mirror image is asked of the image, and that is what its own logits say.
-        return lambda logits: torch.cat([labels(logits[: len(logits) // 2])] * 2)
-    return list(labels) * 2
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
