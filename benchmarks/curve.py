@@ -26,6 +26,7 @@ from machine import processor
 from PIL import Image
 
 from torchvice.commands.evaluate import evaluate
+from torchvice.files.process import keep_freed_memory
 from torchvice.interop import bilinear, write_legacy_maps
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS
 
@@ -141,6 +142,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes of torchvice")
     parser.add_argument("--quick", action="store_true", help="16 images and 4 rounds")
     chosen = parser.parse_args()
+    keep_freed_memory()  # as the command does
     images, rounds = (16, 4) if chosen.quick else (chosen.images, chosen.rounds)
     with tempfile.TemporaryDirectory() as temporary:
         names = write_files(Path(temporary), images)

@@ -20,6 +20,7 @@ from machine import processor
 from torch import nn
 
 from torchvice import Explainer
+from torchvice.files.process import keep_freed_memory
 from torchvice.models.families import module_at, token_grid
 
 BATCH, SIDE, LABELS = 8, 224, (3, 11)
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    keep_freed_memory()  # as the command does
     torch.set_num_threads(options.threads)
     print(processor())
     for name in options.networks:

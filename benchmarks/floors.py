@@ -33,6 +33,7 @@ from torchvice.commands.evaluate import evaluate
 from torchvice.data.transforms import normalise
 from torchvice.data.warping import warp
 from torchvice.explain.dense import dense
+from torchvice.files.process import keep_freed_memory
 from torchvice.models.families import module_at
 
 LABELS = (3, 11)
@@ -319,6 +320,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=parts, choices=parts)
     parser.add_argument("--tiny", action="store_true", help="small networks, to try the script")
     options = parser.parse_args()
+    keep_freed_memory()  # as the command does
     torch.set_num_threads(options.threads)
     tiny, rounds = options.tiny, 1 if options.tiny else options.rounds
     print(f"{processor()}, {vector_units()}, {options.threads} threads, torch {torch.__version__}\n")

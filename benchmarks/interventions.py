@@ -28,6 +28,7 @@ from torchvice.assessment.views import views_of
 from torchvice.data import open_dataset
 from torchvice.data.digits import write_digits
 from torchvice.data.filling import InterventionChoices
+from torchvice.files.process import keep_freed_memory
 from torchvice.models.build import build_model, load_weights
 
 
@@ -53,6 +54,7 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Print the costs."""
     options = parsed()
+    keep_freed_memory()  # as the command does
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         if options.data is None:

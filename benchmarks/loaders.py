@@ -32,6 +32,7 @@ from torchvice.assessment.images import read_ahead
 from torchvice.assessment.views import views_of
 from torchvice.config import Settings, load_settings
 from torchvice.data import open_dataset
+from torchvice.files.process import keep_freed_memory
 from torchvice.models.build import build_model, preprocessing
 from torchvice.training.checkpoints import EpochSampler
 from torchvice.training.loaders import loaders_of
@@ -197,6 +198,7 @@ def measured(parts: tuple[dict[str, Callable[[], Any]], ...], repeats: int) -> l
 def main() -> None:
     """Measure a training and an assessment."""
     options = arguments()
+    keep_freed_memory()  # as the command does
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(processor(), *([torch.cuda.get_device_name()] if device.type == "cuda" else []), sep=", ")

@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from torchvice import Explainer
+from torchvice.files.process import keep_freed_memory
 
 BATCH, SIDE, LABELS = 8, 224, (3, 11)
 OTHERS = ("attnlrp", "cp_lrp", "attnlrp_gamma", "generic_attention")
@@ -182,6 +183,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
+    keep_freed_memory()  # as the command does
     print(processor())
     for threads in options.threads:
         measure(options.network, options.repeats, threads)

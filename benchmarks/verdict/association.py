@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from torchvice.measures.verdict_text import JOINT_MARGIN
-from torchvice.metrics.partial import JointSpearman
+from torchvice.metrics.joint import JointSpearman
 from torchvice.metrics.resampling import Resampling, reflected_interval
 from torchvice.metrics.weighted import Spearman, WeightedStatistic, WithinSpearman
 

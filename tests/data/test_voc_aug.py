@@ -301,7 +301,7 @@ import os, signal, sys, tarfile
 sys.path.insert(0, sys.argv[3])
 from published import sources
 from pathlib import Path
-from torchvice.data import archives, voc_aug
+from torchvice.data import building, voc_aug
 
 where, root, count = Path(sys.argv[1]), sys.argv[2], 0
 kind = sys.argv[4]
@@ -322,7 +322,7 @@ else:
         replace = staticmethod(killing(replace, 3))
         def __getattr__(self, name):
             return getattr(os, name)
-    archives.os = Os()
+    building.os = Os()
 voc_aug.write_voc(root, where, sources=sources(where))
 """
 
@@ -352,7 +352,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(archives: Path, tmp_pa
 
 
 def test_two_builds_at_once(archives: Path, tmp_path: Path) -> None:
-    from torchvice.data.archives import building
+    from torchvice.data.building import building
 
     root = tmp_path / "voc12"
     with building(root, ["a"]) as part:

@@ -23,7 +23,8 @@ from published import Server, picture, tarred
 
 from command import status_of
 from torchvice.data import open_dataset, read_mask
-from torchvice.data.archives import Source, building, check_space, fetch, reading, unpack_tar
+from torchvice.data.archives import Source, check_space, fetch, reading, unpack_tar
+from torchvice.data.building import building
 from torchvice.data.coco import coco_sources, write_coco
 from torchvice.data.coco_schema import read_instances
 from torchvice.data.digits import write_digits

@@ -11,7 +11,7 @@ from scipy import stats
 from simulated import THRESHOLDS, simulated
 from torchvice.measures import Measures, measure, true_pairs
 from torchvice.measures.association import disagreement, good_thresholds, joint_statistic
-from torchvice.metrics.partial import JointSpearman
+from torchvice.metrics.joint import JointSpearman
 from torchvice.samples import Samples
 
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from torchvice.errors import ViceError
-from torchvice.metrics.partial import JointSpearman, joint_design
+from torchvice.metrics.joint import JointSpearman, joint_design
 from torchvice.metrics.resampling import Resampling
 from torchvice.metrics.weighted import WithinSpearman
 
@@ -75,8 +75,8 @@ def test_weights_of_images_are_those_of_all_their_rows(monkeypatch: pytest.Monke
     assert joint.rows == row_of.max() + 1
     np.testing.assert_allclose(joint(weights), expected, atol=1e-12)
     assert joint.value == pytest.approx(JointSpearman(*columns).value, abs=1e-12)
-    monkeypatch.setattr("torchvice.metrics.partial.BLOCK", 2**14)  # several blocks, not kept
-    monkeypatch.setattr("torchvice.metrics.partial.KEPT", 0)
+    monkeypatch.setattr("torchvice.metrics.joint.BLOCK", 2**14)  # several blocks, not kept
+    monkeypatch.setattr("torchvice.metrics.joint.KEPT", 0)
     np.testing.assert_allclose(JointSpearman(*columns, image=image)(weights), expected, atol=1e-12)
     with pytest.raises(ViceError, match="must have one length"):
         JointSpearman(*columns, image=image[1:])
@@ -116,7 +116,7 @@ def test_order_unit_and_rising_maps_do_not_matter() -> None:
 def test_blocks_of_rows_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = planted(300, 6, shared=1.0)
     value = JointSpearman(*columns).value
-    monkeypatch.setattr("torchvice.metrics.partial.KEPT", 40_000)
+    monkeypatch.setattr("torchvice.metrics.joint.KEPT", 40_000)
     assert JointSpearman(*columns).value == pytest.approx(value, abs=1e-12)
 
 

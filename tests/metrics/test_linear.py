@@ -9,7 +9,8 @@ import pytest
 
 from torchvice.measures.inference import Inference
 from torchvice.metrics.interventions import ForegroundSensitivity, Median
-from torchvice.metrics.partial import JointSpearman, PartialSpearman
+from torchvice.metrics.joint import JointSpearman
+from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.resampling import Resampling
 from torchvice.metrics.weighted import (
     HeldOutSpearman,

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from torchvice.data.archives import Progress, Room, Source, building, fetch_all, reading, safe_name
+from torchvice.data.archives import Progress, Room, Source, fetch_all, reading, safe_name
+from torchvice.data.building import building
 from torchvice.data.coco_schema import check_polygon, read_instances, runs_of
 from torchvice.data.images import check_same_size, stored_size, voc_palette
 from torchvice.data.written import read_written

@@ -19,12 +19,12 @@ from torchvice.data.archives import (
     Progress,
     Room,
     Source,
-    building,
     fetch_all,
     reading,
     safe_name,
     unpack_tar,
 )
+from torchvice.data.building import building
 from torchvice.data.images import check_mask, check_same_size, read_mask, stored_size, voc_palette
 from torchvice.data.lists import VOC_CLASSES, read_list
 from torchvice.data.written import read_written

@@ -12,8 +12,8 @@ from torchvice.measures.inference import Inference
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.sheet import Measures, Sheet
 from torchvice.metrics import pair_vice
+from torchvice.metrics.joint import FEWEST, JointSpearman
 from torchvice.metrics.localisation import renormalised_iou
-from torchvice.metrics.partial import FEWEST, JointSpearman
 from torchvice.metrics.resampling import reflected_interval
 
 __all__ = ["Disagreement", "disagreement", "good_thresholds", "joint_statistic", "put_association"]

@@ -11,25 +11,18 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import DIFFERENCES, compared_label
-from torchvice.measures.consistency import vice_statistic
+from torchvice.measures.compared_model import WITHOUT, ComparedModel, number_or_none, vice_or_nan
 from torchvice.measures.contents import ASSESS_STRICT, check_same_classes, check_same_kind, check_same_truth
-from torchvice.measures.inference import NO_REPLICATES, Inference, plain_interval
-from torchvice.measures.interventions import column_of
+from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.pairs import true_pairs
-from torchvice.measures.qualities import quality_of
 from torchvice.measures.rows import Comparison
 from torchvice.measures.statements import of_linear, sentences_of
-from torchvice.measures.verdict import standing_out
-from torchvice.measures.witnesses import class_tests, testable
-from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
-from torchvice.metrics.weighted import Mean, Spearman
-from torchvice.metrics.weighted_scores import MeanAveragePrecision, MultilabelEce
+from torchvice.metrics.weighted import Spearman
 from torchvice.samples import Samples
 
 __all__ = ["COMPARED_OF_SEEDS", "Comparison", "compare", "compare_groups", "group_pairs"]
 
-WITHOUT = "without_object"  # compared where every table holds it
 # Of seeds ECE-ML too: of two models alone its resampled values, which are all too high, would not say enough.
 COMPARED_OF_SEEDS = (*DIFFERENCES, "ece_ml")
 
@@ -62,7 +55,7 @@ def compare(
     _check(models, groups, replicates)
     about_images, common = check_same_truth(models), _common(models)
     inference = Inference(common, replicates, seed)
-    found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
+    found = {name: ComparedModel(name, _on(samples, common), quality, inference) for name, samples in models.items()}
     most = max(len(_assessed(samples)) for samples in models.values())
     left_out = {"images that not every model was assessed on with a mask (left out)": most - len(common)}
     pairs = list(itertools.combinations(found.values(), 2))
@@ -113,7 +106,7 @@ def compare_groups(
     check_same_truth(models)
     common = _common(models)
     inference = Inference(common, replicates, seed)
-    found = {name: _Model(name, _on(samples, common), quality, inference) for name, samples in models.items()}
+    found = {name: ComparedModel(name, _on(samples, common), quality, inference) for name, samples in models.items()}
     pairs = group_pairs(groups, against)
     return [row for measure in COMPARED_OF_SEEDS for row in _seeds(found, groups, pairs, measure, quality)]
 
@@ -210,72 +203,9 @@ def _on(samples: Samples, image_ids: Sequence[str]) -> Samples:
     )
 
 
-class _Model:
-    """A model's measures, and their replicates over the common images."""
-
-    def __init__(self, name: str, samples: Samples, quality: str, inference: Inference) -> None:
-        self.name = name
-        strict = samples.of_protocol("strict")
-        images, probabilities, loss = strict.images, strict.probabilities, strict.losses
-        self.pairs = true_pairs(samples)
-        tests = class_tests(self.pairs, samples)
-        self.stands_out, self.testable = standing_out(tests, samples.classes), int(testable(tests).sum())
-        self.quality = quality_of(self.pairs, quality)
-        defined = ~np.isnan(self.quality)
-        self.values: dict[str, float] = {
-            "vice": _defined_vice(self.pairs.logit, self.quality),
-            "quality": float(self.quality[defined].mean()) if defined.any() else float("nan"),
-            "mean_average_precision": mean_average_precision(probabilities, images.targets, "strict"),
-            "loss": float(loss.mean()),
-            "ece_ml": multilabel_ece(probabilities, images.targets, protocol="strict"),
-        }
-        statistics: dict[str, Any] = {
-            "vice": lambda: vice_statistic(self.pairs, quality, self.quality),
-            "quality": lambda: (Mean(self.quality[defined]), self.pairs.image_id[defined]),
-            "mean_average_precision": lambda: (MeanAveragePrecision(probabilities, images.targets), images.image_id),
-            "loss": lambda: (Mean(loss), images.image_id),
-            "ece_ml": lambda: (MultilabelEce(probabilities, images.targets), images.image_id),
-        }
-        self._add_without_object(statistics)
-        known = {measure: statistics[measure]() for measure, value in self.values.items() if np.isfinite(value)}
-        self.replicates = {m: inference.replicates(*known[m]) if m in known else NO_REPLICATES for m in self.values}
-        self.linear = [measure for measure, found in self.replicates.items() if found.linear]
-        held = (m for m in (*DIFFERENCES, WITHOUT) if m in self.values)
-        self.intervals = {m: inference.interval(self.values[m], self.replicates[m]) for m in held}
-
-    def _add_without_object(self, statistics: dict[str, Any]) -> None:
-        """Add the share of found pairs that are still found without the object, if the table holds it."""
-        after = column_of(self.pairs, WITHOUT)
-        known = self.pairs.predicted & ~np.isnan(after) if len(after) else np.zeros(len(self.pairs), bool)
-        if known.any():
-            still = (after[known] > 0).astype(float)
-            self.values[WITHOUT] = float(still.mean())
-            statistics[WITHOUT] = lambda: (Mean(still), self.pairs.image_id[known])
-
-    def row(self) -> dict[str, Any]:
-        row: dict[str, Any] = {"name": self.name, "pairs": len(self.pairs), "ece_ml": _number(self.values["ece_ml"])}
-        for measure, found in self.intervals.items():
-            limits = None if found is None else plain_interval(found)
-            row |= {
-                measure: _number(self.values[measure]),
-                f"{measure}_low": limits and limits["low"],
-                f"{measure}_high": limits and limits["high"],
-            }
-        return row
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _defined_vice(logit: np.ndarray, quality: np.ndarray) -> float:
-    try:
-        return pair_vice(logit, quality).value
-    except ViceError:
-        return float("nan")
-
-
-def _differences(measure: str, pairs: Sequence[tuple[_Model, _Model]], inference: Inference) -> list[dict[str, Any]]:
+def _differences(
+    measure: str, pairs: Sequence[tuple[ComparedModel, ComparedModel]], inference: Inference
+) -> list[dict[str, Any]]:
     """One measure's difference for every pair of models, with Holm's correction over the pairs."""
     rows = []
     for first, second in pairs:
@@ -302,8 +232,10 @@ def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _difference(value: float, first: _Model, second: _Model, measure: str, inference: Inference) -> dict[str, Any]:
-    nothing = {"difference": _number(value), "low": None, "high": None, "p": None}
+def _difference(
+    value: float, first: ComparedModel, second: ComparedModel, measure: str, inference: Inference
+) -> dict[str, Any]:
+    nothing = {"difference": number_or_none(value), "low": None, "high": None, "p": None}
     replicates = [model.replicates[measure] for model in (first, second)]
     if not np.isfinite(value) or not all(len(part) for part in replicates):
         return nothing
@@ -312,12 +244,12 @@ def _difference(value: float, first: _Model, second: _Model, measure: str, infer
     if limits is None:
         return nothing
     drawn = replicates[0] - replicates[1]
-    p, least = _number(paired_p(drawn.values)), 2 / (1 + np.count_nonzero(~np.isnan(drawn.values)))
+    p, least = number_or_none(paired_p(drawn.values)), 2 / (1 + np.count_nonzero(~np.isnan(drawn.values)))
     at_floor = p is not None and p <= least
     return {"difference": value, "low": limits["low"], "high": limits["high"], "p": p, "p_at_floor": bool(at_floor)}
 
 
-def _matched(first: _Model, second: _Model, inference: Inference) -> dict[str, Any]:
+def _matched(first: ComparedModel, second: ComparedModel, inference: Inference) -> dict[str, Any]:
     """VICE of two models over pairs that are equally likely: a better model has few pairs of high loss to compare."""
     known = [~np.isnan(model.quality) for model in (first, second)]
     row: dict[str, Any] = {"first": first.name, "second": second.name}
@@ -359,7 +291,7 @@ class _Weighted:
 
 
 def _seeds(
-    found: Mapping[str, _Model],
+    found: Mapping[str, ComparedModel],
     groups: Mapping[str, Sequence[str]],
     pairs: Sequence[tuple[str, str]],
     measure: str = "vice",
@@ -382,12 +314,12 @@ def _seeds(
         except ViceError as error:
             rows.append(row | nothing | {"reason": error.message})
             continue
-        limits = {"low": _number(result.interval.low), "high": _number(result.interval.high)}
-        rows.append(row | {"difference": _number(result.difference), **limits, "p": _number(result.p)})
+        limits = {"low": number_or_none(result.interval.low), "high": number_or_none(result.interval.high)}
+        rows.append(row | {"difference": number_or_none(result.difference), **limits, "p": number_or_none(result.p)})
     return _corrected(rows)
 
 
-def _image_variance(members: Sequence[Sequence[_Model]], measure: str) -> float:
+def _image_variance(members: Sequence[Sequence[ComparedModel]], measure: str) -> float:
     """The variance, over resampled images, of the difference of two groups' means: all see the same images."""
     means = [np.mean([model.replicates[measure].values for model in group], axis=0) for group in members]
     return float(np.nanvar(means[0] - means[1], ddof=1))
@@ -411,7 +343,7 @@ def _agreement(models: Mapping[str, Samples], common: Sequence[str]) -> dict[str
     table = {}
     for name, samples in models.items():
         here = _on(samples, common)
-        table[name] = [_number(_defined_vice(p.logit, p.quality)) for p in (true_pairs(here, e) for e in order)]
+        table[name] = [number_or_none(vice_or_nan(p.logit, p.quality)) for p in (true_pairs(here, e) for e in order)]
     columns = list(zip(*table.values(), strict=True))
     same = None
     if all(value is not None for column in columns for value in column):

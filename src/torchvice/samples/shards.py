@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import mmap
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,7 +21,8 @@ from torchvice.files import atomic, read_json, sha256, write_json
 from torchvice.metrics.parallel import threads
 from torchvice.samples.arrow import arrow_of, columns_of, flat_maps
 from torchvice.samples.checks import WAY_OUT, check_columns, check_manifest, check_resumed, check_rows, check_types
-from torchvice.samples.columns import DIGESTS, OPTIONAL, Images, Maps, Regions
+from torchvice.samples.columns import DIGESTS, Images, Maps, Regions
+from torchvice.samples.shard_parts import Stamp, check_names, groups_of, mapped, measured_of, read_bytes, slug, stamp_of
 from torchvice.samples.stored import StoredColumns, stored
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ PARTS: dict[str, type] = {"images": Images, "regions": Regions, "maps": Maps}
 _NAMES = {part: [column.name for column in fields(kind)] for part, kind in PARTS.items()}
 _NAMES["maps"].append("map_shape")
 _File = tuple[str, int, str | None]  # part, number, explanation
-_Stamp = tuple[int, int, int]
 
 
 class ShardFolder:
@@ -171,7 +170,7 @@ class ShardFolder:
         Their columns do not always say: a network may give NaN for every image that is measured.
         """
         with self._opened("regions", number, explanation) as file:
-            return _measured((file.schema_arrow.metadata or {}).get(_MEASURED, b"{}"))
+            return measured_of((file.schema_arrow.metadata or {}).get(_MEASURED, b"{}"))
 
     def amend(
         self, number: int, regions: Regions, explanation: str | None = None, measured: Measured | None = None
@@ -216,7 +215,7 @@ class ShardFolder:
         return f"Run vice assess again{again}: only what is missing is computed."
 
     def _path(self, part: str, number: int, explanation: str | None) -> Path:
-        suffix = "" if explanation is None else f"-{_slug(explanation)}"
+        suffix = "" if explanation is None else f"-{slug(explanation)}"
         return self.folder / f"{part}-{number:05d}{suffix}.parquet"
 
     def _write(
@@ -243,7 +242,7 @@ class ShardFolder:
             open(path, "wb") as file,
             pq.ParquetWriter(file, table.schema, compression="zstd", write_page_checksum=True) as writer,
         ):
-            for rows in _groups(columns, len(table)):
+            for rows in groups_of(columns, len(table)):
                 writer.write_table(table.take(rows))
 
     def _read(
@@ -251,7 +250,7 @@ class ShardFolder:
     ) -> pa.Table:
 
         with self._opened(part, number, explanation) as file:
-            _check_names(file.schema_arrow.names, columns or _NAMES[part], others=columns is not None)
+            check_names(file.schema_arrow.names, columns or _NAMES[part], others=columns is not None)
             table = file.read(columns)
             check_columns(table)
             return table
@@ -259,12 +258,12 @@ class ShardFolder:
     def _stored(self, part: str, files: Sequence[_File]) -> StoredColumns:
         """The columns of files that stay on disk: their digests and schemas are checked, and their rows counted."""
 
-        def opened(one: _File) -> tuple[_Stamp, list[int]]:
+        def opened(one: _File) -> tuple[Stamp, list[int]]:
             with self._opened(*one) as file:
-                _check_names(file.schema_arrow.names, _NAMES[part])
+                check_names(file.schema_arrow.names, _NAMES[part])
                 check_types(file.schema_arrow)
                 rows = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
-                return _stamp(os.stat(self._path(*one))), rows
+                return stamp_of(os.stat(self._path(*one))), rows
 
         with ThreadPoolExecutor(threads()) as pool:
             stamps, groups = zip(*pool.map(opened, files), strict=True)
@@ -327,7 +326,7 @@ class ShardFolder:
 
     @contextlib.contextmanager
     def _opened(
-        self, part: str, number: int, explanation: str | None = None, stamp: _Stamp | None = None
+        self, part: str, number: int, explanation: str | None = None, stamp: Stamp | None = None
     ) -> Iterator[pq.ParquetFile]:
         """Open the file of a shard; turn errors of reading it into a ViceError.
 
@@ -339,11 +338,11 @@ class ShardFolder:
         path = self._path(part, number, explanation)
         with self._damage_named(part, number, explanation):
             if stamp is None:
-                content, expected = _read_bytes(path), self._digest(path)
+                content, expected = read_bytes(path), self._digest(path)
                 if expected is not None and hashlib.sha256(content).hexdigest() != expected:
                     raise ValueError("it is not the file that the manifest was written for")
             else:
-                content = _mapped(path, stamp)
+                content = mapped(path, stamp)
             # Without the checksums a flipped bit in a table that is not finished would be another number.
             with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
                 yield file
@@ -363,67 +362,3 @@ class ShardFolder:
                 f"{str(error).partition(chr(10))[0]}",
                 f"Delete {counts} and run vice assess again{again}: only this shard is computed again.",
             ) from None
-
-
-def _groups(columns: Mapping[str, Any], rows: int) -> Iterator[np.ndarray]:
-    """The rows of each explanation, which is read without the others; at least one group, for the schema."""
-    explanation = columns.get("explanation", np.zeros(rows, dtype=object))
-    for name in dict.fromkeys(explanation.tolist()) or (None,):
-        yield np.flatnonzero(explanation == name)
-
-
-def _check_names(there: Sequence[str], names: Sequence[str], *, others: bool = False) -> None:
-    """Check that a shard has the columns `names`, and no others unless it may."""
-    differ = set(names) - set(there) - set(OPTIONAL)
-    differ |= set() if others else set(there) - set(names)
-    if differ:
-        raise ValueError(f"its columns differ in {', '.join(sorted(differ))}")
-
-
-def _stamp(found: os.stat_result) -> _Stamp:
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _mapped(path: Path, stamp: _Stamp) -> pa.Buffer:
-    """The bytes of a file, of which only those are read that are needed.
-
-    Raises:
-        OSError: it is another file than that of the stamp.
-    """
-    import pyarrow as pa
-
-    with open(path, "rb") as file:
-        if _stamp(os.fstat(file.fileno())) != stamp:
-            raise OSError("it was changed while the table was being read")
-        return pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _read_bytes(path: Path) -> pa.Buffer:
-    """The bytes of a file in memory of pyarrow's own.
-
-    A reader's threads may let go of their memory after the reader has returned. With Python's memory they then need the
-    interpreter, and if that is ending, the process is aborted (apache/arrow#34314).
-    """
-    import pyarrow as pa
-
-    with open(path, "rb") as file:
-        content = pa.allocate_buffer(os.fstat(file.fileno()).st_size)
-        if file.readinto(memoryview(content)) < content.size:
-            raise OSError(f"it ended before its {content.size} bytes")
-    return content
-
-
-def _measured(text: bytes) -> dict[str, list[str]]:
-    """What was measured, by explanation, from the metadata of a file."""
-    try:
-        found = json.loads(text)
-    except RecursionError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(what, list) for what in found.values()):
-        raise ValueError("its metadata must say what was measured of each explanation, but does not")
-    return found
-
-
-def _slug(explanation: str) -> str:
-    """The id of an explanation as part of a file name."""
-    return re.sub(r"[^\w.-]", "-", explanation)
