@@ -22,7 +22,7 @@ __all__ = ["say_doubts", "shifts", "turned"]
 _FRAME = 0.03  # of a side: a frame that no output depends on, on opposite sides, is a crop and not a rest of patches
 _TURNED = 0.05  # of a side, by which what a half of the map depends on lies on the wrong side
 _SURE = 3.0  # standard errors over images of noise
-_FURTHER = 17  # seeds before which images of noise confirm what the first says
+_FURTHER = 17  # seeds 1 to 16: the images of noise that have to confirm what that of seed 0 says
 _LARGEST = 512  # pixels a side: larger images take minutes and gigabytes of gradients in some networks
 
 
