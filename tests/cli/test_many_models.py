@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -154,8 +155,11 @@ def test_a_killed_command_resumes_and_finished_tables_stay(data, tmp_path, capsy
     given = ["assess", "--models", tmp_path / "list.txt", "--random-weights", 0, "--data", tmp_path / "set", *MAPS]
     command = [str(part) for part in (*given, "--out", tmp_path / "out")]
     finished, kills = {}, 0
+    # The last digits of a pass depend on the number of threads, which another test may have left changed here.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     for wanted in ("images-00000.parquet", "images-00001.parquet", "images-00000.parquet"):
-        process = subprocess.Popen([sys.executable, "-m", "torchvice.cli", *command], stdout=subprocess.DEVNULL)
+        whole = [sys.executable, "-m", "torchvice.cli", *command]
+        process = subprocess.Popen(whole, stdout=subprocess.DEVNULL, env=environment)
         before = set((tmp_path / "out").glob(f"*/{wanted}"))
         until = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < until:
