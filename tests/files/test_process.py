@@ -71,36 +71,6 @@ def test_freed_memory_is_kept_unless_the_environment_says_how(chosen: bool) -> N
     assert (kept > plain / 2) if chosen else (kept < plain / 10)
 
 
-GIVEN_BACK = """
-import numpy
-from pathlib import Path
-from torchvice.files.process import give_back_freed_memory, keep_freed_memory
-
-def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1])
-
-keep_freed_memory()
-held = [numpy.ones(2**20) for _ in range(30)]
-last = numpy.ones(2**10)  # above them: glibc gives back by itself what lies on top
-before = resident()
-held.clear()
-freed = resident()
-give_back_freed_memory()
-print(before, freed, resident())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep memory as they like")
-def test_kept_memory_is_given_back_when_asked() -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in OF_MALLOC}
-    environment["NUMPY_MADVISE_HUGEPAGE"] = "0"
-    command = [sys.executable, "-c", GIVEN_BACK]
-    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    before, freed, after = map(int, printed.split())
-    assert freed > 0.9 * before
-    assert after < 0.5 * before
-
-
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     """Run code that prints a line; wait for the line."""
     command = [sys.executable, "-c", code, *map(str, arguments)]

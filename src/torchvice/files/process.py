@@ -15,16 +15,7 @@ from typing import Any, TypeVar
 
 from torchvice.errors import ViceError
 
-__all__ = [
-    "WITH_PARENT",
-    "end_with_parent",
-    "give_back_freed_memory",
-    "in_processes",
-    "keep_freed_memory",
-    "lives",
-    "machine",
-    "started",
-]
+__all__ = ["WITH_PARENT", "end_with_parent", "in_processes", "keep_freed_memory", "lives", "machine", "started"]
 
 # Set in the environment of a `vice` that ends with its parent, which holds its standard input open.
 WITH_PARENT = "TORCHVICE_WITH_PARENT"
@@ -113,27 +104,14 @@ def keep_freed_memory() -> None:
     """
     if sys.platform != "linux" or any(os.environ.get(name) for name in OF_MALLOC):
         return
-    mallopt = _of_libc("mallopt")
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def give_back_freed_memory() -> None:
-    """Give freed memory back to the system once, where much was freed and other sizes are needed next."""
-    trim = _of_libc("malloc_trim") if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
-
-
-def _of_libc(name: str) -> Any:
-    """A function of glibc; None where the C library has none of this name, such as musl."""
     import ctypes
 
     try:
-        return getattr(ctypes.CDLL(None), name)
-    except (AttributeError, OSError):
-        return None
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # such as musl
+        return
+    mallopt(M_MMAP_THRESHOLD, 2**30)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _read_to_the_end() -> None:

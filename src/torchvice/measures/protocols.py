@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.files.process import give_back_freed_memory
 from torchvice.measures.calibration import put_calibration
 from torchvice.measures.catalogue import measure_of, paths
 from torchvice.measures.consistency import put_paper_interval
@@ -87,7 +86,6 @@ def measure(
         _leave_out(sheet, "paper")
     pairs = None
     if "strict" in protocols:
-        give_back_freed_memory()
         held = samples.of_protocol("strict")
         pairs = true_pairs(samples)
         _measure_strict(samples, pairs, sheet, diagrams, inference)
@@ -97,7 +95,6 @@ def measure(
     sheet.parts["out_of"] = {reason: whole for reason, (_, whole) in shares.items()}
     _put_warnings(sheet, samples, images, always, shares)
     if pairs is not None:
-        give_back_freed_memory()
         calibrate = partial(
             put_calibration, samples=samples, fitted_on=calibrate_on, seed=seed, simulate=replicates > 0
         )
@@ -105,7 +102,6 @@ def measure(
         put_trust(samples, pairs, sheet, diagrams, quality, inference, calibrate if few else None)
         if not few:
             del held, inference  # with all their draws and ranks: calibration needs much memory
-            give_back_freed_memory()
             calibrate(sheet, diagrams)
     source = _source(samples) | {"inference": {"replicates": replicates, "seed": seed, "level": LEVEL}}
     excluded = {reason: count for reason, (count, _) in shares.items()}
