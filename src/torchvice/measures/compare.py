@@ -11,9 +11,9 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import DIFFERENCES, compared_label
-from torchvice.measures.compared_model import WITHOUT, ComparedModel, number_or_none, vice_or_nan
+from torchvice.measures.compared_model import WITHOUT, ComparedModel, vice_or_nan
 from torchvice.measures.contents import ASSESS_STRICT, check_same_classes, check_same_kind, check_same_truth
-from torchvice.measures.inference import Inference, plain_interval
+from torchvice.measures.inference import Inference, ends_of, number_or_none
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.rows import Comparison
 from torchvice.measures.statements import of_linear, sentences_of
@@ -239,14 +239,13 @@ def _difference(
     replicates = [model.replicates[measure] for model in (first, second)]
     if not np.isfinite(value) or not all(len(part) for part in replicates):
         return nothing
-    found = inference.interval(value, replicates[0] - replicates[1])
-    limits = None if found is None else plain_interval(found)
-    if limits is None:
-        return nothing
     drawn = replicates[0] - replicates[1]
+    low, high = ends_of(inference.interval(value, drawn))
+    if low is None:
+        return nothing
     p, least = number_or_none(paired_p(drawn.values)), 2 / (1 + np.count_nonzero(~np.isnan(drawn.values)))
     at_floor = p is not None and p <= least
-    return {"difference": value, "low": limits["low"], "high": limits["high"], "p": p, "p_at_floor": bool(at_floor)}
+    return {"difference": value, "low": low, "high": high, "p": p, "p_at_floor": bool(at_floor)}
 
 
 def _matched(first: ComparedModel, second: ComparedModel, inference: Inference) -> dict[str, Any]:
@@ -267,14 +266,13 @@ def _matched(first: ComparedModel, second: ComparedModel, inference: Inference) 
     difference = values[0] - values[1]
     if not np.isfinite(difference):
         return row | undefined
-    found = inference.interval(difference, replicates[0] - replicates[1])
-    limits = None if found is None else plain_interval(found)
+    low, high = ends_of(inference.interval(difference, replicates[0] - replicates[1]))
     return row | {
         "vice_first": values[0],
         "vice_second": values[1],
         "difference": difference,
-        "low": limits and limits["low"],
-        "high": limits and limits["high"],
+        "low": low,
+        "high": high,
         "without_partner": matching.unmatched,
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 from torchvice.errors import ViceError
 from torchvice.measures.catalogue import DIFFERENCES
 from torchvice.measures.consistency import vice_statistic
-from torchvice.measures.inference import NO_REPLICATES, Inference, plain_interval
+from torchvice.measures.inference import NO_REPLICATES, Inference, ends_of, number_or_none
 from torchvice.measures.interventions import column_of
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
@@ -20,7 +20,7 @@ from torchvice.metrics.weighted import Mean
 from torchvice.metrics.weighted_scores import MeanAveragePrecision, MultilabelEce
 from torchvice.samples import Samples
 
-__all__ = ["WITHOUT", "ComparedModel", "number_or_none", "vice_or_nan"]
+__all__ = ["WITHOUT", "ComparedModel", "vice_or_nan"]
 
 WITHOUT = "without_object"  # compared where every table holds it
 
@@ -75,18 +75,9 @@ class ComparedModel:
             "ece_ml": number_or_none(self.values["ece_ml"]),
         }
         for measure, found in self.intervals.items():
-            limits = None if found is None else plain_interval(found)
-            row |= {
-                measure: number_or_none(self.values[measure]),
-                f"{measure}_low": limits and limits["low"],
-                f"{measure}_high": limits and limits["high"],
-            }
+            row[measure] = number_or_none(self.values[measure])
+            row[f"{measure}_low"], row[f"{measure}_high"] = ends_of(found)
         return row
-
-
-def number_or_none(value: float) -> float | None:
-    """The number, or None where it is undefined."""
-    return float(value) if np.isfinite(value) else None
 
 
 def vice_or_nan(logit: np.ndarray, quality: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from torchvice.metrics.resampling import Interval, Resampling, interval
 
-__all__ = ["LEVEL", "Inference", "Replicates", "ends_of", "plain_interval"]
+__all__ = ["LEVEL", "Inference", "Replicates", "ends_of", "number_or_none", "plain_interval"]
 
 LEVEL = 0.95
 LINEAR = ", linear replicates"  # in the method of an interval
@@ -103,3 +103,8 @@ def ends_of(found: Interval | None) -> tuple[float | None, float | None]:
     """The low and high end of an interval; None for both where it has no limits."""
     plain = None if found is None else plain_interval(found)
     return (None, None) if plain is None else (plain["low"], plain["high"])
+
+
+def number_or_none(value: float) -> float | None:
+    """The number, or None where it is undefined."""
+    return float(value) if np.isfinite(value) else None

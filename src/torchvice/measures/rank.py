@@ -11,7 +11,7 @@ import numpy as np
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.measures.catalogue import compared_label, measure_of
-from torchvice.measures.inference import LEVEL
+from torchvice.measures.inference import LEVEL, number_or_none
 from torchvice.measures.rank_sentences import sentences_of_ranking
 from torchvice.measures.reduced import MEASURES, Reduced, replicates_of
 from torchvice.metrics.pareto import on_front, residuals_given
@@ -279,7 +279,7 @@ def _rows(found: _Numbers, paths: Mapping[str, str]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"name": name, "path": paths.get(name, "")}
         row |= dict.fromkeys(("rank", "rank_low", "rank_high", "alone_low", "alone_high"))
         for measure in MEASURES:
-            row[measure] = _number(model.values[measure])
+            row[measure] = number_or_none(model.values[measure])
             if measure in BY:
                 row |= {f"{measure}_low": None, f"{measure}_high": None}
         row |= dict.fromkeys(("predicted", "given_accuracy", "given_accuracy_low", "given_accuracy_high"))
@@ -287,10 +287,6 @@ def _rows(found: _Numbers, paths: Mapping[str, str]) -> list[dict[str, Any]]:
         row |= {key: model.facts.get(key) for key in ("network", "method", "img_size", "interpolation", "top1", "top5")}
         rows.append(row | {"undefined": dict(model.undefined)})
     return rows
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _put_ranks(rows: list[dict[str, Any]], use: np.ndarray, sets: RankSets, top: int | None) -> None:

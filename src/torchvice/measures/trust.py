@@ -12,7 +12,7 @@ import numpy as np
 from torchvice.measures.association import disagreement, put_association
 from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs
 from torchvice.measures.controls import put_other_explanations
-from torchvice.measures.inference import Inference
+from torchvice.measures.inference import Inference, number_or_none
 from torchvice.measures.interventions import without_histograms
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_by
@@ -98,7 +98,7 @@ def _vice_of(sheet: Sheet, pairs: Pairs) -> dict[str, Any]:
     values = {name: sheet.sections[name].get("vice", math.nan) for name in ("paper", "strict")}
     values |= {name: sheet.sections["strict"].get(f"vice_{name}", math.nan) for name in ("joint", "lowest", "highest")}
     return {
-        **{name: value if math.isfinite(value) else None for name, value in values.items()},
+        **{name: number_or_none(value) for name, value in values.items()},
         "interval": sheet.intervals.get("strict.vice"),
         "joint_interval": sheet.intervals.get("strict.vice_joint"),
         "disagreement": [row.to_json() for row in disagreement(sheet)],
