@@ -76,7 +76,8 @@ def put_normalisations(sheet: Sheet, subject: ConsistencyData, normalisation: st
         iou = renormalised_iou(pairs.regions.inside, pairs.regions.outside, how, GRID)
         path = f"sensitivities.normalisation_{how}"
         known = ~np.isnan(iou).any(axis=1)
-        logit, own, fold, image_id = pairs.logit[known], iou[known], pairs.fold[known], pairs.image_id[known]
+        logit, fold, image_id = pairs.logit[known], pairs.fold[known], pairs.image_id[known]
+        own = iou if known.all() else iou[known]
         quality = HeldOut(own, fold).quality
         sheet.put(path, lambda logit=logit, quality=quality: pair_vice(logit, quality).value)
         if np.isfinite(sheet.value(path)) and inference.resampling is not None:

@@ -186,6 +186,8 @@ def _chance(samples: Samples, found: Pairs) -> float | None:
     matches = [(row_of[image, c], at) for image, c, at in pairs if (image, c) in row_of]
     if not matches:
         return None
-    place = tuple(np.array(matches).T)
-    iou = pair_iou(regions.intersection[place], regions.predicted[place], regions.mask_pixels[place[0]])
+    rows, at = np.array(matches).T
+    regions = regions.where(rows)  # of the others no counts are read
+    place = np.arange(len(rows)), at
+    iou = pair_iou(regions.intersection[place], regions.predicted[place], regions.mask_pixels)
     return float((iou >= IOU_CUTOFF).mean())

@@ -60,8 +60,8 @@ def calibration_events(
     if unit == "image":
         return confidences, sample_precision(values, truth)
     if unit == "cell":
-        return confidences, truth.ravel()
-    return confidences, np.take_along_axis(truth, values.argmax(axis=1)[:, None], axis=1)[:, 0]
+        return confidences, truth.ravel().astype(np.float64, copy=False)
+    return confidences, np.take_along_axis(truth, values.argmax(axis=1)[:, None], axis=1)[:, 0].astype(np.float64)
 
 
 def bins_of(values: np.ndarray, bins: int, equal_mass: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -36,7 +36,7 @@ def checked_protocol(protocol: str) -> str:
 
 
 def probabilities_and_targets(probabilities: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities and targets as float64 (N, C) arrays.
+    """Return probabilities as a float64 (N, C) array, and targets as `zero_one` returns them.
 
     Raises:
         ViceError: shapes differ, a target other than 0 and 1, or a probability outside [0, 1].

@@ -194,10 +194,13 @@ class HeldOut:
         if (self.fold != self.fold[first][image]).any():
             raise ViceError("All rows of an image must be in one fold, but are in several.")
         order = np.argsort(image, kind="stable")
-        starts = np.cumsum(count) - count
-        sums = np.add.reduceat(self.values[order], starts, axis=0) if len(order) else self.values
-        images = [np.flatnonzero(self.fold[first] == fold) for fold in range(len(self.folds))]
-        return [(first[rows], sums[rows], count[rows].astype(float)) for rows in images]
+        members = []
+        for fold in range(len(self.folds)):  # one after the other, since the values of all rows take much memory
+            images = np.flatnonzero(self.fold[first] == fold)
+            own = order[(self.fold == fold)[order]]
+            sums = np.add.reduceat(self.values[own], np.cumsum(count[images]) - count[images], axis=0)
+            members.append((first[images], sums, count[images].astype(float)))
+        return members
 
     def chosen(self, weights: np.ndarray | None = None) -> np.ndarray:
         """Choose a threshold for each fold, as places among the T: (F,), or (b, F) for weights (b, P) of the rows."""
