@@ -331,3 +331,19 @@ def test_the_derivative_of_map_by_every_weight() -> None:
     steps = 1e-6 * np.eye(120)
     slope = (statistic(1 + steps) - statistic(1 - steps)) / 2e-6
     np.testing.assert_allclose(change, slope, atol=1e-9)
+
+
+@pytest.mark.parametrize("most", [3, 255])
+@pytest.mark.parametrize("decimals", [1, 9])
+def test_weights_as_bytes_give_the_same_bits(decimals: int, most: int) -> None:
+    # Sums of 400 weights of 255 are beyond 16 bits; products of three weights of a tie are beyond a byte.
+    rng = np.random.default_rng(decimals)
+    a, iou, fold = rng.normal(size=400).round(decimals), rng.random((400, 7)).round(decimals), rng.integers(0, 3, 400)
+    weights = rng.integers(0, most + 1, (30, 400)).astype(np.uint8)
+    shown = rng.random((400, 5)) < 0.2
+    made = [Spearman(a, iou[:, 0]), HeldOutSpearman(a, iou, fold), MeanAveragePrecision(iou[:, :5], shown)]
+    made += [WithinSpearman(a, iou[:, 1], fold), Mean(a), Pearson(a, iou[:, 2])]
+    for statistic in made:
+        assert np.array_equal(statistic(weights), statistic(weights.astype(float)))
+    monotone = HeldOutSpearman(a, np.repeat(iou[:, :1], 2, axis=1), fold)  # few choices: the other way of sorting
+    assert np.array_equal(monotone(weights), Spearman(a, iou[:, 0])(weights.astype(float)))

@@ -146,7 +146,6 @@ class Resampling:
         def values_of(first: int, last: int) -> np.ndarray:
             weights = self.counts(first, last, rows)
             if isinstance(statistic, RankStatistic) and statistic.rows:
-                weights = weights.astype(np.float64)
                 ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
                 return statistic.finish(weights, *ranks)
             return statistic(weights)

@@ -100,12 +100,14 @@ class WeightedStatistic(ABC):
     Attributes:
         rows: P.
         width: the approximate number of floats that a call needs for a row and weighting.
+        takes_bytes: whether `_values` also takes weights as uint8; others get them as float64.
         passes: how often a call goes through the rows of a weighting; of interest where there are a thousand classes.
         most_work: rows times passes times replicates beyond which replicates are linear, where the statistic is.
     """
 
     rows: int
     width = 8
+    takes_bytes = False
     passes = 1
     most_work = 2**26  # about a second of one core, and a measurement has seventy statistics
 
@@ -125,7 +127,8 @@ class WeightedStatistic(ABC):
             raise ViceError(f"`weights` must be (b, {self.rows}), but has shape {weights.shape}.")
         if not self.rows:
             return np.full(len(weights), np.nan)
-        return self._values(weights.astype(np.float64, copy=False))
+        whole = self.takes_bytes and weights.dtype == np.uint8
+        return self._values(weights if whole else weights.astype(np.float64, copy=False))
 
     @property
     def value(self) -> float:
@@ -146,7 +149,7 @@ class WeightedStatistic(ABC):
 
     @abstractmethod
     def _values(self, weights: np.ndarray) -> np.ndarray:
-        """The statistic under (b, P) float64 weights; P is at least one."""
+        """The statistic under (b, P) weights, float64 or as `takes_bytes` says; P is at least one."""
 
 
 class Ratio(WeightedStatistic):
@@ -242,6 +245,8 @@ class RankStatistic(WeightedStatistic):
         first: digest of the first column: statistics with the same one may share what `prepare` returns.
     """
 
+    takes_bytes = True
+
     def __init__(self, first: np.ndarray) -> None:
         self.rows = len(first)
         self.first = hashlib.sha256(first.tobytes()).digest()
@@ -259,7 +264,7 @@ class RankStatistic(WeightedStatistic):
 
     @abstractmethod
     def finish(self, weights: np.ndarray, weighted: np.ndarray, spread: np.ndarray) -> np.ndarray:
-        """The statistic (b,) under (b, P) float64 weights, from what `prepare` returned for them."""
+        """The statistic (b,) under (b, P) float64 or uint8 weights, from what `prepare` returned for them."""
 
 
 class Spearman(RankStatistic):

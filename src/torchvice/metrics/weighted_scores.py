@@ -34,6 +34,7 @@ class MeanAveragePrecision(WeightedStatistic):
     """
 
     most_work = 2**30  # eight seconds of one core
+    takes_bytes = True
 
     def __init__(self, probabilities: ArrayLike, targets: ArrayLike) -> None:
         self._scores, self._truth = logits_and_targets(probabilities, targets, "probabilities")
