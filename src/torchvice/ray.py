@@ -222,6 +222,8 @@ def collect(rows: StrPath, out: StrPath, shard_size: int = 128) -> Samples:
         ledger = Ledger.open(folder, request)
         finished = folder.finished_images()
         left = [index for index, image_id in enumerate(written.image_ids) if image_id not in finished]
+        if left:
+            ledger.begin()
         for start in range(0, len(left), shard_size):
             mine = left[start : start + shard_size]
             image_ids = [written.image_ids[index] for index in mine]

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import torchvice
-from torchvice import Explainer, Samples, ViceError
+from torchvice import Explainer, Samples, ViceError, files
 from torchvice.assessment import MapSettings
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
@@ -344,3 +344,25 @@ def test_a_source_tree_that_is_not_installed_assesses(model, digits, tmp_path, m
     samples = assess(model, digits, tmp_path / "t")
     assert samples.manifest["versions"]["torchvice"] == torchvice.__version__
     assert samples.manifest["versions"]["timm"] == timm.__version__
+
+
+def test_versions_of_rows_that_were_made_later_are_kept_and_said(model, digits, tmp_path, monkeypatch):
+    out, path = tmp_path / "t", tmp_path / "t" / "manifest.json"
+    first = assess(model, digits, out).manifest
+    assert "later_versions" not in first
+    assert "versions" not in torchvice.measure(Samples.load(out), replicates=0).notes
+
+    monkeypatch.setattr("torchvice.assessment.ledger.version", lambda package: "99.1")
+    assert assess(model, digits, out).manifest == first  # nothing was left to do
+    again = assess(model, digits, out, also=["gradcam"]).manifest
+    (later,) = again["later_versions"]
+    assert again["versions"] == first["versions"]
+    assert later["torch"] == "99.1"
+    assert assess(model, digits, out, also=["gradcam", "layercam"]).manifest["later_versions"] == [later]
+    note = torchvice.measure(Samples.load(out), replicates=0).notes["versions"]
+    assert f"torch {first['versions']['torch']} and 99.1" in note
+    assert "python" not in note
+
+    files.write_json(path, {**files.read_json(path), "later_versions": "new"})
+    with pytest.raises(ViceError, match="later_versions"):
+        Samples.load(out)

@@ -47,6 +47,7 @@ MEASURED = {"faithfulness": lacks_faithfulness, "interventions": lacks_intervent
 _LOOSE = (
     *("finished", "versions", "explanations", "adding", "added", "without_row", "map_settings", "files", "contents"),
     "maps",
+    "later_versions",
 )
 
 
@@ -172,7 +173,7 @@ class Ledger:
             _refuse_another(folder, requested, before, known)
             _refuse_changed(folder, requested["contents"], before.get("contents", {}), digests or {})
             new = {name: settings for name, settings in requested["explanations"].items() if name not in known}
-            kept = {name: before[name] for name in ("added", "finished")}
+            kept = {name: before[name] for name in ("added", "finished", "versions")}
             kept["contents"] = before.get("contents", {})  # of the rows that are there
             kept["explanations"] = _joined(before["explanations"], requested["explanations"])
             # Until all shards have what is measured now, the numbers of some images alone must not pass for all.
@@ -183,6 +184,13 @@ class Ledger:
                 ledger.manifest.pop(name, None)
         folder.start(ledger.manifest)
         return ledger
+
+    def begin(self) -> None:
+        """Note the versions of this process before it makes rows, where others made those that are there."""
+        versions = _all_versions(self.manifest, self.requested["versions"])
+        if versions != _all_versions(self.manifest):
+            self.manifest["later_versions"] = versions[1:]
+            self.folder.start(self.manifest)
 
     def of_shards(self) -> set[str]:
         """The explanations that lie in the shards themselves."""
@@ -277,6 +285,9 @@ class Ledger:
 
         A kill between the two writings leaves a table that is whole, and only its counts undone.
         """
+        later = self.folder.manifest().get("later_versions", [])  # another part of the work may have noted its own
+        if versions := _all_versions(self.manifest, *later)[1:]:
+            self.manifest["later_versions"] = versions
         adding, wanted = self.manifest["adding"], self._wanted()
         done = {name: settings for name, settings in adding.items() if name in wanted}
         self.manifest |= {
@@ -292,6 +303,14 @@ class Ledger:
 
     def _wanted(self) -> set[str]:
         return set(self.requested["explanations"])
+
+
+def _all_versions(manifest: Mapping[str, Any], *more: dict[str, str]) -> list[dict[str, str]]:
+    """The versions that a table's rows were made with, each once, in the order of the rows; `more` come last."""
+    found: list[dict[str, str]] = []
+    for versions in (manifest["versions"], *manifest.get("later_versions", ()), *more):
+        found += [] if versions in found else [versions]
+    return found
 
 
 def _joined(held: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:

@@ -227,6 +227,8 @@ class Pipeline:
         left += sum(len(self.folder.image_ids(number)) * len(names) for number, names in shards)
         total = max(left, total * len(ledger.requested["explanations"]))
         self.steps = _Steps(total - left, total, progress)
+        if left:
+            ledger.begin()
         self._append(new, in_shards)
         self._add(self._lacking(ledger.absent))  # new shards lack what lies beside the others
         for what, lacking in unmeasured.items():

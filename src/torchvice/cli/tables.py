@@ -28,7 +28,8 @@ __all__ = [
 WIDTH = 80
 SENTENCES = 5
 AP = ("classification.mean_average_precision", "strict.mean_average_precision")
-NOTES = ("table", "classes", *AP, "maps", "controls", "thresholds", "paper.vice", "scaling")  # printed without --all
+# Printed without --all.
+NOTES = ("table", "versions", "classes", *AP, "maps", "controls", "thresholds", "paper.vice", "scaling")
 
 
 def plain_table(title: str) -> Table:

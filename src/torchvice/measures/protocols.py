@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -137,6 +137,11 @@ def _put_warnings(
                 "The assessment is not finished: faithfulness or interventions that were asked for later may be of "
                 "some images alone."
             )
+    if various := _various_versions(samples.manifest):
+        sheet.notes["versions"] = (
+            f"Parts of the table were made with different versions ({various}), whose outputs may differ in the last "
+            "digits."
+        )
     whole = samples.manifest["dataset"].get("all_classes") or ()
     if left_out := [name for name in whole if name not in samples.classes]:
         sheet.notes["classes"] = f"Not asked for, as the class map leaves them out: {', '.join(left_out)}."
@@ -150,6 +155,14 @@ def _put_warnings(
             f"More than half of the maps are zero everywhere: {' and '.join(dead)}. They find no object, whatever the "
             "model sees; try another method or layer."
         )
+
+
+def _various_versions(manifest: Mapping[str, Any]) -> str:
+    """The packages of which a table's rows were made with several versions, such as "torch 2.13.0 and 2.14.1"."""
+    every = [manifest["versions"], *manifest.get("later_versions", ())]
+    packages = {name: [str(one[name]) for one in every if name in one] for name in every[0]}
+    different = {name: list(dict.fromkeys(found)) for name, found in packages.items() if len(set(found)) > 1}
+    return ", ".join(f"{name} {' and '.join(found)}" for name, found in different.items())
 
 
 def _leave_out(sheet: Sheet, protocol: str) -> None:

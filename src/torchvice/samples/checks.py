@@ -41,6 +41,7 @@ class _Manifest:
     model: dict[str, Any]
     dataset: dict[str, Any]
     versions: dict[str, Any]
+    later_versions: list[dict[str, Any]] = field(default_factory=list)
     contents: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     added: list[str] = field(default_factory=list)
