@@ -209,6 +209,7 @@ def test_little_memory_changes_no_row(made, tmp_path, capsys):
         assert content(tmp_path / "much" / name) == content(tmp_path / "little" / name)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_models_and_one_at_work_is_left_to_the_other(made, tmp_path, capsys):
     _, command, _ = made
     (tmp_path / "list.txt").write_text("\n".join(NETWORKS))

@@ -175,7 +175,10 @@ def test_the_map_is_at_a_planted_object_that_drives_the_logit(method):
     assert torch.equal(found.maps[0] > 0, image[0, 0] > 0)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+SLOW = pytest.param("rise", marks=pytest.mark.slow)  # 8,000 masks an image
+
+
+@pytest.mark.parametrize("method", [*sorted({*METHODS} - {"rise"}), SLOW])
 def test_batch_order_and_batch_size_change_no_map(method):
     explainer, side = _explainer(method)
     images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(5))

@@ -47,7 +47,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("name", "method"), CASES)
 def test_maps_of_a_lower_precision_are_close_and_float32(name: str, method: str, precision: str) -> None:
     model = network(name)
