@@ -3,6 +3,7 @@
     python experiments/photographs.py --data DIR --weights DIR --out runs/photographs --jobs 2
 
 It trains and assesses the networks of photographs_plan.py, several at a time, and resumes what an earlier start left.
+A recipe whose seeds are all finished goes to records/photographs and is not trained again, also on another machine.
 The numbers go to records/photographs.json, and from there into the tables of docs/photographs.md; `--only-tables` runs
 nothing. No pixel of a photograph is kept. The text of the page is written by hand: read it again after a new run.
 """
@@ -20,20 +21,22 @@ from photographs_kept import KEPT, collected, read_kept, recipe_of, write_kept
 from photographs_page import write_page
 from photographs_plan import CONTINUED, Options, kept, ordered, pretraining, written
 from photographs_pool import Pool, Task, prepare_pretraining
+from photographs_shelf import SHELF, Shelf, left_of
 
 from torchvice.cli.terminal import say
 from torchvice.config import dump_settings
 from torchvice.errors import ViceError
 from torchvice.files.lock import locked
 from torchvice.study import Study
-from torchvice.study.job import finished, prepare
+from torchvice.study.job import prepare
 from torchvice.study.table import table_rows, write_table
 
 
-def tasks(studies: dict[str, Study], options: Options) -> Iterator[Task]:
+def tasks(studies: dict[str, Study], options: Options, shelf: Path) -> Iterator[Task]:
     """The work that is left, in its order; the continued pre-training follows the base, and others wait for it."""
     weights = options.continued() / "weights.safetensors"
-    left = [(study, run) for study, run in ordered(studies.values()) if finished(run, study.request) is None]
+    names = {run.folder for name, study in studies.items() for run in left_of(study, Shelf(shelf / name))}
+    left = [(study, run) for study, run in ordered(studies.values()) if run.folder in names]
     needed = not weights.is_file() and any(run.settings.model.weights == str(weights) for _, run in left)
     for study, run in left:
         if needed and run.levels != study.base:
@@ -45,10 +48,10 @@ def tasks(studies: dict[str, Study], options: Options) -> Iterator[Task]:
         yield Task("run", prepare(run, study.request), waits)
 
 
-def run(studies: dict[str, Study], options: Options, jobs: int, until: float | None) -> dict[str, str]:
+def run(studies: dict[str, Study], options: Options, shelf: Path, jobs: int, until: float | None) -> dict[str, str]:
     """Run what is left, and return the reasons of failures by the run's name."""
     begun = time.monotonic()
-    work = list(tasks(studies, options))
+    work = list(tasks(studies, options, shelf))
     names = {options.continued(): f"pre-training {CONTINUED}"}
     for name, study in studies.items():
         names |= {r.folder: f"{name}: {recipe_of(r.levels, study.base)}, seed {r.seed}" for r in study.runs}
@@ -84,6 +87,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--no-tables", action="store_true", help="run only; neither numbers nor page are written")
     parser.add_argument("--only-tables", action="store_true", help="run nothing; write the page of the kept numbers")
     parser.add_argument("--kept", type=Path, default=KEPT, help="file of the kept numbers")
+    parser.add_argument("--shelf", type=Path, default=SHELF, help="folder of the recipes that are finished")
     parser.add_argument("--page", type=Path, default=Path("docs/photographs.md"), help="the page")
     return parser.parse_args()
 
@@ -102,11 +106,11 @@ def main() -> None:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out / "lock", f"The study {out}"):
             studies = {name: study for name, study in written(options).items() if name in asked.datasets}
-            run(studies, options, asked.jobs, asked.until)
+            run(studies, options, asked.shelf, asked.jobs, asked.until)
     if asked.no_tables:
         return
     if studies:
-        numbers = collected(studies, asked.jobs)
+        numbers = collected(studies, asked.shelf, asked.jobs)
         for name, study in numbers["studies"].items():
             done = [row for row in study["rows"] if row["status"] == "finished"]
             study["figures"] = write_figures(studies[name], done, asked.page.parent / "images")

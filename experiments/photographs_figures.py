@@ -31,11 +31,14 @@ def write_figures(study: Study, rows: Sequence[Mapping[str, Any]], folder: Path)
     if any(row.get("vice") is not None for row in rows):
         drawn["recipes"] = study_figure(rows, list(study.axes), base=study.base)
     base = next((run for run in study.runs if run.levels == study.base and finished(run, study.request)), None)
-    if base is not None:
-        found = diagrams_of(measure(table_of(base), replicates=100))
+    samples = None if base is None else table_of(base)
+    whole = samples is not None and "paper" in samples.protocols  # a kept table is of `strict` alone
+    if samples is not None and whole:
+        found = diagrams_of(measure(samples, replicates=100))
         drawn |= {name: found[name] for name in DIAGRAMS if name in found}
-    names = []
+    earlier = [] if whole else [f"photographs_{study.name}_{name}.png" for name in DIAGRAMS]
     folder.mkdir(parents=True, exist_ok=True)
+    names = [name for name in earlier if (folder / name).is_file()]
     for name, figure in drawn.items():
         names.append(f"photographs_{study.name}_{name}.png")
         shutil.copyfile(save_figure(figure, study.folder / name)[0], folder / names[-1])

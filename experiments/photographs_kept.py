@@ -9,13 +9,14 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from photographs_shelf import Recipe, Shelf, recipes_of, table_folder, together
 
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_text
@@ -35,41 +36,27 @@ CLASS_COLUMNS = ("name", "pairs", "average_precision", "quality", "vice", "vice_
 FURTHER = ("partial_spearman", "within_class", "threshold_fixed", "vice_soft_iou", "vice_energy", "vice_pointing")
 
 
-def collected(studies: Mapping[str, Study], jobs: int = 1) -> dict[str, Any]:
-    """The numbers to keep of every study; `jobs` processes compare the recipes."""
+def collected(studies: Mapping[str, Study], shelf: Path, jobs: int = 1) -> dict[str, Any]:
+    """The numbers to keep of every study; `jobs` processes compare the recipes that are not on the shelf."""
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        found = {name: of_study(study, pool) for name, study in studies.items()}
         return {
             "schema": 1,
             "date": datetime.date.today().isoformat(),
-            "studies": {name: completed(one) for name, one in found.items()},
+            "studies": {name: of_study(study, Shelf(shelf / name), pool) for name, study in studies.items()},
         }
 
 
-def completed(study: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of a study, with those that were still computed."""
-    whole = {name: waited(value) for name, value in study.items()}
-    return {**whole, "comparisons": corrected(whole["comparisons"])}
-
-
-def waited(value: Any) -> Any:
-    """A value, or the rows of those that are still computed."""
-    if isinstance(value, list) and value and isinstance(value[0], Future):
-        return [row for future in value for row in future.result()]
-    return value
-
-
-def of_study(study: Study, pool: ProcessPoolExecutor) -> dict[str, Any]:
-    """Axes, rows, differences, and numbers of the base recipe; differences as futures of rows."""
-    failed = {run.folder.name: reason for run in study.runs if (reason := failure(run.folder))}
-    runs = {run.folder.name: run for run in study.runs}
-    rows = [
-        {**row, **more_of(runs[row["run"]])} if row["status"] == "finished" else dict(row)
-        for row in table_rows(study, failed)
-    ]
-    done = [run for run in study.runs if finished(run, study.request)]
-    base = {run.seed: run for run in done if run.levels == study.base}
-    others = [run for run in done if run.levels != study.base]
+def of_study(study: Study, shelf: Shelf, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """Axes, rows, differences, and numbers of the base recipe; recipes that have ended go to the shelf."""
+    recipes = list(recipes_of(study))
+    shelf.restore(recipes[0])
+    held = [shelf.held(recipe) for recipe in recipes]
+    missing = [recipe for recipe, numbers in zip(recipes, held, strict=True) if numbers is None]
+    made = dict(zip((recipe.name for recipe in missing), pool.map(numbers_of, missing), strict=True))
+    for recipe in missing:
+        if recipe.ended():
+            shelf.keep(recipe, made[recipe.name])
+    found = together([numbers or made[recipe.name] for recipe, numbers in zip(recipes, held, strict=True)])
     settings = study.runs[0].settings
     return {
         "axes": {axis: list(levels) for axis, levels in study.axes.items()},
@@ -78,25 +65,30 @@ def of_study(study: Study, pool: ProcessPoolExecutor) -> dict[str, Any]:
         "planned": len(study.runs),
         "epochs": settings.trainer.epochs,
         "precision": settings.trainer.precision,
-        "rows": rows,
-        "comparisons": [pool.submit(compare_levels, part) for part in parts_of(study)],
-        "matched": [pool.submit(matched, run, base[run.seed]) for run in others if run.seed in base],
-        "base_runs": [of_base(run) for run in base.values()],
+        **found,
+        "comparisons": corrected(found["comparisons"]),
     }
 
 
-def parts_of(study: Study) -> list[Study]:
-    """The study of each level beside the base alone: `corrected` makes their comparisons those of the whole study."""
-    return [
-        replace(
-            study,
-            axes={axis: (study.base[axis], level)},
-            runs=tuple(run for run in study.runs if run.levels == study.base or run.levels[axis] == level),
-        )
-        for axis, levels in study.axes.items()
-        for level in levels
-        if level != study.base[axis]
+def numbers_of(recipe: Recipe) -> dict[str, list[Any]]:
+    """Rows of a recipe's runs, their differences from the base, and further numbers of the base itself."""
+    own = {run.folder.name: run for run in recipe.runs}
+    failed = {name: reason for name, run in own.items() if (reason := failure(run.folder))}
+    part = recipe.part
+    rows = [
+        {**row, **more_of(own[row["run"]])} if row["status"] == "finished" else dict(row)
+        for row in table_rows(replace(part, runs=recipe.runs), failed)
     ]
+    done = [run for run in part.runs if finished(run, part.request)]
+    is_base = recipe.name == "base"
+    base = {run.seed: run for run in done if is_base or run.folder.name not in own}
+    others = [] if is_base else [run for run in done if run.folder.name in own and run.seed in base]
+    return {
+        "rows": rows,
+        "comparisons": [] if is_base else compare_levels(part),
+        "matched": [row for run in others for row in matched(run, base[run.seed])],
+        "base_runs": [of_base(run) for run in base.values()] if is_base else [],
+    }
 
 
 def corrected(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -180,7 +172,7 @@ def matched(run: PlannedRun, base: PlannedRun) -> list[dict[str, Any]]:
 
 def table_of(run: PlannedRun) -> Samples:
     """The table of a run's test set."""
-    return Samples.load(run.folder / "assess" / Path(run.settings.data.eval_split).name.removesuffix(".txt"))
+    return Samples.load(table_folder(run))
 
 
 def recipe_of(levels: Mapping[str, str], base: Mapping[str, str]) -> str:

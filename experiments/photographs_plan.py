@@ -193,14 +193,13 @@ def pretraining(study: Study, options: Options) -> Settings:
 
 
 def ordered(studies: Iterable[Study]) -> list[tuple[Study, PlannedRun]]:
-    """The runs in the order of their worth: the base with all seeds, then every recipe's first seed, its second, ..."""
+    """The runs of each study: the base, then recipe by recipe with all seeds, since a finished recipe is kept."""
     runs = [(place, study, run) for place, study in enumerate(studies) for run in study.runs]
 
-    def worth(item: tuple[int, Study, PlannedRun]) -> tuple[bool, int, bool, int]:
+    def worth(item: tuple[int, Study, PlannedRun]) -> tuple[int, bool, bool, int, int]:
         place, study, run = item
-        base = run.levels == study.base
-        # Long trainings first, so that none is left at the end; those that wait for the pre-training last.
-        waits = "imagenet_then_byol" in run.levels.values()
-        return not base, place if base else study.seeds.index(run.seed), waits, -run.settings.trainer.epochs
+        recipes = list(dict.fromkeys(other.recipe for other in study.runs))
+        waits = "imagenet_then_byol" in run.levels.values()  # for the pre-training
+        return place, run.levels != study.base, waits, recipes.index(run.recipe), study.seeds.index(run.seed)
 
     return [(study, run) for _, study, run in sorted(runs, key=worth)]

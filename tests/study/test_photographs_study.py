@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tables import scenes, table_of
+from torchvice.files import write_json
+from torchvice.samples import ShardFolder
+from torchvice.study import load_study
+from torchvice.study.table import compare_levels
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 MEASURES = ("vice", "quality", "mean_average_precision", "loss", "ece_ml")
@@ -129,3 +137,51 @@ def test_a_failed_training_is_a_reason_and_the_others_go_on(script, tmp_path: Pa
     assert [name for name, _ in ended] == ["a", "b"]
     assert all("settings.yaml" in reason for _, reason in ended)
     assert (tmp_path / "a" / "failed.json").is_file()
+
+
+def finish(run, request, seed: int) -> None:
+    """Leave a finished run with a table of 40 made images, the same for every run, whose logits depend on `seed`."""
+    folder = run.folder / "assess" / run.settings.data.eval_split
+    made = table_of(scenes(40, seed=1), model={"type": "Toy", "weights_sha256": str(seed)}, finished=True)
+    noise = np.random.default_rng(seed).normal(size=made.images.logits.shape).astype(np.float32)
+    made.images.logits[:] += np.tile(noise[: len(noise) // 2], (2, 1))
+    shards = ShardFolder(folder)
+    shards.start({**made.manifest, "added": []})
+    shards.append(made.images, made.regions, made.maps)
+    row = {"vice": 0.1 * seed, "mean_average_precision": 0.5, "ece_ml": 0.1}
+    write_json(run.folder / "study.json", {"asked": request.model_dump(mode="json"), "row": row})
+
+
+def test_a_kept_base_gives_the_differences_of_the_whole_one(script, study_file, tmp_path: Path) -> None:
+    shelf = script("photographs_shelf")
+    axes = {"optimizer.weight_decay": [0.05, 0.0, 0.5]}
+    asked = {"axes": axes, "one_at_a_time": True, "compare": "base", "measure": {"replicates": 100}}
+    study = load_study(study_file(**asked, seeds=[1, 2, 3]))
+    for place, run in enumerate(study.runs):
+        finish(run, study.request, place)
+    base, first, second = shelf.recipes_of(study)
+    assert [one.name for one in (base, first, second)] == [
+        "base",
+        "optimizer.weight_decay=0.0",
+        "optimizer.weight_decay=0.5",
+    ]
+    assert base.ended()
+    before = compare_levels(first.part)
+    assert [row["reason"] for row in before] == [None] * len(before)
+
+    kept = shelf.Shelf(tmp_path / "shelf")
+    kept.keep(base, {"rows": [1]})
+    kept.keep(first, {"rows": [2]})
+    assert shelf.left_of(study, kept) == []
+    shutil.rmtree(second.runs[0].folder)
+    for run in base.runs:  # another machine
+        shutil.rmtree(run.folder)
+    assert shelf.left_of(study, kept) == [second.runs[0]]
+    assert not first.ended()
+    kept.restore(base)
+    assert compare_levels(first.part) == before
+
+    assert kept.held(first) == {"rows": [2]}
+    other = load_study(study_file(**asked, seeds=[1, 2, 4]))
+    assert [kept.held(one) for one in shelf.recipes_of(other)] == [None] * 3
+    assert shelf.together([{"rows": [1]}, {"rows": [2, 3]}]) == {"rows": [1, 2, 3]}
