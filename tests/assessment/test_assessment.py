@@ -359,7 +359,9 @@ def test_versions_of_rows_that_were_made_later_are_kept_and_said(model, digits, 
     assert again["versions"] == first["versions"]
     assert later["torch"] == "99.1"
     assert assess(model, digits, out, also=["gradcam", "layercam"]).manifest["later_versions"] == [later]
-    note = torchvice.measure(Samples.load(out), replicates=0).notes["versions"]
+    measures = torchvice.measure(Samples.load(out), replicates=0)
+    assert measures.source["table"]["later_versions"] == [later]
+    note = measures.notes["versions"]
     assert f"torch {first['versions']['torch']} and 99.1" in note
     assert "python" not in note
 

@@ -45,6 +45,7 @@ __all__ = ["measure", "paper_ji", "threshold_index"]
 
 FEWEST_AT_ONCE = 2**18  # pairs times replicates: fewer take less time than a copy of the process
 FEWEST_REPLICATES = 100  # of an interval of 95 %: 2.5 draws lie beyond each end
+OF_THE_TABLE = ("model", "dataset", "explanations", "versions", "later_versions")  # of its manifest, with the measures
 NO_STRICT = "Nothing can be said of single labels: the table was assessed under `paper` only (--protocol both)."
 
 
@@ -176,7 +177,7 @@ def _leave_out(sheet: Sheet, protocol: str) -> None:
 def _source(samples: Samples) -> dict[str, Any]:
     """What was measured, as the manifest says."""
     return {
-        "table": {name: samples.manifest[name] for name in ("model", "dataset", "explanations", "versions")},
+        "table": {name: samples.manifest[name] for name in OF_THE_TABLE if name in samples.manifest},
         "protocols": samples.manifest["protocols"],
         "targets": samples.manifest.get("targets", "multilabel"),
     }
