@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import pace, processor
+from machine import processor
 
 from torchvice.samples import HISTOGRAM_BINS, Images, Maps, Regions, ShardFolder
 
@@ -186,11 +186,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="Write the figures to this file, too.")
     options = parser.parse_args()
     print(f"{processor()}, {os.cpu_count()} cores; {options.replicates} replicates, median of {options.repeat}")
-    print(
-        "Pace: CPU time of a fixed piece of work, around the runs of a row; a slower machine or hour has a longer one."
-    )
-    print("| shape | images | true pairs | bytes a region | seconds | CPU seconds | pace, ms | peak GB | target |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---|", flush=True)
+    print("| shape | images | true pairs | bytes a region | seconds | CPU seconds | peak GB | target |")
+    print("|---|---:|---:|---:|---:|---:|---:|---|", flush=True)
     figures = []
     for name in options.shape:
         for images in options.images or [SHAPES[name].images]:
@@ -209,17 +206,14 @@ def row(name: str, images: int, options: argparse.Namespace) -> dict[str, Any]:
             write_table(folder, shape)
         regions, pairs = counted(folder)
         disk = sum(file.stat().st_size for file in folder.iterdir())
-        before = pace()
         runs = [measured(folder, options.replicates) for _ in range(options.repeat)]
-        unit = (before + pace()) / 2
     wall, cpu, memory = (statistics.median(column) for column in zip(*runs, strict=True))
     seconds, most = TARGETS[name]
     target = f"{seconds:g} s, {most:g} GB" if images == whole.images else ""
     cells = [name, f"{images:,}", f"{pairs:,}", f"{disk / regions:,.0f}"]
-    cells += [f"{wall:.1f}", f"{cpu:.1f}", f"{unit:.2f}", f"{memory:.2f}", target]
+    cells += [f"{wall:.1f}", f"{cpu:.1f}", f"{memory:.2f}", target]
     print("|", " | ".join(cells), "|", flush=True)
-    times = {"seconds": wall, "cpu": cpu, "pace_ms": unit}
-    return {"shape": name, "images": images, "pairs": pairs, **times, "peak_gb": memory}
+    return {"shape": name, "images": images, "pairs": pairs, "seconds": wall, "cpu": cpu, "peak_gb": memory}
 
 
 def counted(folder: Path) -> tuple[int, int]:
