@@ -40,7 +40,7 @@ class Recipe:
 
 
 def recipes_of(study: Study) -> Iterator[Recipe]:
-    """The base, and the level of each axis beside it: `replace` leaves in a study what its comparison needs."""
+    """The base, then each level that differs from it in one axis."""
     base = tuple(run for run in study.runs if run.levels == study.base)
     yield Recipe("base", base, replace(study, axes={}, runs=base))
     for axis, levels in study.axes.items():
