@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from photographs_shelf import Recipe, Shelf, recipes_of, table_folder, together
+from photographs_shelf import Recipe, Shelf, recipes_of, together
 
+from torchvice.commands.tables import load_samples
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_text
 from torchvice.measures import compare, true_pairs
@@ -172,7 +173,7 @@ def matched(run: PlannedRun, base: PlannedRun) -> list[dict[str, Any]]:
 
 def table_of(run: PlannedRun) -> Samples:
     """The table of a run's test set."""
-    return Samples.load(table_folder(run))
+    return load_samples(run.folder, Path(run.settings.data.eval_split).name)
 
 
 def recipe_of(levels: Mapping[str, str], base: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from torchvice.commands.tables import table_folder
 from torchvice.files import read_json, write_json
 from torchvice.samples import Regions, Samples, ShardFolder
 from torchvice.study import Study
@@ -89,7 +90,7 @@ def _names(recipe: Recipe) -> list[str]:
 
 def _keep_table(run: PlannedRun, kept: Path) -> None:
     """Keep what `finished` and a comparison read of a run."""
-    folder = table_folder(run)
+    folder = table_folder(run.folder, Path(run.settings.data.eval_split).name)
     samples = Samples.load(folder)
     headline = samples.manifest["protocols"]["strict"]
     images = samples.images.where(samples.images.view == headline["view"])
@@ -105,11 +106,6 @@ def _keep_table(run: PlannedRun, kept: Path) -> None:
     shards.append(images, regions, maps)
     shards.start({**manifest, "files": shards.digests()})
     shutil.copyfile(run.folder / STATE, kept / STATE)
-
-
-def table_folder(run: PlannedRun) -> Path:
-    """The folder of the table of a run's test set."""
-    return run.folder / "assess" / Path(run.settings.data.eval_split).name.removesuffix(".txt")
 
 
 def left_of(study: Study, shelf: Shelf) -> list[PlannedRun]:

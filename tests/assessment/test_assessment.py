@@ -340,7 +340,7 @@ def test_a_source_tree_that_is_not_installed_assesses(model, digits, tmp_path, m
             raise PackageNotFoundError(package)
         return importlib.metadata.version(package)
 
-    monkeypatch.setattr("torchvice.assessment.ledger.version", version)
+    monkeypatch.setattr("torchvice.assessment.manifest.version", version)
     samples = assess(model, digits, tmp_path / "t")
     assert samples.manifest["versions"]["torchvice"] == torchvice.__version__
     assert samples.manifest["versions"]["timm"] == timm.__version__
@@ -352,7 +352,7 @@ def test_versions_of_rows_that_were_made_later_are_kept_and_said(model, digits, 
     assert "later_versions" not in first
     assert "versions" not in torchvice.measure(Samples.load(out), replicates=0).notes
 
-    monkeypatch.setattr("torchvice.assessment.ledger.version", lambda package: "99.1")
+    monkeypatch.setattr("torchvice.assessment.manifest.version", lambda package: "99.1")
     assert assess(model, digits, out).manifest == first  # nothing was left to do
     again = assess(model, digits, out, also=["gradcam"]).manifest
     (later,) = again["later_versions"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from torchvice.assessment.faithfulness import ByClass, joined, with_faithfulness
 from torchvice.assessment.images import Batch, Dataset, kind_of_targets, read_ahead
-from torchvice.assessment.ledger import manifest_of
+from torchvice.assessment.manifest import manifest_of
 from torchvice.assessment.rows import Rows
 from torchvice.errors import ViceError
 from torchvice.samples import Samples

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torchvice
 from torchvice.assessment.controls import without_row
 from torchvice.assessment.faithfulness import lacks_blank, lacks_faithfulness
-from torchvice.assessment.images import Dataset
 from torchvice.assessment.interventions import lacks_answers, lacks_interventions
 from torchvice.assessment.other_subject import other_subject
 from torchvice.errors import ViceError
-from torchvice.metrics.thresholds import PAPER_THRESHOLDS
 from torchvice.samples import (
-    HISTOGRAM_BINS,
     Digests,
     Regions,
     Samples,
@@ -28,16 +22,9 @@ from torchvice.samples import (
     changed_images,
     named_images,
 )
+from torchvice.samples.checks import all_versions
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from torchvice.assessment.extras import Extra
-    from torchvice.assessment.views import View
-    from torchvice.data.filling import InterventionChoices
-    from torchvice.explain import FaithfulnessChoices
-
-__all__ = ["MEASURED", "Ledger", "class_map_of", "common_of", "differences", "manifest_of"]
+__all__ = ["MEASURED", "Ledger", "common_of", "differences"]
 
 # What is measured of maps in finished shards, now or later: the entry of the explanation's settings, and its test.
 MEASURED = {"faithfulness": lacks_faithfulness, "interventions": lacks_interventions}
@@ -51,91 +38,10 @@ _LOOSE = (
 )
 
 
-def manifest_of(
-    dataset: Dataset,
-    views: Mapping[str, View],
-    extras: Sequence[Extra],
-    kind: str,
-    made_by: Mapping[str, Any],
-    faithfulness: FaithfulnessChoices | None = None,
-    interventions: InterventionChoices | None = None,
-) -> dict[str, Any]:
-    """The manifest of the requested table; `faithfulness` and `interventions` are those of the headline of `strict`."""
-    from torchvice.models.build import weights_hash
-
-    view = next(iter(views.values()))
-    explainer = view.explainer
-    headlines = {view.explanation: {"role": "headline", **view.settings} for view in views.values()}
-    for name, choices in {"faithfulness": faithfulness, "interventions": interventions}.items():
-        if choices is not None:
-            headlines[views["strict"].explanation][name] = choices.to_dict()
-    return {
-        "made_by": {"command": "assess", **made_by},
-        "model": {
-            "type": type(explainer.model).__name__,
-            "weights_sha256": weights_hash(explainer.model),
-            "class_map": class_map_of(view),
-            **_conversion(explainer.model),
-        },
-        "dataset": _dataset_entry(dataset),
-        "classes": list(dataset.classes),
-        "targets": kind,
-        "thresholds": PAPER_THRESHOLDS.tolist(),
-        "histogram_bins": HISTOGRAM_BINS,
-        "map_settings": _map_settings(view),
-        "explanations": headlines | {extra.explanation: extra.settings for extra in extras},
-        "protocols": {name: {"view": view.name, "explanation": view.explanation} for name, view in views.items()},
-        "versions": {
-            "python": platform.python_version(),
-            "torchvice": torchvice.__version__,
-            **{package: version(package) for package in ("torch", "timm", "numpy", "pillow")},
-        },
-        "seed": None,
-        "finished": False,
-    }
-
-
-def class_map_of(view: View) -> list[list[int]] | None:
-    """The outputs of the model that mean each class; None: the outputs are the classes."""
-    groups = view.map_settings.class_map
-    return None if groups is None else [[int(output) for output in group] for group in groups]
-
-
-def _conversion(model: nn.Module) -> dict[str, Any]:
-    """How images are brought to the network's channels; nothing for a network that takes RGB images."""
-    from torchvice.models.adapt import GREY, converted_channels
-
-    channels = converted_channels(model)
-    return {} if channels is None else {"channels": channels, "grey": list(GREY)}
-
-
-def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
-    """Where a dataset lies, and what was chosen in it."""
-    given = getattr(dataset, "chosen", None)  # a dataset class of the user's own may mean anything by it
-    chosen = {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
-    whole = [str(name) for name in getattr(dataset, "all_classes", ())]  # where some of them are not asked for
-    return {
-        "root": str(getattr(dataset, "root", "")),
-        "split": str(getattr(dataset, "split", "")),
-        "labels": str(getattr(dataset, "label_source", "")),
-        "images": len(dataset.records),
-        "regions": str(getattr(dataset, "regions", "masks")),
-        **({"chosen": chosen} if chosen else {}),
-        **({"all_classes": whole} if whole else {}),
-    }
-
-
 def common_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What processes that make one table at the same time must have in common."""
     same = {name: v for name, v in manifest.items() if name in ("explanations", "contents") or name not in _LOOSE}
     return same | {"map_settings": _comparable(manifest)}
-
-
-def _map_settings(view: View) -> dict[str, Any]:
-    """The settings of all views, with the method and the layer that the network's family gave."""
-    explainer, settings = view.explainer, view.map_settings
-    layer = None if settings.choices.layers else explainer.site.layer
-    return settings.to_dict() | {"method": explainer.method, "layer": layer, "site": explainer.site.to_dict()}
 
 
 @dataclass
@@ -187,8 +93,8 @@ class Ledger:
 
     def begin(self) -> None:
         """Note the versions of this process before it makes rows, where others made those that are there."""
-        versions = _all_versions(self.manifest, self.requested["versions"])
-        if versions != _all_versions(self.manifest):
+        versions = all_versions(self.manifest, self.requested["versions"])
+        if versions != all_versions(self.manifest):
             self.manifest["later_versions"] = versions[1:]
             self.folder.start(self.manifest)
 
@@ -286,7 +192,7 @@ class Ledger:
         A kill between the two writings leaves a table that is whole, and only its counts undone.
         """
         later = self.folder.manifest().get("later_versions", [])  # another part of the work may have noted its own
-        if versions := _all_versions(self.manifest, *later)[1:]:
+        if versions := all_versions(self.manifest, *later)[1:]:
             self.manifest["later_versions"] = versions
         adding, wanted = self.manifest["adding"], self._wanted()
         done = {name: settings for name, settings in adding.items() if name in wanted}
@@ -303,14 +209,6 @@ class Ledger:
 
     def _wanted(self) -> set[str]:
         return set(self.requested["explanations"])
-
-
-def _all_versions(manifest: Mapping[str, Any], *more: dict[str, str]) -> list[dict[str, str]]:
-    """The versions that a table's rows were made with, each once, in the order of the rows; `more` come last."""
-    found: list[dict[str, str]] = []
-    for versions in (manifest["versions"], *manifest.get("later_versions", ()), *more):
-        found += [] if versions in found else [versions]
-    return found
 
 
 def _joined(held: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 
 from torchvice.assessment.images import check_dataset, contents_of, kind_of_targets
-from torchvice.assessment.ledger import class_map_of, differences
+from torchvice.assessment.ledger import differences
+from torchvice.assessment.manifest import class_map_of
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
 from torchvice.assessment.opened import tell
 from torchvice.assessment.other_subject import other_weights

@@ -22,7 +22,8 @@ from torchvice.assessment.images import (
     read_ahead,
 )
 from torchvice.assessment.interventions import Interventions
-from torchvice.assessment.ledger import MEASURED, Ledger, common_of, manifest_of
+from torchvice.assessment.ledger import MEASURED, Ledger, common_of
+from torchvice.assessment.manifest import manifest_of
 from torchvice.assessment.map_settings import MapSettings
 from torchvice.assessment.opened import opened, opened_out, tell
 from torchvice.assessment.parts import WHOLE, Part, locked_part

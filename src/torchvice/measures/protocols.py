@@ -40,6 +40,7 @@ from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_cou
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
 from torchvice.metrics.weighted import Mean, WeightedStatistic
 from torchvice.samples import Images, Regions, Samples
+from torchvice.samples.checks import all_versions
 
 __all__ = ["measure", "paper_ji", "threshold_index"]
 
@@ -160,7 +161,7 @@ def _put_warnings(
 
 def _various_versions(manifest: Mapping[str, Any]) -> str:
     """The packages of which a table's rows were made with several versions, such as "torch 2.13.0 and 2.14.1"."""
-    every = [manifest["versions"], *manifest.get("later_versions", ())]
+    every = all_versions(manifest)
     packages = {name: [str(one[name]) for one in every if name in one] for name in every[0]}
     different = {name: list(dict.fromkeys(found)) for name, found in packages.items() if len(set(found)) > 1}
     return ", ".join(f"{name} {' and '.join(found)}" for name, found in different.items())

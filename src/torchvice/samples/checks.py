@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torchvice.samples.columns import Images, Regions
 
-__all__ = ["check_columns", "check_manifest", "check_resumed", "check_rows", "manifest_schema"]
+__all__ = ["all_versions", "check_columns", "check_manifest", "check_resumed", "check_rows", "manifest_schema"]
 
 _Known = TypeVar("_Known", "_Manifest", "_Resumed")
 
@@ -85,6 +85,14 @@ def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
         raise ViceError(f"The manifest {where} is damaged: {message}.", WAY_OUT)
     if not checked.classes or not checked.thresholds:
         raise ViceError(f"The manifest {where} is damaged: it names no classes or no thresholds.", WAY_OUT)
+
+
+def all_versions(manifest: Mapping[str, Any], *more: dict[str, Any]) -> list[dict[str, Any]]:
+    """The versions that a table's rows were made with, each once, in the order of the rows; `more` come last."""
+    found: list[dict[str, Any]] = []
+    for versions in (manifest["versions"], *manifest.get("later_versions", ()), *more):
+        found += [] if versions in found else [versions]
+    return found
 
 
 def manifest_schema() -> dict[str, Any]:
