@@ -51,6 +51,7 @@ def test_every_public_name_is_what_it_says() -> None:
         assert fits(getattr(torchvice, name)), name
 
 
+@pytest.mark.slow
 def test_a_public_name_is_no_module_after_any_import() -> None:
     # A module of a function's name takes its place in the package as soon as anybody imports it.
     program = (

@@ -355,7 +355,9 @@ class Placed(nn.Module):
         return self.network(self.place(x))
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
+@pytest.mark.parametrize(
+    "name", ["test_resnet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("test_vit", "test_convnext"))]
+)
 @pytest.mark.parametrize(
     ("place", "words"),
     [

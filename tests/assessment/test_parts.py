@@ -67,7 +67,7 @@ def same_rows(found: Samples, wanted: Samples) -> None:
     assert len(found.maps.map) == len(wanted.maps.map)
 
 
-@pytest.mark.parametrize("count", [2, 3, 14])
+@pytest.mark.parametrize("count", [3, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 14))])
 def test_parts_in_any_order_make_the_table_of_one_process(model, dataset, alone, tmp_path, count) -> None:
     for index in reversed(range(count)):
         got = assess(model, dataset, tmp_path, also=("mirror",), part=Part(index, count))

@@ -89,7 +89,7 @@ def test_the_values_of_masks_are_named(here, tmp_path, capsys):
     dataset = dataset_of(Samples.load(tmp_path / "t"))  # opened again, for the page
     assert np.unique(dataset.mask(0)).tolist() == [0, 1]
     assert vice(capsys, "data", "check", *given)[0] == 0
-    status, said, err = vice(capsys, "measure", tmp_path / "t", "--replicates", 0)
+    status, said, err = vice(capsys, "measure", tmp_path / "t", "--replicates", 0, "--no-figures")
     assert status == 0, err
     assert "Every image shows `pet`: mAP is 1 whatever the model answers." in " ".join(said.split())
 
@@ -108,7 +108,7 @@ def test_sub_folders_are_exclusive_classes(here, tmp_path, capsys, option):
     assert "Every sub-folder is a class: each image has one label of 2." in said
     assert "There are no masks: only classification and calibration are measured." in said
     assert json.loads((tmp_path / "t/manifest.json").read_text())["targets"] == "exclusive"
-    status, said, err = vice(capsys, "measure", tmp_path / "t", "--replicates", 0)
+    status, said, err = vice(capsys, "measure", tmp_path / "t", "--replicates", 0, "--no-figures")
     assert status == 0, err
 
 

@@ -157,7 +157,7 @@ def test_a_killed_command_resumes_and_finished_tables_stay(data, tmp_path, capsy
     finished, kills = {}, 0
     # The last digits of a pass depend on the number of threads, which another test may have left changed here.
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    for wanted in ("images-00000.parquet", "images-00001.parquet", "images-00000.parquet"):
+    for wanted in ("images-00001.parquet", "images-00000.parquet"):
         whole = [sys.executable, "-m", "torchvice.cli", *command]
         process = subprocess.Popen(whole, stdout=subprocess.DEVNULL, env=environment)
         before = set((tmp_path / "out").glob(f"*/{wanted}"))
@@ -173,7 +173,7 @@ def test_a_killed_command_resumes_and_finished_tables_stay(data, tmp_path, capsy
                 assert files(tmp_path / "out" / row["folder"]) == finished[name]
             elif row["state"] == "done":
                 finished[name] = files(tmp_path / "out" / row["folder"])
-    assert kills == 3
+    assert kills == 2
     assert vice(capsys, *command)[0] == 0
     found = rows(tmp_path / "out")
     assert [row["state"] for row in found.values()] == ["done"] * 3

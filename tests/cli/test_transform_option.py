@@ -74,7 +74,7 @@ def test_both_commands_take_it_and_the_table_knows_its_file(here, capsys):
         status, _, err = vice(capsys, *command)
         assert status == 2
         assert "made with other settings" in err
-    status, _, err = vice(capsys, "measure", "t", "--replicates", 0)
+    status, _, err = vice(capsys, "measure", "t", "--replicates", 0, "--no-figures")
     assert status == 0, err
     status, _, err = vice(capsys, "report", "t", "--replicates", 0)
     assert status == 0, err

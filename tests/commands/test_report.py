@@ -53,7 +53,7 @@ def data_of(page: Path) -> Any:
     return json.loads(found[1])
 
 
-@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("folder", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_page_with_intervals_is_not_replaced_by_one_without(
     home: Path, capsys: pytest.CaptureFixture[str], folder: bool
 ) -> None:

@@ -140,7 +140,7 @@ def one_thread() -> Iterator[None]:
 ADDED = {"also": ("mirror",), "without": ["object"]}
 
 
-@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("adds", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_assessment_goes_on_after_any_call_failed(model, dataset, tmp_path: Path, adds: bool) -> None:
     """A sample of its calls: each is of another kind than its neighbours, and all kinds come round."""
 

@@ -20,6 +20,7 @@ EXACT = (*RELEVANCE, "random", "center", "foreground")
 NOISY = [(name, method) for name in ("test_resnet", "test_vit") for method in ("ablationcam",)]
 NOISY += [("test_vit", "xgradcam"), ("test_vit", "reciprocam")]
 SLOW = ("rise", "occlusion")  # thousands of passes
+ALWAYS = ("cam", "gradcam", "layercam", "ablationcam", "attnlrp", "rollout", "random")  # the others in the slow tests
 
 
 def network(name: str) -> nn.Module:
@@ -40,7 +41,7 @@ def works_with(name: str, method: str) -> bool:
 
 
 CASES = [
-    (name, method)
+    pytest.param(name, method, marks=() if method in ALWAYS else pytest.mark.slow)
     for name in ("test_resnet", "test_vit")
     for method in METHODS
     if works_with(name, method) and method not in SLOW and (method in RELEVANCE or METHODS[method].reads != "pixels")

@@ -251,6 +251,7 @@ def worker(rank: int, folder: str) -> None:
         distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_number_of_one(tmp_path: Path) -> None:
     run: Callable[..., Any] = multiprocessing.spawn
     run(worker, args=(str(tmp_path),), nprocs=2)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parents[1]
 PROGRAM = """
 import sys
@@ -26,6 +28,7 @@ write_report(tables, folder / "both.html", pictures=False, replicates=100)
 """
 
 
+@pytest.mark.slow
 def test_pages_do_not_depend_on_the_order_of_sets(tmp_path: Path) -> None:
     path = os.pathsep.join([str(TESTS), str(TESTS / "report"), *sys.path])
     for seed in ("1", "2"):

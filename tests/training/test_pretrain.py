@@ -139,7 +139,9 @@ def test_slow_copies_move_by_the_momentum(bare: Make, monkeypatch: pytest.Monkey
     assert torch.equal(seen[1][1], seen[0][1])  # no step, no move
 
 
-@pytest.mark.parametrize("scheme", ["byol", "moco_v3", "dino", "mae"])
+@pytest.mark.parametrize(
+    "scheme", ["byol", *(pytest.param(name, marks=pytest.mark.slow) for name in ("moco_v3", "dino", "mae"))]
+)
 def test_a_resumed_training_equals_an_uninterrupted_one(
     bare: Make, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

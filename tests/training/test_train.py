@@ -86,8 +86,11 @@ def test_the_last_rate_of_the_schedule_is_logged_by_step(settings: Make) -> None
 @pytest.mark.parametrize(
     "further",
     [
-        ("schedule.name=paper",),
-        ("transform.flip=true", "transform.jitter=[0.3, 0.3, 0.3, 0.1]", "model.arguments.drop_rate=0.2"),
+        pytest.param(("schedule.name=paper",), marks=pytest.mark.slow),
+        pytest.param(
+            ("transform.flip=true", "transform.jitter=[0.3, 0.3, 0.3, 0.1]", "model.arguments.drop_rate=0.2"),
+            marks=pytest.mark.slow,
+        ),
         ("transform.flip=true", "data.workers=1", "optimizer.name=sgd"),
     ],
 )
