@@ -19,7 +19,7 @@ from pathlib import Path
 from photographs_figures import write_figures
 from photographs_kept import KEPT, collected, read_kept, recipe_of, write_kept
 from photographs_page import write_page
-from photographs_plan import CONTINUED, Options, kept, ordered, pretraining, written
+from photographs_plan import CONTINUED, EPOCHS, Options, kept, ordered, pretraining, written
 from photographs_pool import Pool, Task, prepare_pretraining
 from photographs_shelf import SHELF, Shelf, left_of
 
@@ -33,18 +33,18 @@ from torchvice.study.table import table_rows, write_table
 
 
 def tasks(studies: dict[str, Study], options: Options, shelf: Path) -> Iterator[Task]:
-    """The work that is left, in its order; the continued pre-training follows the base, and others wait for it."""
+    """The work that is left, in its order; the continued pre-training comes before the runs that wait for it."""
     weights = options.continued() / "weights.safetensors"
     names = {run.folder for name, study in studies.items() for run in left_of(study, Shelf(shelf / name))}
     left = [(study, run) for study, run in ordered(studies.values()) if run.folder in names]
-    needed = not weights.is_file() and any(run.settings.model.weights == str(weights) for _, run in left)
+    needed = not weights.is_file()
     for study, run in left:
-        if needed and run.levels != study.base:
+        waits = options.continued() if run.settings.model.weights == str(weights) else None
+        if needed and waits:
             settings = pretraining(studies["voc8"], options)
             prepare_pretraining(options.continued(), dump_settings(settings), CONTINUED)
             yield Task("pretrain", options.continued())
             needed = False
-        waits = options.continued() if run.settings.model.weights == str(weights) else None
         yield Task("run", prepare(run, study.request), waits)
 
 
@@ -80,7 +80,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cpu")
     parser.add_argument("--until", type=float, help="seconds after which no training goes on")
-    parser.add_argument("--epochs", type=int, default=6, help="epochs of the base recipe")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the base recipe")
     parser.add_argument("--images", type=int, help="the first images of each list only: a try, not the study")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each recipe: claims need three")
     parser.add_argument("--datasets", nargs="+", choices=["voc8", "clothing"], default=["voc8", "clothing"])

@@ -22,10 +22,12 @@ from torchvice.study.plan import PlannedRun
 
 LITE0, LITE1, LITE2 = (f"tf_efficientnet_lite{number}" for number in range(3))
 SEEDS = (1, 2, 3)
+# Pixels and epochs of the base: small, so that two cores can finish the study; the axis `view` has the 224 of ImageNet.
+VIEW, EPOCHS = 160, 4
 # Beside CAM: another use of the same layer and, on voc8, another family of methods.
 METHODS = {"voc8": ("layercam", "saliency"), "clothing": ("layercam",)}
 SELECT = 100  # clothing: images of its list `train` that choose the checkpoint
-CONTINUED = "byol"  # how ImageNet's weights are continued on the same images, without labels
+CONTINUED, BATCH = "byol", 64  # ImageNet's weights go on so on the same images, without labels; 128 images take 14 GB
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Options:
     out: Path
     device: str = "cpu"
     workers: int = 0
-    epochs: int = 6
+    epochs: int = EPOCHS
     images: int | None = None
     seeds: tuple[int, ...] = SEEDS
 
@@ -64,7 +66,7 @@ def common(options: Options, name: str, splits: dict[str, str], epochs: int) -> 
         "data.workers": options.workers,
         "model.name": LITE0,
         "model.weights": options.weights_of(LITE0),
-        "transform.crop": 224,  # for every network, so that the architecture alone differs
+        "transform.crop": VIEW,  # for every network, so that the architecture alone differs
         "trainer.epochs": epochs,
         "trainer.accelerator": "gpu" if options.device == "cuda" else "cpu",
         "trainer.precision": "bf16-mixed" if options.device == "cuda" else "32-true",
@@ -109,7 +111,7 @@ def voc8(options: Options) -> dict[str, Any]:
             "early_stopping": {"regularisation.patience": 1},
             "no_ema": {"regularisation.ema": 0.0},
         },
-        "view": {"224": {}, "160": {"transform.crop": 160}, "288": {"transform.crop": 288}},
+        "view": {str(VIEW): {}, **{str(size): {"transform.crop": size} for size in (128, 224)}},
     }
     return study_of(options, "voc8", common(options, "voc8", splits, options.epochs), axes)
 
@@ -182,7 +184,7 @@ def pretraining(study: Study, options: Options) -> Settings:
     base = next(run for run in study.runs if run.levels == study.base).settings
     # Its views need many times the work of other transforms: processes of their own make them.
     workers = 0 if options.device == "cpu" else 5
-    size = 128 if options.images is None else min(128, options.images // 4)
+    size = min(BATCH, (options.images or 4 * BATCH) // 4)
     return base.model_copy(
         update={
             "seed": study.seeds[0],
