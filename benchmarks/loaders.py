@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback
-from machine import processor
+from machine import processor, with_sleeping_threads
 from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 
@@ -198,6 +198,7 @@ def measured(parts: tuple[dict[str, Callable[[], Any]], ...], repeats: int) -> l
 def main() -> None:
     """Measure a training and an assessment."""
     options = arguments()
+    with_sleeping_threads()
     keep_freed_memory()  # as the command does
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

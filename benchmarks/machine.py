@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 
@@ -9,6 +11,13 @@ def processor() -> str:
     """The CPU's name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+def with_sleeping_threads() -> None:
+    """Start this program again with threads that sleep where they wait, as the command `vice` has them."""
+    if "OMP_WAIT_POLICY" not in os.environ:  # it is read once, when torch is imported
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 def vector_units() -> str:
