@@ -17,6 +17,7 @@ from torchvice.errors import ViceError
 from torchvice.measures.pairs import true_pairs
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice, weighted
 from torchvice.metrics.boxes import held_out_box_accuracy
+from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.ranks import ChosenRanks, WeightedRanks, midranks
 from torchvice.metrics.thresholds import HeldOut
 from torchvice.metrics.weighted import (
@@ -347,3 +348,17 @@ def test_weights_as_bytes_give_the_same_bits(decimals: int, most: int) -> None:
         assert np.array_equal(statistic(weights), statistic(weights.astype(float)))
     monotone = HeldOutSpearman(a, np.repeat(iou[:, :1], 2, axis=1), fold)  # few choices: the other way of sorting
     assert np.array_equal(monotone(weights), Spearman(a, iou[:, 0])(weights.astype(float)))
+
+
+@pytest.mark.parametrize("most", [3, 255])
+def test_bytes_give_the_bits_of_floats(most: int) -> None:
+    """Also where weights times ranks need more than 31 bits: 34,000 rows of weight 255."""
+    rng = np.random.default_rng(most)
+    rows = 34_000 if most == 255 else 400
+    a, b, area = rng.normal(size=rows), rng.integers(0, 9, rows), rng.random(rows)
+    iou, fold = rng.integers(0, 50, (rows, 3)) / 50, np.arange(rows) % 2
+    weights = rng.integers(most - 3, most + 1, (5, rows)).astype(np.uint8)
+    statistics = [Spearman(a, b), Spearman(b, a), HeldOutSpearman(a, iou, fold), PartialSpearman(a, b, area, b % 3)]
+    for statistic in statistics:
+        assert statistic(weights).tolist() == statistic(weights.astype(float)).tolist()
+    assert Spearman(a, b)(weights[:0]).tolist() == []

@@ -76,6 +76,8 @@ class PartialSpearman(WeightedStatistic):
         True
     """
 
+    takes_bytes = True
+
     def __init__(self, a: ArrayLike, b: ArrayLike, area: ArrayLike, labels: ArrayLike) -> None:
         columns = {"a": a, "b": b, "area": area, "labels": labels}
         first, second, size, count = (finite_column(name, column) for name, column in columns.items())
@@ -171,7 +173,7 @@ class PartialSpearman(WeightedStatistic):
         size = np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
         place = np.clip((self._size(weights)[0] / size + 1) / 2, 0, 1) * PIECES
         columns = np.empty((len(weights), own.shape[2], self.rows))
-        np.sqrt(weights, out=columns[:, 0])
+        np.sqrt(weights, out=columns[:, 0], dtype=np.float64)
         inside = place - np.minimum(np.floor(place), PIECES - 1)
         for power in range(1, 4):
             np.multiply(columns[:, power - 1], inside, out=columns[:, power])

@@ -6,6 +6,7 @@ import numpy as np
 
 EXACT = 2.0**53  # float64 holds whole numbers up to here
 PART = 2**14  # floats of a part of a block, of which ten arrays stay in the cache
+SHORT = 2**22  # rows whose weights, as bytes, have doubled sums of 31 bits
 
 __all__ = ["ChosenRanks", "WeightedRanks", "midranks", "running_sums", "weighted_sums"]
 
@@ -47,12 +48,18 @@ def running_sums(values: np.ndarray) -> np.ndarray:
         >>> running_sums(np.array([[2.0, 0.0, 3.0], [0.5, 0.25, 0.0]])).tolist()
         [[2.0, 2.0, 5.0], [0.5, 0.75, 0.75]]
     """
-    if values.dtype == np.uint8:
-        short = values.shape[-1] < 2**23  # sums of bytes fit into 31 bits
-        return np.cumsum(values, axis=-1, dtype=np.int32 if short else np.int64).astype(np.float64)
+    if values.dtype == np.uint8 or values.dtype.kind == "i":
+        return _narrow_sums(values).astype(np.float64)
     if _are_whole(values):
         return np.cumsum(values.astype(np.int64), axis=-1).astype(np.float64)
     return np.cumsum(values, axis=-1, dtype=np.float64)
+
+
+def _narrow_sums(values: np.ndarray) -> np.ndarray:
+    """As `running_sums`, but whole numbers stay whole: int32 of bytes, whose doubled sums fit, and otherwise int64."""
+    if values.dtype == np.uint8:
+        return np.cumsum(values, axis=-1, dtype=np.int32 if values.shape[-1] < SHORT else np.int64)
+    return np.cumsum(values, axis=-1, dtype=np.int64) if values.dtype.kind == "i" else running_sums(values)
 
 
 def _are_whole(values: np.ndarray) -> bool:
@@ -67,6 +74,13 @@ def _steps(upper: np.ndarray) -> np.ndarray:
     steps[..., :1] = upper[..., :1]
     np.subtract(upper[..., 1:], upper[..., :-1], out=steps[..., 1:])
     return steps
+
+
+def _between(upper: np.ndarray, tied: np.ndarray) -> np.ndarray:
+    """The sum of the weights up to a tie and of those below it, in place of `upper`."""
+    upper *= 2
+    upper -= tied
+    return upper
 
 
 class WeightedRanks:
@@ -97,8 +111,7 @@ class WeightedRanks:
         tie = np.cumsum(new) - 1
         self.untied = bool(new.all())
         starts = np.flatnonzero(new)
-        self.ends = np.r_[starts[1:], len(values)] - 1
-        self.first, self.last = starts[tie], self.ends[tie]  # of the tie of each row, in the order of the values
+        self.ends = np.r_[starts[1:], len(values)] - 1  # of the ties
         self.tie = np.empty_like(tie)
         self.tie[self.order] = tie
         self.first_tie = tie[new_group]
@@ -111,27 +124,34 @@ class WeightedRanks:
             weights: (b, P) float64, 0 or more; or uint8, which is faster.
 
         Returns:
-            (b, P) ranks, and the spread (b, G): n^3 minus the cubes of the ties of each group, which is three times the
-            weighted sum of squared ranks; 0 for a group with a single value.
+            (b, P) ranks, int32 or int64 of bytes and float64 of floats, and the spread (b, G): n^3 minus the cubes of
+            the ties of each group, which is three times the weighted sum of squared ranks; 0 for a group with a single
+            value.
         """
-        upper = running_sums(np.take(weights, self.order, axis=1))
-        if not self.untied:
-            upper = np.take(upper, self.ends, axis=1)
-        tied = _steps(upper)
-        ranks = upper
-        ranks *= 2
-        ranks -= tied  # sum of the weight up to the tie and the weight below it
+        upper, tied = self._up_to_ties(weights)
         if len(self.first_tie) == 1:
-            size = weights.sum(axis=1, keepdims=True).astype(np.float64, copy=False)
+            size = upper[:, -1:].copy() if upper.dtype.kind == "i" else weights.sum(axis=1, keepdims=True)
+            ranks = _between(upper, tied)
             ranks -= size
         else:
+            ranks = _between(upper, tied)
             size = np.add.reduceat(tied, self.first_tie, axis=1)
             edges = np.cumsum(size, axis=1)
             ranks -= np.take(2 * edges - size, self.group_of_tie, axis=1)
-        spread = size**3 - np.add.reduceat(tied * tied * tied, self.first_tie, axis=1)
+        tied, cube = tied.astype(np.float64, copy=False), size.astype(np.float64) ** 3
+        spread = cube - np.add.reduceat(tied * tied * tied, self.first_tie, axis=1)
         # With fractional weights, a group of one tie leaves rounding noise.
-        spread[spread <= 1e-12 * size**3] = 0
+        spread[spread <= 1e-12 * cube] = 0
         return np.take(ranks, self.tie, axis=1), spread
+
+    def _up_to_ties(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each tie, in the order of the values, the sum of the weights up to it, and its own weight."""
+        ordered = np.take(weights, self.order, axis=1)
+        upper = _narrow_sums(ordered)
+        if self.untied:
+            return upper, ordered.astype(upper.dtype, copy=False)
+        upper = np.take(upper, self.ends, axis=1)
+        return upper, _steps(upper)
 
     def sums(self, other: np.ndarray) -> np.ndarray:
         """(P,) for each row the sum of (P,) `other` over the rows of its group that lie below, minus those above."""
@@ -142,7 +162,7 @@ class WeightedRanks:
 
         Args:
             weights: (b, P) float64, 0 or more; or uint8, which is faster.
-            other: (b, P) floats that sum to 0 in each row, such as weights times centred ranks of another column.
+            other: (b, P) numbers that sum to 0 in each row, such as weights times centred ranks of another column.
 
         Returns:
             (b,) sums, and the spread (b,).
@@ -152,17 +172,16 @@ class WeightedRanks:
             >>> [part.tolist() for part in ranks.products(once, ranks(once)[0])]
             [[6.0], [18.0]]
         """
-        ordered, other = np.take(weights, self.order, axis=1), np.take(other, self.order, axis=1)
-        upper = running_sums(ordered)
-        ordered = ordered.astype(np.float64, copy=False)
-        cube, tied = upper[:, -1] ** 3, ordered
+        upper, tied = self._up_to_ties(weights)
+        own = np.take(other, self.order, axis=1)
         if not self.untied:
-            lower = np.take(upper - ordered, self.first, axis=1)
-            upper = np.take(upper, self.last, axis=1)
-            tied = upper - lower
+            own = _steps(np.take(_narrow_sums(own), self.ends, axis=1))
+        cube = upper[:, -1].astype(np.float64) ** 3
         # What the ranks are centred by has no effect, since the sum of `other` is 0.
-        sums = 2 * np.einsum("bp,bp->b", upper, other) - np.einsum("bp,bp->b", tied, other)
-        spread = cube - np.einsum("bp,bp,bp->b", ordered, tied, tied)
+        ranks = _between(upper, tied).astype(np.float64, copy=False)
+        sums = np.einsum("bp,bp->b", ranks, own.astype(np.float64, copy=False))
+        tied = tied.astype(np.float64, copy=False)
+        spread = cube - np.einsum("bp,bp,bp->b", tied, tied, tied)
         return sums, np.where(spread <= 1e-12 * cube, 0, spread)
 
 
@@ -197,7 +216,7 @@ class ChosenRanks:
         Args:
             chosen: (b, F) the column of each fold's rows, 0 to T - 1.
             weights: (b, P) float64, 0 or more; or uint8, which is faster.
-            other: (b, P) floats that sum to 0 in each row.
+            other: (b, P) numbers that sum to 0 in each row.
 
         Returns:
             (b,) sums, and the spread (b,).
@@ -214,18 +233,16 @@ class ChosenRanks:
         place = (keys & keys.dtype.type((1 << self._bits) - 1)).astype(np.intp)
         place += np.arange(0, rows * width, width)[:, None]
         keys >>= self._bits
-        new = np.ones(keys.shape, bool)
-        np.not_equal(keys[:, 1:], keys[:, :-1], out=new[:, 1:])
-        starts = np.flatnonzero(new)
-        rows_at = np.searchsorted(starts, np.arange(0, rows * width, width))
-        ends = np.append(starts[1:], rows * width) - 1
+        last = np.ones(keys.shape, bool)
+        np.not_equal(keys[:, 1:], keys[:, :-1], out=last[:, :-1])
+        ends, place = np.flatnonzero(last), place.ravel()
+        first = np.searchsorted(ends, np.arange(0, rows * width, width))
         # Sums run through the block: what a row adds to the ranks of the next is one constant for all of its ranks.
-        upper = np.take(running_sums(np.take(weights, place.ravel())), ends)
+        upper = np.take(_narrow_sums(np.take(weights, place)), ends)
         tied = _steps(upper)
-        own = _steps(np.take(running_sums(np.take(other, place.ravel())), ends))
-        upper *= 2
-        upper -= tied
-        upper *= own
-        size = np.add.reduceat(tied, rows_at)
-        spread = size**3 - np.add.reduceat(tied * tied * tied, rows_at)
-        return np.add.reduceat(upper, rows_at), np.where(spread <= 1e-12 * size**3, 0, spread)
+        own = _steps(np.take(_narrow_sums(np.take(other, place)), ends)).astype(np.float64, copy=False)
+        own *= _between(upper, tied)
+        tied = tied.astype(np.float64, copy=False)
+        size = np.add.reduceat(tied, first)
+        spread = size**3 - np.add.reduceat(tied * tied * tied, first)
+        return np.add.reduceat(own, first), np.where(spread <= 1e-12 * size**3, 0, spread)

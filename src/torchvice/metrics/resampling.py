@@ -197,7 +197,7 @@ class Resampling:
         if key not in self._requested:
             self._requested.add(key)
             return ranks, spread
-        small = ranks.astype(np.float32) if np.abs(ranks).max() < EXACT else ranks
+        small = ranks.astype(np.float32) if ranks.itemsize > 4 and np.abs(ranks).max() < EXACT else ranks
         if small.nbytes <= self._room:
             self._room -= small.nbytes
             self._ranked[key] = small, spread

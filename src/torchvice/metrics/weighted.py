@@ -259,6 +259,9 @@ class RankStatistic(WeightedStatistic):
     def prepare(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(b, P) weights times the centred ranks of the first column, and their spread (b,)."""
         ranks, spread = self._ranks(weights)
+        # No rank is larger than the sum of the weights.
+        if ranks.dtype == np.int32 and int(weights.sum(axis=1).max(initial=0)) * int(weights.max(initial=0)) >= 2**31:
+            ranks = ranks.astype(np.int64)
         ranks *= weights
         return ranks, spread[:, 0]
 
