@@ -17,6 +17,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from command import vice
 from planted import planted
+from tables import scenes, table_of
 from torchvice.commands.publish import publish
 from torchvice.data import open_dataset
 from torchvice.data.digits import write_digits
@@ -61,6 +62,16 @@ def test_the_hub_reads_the_model_card(table: Path, values: dict[str, float], tmp
     assert {one.metric_type: one.metric_value for one in results} == values
     assert measure(Samples.load(table), replicates=200).verdict.sentences[0] in card.text
     assert "| Explanation |" in card.text
+
+
+def test_the_card_of_a_table_of_paper_has_the_numbers_of_paper(tmp_path: Path) -> None:
+    table_of(scenes(12), ("paper",)).save(tmp_path / "t")
+    (file,) = publish(tmp_path / "t", "model-index", tmp_path / "card", replicates=200)
+    text = file.read_text()
+    assert "| Explanation |" not in text
+    assert "protocol paper" in text
+    results = yaml.safe_load(text.split("---")[1])["model-index"][0]["results"]
+    assert {one["metrics"][0]["type"].partition("_")[0] for one in results} == {"paper"}
 
 
 def _exclusive() -> Samples:

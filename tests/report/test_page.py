@@ -227,6 +227,13 @@ def test_vice_is_read_with_its_interval(value: float, low: float | None, high: f
     assert ("labels are too few to establish a connection" in said(sentences_of(few, None))) == (low is not None)
 
 
+def test_the_reason_for_no_vice_is_that_of_the_protocol_that_was_assessed() -> None:
+    paper = measure(table_of(scenes(30), ("paper",)), replicates=0)  # of one image no object is covered
+    text = said(sentences_of(paper, None))
+    assert "The JI of 1 of 28 images is undefined" in text
+    assert "not assessed under" not in text.partition("Consistency is undefined")[2]
+
+
 def test_maps_that_are_mostly_zero_are_spoken_of_at_the_head_and_counted_below() -> None:
     dead = {protocol: dict.fromkeys(range(3), ((0.0,) * 4,) * 3) for protocol in ("paper", "strict")}
     silent = [dataclasses.replace(scene, maps=dead) for scene in scenes(12)]

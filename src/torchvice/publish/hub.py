@@ -54,14 +54,14 @@ def eval_results(measures: Measures, manifest: Mapping[str, Any], dataset_id: st
     return _yaml(eval_result_entries_to_yaml(entries))
 
 
-def model_card(measures: Measures, manifest: Mapping[str, Any], name: str, table: ResultTable) -> str:
+def model_card(measures: Measures, manifest: Mapping[str, Any], name: str, table: ResultTable | None) -> str:
     """A section of a model card: the model-index as its metadata, then the verdict and the numbers as text.
 
     Args:
         measures: of the model.
         manifest: of its table.
         name: of the model.
-        table: its explanations and controls, see `torchvice.measures.explanations_table`.
+        table: its explanations and controls, see `torchvice.measures.explanations_table`; None: without `strict`.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -90,7 +90,8 @@ def model_card(measures: Measures, manifest: Mapping[str, Any], name: str, table
     for one in headline(measures):
         interval = one.interval.removeprefix("95 % interval ")
         lines.append(f"| {one.label} | {one.value:.4f} | {interval} |")
-    lines += ["", table.to_markdown().strip(), "", f"Made by {how_made(measures, manifest, 'strict.vice')}.", ""]
+    made = how_made(measures, manifest, "paper.vice" if table is None else "strict.vice")
+    lines += ["", *([] if table is None else [table.to_markdown().strip(), ""]), f"Made by {made}.", ""]
     return "\n".join(lines)
 
 
