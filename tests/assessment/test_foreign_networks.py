@@ -376,6 +376,37 @@ def test_a_network_that_mirrors_or_turns_its_images_is_said(name, place, words):
     assert words in "".join(said)
 
 
+class Averaged(nn.Module):
+    """The mean of the logits of an image and of its mirror image, in one order or the other."""
+
+    def __init__(self, mirrored_last):
+        super().__init__()
+        torch.manual_seed(0)
+        self.network, self.mirrored_last = timm.create_model("test_resnet", num_classes=3), mirrored_last
+
+    def forward(self, x):
+        shown = (x, x.flip(-1)) if self.mirrored_last else (x.flip(-1), x)
+        return sum(self.network(one) for one in shown) / 2
+
+
+@pytest.mark.parametrize("mirrored_last", [True, False])
+def test_of_a_layer_that_runs_twice_the_last_run_counts_and_both_are_said(mirrored_last):
+    """The doubts look at the run that the map is of: only where that is the mirror image it lies in the wrong place."""
+    network = Averaged(mirrored_last).eval()
+    with pytest.raises(ViceError, match=r"`network\.layer4.*`, which returns one, runs 2 times for an ") as refused:
+        Explainer(network)
+    assert "Name the layer" in refused.value.way_out
+    assert "Of several runs the last counts" in refused.value.way_out
+    explainer, said = Explainer(network, "layercam", layer="network.layer4"), []
+    say_doubts(explainer, 160, said.append)
+    assert any("`network.layer4` runs 2 times for an image: the map is of the last run alone" in one for one in said)
+    assert any("mirror its images itself, left to right" in one for one in said) == mirrored_last
+    image = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(1))
+    alone = Explainer(network.network, "layercam", layer="layer4")
+    expected = alone(image.flip(-1) if mirrored_last else image, [[1]]).maps
+    torch.testing.assert_close(explainer(image, [[1]]).maps * 2, expected, rtol=1e-4, atol=1e-6)
+
+
 # Shifts (down, across) of an EfficientNet-Lite0 that was fine-tuned on photographs, for six images of noise.
 WEAKLY_PLACED = [
     ((0.087, 0.052), (0.051, 0.050)),  # alone it looks as if the network turned the image

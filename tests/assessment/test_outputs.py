@@ -8,7 +8,7 @@ import timm
 import torch
 
 import torchvice
-from torchvice.assessment.outputs import giving_logits, refuse_probabilities
+from torchvice.assessment.outputs import giving_logits, logits_of, refuse_probabilities
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.errors import ViceError
@@ -115,3 +115,16 @@ def test_the_probabilities_of_a_softmax_are_added_up_within_a_class(tmp_path):
     taken = torchvice.assess(model, data, out=tmp_path / "a", outputs="softmax", **settings)
     plain = torchvice.assess(inner, data, out=tmp_path / "b", outputs="softmax", **settings)
     np.testing.assert_allclose(taken.images.logits, plain.images.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_probability_beyond_the_ends_has_the_logit_of_the_end_and_a_gradient():
+    """Without one the map of an unlikely class would be zero, and a batch of them would be refused."""
+    z = torch.tensor([[25.0, 0.0, 3.0]], dtype=torch.float32, requires_grad=True)
+    p = z.softmax(1)
+    found = logits_of(p, exclusive=False)
+    ends = torch.logit(torch.tensor([torch.finfo(torch.float32).eps, 1 - torch.finfo(torch.float32).eps]))
+    assert found[0, 1].item() == ends[0].item()
+    assert found[0, 0].item() == ends[1].item()
+    (gradient,) = torch.autograd.grad(found[0, 1], z)
+    assert gradient[0, 1] > 0
+    assert gradient[0, 0] < 0

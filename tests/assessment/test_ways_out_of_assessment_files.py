@@ -179,7 +179,7 @@ def test_images_without_scores_get_rows_or_are_left_out_of_the_list(tmp_path):
         scores(tmp_path, content)
         return read_scores(tmp_path / "s.csv", CLASSES).of(ids).tolist()
 
-    says = "Add their rows, or assess a list of the others: --split FILE."
+    says = "Add their rows, or assess the others: --split FILE, a list, or --images DIR, a folder of them."
     assert tried(lambda: of(text, "val"), says, lambda: of(text + "c,5,6\n", "val")) == [[1, 2], [3, 4], [5, 6]]
     assert tried(lambda: of(text, "val"), says, lambda: of(text, data / "FILE")) == [[1, 2], [3, 4]]
 
@@ -289,7 +289,10 @@ def test_images_without_maps_have_other_names_or_are_left_out(tmp_path):
     maps = tmp_path / "maps"
     saved(maps / "a.npy"), saved(maps / "b.npy"), saved(maps / "c.jpg.npy")
     (root / "LIST").write_text("a\nb\n")
-    says = "Files are called like the image without its suffix; to assess a part of the images: --split LIST."
+    says = (
+        "Files are called like the image without its suffix; to assess a part of the images: --split FILE, a list, or "
+        "--images DIR, a folder of them."
+    )
 
     def wrong():
         return survey(maps, open_dataset(root, "val"))

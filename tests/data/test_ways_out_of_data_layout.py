@@ -602,7 +602,7 @@ def test_the_classes_of_one_large_value_are_named(tmp_path: Path) -> None:
 
 def test_classes_that_masks_hold_beyond_those_named_are_named(tmp_path: Path) -> None:
     listed(tmp_path, held(0, 1, 3), classes="cat\ndog\n")
-    pattern = f"Give the classes of the masks {IN_CLASSES}"
+    pattern = f"Give all classes of the masks {IN_CLASSES}"
     assert values_in(followed(lambda: first_mask(tmp_path), pattern, with_classes(tmp_path, 3))) == [[0, 1, 3]]
 
 

@@ -18,6 +18,7 @@ from tables import THRESHOLDS, Scene, counts, scenes, table_of
 from torchvice.errors import ViceError
 from torchvice.measures import Measures, measure
 from torchvice.metrics import sigmoid
+from torchvice.samples import Samples
 
 SCENES = scenes(12)
 FOUND = measure(table_of(SCENES))
@@ -192,6 +193,18 @@ def test_a_warning_where_most_maps_are_zero() -> None:
         f"More than half of the maps are zero everywhere: {made} of {made} under strict."
     )
     assert found.to_json()["out_of"]["strict: maps that are zero (kept, see docs)"] == made
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [("constant", "have one value everywhere"), ("nan", "hold a value that is not finite")]
+)
+def test_a_warning_where_most_maps_say_nothing(status: str, words: str) -> None:
+    samples = table_of(SCENES)
+    regions = samples.regions
+    told = np.where(regions.status == "none", "none", status)
+    found = measure(Samples(samples.manifest, samples.images, replace(regions, status=told), samples.maps))
+    assert found.notes["maps"].startswith(f"More than half of the maps {words}: ")
+    assert " under paper and " in found.notes["maps"]
 
 
 def test_the_order_of_the_table_says_nothing() -> None:

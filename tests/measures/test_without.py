@@ -13,7 +13,7 @@ import pytest
 from planted import planted
 from simulated import HEADLINE, simulated
 from tables import scenes, table_of
-from torchvice.measures import measure, true_pairs
+from torchvice.measures import compare, measure, true_pairs
 from torchvice.measures.catalogue import paths
 from torchvice.metrics.interventions import relative_foreground_sensitivity
 from torchvice.samples import Samples
@@ -149,3 +149,11 @@ def test_boxes_are_said() -> None:
     assert "unions of boxes" in found.notes["without"]
     assert any("unions of boxes" in caveat for caveat in found.verdict.caveats)
     assert "without" not in measure(samples, replicates=0).notes
+
+
+def test_a_comparison_gives_a_share_the_interval_of_the_measures() -> None:
+    """Wilson's: of few labels the percentile bootstrap of a share covers half of what it says."""
+    (row, _) = compare({"a": TABLE, "b": TABLE}, replicates=100).models
+    interval = FOUND.intervals["without.object_found"]
+    assert row["without_object"] == pytest.approx(FOUND.without["object_found"])
+    assert (row["without_object_low"], row["without_object_high"]) == (interval["low"], interval["high"])

@@ -89,7 +89,7 @@ def _doubts_of_place(explainer: Explainer, image: torch.Tensor) -> Iterator[str]
 
 
 def _doubts_of_grid(explainer: Explainer, image: torch.Tensor) -> Iterator[str]:
-    """A sentence where the map of a layer has one position."""
+    """A sentence where the layer runs several times, and one where its map has one position."""
     several = explainer.average is not None and len(explainer.average.sites) > 1
     if several or method_named(explainer.method).reads != "layer":
         return
@@ -101,7 +101,13 @@ def _doubts_of_grid(explainer: Explainer, image: torch.Tensor) -> Iterator[str]:
 
     with eval_mode(explainer.model), torch.no_grad(), edit_site(explainer.model, explainer.site, keep):
         explainer.model(image.clone())
-    if kept and kept[0] == (1, 1):
+    if len(kept) > 1:
+        yield (
+            f"`{explainer.site.layer}` runs {len(kept)} times for an image: the map is of the last run alone. If the "
+            "network shows the image in several ways (mirrored, cropped, in several sizes), that is one of them. "
+            "Assess the network that it runs."
+        )
+    if kept and kept[-1] == (1, 1):
         height, width = image.shape[-2:]
         yield (
             f"The map of `{explainer.site.layer}` has one position for an image of {height} x {width} pixels: it is "
@@ -134,7 +140,7 @@ def shifts(model: nn.Module, site: MapSite, image: torch.Tensor) -> tuple[Shift 
     asked = image.clone().requires_grad_(True)
     with eval_mode(model), torch.enable_grad(), edit_site(model, site, keep):
         model(asked.clone())
-        maps = site.to_maps(kept[0], site.grid(image)).float()
+        maps = site.to_maps(kept[-1], site.grid(image)).float()  # of the run that a map is of
         return _shift(maps, 2, asked), _shift(maps, 3, asked)
 
 

@@ -148,7 +148,8 @@ class ForeignMaps:
             holds = f"the folder holds files such as {held}" if held else "the folder holds no .npz, .npy or .png"
             raise ViceError(
                 f"{len(missing)} of {len(ids)} images have no maps in {self.folder}, such as `{missing[0]}`; {holds}.",
-                "Files are called like the image without its suffix; to assess a part of the images: --split LIST.",
+                "Files are called like the image without its suffix; to assess a part of the images: --split FILE, a "
+                "list, or --images DIR, a folder of them.",
             )
 
     def _counted(self, index: int) -> bool:

@@ -234,4 +234,5 @@ def logits_of(p: torch.Tensor, exclusive: bool) -> torch.Tensor:
     least = torch.finfo(p.dtype).eps
     if exclusive and _of_softmax(p):
         return log_of_softmax(p)
-    return torch.logit(p.clamp(least, 1 - least))
+    # A number beyond the ends has the logit of the end, but a gradient: without one it would have no map.
+    return torch.logit(p.detach().clamp(least, 1 - least) + (p - p.detach()))

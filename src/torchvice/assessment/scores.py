@@ -49,7 +49,7 @@ class Scores:
         missing = [name for name in ids if name not in self.rows]
         if missing:
             held = next(iter(self.rows))
-            way_out = "Add their rows, or assess a list of the others: --split FILE."
+            way_out = "Add their rows, or assess the others: --split FILE, a list, or --images DIR, a folder of them."
             if len(missing) == len(ids):
                 way_out = "Ids must be those of the dataset: the image's name without folder and suffix."
             raise ViceError(

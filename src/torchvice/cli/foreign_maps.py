@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from torchvice.cli.folders import image_arguments, opened_data
+from torchvice.cli.subject import DEVICE
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
@@ -51,6 +52,12 @@ NETWORK: dict[str, Any] = {
     "std": None,
     "interpolation": None,
     "transform": None,
+    "prompts": None,
+    "plugin": [],
+    "precision": None,
+    "channels_last": False,
+    "batch_size": None,
+    "device": DEVICE.default,
     "also": [],
     "faithfulness": "",
     "without": None,

@@ -218,7 +218,7 @@ def _unlabelled(path: str | os.PathLike[str], classes: int, found: Sequence[int]
             f"If {objects[0]} is the one object, write its value in dataset.yaml, in a folder with lists: "
             f"`names: {{object: {objects[0]}}}`. Else give the classes of the masks in classes.txt, one name per line.",
         )
-    way_out = "Give the classes of the masks in classes.txt, one name per line."
+    way_out = "Give all classes of the masks in classes.txt, one name per line, or in --classes, which goes before it."
     if objects[-1] > 2 * classes:
         values = ", ".join(f"{name}: {value}" for name, value in zip("abcde", objects, strict=False))
         values += ", ..." * (len(objects) > len("abcde"))

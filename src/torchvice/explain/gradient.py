@@ -153,7 +153,8 @@ def _check_gradients(scene: Scene, activations: torch.Tensor, gradients: torch.T
             )
         raise ViceError(
             f"The gradient at `{scene.site.layer}` must not vanish, but is zero at every place.",
-            "Name an earlier layer: the classifier does not use the output of this one.",
+            "Name an earlier layer, if the classifier does not use the output of this one; if the outputs are 0 and 1 "
+            "to the last digit, let the network return its logits.",
         )
 
 

@@ -103,9 +103,12 @@ class Method:
                 f"{reason}{where}.",
                 "Correct the file. An example: docs/explanations.md, Add a method.",
             ) from error
-        kinds = [type(one).__name__ for one in (outputs, maps) if not hasattr(one, "ndim")]
+        kinds = [type(one).__name__ for one in (outputs, maps) if not isinstance(one, torch.Tensor)]
         if kinds:
-            raise ViceError(f"{what} must return two tensors, outputs and maps, but returns a {kinds[0]}.")
+            raise ViceError(
+                f"{what} must return two tensors, outputs and maps, but returns one of type {kinds[0]}.",
+                "torch.as_tensor makes one of an array." if "ndarray" in kinds else "",
+            )
         return outputs, maps
 
     def check(self, eigen_smooth: bool = False, layers: int = 0) -> None:

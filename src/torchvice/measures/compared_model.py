@@ -16,6 +16,7 @@ from torchvice.measures.qualities import quality_of
 from torchvice.measures.verdict import standing_out
 from torchvice.measures.witnesses import class_tests, testable
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
+from torchvice.metrics.shares import share_interval
 from torchvice.metrics.weighted import Mean
 from torchvice.metrics.weighted_scores import MeanAveragePrecision, MultilabelEce
 from torchvice.samples import Samples
@@ -57,15 +58,17 @@ class ComparedModel:
         self.linear = [measure for measure, found in self.replicates.items() if found.linear]
         held = (m for m in (*DIFFERENCES, WITHOUT) if m in self.values)
         self.intervals = {m: inference.interval(self.values[m], self.replicates[m]) for m in held}
+        if self.intervals.get(WITHOUT) is not None:
+            self.intervals[WITHOUT] = share_interval(self._still_found, inference.clusters(self._found_in))
 
     def _add_without_object(self, statistics: dict[str, Any]) -> None:
         """Add the share of found pairs that are still found without the object, if the table holds it."""
         after = column_of(self.pairs, WITHOUT)
         known = self.pairs.predicted & ~np.isnan(after) if len(after) else np.zeros(len(self.pairs), bool)
         if known.any():
-            still = (after[known] > 0).astype(float)
-            self.values[WITHOUT] = float(still.mean())
-            statistics[WITHOUT] = lambda: (Mean(still), self.pairs.image_id[known])
+            self._still_found, self._found_in = (after[known] > 0).astype(float), self.pairs.image_id[known]
+            self.values[WITHOUT] = float(self._still_found.mean())
+            statistics[WITHOUT] = lambda: (Mean(self._still_found), self._found_in)
 
     def row(self) -> dict[str, Any]:
         """Its measures with the ends of their intervals; None where one is undefined."""

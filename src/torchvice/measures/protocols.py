@@ -47,6 +47,21 @@ __all__ = ["measure", "paper_ji", "threshold_index"]
 FEWEST_AT_ONCE = 2**18  # pairs times replicates: fewer take less time than a copy of the process
 FEWEST_REPLICATES = 100  # of an interval of 95 %: 2.5 draws lie beyond each end
 OF_THE_TABLE = ("model", "dataset", "explanations", "versions", "later_versions")  # of its manifest, with the measures
+# What most maps may be, and what that means.
+STATUSES = {
+    "zero": (
+        "are zero everywhere",
+        "They find no object, whatever the model sees; try another method or layer.",
+    ),
+    "constant": (
+        "have one value everywhere",
+        "They locate nothing, whatever the model sees; try another method or layer.",
+    ),
+    "nan": (
+        "hold a value that is not finite",
+        "The numbers say nothing of what the model sees; look for the cause in the method, or in the files of maps.",
+    ),
+}
 NO_STRICT = "Nothing can be said of single labels: the table was assessed under `paper` only (--protocol both)."
 
 
@@ -150,13 +165,19 @@ def _put_warnings(
     if names := [name for name, every in zip(samples.classes, always.tolist(), strict=True) if every]:
         section = "strict" if "strict" in samples.protocols else "classification"
         sheet.notes[f"{section}.mean_average_precision"] = _always_shown(names, len(samples.classes))
-    found = {protocol: shares.get(_reason(protocol, "zero"), (0, 0)) for protocol in ("paper", "strict")}
-    dead = [f"{count} of {maps} under {protocol}" for protocol, (count, maps) in found.items() if 2 * count > maps]
-    if dead:
-        sheet.notes["maps"] = (
-            f"More than half of the maps are zero everywhere: {' and '.join(dead)}. They find no object, whatever the "
-            "model sees; try another method or layer."
+    said = {status: _mostly(status, shares) for status in STATUSES}
+    if any(said.values()):
+        sheet.notes["maps"] = " ".join(
+            f"More than half of the maps {what}: {counts}. {meaning}"
+            for (what, meaning), counts in zip(STATUSES.values(), said.values(), strict=True)
+            if counts
         )
+
+
+def _mostly(status: str, shares: Mapping[str, tuple[int, int]]) -> str:
+    """How many of the maps have a status, under the protocols where it is more than half of them; "" if nowhere."""
+    found = {protocol: shares.get(_reason(protocol, status), (0, 0)) for protocol in ("paper", "strict")}
+    return " and ".join(f"{n} of {maps} under {protocol}" for protocol, (n, maps) in found.items() if 2 * n > maps)
 
 
 def _various_versions(manifest: Mapping[str, Any]) -> str:

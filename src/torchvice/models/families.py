@@ -187,13 +187,24 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
     if not refused and single:
         refused = f"from `{single}` on its maps have a single position, and no earlier one has the image's aspect ratio"
     check_finite(model)
-    reason = refused or "none of its modules returns one"
+    reason = refused or _runs_often(model, result) or "none of its modules returns one"
     raise ViceError(
         f"{type(model).__name__} must have a map that its logits depend on, but {reason}.",
         WITHOUT_GRADIENTS
         if reason.endswith("there is no gradient") or "raises" in reason
-        else "Name the layer: layer='...', or site=MapSite(layer, layout=..., ...) if its output is not (N, D, h, w).",
+        else "Name the layer: layer='...', or site=MapSite(layer, layout=..., ...) if its output is not (N, D, h, w)."
+        + (" Of several runs the last counts." if "one run must be meant" in reason else ""),
     )
+
+
+def _runs_often(model: nn.Module, result: Probe) -> str:
+    """Why no candidate was found, if modules that return a map run several times; "" if none does."""
+    often = [record for record in result.records if record.where == "output" and result.calls[record.layer] > 1]
+    maps = [record.layer for record in often if _positions(_layout(model, record.tensor, result.size)) > 1]
+    if not maps:
+        return ""
+    runs = result.calls[maps[-1]]
+    return f"`{maps[-1]}`, which returns one, runs {runs} times for an image, and one run must be meant"
 
 
 def _takes_part(score: torch.Tensor, layer: str, result: Probe) -> bool:
