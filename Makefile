@@ -10,15 +10,15 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test test-all check format benchmark docs gallery shortcut shortcuts study methods networks photographs fuzz clean
 
-# What a user installs; the demo needs no more. Of 18,000 modules few are imported: they are compiled when they are.
+# What a user installs; the demo needs no more.
 $(CORE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: $(CORE)

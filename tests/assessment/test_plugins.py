@@ -135,6 +135,7 @@ def test_a_table_resumes_with_the_same_file_only(tmp_path):
         ("return None", "but raises TypeError: cannot unpack"),
         ("return scene.images, 3", "must return two tensors, outputs and maps, but returns one of type int"),
         ("return scene.images, scene.images[:, 0].numpy()", "maps, but returns one of type ndarray. torch.as_tensor"),
+        ("return scene.run_network(False).outputs * 0, scene.images[:, 0]", "those of the first image differ: (1, "),
         ("return scene.images.numpy(), scene.images[:, 0]", "maps, but returns one of type ndarray. torch.as_tensor"),
     ],
 )

@@ -31,6 +31,7 @@ __all__ = [
 Reads = Literal["layer", "patches", "pixels"]
 Run = Callable[[Scene], OutputsAndMaps]
 SHORT_BACKWARD = "1 forward, L short backward"
+_OTHER = 0.2  # of the largest output: more than a batch or a precision changes
 
 
 @contextlib.contextmanager
@@ -47,6 +48,12 @@ def _gradients_quoted(scene: Scene) -> Iterator[None]:
             f"raises: {reason_of(error)}.",
             WITHOUT_GRADIENTS,
         ) from error
+
+
+def _few(outputs: torch.Tensor) -> str:
+    """Shape and first values of outputs."""
+    values = ", ".join(f"{value:.3g}" for value in outputs.flatten()[:3].tolist())
+    return f"{tuple(outputs.shape)} of {values} ..."
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,23 @@ class Method:
                 f"{what} must return two tensors, outputs and maps, but returns one of type {kinds[0]}.",
                 "torch.as_tensor makes one of an array." if "ndarray" in kinds else "",
             )
+        self._check_outputs(scene, outputs, what)
         return outputs, maps
+
+    def _check_outputs(self, scene: Scene, outputs: torch.Tensor, what: str) -> None:
+        """Refuse outputs of a user's method that are not the network's: they would be taken for its logits."""
+        if not len(scene.images):
+            return
+        with torch.no_grad():
+            own = scene.forward(scene.images[:1]).float()
+        found = outputs[:1].detach().float().to(own.device)
+        far = found.shape != own.shape or bool(((found - own).abs() > _OTHER * own.abs().max()).any())
+        if far and bool(torch.isfinite(own).all()):
+            raise ViceError(
+                f"{what} must return the outputs of the network, but those of the first image differ: "
+                f"{_few(found)}, and the network's are {_few(own)}.",
+                "Return what `scene.run_network` gives as `outputs`, as it is.",
+            )
 
     def check(self, eigen_smooth: bool = False, layers: int = 0) -> None:
         """Check that the method supports `eigen_smooth` and this number of named layers.
