@@ -351,7 +351,8 @@ def test_a_layer_whose_output_is_not_used():
     site = {"layout": "tokens", "prefix_tokens": 1, "stride": (8, 8)}
     found = tried(
         lambda: explained(model, "gradcam", site=MapSite("blocks.1", **site)),
-        "Name an earlier layer: the classifier does not use the output of this one.",
+        "Name an earlier layer, if the classifier does not use the output of this one; if the outputs are 0 and 1 to "
+        "the last digit, let the network return its logits.",
         lambda: explained(model, "gradcam", site=MapSite("blocks.0", **site)),
     )
     assert found.maps.any()

@@ -21,6 +21,7 @@ from torchvice.models.probe import (
     gradients_of,
     probe,
     spatial_layout,
+    takes_part,
 )
 
 __all__ = ["MapSite", "input_size", "linear_head", "locate", "located", "module_at", "stated_size", "token_grid"]
@@ -177,7 +178,7 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
         if layout.grid == (1, 1):
             single = single or record.layer
             continue
-        if record.where == "input" and not _takes_part(score, record.layer, result):
+        if record.where == "input" and not takes_part(score, record.layer, result):
             continue
         site = _site(record, layout, result.size)
         reason = _gradient_problem(score, record.tensor, site, layout.grid)
@@ -192,26 +193,17 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
         f"{type(model).__name__} must have a map that its logits depend on, but {reason}.",
         WITHOUT_GRADIENTS
         if reason.endswith("there is no gradient") or "raises" in reason
-        else "Name the layer: layer='...', or site=MapSite(layer, layout=..., ...) if its output is not (N, D, h, w)."
-        + (" Of several runs the last counts." if "one run must be meant" in reason else ""),
+        else "Name the layer: layer='...', or site=MapSite(layer, layout=..., ...) if its output is not (N, D, h, w).",
     )
 
 
 def _runs_often(model: nn.Module, result: Probe) -> str:
-    """Why no candidate was found, if modules that return a map run several times; "" if none does."""
-    often = [record for record in result.records if record.where == "output" and result.calls[record.layer] > 1]
-    maps = [record.layer for record in often if _positions(_layout(model, record.tensor, result.size)) > 1]
-    if not maps:
-        return ""
-    runs = result.calls[maps[-1]]
-    return f"`{maps[-1]}`, which returns one, runs {runs} times for an image, and one run must be meant"
-
-
-def _takes_part(score: torch.Tensor, layer: str, result: Probe) -> bool:
-    """Whether the logit depends on what a module makes of its input; a pooling that nobody reads may be there, too."""
-    outputs = [r.tensor for r in result.records if r.layer == layer and r.where == "output" and r.tensor.requires_grad]
-    gradients, problem = gradients_of(score, outputs)
-    return not outputs or bool(problem) or any(gradient is not None for gradient in gradients)
+    """Why no candidate was found, if a module that returns a map runs several times; "" if none does."""
+    for record in reversed(result.records):
+        runs = result.calls[record.layer]
+        if record.where == "output" and runs > 1 and _positions(_layout(model, record.tensor, result.size)) > 1:
+            return f"`{record.layer}`, which returns one, runs {runs} times for an image (named, the last counts)"
+    return ""
 
 
 def _largest_logit(model: nn.Module, outputs: Any) -> torch.Tensor:

@@ -26,6 +26,7 @@ __all__ = [
     "probe",
     "probe_image",
     "spatial_layout",
+    "takes_part",
     "zero_heads",
 ]
 
@@ -282,3 +283,10 @@ def _grid_of(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
     grids = [(h, tokens // h) for h in range(1, tokens + 1) if tokens % h == 0]
     matching = [grid for grid in grids if _has_aspect(grid, size)]
     return min(matching, key=lambda g: abs(g[0] * size[1] - g[1] * size[0]), default=None)
+
+
+def takes_part(score: torch.Tensor, layer: str, result: Probe) -> bool:
+    """Whether the logit depends on what a module makes of its input; a pooling that nobody reads may be there, too."""
+    outputs = [r.tensor for r in result.records if r.layer == layer and r.where == "output" and r.tensor.requires_grad]
+    gradients, problem = gradients_of(score, outputs)
+    return not outputs or bool(problem) or any(gradient is not None for gradient in gradients)

@@ -113,7 +113,7 @@ def _consistency(measures: Measures) -> Sentence:
     other = measures.quality.get("name", "ji") != "ji"
     path = "quality.vice" if other else _first(measures, "strict.vice", "paper.vice")
     if path is None or _known(measures, path) is None:
-        own = "strict.vice" if "strict" in measures.source["protocols"] else "paper.vice"
+        own = "strict.vice" if "strict" in measures.source.get("protocols", ()) else "paper.vice"
         reason = next((measures.undefined[p] for p in (path, own) if p in measures.undefined), "")
         return [f"Consistency is undefined: VICE could not be computed. {reason}".strip()]
     value = _known(measures, path) or 0.0
