@@ -27,10 +27,10 @@ _LARGEST = 512  # pixels a side: larger images take minutes and gigabytes of gra
 
 
 def say_doubts(explainer: Explainer, side: int | None, say: Callable[[str], None]) -> None:
-    """Say where an image has other outputs when it is shown again, where a network moves it, and a map of one position.
+    """Say where an image has other outputs when it is shown again, where a network moves it, and what a map leaves out.
 
     Args:
-        explainer: of the network; of one whose layer is known without a pass only the grid of the map is checked.
+        explainer: of the network; of one whose layer is known without a pass only runs and grid of the map are checked.
         side: of the images in pixels; None: of those that the network states.
         say: called with a sentence for each doubt.
     """

@@ -10,13 +10,12 @@ from torchvice.errors import ViceError
 from torchvice.measures.catalogue import DIFFERENCES
 from torchvice.measures.consistency import vice_statistic
 from torchvice.measures.inference import NO_REPLICATES, Inference, ends_of, number_or_none
-from torchvice.measures.interventions import column_of
+from torchvice.measures.interventions import column_of, interval_of_share
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.qualities import quality_of
 from torchvice.measures.verdict import standing_out
 from torchvice.measures.witnesses import class_tests, testable
 from torchvice.metrics import mean_average_precision, multilabel_ece, pair_vice
-from torchvice.metrics.shares import share_interval
 from torchvice.metrics.weighted import Mean
 from torchvice.metrics.weighted_scores import MeanAveragePrecision, MultilabelEce
 from torchvice.samples import Samples
@@ -52,23 +51,23 @@ class ComparedModel:
             "loss": lambda: (Mean(loss), images.image_id),
             "ece_ml": lambda: (MultilabelEce(probabilities, images.targets), images.image_id),
         }
-        self._add_without_object(statistics)
+        still, found_in = self._still_found()
+        if len(still):
+            self.values[WITHOUT] = float(still.mean())
+            statistics[WITHOUT] = lambda: (Mean(still), found_in)
         known = {measure: statistics[measure]() for measure, value in self.values.items() if np.isfinite(value)}
         self.replicates = {m: inference.replicates(*known[m]) if m in known else NO_REPLICATES for m in self.values}
         self.linear = [measure for measure, found in self.replicates.items() if found.linear]
-        held = (m for m in (*DIFFERENCES, WITHOUT) if m in self.values)
+        held = (m for m in DIFFERENCES if m in self.values)
         self.intervals = {m: inference.interval(self.values[m], self.replicates[m]) for m in held}
-        if self.intervals.get(WITHOUT) is not None:
-            self.intervals[WITHOUT] = share_interval(self._still_found, inference.clusters(self._found_in))
+        if len(still):
+            self.intervals[WITHOUT] = interval_of_share(still, found_in, inference)
 
-    def _add_without_object(self, statistics: dict[str, Any]) -> None:
-        """Add the share of found pairs that are still found without the object, if the table holds it."""
+    def _still_found(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each found pair whether it is still found without the object, 0 or 1, and its image; empty if unknown."""
         after = column_of(self.pairs, WITHOUT)
         known = self.pairs.predicted & ~np.isnan(after) if len(after) else np.zeros(len(self.pairs), bool)
-        if known.any():
-            self._still_found, self._found_in = (after[known] > 0).astype(float), self.pairs.image_id[known]
-            self.values[WITHOUT] = float(self._still_found.mean())
-            statistics[WITHOUT] = lambda: (Mean(self._still_found), self._found_in)
+        return (after[known] > 0).astype(float) if len(after) else after, self.pairs.image_id[known]
 
     def row(self) -> dict[str, Any]:
         """Its measures with the ends of their intervals; None where one is undefined."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from torchvice.measures.inference import Inference, plain_interval
 from torchvice.measures.pairs import Pairs
+from torchvice.metrics.resampling import Interval
 from torchvice.metrics.shares import share_interval
 from torchvice.samples import Samples
 
@@ -16,6 +17,7 @@ __all__ = [
     "PARTS",
     "column_of",
     "filling_of",
+    "interval_of_share",
     "share_of",
     "share_without",
     "was_intervened",
@@ -52,10 +54,16 @@ def filling_of(samples: Samples) -> dict[str, Any]:
 
 def share_of(events: np.ndarray, pairs: Pairs, inference: Inference) -> dict[str, Any]:
     """Share of pairs with an event: {share, pairs, interval}, None where undefined or without resamplings."""
-    interval = None
-    if len(events) and inference.resampling is not None:
-        interval = plain_interval(share_interval(events, inference.clusters(pairs.image_id)))
+    found = interval_of_share(events, pairs.image_id, inference)
+    interval = None if found is None else plain_interval(found)
     return {"share": float(events.mean()) if len(events) else None, "pairs": len(events), "interval": interval}
+
+
+def interval_of_share(events: np.ndarray, image_id: np.ndarray, inference: Inference) -> Interval | None:
+    """The interval of a share of pairs with an event, from the image of each; None without pairs or resamplings."""
+    if not len(events) or inference.resampling is None:
+        return None
+    return share_interval(events, inference.clusters(image_id))
 
 
 def share_without(pairs: Pairs, part: str, inference: Inference) -> dict[str, Any]:
