@@ -1,8 +1,8 @@
 """Every explanation method on the embedded set, by numbers: localisation, VICE, causal agreement, and time for a map.
 
-For the two networks of experiments/methods.py. `python experiments/method_table.py` prints the tables of
-docs/explanations.md, and keeps the assessments beside the networks. RefineCAM is registered here alone, to be compared
-with LayerCAM.
+For the two networks of experiments/methods.py, or with `--run` for a run of `vice train`, on photographs for instance.
+`python experiments/method_table.py` prints the tables of docs/explanations.md, and keeps the assessments beside the
+networks. RefineCAM is registered here alone, to be compared with LayerCAM.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.imputation import impute
 from torchvice.runs import Run
 
-SIDE, CELLS = 96, 6
 HEADLINE, CONTROLS = "gradcam", ("random", "center", "foreground")
-REFINED = ("layer2", "layer3", "layer4")
+CELLS = (6, 5, 7)  # along a side of the image, the first that divides it
+REFINED = 3  # layers of RefineCAM, the last of timm's list
 TIMED = 4
 HEAD = "| method | IoU | VICE | 95 % | causal | ms |\n| --- | ---: | ---: | ---: | ---: | ---: |\n"
 
@@ -42,11 +42,14 @@ class First:
         self.image, self.mask = dataset.image, dataset.mask
 
 
-@register_method("refinecam", needs="layer2 to layer4", cost="3 forward, 3 L backward", paper="arXiv 2605.14641")
+@register_method("refinecam", needs="three layers", cost="3 forward, 3 L backward", paper="arXiv 2605.14641")
 def refinecam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
     """The product of LayerCAM's maps of three layers, each divided by its maximum and resized to the finest."""
+    layers = scene.model.feature_info[-REFINED:]
+    if len({layer["reduction"] for layer in layers}) < REFINED:
+        raise ViceError("RefineCAM multiplies maps of several sizes, and this network has one.")
     labels = [[c for i, c in scene.pairs if i == row] for row in range(len(scene.images))]
-    found = [Explainer(scene.model, "layercam", layer=layer)(scene.images, labels) for layer in REFINED]
+    found = [Explainer(scene.model, "layercam", layer=layer["module"])(scene.images, labels) for layer in layers]
     size = max(tuple(one.maps.shape[1:]) for one in found)
     parts = [normalise_maps(upsample(one.maps.clamp(min=0), size), "max") for one in found]
     scene.targets_of(found[0].logits)
@@ -54,39 +57,43 @@ def refinecam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def shown(run: Run, dataset: First) -> torch.Tensor:
-    """The images (N, 3, SIDE, SIDE) as the network sees them."""
+    """The images (N, 3, side, side) as the network sees them."""
     settings = run.settings.transform
-    images = (normalise(warp(dataset.image(i), SIDE), settings.mean, settings.std) for i in range(len(dataset.records)))
+    side = settings.crop
+    images = (normalise(warp(dataset.image(i), side), settings.mean, settings.std) for i in range(len(dataset.records)))
     return torch.stack(list(images))
 
 
 def falls(model: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
-    """(N, CELLS, CELLS, C) by how much each logit falls when a cell is filled in from what surrounds it (ROAD)."""
-    side, found = SIDE // CELLS, []
+    """(N, cells, cells, C) by how much each logit falls when a cell is filled in from what surrounds it (ROAD)."""
+    whole, found = images.shape[-1], []
+    cells = next(count for count in CELLS if whole % count == 0)
+    side = whole // cells
     for image in images:
         copies = [image]
-        for place in range(CELLS**2):
-            missing = np.zeros((SIDE, SIDE), dtype=bool)
-            top, left = side * (place // CELLS), side * (place % CELLS)
+        for place in range(cells**2):
+            missing = np.zeros((whole, whole), dtype=bool)
+            top, left = side * (place // cells), side * (place % cells)
             missing[top : top + side, left : left + side] = True
             copies.append(torch.tensor(impute(image.numpy(), missing)))
         with torch.no_grad():
             logits = model(torch.stack(copies)).numpy()
-        found.append((logits[0] - logits[1:]).reshape(CELLS, CELLS, -1))
+        found.append((logits[0] - logits[1:]).reshape(cells, cells, -1))
     return np.stack(found)
 
 
-def causal(samples: Any, fallen: np.ndarray) -> dict[str, float]:
+def causal(samples: Any, fallen: np.ndarray, side: int) -> dict[str, float]:
     """By explanation: the mean over true pairs of Spearman's correlation of map and fall over the cells."""
     position = {image_id: i for i, image_id in enumerate(dict.fromkeys(samples.images.image_id.tolist()))}
     found: dict[str, list[float]] = {}
+    cells = fallen.shape[1]
     kept = samples.maps
     for image_id, name, label, values in zip(kept.image_id, kept.explanation, kept.label, kept.map, strict=True):
-        large = upsample(torch.tensor(np.asarray(values, dtype=np.float32))[None].clamp(min=0), (SIDE, SIDE))[0].numpy()
-        cells = large.reshape(CELLS, SIDE // CELLS, CELLS, SIDE // CELLS).mean((1, 3))
+        large = upsample(torch.tensor(np.asarray(values, dtype=np.float32))[None].clamp(min=0), (side, side))[0].numpy()
+        mean = large.reshape(cells, side // cells, cells, side // cells).mean((1, 3))
         fall = fallen[position[image_id], :, :, label - 1]
-        constant = np.ptp(cells) == 0  # it predicts nothing
-        found.setdefault(str(name), []).append(0.0 if constant else spearmanr(cells, fall, axis=None).statistic)
+        constant = np.ptp(mean) == 0  # it predicts nothing
+        found.setdefault(str(name), []).append(0.0 if constant else spearmanr(mean, fall, axis=None).statistic)
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
@@ -118,7 +125,7 @@ def table(run: Run, count: int, out: Path, skipped: list[str]) -> str:
     model, dataset = run.model().eval(), First(run.dataset(), count)
     images = shown(run, dataset)
     names = available(model, images[0], skipped)
-    options = {"mean": run.settings.transform.mean, "std": run.settings.transform.std, "view_size": SIDE}
+    options = {"mean": run.settings.transform.mean, "std": run.settings.transform.std, "view_size": images.shape[-1]}
     controls = (*CONTROLS, "shuffled", "random_weights")
     samples = assess(
         model,
@@ -132,7 +139,7 @@ def table(run: Run, count: int, out: Path, skipped: list[str]) -> str:
         **options,
     )
     measured = measure(samples)
-    agreement = causal(samples, falls(model, images))
+    agreement = causal(samples, falls(model, images), images.shape[-1])
     scored = {**measured.methods, **measured.controls}
     lines = []
     for name in [*(name for name in METHODS if name in names), *controls]:
@@ -157,8 +164,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the networks are kept")
     parser.add_argument("--images", type=int, default=100, help="how many of the test split")
     parser.add_argument("--network", choices=list(NETWORKS), help="one of them")
+    parser.add_argument("--run", type=Path, help="folder of another run of `vice train`, instead of both")
+    parser.add_argument("--out", type=Path, help="with --run: where its assessment is kept")
     parser.add_argument("--skip", nargs="*", default=[], help="methods that are left out; a later run adds them")
     options = parser.parse_args()
+    if options.run:
+        out = options.out or options.run / f"methods-table-{options.images}"
+        print(table(Run(options.run), options.images, out, options.skip))
+        return
     for name in [options.network] if options.network else NETWORKS:
         run = trained(name, options.runs)
         out = options.runs / f"methods-{name}-table-{options.images}"

@@ -281,7 +281,7 @@ class _Written:
         Raises:
             ViceError: rows of several assessments, or images without a row.
         """
-        from torchvice.assessment.digests import Contents
+        from torchvice.data.digests import Contents
 
         manifest = self._assessment()
         images = manifest["dataset"]["images"]

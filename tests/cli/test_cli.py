@@ -140,6 +140,7 @@ def test_measure_of_a_table_imports_no_torch(table, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     json.loads((tmp_path / "m.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert (table / "figures/cases.png").is_file()  # photographs are read and masks are compared, too
 
 
 def test_help_names_every_step(capsys):

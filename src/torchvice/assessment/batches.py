@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from torchvice.assessment.digests import Contents, described, of_record, shortened
 from torchvice.assessment.images import Dataset, kind_of_targets
 from torchvice.assessment.map_settings import MapSettings
 from torchvice.assessment.parts import WHOLE
 from torchvice.assessment.pipeline import Pipeline, request_of
 from torchvice.assessment.request import Extras
+from torchvice.data.digests import Contents, described, of_record, shortened
 from torchvice.data.images import stored_size
 from torchvice.errors import ViceError
 from torchvice.samples import Digests, Images, Maps, Regions, ShardFolder

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchvice.assessment.digests import NOTHING, contents_of, of_pixels
 from torchvice.assessment.region import Region, image_of, region_of
 from torchvice.data.dataset import Dataset
+from torchvice.data.digests import NOTHING, contents_of, of_pixels
 from torchvice.data.labels import no_labels
 from torchvice.errors import ViceError, brief, not_utf8_error, to_numpy
 from torchvice.samples import Digests

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from torchvice.assessment.digests import digests_of
 from torchvice.assessment.extras import Extra, count_extras
 from torchvice.assessment.faithfulness import ByClass, faithfulness_of, with_columns
 from torchvice.assessment.headline import count_headlines
@@ -29,6 +28,7 @@ from torchvice.assessment.opened import opened, opened_out, tell
 from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.request import AssessKeywords, Extras, check_request, extras_of, packed_with_extras
 from torchvice.assessment.rows import Rows
+from torchvice.data.digests import digests_of
 from torchvice.data.open import FOLDERS
 from torchvice.data.pixels import almost_black
 from torchvice.files.progress import shown_progress

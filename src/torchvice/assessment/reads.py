@@ -7,9 +7,9 @@ from threading import Lock
 
 import numpy as np
 
-from torchvice.assessment.digests import digests_of
 from torchvice.assessment.images import Dataset, check_dataset
 from torchvice.assessment.region import Region, image_of, region_of
+from torchvice.data.digests import digests_of
 from torchvice.data.warping import warp_all
 
 __all__ = ["Reads"]
@@ -28,7 +28,7 @@ class Reads:
         memory: the most bytes that are kept.
 
     Attributes:
-        contents, digests: see `torchvice.assessment.digests.digests_of`.
+        contents, digests: see `torchvice.data.digests.digests_of`.
         decoded: how many images were decoded, for benchmarks and tests.
         error: what went wrong while an image was read: no fault of a model.
 

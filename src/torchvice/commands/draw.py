@@ -101,7 +101,7 @@ def draw_cases(
 
 def _changed(samples: Samples, dataset: Dataset, cases: Sequence[Case]) -> set[str]:
     """The images of cases whose file, or whose mask's, is not the one that the table was made of, where it knows."""
-    from torchvice.assessment.digests import digests_of_image
+    from torchvice.data.digests import digests_of_image
     from torchvice.samples import changed_images
 
     place = {record.image_id: index for index, record in enumerate(dataset.records)}

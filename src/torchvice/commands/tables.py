@@ -118,7 +118,7 @@ def check_unchanged(samples: Samples, dataset: FolderDataset) -> None:
     Raises:
         ViceError: others under the same ids.
     """
-    from torchvice.assessment.digests import digests_of
+    from torchvice.data.digests import digests_of
     from torchvice.samples import changed_images, named_images
 
     held = samples.manifest.get("contents")

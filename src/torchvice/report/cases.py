@@ -296,12 +296,14 @@ def _rgb(colour: str) -> np.ndarray:
 
 def _outline(axes: Axes, inside: np.ndarray, width: float) -> None:
     """Draw the exact border of some pixels, white on dark."""
-    from matplotlib.collections import LineCollection
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
 
-    edges = list(_border(inside))
+    edges = _border(inside)
+    # One path of all edges: a collection is drawn edge by edge, fifty times as slow.
+    path = Path(edges.reshape(-1, 2), np.tile([Path.MOVETO, Path.LINETO], len(edges)).astype(Path.code_type))
     for colour, points in (("#303030", width + 0.7), ("white", width)):
-        lines = LineCollection(edges, colors=colour, linewidths=points, capstyle="round")
-        axes.add_collection(lines, autolim=False)
+        axes.add_artist(PathPatch(path, fill=False, edgecolor=colour, linewidth=points, capstyle="round"))
 
 
 def _border(inside: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from torchvice.data import description
 from torchvice.data.dataset import Dataset
 from torchvice.errors import to_numpy
 from torchvice.files import sha256
-from torchvice.samples import Digests
 
 __all__ = [
     "NOTHING",
@@ -28,6 +27,8 @@ __all__ = [
     "shortened",
 ]
 
+# Of an image and of its mask, as `torchvice.samples.Digests` has them in the table.
+Digests = tuple[str, str]
 LENGTH = 16  # hexadecimal digits in the table: 64 bits notice a change, and are no proof against an attack
 NOTHING: Digests = ("", "")
 

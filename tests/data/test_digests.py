@@ -12,10 +12,10 @@ from PIL import Image
 import torchvice
 from small_networks import moving_resnet
 from torchvice import ViceError, files
-from torchvice.assessment.digests import digests_of, of_pixels
 from torchvice.commands.draw import _changed
 from torchvice.commands.tables import check_unchanged, dataset_of
 from torchvice.data import VocDataset
+from torchvice.data.digests import digests_of, of_pixels
 from torchvice.data.digits import write_digits
 from torchvice.measures.compare import compare_groups
 from torchvice.measures.contents import check_same_truth
