@@ -85,6 +85,24 @@ def probe() -> dict[str, Any]:
     return {"model.linear_probe": True, "optimizer.lr": 3e-3, "optimizer.backbone_lr": None}
 
 
+def as_published() -> dict[str, Any]:
+    """Settings of the paper's recipe for convolutional networks, its preset `resnet50`, scaled to the view."""
+    return {
+        "transform.view": "crop",
+        "transform.resize": [448 * VIEW // 224, 768 * VIEW // 224],
+        "transform.jitter": [0.3, 0.3, 0.3, 0.1],
+        "optimizer.name": "sgd",
+        "optimizer.lr": 0.01,
+        "optimizer.backbone_lr": None,
+        "optimizer.momentum": 0.9,
+        "optimizer.weight_decay": 5e-4,
+        "schedule.warmup": 0.05,
+        "regularisation.decay_norms": True,
+        "regularisation.ema": 0.0,
+        "trainer.batch_size": 16,
+    }
+
+
 def voc8(options: Options) -> dict[str, Any]:
     """The study of eight classes of VOC."""
     splits = listed(options, "voc8", {"train": "learn", "selection": "select", "eval": "val"})
@@ -112,6 +130,7 @@ def voc8(options: Options) -> dict[str, Any]:
             "no_ema": {"regularisation.ema": 0.0},
         },
         "view": {str(VIEW): {}, **{str(size): {"transform.crop": size} for size in (128, 224)}},
+        "recipe": {"finetune": {}, "paper": as_published()},
     }
     return study_of(options, "voc8", common(options, "voc8", splits, options.epochs), axes)
 
