@@ -133,7 +133,7 @@ def explain_network(module: str, network: str) -> Row:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = _built(network)
+            model = built(network)
         size = input_size(model)
         image = size[1]
         explainer = Explainer(model)
@@ -144,10 +144,10 @@ def explain_network(module: str, network: str) -> Row:
         return Row(module, network, image, reason=" ".join(reason.split()), seconds=time.perf_counter() - start)
     grid = (explanation.maps.shape[1], explanation.maps.shape[2])
     seconds = time.perf_counter() - start
-    return Row(module, network, image, explainer.method, explainer.site, grid, _fault(explanation), seconds)
+    return Row(module, network, image, explainer.method, explainer.site, grid, fault_of(explanation), seconds)
 
 
-def _built(network: str) -> nn.Module:
+def built(network: str) -> nn.Module:
     """Build the network with random weights; networks for large images are built for smaller ones where possible.
 
     Weights that are initialised with zeros (classifiers and last norms of some families) would make maps empty:
@@ -173,7 +173,7 @@ def _built(network: str) -> nn.Module:
     return model
 
 
-def _fault(explanation: Explanation) -> str:
+def fault_of(explanation: Explanation) -> str:
     """Describe what is wrong with the maps; "" if nothing is."""
     maps = explanation.maps
     if not bool(torch.isfinite(maps).all()):

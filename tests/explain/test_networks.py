@@ -12,7 +12,7 @@ from torchvice import ViceError
 from torchvice.explain import Explanation
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
-from networks import PAGE, Row, _fault, explain_network, page, small_member, sweep
+from networks import PAGE, Row, explain_network, fault_of, page, small_member, sweep
 
 TEXT = PAGE.read_text(encoding="utf-8")
 
@@ -68,12 +68,12 @@ def _explanation(maps, status=("ok", "ok")):
 
 def test_what_counts_as_a_fault():
     good = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])
-    assert _fault(_explanation(good)) == ""
-    assert "finite" in _fault(_explanation(good * torch.inf))
-    assert "single" in _fault(_explanation(good[:, :, :1]))
-    assert "zero" in _fault(_explanation(-good, ("zero", "zero")))
-    assert "every place" in _fault(_explanation(torch.ones(2, 1, 2) + 1e-6 * good))
-    assert "two labels" in _fault(_explanation(good[[0, 0]]))
+    assert fault_of(_explanation(good)) == ""
+    assert "finite" in fault_of(_explanation(good * torch.inf))
+    assert "single" in fault_of(_explanation(good[:, :, :1]))
+    assert "zero" in fault_of(_explanation(-good, ("zero", "zero")))
+    assert "every place" in fault_of(_explanation(torch.ones(2, 1, 2) + 1e-6 * good))
+    assert "two labels" in fault_of(_explanation(good[[0, 0]]))
 
 
 def test_the_page_says_how_many_and_why_not():

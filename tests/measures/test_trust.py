@@ -320,6 +320,19 @@ def test_degenerate_tables_have_a_reason_for_every_null(name: str) -> None:
             assert value is not None or f"{section}.{key}" in content["undefined"], f"{name}: {section}.{key}"
 
 
+@pytest.mark.parametrize(("role", "section"), [("method", "methods"), ("control", "controls")])
+def test_an_explanation_of_empty_maps_has_a_reason_for_its_null(role: str, section: str) -> None:
+    table = simulated(60, others={"strict:empty": {"role": role}, "strict:random": {"role": "control"}})
+    regions = table.regions
+    empty = (regions.explanation == "strict:empty")[:, None]
+    lost = {name: np.where(empty, 0, getattr(regions, name)) for name in ("intersection", "predicted")}
+    found = measure(Samples(table.manifest, table.images, replace(regions, **lost), table.maps), replicates=100)
+    rows = found.to_json()[section]
+    assert rows["empty"]["vice"] is None
+    assert "must vary over the true pairs" in found.undefined[f"{section}.empty.vice"]
+    assert f"{section}.random.vice" not in found.undefined
+
+
 def test_the_value_at_a_path() -> None:
     assert FOUND.value("strict.vice") == FOUND.strict["vice"]
     with pytest.raises(ViceError, match=r"Did you mean `strict\.vice`"):

@@ -93,7 +93,8 @@ def assess_foreign(
     options |= {"out": out, "controls": controls, "normalisation": normalisation, "part": part}
     with progress_bar("views") as bar:
         assess_map_files(*files, dataset, progress=bar, say=say, **options)
-    say(f"{out}: {len(dataset)} images assessed. Next: vice measure {out}")
+    alone = "under strict alone, as paper needs a crop of its own"
+    say(f"{out}: {len(dataset)} images assessed, {alone}. Next: vice measure {out}")
 
 
 def _normalisation(given: Mapping[str, Any]) -> str:

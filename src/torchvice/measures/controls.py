@@ -43,6 +43,8 @@ def put_other_explanations(sheet: Sheet, samples: Samples, subject: ConsistencyD
         except ViceError as error:
             sheet.undefined[f"{section}.{short_name(explanation)}"] = error.message
             continue
+        if other.reason:
+            sheet.undefined[f"{section}.{short_name(explanation)}.vice"] = other.reason
         row = {**other.row(), **headline.above(other, inference)}
         rows[section][short_name(explanation)] = (
             _control(row, headline, other, inference)
@@ -85,17 +87,18 @@ def _at_thresholds_of(headline: Pairs, pairs: Pairs) -> Pairs:
 
 
 class _Scored:
-    """VICE of some pairs, its replicates, and the mean quality."""
+    """VICE of some pairs, its replicates, and the mean quality; `reason`: why VICE is NaN, else ""."""
 
     def __init__(self, pairs: Pairs, name: str, quality: np.ndarray | None, inference: Inference) -> None:
         """`quality` None: that of the pairs at the thresholds that they have, which replicates keep."""
         fixed = quality is None
         quality = quality_of(pairs, name) if quality is None else quality
         self.pairs, self.name, self.quality = pairs, name, quality
+        self.reason = ""
         try:
             self.value = pair_vice(pairs.logit, quality).value
-        except ViceError:  # a control may be the same everywhere
-            self.value = float("nan")
+        except ViceError as error:  # its quality may be the same everywhere, as that of empty maps is
+            self.value, self.reason = float("nan"), error.message
         self.replicates = NO_REPLICATES
         if np.isfinite(self.value):
             known = ~np.isnan(quality)

@@ -168,7 +168,8 @@ def _quadrants(cases: Cases | None) -> Sentence:
 def _controls(measures: Measures) -> Sentence:
     controls = {name: row for name, row in measures.controls.items() if row.beaten is not None}
     missing = [name for name in measures.controls if name not in controls]
-    missing += [path.removeprefix("controls.") for path in measures.undefined if path.startswith("controls.")]
+    left_out = (path.split(".")[1] for path in measures.undefined if path.startswith("controls."))
+    missing += [name for name in left_out if name not in measures.controls]
     if not controls and not missing:
         return []
     if not controls:

@@ -1,0 +1,123 @@
+"""Every method on one small network of every module of timm: which works where, and why not elsewhere.
+
+`python experiments/networks_methods.py` writes the section of docs/networks.md. What a network gave is kept in a JSON
+file, so that a second start goes on. Methods of a hundred passes need no more of a network than their neighbours in
+docs/explanations.md, and are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import timm
+import torch
+from networks import LABELS, PAGE, built, fault_of, small_member
+from torch import nn
+
+from torchvice.errors import ViceError
+from torchvice.explain import METHODS, Explainer
+from torchvice.files import read_json, write_json
+from torchvice.models.families import input_size
+
+LONG = ("smoothgradcampp", "scorecam", "ablationcam", "rise", "occlusion", "smoothgrad", "integrated_gradients")
+CONTROLS = ("random", "center", "foreground")
+SWEPT = tuple(name for name in METHODS if name not in LONG + CONTROLS)
+ALIKE = ("eigencam", "rollout")  # one map for all labels, by definition
+START, END = "<!-- methods -->\n", "<!-- end of methods -->\n"
+# What differs between the reasons of two networks: quoted names, numbers, paths of modules, and classes.
+NAMES = r"[`'\"][^`'\"]*[`'\"]|\d+|\b\w*[._]\w+\b|(?<=but )\w+|(?<=is a )\w+|(?<=is an )\w+"
+
+# By module: its network, and the reason for each method that does not work.
+Found = dict[str, tuple[str, dict[str, str]]]
+
+
+def reasons_of(model: nn.Module, images: torch.Tensor, methods: Sequence[str]) -> dict[str, str]:
+    """Why methods do not explain the images with a network: their refusal, or what is wrong with the maps."""
+    reasons = {}
+    for method in methods:
+        try:
+            explained = Explainer(model, method)(images, LABELS)
+        except Exception as error:  # any failure is an entry of the table
+            reasons[method] = error.message if isinstance(error, ViceError) else f"{type(error).__name__}: {error}"
+            continue
+        fault = fault_of(explained)
+        if fault and not (method in ALIKE and "two labels" in fault):
+            reasons[method] = fault
+    return {method: " ".join(reason.split()) for method, reason in reasons.items()}
+
+
+def sweep(kept: Path) -> Found:
+    """The reasons of every module that has a classifier; of those in the file `kept` they are read from there."""
+    found: Found = {
+        module: (entry[0], entry[1]) for module, entry in (read_json(kept) if kept.is_file() else {}).items()
+    }
+    for module in timm.list_modules():
+        if module in found or not (network := small_member(module)):
+            continue
+        torch.manual_seed(0)
+        model = built(network)
+        images = torch.randn((len(LABELS), 3, *input_size(model)), generator=torch.Generator().manual_seed(1))
+        found[module] = (network, reasons_of(model, images, SWEPT))
+        write_json(kept, found)
+        print(f"{module:28s} {network:36s} {len(SWEPT) - len(found[module][1])} of {len(SWEPT)} methods", flush=True)
+        gc.collect()
+    return found
+
+
+def section(found: Found) -> str:
+    """The table of methods, and below it the reasons, most frequent first."""
+    lines = ["| method | networks | which |\n| --- | ---: | --- |\n"]
+    for method in SWEPT:
+        works = [module for module, (_, reasons) in found.items() if method not in reasons]
+        lines.append(f"| {method} | {len(works)} of {len(found)} | {_named(works, list(found))} |\n")
+    lines.append("\nWhy not, with the number of networks and methods:\n\n")
+    for reason, count, example in grouped(found):
+        lines.append(f"- {count}, such as {example}: {reason}\n")
+    return "".join(lines)
+
+
+def _named(works: Sequence[str], modules: Sequence[str]) -> str:
+    """The modules on the shorter side of a method's line."""
+    without = [module for module in modules if module not in works]
+    if not without:
+        return "all"
+    if len(works) < len(without):
+        return "only " + ", ".join(works)
+    return "not " + ", ".join(without)
+
+
+def grouped(found: Mapping[str, tuple[str, dict[str, str]]]) -> list[tuple[str, int, str]]:
+    """Reasons that differ in names alone as one: its text, how often it was given, and the first case."""
+    counts: Counter[str] = Counter()
+    first: dict[str, tuple[str, str]] = {}
+    for module, (_, reasons) in found.items():
+        for method, reason in reasons.items():
+            kind = re.sub(
+                r"[`'\"][^`'\"]*[`'\"]|\d+|\b\w*[._]\w+\b|(?<=but )\w+|(?<=is an )\w+|(?<=is a )\w+", "#", reason
+            )
+            counts[kind] += 1
+            first.setdefault(kind, (f"{method} of {module}", reason))
+    return [(first[kind][1], count, first[kind][0]) for kind, count in counts.most_common()]
+
+
+def main() -> None:
+    """Sweep what is left, and write the section of the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kept", type=Path, default=Path("runs/networks_methods.json"), help="what networks gave")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    text = PAGE.read_text(encoding="utf-8")
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ViceError("The page must hold the section of methods between its two marks, but does not.")
+    PAGE.write_text(before + start + section(sweep(options.kept)) + end + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
