@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -66,9 +67,15 @@ def commands() -> list[tuple[str, str, bool]]:
     return rows
 
 
+@functools.cache
+def command_group() -> Any:
+    """The command `vice`, which takes a while to build."""
+    return typer.main.get_command(app)
+
+
 def parsed(command: str, whole: bool) -> str:
     """The error of a command, or "". A command that is not `whole` may lack required arguments."""
-    group: Any = typer.main.get_command(app)
+    group = command_group()
     words = shlex.split(command, comments=True)[1:]
     while hasattr(group, "commands") and words and not words[0].startswith("-"):
         if words[0] not in group.commands:

@@ -58,14 +58,14 @@ def keys(samples, of=None):
 REFUSED = [
     (WHOLE, {}, WHOLE, {}),
     (WHOLE, {}, WHOLE, {"also": ["mirror"]}),
-    (WHOLE, {"also": ["mirror"]}, WHOLE, {"also": ["scale0.75"]}),
+    pytest.param(WHOLE, {"also": ["mirror"]}, WHOLE, {"also": ["scale0.75"]}, marks=pytest.mark.slow),
     (WHOLE, {}, Part(0, 2), {}),
-    (Part(1, 2), {}, WHOLE, {}),
+    pytest.param(Part(1, 2), {}, WHOLE, {}, marks=pytest.mark.slow),
     (Part(0, 2), {}, Part(0, 2), {}),
     (Part(0, 2), {}, Part(2, 3), {}),
-    (Part(0, 2), {"also": ["mirror"]}, Part(1, 2), {"also": ["scale0.75"]}),
+    pytest.param(Part(0, 2), {"also": ["mirror"]}, Part(1, 2), {"also": ["scale0.75"]}, marks=pytest.mark.slow),
     (Part(0, 2), {}, Part(1, 2), {"shard_size": 3}),
-    (Part(0, 2), {}, Part(1, 2), {"protocols": ["strict"]}),
+    pytest.param(Part(0, 2), {}, Part(1, 2), {"protocols": ["strict"]}, marks=pytest.mark.slow),
 ]
 
 

@@ -91,8 +91,8 @@ def test_torchvisions_network_has_torchvisions_preprocessing(data, tmp_path, cap
         ("squeezenet1_1", {}, 224),
         ("mobilenet_v3_small", {}, 224),
         ("shufflenet_v2_x0_5", {}, 224),
-        ("swin_v2_t", {}, 256),
-        ("vit_b_32", {"image_size": 64}, 64),
+        pytest.param("swin_v2_t", {}, 256, marks=pytest.mark.slow),
+        pytest.param("vit_b_32", {"image_size": 64}, 64, marks=pytest.mark.slow),
         ("inception_v3", {"transform_input": True}, 299),
     ],
 )

@@ -235,12 +235,12 @@ def full_size(name: str, **arguments: Any) -> Tensors:
     ("file", "network"),
     [
         ("resnet50", "resnet18"),
-        ("resnet50", "resnet101"),
+        pytest.param("resnet50", "resnet101", marks=pytest.mark.slow),
         ("vit_small_patch16_224", "vit_base_patch16_224"),
-        ("vit_base_patch8_224", "vit_base_patch16_224"),
+        pytest.param("vit_base_patch8_224", "vit_base_patch16_224", marks=pytest.mark.slow),
         ("beit_base_patch16_224", "vit_base_patch16_224"),
-        ("vit_large_patch16_224", "resnet50"),
-        ("resnet101", "resnet50"),
+        pytest.param("vit_large_patch16_224", "resnet50", marks=pytest.mark.slow),
+        pytest.param("resnet101", "resnet50", marks=pytest.mark.slow),
     ],
 )
 def test_another_network_is_refused_and_the_closest_named(file: str, network: str, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_json_that_is_none(folder: Path, text: str) -> None:
 def test_every_flipped_bit_of_a_finished_table_is_found(folder: Path) -> None:
     for file in sorted(folder.glob("*.parquet")):
         content = file.read_bytes()
-        for at in range(0, len(content), max(1, len(content) // 60)):
+        for at in range(0, len(content), max(1, len(content) // 30)):
             file.write_bytes(content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :])
             with pytest.raises(
                 ViceError, match=rf"The shard .*{file.name} must be readable, but is not: it is not the fi"

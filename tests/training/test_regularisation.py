@@ -257,7 +257,7 @@ HARD = (
 )
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_resume_sees_the_same_batches(
     settings: Make, workers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
