@@ -23,6 +23,7 @@ __all__ = [
     "did_you_mean",
     "errors_quoted",
     "names_and_values",
+    "names_of",
     "not_utf8_error",
     "raised_by",
     "reason_of",
@@ -131,6 +132,16 @@ def _folded(name: str) -> str:
     """A name for comparison: in small letters, without separators, `pp` for `++`, and our word for a synonym."""
     section, dot, last = re.sub(r"[^a-z0-9.]", "", name.lower().replace("+", "p")).rpartition(".")
     return section + dot + _SYNONYMS.get(last, last)
+
+
+def names_of(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Names as a tuple, each once, in their order; a single text is one name, and not its letters.
+
+    Example:
+        >>> names_of("strict"), names_of(["paper", "strict", "paper"])
+        (('strict',), ('paper', 'strict'))
+    """
+    return tuple(dict.fromkeys([given] if isinstance(given, str) else given))
 
 
 def brief(value: Any) -> str:

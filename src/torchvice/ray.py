@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from torchvice.assessment import Dataset, MapSettings
+    from torchvice.assessment.map_settings import Protocols
     from torchvice.assessment.request import AssessKeywords
     from torchvice.runs.subject import Subject
     from torchvice.samples import Images, Maps, Regions, Samples
@@ -65,7 +66,7 @@ class Assessor:
         checkpoint: str = "best",
         weights: StrPath | None = None,
         arguments: Mapping[str, Any] | None = None,
-        protocols: Sequence[Literal["paper", "strict"]] = ("paper", "strict"),
+        protocols: Protocols = ("paper", "strict"),
         targets: Literal["multilabel", "exclusive"] | None = None,
         workers: int = 2,
         **keywords: Unpack[AssessKeywords],

@@ -19,6 +19,7 @@ from torchvice.assessment import controls
 from torchvice.assessment.images import Partners
 from torchvice.assessment.randomised import randomised
 from torchvice.assessment.region import region_of
+from torchvice.assessment.request import Extras
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.data.transforms import normalise
@@ -267,6 +268,20 @@ def test_retests_methods_and_labels_equal_a_plain_loop(samples, model, dataset):
             near(explained.outside.cumsum(1), outside[order].cumsum(1), 64)
             here = (samples.maps.image_id == record.image_id) & (samples.maps.explanation == f"strict:{name}")
             np.testing.assert_allclose(np.stack([*samples.maps.map[here], low[0] * 0])[:-1], low, rtol=2e-3, atol=1e-3)
+
+
+def test_a_single_text_is_one_name(model, dataset, tmp_path):
+    one = assess(model, dataset, tmp_path / "t", protocols="strict", controls="random", also="layercam")
+    assert list(one.manifest["protocols"]) == ["strict"]
+    assert [*one.manifest["explanations"]] == ["strict:cam", "strict:random", "strict:layercam"]
+    assert Extras.of("cheap").controls == controls.CONTROL_SETS["cheap"]
+    assert Extras.of("none").controls == Extras.of(False).controls == ()
+    assert Extras.of("all") == Extras.of(True)
+    with pytest.raises(ViceError, match="`protocols` must be 'paper', 'strict' or both, but is 'stric'"):
+        assess(model, dataset, tmp_path / "u", protocols="stric")
+    with pytest.raises(ViceError, match="but is 'centre'"):
+        assess(model, dataset, tmp_path / "u", controls="centre")
+    assert repr(Explainer(model, "gradcam", layers="layer3")) == repr(Explainer(model, "gradcam", layers=["layer3"]))
 
 
 def test_batches_and_shards_change_nothing(samples, model, dataset, tmp_path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from torchvice.assessment.images import Dataset, kind_of_targets
-from torchvice.assessment.map_settings import MapSettings
+from torchvice.assessment.map_settings import MapSettings, Protocols
 from torchvice.assessment.parts import WHOLE
 from torchvice.assessment.pipeline import Pipeline, request_of
 from torchvice.assessment.request import Extras
@@ -46,7 +46,7 @@ class BatchAssessment:
         model: nn.Module,
         dataset: Dataset,
         *,
-        protocols: Sequence[Literal["paper", "strict"]],
+        protocols: Protocols,
         settings: MapSettings,
         extras: Extras,
         targets: Literal["multilabel", "exclusive"] | None,

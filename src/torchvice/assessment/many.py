@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchvice.assessment.images import kind_of_targets
 from torchvice.assessment.ledger import common_of
-from torchvice.assessment.map_settings import MapSettings
+from torchvice.assessment.map_settings import MapSettings, Protocols
 from torchvice.assessment.opened import opened_out
 from torchvice.assessment.parts import WHOLE, locked_part
 from torchvice.assessment.pipeline import Pipeline, Progress, request_of
@@ -40,7 +40,7 @@ def assess_with(
     out: Path,
     *,
     block: range | None = None,
-    protocols: Sequence[Literal["paper", "strict"]],
+    protocols: Protocols,
     settings: MapSettings,
     extras: Extras,
     targets: Literal["multilabel", "exclusive"] | None = None,

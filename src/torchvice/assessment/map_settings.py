@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from torchvice.data.warping import check_interpolation, check_unit
-from torchvice.errors import ViceError, brief, did_you_mean
+from torchvice.errors import ViceError, brief, did_you_mean, names_of
 
 if TYPE_CHECKING:
     import torch
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from torchvice.explain.precision import Precision
     from torchvice.models.families import MapSite
 
-__all__ = ["MapKeywords", "MapSettings", "check_protocols", "packed", "resolve_device"]
+__all__ = ["MapKeywords", "MapSettings", "Protocols", "as_protocols", "packed", "resolve_device"]
 
 BATCH_SIZE = 32
+Protocols = Literal["paper", "strict"] | Sequence[Literal["paper", "strict"]]
 LEAST_SIDE, MOST_SIDE = 8, 16384  # pixels of what a network is shown: smaller images have no places, larger no room
 
 
@@ -241,14 +242,16 @@ def packed(keywords: Mapping[str, Any], settings: MapSettings | None = None, oth
     return replace(settings or MapSettings(), **given)
 
 
-def check_protocols(protocols: Sequence[str]) -> None:
-    """Check that there are protocols, and no unknown one.
+def as_protocols(protocols: str | Sequence[str]) -> tuple[str, ...]:
+    """The protocols that are named by one text or several.
 
     Raises:
         ViceError: an unknown protocol, or none at all.
     """
-    if not protocols or set(protocols) - {"paper", "strict"}:
-        raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {tuple(protocols)}.")
+    names = names_of(protocols)
+    if not names or set(names) - {"paper", "strict"}:
+        raise ViceError(f"`protocols` must be 'paper', 'strict' or both, but is {protocols!r}.")
+    return names
 
 
 def resolve_device(device: str) -> torch.device:

@@ -23,7 +23,7 @@ from torchvice.assessment.images import (
 from torchvice.assessment.interventions import Interventions
 from torchvice.assessment.ledger import MEASURED, Ledger, common_of
 from torchvice.assessment.manifest import manifest_of
-from torchvice.assessment.map_settings import MapSettings
+from torchvice.assessment.map_settings import MapSettings, Protocols, as_protocols
 from torchvice.assessment.opened import opened, opened_out, tell
 from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.request import AssessKeywords, Extras, check_request, extras_of, packed_with_extras
@@ -50,7 +50,7 @@ def assess(
     dataset: Dataset | str | os.PathLike[str] | Any = None,
     *,
     out: str | os.PathLike[str] | None = None,
-    protocols: Sequence[Literal["paper", "strict"]] = ("paper", "strict"),
+    protocols: Protocols = ("paper", "strict"),
     settings: MapSettings | None = None,
     extras: Extras | None = None,
     targets: Literal["multilabel", "exclusive"] | None = None,
@@ -70,7 +70,7 @@ def assess(
         model: gives logits (N, C); moved to `device`, otherwise unchanged.
         dataset: see `Dataset`, whose images without a mask have no regions; a folder; or what `from_items` takes.
         out: folder of the table, created if missing; None: a temporary folder, which is printed.
-        protocols: which are assessed; each has its own views, see docs/definitions.md.
+        protocols: which are assessed, one or both; each has its own views, see docs/definitions.md.
         settings, extras: how maps are made, and what is made in addition to them, as records.
         targets: "exclusive" (one label per image: `strict` applies a softmax); None: as the dataset says.
         workers, shard_size: threads that read ahead; images per shard, the most that a kill can lose.
@@ -101,7 +101,7 @@ def assess(
 def request_of(
     pipeline: Pipeline,
     model: nn.Module,
-    protocols: Sequence[Literal["paper", "strict"]],
+    protocols: str | Sequence[str],
     settings: MapSettings,
     extras: Extras,
     kind: str,
@@ -113,6 +113,7 @@ def request_of(
     from torchvice.assessment.outputs import check_number
     from torchvice.assessment.views import views_of
 
+    protocols = as_protocols(protocols)
     extras = extras.for_table(pipeline.folder.folder) if "strict" in protocols else extras
     check_request(protocols, extras)
     settings = replace(settings, device=pipeline.part.device(settings.device))

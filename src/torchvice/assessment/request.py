@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from torchvice.assessment.controls import CONTROLS
+from torchvice.assessment.controls import CONTROL_SETS, CONTROLS
 from torchvice.assessment.extras import Extra, explainer_like
-from torchvice.assessment.map_settings import MapKeywords, MapSettings, check_protocols, packed
+from torchvice.assessment.map_settings import MapKeywords, MapSettings, as_protocols, packed
 from torchvice.data.open import FOLDERS, FolderKeywords
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, did_you_mean, names_of
 from torchvice.explain.choices import MOST_SCALE
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ __all__ = ["AssessKeywords", "Extras", "ExtrasKeywords", "check_request", "extra
 class ExtrasKeywords(TypedDict, total=False):
     """The fields of `Extras` as keyword arguments."""
 
-    controls: bool | Sequence[str] | None
-    also: Sequence[str]
+    controls: bool | str | Sequence[str] | None
+    also: str | Sequence[str]
     faithfulness: str | Sequence[str] | FaithfulnessChoices
     without: str | Sequence[str] | InterventionChoices | None
 
@@ -74,26 +74,28 @@ class Extras:
     @classmethod
     def of(
         cls,
-        controls: bool | Sequence[str] | None = False,
-        also: Sequence[str] = (),
+        controls: bool | str | Sequence[str] | None = False,
+        also: str | Sequence[str] = (),
         faithfulness: str | Sequence[str] | FaithfulnessChoices | None = None,
         without: str | Sequence[str] | InterventionChoices | None = None,
     ) -> Extras:
-        """A request as `torchvice.assess` takes it: `controls` True for all; the others also as texts."""
+        """A request as `torchvice.assess` takes it: `controls` also True or the name of a set."""
         from torchvice.data.filling import InterventionChoices
         from torchvice.explain import FaithfulnessChoices
 
         if isinstance(controls, bool):
-            controls = tuple(CONTROLS) if controls else ()
+            controls = "all" if controls else "none"
         if not isinstance(faithfulness, FaithfulnessChoices):
             texts = [faithfulness] if isinstance(faithfulness, str) else list(faithfulness or ())
             faithfulness = FaithfulnessChoices.parse(texts) if texts else None
-        names = None if controls is None else tuple(dict.fromkeys(controls))
+        if isinstance(controls, str) and controls in CONTROL_SETS:
+            controls = CONTROL_SETS[controls]
+        names = None if controls is None else names_of(controls)
         if isinstance(without, InterventionChoices) or without == "auto":
-            return cls(names, tuple(also), faithfulness, without)  # type: ignore[arg-type]
+            return cls(names, names_of(also), faithfulness, without)  # type: ignore[arg-type]
         texts = [without] if isinstance(without, str) else list(without or ())
         replaced = InterventionChoices.parse(texts) if texts and texts != ["none"] else None
-        return cls(names, tuple(also), faithfulness, replaced)
+        return cls(names, names_of(also), faithfulness, replaced)
 
     def for_table(self, folder: Path) -> Extras:
         """The same request with what the table in a folder has, where `controls` is None or `without` "auto"."""
@@ -147,13 +149,13 @@ def packed_with_extras(
     return packed(of_maps, settings, [*names, *FOLDERS]), Extras.of(**{**vars(extras or Extras()), **of_extras})
 
 
-def check_request(protocols: Sequence[str], extras: Extras) -> None:
+def check_request(protocols: str | Sequence[str], extras: Extras) -> None:
     """Check that the protocols are known, and that `strict` is assessed where extras of its view are requested.
 
     Raises:
         ViceError: an unknown protocol, or extras without `strict`.
     """
-    check_protocols(protocols)
+    protocols = as_protocols(protocols)
     requested = extras.controls or extras.also or extras.faithfulness or extras.without not in (None, "auto")
     if "strict" not in protocols and requested:
         names = "Controls, `also`, `faithfulness` and `without`"

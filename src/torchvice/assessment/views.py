@@ -20,7 +20,7 @@ from torchvice.assessment.ahead import has_free_core, made_ahead
 from torchvice.assessment.asked_labels import labels_of, twice
 from torchvice.assessment.device_counts import counted_on
 from torchvice.assessment.finished import Finished, ViewOutput
-from torchvice.assessment.map_settings import BATCH_SIZE, MapSettings, check_protocols, resolve_device
+from torchvice.assessment.map_settings import BATCH_SIZE, MapSettings, as_protocols, resolve_device
 from torchvice.assessment.outputs import chosen_outputs
 from torchvice.data.transforms import center_crop, normalise
 from torchvice.data.warping import warp_all
@@ -324,7 +324,7 @@ def _check_choices(protocols: Sequence[str], settings: MapSettings) -> None:
 
 def views_of(
     model: nn.Module,
-    protocols: Sequence[str],
+    protocols: str | Sequence[str],
     settings: MapSettings,
     *,
     exclusive: bool = False,
@@ -343,9 +343,9 @@ def views_of(
 
     Raises:
         ViceError: a layer or method that does not fit the network, a layer with a method whose map is not of a layer,
-            choices for `paper` alone, or as `check_protocols`.
+            choices for `paper` alone, or as `as_protocols`.
     """
-    check_protocols(protocols)
+    protocols = as_protocols(protocols)
     _check_choices(protocols, settings)
     model = adapted(model, settings, exclusive)
     check_finite(model)
@@ -353,7 +353,7 @@ def views_of(
     if settings.site is not None:
         check_layer(model, settings.method, "site")
     explainers, settings = _explainers(model, settings, exclusive, passes, say)
-    views = {
+    views: dict[str, View] = {
         protocol: View(protocol, explainers[protocol], settings, exclusive=exclusive)
         for protocol in ("paper", "strict")
         if protocol in protocols

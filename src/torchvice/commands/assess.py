@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import os
 
     from torchvice.assessment import Extras, Part
+    from torchvice.assessment.map_settings import Protocols
     from torchvice.data import FolderDataset
     from torchvice.runs.subject import Subject
     from torchvice.samples import Samples
@@ -22,7 +23,7 @@ Progress = Callable[[int, int], None]
 def assess_subject(
     subject: Subject,
     *,
-    protocols: Sequence[Literal["paper", "strict"]] = ("paper", "strict"),
+    protocols: Protocols = ("paper", "strict"),
     extras: Extras | None = None,
     targets: Literal["multilabel", "exclusive"] | None = None,
     workers: int = 2,

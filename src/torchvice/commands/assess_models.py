@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from torchvice.assessment import Extras, Part
     from torchvice.assessment.many import Assessed
+    from torchvice.assessment.map_settings import Protocols
     from torchvice.assessment.reads import Reads
     from torchvice.commands.assess import Progress
     from torchvice.data import FolderDataset
@@ -62,7 +63,7 @@ class ManyModels:
     dataset: FolderDataset
     out: Path
     request: Mapping[str, Any]
-    protocols: Sequence[Literal["paper", "strict"]]
+    protocols: Protocols
     extras: Extras
     targets: Literal["multilabel", "exclusive"] | None
     workers: int

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, names_of
 from torchvice.explain.averaging import Grid, MapAverage, Scaled
 from torchvice.explain.capture import eval_mode
 from torchvice.explain.gradient import no_linear_head
@@ -108,7 +108,7 @@ class Explainer:
         batch_size: int = 32,
         progress: Callable[[int, int], None] | None = None,
         eigen_smooth: bool = False,
-        layers: Sequence[str] | None = None,
+        layers: str | Sequence[str] | None = None,
         aug_smooth: bool = False,
         scaled: Scaled = "minmax",
         grid: Grid = "finest",
@@ -120,6 +120,7 @@ class Explainer:
         if (given := sum(value is not None for value in (layer, site, layers))) > 1:
             raise ViceError(f"Only one of `layer`, `site` and `layers` may be given, but {given} are.")
         _check_values(batch_size, outputs)
+        layers = None if layers is None else names_of(layers)
         model = bare(model)
         self.model = model = taking_rgb(model if output is None else with_output(model, output))
         self.probed: torch.Tensor | None = None

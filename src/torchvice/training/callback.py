@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed, nn
 
 from torchvice.assessment import Dataset, MapKeywords, MapSettings, packed, samples_of
-from torchvice.assessment.map_settings import check_protocols
+from torchvice.assessment.map_settings import Protocols, as_protocols
 from torchvice.assessment.outputs import chosen_outputs, refuse_probabilities
 from torchvice.assessment.views import View, views_of
 from torchvice.data import FolderDataset, open_dataset
@@ -80,7 +80,7 @@ class ViceCallback(Callback):
         every_n_epochs: int = 1,
         images: int = 200,
         seed: int = 0,
-        protocols: Sequence[Literal["paper", "strict"]] = ("paper", "strict"),
+        protocols: Protocols = ("paper", "strict"),
         figures: bool = False,
         network: str = "model",
         workers: int = 2,
@@ -90,9 +90,9 @@ class ViceCallback(Callback):
         for name, value, least in (("every_n_epochs", every_n_epochs, 1), ("images", images, 3)):
             if value < least:
                 raise ViceError(f"`{name}` must be at least {least}, but is {value}.")
-        check_protocols(protocols)
         self.dataset, self.every_n_epochs, self.images, self.seed = dataset, every_n_epochs, images, seed
-        self.protocols = [name for name in ("paper", "strict") if name in protocols]
+        asked = as_protocols(protocols)
+        self.protocols = [name for name in ("paper", "strict") if name in asked]
         self.figures, self.network, self.workers = figures, network, workers
         self.settings = packed(keywords, settings).completed(batch_size=16)
         self.rows: list[int] = []
