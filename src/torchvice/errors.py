@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import operator
 import os
 import re
 import traceback
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ViceError",
     "as_array",
+    "as_numbers",
+    "as_path",
     "as_vice_error",
+    "as_whole",
     "brief",
+    "check_kind",
     "did_you_mean",
     "errors_quoted",
     "names_and_values",
@@ -325,6 +330,60 @@ def as_array(name: str, value: Any, ndim: int, dtype: Any = float) -> np.ndarray
     if array.ndim != ndim:
         raise ViceError(f"`{name}` must have {ndim} dimensions, but has shape {array.shape}.")
     return array
+
+
+def as_numbers(name: str, values: Any, way_out: str = "") -> tuple[float, ...]:
+    """Numbers of a list, a tuple, an array or a tensor as a tuple of floats.
+
+    Raises:
+        ViceError: a single number, a text, or anything else that holds no numbers.
+
+    Example:
+        >>> as_numbers("mean", [0, 1])
+        (0.0, 1.0)
+    """
+    try:
+        if isinstance(values, str | Mapping):
+            raise TypeError
+        return tuple(map(float, to_numpy(values)))
+    except (TypeError, ValueError):
+        raise ViceError(f"`{name}` must be a list of numbers, but is {brief(values)}.", way_out) from None
+
+
+def as_path(name: str, value: Any) -> Path:
+    """A path as a Path; a ViceError for anything else, as the None of an environment's variable that is not set."""
+    check_kind(name, value, (str, os.PathLike), "a path")
+    return Path(value)
+
+
+def as_whole(name: str, value: Any, least: int | None = None, unit: str = "", way_out: str = "") -> int:
+    """A whole number as an int, from Python, numpy or torch; also a float without a fraction.
+
+    Raises:
+        ViceError: anything else, or less than `least`, which is said in the unit.
+
+    Example:
+        >>> as_whole("batch_size", 8.0, 1)
+        8
+    """
+    try:
+        number = operator.index(int(value) if isinstance(value, float) and value.is_integer() else value)
+    except TypeError:
+        number = None
+    if number is None or (least is not None and number < least):
+        what = "a whole number" if number is None else f"at least {least}"
+        raise ViceError(f"`{name}` must be {what}{unit and f' ({unit})'}, but is {brief(value)}.", way_out)
+    return number
+
+
+def check_kind(name: str, value: Any, kind: type | tuple[type, ...], what: str, way_out: str = "") -> None:
+    """Check the type of an argument, which the message calls `what`.
+
+    Raises:
+        ViceError: another type.
+    """
+    if not isinstance(value, kind):
+        raise ViceError(f"`{name}` must be {what}, but is {brief(value)}.", way_out)
 
 
 def same_length(**arrays: Any) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from torchvice.data.warping import check_interpolation, check_unit
-from torchvice.errors import ViceError, brief, did_you_mean, names_of
+from torchvice.errors import ViceError, as_numbers, as_whole, brief, check_kind, did_you_mean, names_of
 
 if TYPE_CHECKING:
     import torch
@@ -54,14 +56,12 @@ def _default_choices() -> Choices:
     return Choices()
 
 
-def _check_class_map(groups: Any) -> None:
-    """Check that a class map is a list of lists of outputs."""
-
-    def is_list(value: Any) -> bool:
-        return isinstance(value, Iterable) and not isinstance(value, str | Mapping)
-
-    if groups is None or (is_list(groups) and all(map(is_list, groups))):
-        return
+def _as_class_map(groups: Any) -> list[list[int]] | None:
+    """A class map as lists of outputs, from lists, tuples, arrays or tensors."""
+    if groups is None:
+        return None
+    with contextlib.suppress(TypeError):  # a group or an output of another kind
+        return [[operator.index(output) for output in group] for group in groups]
     raise ViceError(
         "`class_map` must be a list with the outputs of each class, in the order of the data's classes, such as "
         f"[[3], [0, 5]], but is {brief(groups)}.",
@@ -119,15 +119,18 @@ class MapSettings:
     channels_last: bool = False
 
     def __post_init__(self) -> None:
+        from torchvice.explain import Choices
         from torchvice.explain.methods import method_named
         from torchvice.explain.precision import check_precision
 
         check_precision(self.precision)
         for name in ("mean", "std"):
-            values = getattr(self, name)
-            object.__setattr__(self, name, values and tuple(map(float, values)))
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, as_numbers(name, values, "Give a number for each channel: [R, G, B]."))
         check_unit(self.mean, self.std)
-        _check_class_map(self.class_map)
+        object.__setattr__(self, "class_map", _as_class_map(self.class_map))
+        object.__setattr__(self, "device", str(self.device))
+        check_kind("choices", self.choices, Choices, "torchvice.explain.Choices", "Give Choices(NAME=VALUE, ...).")
         given = {"`layer`": self.layer, "`site`": self.site, "the choice `layers`": self.choices.layers or None}
         names = [name for name, value in given.items() if value is not None]
         if len(names) > 1:
@@ -145,8 +148,9 @@ class MapSettings:
             self._check_transform()
 
     def _check_sizes(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ViceError(f"`batch_size` must be at least 1 (images), but is {self.batch_size}.", "Give 1 or more.")
+        for name, least, unit in (("batch_size", 1, "images"), ("view_size", None, "pixels"), ("crop", None, "pixels")):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, as_whole(name, value, least, unit, "Give 1 or more." if least else ""))
         for name in ("view_size", "crop"):
             value = getattr(self, name)
             if value is not None and not LEAST_SIDE <= value <= MOST_SIDE:
@@ -239,7 +243,9 @@ def packed(keywords: Mapping[str, Any], settings: MapSettings | None = None, oth
         if name not in known:
             raise ViceError(f"Unknown keyword argument `{name}`.", did_you_mean(name, [*known, *others]))
     given = {name: value for name, value in keywords.items() if value is not None}
-    return replace(settings or MapSettings(), **given)
+    settings = MapSettings() if settings is None else settings
+    check_kind("settings", settings, MapSettings, "torchvice.assessment.MapSettings", "Give its fields by name.")
+    return replace(settings, **given)
 
 
 def as_protocols(protocols: str | Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torchvice.assessment.images import Dataset, check_dataset
 from torchvice.assessment.region import image_of, region_of
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, as_path
 from torchvice.files import check_folder_free
 from torchvice.samples.shards import OWN_FILES
 
@@ -94,8 +94,9 @@ def opened_out(out: StrPath | None) -> Path:
         ViceError: a folder that holds other things than a table.
     """
     if out is not None:
-        check_folder_free(out, OWN_FILES, "The table")
-        return Path(out)
+        folder = as_path("out", out)
+        check_folder_free(folder, OWN_FILES, "The table")
+        return folder
     folder = Path(tempfile.mkdtemp(prefix="torchvice-"))
     tell(f"The table is in a temporary folder: {folder}. To keep it, give out='DIR'.")
     return folder

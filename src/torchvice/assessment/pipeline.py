@@ -31,6 +31,7 @@ from torchvice.assessment.rows import Rows
 from torchvice.data.digests import digests_of
 from torchvice.data.open import FOLDERS
 from torchvice.data.pixels import almost_black
+from torchvice.errors import as_whole, check_kind
 from torchvice.files.progress import shown_progress
 from torchvice.samples import Digests, Samples, ShardFolder
 
@@ -88,6 +89,9 @@ def assess(
             are not the model's outputs, or an `out` with the table of another assessment or other things, or in use by
             another process.
     """
+    shard_size = as_whole("shard_size", shard_size, 1, "images", "Leave it out: 128 images.")
+    workers = as_whole("workers", workers, 0, "threads", "Leave it out: two threads.")
+    check_kind("made_by", made_by or {}, Mapping, "a dictionary")
     settings, extras = packed_with_extras(keywords, settings, extras)
     dataset = opened(dataset, {k: v for k, v in keywords.items() if k in FOLDERS})
     pipeline = Pipeline(dataset, ShardFolder(folder := opened_out(out)), workers, part)

@@ -12,7 +12,7 @@ from torchvice.assessment.controls import CONTROL_SETS, CONTROLS
 from torchvice.assessment.extras import Extra, explainer_like
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, as_protocols, packed
 from torchvice.data.open import FOLDERS, FolderKeywords
-from torchvice.errors import ViceError, did_you_mean, names_of
+from torchvice.errors import ViceError, check_kind, did_you_mean, names_of
 from torchvice.explain.choices import MOST_SCALE
 
 if TYPE_CHECKING:
@@ -143,10 +143,12 @@ def packed_with_extras(
     Raises:
         ViceError: as `packed` and `Extras`.
     """
+    extras = Extras() if extras is None else extras
+    check_kind("extras", extras, Extras, "torchvice.assessment.Extras", "Give its fields by name.")
     names = [f.name for f in fields(Extras)]
     of_maps = {name: value for name, value in keywords.items() if name not in (*names, *FOLDERS)}
     of_extras = {name: value for name, value in keywords.items() if name in names}
-    return packed(of_maps, settings, [*names, *FOLDERS]), Extras.of(**{**vars(extras or Extras()), **of_extras})
+    return packed(of_maps, settings, [*names, *FOLDERS]), Extras.of(**{**vars(extras), **of_extras})
 
 
 def check_request(protocols: str | Sequence[str], extras: Extras) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torchvice.data.images import no_class, refuse_narrow_void
 from torchvice.data.lists import VOC_CLASSES
 from torchvice.data.mask_values import forms_of, found_values, spread
 from torchvice.data.voc import read_list, read_mask
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, as_path, check_kind, did_you_mean
 from torchvice.files.process import in_processes
 from torchvice.interop import read_maps
 from torchvice.metrics.iou import CurveCounter, overlap_ji
@@ -179,6 +179,7 @@ def evaluate(
             size than its mask, a class or label that does not exist, masks or label maps without any class; names
             the file.
     """
+    predictions, ground_truth = as_path("predictions", predictions), as_path("ground_truth", ground_truth)
     ids = _known_ids(image_ids)
     layout = layout_of(ground_truth, num_classes is not None)
     classes = () if num_classes is not None else layout.classes if layout else VOC_CLASSES
@@ -234,6 +235,7 @@ def _evaluation(total: _Part, job: _Job, protocol: str, ids: list[str], classes:
 def _known_ids(image_ids: Sequence[str] | str | os.PathLike[str]) -> list[str]:
     if isinstance(image_ids, str | os.PathLike):
         return read_list(image_ids)
+    check_kind("image_ids", image_ids, Iterable, "a list of names, or the path of a file with one name per line")
     ids = [str(image_id) for image_id in image_ids]
     if not ids:
         raise ViceError("`image_ids` must name at least one image, but is empty.")

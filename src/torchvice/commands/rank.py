@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchvice.commands.tables import table_folder
-from torchvice.errors import ViceError, as_vice_error, brief, near_path
+from torchvice.errors import ViceError, as_path, as_vice_error, brief, check_kind, near_path
 from torchvice.files.process import in_processes
 from torchvice.measures.contents import check_same_classes, check_same_kind, check_same_truth
 from torchvice.measures.rank import BY, check_by, linear_measures, ranked
@@ -33,7 +33,7 @@ Table = str | os.PathLike[str] | Samples
 
 
 def rank(
-    tables: Sequence[str | os.PathLike[str]] | Mapping[str, Table],
+    tables: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Table],
     split: str | None = None,
     *,
     protocol: str = "strict",
@@ -320,7 +320,7 @@ def _check_same(one: Reduced, read: _Read, reference: Samples, first: str, sourc
         )
 
 
-def tables_of(paths: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
+def tables_of(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> dict[str, str]:
     """RUNs and tables by name: wildcards and folders that hold tables are expanded.
 
     A model is called like its folder; where names repeat, by the part of the path in which they differ.
@@ -329,7 +329,9 @@ def tables_of(paths: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
         ViceError: nothing at a path, a wildcard without a match, or a table that is named twice.
     """
     found: list[str] = []
-    for path in (os.fspath(one) for one in paths):
+    several = [paths] if isinstance(paths, str | os.PathLike) else paths
+    check_kind("tables", several, Iterable, "paths of RUNs or tables")
+    for path in (os.fspath(as_path("tables", one)) for one in several):
         if os.path.exists(path):
             found += _below(path)
         elif glob.has_magic(path):

@@ -19,7 +19,7 @@ from torchvice.data.lists import CLASS_FILES, IMAGE_SUFFIXES, VOC_CLASSES, ListL
 from torchvice.data.mask_values import forms_of, found_values, spread
 from torchvice.data.pairing import named
 from torchvice.data.unread import other_files
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, as_path, did_you_mean
 from torchvice.metrics.overlap import MOST_CLASSES
 
 __all__ = ["LAYOUT", "Layout", "Located", "NoList", "Record", "mask_source", "place_of", "split_of_setting"]
@@ -104,7 +104,7 @@ class Layout:
 
     def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
         self.chosen: dict[str, str] = {}
-        self.root = Path(root)
+        self.root = as_path("root", root)
         if not self.root.is_dir():
             is_not = "is not" if self.root.exists() else "is not there"
             inside = self.root.name in (FILE, "classes.txt") and self.root.exists()

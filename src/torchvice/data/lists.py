@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -153,11 +153,11 @@ def class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, 
             )
         where = str(files[0])
         classes = names_in(files[0])
-    names = () if isinstance(classes, str) else tuple(classes)
+    names = tuple(classes) if isinstance(classes, Iterable) and not isinstance(classes, str) else ()
     if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
         raise ViceError(
             f"{where} must be a list of different class names, but is {classes!r}.",
-            f"Give a list: classes=[{classes!r}]." if isinstance(classes, str) else "Name every class once.",
+            f"Give a list: classes=[{classes!r}]." if isinstance(classes, str) else "Name every class once, in a list.",
         )
     check_objects_only(names, f"{where} must name", "Leave it out: background is label 0 and void 255 in a mask.")
     return names

@@ -28,7 +28,7 @@ from torchvice.data.layout import Layout
 from torchvice.data.named_values import named_values
 from torchvice.data.pairing import named
 from torchvice.data.voc import VocDataset
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, as_path
 
 __all__ = [
     "FOLDERS",
@@ -134,7 +134,7 @@ def open_any_images(
     Raises:
         ViceError: see `open_images` and `BareImages`.
     """
-    folder = checked_folder(Path(images), "The images")
+    folder = checked_folder(as_path("images", images), "The images")
     if masks is None and coco is None and mask_values is None and not class_folders(folder):
         return BareImages(folder, classes)
     return open_images(images, masks, classes=classes, coco=coco, mask_values=mask_values)
@@ -153,7 +153,7 @@ def open_layout(root: StrPath, classes: Sequence[str] | None = None, *, lists: b
     Raises:
         ViceError: see `Layout` and `ClassFolders`.
     """
-    folder = Path(root)
+    folder = as_path("root", root)
     refuse_table(folder)
     if not lists and folder.is_dir() and class_folders(folder):
         listed = Layout(folder)
@@ -185,7 +185,7 @@ def image_layout(
         ViceError: nothing that labels the images, or two things; values of masks without masks; see also
             `MaskedFolder`, `ClassFolders`, `ImageNetS` and `CocoFolder`.
     """
-    folder = checked_folder(Path(images), "The images")
+    folder = checked_folder(as_path("images", images), "The images")
     if mask_values is not None and masks is None:
         raise ViceError("--mask-values goes with --masks, which is not given.", "Give the folder: --masks DIR.")
     values = None if mask_values is None else named_values(mask_values)
@@ -204,7 +204,7 @@ def image_layout(
         raise _without_labels(folder)
     if classes is None:
         _refuse_empty_classes(folder, Path(masks))
-    return MaskedFolder(folder, checked_folder(Path(masks), "The masks"), classes, values)
+    return MaskedFolder(folder, checked_folder(as_path("masks", masks), "The masks"), classes, values)
 
 
 def _refuse_empty_classes(folder: Path, masks: Path) -> None:

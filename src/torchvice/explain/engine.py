@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError, names_of
+from torchvice.errors import ViceError, as_whole, brief, names_of
 from torchvice.explain.averaging import Grid, MapAverage, Scaled
 from torchvice.explain.capture import eval_mode
 from torchvice.explain.gradient import no_linear_head
@@ -119,7 +120,9 @@ class Explainer:
     ) -> None:
         if (given := sum(value is not None for value in (layer, site, layers))) > 1:
             raise ViceError(f"Only one of `layer`, `site` and `layers` may be given, but {given} are.")
-        _check_values(batch_size, outputs)
+        batch_size = as_whole("batch_size", batch_size, 1, "images")
+        if outputs not in get_args(Given):
+            raise ViceError(f"`outputs` must be one of {', '.join(get_args(Given))}, but is {outputs!r}.")
         layers = None if layers is None else names_of(layers)
         model = bare(model)
         self.model = model = taking_rgb(model if output is None else with_output(model, output))
@@ -272,14 +275,11 @@ class Explainer:
                 f"The method {self.method!r} must return maps ({len(scene.pairs)}, h, w), one for each pair, but "
                 f"returns shape {tuple(maps.shape)}."
             )
-        return scene.logits_of(self._given(outputs.detach()))[0], scene.pairs, maps.detach().float()
-
-
-def _check_values(batch_size: int, outputs: str) -> None:
-    if batch_size < 1:
-        raise ViceError(f"`batch_size` must be at least 1, but is {batch_size}.")
-    if outputs not in get_args(Given):
-        raise ViceError(f"`outputs` must be one of {', '.join(get_args(Given))}, but is {outputs!r}.")
+        logits = scene.logits_of(self._given(outputs.detach()))[0]
+        if isinstance(labels, torch.Tensor) and labels.shape[1] != logits.shape[1]:
+            message = f"`labels` must be (N, {logits.shape[1]}) of 0 and 1, but has shape {tuple(labels.shape)}."
+            raise ViceError(message, "If it holds class indices: labels.tolist().")
+        return logits, scene.pairs, maps.detach().float()
 
 
 def check_layer(model: nn.Module, method: str, given: str) -> None:
@@ -315,11 +315,21 @@ def _pairs(labels: Sequence[Sequence[int]] | torch.Tensor, n: int) -> list[tuple
     """List (image, class) of every label."""
     if isinstance(labels, torch.Tensor):
         if labels.ndim != 2:
-            raise ViceError(f"`labels` must be (N, C) of 0 and 1, but has shape {tuple(labels.shape)}.")
+            way_out = "One class an image: labels[:, None].tolist()." if labels.ndim == 1 else ""
+            raise ViceError(f"`labels` must be (N, C) of 0 and 1, but has shape {tuple(labels.shape)}.", way_out)
+        if not bool(((labels == 0) | (labels == 1)).all()):
+            message = "`labels` must be (N, C) of 0 and 1, but holds other numbers."
+            raise ViceError(message, "If it holds class indices: labels.tolist().")
         labels = [row.nonzero().flatten().tolist() for row in labels]
-    if len(labels) != n:
-        raise ViceError(f"`labels` must hold one list for each of the {n} images, but holds {len(labels)}.")
-    pairs = [(i, int(c)) for i, row in enumerate(labels) for c in row]
+    try:
+        if len(labels) != n:
+            raise ViceError(f"`labels` must hold one list for each of the {n} images, but holds {len(labels)}.")
+        pairs = [(i, operator.index(c)) for i, row in enumerate(labels) for c in row]
+    except TypeError:  # no list, or a row that is none, or a label of another kind
+        message = (
+            f"`labels` must be a list of class indices for each image, such as [[3], [0, 5]], but is {brief(labels)}."
+        )
+        raise ViceError(message, "One class an image: [[c] for c in labels].") from None
     if any(c < 0 for _, c in pairs):
         raise ViceError(f"A label must be a class index of at least 0, but is {min(c for _, c in pairs)}.")
     return pairs

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, did_you_mean
+from torchvice.errors import ViceError, check_kind, did_you_mean
 from torchvice.measures.catalogue import DIFFERENCES, compared_label
 from torchvice.measures.compared_model import WITHOUT, ComparedModel, vice_or_nan
 from torchvice.measures.contents import ASSESS_STRICT, check_same_classes, check_same_kind, check_same_truth
@@ -129,6 +129,10 @@ def group_pairs(groups: Iterable[str], against: str | None = None) -> list[tuple
 
 
 def _check(models: Mapping[str, Samples], groups: Mapping[str, Sequence[str]] | None, replicates: int) -> None:
+    way_out = "Read each: {'name': torchvice.Samples.load(FOLDER), ...}."
+    check_kind("models", models, Mapping, "tables by name", way_out)
+    for samples in models.values():
+        check_kind("models", samples, Samples, "tables by name", way_out)
     if len(models) < 2:
         raise ViceError(
             f"A comparison needs two models or more, but {len(models)} came.", "Name a second RUN or table."

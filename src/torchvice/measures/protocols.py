@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, as_whole, check_kind
 from torchvice.measures.calibration import put_calibration
 from torchvice.measures.catalogue import measure_of, paths
 from torchvice.measures.consistency import put_paper_interval
@@ -88,6 +88,7 @@ def measure(
         ViceError: no images, an unknown or absent quality, one to 99 replicates, or a `calibrate_on` of other classes
             or another model.
     """
+    replicates, seed = as_whole("replicates", replicates), as_whole("seed", seed, 0)
     _check(samples, quality, replicates)
     protocols = samples.protocols
     sheet, diagrams, shares = Sheet(), DiagramParts(), dict[str, tuple[int, int]]()
@@ -127,6 +128,7 @@ def measure(
 
 def _check(samples: Samples, quality: str, replicates: int) -> None:
     """Refuse what has no numbers, or numbers that say nothing."""
+    check_kind("samples", samples, Samples, "a table", "Read it from its folder: torchvice.Samples.load(FOLDER).")
     check_quality(quality)
     if not (len(samples.images) and samples.protocols):
         raise ViceError("A measurement needs images, but the table has none.")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError, did_you_mean, errors_quoted
+from torchvice.errors import ViceError, brief, did_you_mean, errors_quoted
 from torchvice.models.bare import check_finite, described, not_logits, stated
 from torchvice.models.probe import (
     WITHOUT_GRADIENTS,
@@ -118,7 +118,8 @@ def module_at(model: nn.Module, name: str) -> nn.Module:
     modules = dict(model.named_modules())
     if name not in modules or not name:
         raise ViceError(
-            f"`layer` must name a module of the model, but is {name!r}.", did_you_mean(name, [m for m in modules if m])
+            f"`layer` must name a module of the model, but is {brief(name)}.",
+            did_you_mean(name, [m for m in modules if m]),
         )
     return modules[name]
 

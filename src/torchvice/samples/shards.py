@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, did_you_mean, not_utf8_error
+from torchvice.errors import ViceError, as_path, did_you_mean, not_utf8_error
 from torchvice.files import atomic, read_json, sha256, write_json
 from torchvice.metrics.parallel import threads
 from torchvice.samples.arrow import arrow_of, columns_of, flat_maps
@@ -55,7 +55,7 @@ class ShardFolder:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path("folder", folder)
         self.manifest_path = self.folder / "manifest.json"
         self._known: Mapping[str, str] | None = None
 
