@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError, as_whole, brief, names_of
+from torchvice.errors import ViceError, as_whole, brief
 from torchvice.explain.averaging import Grid, MapAverage, Scaled
 from torchvice.explain.capture import eval_mode
 from torchvice.explain.gradient import no_linear_head
@@ -123,7 +123,7 @@ class Explainer:
         batch_size = as_whole("batch_size", batch_size, 1, "images")
         if outputs not in get_args(Given):
             raise ViceError(f"`outputs` must be one of {', '.join(get_args(Given))}, but is {outputs!r}.")
-        layers = None if layers is None else names_of(layers)
+        layers = [layers] if isinstance(layers, str) else layers
         model = bare(model)
         self.model = model = taking_rgb(model if output is None else with_output(model, output))
         self.probed: torch.Tensor | None = None
