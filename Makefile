@@ -8,7 +8,7 @@ WORKERS ?= 2
 # Waiting threads sleep instead of spinning: on busy cores an epoch took 26 s instead of 121 s.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all check format benchmark docs gallery shortcut shortcuts study methods networks photographs fuzz clean
+.PHONY: demo test test-all check types format benchmark docs gallery shortcut shortcuts study methods networks photographs fuzz clean
 
 # What a user installs; the demo needs no more.
 $(CORE): pyproject.toml constraints.txt
@@ -32,12 +32,14 @@ test-all: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[foreign]'
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
-# What CI runs: format, lint, types, then the tests.
+# What CI runs: format, lint, then the types beside the tests.
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(MAKE) -j 2 types test
+
+types: $(READY)
 	$(BIN)/mypy
-	$(MAKE) test
 
 format: $(READY)
 	$(BIN)/ruff format .

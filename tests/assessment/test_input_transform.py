@@ -25,6 +25,7 @@ from torchvice.explain import Choices
 from torchvice.models.families import MapSite
 from torchvice.samples import Samples
 from torchvice.samples.placing import box_of, whole_map
+from variants import slow_but
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 END = [v1.ToTensor(), v1.Normalize(MEAN, STD)]
@@ -68,7 +69,9 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize(
+    "name", slow_but(KNOWN, "warp", "short side", "padded crop", "version 2", "timm border", "a dictionary")
+)
 def test_what_is_shown_is_found(name):
     function, view = KNOWN[name]
     state = torch.get_rng_state()
@@ -218,7 +221,7 @@ PLACED = {
 }
 
 
-@pytest.mark.parametrize("name", PLACED)
+@pytest.mark.parametrize("name", slow_but(PLACED, "short side", "padded"))
 def test_maps_lie_on_what_the_network_saw(name, tmp_path):
     site = MapSite("head", layout="nchw", stride=(4, 4))
     settings = {"method": "gradcam", "site": site, "outputs": "logits", "device": "cpu", "transform": PLACED[name]}

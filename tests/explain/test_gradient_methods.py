@@ -13,6 +13,7 @@ from torchvice import Explainer, ViceError
 from torchvice.data.transforms import normalise
 from torchvice.explain import METHODS
 from torchvice.explain.gradient import eigen_smooth, gradcam, gradcampp, hirescam, layercam, weighted_map, xgradcam
+from variants import slow_but
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -175,10 +176,20 @@ def test_the_map_is_at_a_planted_object_that_drives_the_logit(method):
     assert torch.equal(found.maps[0] > 0, image[0, 0] > 0)
 
 
-SLOW = pytest.param("rise", marks=pytest.mark.slow)  # 8,000 masks an image
-
-
-@pytest.mark.parametrize("method", [*sorted({*METHODS} - {"rise"}), SLOW])
+@pytest.mark.parametrize(
+    "method",
+    slow_but(
+        sorted(METHODS),
+        "cam",
+        "gradcam",
+        "shapleycam",
+        "scorecam",
+        "generic_attention",
+        "attnlrp",
+        "smoothgrad",
+        "random",
+    ),
+)
 def test_batch_order_and_batch_size_change_no_map(method):
     explainer, side = _explainer(method)
     images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(5))

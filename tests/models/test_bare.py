@@ -17,6 +17,7 @@ from torchvice.errors import ViceError
 from torchvice.explain import Explainer
 from torchvice.models.bare import bare
 from torchvice.models.build import preprocessing
+from variants import slow_but
 
 
 class Around(nn.Module):
@@ -152,7 +153,10 @@ def test_weights_that_are_not_finite_are_named(value):
         Explainer(model)
 
 
-@pytest.mark.parametrize(("name", "side", "layer"), [("swin_t", 224, "features.7.1.norm1"), ("swin_v2_t", 256, None)])
+@pytest.mark.parametrize(
+    ("name", "side", "layer"),
+    slow_but([("swin_t", 224, "features.7.1.norm1"), ("swin_v2_t", 256, None)], ("swin_t", 224, "features.7.1.norm1")),
+)
 def test_torchvisions_swin(name, side, layer):
     torch.manual_seed(0)
     explainer = Explainer(getattr(torchvision.models, name)(weights=None, num_classes=3))

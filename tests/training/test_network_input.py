@@ -121,7 +121,10 @@ def test_the_backbone_has_a_rate_of_its_own(settings: Make) -> None:
     "further",
     [
         (),
-        ("trainer.precision=bf16-mixed", "model.linear_probe=true", "regularisation.dropout=0.2"),
+        pytest.param(
+            ("trainer.precision=bf16-mixed", "model.linear_probe=true", "regularisation.dropout=0.2"),
+            marks=pytest.mark.slow,
+        ),
         ("regularisation={cutmix: 1.0, randaugment: [2, 9], label_smoothing: 0.1, patience: 1, ema: 0}",),
         ("regularisation.swap_background=0.5", "data.workers=1", "transform.area=[0.5, 0.9]"),
     ],

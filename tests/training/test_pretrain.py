@@ -31,6 +31,7 @@ from torchvice.models.build import build_model
 from torchvice.models.pretraining import Pretrained, load_pretrained
 from torchvice.training.progress import EpochLines
 from torchvice.training.recipes import RECIPES, Byol, Dino, Mae, MocoV3, recipe_of
+from variants import slow_but
 
 pytest.importorskip("lightly", reason="the extra `pretrain` is not installed")
 
@@ -82,7 +83,9 @@ def taken_over(weights: Path, chosen: Settings) -> tuple[torch.nn.Module, Pretra
     return model, load_pretrained(model, weights)
 
 
-@pytest.mark.parametrize(("name", "scheme"), CASES)
+@pytest.mark.parametrize(
+    ("name", "scheme"), slow_but(CASES, ("test_resnet", "byol"), ("test_vit", "mae"), ("test_vit", "dino"))
+)
 def test_a_network_learns_without_labels_and_its_file_matches_completely(bare: Make, name: str, scheme: str) -> None:
     chosen = bare(*([VIT] if name == "test_vit" else []))
     weights = pretrained(chosen, scheme)

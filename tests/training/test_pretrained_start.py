@@ -9,6 +9,7 @@ import torch
 from torchvice.config import Settings
 from torchvice.models.build import build_model
 from torchvice.training.run import train
+from variants import slow_but
 
 Make = Callable[..., Settings]
 SMALL = {
@@ -18,7 +19,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("probe", [False, True])
+@pytest.mark.parametrize("probe", slow_but([False, True], False))
 @pytest.mark.parametrize(
     ("name", "scheme", "wrap"),
     [

@@ -13,6 +13,7 @@ from torchvice.config import Settings
 from torchvice.errors import ViceError
 from torchvice.models.build import build_model, frozen_to_eval, linear_probe
 from torchvice.training.run import train
+from variants import slow_but
 
 Make = Callable[..., Settings]
 
@@ -35,7 +36,10 @@ def test_a_training_resumes_with_other_masks_only_if_they_are_not_its_labels(
     assert "Restore the setting" in str(caught.value.way_out)
 
 
-@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "convnext_atto", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize(
+    "name",
+    slow_but(["test_vit", "test_resnet", "convnext_atto", "swin_tiny_patch4_window7_224"], "test_vit", "test_resnet"),
+)
 def test_dropout_acts_in_a_linear_probe_and_nothing_frozen_does(name: str) -> None:
     size = 224 if "swin" in name else 160 if "vit" in name else 64
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
