@@ -92,7 +92,8 @@ def _instead(stands_out: Sequence[Mapping[str, Any]], name: str) -> list[str]:
 
 def _holm(power: Mapping[str, Any]) -> str:
     witnesses = len(power["witnesses"])
-    return f"Holm over {power['classes']} classes and {witnesses} witness{'es' * (witnesses > 1)}"
+    classes = power["classes"]
+    return f"Holm over {classes} class{'es' * (classes != 1)} and {witnesses} witness{'es' * (witnesses > 1)}"
 
 
 def _nothing_stands_out(power: Mapping[str, Any]) -> str:

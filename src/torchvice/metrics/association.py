@@ -48,7 +48,7 @@ def why_undefined(named: dict[str, np.ndarray]) -> str:
     """Why columns have no correlation: too few rows, infinite values or a constant column; else an empty string."""
     n = len(next(iter(named.values())))
     if n < 3:
-        return f"{n} rows, and a correlation needs three"
+        return f"{n} row{'s' if n != 1 else ''}, and a correlation needs three"
     for name, column in named.items():
         if np.isinf(column).any():
             return f"{name} is infinite in {int(np.isinf(column).sum())} rows"
