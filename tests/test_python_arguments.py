@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import torchvice
-from torchvice import Explainer, Samples, ViceError
+from torchvice import Explainer, Samples, ViceError, metrics
 from torchvice.assessment import Extras, MapSettings
 from torchvice.commands.cases import show_case
 from torchvice.data import VocDataset, from_items, open_dataset, open_images
@@ -157,3 +157,20 @@ def test_other_functions_say_what_they_need(samples: Samples, data: VocDataset, 
             call()
         assert said in caught.value.message
         assert len(caught.value.message) < 250
+
+
+def test_measures_of_other_things_than_numbers_are_one_sentence() -> None:
+    mistakes: list[tuple[Callable[[], Any], str]] = [
+        (lambda: metrics.sigmoid("abc"), "`logits` must be an array of numbers"),
+        (lambda: metrics.pair_log_likelihood([[1, 2], [1]]), "`logits` must be an array of numbers"),
+        (lambda: metrics.share_interval([0.5, 2], [1, 1]), "`events` must hold 0 and 1"),
+        (lambda: metrics.maximum_calibration_error(np.ones(3)), "`reliability` must be what `reliability`"),  # type: ignore[arg-type]
+        (lambda: metrics.relative_foreground_sensitivity([0.1], 0.2), "`foreground_changed` must have 0 dimensions"),  # type: ignore[arg-type]
+        (lambda: metrics.iou_curve([[[0.5]]], [0], np.zeros((1, 1)), num_classes=2.5), "`num_classes` must be a whole"),  # type: ignore[arg-type]
+    ]
+    for call, said in mistakes:
+        with pytest.raises(ViceError) as caught:
+            call()
+        assert said in caught.value.message
+    assert metrics.sigmoid(torch.zeros(2)).dtype == np.float32
+    assert metrics.sigmoid([0, 0]).dtype == np.float64

@@ -311,8 +311,8 @@ def to_numpy(value: Any) -> Any:
     return (value.float() if value.is_floating_point() and value.itemsize < 4 else value).numpy()
 
 
-def as_array(name: str, value: Any, ndim: int, dtype: Any = float) -> np.ndarray:
-    """Convert `value` (numpy, torch or nested lists) to an array of `ndim` dimensions; the input is not modified.
+def as_array(name: str, value: Any, ndim: int | None, dtype: Any = float) -> np.ndarray:
+    """Convert `value` (numpy, torch or nested lists) to an array of `ndim` dimensions (None: any); it is not modified.
 
     Raises:
         ViceError: `value` does not hold numbers, or has another number of dimensions.
@@ -321,13 +321,10 @@ def as_array(name: str, value: Any, ndim: int, dtype: Any = float) -> np.ndarray
 
     try:
         array = np.asarray(to_numpy(value), dtype=dtype)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # RuntimeError: tensors with a graph
-        raise ViceError(f"`{name}` must be an array of numbers with {ndim} dimensions: {error}.") from None
-    if array.ndim != ndim:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: tensors with a graph
+        of_these = "" if ndim is None else f" with {ndim} dimensions"
+        raise ViceError(f"`{name}` must be an array of numbers{of_these}: {error}.") from None
+    if ndim is not None and array.ndim != ndim:
         raise ViceError(f"`{name}` must have {ndim} dimensions, but has shape {array.shape}.")
     return array
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, check_kind
 from torchvice.metrics.binning import equal_mass_edges, equal_mass_index, equal_width_edges, equal_width_index
 from torchvice.metrics.calibration import Reliability, reliability_in_bins
 from torchvice.metrics.multilabel import TOGETHER, confidence, probabilities_and_targets, sample_precision
@@ -115,6 +115,7 @@ def maximum_calibration_error(reliability: Reliability) -> float:
         >>> round(maximum_calibration_error(event_reliability([[0.9], [0.2]], [[1], [1]])), 3)
         0.8
     """
+    check_kind("reliability", reliability, Reliability, "what `reliability` or `event_reliability` returns")
     filled = reliability.count > 0
     gaps = np.abs(reliability.confidence - reliability.accuracy)[filled]
     return float(gaps.max()) if len(gaps) else float("nan")

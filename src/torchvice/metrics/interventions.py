@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError, as_array, same_length
+from torchvice.errors import ViceError, as_array, brief, same_length
 from torchvice.metrics.ranks import running_sums
 from torchvice.metrics.weighted import WeightedStatistic, finite_column
 
@@ -97,8 +97,8 @@ def relative_foreground_sensitivity(foreground_changed: float, background_change
         (0.5, 0.0)
     """
     for name, value in (("foreground_changed", foreground_changed), ("background_changed", background_changed)):
-        if not 0 <= value <= 1:
-            raise ViceError(f"`{name}` must be in [0, 1], but is {value:g}.")
+        if not 0 <= as_array(name, value, 0) <= 1:
+            raise ViceError(f"`{name}` must be in [0, 1], but is {brief(value)}.")
     return float(_sensitivity(np.array(foreground_changed), np.array(background_changed)))
 
 

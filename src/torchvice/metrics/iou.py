@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.errors import ViceError, as_array, same_length
+from torchvice.errors import ViceError, as_array, as_whole, same_length
 from torchvice.metrics.multilabel import checked_protocol
 from torchvice.metrics.overlap import VOID, Overlap, competing_overlap
 from torchvice.metrics.thresholds import PAPER_THRESHOLDS, as_thresholds
@@ -56,8 +56,7 @@ class CurveCounter:
     """
 
     def __init__(self, num_classes: int, thresholds: Any = PAPER_THRESHOLDS) -> None:
-        if num_classes < 1:
-            raise ViceError(f"`num_classes` must be at least 1, but is {num_classes}.")
+        num_classes = as_whole("num_classes", num_classes, 1)
         self.thresholds = as_array("thresholds", thresholds, 1, np.float64)
         self.images = 0
         self.intersection = np.zeros((len(self.thresholds), num_classes + 1), np.int64)

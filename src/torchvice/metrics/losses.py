@@ -22,8 +22,8 @@ def sigmoid(logits: ArrayLike) -> np.ndarray:
         >>> float(sigmoid([0.0])[0])
         0.5
     """
-    array = np.asarray(to_numpy(logits))
-    array = array if array.dtype == np.float32 else array.astype(np.float64)
+    single = getattr(to_numpy(logits), "dtype", None) == np.float32
+    array = as_array("logits", logits, None, np.float32 if single else np.float64)
     # exp(-z) is rounded once, from float64. The float32 exponentials of numpy and torch differ in the last bit, which
     # decides whether a logit of 1e-7 is above one half. Where exp overflows, the probability is 0, as it should be.
     with np.errstate(over="ignore"):
@@ -45,7 +45,9 @@ def zero_one(name: str, value: ArrayLike, ndim: int = 2) -> np.ndarray:
     if wrong.any():
         raise ViceError(
             f"`{name}` must hold 0 and 1 only, but holds {held[wrong][0]:g}.",
-            "Targets state which classes an image shows. Masks and probabilities are separate arguments.",
+            "Targets state which classes an image shows. Masks and probabilities are separate arguments."
+            if name == "targets"
+            else "",
         )
     return array
 
@@ -108,7 +110,7 @@ def pair_log_likelihood(logits: ArrayLike) -> np.ndarray:
         >>> pair_log_likelihood([0.0]).round(4).tolist()
         [-0.6931]
     """
-    return -np.logaddexp(0, -np.asarray(to_numpy(logits), dtype=float))
+    return -np.logaddexp(0, -as_array("logits", logits, None))
 
 
 @by_rows

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
+from torchvice.metrics.losses import zero_one
 from torchvice.metrics.resampling import Interval
 
 __all__ = ["share_interval"]
@@ -30,7 +31,7 @@ def share_interval(events: ArrayLike, image: ArrayLike, level: float = 0.95) -> 
         Interval, NaN without rows.
 
     Raises:
-        ViceError: columns of different lengths, or a level outside (0, 1).
+        ViceError: events other than 0 and 1, columns of different lengths, or a level outside (0, 1).
 
     References:
         Wilson: Probable inference, the law of succession, and statistical inference. JASA 1927. Korn, Graubard:
@@ -42,7 +43,8 @@ def share_interval(events: ArrayLike, image: ArrayLike, level: float = 0.95) -> 
         >>> round(found.low, 2), round(found.high, 2)
         (0.3, 0.95)
     """
-    happened, group = as_array("events", events, 1, float), as_array("image", image, 1, np.int64)
+    happened = zero_one("events", events, 1).astype(float)
+    group = as_array("image", image, 1, np.int64)
     rows = same_length(events=happened, image=group)
     if not 0 < level < 1:
         raise ViceError(f"`level` must be between 0 and 1, but is {level:g}.", "95 % is 0.95.")
