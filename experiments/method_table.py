@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ HEADLINE, CONTROLS = "gradcam", ("random", "center", "foreground")
 CELLS = (6, 5, 7)  # along a side of the image, the first that divides it
 REFINED = 3  # layers of RefineCAM, the last of timm's list
 TIMED = 4
-HEAD = "| method | IoU | VICE | 95 % | causal | ms |\n| --- | ---: | ---: | ---: | ---: | ---: |\n"
+HEAD = "| method | IoU | VICE | 95 % | causal | alike | empty | ms |\n| --- |" + " ---: |" * 7 + "\n"
 
 
 class First:
@@ -97,6 +98,28 @@ def causal(samples: Any, fallen: np.ndarray, side: int) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
+def alike(samples: Any) -> dict[str, float]:
+    """By explanation: the mean correlation of the maps of two labels of an image, as far as neither is constant."""
+    of_image: dict[tuple[str, str], list[np.ndarray]] = {}
+    kept = samples.maps
+    for image_id, name, values in zip(kept.image_id, kept.explanation, kept.map, strict=True):
+        map_ = np.maximum(np.asarray(values, dtype=float), 0).ravel()
+        if np.ptp(map_) > 0:
+            of_image.setdefault((str(name), str(image_id)), []).append(map_)
+    found: dict[str, list[float]] = {}
+    for (name, _), maps in of_image.items():
+        found.setdefault(name, []).extend(np.corrcoef(*two)[0, 1] for two in combinations(maps, 2))
+    return {name: float(np.mean(values)) for name, values in found.items() if values}
+
+
+def empty(samples: Any) -> dict[str, float]:
+    """By explanation: the share of maps that are zero everywhere after their ReLU."""
+    found: dict[str, list[bool]] = {}
+    for name, values in zip(samples.maps.explanation, samples.maps.map, strict=True):
+        found.setdefault(str(name), []).append(not bool((np.asarray(values, dtype=float) > 0).any()))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
 def milliseconds(model: torch.nn.Module, method: str, images: torch.Tensor) -> float:
     """Processor time of a map, one label an image; not of the clock, which others' work on the machine moves."""
     explainer, labels = Explainer(model, method), [[0]] * len(images)
@@ -140,6 +163,7 @@ def table(run: Run, count: int, out: Path, skipped: list[str]) -> str:
     )
     measured = measure(samples)
     agreement = causal(samples, falls(model, images), images.shape[-1])
+    resembling, zero = alike(samples), empty(samples)
     scored = {**measured.methods, **measured.controls}
     lines = []
     for name in [*(name for name in METHODS if name in names), *controls]:
@@ -151,11 +175,12 @@ def table(run: Run, count: int, out: Path, skipped: list[str]) -> str:
             values = (row.quality, row.vice, row.vice_low, row.vice_high)
         numbers = [float("nan") if value is None else value for value in values]
         spent = milliseconds(model, name, images[:TIMED]) if name in METHODS else float("nan")
+        of_maps = [found.get(f"strict:{name}", float("nan")) for found in (agreement, resembling, zero)]
         lines.append(
             f"| {name} | {numbers[0]:.3f} | {numbers[1]:.2f} | {numbers[2]:.2f} to {numbers[3]:.2f} "
-            f"| {agreement.get(f'strict:{name}', float('nan')):.2f} | {spent:.1f} |\n"
+            f"| {of_maps[0]:.2f} | {of_maps[1]:.2f} | {of_maps[2]:.0%} | {spent:.1f} |\n"
         )
-    return HEAD + "".join(lines).replace("nan to nan", "-").replace("nan", "-")
+    return HEAD + "".join(lines).replace("nan to nan", "-").replace("nan%", "-").replace("nan", "-")
 
 
 def main() -> None:
