@@ -59,7 +59,7 @@ class Decoded(Dataset[torch.Tensor]):
 
 
 class EpochSeconds(Callback):
-    """Seconds of the training batches of an epoch, the start of the workers included; the workers' CPU is not in it."""
+    """Seconds of the training batches of the last epoch, without the CPU of the workers."""
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Start the clocks."""
@@ -90,11 +90,13 @@ def ended_workers() -> float:
 
 
 def seconds_of(work: Callable[[], Any]) -> tuple[float, float]:
-    """Wall and CPU seconds of a call; `work` may return its own. The CPU of the workers that it started is added."""
+    """Wall and CPU seconds of a call, the CPU of the workers that it started included; `work` may return its own."""
     begin, workers = clocks(), ended_workers()
     own = work()
+    if isinstance(own, tuple):
+        return own
     gc.collect()  # loaders end their workers
-    wall, cpu = own if isinstance(own, tuple) else since(begin)
+    wall, cpu = since(begin)
     return wall, cpu + ended_workers() - workers
 
 
@@ -106,8 +108,12 @@ def few(root: Path, split: str, count: int, folder: Path) -> str:
 
 
 def epoch(settings: Settings, dataset: Any, model: torch.nn.Module) -> tuple[float, float]:
-    """Seconds of one epoch as `vice train` runs it, without validation."""
-    timer, console = EpochSeconds(), Console(quiet=True)
+    """Seconds of the second epoch as `vice train` runs it, without validation.
+
+    In the first one the workers start. They are forked from this process, which has grown in earlier turns, so that
+    it copies all of its memory, step by step; `vice train` forks them while it is small.
+    """
+    timer, console, workers = EpochSeconds(), Console(quiet=True), ended_workers()
     sampler = EpochSampler(len(dataset), settings.seed)
     callbacks = [timer, *regularisation_callbacks(settings.regularisation)]
     with tempfile.TemporaryDirectory() as folder, process_state_kept():
@@ -115,7 +121,10 @@ def epoch(settings: Settings, dataset: Any, model: torch.nn.Module) -> tuple[flo
         loader, _ = loaders_of(settings, dataset, dataset, sampler, 1)
         module = Classifier(model, settings, dataset.classes)
         fit(trainer, module, (loader, None), None, settings.trainer.batch_size)
-    return timer.seconds
+    del trainer, loader
+    gc.collect()  # the workers end
+    wall, cpu = timer.seconds
+    return wall, cpu + (ended_workers() - workers) / settings.trainer.epochs
 
 
 def steps(settings: Settings, model: torch.nn.Module, count: int, device: torch.device) -> None:
@@ -208,7 +217,7 @@ def main() -> None:
         lists.append(few(options.data, options.test, options.test_images, Path(made)))
         training, test = (open_dataset(options.data, each) for each in lists)
         model = build_model(options.network, len(training.classes))
-        given = [f"data.workers={options.workers}", f"trainer.precision={options.precision}", "trainer.epochs=1"]
+        given = [f"data.workers={options.workers}", f"trainer.precision={options.precision}", "trainer.epochs=2"]
         settings = with_input(load_settings("finetune", given), preprocessing(model))
         batches = -(-len(training) // settings.trainer.batch_size)
         decode: Any = DataLoader(Decoded(training), settings.trainer.batch_size, num_workers=options.workers)

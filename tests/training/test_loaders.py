@@ -10,6 +10,7 @@ from torchvice.config import Settings
 from torchvice.data.voc import VocDataset
 from torchvice.training.checkpoints import EpochSampler
 from torchvice.training.loaders import loaders_of
+from torchvice.training.trainer import _start_workers
 
 Make = Callable[..., Settings]
 HALF = "transform={mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], view: resized_crop}"
@@ -41,6 +42,21 @@ def test_living_workers_draw_what_fresh_ones_would(
         for ours, fresh in zip(batches, plain, strict=True):
             assert torch.equal(ours[0], fresh[0])
             assert torch.equal(ours[1], fresh[1])
+
+
+def test_workers_of_the_validation_start_before_training_and_draw_nothing(settings: Make) -> None:
+    chosen = settings(HALF, "data.workers=1")
+    images = VocDataset(chosen.data.root, "train")
+    _, loader = loaders_of(chosen, images, images, EpochSampler(len(images), 3), 1)
+    expected = [batch[0] for batch in loaders_of(chosen, images, images, EpochSampler(len(images), 3), 1)[1]]
+    state = torch.get_rng_state()
+    _start_workers(loader)
+    assert torch.equal(torch.get_rng_state(), state)
+    workers = [worker.pid for worker in loader._iterator._workers]  # type: ignore[union-attr]
+    for _ in range(2):
+        assert all(torch.equal(a, b[0]) for a, b in zip(expected, loader, strict=True))
+        assert [worker.pid for worker in loader._iterator._workers] == workers  # type: ignore[union-attr]
+    _start_workers(None)
 
 
 def _lightning(worker: int) -> None:

@@ -107,6 +107,8 @@ def fit(
     """
     import torch
 
+    if trainer.world_size == 1:  # Lightning replaces the loaders of several devices
+        _start_workers(loaders[1])
     try:
         trainer.fit(module, loaders[0], loaders[1], ckpt_path=None if last is None else str(last))
     except torch.cuda.OutOfMemoryError:
@@ -119,6 +121,16 @@ def fit(
             raise
         # Lightning turns Ctrl-C into an exit; the caller shall decide.
         raise KeyboardInterrupt from None
+
+
+def _start_workers(loader: Any) -> None:
+    """Start the workers of a loader that keeps them, before training makes this process large.
+
+    A process that is forked later shares all its memory, and the next steps would copy each page that they write to.
+    """
+    if loader is not None and loader.num_workers and loader.persistent_workers:
+        with rng_state_kept():
+            iter(loader)
 
 
 def image_size_error(name: str, crop: int, error: Exception, note: str = "") -> ViceError:
