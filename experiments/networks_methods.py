@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,12 +54,18 @@ def reasons_of(model: nn.Module, images: torch.Tensor, methods: Sequence[str]) -
     return {method: " ".join(reason.split()) for method, reason in reasons.items()}
 
 
-def sweep(kept: Path) -> Found:
-    """The reasons of every module that has a classifier; of those in the file `kept` they are read from there."""
+def sweep(kept: Path, until: float) -> Found:
+    """The reasons of every module that has a classifier; of those in the file `kept` they are read from there.
+
+    After `until` seconds no further module is begun.
+    """
+    end = time.monotonic() + until
     found: Found = {
         module: (entry[0], entry[1]) for module, entry in (read_json(kept) if kept.is_file() else {}).items()
     }
     for module in timm.list_modules():
+        if time.monotonic() >= end:
+            break
         if module in found or not (network := small_member(module)):
             continue
         torch.manual_seed(0)
@@ -73,7 +80,10 @@ def sweep(kept: Path) -> Found:
 
 def section(found: Found) -> str:
     """The table of methods, and below it the reasons, most frequent first."""
-    lines = ["| method | networks | which |\n| --- | ---: | --- |\n"]
+    lines = [
+        f"Tried so far: {len(found)} of timm's {len(timm.list_modules())} modules, in the order of the alphabet.\n\n"
+    ]
+    lines.append("| method | networks | which |\n| --- | ---: | --- |\n")
     for method in SWEPT:
         works = [module for module, (_, reasons) in found.items() if method not in reasons]
         lines.append(f"| {method} | {len(works)} of {len(found)} | {_named(works, list(found))} |\n")
@@ -86,8 +96,8 @@ def section(found: Found) -> str:
 def _named(works: Sequence[str], modules: Sequence[str]) -> str:
     """The modules on the shorter side of a method's line."""
     without = [module for module in modules if module not in works]
-    if not without:
-        return "all"
+    if not without or not works:
+        return "none" if without else "all"
     if len(works) < len(without):
         return "only " + ", ".join(works)
     return "not " + ", ".join(without)
@@ -111,6 +121,7 @@ def main() -> None:
     """Sweep what is left, and write the section of the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kept", type=Path, default=Path("runs/networks_methods.json"), help="what networks gave")
+    parser.add_argument("--until", type=float, default=float("inf"), help="seconds after which no module is begun")
     options = parser.parse_args()
     torch.set_num_threads(1)
     text = PAGE.read_text(encoding="utf-8")
@@ -118,7 +129,7 @@ def main() -> None:
     _, end, after = rest.partition(END)
     if not (start and end):
         raise ViceError("The page must hold the section of methods between its two marks, but does not.")
-    PAGE.write_text(before + start + section(sweep(options.kept)) + end + after, encoding="utf-8")
+    PAGE.write_text(before + start + section(sweep(options.kept, options.until)) + end + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -298,3 +298,12 @@ def test_a_hybrid_finds_its_grid_by_the_site():
     for method in METHODS:
         found = Explainer(model, method)(images, [[0], [], [1]])
         assert found.maps.shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize("method", ["rollout", "generic_attention", "libragrad_attention"])
+def test_blocks_that_attend_between_different_tokens_are_refused(method):
+    # Its first blocks attend between patches alone, and its last two with the class token.
+    model = timm.create_model("convit_tiny", img_size=32, depth=3, local_up_to_layer=2, embed_dim=12, num_classes=5)
+    with pytest.raises(ViceError, match="between the same tokens, but one attends between 4 and a later one between 5"):
+        Explainer(model.eval(), method)(torch.randn(1, 3, 32, 32), [[0]])
+    assert Explainer(model, "gradcam")(torch.randn(1, 3, 32, 32), [[0]]).maps.shape == (1, 2, 2)

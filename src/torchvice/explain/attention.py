@@ -135,12 +135,17 @@ def rollout_row(matrices: Iterable[torch.Tensor], pooling: torch.Tensor) -> torc
         (P, L).
 
     Raises:
-        ViceError: no matrix.
+        ViceError: no matrix, or matrices of several sizes.
     """
     row: torch.Tensor | None = None
     for matrix in matrices:
         if row is None:
             row = pooling.to(matrix).expand(len(matrix), -1)
+        if matrix.shape[-1] != row.shape[-1]:
+            tokens = f"{matrix.shape[-1]} and a later one between {row.shape[-1]}"
+            raise ViceError(
+                f"All blocks must attend between the same tokens, but one attends between {tokens}.", WAY_OUT
+            )
         row = row + torch.einsum("pl,plm->pm", row, matrix)
     if row is None:
         raise ViceError("No attention block found.")
