@@ -17,7 +17,7 @@ from torchvice.metrics.bands import NullBand, null_band
 from torchvice.metrics.calibration_errors import event_reliability
 from torchvice.metrics.calibration_overview import calibration_summary
 from torchvice.metrics.scaling import fit_temperature, fit_vector
-from torchvice.samples import Images, Samples, probabilities
+from torchvice.samples import ProtocolSamples, Samples, probabilities
 
 __all__ = ["put_calibration"]
 
@@ -43,12 +43,11 @@ def put_calibration(
         ViceError: a `fitted_on` of other classes or targets, of another model or view, of the same images, or not
             assessed under `strict`.
     """
-    images, one = _images(samples), samples.exclusive
-    summary = calibration_summary(
-        images.logits, images.targets, exclusive=one, seed=seed, simulations=SIMULATIONS if simulate else 0
-    )
+    strict, one = _strict(samples), samples.exclusive
+    images, simulations = strict.images, SIMULATIONS if simulate else 0
+    summary = calibration_summary(images.logits, images.targets, exclusive=one, seed=seed, simulations=simulations)
     sheet.parts["null_bands"], sheet.parts["ece_by_class"] = summary.pop("null_bands"), summary.pop("ece_by_class")
-    _note_largest_gap(sheet, samples)
+    _note_largest_gap(sheet, strict)
     reasons, intervals = summary.pop("undefined"), summary.pop("intervals")
     for name, value in summary.items():
         sheet.put(f"calibration.{name}", value, reasons.pop(name, ""))
@@ -59,13 +58,13 @@ def put_calibration(
     if fitted_on is not None:
         sheet.parts["scaling"] = _scaled(samples, fitted_on, diagrams, seed if simulate else None)
     if simulate:
-        diagrams.bands["strict"] = _band(samples.of_protocol("strict").probabilities, one, seed)
+        diagrams.bands["strict"] = _band(strict.probabilities, one, seed)
 
 
-def _note_largest_gap(sheet: Sheet, samples: Samples) -> None:
+def _note_largest_gap(sheet: Sheet, strict: ProtocolSamples) -> None:
     """Note how many images the bin of the MCE holds: a bin of one image decides it as well as one of a thousand."""
-    table, unit = samples.of_protocol("strict"), "top" if samples.exclusive else "image"
-    diagram = event_reliability(table.probabilities, table.images.targets, unit=unit)  # type: ignore[arg-type]
+    unit: Any = "top" if strict.exclusive else "image"
+    diagram = event_reliability(strict.probabilities, strict.images.targets, unit=unit)
     if not diagram.count.any():
         return
     gaps = np.nan_to_num(np.abs(diagram.confidence - diagram.accuracy), nan=-1.0)
@@ -73,10 +72,10 @@ def _note_largest_gap(sheet: Sheet, samples: Samples) -> None:
     sheet.notes["calibration.mce"] = f"The bin with the largest gap holds {count} of {diagram.n} images."
 
 
-def _images(samples: Samples) -> Images:
+def _strict(samples: Samples) -> ProtocolSamples:
     if "strict" not in samples.protocols:
         raise ViceError("Calibration is measured on the view of `strict`, but the table was not assessed for it.")
-    return samples.of_protocol("strict").images
+    return samples.of_protocol("strict")
 
 
 def _band(probabilities: np.ndarray, exclusive: bool, seed: int) -> NullBand:
@@ -126,7 +125,7 @@ def _scaled(samples: Samples, fitted_on: Samples, diagrams: DiagramParts, seed: 
     """Temperature and vector scaling, fitted on one split and applied to the other; no band without a seed."""
     if fitted_on.classes != samples.classes or fitted_on.exclusive != samples.exclusive:
         raise ViceError("A scaling is fitted on the same classes and kind of targets, but the tables differ in them.")
-    images, other = _images(samples), _images(fitted_on)
+    images, other = _strict(samples).images, _strict(fitted_on).images
     different = _different_logits(samples, fitted_on)
     if different:
         raise ViceError(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.inference import Inference, Replicates, ends_of
+from torchvice.measures.inference import Inference, Replicates, ends_of, number_or_none
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.rows import ClassRow, Fold, Stratum
@@ -29,6 +29,7 @@ from torchvice.metrics.association import (
     within_spearman,
 )
 from torchvice.metrics.concordance import kendall, kendall_interval
+from torchvice.metrics.parallel import matrix_products, results_of
 from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.permutation import freedman_lane_p, permutation_p, permutes
 from torchvice.metrics.weighted import (
@@ -42,6 +43,8 @@ from torchvice.metrics.weighted import (
 __all__ = ["ConsistencyData", "put_consistency_of_pairs", "put_paper_interval", "vice_replicates", "vice_statistic"]
 
 PERMUTATIONS = 1999
+MANY = 2**15  # pairs; with fewer, threads would mostly wait for Python's lock
+_T = TypeVar("_T")
 FIXED_THRESHOLD = 0.1  # the paper's
 FEWEST = 10  # pairs; below it a correlation within a class or stratum is not given
 
@@ -255,7 +258,9 @@ def _put_strata(sheet: Sheet, subject: ConsistencyData, inference: Inference) ->
         name = f"{count}{' or more' if count == 3 else ''} label{'s' if count > 1 else ''}"
         strata.append(("labels", name, pairs.labels >= 3 if count == 3 else pairs.labels == count))
     strata += [("correctness", "predicted", right), ("correctness", "not predicted", ~right)]
-    sheet.parts["strata"] = [Stratum(by, name, **_vice_of_rows(subject, rows, inference)) for by, name, rows in strata]
+    members = [rows for _, _, rows in strata]
+    found = _of_each(lambda own: _vice_of_rows(subject, own, inference), members, len(pairs))
+    sheet.parts["strata"] = [Stratum(by, name, **row) for (by, name, _), row in zip(strata, found, strict=True)]
     sheet.notes["strata.correctness"] = (
         "Within predicted or not predicted pairs the logit varies less than over all pairs. The restriction of range "
         "lowers the correlation there; this is no sign of less consistency."
@@ -278,29 +283,36 @@ def _vice_of_rows(subject: ConsistencyData, rows: np.ndarray, inference: Inferen
     return row | {"vice": value, "vice_low": low, "vice_high": high}
 
 
+def _of_each(function: Callable[[np.ndarray], _T], parts: Iterable[np.ndarray], pairs: int) -> list[_T]:
+    """What a function returns for each part of so many pairs; of many pairs several parts are at work at a time."""
+    if pairs < MANY:
+        return [function(part) for part in parts]
+    with matrix_products().limit(limits=1):
+        return results_of(function, parts)
+
+
 def _put_classes(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     """AP, quality and VICE of every class."""
     precision = average_precision(subject.probabilities, subject.targets)
-    rows = []
-    for c, name in enumerate(subject.classes):
-        ap = float(precision[c])
-        row = _vice_of_rows(subject, subject.pairs.class_index == c, inference)
-        rows.append(ClassRow(name, ap if np.isfinite(ap) else None, **row))
-    sheet.parts["classes"] = rows
+    members = [subject.pairs.class_index == c for c in range(len(subject.classes))]
+    rows = _of_each(lambda own: _vice_of_rows(subject, own, inference), members, len(subject.pairs))
+    found = zip(subject.classes, precision.tolist(), rows, strict=True)
+    sheet.parts["classes"] = [ClassRow(name, number_or_none(ap), **row) for name, ap, row in found]
 
 
 def _threshold_curve(subject: ConsistencyData) -> dict[str, list[Any]]:
     """Mean pair IoU and VICE at every threshold."""
-    vice: list[float | None] = []
-    for values in subject.pairs.iou.T:
+
+    def vice_at(values: np.ndarray) -> float | None:
         try:
-            vice.append(pair_vice(subject.pairs.logit, values).value)
+            return pair_vice(subject.pairs.logit, values).value
         except ViceError:
-            vice.append(None)
+            return None
+
     return {
         "thresholds": subject.thresholds.tolist(),
         "pair_iou": subject.pairs.iou.mean(axis=0).tolist(),
-        "vice": vice,
+        "vice": _of_each(vice_at, subject.pairs.iou.T, len(subject.pairs)),
     }
 
 

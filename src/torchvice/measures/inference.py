@@ -54,7 +54,7 @@ class Inference:
 
     def clusters(self, image_id: np.ndarray) -> np.ndarray:
         """Return the index of the image of every row, (P,)."""
-        return np.array([self.row_of[name] for name in image_id.tolist()], dtype=np.int64)
+        return np.fromiter(map(self.row_of.__getitem__, image_id.tolist()), np.int64, len(image_id))
 
     def replicates(self, statistic: Statistic, image_id: np.ndarray) -> Replicates:
         """The statistic over each resampling of the images; empty without resamplings.

@@ -24,7 +24,7 @@ FOLDS = 5
 @functools.lru_cache(maxsize=2**20)
 def fold_of(image_id: str) -> int:
     """Return the fold of an image, 0 to 4. It depends only on the id, so that everyone has the same folds."""
-    return int(hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).hexdigest(), 16) % FOLDS
+    return int.from_bytes(hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).digest(), "big") % FOLDS
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,16 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
     strict = samples.of_protocol("strict")
     images = strict.images
     regions = samples.of_explanation(explanation or strict.explanation)
-    row_of = {image_id: row for row, image_id in enumerate(images.image_id.tolist())}
-    rows = np.array([row_of[image_id] for image_id in regions.image_id.tolist()], dtype=np.int64)
+    names = images.image_id.tolist()
+    row_of = {image_id: row for row, image_id in enumerate(names)}
+    rows = np.fromiter(map(row_of.__getitem__, regions.image_id.tolist()), np.int64, len(regions.image_id))
     classes = regions.label - 1
     true = (classes >= 0) & (images.targets[rows, classes] == 1)
     visible = true & (regions.mask_pixels > 0)
     labels_with_mask = int(images.targets[images.has_mask].sum())
     rows, classes, regions = rows[visible], classes[visible], regions.where(visible)
     iou = pair_iou(regions.intersection, regions.predicted, regions.mask_pixels[:, None])
-    fold = np.array([fold_of(name) for name in regions.image_id.tolist()], dtype=np.int64)
+    fold = np.fromiter(map(fold_of, names), np.int64, len(names))[rows]
     held_out, labels = HeldOut(iou, fold), strict.true_labels
     places = labels.places(rows, classes)
     return Pairs(

@@ -37,6 +37,7 @@ from torchvice.metrics import (
     sigmoid,
 )
 from torchvice.metrics.iou import IouCurve, curve_from_counts, image_ji_from_counts
+from torchvice.metrics.parallel import row_blocks
 from torchvice.metrics.thresholds import SAMPLE_THRESHOLD
 from torchvice.metrics.weighted import Mean, WeightedStatistic
 from torchvice.samples import Images, Regions, Samples
@@ -280,9 +281,12 @@ def _curve(samples: Samples, regions: Regions, protocol: str) -> IouCurve:
     labels = len(samples.classes) + 1
     shape = (labels, len(samples.thresholds))
     shared, predicted, pixels = np.zeros(shape), np.zeros(shape), np.zeros(labels)
-    np.add.at(shared, regions.label, regions.intersection)
-    np.add.at(predicted, regions.label, regions.predicted)
-    np.add.at(pixels, regions.label, regions.mask_pixels)
+    for rows in row_blocks(len(regions.label), shape[1]):
+        place = regions.label[rows].astype(np.int64)
+        pixels += np.bincount(place, regions.mask_pixels[rows], labels)
+        cells = (place[:, None] * shape[1] + np.arange(shape[1])).ravel()
+        for sums, counts in ((shared, regions.intersection), (predicted, regions.predicted)):
+            sums += np.bincount(cells, counts[rows].ravel(), sums.size).reshape(shape)
     return curve_from_counts(shared.T, predicted.T, pixels, samples.thresholds, protocol)
 
 

@@ -234,8 +234,10 @@ def _of_bins(values: np.ndarray, design: _Design, simulations: int, rng: np.rand
     """Draw the bin in which each image's class lies: the same sums as those of classes, from B numbers an image."""
     n, bins = len(values), len(design.group_bin)
     share = np.zeros((bins, n), np.float32)
-    for image in range(n):
-        share[:, image] = np.bincount(design.group[image], values[image], minlength=bins)
+    for rows in row_blocks(*values.shape):
+        some = len(values[rows])
+        place = design.group[rows] + bins * np.arange(some)[:, None]
+        share[:, rows] = np.bincount(place.ravel(), values[rows].ravel(), minlength=some * bins).reshape(some, bins).T
     upper = np.cumsum(share, axis=0)[:-1] / share.sum(axis=0)
     labels = np.empty((simulations, bins))
     for row in range(simulations):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length, to_numpy
+from torchvice.metrics.parallel import in_threads, row_blocks
 
 __all__ = ["equal_count_means", "equal_mass_edges", "equal_mass_index", "equal_width_edges", "equal_width_index"]
 
@@ -42,13 +45,16 @@ def equal_width_index(values: ArrayLike, edges: np.ndarray, first_takes_zero: bo
         >>> equal_width_index([0.0, 0.5, 0.6], equal_width_edges(2), first_takes_zero=False).tolist()
         [-1, 0, 1]
     """
-    array = np.asarray(to_numpy(values), dtype=float)
-    # Right-closed. The first bin also takes 0 under `strict`; `paper` leaves it out, as published.
-    index = np.searchsorted(edges, array, side="left") - 1
-    if first_takes_zero:
-        index[array == edges[0]] = 0
-    index[index >= len(edges) - 1] = -1  # also NaN, which sorts after every number
-    return index
+
+    def place(some: np.ndarray) -> np.ndarray:
+        # Right-closed. The first bin also takes 0 under `strict`; `paper` leaves it out, as published.
+        index = np.searchsorted(edges, some, side="left") - 1
+        if first_takes_zero:
+            index[some == edges[0]] = 0
+        index[index >= len(edges) - 1] = -1  # also NaN, which sorts after every number
+        return index
+
+    return _in_blocks(place, np.asarray(to_numpy(values), dtype=float))
 
 
 def equal_mass_edges(values: ArrayLike, bins: int) -> np.ndarray:
@@ -63,7 +69,7 @@ def equal_mass_edges(values: ArrayLike, bins: int) -> np.ndarray:
         (B + 1,) with 1 <= B <= bins, from the smallest to the largest value; [0, 1] without values.
 
     Raises:
-        ViceError: fewer than one bin.
+        ViceError: fewer than one bin, or a NaN.
 
     References:
         scikit-learn's calibration_curve(strategy="quantile") uses the same bins.
@@ -77,8 +83,24 @@ def equal_mass_edges(values: ArrayLike, bins: int) -> np.ndarray:
         raise ViceError(f"`bins` must be at least 1, but is {bins}.")
     if not len(array):
         return np.array([0.0, 1.0])
-    edges = np.unique(np.quantile(array, np.arange(bins + 1) / bins))
+    edges = np.unique(_quantiles(array, np.arange(bins + 1) / bins))
     return edges if len(edges) > 1 else np.repeat(edges, 2)
+
+
+def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """As numpy.quantile, bit for bit: of many shares it takes three times as long as sorting all values.
+
+    numpy goes from the nearer neighbour towards the other one, so that the same is done here.
+    """
+    ordered = np.sort(values)
+    if np.isnan(ordered[-1]):
+        raise ViceError(f"`values` must be numbers, but {int(np.isnan(ordered).sum())} of {len(ordered)} are NaN.")
+    exact = shares * (len(values) - 1)
+    below = np.floor(exact).astype(np.int64)
+    low, high = ordered[below], ordered[np.minimum(below + 1, len(values) - 1)]
+    share = exact - below
+    step = high - low
+    return np.where(share >= 0.5, high - step * (1 - share), low + step * share)
 
 
 def equal_mass_index(values: ArrayLike, edges: np.ndarray) -> np.ndarray:
@@ -88,9 +110,27 @@ def equal_mass_index(values: ArrayLike, edges: np.ndarray) -> np.ndarray:
         >>> equal_mass_index([0.1, 0.6, 0.7], np.array([0.1, 0.6, 1.0])).tolist()
         [0, 0, 1]
     """
-    index = np.searchsorted(edges, as_array("values", values, 1), side="left")
-    index -= 1
-    return np.maximum(index, 0, out=index)
+
+    def place(some: np.ndarray) -> np.ndarray:
+        index = np.searchsorted(edges, some, side="left")
+        index -= 1
+        return np.maximum(index, 0, out=index)
+
+    return _in_blocks(place, as_array("values", values, 1))
+
+
+def _in_blocks(place: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+    """The bins of (N,) values, of which many are placed block by block in several threads."""
+    blocks = row_blocks(len(values), 1)
+    if len(blocks) == 1:
+        return place(values)
+    found = np.empty(len(values), np.int64)
+
+    def fill(rows: slice) -> None:
+        found[rows] = place(values[rows])
+
+    in_threads(fill, blocks)
+    return found
 
 
 def equal_count_means(loss: ArrayLike, quality: ArrayLike, bins: int) -> tuple[np.ndarray, np.ndarray]:

@@ -110,16 +110,29 @@ def _by_row(a: np.ndarray, b: np.ndarray) -> Parts:
 
     The sums over the rows count every pair twice.
     """
-    (a, untied_a), (b, untied_b) = _dense(a), _dense(b)
-    top_a, top_b = a.max(), b.max()
-    balance = _below(a, b) + _below(top_a - a, top_b - b) - _below(a, top_b - b) - _below(top_a - a, b)
-    return balance.astype(float), untied_a, untied_b
+    (a, at_a), (b, at_b) = _dense(a), _dense(b)
+    n = len(a)
+    below, below_a, below_b = _below(a, b), _smaller(a), _smaller(b)
+    # Around a row the others lie below, at or above it in a and in b. One of the nine kinds is counted above; ties in
+    # one column and in both give the others.
+    place, at_both = _dense(a * n + b)
+    at_a_below_b = _smaller(place) - below_a
+    below_a_at_b = _smaller(_dense(b * n + a)[0]) - below_b
+    discordant = (below_a - below_a_at_b - below) + (below_b - at_a_below_b - below)
+    untied = n - at_a - at_b + at_both
+    return (untied - 2 * discordant).astype(float), (n - at_a).astype(float), (n - at_b).astype(float)
 
 
 def _dense(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dense ranks from 0, and for every row the number of rows with another value."""
+    """Dense ranks from 0, and for every row the number of rows with the same value, itself included."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return place, (len(values) - count[place]).astype(float)
+    return place, count[place]
+
+
+def _smaller(place: np.ndarray) -> np.ndarray:
+    """For every row, the number of rows with a smaller dense rank."""
+    count = np.bincount(place)
+    return (np.cumsum(count) - count)[place]
 
 
 def _below(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -127,18 +140,24 @@ def _below(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Rows are sorted by a; among equal a the larger b comes first, so every earlier row with a smaller b has a smaller a.
     Then b is compared bit by bit from the highest: of two rows with equal higher bits, the one without the bit is
-    smaller.
+    smaller. Rows with equal higher bits stand together, in the order of a: each bit parts them in two.
     """
-    order = np.lexsort((-b, a))
-    smaller = np.zeros(len(a), np.int64)
+    rows = np.lexsort((-b, a))
+    values, smaller, place = b[rows], np.zeros(len(a), np.int64), np.arange(len(a))
+    starts = np.zeros(1, np.int64)
     for bit in range(int(b.max()).bit_length() - 1, -1, -1):
-        # Group by the bits above this one; the stable sort keeps the order of the rows within a group.
-        above = b[order] >> (bit + 1)
-        inside = order[np.argsort(above, kind="stable")]
-        prefix, low = b[inside] >> (bit + 1), 1 - (b[inside] >> bit & 1)
+        sizes = np.diff(starts, append=len(rows))
+        low = 1 - (values >> bit & 1)
+        lows = np.add.reduceat(low, starts)
         before = np.cumsum(low) - low
-        first = np.searchsorted(prefix, prefix, side="left")
-        smaller[inside] += np.where(low == 0, before - before[first], 0)
+        before -= np.repeat(before[starts], sizes)  # how many earlier rows of the same group lack the bit
+        smaller[rows] += np.where(low == 0, before, 0)
+        first = np.repeat(starts, sizes)
+        to = np.where(low == 1, first + before, place - before + np.repeat(lows, sizes))
+        moved, moved_values = np.empty_like(rows), np.empty_like(values)
+        moved[to], moved_values[to] = rows, values
+        rows, values = moved, moved_values
+        starts = np.flatnonzero(np.diff(values >> bit, prepend=-1))
     return smaller
 
 

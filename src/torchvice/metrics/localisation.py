@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array
-from torchvice.metrics.parallel import row_blocks
+from torchvice.metrics.parallel import results_of, row_blocks
 
 __all__ = ["histogram_iou", "iou_area", "pixel_average_precision", "renormalised_iou"]
 
 Rescaling = Literal["max", "minmax", "percentile"]
 RESCALINGS: tuple[Rescaling, ...] = ("max", "minmax", "percentile")
 _PERCENTILE = 0.99
+_Result = TypeVar("_Result")
 
 
-def _blocks(inside: ArrayLike, outside: ArrayLike) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Blocks of rows of both histograms as floats, with their places; one without rows if there are no rows."""
+def _by_blocks(
+    inside: ArrayLike, outside: ArrayLike, compute: Callable[[np.ndarray, np.ndarray], _Result]
+) -> list[_Result]:
+    """What `compute` returns for each block of rows of both histograms as floats; one without rows if there are none.
+
+    Several blocks are computed at a time.
+    """
     first, second = as_array("inside", inside, 2, None), as_array("outside", outside, 2, None)
-    for rows in row_blocks(*first.shape):
+
+    def result(rows: slice) -> _Result:
         # A block of the other one may be shorter, which is refused.
-        yield rows, *_histograms(first[rows], second[rows] if len(first) == len(second) else second)
+        return compute(*_histograms(first[rows], second[rows] if len(first) == len(second) else second))
+
+    return results_of(result, row_blocks(*first.shape))
 
 
 def _histograms(inside: ArrayLike, outside: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +67,7 @@ def pixel_average_precision(inside: ArrayLike, outside: ArrayLike) -> float:
         >>> pixel_average_precision([[0, 2]], [[3, 0]])
         1.0
     """
-    sums = [(hit.sum(axis=0), miss.sum(axis=0)) for _, hit, miss in _blocks(inside, outside)]
+    sums = _by_blocks(inside, outside, lambda hit, miss: (hit.sum(axis=0), miss.sum(axis=0)))
     hit, miss = (np.sum(parts, axis=0)[::-1] for parts in zip(*sums, strict=True))
     total = hit.sum()
     if not total:
@@ -93,11 +102,13 @@ def iou_area(inside: ArrayLike, outside: ArrayLike) -> float:
         >>> iou_area([[0, 2]], [[2, 0]])
         0.75
     """
-    total, count = 0.0, 0
-    for _, hit, miss in _blocks(inside, outside):
+
+    def sums(hit: np.ndarray, miss: np.ndarray) -> tuple[float, int]:
         iou = histogram_iou(hit, miss)
-        known = ~np.isnan(iou[:, 0])
-        total, count = total + float(iou[known].sum()), count + iou[known].size
+        known = iou[~np.isnan(iou[:, 0])]
+        return float(known.sum()), known.size
+
+    total, count = (sum(parts) for parts in zip(*_by_blocks(inside, outside, sums), strict=True))
     return total / count if count else float("nan")
 
 
@@ -121,10 +132,7 @@ def renormalised_iou(inside: ArrayLike, outside: ArrayLike, how: Rescaling, thre
     cuts = as_array("thresholds", thresholds, 1)
     if how not in RESCALINGS:
         raise ViceError(f"`how` must be one of {', '.join(RESCALINGS)}, but is {how!r}.")
-    found = np.empty((len(as_array("inside", inside, 2, None)), len(cuts)))
-    for rows, hit, miss in _blocks(inside, outside):
-        found[rows] = _renormalised(hit, miss, how, cuts)
-    return found
+    return np.concatenate(_by_blocks(inside, outside, lambda hit, miss: _renormalised(hit, miss, how, cuts)))
 
 
 def _renormalised(hit: np.ndarray, miss: np.ndarray, how: Rescaling, cuts: np.ndarray) -> np.ndarray:

@@ -15,11 +15,12 @@ from torchvice.errors import ViceError
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["by_rows", "in_threads", "matrix_products", "processors", "row_blocks", "threads"]
+__all__ = ["by_rows", "in_threads", "matrix_products", "processors", "results_of", "row_blocks", "threads"]
 
 MOST = 8
 BLOCK = 2**21  # numbers of a block
 _P = ParamSpec("_P")
+_R = TypeVar("_R")
 _T = TypeVar("_T")
 
 
@@ -80,14 +81,17 @@ def by_rows(function: Callable[_P, np.ndarray]) -> Callable[_P, np.ndarray]:
 
 def in_threads(function: Callable[[_T], None], tasks: Iterable[_T]) -> None:
     """Call a function for each task, several at a time."""
+    results_of(function, tasks)
+
+
+def results_of(function: Callable[[_T], _R], tasks: Iterable[_T]) -> list[_R]:
+    """Call a function for each task, several at a time; return what it returned, in the order of the tasks."""
     given = list(tasks)
     count = min(threads(), len(given))
     if count <= 1:
-        for task in given:
-            function(task)
-        return
+        return [function(task) for task in given]
     with ThreadPoolExecutor(count) as pool:
-        list(pool.map(function, given))
+        return list(pool.map(function, given))
 
 
 @functools.cache

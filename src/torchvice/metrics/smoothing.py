@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length
-from torchvice.metrics.parallel import row_blocks
+from torchvice.metrics.parallel import results_of, row_blocks
 
 __all__ = ["smooth_ece"]
 
@@ -50,7 +50,9 @@ def smooth_ece(confidence: ArrayLike, accuracy: ArrayLike, bandwidth: float | No
         return float("nan")
     from scipy.fft import dct
 
-    sums = sum(_spread(confidences[some], confidences[some] - outcomes[some]) for some in row_blocks(n, 1))
+    sums = sum(
+        results_of(lambda some: _spread(confidences[some], confidences[some] - outcomes[some]), row_blocks(n, 1))
+    )
     waves = dct(sums / n, norm="ortho")
     if bandwidth is not None:
         return _smoothed(waves, bandwidth)

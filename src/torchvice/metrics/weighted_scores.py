@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike
 from torchvice.metrics.binning import equal_width_edges, equal_width_index
 from torchvice.metrics.losses import logits_and_targets
 from torchvice.metrics.multilabel import confidence, probabilities_and_targets, sample_precision, shown_classes
+from torchvice.metrics.parallel import results_of
 from torchvice.metrics.ranks import running_sums
 from torchvice.metrics.weighted import WeightedStatistic
 
@@ -61,8 +61,9 @@ class MeanAveragePrecision(WeightedStatistic):
         AP is the sum over the true images k of hits_k / images_k, divided by the number of true images. Image i counts
         among the images of every k that does not score higher; a true one also among their hits, and as one more term.
         """
-        mean, change = 0.0, np.zeros(self.rows)
-        for _, score, truth in chain.from_iterable(shown_classes(self._scores, self._truth)):
+
+        def of_class(one: tuple[int, np.ndarray, np.ndarray]) -> tuple[float, np.ndarray]:
+            _, score, truth = one
             levels, true = np.unique(score[truth], return_counts=True)
             reached = np.searchsorted(levels, score, side="right")  # how many levels each image reaches
             images = np.cumsum(np.bincount(reached, minlength=len(levels) + 1)[:0:-1])[::-1]
@@ -71,10 +72,15 @@ class MeanAveragePrecision(WeightedStatistic):
             ap = float((true * precision).sum() / hits[0])
             per_hit = np.append(0.0, np.cumsum(true / images))
             per_image = np.append(0.0, np.cumsum(true * precision / images))
-            of_class = -per_image[reached]
-            of_class[truth] += (per_hit[1:] + precision - ap)[reached[truth] - 1]
-            change += of_class / hits[0]
-            mean += ap
+            change = -per_image[reached]
+            change[truth] += (per_hit[1:] + precision - ap)[reached[truth] - 1]
+            return ap, change / hits[0]
+
+        mean, change = 0.0, np.zeros(self.rows)
+        for block in shown_classes(self._scores, self._truth):
+            for ap, own in results_of(of_class, block):
+                mean += ap
+                change += own
         classes = max(1, len(self._shown))
         return mean / classes, change / classes
 

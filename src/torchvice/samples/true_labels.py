@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from torchvice.metrics.parallel import row_blocks
+from torchvice.metrics.parallel import results_of, row_blocks
 
 __all__ = ["TrueLabels", "true_logits"]
 
@@ -38,11 +38,11 @@ class TrueLabels:
         rows, classes = np.nonzero(targets)
         key = rows * targets.shape[1] + classes
         blocks = [(rows[some], classes[some]) for some in row_blocks(len(rows), targets.shape[1])]
-        logit = np.concatenate([true_logits(logits, *block, exclusive) for block in blocks])
+        logit = np.concatenate(results_of(lambda block: true_logits(logits, *block, exclusive), blocks))
         if not exclusive:
             return TrueLabels(targets.shape[1], key, logit, np.zeros(0), logit.astype(float))
-        lead = np.concatenate([_lead(probabilities, predicted, *block) for block in blocks])
-        margin = np.concatenate([_margin(logits, *block) for block in blocks])
+        lead = np.concatenate(results_of(lambda block: _lead(probabilities, predicted, *block), blocks))
+        margin = np.concatenate(results_of(lambda block: _margin(logits, *block), blocks))
         return TrueLabels(targets.shape[1], key, logit, lead, margin)
 
     def places(self, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
