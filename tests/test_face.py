@@ -66,6 +66,7 @@ def test_a_public_name_is_no_module_after_any_import() -> None:
 
 def test_dir_lists_the_face_and_nothing_else() -> None:
     assert dir(torchvice) == sorted(torchvice.__all__)
+    assert dir(torchvice.metrics) == sorted(torchvice.metrics.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

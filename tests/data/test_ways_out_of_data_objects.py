@@ -427,6 +427,19 @@ def test_a_transform_that_raises_is_called_by_itself() -> None:
     assert tried(lambda: transformed(wrong, IMAGE, "validation"), said, right).shape == (3, 16, 16)
 
 
+def test_a_function_that_makes_a_transform_is_called() -> None:
+    def make() -> Any:
+        return tv.Compose(list(SQUARE))
+
+    def right(name: str, made: str) -> Any:
+        assert (name, made) == ("transform", "make()")
+        return transformed(make(), IMAGE, "FILE.py:transform")
+
+    way_out = r"If it makes a transform, call it in the file: (\w+) = (make\(\)), and give FILE.py:transform"
+    found = followed(lambda: transformed(make, IMAGE, "FILE.py:make"), way_out, right)
+    assert found.shape == (3, 16, 16)
+
+
 @pytest.mark.parametrize("wrong", [(), (tv.PILToTensor(),)])
 def test_a_transform_ends_with_the_steps_of_the_way_out(wrong: tuple[Any, ...]) -> None:
     def right(first: str, second: str) -> Any:

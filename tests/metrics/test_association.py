@@ -20,7 +20,7 @@ from torchvice.metrics.association import (
     spearman,
     within_spearman,
 )
-from torchvice.metrics.concordance import kendall, kendall_interval
+from torchvice.metrics.concordance import _by_row, kendall, kendall_interval
 
 LEVELS = st.integers(-4, 4).map(float)
 ROWS = st.lists(st.tuples(LEVELS, LEVELS, st.integers(0, 6)), min_size=3, max_size=40)
@@ -57,6 +57,15 @@ def test_edges_have_a_reason_and_a_count(measure: object) -> None:
     assert found.value > 0.9
     with pytest.raises(ViceError, match="must have one length"):
         measure([1.0], [1.0, 2.0])  # type: ignore[operator]
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=40))
+def test_the_pairs_of_each_row_are_those_of_a_loop(rows: list[tuple[int, int]]) -> None:
+    a, b = np.array(rows, dtype=float).T
+    of_a, of_b = np.sign(a[:, None] - a), np.sign(b[:, None] - b)
+    expected = (of_a * of_b).sum(axis=1), (of_a != 0).sum(axis=1), (of_b != 0).sum(axis=1)
+    for found, own in zip(_by_row(a, b), expected, strict=True):
+        np.testing.assert_array_equal(found, own)
 
 
 def test_kendall_by_hand() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import reference
 from torchvice.errors import ViceError
+from torchvice.metrics import parallel
 from torchvice.metrics.binning import (
     equal_count_means,
     equal_mass_edges,
@@ -139,6 +140,24 @@ def test_equal_values_are_never_parted_and_all_have_a_bin(values: list[float], b
 
 def test_equal_mass_without_values_and_of_one_value() -> None:
     assert equal_mass_edges([], 5).tolist() == [0.0, 1.0]
+    with pytest.raises(ViceError, match="1 of 2 are NaN"):
+        equal_mass_edges([0.3, np.nan], 5)
     assert equal_mass_index([0.3, 0.3], equal_mass_edges([0.3, 0.3], 5)).tolist() == [0, 0]
     with pytest.raises(ViceError, match="`bins` must be at least 1"):
         equal_mass_edges([0.5], 0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(1, 30))
+def test_edges_of_equal_mass_are_numpys_quantiles_to_the_last_bit(values: list[float], bins: int) -> None:
+    expected = np.unique(np.quantile(values, np.arange(bins + 1) / bins))
+    found = equal_mass_edges(values, bins)
+    np.testing.assert_array_equal(found, expected if len(expected) > 1 else np.repeat(expected, 2))
+
+
+def test_many_values_are_placed_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).random(1000).round(2)
+    mass, width = equal_mass_edges(values, 7), equal_width_edges(10)
+    whole = equal_mass_index(values, mass), equal_width_index(values, width, first_takes_zero=True)
+    monkeypatch.setattr(parallel, "BLOCK", 90)
+    np.testing.assert_array_equal(equal_mass_index(values, mass), whole[0])
+    np.testing.assert_array_equal(equal_width_index(values, width, first_takes_zero=True), whole[1])

@@ -124,6 +124,8 @@ def test_box_iou_by_hand_and_by_pixels() -> None:
         box_iou(a, b), torchvision.box_iou(torch.tensor(a).float(), torch.tensor(b).float()), 1e-6
     )
     assert box_iou([], b).shape == (0, 8)
+    with pytest.raises(ViceError, match="`boxes` must have 2 dimensions"):
+        best_box_iou(HAND, None)
     with pytest.raises(ViceError, match="left, top, right and bottom"):
         box_iou([[1, 1, 1, 3]], b)
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from torchvice.errors import ViceError
 from torchvice.metrics import confidence, cross_entropy, multilabel, parallel, sample_accuracy, sample_loss, sigmoid
+from torchvice.metrics.bands import null_band
+from torchvice.metrics.localisation import iou_area, pixel_average_precision, renormalised_iou
 from torchvice.metrics.losses import log_softmax, softmax
 from torchvice.metrics.resampling import Resampling
+from torchvice.metrics.smoothing import smooth_ece
 from torchvice.metrics.weighted import Mean, Spearman
+from torchvice.metrics.weighted_scores import MeanAveragePrecision
+from torchvice.samples.true_labels import TrueLabels
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 3, (101, 7)).astype(np.float32)
@@ -39,6 +46,30 @@ def test_blocks_give_the_same_bits(function, arrays, monkeypatch: pytest.MonkeyP
         found = function(*arrays)
         assert found.dtype == whole.dtype
         assert found.tobytes() == whole.tobytes()
+
+
+COUNTS = RNG.integers(0, 9, (60, 12)), RNG.integers(1, 9, (60, 12))
+SURE = softmax(LOGITS)
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda: iou_area(*COUNTS),
+        lambda: pixel_average_precision(*COUNTS),
+        lambda: renormalised_iou(*COUNTS, "percentile", [0.2, 0.5]),
+        lambda: smooth_ece(SURE.ravel(), SHOWN.ravel()),
+        lambda: null_band(SURE, unit="cell", exclusive=True, simulations=400_000 // len(SURE)).median,
+        lambda: TrueLabels.of(LOGITS, SHOWN, SURE, SURE > 0.5, exclusive=True).margin,
+        lambda: MeanAveragePrecision(SURE, SHOWN).linear()[1],
+    ],
+)
+def test_sums_of_blocks_are_those_of_all(compute: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchvice.metrics.bands.MOST_DRAWS", 10)  # so that bins are drawn, not classes
+    whole = compute()
+    for block in (7, 50, 700):
+        monkeypatch.setattr(parallel, "BLOCK", block)
+        np.testing.assert_allclose(compute(), whole, rtol=1e-12)
 
 
 def test_precision_and_recall_add_up_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,10 @@ def transformed(function: Callable[[Any], Any], image: np.ndarray, name: str) ->
     except Exception as error:
         reason = reason_of(error, "no message")
         message = f"The transform {name} must take a PIL image and give a tensor, but raises {type(error).__name__}"
-        raise ViceError(f"{message}: {reason}.", "Call it with an image by itself first.") from error
+        way_out = "Call it with an image by itself first."
+        if isinstance(error, TypeError):  # perhaps it takes no image at all
+            way_out += " If it makes a transform, call it in the file: transform = make(), and give FILE.py:transform."
+        raise ViceError(f"{message}: {reason}.", way_out) from error
     made = made[0] if made.ndim == 4 and len(made) == 1 else made
     if made.ndim != 3 or len(made) not in (1, 3) or not made.is_floating_point():
         came = f"{tuple(made.shape)} of {str(made.dtype).removeprefix('torch.')}"

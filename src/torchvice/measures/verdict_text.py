@@ -210,12 +210,12 @@ def _to(low: float, high: float) -> str:
 
 def _disagreement(part: Mapping[str, Any]) -> list[str]:
     """What VICE establishes with qualities that need no threshold, where that is something else."""
-    words = {1: "it is above 0", -1: "it is below 0", 0: "nothing is established"}
+    words = {1: "VICE is above 0", -1: "VICE is below 0", 0: "nothing is established"}
     by_outcome: dict[str, list[str]] = {}
     for row in part.get("disagreement", []):
         by_outcome.setdefault(words[row["established"]], []).append(QUALITIES[row["quality"]].label)
-    texts = [f"with {' and '.join(labels)} {outcome}" for outcome, labels in by_outcome.items()]
-    return [f"Without a threshold, {'; '.join(texts)}."] if texts else []
+    texts = [f"with {' and '.join(labels)}, {outcome}" for outcome, labels in by_outcome.items()]
+    return [f"Of qualities without a threshold: {'; '.join(texts)}."] if texts else []
 
 
 def _missing(parts: Mapping[str, Any], foreign: bool) -> list[str]:

@@ -72,6 +72,11 @@ __all__ = [
     "vice",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 # Modules whose kinds of results and parts of measures are found here as well, though only the modules list them.
 _ELSEWHERE = (
     *("bands", "binning", "boxes", "calibration", "calibration_errors"),
