@@ -2,7 +2,7 @@
 
 For the two networks of experiments/methods.py, or with `--run` for a run of `vice train`, on photographs for instance.
 `python experiments/method_table.py` prints the tables of docs/explanations.md, and keeps the assessments beside the
-networks. RefineCAM is registered here alone, to be compared with LayerCAM.
+networks.
 """
 
 from __future__ import annotations
@@ -21,15 +21,12 @@ from scipy.stats import spearmanr
 from torchvice import Explainer, ViceError, assess, measure
 from torchvice.data.transforms import normalise
 from torchvice.data.warping import warp
-from torchvice.explain import METHODS, Scene, upsample
-from torchvice.explain import method as register_method
-from torchvice.explain import normalise as normalise_maps
+from torchvice.explain import METHODS, upsample
 from torchvice.explain.imputation import impute
 from torchvice.runs import Run
 
 HEADLINE, CONTROLS = "gradcam", ("random", "center", "foreground")
 CELLS = (6, 5, 7)  # along a side of the image, the first that divides it
-REFINED = 3  # layers of RefineCAM, the last of timm's list
 TIMED = 4
 HEAD = "| method | IoU | VICE | 95 % | causal | alike | empty | ms |\n| --- |" + " ---: |" * 7 + "\n"
 
@@ -41,20 +38,6 @@ class First:
         self.dataset, self.classes = dataset, dataset.classes
         self.records, self.targets = dataset.records[:count], dataset.targets[:count]
         self.image, self.mask = dataset.image, dataset.mask
-
-
-@register_method("refinecam", needs="three layers", cost="3 forward, 3 L backward", paper="arXiv 2605.14641")
-def refinecam(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
-    """The product of LayerCAM's maps of three layers, each divided by its maximum and resized to the finest."""
-    layers = scene.model.feature_info[-REFINED:]
-    if len({layer["reduction"] for layer in layers}) < REFINED:
-        raise ViceError("RefineCAM multiplies maps of several sizes, and this network has one.")
-    labels = [[c for i, c in scene.pairs if i == row] for row in range(len(scene.images))]
-    found = [Explainer(scene.model, "layercam", layer=layer["module"])(scene.images, labels) for layer in layers]
-    size = max(tuple(one.maps.shape[1:]) for one in found)
-    parts = [normalise_maps(upsample(one.maps.clamp(min=0), size), "max") for one in found]
-    scene.targets_of(found[0].logits)
-    return found[0].logits, torch.stack(parts).prod(0)
 
 
 def shown(run: Run, dataset: First) -> torch.Tensor:

@@ -181,7 +181,17 @@ def test_the_model_is_restored(resnet, method, fails):
     resnet.eval()
 
 
-MANY = ["finercam", "shapleycam", "smoothgradcampp", "scorecam", "ablationcam", "reciprocam", "rise", "occlusion"]
+MANY = [
+    "finercam",
+    "shapleycam",
+    "refinecam",
+    "smoothgradcampp",
+    "scorecam",
+    "ablationcam",
+    "reciprocam",
+    "rise",
+    "occlusion",
+]
 
 
 @pytest.mark.parametrize("method", [*MANY, "legrad"])
@@ -386,7 +396,15 @@ def _grown(explainer, images, batches):
 
 
 QUICK = ["gradcam", "random"]
-LIGHT = ["cam", "layercam", "eigencam", "scorecam", "ablationcam", "finercam", "shapleycam"]
+LIGHT = [
+    "cam",
+    "layercam",
+    "eigencam",
+    "scorecam",
+    "ablationcam",
+    "finercam",
+    "shapleycam",
+]
 
 
 @pytest.mark.parametrize("method", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LIGHT)])

@@ -1,17 +1,21 @@
-"""Finer-CAM, ShapleyCAM and SmoothGradCAM++ against torchcam 0.5, pytorch-grad-cam 1.5.7 and plain loops."""
+"""Finer-CAM, ShapleyCAM, SmoothGradCAM++ and RefineCAM against torchcam 0.5, pytorch-grad-cam 1.5.7 and plain loops."""
 
 import contextlib
 import importlib
+import re
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torchvision
 from torch import nn
 
 from small_networks import drawn, perturbed
 from torchvice import Explainer, ViceError
-from torchvice.explain import gradient_variants
-from torchvice.models.families import MapSite
+from torchvice.explain import gradient_variants, normalise, upsample
+from torchvice.models.families import MapSite, locate
+from torchvice.models.stages import stages
 
 LABELS = [[0, 3], [4, 1]]
 
@@ -227,3 +231,66 @@ def test_torchcam_departs_from_the_paper_in_three_places(cnn, images, monkeypatc
     assert_close(theirs[0], like)
     ours = noisy_loop(cnn, image[0], 3, 5).detach()
     assert (ours - like).abs().max() > 0.01 * like.abs().max()
+
+
+def layers_of(model, images, **more):
+    """LayerCAM's maps, without their negative part, of the three layers that RefineCAM multiplies."""
+    sites = stages(model, locate(model), 3)
+    return [Explainer(model, "layercam", site=site)(images, LABELS, **more).maps.clamp(min=0) for site in sites]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: drawn("test_resnet", num_classes=5),
+        lambda: drawn("test_efficientnet", num_classes=5),
+        pytest.param(lambda: drawn("swin_s3_tiny_224", num_classes=5), marks=pytest.mark.slow),  # channels last
+        pytest.param(lambda: torchvision.models.densenet121(num_classes=5), marks=pytest.mark.slow),
+    ],
+)
+def test_refinecam_is_the_product_of_three_layers(make):
+    model = perturbed(make())
+    side = timm.data.resolve_model_data_config(model)["input_size"][-1] if "Swin" in type(model).__name__ else 96
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    parts = layers_of(model, images)
+    size = parts[0].shape[1:]
+    assert len({part.shape[1:] for part in parts}) == 3
+    expected = torch.stack([upsample(normalise(part, "max"), size) for part in parts]).prod(0)
+    found = Explainer(model, "refinecam")(images, LABELS)
+    assert_close(found.maps, expected)
+    with torch.no_grad():
+        torch.testing.assert_close(found.logits, model(images))
+
+
+def test_refinecam_departs_from_pytorch_grad_cams_in_scale_and_size(cnn, images):
+    """The peer scales each map to its range, also at the image's size, multiplies there, and scales the product."""
+    peer = importlib.import_module("pytorch_grad_cam.refine_cam").RefineCAM
+    layer_cam = importlib.import_module("pytorch_grad_cam").LayerCAM
+    target = importlib.import_module("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
+    names = [site.layer for site in stages(cnn, MapSite("layer4"), 3)]
+    assert names == ["layer2", "layer3", "layer4"]
+    theirs = peer(cnn, [cnn.get_submodule(name) for name in names], base_method=layer_cam)
+    size = tuple(images.shape[2:])
+    parts = [Explainer(cnn, "layercam", layer=name)(images, LABELS).maps.clamp(min=0) for name in names]
+    scaled = [normalise(upsample(normalise(part, "minmax"), size), "minmax") for part in parts]
+    same = torch.stack(scaled).prod(0).unflatten(0, (2, 2))
+    for column in range(2):
+        found = torch.tensor(theirs(images, [target(row[column]) for row in LABELS]))
+        torch.testing.assert_close(found, normalise(same[:, column], "minmax"), rtol=0, atol=1e-4)
+
+
+def test_refinecam_takes_one_pass_and_no_more_for_a_second_batch(cnn, images):
+    passes, explainer = [], Explainer(cnn, "refinecam")
+    explainer(images, LABELS)
+    with cnn.fc.register_forward_hook(lambda *_: passes.append(1)):
+        explainer(images, LABELS)
+    assert len(passes) == 1
+
+
+def test_refinecam_needs_maps_of_three_sizes():
+    model = drawn("test_vit", num_classes=5)
+    images = torch.randn(1, 3, 160, 160)
+    with pytest.raises(ViceError, match=r"maps of 3 sizes, but VisionTransformer has 1 up to `blocks") as error:
+        Explainer(model, "refinecam")(images, [[0]])
+    name = re.search(r"method='(\w+)'", error.value.way_out)[1]
+    assert len(Explainer(model, name)(images, [[0]]).maps) == 1

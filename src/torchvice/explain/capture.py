@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from torchvice.errors import ViceError
 from torchvice.models.families import MapSite, module_at
 from torchvice.models.probe import checkpointing_of
 
-__all__ = ["Captured", "capture", "edit_site", "eval_mode", "single_capture"]
+__all__ = ["Captured", "capture", "capture_all", "edit_site", "eval_mode", "single_capture"]
 
 _BUSY = "_torchvice_capture"
 _COMPILED = "_compiled_call_impl"  # where nn.Module.compile stores the compiled call
@@ -79,6 +80,16 @@ def edit_site(model: nn.Module, site: MapSite, edit: Callable[[torch.Tensor], to
     Raises:
         ViceError: another capture of this model is active; in the pass: the layer does not give a single tensor.
     """
+    with single_capture(model):
+        handle = _edited(model, site, edit)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def _edited(model: nn.Module, site: MapSite, edit: Callable[[torch.Tensor], torch.Tensor]) -> RemovableHandle:
+    """A hook that replaces the site's tensor by `edit(tensor)`, until it is removed."""
     layer = module_at(model, site.layer)
 
     def edited(tensor: Any) -> torch.Tensor:
@@ -92,15 +103,9 @@ def edit_site(model: nn.Module, site: MapSite, edit: Callable[[torch.Tensor], to
     def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> torch.Tensor:
         return edited(output)
 
-    with single_capture(model):
-        if site.where == "input":
-            handle = layer.register_forward_pre_hook(before)
-        else:
-            handle = layer.register_forward_hook(after)
-        try:
-            yield
-        finally:
-            handle.remove()
+    if site.where == "input":
+        return layer.register_forward_pre_hook(before)
+    return layer.register_forward_hook(after)
 
 
 @contextlib.contextmanager
@@ -113,17 +118,37 @@ def capture(model: nn.Module, site: MapSite, gradients: bool) -> Iterator[Captur
     Raises:
         ViceError: as `edit_site`.
     """
-    captured, before_grad = Captured(), torch.is_grad_enabled()
+    with capture_all(model, [site], gradients) as captured:
+        yield captured[0]
 
-    def take(tensor: torch.Tensor) -> torch.Tensor:
-        if gradients:
-            torch.set_grad_enabled(True)
-        captured.leaf = tensor.detach().requires_grad_(gradients)
-        # Pass on a copy: an in-place ReLU at or behind the site must not write to a leaf, nor to the kept map.
-        return captured.leaf.clone()
 
+@contextlib.contextmanager
+def capture_all(model: nn.Module, sites: Sequence[MapSite], gradients: bool) -> Iterator[list[Captured]]:
+    """As `capture`, for several sites in the order of the pass: the graph begins at the first and leads through all.
+
+    Raises:
+        ViceError: as `edit_site`.
+    """
+    captured, before_grad = [Captured() for _ in sites], torch.is_grad_enabled()
+
+    def take(own: Captured) -> Callable[[torch.Tensor], torch.Tensor]:
+        def kept(tensor: torch.Tensor) -> torch.Tensor:
+            if own is captured[0]:
+                if gradients:
+                    torch.set_grad_enabled(True)
+                tensor = tensor.detach().requires_grad_(gradients)
+            own.leaf = tensor
+            # Pass on a copy: an in-place ReLU at or behind the site must not write to a leaf, nor to the kept map.
+            return tensor.clone()
+
+        return kept
+
+    handles: list[RemovableHandle] = []
     try:
-        with edit_site(model, site, take):
+        with single_capture(model):
+            handles += [_edited(model, site, take(own)) for site, own in zip(sites, captured, strict=True)]
             yield captured
     finally:
+        for handle in handles:
+            handle.remove()
         torch.set_grad_enabled(before_grad)

@@ -1,4 +1,4 @@
-"""Grad-CAM of another score, with second derivatives, or over noisy copies: Finer-CAM, ShapleyCAM, SmoothGradCAM++."""
+"""Grad-CAM of another score, with second derivatives or over noisy copies, and LayerCAM of several layers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchvice.errors import ViceError
-from torchvice.explain.capture import capture
-from torchvice.explain.gradient import gradcam, method_from_weights, weighted_map
+from torchvice.explain.capture import capture, capture_all
+from torchvice.explain.gradient import gradcam, layercam, method_from_weights, weighted_map
+from torchvice.explain.maps import normalise, upsample
 from torchvice.explain.methods import SHORT_BACKWARD, register
 from torchvice.explain.scene import OutputsAndMaps, Scene
+from torchvice.models.stages import stages
 
-__all__ = ["finercam", "shapleycam", "smoothgradcampp"]
+__all__ = ["finercam", "refinecam", "shapleycam", "smoothgradcampp"]
 
 FINER_STRENGTH, FINER_CLASSES = 0.6, 3
 NOISY_COPIES = 25
 # Relative to the image's range, as for `smoothgrad`.
 NOISE = 0.15
 _PLUSPLUS_EPS = 1e-8
+REFINED = 3  # sizes of maps that RefineCAM multiplies
 
 
 @register(
@@ -160,3 +163,49 @@ def _noisy_copies(scene: Scene) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
                 yield torch.stack(waiting.pop("image")), torch.stack(waiting.pop("copy"))
                 done += 1
                 scene.report_progress(done, total)
+
+
+@register(
+    "refinecam",
+    needs="gradients, maps of three sizes",
+    cost="1 forward, L backward from the finest map",
+    paper="arXiv 2605.14641",
+    any_layer=True,
+)
+def refinecam(scene: Scene) -> OutputsAndMaps:
+    """RefineCAM: the product of LayerCAM's maps of the last three sizes, each without its negative part and divided by
+    its maximum, and resized to the finest.
+
+    A place counts only where all three maps show it. One backward pass serves the three. The layers are found by
+    `torchvice.models.stages`; a layer that the user names is the coarsest. pytorch-grad-cam's RefineCAM takes the
+    layers from the user, Grad-CAM++ by default, scales each map to its range, and multiplies at the image's size.
+
+    Returns:
+        outputs (N, M) and maps (P, h, w) on the finest grid, 0 to 1.
+
+    Raises:
+        ViceError: the network has maps of fewer than three sizes, as most transformers.
+
+    References:
+        RefineCAM, arXiv 2605.14641.
+    """
+    sites = stages(scene.model, scene.site, REFINED)
+    with capture_all(scene.model, sites, scene.needs_maps) as captured:
+        outputs = scene.forward(scene.images)
+    leaves = [one.leaf for one in captured if one.leaf is not None]
+    activations = [site.to_maps(leaf.detach(), None).float() for site, leaf in zip(sites, leaves, strict=True)]
+    image, output = scene.targets_of(outputs)
+    size = (activations[0].shape[2], activations[0].shape[3])
+    maps = activations[0].new_ones((len(image), *size))
+    groups = scene.backward_groups()
+    for number, group in enumerate(groups):
+        rows = torch.tensor(group, device=image.device)
+        with torch.enable_grad():
+            score = outputs[image[rows], output[rows]].sum()
+            gradients = torch.autograd.grad(score, leaves, retain_graph=number + 1 < len(groups))
+        with torch.autocast(scene.images.device.type, enabled=False):
+            for site, kept, gradient in zip(sites, activations, gradients, strict=True):
+                own = kept[image[rows]]
+                found = weighted_map(layercam(own, site.to_maps(gradient, None).float()[image[rows]]), own)
+                maps[rows] *= upsample(normalise(found.clamp(min=0), "max"), size)
+    return outputs, maps

@@ -156,7 +156,7 @@ def located(model: nn.Module, layer: str | None = None) -> tuple[MapSite, torch.
     logits = given.detach() if isinstance(given, torch.Tensor) and given.ndim == 2 else None
     if layer is not None:
         outputs = [record for record in result.records if record.layer == layer and record.where == "output"]
-        layout = _layout(model, outputs[-1].tensor, result.size) if outputs else None
+        layout = layout_of(model, outputs[-1].tensor, result.size) if outputs else None
         return MapSite(layer) if layout is None else _site(outputs[-1], layout, result.size), logits
     with torch.inference_mode(False), torch.enable_grad():
         return _first_with_gradient(model, result), logits
@@ -173,7 +173,7 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
         )
     single, refused = "", ""
     for record in [*_of_swin(model, result), *_candidates(model, result)]:
-        layout = _layout(model, record.tensor, result.size)
+        layout = layout_of(model, record.tensor, result.size)
         if layout is None:
             continue
         if layout.grid == (1, 1):
@@ -202,7 +202,7 @@ def _runs_often(model: nn.Module, result: Probe) -> str:
     """Why no candidate was found, if a module that returns a map runs several times; "" if none does."""
     for record in reversed(result.records):
         runs = result.calls[record.layer]
-        if record.where == "output" and runs > 1 and _positions(_layout(model, record.tensor, result.size)) > 1:
+        if record.where == "output" and runs > 1 and _positions(layout_of(model, record.tensor, result.size)) > 1:
             return f"`{record.layer}`, which returns one, runs {runs} times for an image (named, the last counts)"
     return ""
 
@@ -247,7 +247,7 @@ def _candidates(model: nn.Module, result: Probe) -> Iterator[TensorRecord]:
         and result.calls[record.layer] == 1
         and "att" not in record.layer
         and record.tensor.requires_grad
-        and (layout := _layout(model, record.tensor, result.size)) is not None
+        and (layout := layout_of(model, record.tensor, result.size)) is not None
     ]
     spatial = [index for index, _, layout in outputs if _positions(layout) > 1]
     pool = _pool(model, result, spatial[-1] if spatial else -1)
@@ -265,19 +265,19 @@ def _pool(model: nn.Module, result: Probe, after: int) -> TensorRecord | None:
     containers = []
     for index in range(after + 1, len(result.records)):
         record = result.records[index]
-        layout = _layout(model, record.tensor, result.size)
+        layout = layout_of(model, record.tensor, result.size)
         if record.where != "input" or layout is None or _positions(layout) < 2 or result.calls[record.layer] > 1:
             continue
         outputs = [r.tensor for r in result.records[index:] if r.layer == record.layer and r.where == "output"]
         channels = record.tensor.shape[1 if layout.layout == "nchw" else -1]
         if outputs and outputs[0].numel() == channels:
             return record
-        if outputs and (outputs[0].ndim == 2 or _positions(_layout(model, outputs[0], result.size)) == 1):
+        if outputs and (outputs[0].ndim == 2 or _positions(layout_of(model, outputs[0], result.size)) == 1):
             containers.append(record)
     return containers[0] if containers else None
 
 
-def _layout(model: nn.Module, tensor: torch.Tensor, size: tuple[int, int]) -> SpatialLayout | None:
+def layout_of(model: nn.Module, tensor: torch.Tensor, size: tuple[int, int]) -> SpatialLayout | None:
     """Recognise a tensor's layout with the help of the attributes of timm's networks."""
     model = described(model)
     numbers = (getattr(model, name, None) for name in ("num_features", "num_prefix_tokens"))

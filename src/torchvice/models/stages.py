@@ -1,0 +1,65 @@
+"""Stages: where a convolutional network has its last map of each size."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from torchvice.errors import ViceError
+from torchvice.models.families import MapSite, input_size, layout_of, located
+from torchvice.models.probe import probe
+
+__all__ = ["stages"]
+
+_known: WeakKeyDictionary[nn.Module, dict[tuple[MapSite, int], tuple[MapSite, ...]]] = WeakKeyDictionary()
+
+
+def stages(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
+    """The last maps of the stages before a site, and the site: `count` sizes, the finest first.
+
+    The last map of a stage is the output, of this size, of the outermost module that gives one; of several the latest.
+    So `layer3` counts in a ResNet, not the first convolution of `layer4`, which is of the same size.
+
+    Args:
+        model: the network, of which two passes are made; its answer is remembered.
+        site: the coarsest map, such as `locate` finds it.
+        count: of sizes, at least one.
+
+    Raises:
+        ViceError: fewer sizes, as in transformers whose maps are all of one size.
+
+    Example:
+        >>> import timm
+        >>> from torchvice.models.families import locate
+        >>> model = timm.create_model("resnet18")
+        >>> [stage.layer for stage in stages(model, locate(model), 3)]
+        ['layer2', 'layer3', 'global_pool']
+    """
+    known = _known.setdefault(model, {})
+    if (site, count) not in known:
+        known[site, count] = _found(model, site, count)
+    return known[site, count]
+
+
+def _found(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
+    result = probe(model, input_size(model), gradients=False)
+    at = [place for place, one in enumerate(result.records) if (one.layer, one.where) == (site.layer, site.where)]
+    own = layout_of(model, result.records[at[-1]].tensor, result.size) if at else None
+    by_size: dict[tuple[int, int], str] = {}
+    for record in result.records[: at[-1]] if at else ():
+        layout = layout_of(model, record.tensor, result.size) if record.where == "output" else None
+        if layout is None or layout.layout == "tokens" or result.calls[record.layer] > 1 or own is None:
+            continue
+        finer = all(mine > other for mine, other in zip(layout.grid, own.grid, strict=True))
+        depth, best = record.layer.count("."), by_size.get(layout.grid, "")
+        if finer and (not best or depth <= best.count(".")):
+            by_size[layout.grid] = record.layer
+    layers = [by_size[grid] for grid in sorted(by_size)][: count - 1][::-1]
+    if len(layers) < count - 1:
+        raise ViceError(
+            f"The network must have maps of {count} sizes, but {type(model).__name__} has {len(layers) + 1} up to "
+            f"`{site.layer}`.",
+            "A method of one layer: method='layercam'.",
+        )
+    return (*(located(model, layer)[0] for layer in layers), site)
