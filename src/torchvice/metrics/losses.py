@@ -38,7 +38,10 @@ def zero_one(name: str, value: ArrayLike, ndim: int = 2) -> np.ndarray:
         ViceError: any other value, or another number of dimensions.
     """
     if isinstance(value, np.ndarray) and value.dtype in BYTES and value.ndim == ndim:
-        held, array, wrong = value, value.view(np.int8), value.view(np.uint8) > 1  # faster to check, and smaller
+        held, array = value, value.view(np.int8)  # faster to check, and smaller
+        if value.view(np.uint8).max(initial=0) <= 1:
+            return array
+        wrong = value.view(np.uint8) > 1
     else:
         held = array = as_array(name, value, ndim)
         wrong = (array != 0) & (array != 1)
@@ -67,7 +70,7 @@ def logits_and_targets(logits: ArrayLike, targets: ArrayLike, name: str = "logit
         )
     if not values.shape[1]:
         raise ViceError(f"`{name}` must be (N, C) with at least one class, but has shape {values.shape}.")
-    if np.isnan(values).any():
+    if len(values) and np.isnan(values.min()):  # the smallest is NaN if any is, and costs less to find
         raise ViceError(f"`{name}` must be numbers, but row {int(np.isnan(values).any(1).argmax())} holds NaN.")
     return values, truth
 

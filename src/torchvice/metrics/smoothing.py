@@ -42,7 +42,7 @@ def smooth_ece(confidence: ArrayLike, accuracy: ArrayLike, bandwidth: float | No
     confidences, outcomes = as_array("confidence", confidence, 1), as_array("accuracy", accuracy, 1)
     n = same_length(confidence=confidences, accuracy=outcomes)
     for name, column in (("confidence", confidences), ("accuracy", outcomes)):
-        if not ((column >= 0) & (column <= 1)).all():
+        if n and not (column.min() >= 0 and column.max() <= 1):  # NaN is neither
             raise ViceError(f"`{name}` must lie in [0, 1], but some values do not.")
     if bandwidth is not None and not bandwidth > 0:
         raise ViceError(f"`bandwidth` must be above 0 or None, but is {bandwidth:g}.")
