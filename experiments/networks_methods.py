@@ -1,8 +1,8 @@
 """Every method on one small network of every module of timm: which works where, and why not elsewhere.
 
-`python experiments/networks_methods.py` writes the section of docs/networks.md. What a network gave is kept in a JSON
-file, so that a second start goes on. Methods of a hundred passes need no more of a network than their neighbours in
-docs/explanations.md, and are left out.
+`python experiments/networks_methods.py` writes the section of docs/networks.md. What a network gave is kept in
+records/networks_methods.json, so that a second start goes on, and adds methods that are new. Methods of a hundred
+passes need no more of a network than their neighbours in docs/explanations.md, and are left out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ CONTROLS = ("random", "center", "foreground")
 SWEPT = tuple(name for name in METHODS if name not in LONG + CONTROLS)
 FEW = ((0, 1),)  # labels of one image
 ALIKE = ("eigencam", "rollout")  # one map for all labels, by definition
+KEPT = Path(__file__).parents[1] / "records" / "networks_methods.json"
 START, END = "<!-- methods -->\n", "<!-- end of methods -->\n"
 # What differs between the reasons of two networks: quoted names, numbers, paths of modules, and classes.
 NAMES = r"[`'\"][^`'\"]*[`'\"]|\d+|\b\w*[._]\w+\b|(?<=but )\w+|(?<=is a )\w+|(?<=is an )\w+"
@@ -55,27 +56,31 @@ def reasons_of(model: nn.Module, images: torch.Tensor, methods: Sequence[str]) -
 
 
 def sweep(kept: Path, until: float) -> Found:
-    """The reasons of every module that has a classifier; of those in the file `kept` they are read from there.
+    """The reasons of every module that has a classifier; what the file `kept` holds is read from there.
 
-    After `until` seconds no further module is begun.
+    After `until` seconds no further module is begun. Modules that lack a method are left out.
     """
     end = time.monotonic() + until
-    found: Found = {
-        module: (entry[0], entry[1]) for module, entry in (read_json(kept) if kept.is_file() else {}).items()
-    }
+    known = read_json(kept) if kept.is_file() else {}
     for module in timm.list_modules():
         if time.monotonic() >= end:
             break
-        if module in found or not (network := small_member(module)):
+        entry = known.get(module) or {"network": small_member(module), "methods": [], "reasons": {}}
+        left = [method for method in SWEPT if method not in entry["methods"]]
+        if not entry["network"] or not left:
             continue
         torch.manual_seed(0)
-        model = built(network)
+        model = built(entry["network"])
         images = torch.randn((len(LABELS), 3, *input_size(model)), generator=torch.Generator().manual_seed(1))
-        found[module] = (network, reasons_of(model, images, SWEPT))
-        write_json(kept, found)
-        print(f"{module:28s} {network:36s} {len(SWEPT) - len(found[module][1])} of {len(SWEPT)} methods", flush=True)
+        entry["reasons"] |= reasons_of(model, images, left)
+        entry["methods"] += left
+        known[module] = entry
+        write_json(kept, known)
+        works = len(entry["methods"]) - len(entry["reasons"])
+        print(f"{module:28s} {entry['network']:36s} {works} of {len(SWEPT)} methods", flush=True)
         gc.collect()
-    return found
+    whole = {module: entry for module, entry in sorted(known.items()) if set(SWEPT) <= set(entry["methods"])}
+    return {module: (entry["network"], entry["reasons"]) for module, entry in whole.items()}
 
 
 def section(found: Found) -> str:
@@ -109,9 +114,7 @@ def grouped(found: Mapping[str, tuple[str, dict[str, str]]]) -> list[tuple[str, 
     first: dict[str, tuple[str, str]] = {}
     for module, (_, reasons) in found.items():
         for method, reason in reasons.items():
-            kind = re.sub(
-                r"[`'\"][^`'\"]*[`'\"]|\d+|\b\w*[._]\w+\b|(?<=but )\w+|(?<=is an )\w+|(?<=is a )\w+", "#", reason
-            )
+            kind = re.sub(NAMES, "#", reason)
             counts[kind] += 1
             first.setdefault(kind, (f"{method} of {module}", reason))
     return [(first[kind][1], count, first[kind][0]) for kind, count in counts.most_common()]
@@ -120,7 +123,7 @@ def grouped(found: Mapping[str, tuple[str, dict[str, str]]]) -> list[tuple[str, 
 def main() -> None:
     """Sweep what is left, and write the section of the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kept", type=Path, default=Path("runs/networks_methods.json"), help="what networks gave")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="what networks gave")
     parser.add_argument("--until", type=float, default=float("inf"), help="seconds after which no module is begun")
     options = parser.parse_args()
     torch.set_num_threads(1)
