@@ -12,6 +12,7 @@ from torchvice.assessment.request import extras_of
 from torchvice.assessment.views import views_of
 from torchvice.explain import METHODS, Choices
 from torchvice.models.families import MapSite
+from variants import slow_but
 
 ATTENTION = [
     "rollout",
@@ -52,7 +53,7 @@ def test_the_methods_without_a_layer_are_those_of_attention_and_of_pixels():
     assert [name for name, method in METHODS.items() if method.reads == "pixels"] == PIXELS
 
 
-@pytest.mark.parametrize("method", [*ATTENTION, *PIXELS])
+@pytest.mark.parametrize("method", slow_but([*ATTENTION, *PIXELS], "rollout", "legrad", "occlusion", "attnlrp"))
 def test_a_layer_is_refused_where_the_map_is_not_of_a_layer(vit, method):
     said = rf"must go with a method whose map is of one layer, but '{method}' is not.*\n.*or name no layer"
     for given in ({"layer": "blocks.0.norm1"}, {"site": MapSite("blocks.0.norm1", layout="tokens", prefix_tokens=1)}):

@@ -57,12 +57,12 @@ def keys(samples, of=None):
 
 REFUSED = [
     (WHOLE, {}, WHOLE, {}),
-    (WHOLE, {}, WHOLE, {"also": ["mirror"]}),
+    pytest.param(WHOLE, {}, WHOLE, {"also": ["mirror"]}, marks=pytest.mark.slow),
     pytest.param(WHOLE, {"also": ["mirror"]}, WHOLE, {"also": ["scale0.75"]}, marks=pytest.mark.slow),
     (WHOLE, {}, Part(0, 2), {}),
     pytest.param(Part(1, 2), {}, WHOLE, {}, marks=pytest.mark.slow),
     (Part(0, 2), {}, Part(0, 2), {}),
-    (Part(0, 2), {}, Part(2, 3), {}),
+    pytest.param(Part(0, 2), {}, Part(2, 3), {}, marks=pytest.mark.slow),
     pytest.param(Part(0, 2), {"also": ["mirror"]}, Part(1, 2), {"also": ["scale0.75"]}, marks=pytest.mark.slow),
     (Part(0, 2), {}, Part(1, 2), {"shard_size": 3}),
     pytest.param(Part(0, 2), {}, Part(1, 2), {"protocols": ["strict"]}, marks=pytest.mark.slow),

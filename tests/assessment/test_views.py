@@ -23,10 +23,10 @@ PIXELS = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "device": "cpu"}
         ("test_convnext", None, "nchw", True),
         ("resnest14d", None, "nchw", True),  # its split attention weighs channels
         ("test_vit", None, "tokens", False),
-        ("swinv2_cr_tiny_ns_224", None, "nchw", False),
-        ("maxvit_rmlp_pico_rw_256", None, "nchw", False),
+        pytest.param("swinv2_cr_tiny_ns_224", None, "nchw", False, marks=pytest.mark.slow),
+        pytest.param("maxvit_rmlp_pico_rw_256", None, "nchw", False, marks=pytest.mark.slow),
         ("swin_tiny_patch4_window7_224", None, "nhwc", False),
-        ("mixer_s32_224", None, "tokens", False),
+        pytest.param("mixer_s32_224", None, "tokens", False, marks=pytest.mark.slow),
     ],
 )
 def test_paper_goes_by_the_kind_of_network(name, size, layout, convolutional):

@@ -18,6 +18,7 @@ from torchvice.data.transforms import normalise
 from torchvice.explain import METHODS, Method, map_status, upsample
 from torchvice.explain import normalise as normalise_maps
 from torchvice.models.families import MapSite
+from variants import slow_but
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -195,7 +196,7 @@ MANY = [
 
 
 @pytest.mark.parametrize("method", [*MANY, "legrad"])
-@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("number", slow_but([1, 4], 4))
 def test_an_exception_in_any_pass_restores_the_model(method, number):
     model = timm.create_model("test_vit" if method == "legrad" else "test_resnet", num_classes=3).train()
     explainer = Explainer(model, method, batch_size=8)

@@ -8,6 +8,7 @@ import torch
 
 from small_networks import drawn, perturbed
 from torchvice import Explainer
+from variants import slow_but
 
 CLASSES = {
     "gradcam": "GradCAM",
@@ -87,7 +88,7 @@ def _compare(maps, expected, up_to_sign):
 
 
 @pytest.mark.parametrize("network", ["cnn", "vit"])
-@pytest.mark.parametrize("method", CLASSES)
+@pytest.mark.parametrize("method", slow_but(CLASSES, "gradcam", "xgradcam", "layercam", "eigencam", "ablationcam"))
 def test_raw_maps_equal_the_peers(peer, method, network, request):
     model, images, settings = request.getfixturevalue(network)
     expected = _raw(peer, method, model, images, settings)

@@ -17,6 +17,7 @@ from torchvice.errors import ViceError
 from torchvice.files import write_text
 from torchvice.files.lock import locked
 from torchvice.files.process import OF_MALLOC, in_processes, lives, machine, started
+from variants import slow_but
 from ways_out import tried
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -106,7 +107,7 @@ list(evaluate._parts([str(i) for i in range(64)], None, 2))
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", slow_but([signal.SIGKILL, signal.SIGTERM], signal.SIGKILL))
 @pytest.mark.parametrize("code", ["parts", "workers"])
 def test_children_end_with_their_parent(tmp_path: Path, code: str, how: signal.Signals) -> None:
     parent = start(PARTS, CHILD, tmp_path) if code == "parts" else start(WORKERS, tmp_path)

@@ -16,6 +16,7 @@ from torchvice.measures.protocols import paper_ji
 from torchvice.measures.stream import stream_measures
 from torchvice.metrics import confidence, rank_correlation, reliability, sample_accuracy, sample_loss, sigmoid
 from torchvice.samples import Samples, ShardFolder
+from variants import slow_but
 
 
 def assessed(count: int, seed: int = 0, unmasked: int = 2, halves: bool = False) -> Samples:
@@ -51,7 +52,7 @@ def written(samples: Samples, folder: Path, shards: int) -> Path:
 
 
 @pytest.mark.parametrize("shards", [1, 4])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", slow_but(range(6), 0, 1))
 def test_the_numbers_of_measure(tmp_path: Path, shards: int, seed: int) -> None:
     samples = assessed(40, seed)
     found, expected = stream_measures(written(samples, tmp_path, shards)), measure(samples)

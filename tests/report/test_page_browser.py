@@ -19,6 +19,7 @@ from torchvice.report import Shown, write_page
 from torchvice.report.page.cases import cases_of, common_cases, model_disagreement, order_by_strength
 from torchvice.report.style import HEAT
 from torchvice.samples import Samples
+from variants import slow_but
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium, which is absent")
 HOSTILE = '<img src=x onerror=alert(1)> "q\'uote" </script><!-- & 猫 🐈 #a=b&label=c%41'
@@ -454,7 +455,7 @@ EMPTY = {
 }
 
 
-@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize("name", slow_but(EMPTY, "no masks", "one class"))
 def test_an_empty_result_is_a_sentence(name: str, watched: Watched, tmp_path: Path) -> None:
     file = write_page(tmp_path / "report.html", shown(EMPTY[name]()), None)
     page = watched.open(file)

@@ -170,7 +170,6 @@ def _noisy_copies(scene: Scene) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     needs="gradients, maps of three sizes",
     cost="1 forward, L backward from the finest map",
     paper="arXiv 2605.14641",
-    any_layer=True,
 )
 def refinecam(scene: Scene) -> OutputsAndMaps:
     """RefineCAM: the product of LayerCAM's maps of the last three sizes, each without its negative part and divided by
