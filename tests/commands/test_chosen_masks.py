@@ -112,6 +112,7 @@ def test_a_table_of_default_masks_says_nothing_of_a_choice_and_all_its_cases_are
     assert (len(told), len(drawn) > 2) == (0, True)
 
 
+@pytest.mark.slow
 def test_cases_of_other_masks_are_left_out_with_a_sentence(
     digits: Path, tmp_path: Path, drawn: list[Case], capsys: pytest.CaptureFixture[str]
 ) -> None:

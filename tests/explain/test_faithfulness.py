@@ -159,6 +159,7 @@ def test_maps_that_know_nothing_follow_p_raw_and_not_when_normalised() -> None:
         assert abs(np.corrcoef(normalised[defined], found.p_full[defined])[0, 1]) < 2 / np.sqrt(defined.sum())
 
 
+@pytest.mark.slow
 def test_an_empty_map_is_one_more_random_order(explainer: Explainer, images: torch.Tensor) -> None:
     empty = [MapRequest(0, c, torch.zeros(32, 24), GRID) for c in (0, 1)]
     chosen = FaithfulnessChoices(steps=5, orders=1)

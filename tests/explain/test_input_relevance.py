@@ -90,8 +90,8 @@ def test_labels_and_images_are_a_batch(method):
     [
         ("swin_tiny_patch4_window7_224", {"depths": (1, 1), "num_heads": (3, 3), "window_size": 4}, 16),
         ("mixer_s16_224", {}, 4),
-        ("eva02_tiny_patch14_224", {"patch_size": 16}, 4),
-        ("test_convnext", {}, 16),
+        pytest.param("eva02_tiny_patch14_224", {"patch_size": 16}, 4, marks=pytest.mark.slow),
+        pytest.param("test_convnext", {}, 16, marks=pytest.mark.slow),
         ("test_efficientnet", {}, 64),
     ],
 )

@@ -22,6 +22,7 @@ from torchvice.measures.protocols import measure as measures_of
 from torchvice.measures.statements import sentences_of
 from torchvice.metrics.weighted_scores import MeanAveragePrecision
 from torchvice.samples import Samples
+from variants import slow_but
 from ways_out import tried
 
 
@@ -210,7 +211,7 @@ def false_claims(groups: int, trials: int) -> float:
     return false / trials
 
 
-@pytest.mark.parametrize("groups", [2, 4, 9])
+@pytest.mark.parametrize("groups", slow_but([2, 4, 9], 4))
 def test_groups_without_a_difference_are_rarely_called_different(groups: int) -> None:
     assert false_claims(groups, 400) < 0.09
 

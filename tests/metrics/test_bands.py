@@ -12,6 +12,7 @@ import predictions
 from torchvice.errors import ViceError
 from torchvice.metrics import bands, classwise_ece, null_band, sigmoid, softmax
 from torchvice.metrics.calibration_errors import event_reliability
+from variants import slow_but
 
 UNITS = ["image", "cell", "class", "top"]
 TAILS = [0.025, 0.5, 0.975]
@@ -161,7 +162,10 @@ def test_wrong_arguments() -> None:
         null_band([[0.5, 0.5], [0.5, 0.4]], exclusive=True)
 
 
-@pytest.mark.parametrize(("unit", "equal_mass"), [("cell", False), ("cell", True), ("class", False), ("class", True)])
+@pytest.mark.parametrize(
+    ("unit", "equal_mass"),
+    slow_but([("cell", False), ("cell", True), ("class", False), ("class", True)], ("cell", True), ("class", False)),
+)
 def test_of_many_images_sums_are_drawn_in_place_of_classes(
     unit: str, equal_mass: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,8 +89,8 @@ def test_torchvisions_network_has_torchvisions_preprocessing(data, tmp_path, cap
     ("name", "arguments", "side"),
     [
         ("squeezenet1_1", {}, 224),
-        ("mobilenet_v3_small", {}, 224),
-        ("shufflenet_v2_x0_5", {}, 224),
+        pytest.param("mobilenet_v3_small", {}, 224, marks=pytest.mark.slow),
+        pytest.param("shufflenet_v2_x0_5", {}, 224, marks=pytest.mark.slow),
         pytest.param("swin_v2_t", {}, 256, marks=pytest.mark.slow),
         pytest.param("vit_b_32", {"image_size": 64}, 64, marks=pytest.mark.slow),
         ("inception_v3", {"transform_input": True}, 299),

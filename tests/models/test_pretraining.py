@@ -238,7 +238,7 @@ def full_size(name: str, **arguments: Any) -> Tensors:
         pytest.param("resnet50", "resnet101", marks=pytest.mark.slow),
         ("vit_small_patch16_224", "vit_base_patch16_224"),
         pytest.param("vit_base_patch8_224", "vit_base_patch16_224", marks=pytest.mark.slow),
-        ("beit_base_patch16_224", "vit_base_patch16_224"),
+        pytest.param("beit_base_patch16_224", "vit_base_patch16_224", marks=pytest.mark.slow),
         pytest.param("vit_large_patch16_224", "resnet50", marks=pytest.mark.slow),
         pytest.param("resnet101", "resnet50", marks=pytest.mark.slow),
     ],

@@ -15,6 +15,7 @@ from tables import scenes, table_of
 from torchvice.report import write_page
 from torchvice.report.study.page import write_study_page
 from torchvice.report.study.recipes import read_study
+from variants import slow_but
 
 RUNS = "<script>window.ran = 'inline'</script><img src=x onerror=\"window.ran = 'handler'\">"
 
@@ -48,7 +49,7 @@ def test_the_policy_names_each_inline_script_by_its_hash(tmp_path: Path, kind: s
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium, which is absent")
-@pytest.mark.parametrize("kind", PAGES)
+@pytest.mark.parametrize("kind", slow_but(PAGES, "file"))
 def test_injected_scripts_do_not_run(watched: Watched, tmp_path: Path, kind: str) -> None:
     file = PAGES[kind](tmp_path)
     (file.parent / "other.js").write_text("window.ran = 'file'")

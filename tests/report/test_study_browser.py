@@ -11,9 +11,11 @@ from studies import COMPARED, MEANS, difference, rows_of, run_row, study_folder
 
 from torchvice.report.study.page import write_study_page
 from torchvice.report.study.recipes import read_study
+from variants import slow_but
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium, which is absent")
 HOSTILE = '<img src=x onerror=alert(1)> "q\'uote" </script><!-- & 猫 🐈'
+SCHEMES, WIDTHS = ("light", "dark"), (1440, 400)
 TOLD = {"name": "four networks", "axes": {"network": ["a", "b", "c", "d"]}, "planned": 12, "one_at_a_time": False}
 
 
@@ -227,9 +229,13 @@ def test_of_many_pairs_those_with_the_first_level_are_drawn(watched: Watched, tm
     [
         ([run_row("a", 1, 0.2, 0.9, 0.1)], None),
         ([run_row("a", 1, None, None, None)], None),
-        ([run_row("a", 1, 0.2, None, 0.1)], None),
+        pytest.param([run_row("a", 1, 0.2, None, 0.1)], None, marks=pytest.mark.slow),
         ([run_row("a", 1, 0.2, 0.9, 0.1, paper_vice=None, vice_gradcam=None)], None),
-        (rows_of(seeds=1), [difference("a", "b", "vice", None, None, reason="Too few seeds.")]),
+        pytest.param(
+            rows_of(seeds=1),
+            [difference("a", "b", "vice", None, None, reason="Too few seeds.")],
+            marks=pytest.mark.slow,
+        ),
         (rows_of(), [difference("a", "b", "vice", 0.1, None), difference("a", "c", "vice", None, None)]),
         ([{**run_row("a", 1, None, None, None), "status": "failed", "reason": "no luck"}], None),
     ],
@@ -260,8 +266,7 @@ def test_hostile_names_are_text_everywhere(watched: Watched, tmp_path: Path) -> 
     assert HOSTILE in page.locator("#tip").inner_text()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 400])
+@pytest.mark.parametrize(("scheme", "width"), slow_but([(s, w) for s in SCHEMES for w in WIDTHS], ("dark", 400)))
 def test_both_schemes_and_a_phone_show_all_without_sideways_scrolling(
     browser: Any, tmp_path: Path, scheme: str, width: int
 ) -> None:

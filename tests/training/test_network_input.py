@@ -126,7 +126,10 @@ def test_the_backbone_has_a_rate_of_its_own(settings: Make) -> None:
             marks=pytest.mark.slow,
         ),
         ("regularisation={cutmix: 1.0, randaugment: [2, 9], label_smoothing: 0.1, patience: 1, ema: 0}",),
-        ("regularisation.swap_background=0.5", "data.workers=1", "transform.area=[0.5, 0.9]"),
+        pytest.param(
+            ("regularisation.swap_background=0.5", "data.workers=1", "transform.area=[0.5, 0.9]"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_recipe_for_fine_tuning_trains(

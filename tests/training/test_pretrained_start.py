@@ -24,10 +24,10 @@ SMALL = {
     ("name", "scheme", "wrap"),
     [
         ("resnet50", "moco_v2", "state_dict/module.encoder_q."),
-        ("resnet50", "densecl", "state_dict/encoder_q.0."),
-        ("resnet50", "byol", "model/"),
+        pytest.param("resnet50", "densecl", "state_dict/encoder_q.0.", marks=pytest.mark.slow),
+        pytest.param("resnet50", "byol", "model/", marks=pytest.mark.slow),
         ("vit_base_patch16_224", "moco_v3", "state_dict/module.base_encoder."),
-        ("vit_base_patch16_224", "dino", "teacher/backbone."),
+        pytest.param("vit_base_patch16_224", "dino", "teacher/backbone.", marks=pytest.mark.slow),
         ("vit_base_patch16_224", "mae", "model/"),
         ("beit_base_patch16_224", "beit", "model/"),
     ],
