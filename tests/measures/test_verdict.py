@@ -197,8 +197,8 @@ def test_senses_of_vice_without_a_threshold_that_disagree_are_said() -> None:
     assert sentences_of(parts, 90, {})[-1] == (
         "The surer the model is of a label, the better the map covers the object: VICE 0.20 (95 % interval 0.10 to "
         "0.30, 90 labels). Given class, size, number of labels and extent of the map, it is 0.10. Over thresholds that "
-        "are as good (mean IoU within 3 % of the best), it is 0.10 to 0.40. Of qualities without a "
-        "threshold: with energy, nothing is established; with soft IoU, VICE is below 0."
+        "are as good (mean IoU within 3 % of the best), it is 0.10 to 0.40. Qualities without a "
+        "threshold say something else: with energy, nothing is established; with soft IoU, VICE is below 0."
     )
     part |= {"interval": {"low": -0.3, "high": 0.3}, "disagreement": [], "lowest": None}
     part["joint_interval"] = {"low": -0.1, "high": 0.1}

@@ -215,7 +215,7 @@ def _disagreement(part: Mapping[str, Any]) -> list[str]:
     for row in part.get("disagreement", []):
         by_outcome.setdefault(words[row["established"]], []).append(QUALITIES[row["quality"]].label)
     texts = [f"with {' and '.join(labels)}, {outcome}" for outcome, labels in by_outcome.items()]
-    return [f"Of qualities without a threshold: {'; '.join(texts)}."] if texts else []
+    return [f"Qualities without a threshold say something else: {'; '.join(texts)}."] if texts else []
 
 
 def _missing(parts: Mapping[str, Any], foreign: bool) -> list[str]:
