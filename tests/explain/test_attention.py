@@ -72,6 +72,7 @@ def by_hand(method, model, image, output, read, prefix):
         joint = eye
         for change in weighted:
             joint = joint + change @ joint
+        joint = joint - eye  # 0 in the class token's row at the patches
     return joint[read].mean(0)[prefix:]
 
 
@@ -307,3 +308,12 @@ def test_blocks_that_attend_between_different_tokens_are_refused(method):
     with pytest.raises(ViceError, match="between the same tokens, but one attends between 4 and a later one between 5"):
         Explainer(model.eval(), method)(torch.randn(1, 3, 32, 32), [[0]])
     assert Explainer(model, "gradcam")(torch.randn(1, 3, 32, 32), [[0]]).maps.shape == (1, 2, 2)
+
+
+def test_what_patches_keep_of_themselves_does_not_hide_the_map_of_a_mean():
+    """At random weights attention times its gradient is tiny beside the identity, which gives every patch the same."""
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2, num_classes=3, global_pool="avg").eval()
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    maps = explained(model, images, "generic_attention", [(0, 1)])
+    assert maps.std() > 0.05 * maps.mean() > 0

@@ -137,19 +137,29 @@ def rollout_row(matrices: Iterable[torch.Tensor], pooling: torch.Tensor) -> torc
     Raises:
         ViceError: no matrix, or matrices of several sizes.
     """
-    row: torch.Tensor | None = None
+    moved = moved_row(matrices, pooling)
+    return pooling.to(moved) + moved
+
+
+def moved_row(matrices: Iterable[torch.Tensor], pooling: torch.Tensor) -> torch.Tensor:
+    """As `rollout_row`, less the identity: what the pooled tokens have from others, or from themselves by attention.
+
+    What each token keeps of itself is `pooling`: nothing at the patches where the classifier reads the class token, and
+    the same at each of them where it reads their mean. It would outweigh what small matrices move.
+    """
+    moved: torch.Tensor | None = None
     for matrix in matrices:
-        if row is None:
-            row = pooling.to(matrix).expand(len(matrix), -1)
-        if matrix.shape[-1] != row.shape[-1]:
-            tokens = f"{matrix.shape[-1]} and a later one between {row.shape[-1]}"
+        if moved is None:
+            moved = torch.zeros_like(pooling.to(matrix).expand(len(matrix), -1))
+        if matrix.shape[-1] != moved.shape[-1]:
+            tokens = f"{matrix.shape[-1]} and a later one between {moved.shape[-1]}"
             raise ViceError(
                 f"All blocks must attend between the same tokens, but one attends between {tokens}.", WAY_OUT
             )
-        row = row + torch.einsum("pl,plm->pm", row, matrix)
-    if row is None:
+        moved = moved + torch.einsum("pl,plm->pm", moved + pooling.to(moved), matrix)
+    if moved is None:
         raise ViceError("No attention block found.")
-    return row
+    return moved
 
 
 def token_layout(scene: Scene, attention: torch.Tensor) -> tuple[int, tuple[int, int]]:
@@ -297,7 +307,8 @@ def generic_attention(scene: Scene) -> OutputsAndMaps:
     """Generic attention explanation: R <- R + A R over the blocks, A each block's attention times its gradient.
 
     A = mean over heads of max(0, dy/dA * A), R = I at first. The map is the class token's row of R without the prefix
-    tokens, or the mean of the patches' rows if the classifier pools their mean.
+    tokens, or the mean of the patches' rows of R - I if the classifier pools their mean: the paper does not say, and
+    I alone gives every patch the same.
 
     Returns:
         outputs (N, M) and maps (P, h, w), not negative.
@@ -308,4 +319,4 @@ def generic_attention(scene: Scene) -> OutputsAndMaps:
     References:
         Chefer et al., Generic attention-model explainability, ICCV 2021 (equations 5 and 6).
     """
-    return gradient_weighted(scene, 0, rollout_row)
+    return gradient_weighted(scene, 0, moved_row)

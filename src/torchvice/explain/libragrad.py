@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from torchvice.explain.attention import gradient_weighted, rollout_row
+from torchvice.explain.attention import gradient_weighted, moved_row
 from torchvice.explain.gradient import gradcam, method_from_weights
 from torchvice.explain.input_relevance import NEEDS_RULES, RULES, input_relevance
 from torchvice.explain.methods import SHORT_BACKWARD, register
@@ -67,4 +67,4 @@ def libragrad_attention(scene: Scene) -> OutputsAndMaps:
     """
     device = scene.images.device.type
     with torch.autocast(device, enabled=False), surrogate(scene.model, "libragrad_attention", LIBRAGRAD):
-        return gradient_weighted(scene, 0, rollout_row)
+        return gradient_weighted(scene, 0, moved_row)
