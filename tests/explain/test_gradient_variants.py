@@ -294,3 +294,22 @@ def test_refinecam_needs_maps_of_three_sizes():
         Explainer(model, "refinecam")(images, [[0]])
     name = re.search(r"method='(\w+)'", error.value.way_out)[1]
     assert len(Explainer(model, name)(images, [[0]]).maps) == 1
+
+
+def test_refinecam_says_that_a_classifier_is_untrained_and_that_a_layer_is_not_reached(images):
+    model = drawn("test_resnet", num_classes=5)
+    explainer = Explainer(model, "refinecam")
+    nn.init.zeros_(model.fc.weight)
+    with pytest.raises(ViceError, match="must be trained, but all its weights are 0"):
+        explainer(images, LABELS)
+    model = drawn("test_resnet", num_classes=5)
+    explainer = Explainer(model, "refinecam")
+    explainer(images, LABELS)
+    model.layer3, model.stage = nn.Sequential(), model.layer3
+    model.forward_features = lambda x: model.layer4(model.stage(model.layer2(model.layer1(model.maxpool(stem(x))))))
+
+    def stem(x):
+        return model.act1(model.bn1(model.conv1(x)))
+
+    with pytest.raises(ViceError, match="`layer3` must take part in the forward pass"):
+        explainer(images, LABELS)

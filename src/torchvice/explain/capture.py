@@ -27,6 +27,16 @@ class Captured:
 
     leaf: torch.Tensor | None = None
 
+    def reached(self, site: MapSite) -> torch.Tensor:
+        """The tensor of this site.
+
+        Raises:
+            ViceError: the pass did not reach it.
+        """
+        if self.leaf is None:
+            raise ViceError(f"`{site.layer}` must take part in the forward pass, but the pass does not reach it.")
+        return self.leaf
+
 
 @contextlib.contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:

@@ -112,7 +112,7 @@ def method_from_weights(
             with torch.autocast(scene.images.device.type, enabled=False):
                 activations = result.activations[image[rows]]
                 gradients = scene.site.to_maps(gradient, scene.grid).float()[image[rows]]
-                _check_gradients(scene, result.activations, gradients)
+                check_gradients(scene, result.activations, gradients)
                 weights = weigh(activations, gradients)
                 if sign_from is None:
                     maps[rows] = weighted_map(weights, activations, scene.eigen_smooth)
@@ -143,7 +143,7 @@ def register_weights(name: str, *, paper: str) -> Callable[[Weigh], Weigh]:
     return decorate
 
 
-def _check_gradients(scene: Scene, activations: torch.Tensor, gradients: torch.Tensor) -> None:
+def check_gradients(scene: Scene, activations: torch.Tensor, gradients: torch.Tensor) -> None:
     """Refuse gradients that are zero everywhere: they explain nothing."""
     if not bool(gradients.any()) and bool(activations.any()):
         if zero_heads(scene.model):

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchvice.errors import ViceError
 from torchvice.explain.capture import capture, capture_all
-from torchvice.explain.gradient import gradcam, layercam, method_from_weights, weighted_map
+from torchvice.explain.gradient import check_gradients, gradcam, layercam, method_from_weights, weighted_map
 from torchvice.explain.maps import normalise, upsample
 from torchvice.explain.methods import SHORT_BACKWARD, register
 from torchvice.explain.scene import OutputsAndMaps, Scene
@@ -191,7 +191,7 @@ def refinecam(scene: Scene) -> OutputsAndMaps:
     sites = stages(scene.model, scene.site, REFINED)
     with capture_all(scene.model, sites, scene.needs_maps) as captured:
         outputs = scene.forward(scene.images)
-    leaves = [one.leaf for one in captured if one.leaf is not None]
+    leaves = [one.reached(site) for one, site in zip(captured, sites, strict=True)]
     activations = [site.to_maps(leaf.detach(), None).float() for site, leaf in zip(sites, leaves, strict=True)]
     image, output = scene.targets_of(outputs)
     size = (activations[0].shape[2], activations[0].shape[3])
@@ -204,7 +204,8 @@ def refinecam(scene: Scene) -> OutputsAndMaps:
             gradients = torch.autograd.grad(score, leaves, retain_graph=number + 1 < len(groups))
         with torch.autocast(scene.images.device.type, enabled=False):
             for site, kept, gradient in zip(sites, activations, gradients, strict=True):
-                own = kept[image[rows]]
-                found = weighted_map(layercam(own, site.to_maps(gradient, None).float()[image[rows]]), own)
+                own, slope = kept[image[rows]], site.to_maps(gradient, None).float()[image[rows]]
+                check_gradients(scene, own, slope)
+                found = weighted_map(layercam(own, slope), own)
                 maps[rows] *= upsample(normalise(found.clamp(min=0), "max"), size)
     return outputs, maps

@@ -112,10 +112,9 @@ class Scene:
         """
         with capture(self.model, self.site, gradients) as captured:
             outputs = self.forward(self.images)
-        if captured.leaf is None:
-            raise ViceError(f"`{self.site.layer}` must take part in the forward pass, but the pass does not reach it.")
-        activations = self.site.to_maps(captured.leaf.detach(), self.grid).float()
-        return Pass(outputs, activations, captured.leaf)
+        leaf = captured.reached(self.site)
+        activations = self.site.to_maps(leaf.detach(), self.grid).float()
+        return Pass(outputs, activations, leaf)
 
     def logits_of(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (N, C) of the data's classes, and the index (N, C) of the model's output that each is explained by.
