@@ -145,6 +145,11 @@ class Classes(Net):
         return nn.functional.one_hot(super().forward(x).argmax(1), 2)
 
 
+class Decided(Net):
+    def forward(self, x):
+        return super().forward(x).argmax(1)
+
+
 class Two(Net):
     def forward(self, x):
         features = self.maps(x).mean((2, 3))
@@ -155,6 +160,8 @@ def test_outputs_that_are_no_scores_or_several_are_refused(tmp_path):
     for how in ({}, {"layer": "b"}):
         with pytest.raises(ViceError, match=r"must return logits \(N, C\), but returns int64 of shape"):
             assessed(Classes(), tmp_path, **how)
+        with pytest.raises(ViceError, match=r"but returns int64 of shape \(\d,\)\."):
+            assessed(Decided(), tmp_path, **how)
     assert output_count(Classes()) is None  # the command asks for it before it looks for a layer
     with pytest.raises(ViceError, match=r"but returns tuple\.\s.*output='NAME'\), here 0: \(1, 16\) or 1: \(1, 2\)\."):
         assessed(Two(), tmp_path)

@@ -205,10 +205,11 @@ def logits_in(outputs: Any, n: int | None = None) -> Any:
     Args:
         outputs: what the model returns.
         n: number of images; one logit an image, (N,), becomes (N, 1), and (C,) of a single image (1, C). None: no shape
-            is changed.
+            is changed, nor is that of whole numbers.
     """
     if isinstance(outputs, torch.Tensor):
-        if n is not None and outputs.ndim < 2 and (n == 1 or outputs.numel() == n):
+        scores = outputs.is_floating_point()  # whole numbers are no logits, and are named as they came
+        if n is not None and scores and outputs.ndim < 2 and (n == 1 or outputs.numel() == n):
             return outputs.reshape(n, -1)
         return outputs
     inner = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
