@@ -201,6 +201,8 @@ def test_an_exception_in_any_pass_restores_the_model(method, number):
     model = timm.create_model("test_vit" if method == "legrad" else "test_resnet", num_classes=3).train()
     explainer = Explainer(model, method, batch_size=8)
     before, passes = _state(model), []
+    if method == "refinecam":
+        number = min(number, 2)  # the pass that finds its layers, then its own
 
     def stop(*_):
         passes.append(1)

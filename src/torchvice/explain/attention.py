@@ -150,13 +150,14 @@ def moved_row(matrices: Iterable[torch.Tensor], pooling: torch.Tensor) -> torch.
     moved: torch.Tensor | None = None
     for matrix in matrices:
         if moved is None:
-            moved = torch.zeros_like(pooling.to(matrix).expand(len(matrix), -1))
+            pooling = pooling.to(matrix)
+            moved = pooling.new_zeros((len(matrix), len(pooling)))
         if matrix.shape[-1] != moved.shape[-1]:
             tokens = f"{matrix.shape[-1]} and a later one between {moved.shape[-1]}"
             raise ViceError(
                 f"All blocks must attend between the same tokens, but one attends between {tokens}.", WAY_OUT
             )
-        moved = moved + torch.einsum("pl,plm->pm", moved + pooling.to(moved), matrix)
+        moved = moved + torch.einsum("pl,plm->pm", moved + pooling, matrix)
     if moved is None:
         raise ViceError("No attention block found.")
     return moved

@@ -325,7 +325,7 @@ def _pairs(labels: Sequence[Sequence[int]] | torch.Tensor, n: int) -> list[tuple
         if len(labels) != n:
             raise ViceError(f"`labels` must hold one list for each of the {n} images, but holds {len(labels)}.")
         pairs = [(i, operator.index(c)) for i, row in enumerate(labels) for c in row]
-    except TypeError:  # no list, or a row that is none, or a label of another kind
+    except TypeError:  # no list, or a row that is no list, or a label of another kind
         message = (
             f"`labels` must be a list of class indices for each image, such as [[3], [0, 5]], but is {brief(labels)}."
         )

@@ -126,13 +126,13 @@ def smoothgradcampp(scene: Scene) -> OutputsAndMaps:
     for chunk, images in _noisy_copies(scene):
         with capture(scene.model, scene.site, True) as captured:
             outputs = scene.forward(images)
-        assert captured.leaf is not None  # the first pass reached it
+        leaf = captured.reached(scene.site)
         for rows in groups:
             copy, row = (chunk[:, None] == image[rows]).nonzero().unbind(1)
             if len(copy):
                 with torch.enable_grad():
                     score = outputs[copy, output[rows][row]].sum()
-                    (gradient,) = torch.autograd.grad(score, captured.leaf, retain_graph=True)
+                    (gradient,) = torch.autograd.grad(score, leaf, retain_graph=True)
                 powers = scene.site.to_maps(gradient, scene.grid).float()[copy]
                 for power in range(3):
                     moments[power].index_add_(0, rows[row], powers ** (power + 1) / NOISY_COPIES)

@@ -287,7 +287,7 @@ def _of_each(function: Callable[[np.ndarray], _T], parts: Iterable[np.ndarray], 
     """What a function returns for each part of so many pairs; of many pairs several parts are at work at a time."""
     if pairs < MANY:
         return [function(part) for part in parts]
-    with matrix_products().limit(limits=1):
+    with matrix_products().limit(limits=1):  # around all threads: each would restore what another one has set
         return results_of(function, parts)
 
 

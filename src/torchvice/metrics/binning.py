@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from torchvice.errors import ViceError, as_array, same_length, to_numpy
-from torchvice.metrics.parallel import in_threads, row_blocks
+from torchvice.metrics.parallel import in_row_blocks
 
 __all__ = ["equal_count_means", "equal_mass_edges", "equal_mass_index", "equal_width_edges", "equal_width_index"]
 
@@ -54,7 +52,8 @@ def equal_width_index(values: ArrayLike, edges: np.ndarray, first_takes_zero: bo
         index[index >= len(edges) - 1] = -1  # also NaN, which sorts after every number
         return index
 
-    return _in_blocks(place, np.asarray(to_numpy(values), dtype=float))
+    array = np.asarray(to_numpy(values), dtype=float)
+    return in_row_blocks(lambda rows: place(array[rows]), len(array), 1)
 
 
 def equal_mass_edges(values: ArrayLike, bins: int) -> np.ndarray:
@@ -116,21 +115,8 @@ def equal_mass_index(values: ArrayLike, edges: np.ndarray) -> np.ndarray:
         index -= 1
         return np.maximum(index, 0, out=index)
 
-    return _in_blocks(place, as_array("values", values, 1))
-
-
-def _in_blocks(place: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
-    """The bins of (N,) values, of which many are placed block by block in several threads."""
-    blocks = row_blocks(len(values), 1)
-    if len(blocks) == 1:
-        return place(values)
-    found = np.empty(len(values), np.int64)
-
-    def fill(rows: slice) -> None:
-        found[rows] = place(values[rows])
-
-    in_threads(fill, blocks)
-    return found
+    array = as_array("values", values, 1)
+    return in_row_blocks(lambda rows: place(array[rows]), len(array), 1)
 
 
 def equal_count_means(loss: ArrayLike, quality: ArrayLike, bins: int) -> tuple[np.ndarray, np.ndarray]:

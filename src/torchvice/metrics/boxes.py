@@ -216,8 +216,8 @@ def _reached(best: Any, deltas: Sequence[float]) -> tuple[np.ndarray, np.ndarray
 
 
 def _as_boxes(name: str, boxes: Any) -> np.ndarray:
-    none = hasattr(boxes, "__len__") and not len(boxes)
-    array = as_array(name, np.zeros((0, 4)) if none else boxes, 2, np.float64)
+    given = as_array(name, boxes, None)
+    array = as_array(name, np.zeros((0, 4)) if given.shape[:1] == (0,) else given, 2)
     if array.shape[1] != 4 or not (array[:, 2:] > array[:, :2]).all():
         raise ViceError(
             f"`{name}` must be (B, 4) boxes of left, top, right and bottom, but is {array.tolist()}.",

@@ -15,7 +15,16 @@ from torchvice.errors import ViceError
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["by_rows", "in_threads", "matrix_products", "processors", "results_of", "row_blocks", "threads"]
+__all__ = [
+    "by_rows",
+    "in_row_blocks",
+    "in_threads",
+    "matrix_products",
+    "processors",
+    "results_of",
+    "row_blocks",
+    "threads",
+]
 
 MOST = 8
 BLOCK = 2**21  # numbers of a block
@@ -65,18 +74,28 @@ def by_rows(function: Callable[_P, np.ndarray]) -> Callable[_P, np.ndarray]:
         return function(*given, **settings)
 
     def _filled(given: Sequence[Any], compute: Callable[[list[Any]], np.ndarray]) -> np.ndarray:
-        first, *others = row_blocks(*given[0].shape)
-        head = compute([one[first] if is_table(one) else one for one in given])
-        result = np.empty((len(given[0]), *head.shape[1:]), head.dtype)
-        result[first] = head
+        def of_block(rows: slice) -> np.ndarray:
+            return compute([one[rows] if is_table(one) else one for one in given])
 
-        def fill(rows: slice) -> None:
-            result[rows] = compute([one[rows] if is_table(one) else one for one in given])
-
-        in_threads(fill, others)
-        return result
+        return in_row_blocks(of_block, *given[0].shape)
 
     return in_blocks
+
+
+def in_row_blocks(compute: Callable[[slice], np.ndarray], rows: int, width: int) -> np.ndarray:
+    """What a function returns for each of `row_blocks`, one array: several blocks are computed at a time."""
+    first, *others = row_blocks(rows, width)
+    head = compute(first)
+    if not others:
+        return head
+    result = np.empty((rows, *head.shape[1:]), head.dtype)
+    result[first] = head
+
+    def fill(block: slice) -> None:
+        result[block] = compute(block)
+
+    in_threads(fill, others)
+    return result
 
 
 def in_threads(function: Callable[[_T], None], tasks: Iterable[_T]) -> None:

@@ -157,7 +157,7 @@ def located(model: nn.Module, layer: str | None = None) -> tuple[MapSite, torch.
     if layer is not None:
         outputs = [record for record in result.records if record.layer == layer and record.where == "output"]
         layout = layout_of(model, outputs[-1].tensor, result.size) if outputs else None
-        return MapSite(layer) if layout is None else _site(outputs[-1], layout, result.size), logits
+        return MapSite(layer) if layout is None else site_of(outputs[-1], layout, result.size), logits
     with torch.inference_mode(False), torch.enable_grad():
         return _first_with_gradient(model, result), logits
 
@@ -181,7 +181,7 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
             continue
         if record.where == "input" and not takes_part(score, record.layer, result):
             continue
-        site = _site(record, layout, result.size)
+        site = site_of(record, layout, result.size)
         reason = _gradient_problem(score, record.tensor, site, layout.grid)
         if not reason:
             return site
@@ -286,7 +286,7 @@ def layout_of(model: nn.Module, tensor: torch.Tensor, size: tuple[int, int]) -> 
     return spatial_layout(tensor, size, channels, prefix, _patches(model, size), channels_last)
 
 
-def _site(record: TensorRecord, layout: SpatialLayout, size: tuple[int, int]) -> MapSite:
+def site_of(record: TensorRecord, layout: SpatialLayout, size: tuple[int, int]) -> MapSite:
     stride = (size[0] / layout.grid[0], size[1] / layout.grid[1]) if layout.layout == "tokens" else None
     return MapSite(record.layer, record.where, layout.layout, layout.prefix_tokens, stride)
 

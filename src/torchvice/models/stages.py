@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from torchvice.errors import ViceError
-from torchvice.models.families import MapSite, input_size, layout_of, located
+from torchvice.models.families import MapSite, input_size, layout_of, site_of
 from torchvice.models.probe import probe
 
 __all__ = ["stages"]
@@ -22,7 +22,7 @@ def stages(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
     So `layer3` counts in a ResNet, not the first convolution of `layer4`, which is of the same size.
 
     Args:
-        model: the network, of which two passes are made; its answer is remembered.
+        model: the network, of which a pass is made; the answer is remembered.
         site: the coarsest map, such as `locate` finds it.
         count: of sizes, at least one.
 
@@ -46,20 +46,20 @@ def _found(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
     result = probe(model, input_size(model), gradients=False)
     at = [place for place, one in enumerate(result.records) if (one.layer, one.where) == (site.layer, site.where)]
     own = layout_of(model, result.records[at[-1]].tensor, result.size) if at else None
-    by_size: dict[tuple[int, int], str] = {}
+    by_size: dict[tuple[int, int], MapSite] = {}
     for record in result.records[: at[-1]] if at else ():
         layout = layout_of(model, record.tensor, result.size) if record.where == "output" else None
         if layout is None or layout.layout == "tokens" or result.calls[record.layer] > 1 or own is None:
             continue
         finer = all(mine > other for mine, other in zip(layout.grid, own.grid, strict=True))
-        depth, best = record.layer.count("."), by_size.get(layout.grid, "")
-        if finer and (not best or depth <= best.count(".")):
-            by_size[layout.grid] = record.layer
-    layers = [by_size[grid] for grid in sorted(by_size)][: count - 1][::-1]
-    if len(layers) < count - 1:
+        depth, best = record.layer.count("."), by_size.get(layout.grid)
+        if finer and (best is None or depth <= best.layer.count(".")):
+            by_size[layout.grid] = site_of(record, layout, result.size)
+    sites = [by_size[grid] for grid in sorted(by_size)][: count - 1][::-1]
+    if len(sites) < count - 1:
         raise ViceError(
-            f"The network must have maps of {count} sizes, but {type(model).__name__} has {len(layers) + 1} up to "
+            f"The network must have maps of {count} sizes, but {type(model).__name__} has {len(sites) + 1} up to "
             f"`{site.layer}`.",
             "A method of one layer: method='layercam'.",
         )
-    return (*(located(model, layer)[0] for layer in layers), site)
+    return (*sites, site)
