@@ -42,10 +42,9 @@ class First:
 
 def shown(run: Run, dataset: First) -> torch.Tensor:
     """The images (N, 3, side, side) as the network sees them."""
-    settings = run.settings.transform
-    side = settings.crop
-    images = (normalise(warp(dataset.image(i), side), settings.mean, settings.std) for i in range(len(dataset.records)))
-    return torch.stack(list(images))
+    how = run.settings.transform
+    images = (warp(dataset.image(i), how.crop, how.interpolation) for i in range(len(dataset.records)))
+    return torch.stack([normalise(image, how.mean, how.std) for image in images])
 
 
 def falls(model: torch.nn.Module, images: torch.Tensor) -> np.ndarray:

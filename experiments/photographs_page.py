@@ -276,9 +276,14 @@ def made(numbers: Kept) -> dict[str, Callable[[], str]]:
 
 
 def write_page(numbers: Kept, path: Path) -> None:
-    """Write the tables between the marks of the page; a page that is not there begins with the text of TEXT."""
+    """Write the tables of the kept numbers, see `write_tables`."""
+    write_tables(made(numbers), path)
+
+
+def write_tables(tables: Mapping[str, Callable[[], str]], path: Path) -> None:
+    """Write tables between the marks of the page; a page that is not there begins with the text of TEXT."""
     page = (path if path.is_file() else TEXT).read_text(encoding="utf-8")
-    for mark, text in made(numbers).items():
+    for mark, text in tables.items():
         start, end = f"<!-- {mark} -->", "<!-- end -->"
         pattern = rf"({re.escape(start)}\n).*?({end})"
         page = re.sub(pattern, lambda m, t=text: m[1] + t() + "\n" + m[2], page, flags=re.DOTALL)  # type: ignore[misc]

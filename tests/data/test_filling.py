@@ -101,6 +101,7 @@ def test_choices_are_read_and_refused():
         ("dilation=x",): "`dilation` must be a number, but is 'x'",
         ("dilation=-1",): "`dilation` must be at least 0",
         ("sigma=nan",): "`sigma` a finite number above 0",
+        ("void=rim",): "`void` must be one of nearest, touching, but is 'rim'",
     }.items():
         with pytest.raises(ViceError, match=message):
             InterventionChoices.parse(texts)

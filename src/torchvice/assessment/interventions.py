@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from torchvice.assessment.faithfulness import ByClass
 from torchvice.assessment.images import Batch, Dataset
-from torchvice.assessment.region import image_of
+from torchvice.assessment.region import Region, image_of
 from torchvice.data.filling import Filling, InterventionChoices, dilated, filled
 from torchvice.data.transforms import uncrop
 from torchvice.explain.memory import halve_on_oom
@@ -111,7 +111,7 @@ class _Group:
         logits = self.outputs[position].logits[None]
         for c in np.flatnonzero(self.batch.targets[position]).tolist():
             if region.holds(c):
-                shown = dilated(self._shown(region.object_of(c))[None, None], self.choices.dilation)[0, 0]
+                shown = self._enlarged(region, c)
                 found = bool(margins(logits, np.array([c]), self.view.exclusive)[0] > 0)
                 yield _Pair(position, c, image, shown, found, self._chance(position, c))
 
@@ -121,6 +121,11 @@ class _Group:
     def _seed(self, position: int, c: int, stream: int) -> int:
         text = f"{self.choices.seed} {stream} {c} {self.batch.image_ids[position]}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+    def _enlarged(self, region: Region, c: int) -> torch.Tensor:
+        """(h, w) bool, the object of a class as the view shows it, enlarged."""
+        shown = self._shown(region.object_of(c, self.choices.void))
+        return dilated(shown[None, None], self.choices.dilation)[0, 0]
 
     def _shown(self, mask: np.ndarray) -> torch.Tensor:
         """(h, w) bool, a mask (H, W) as the view shows it: every pixel that shows some of it."""
@@ -212,8 +217,7 @@ class _Group:
         partner = self.batch.reads[pair.position].partners.get(pair.label)
         own = self.batch.reads[pair.position].region
         assert own is not None
-        shape = self._shown((partner or own).object_of(pair.label))[None, None]
-        shape = dilated(shape, self.choices.dilation)[0, 0]
+        shape = self._enlarged(partner or own, pair.label)
         ways = [shape, shape.flip(-1), shape.flip(-2), shape.flip(-1, -2)]
         free = [way & ~pair.object for way in ways]
         best = max(free, key=lambda way: int(way.sum()))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from torchvice.data.filling import VoidOf
 from torchvice.data.images import refuse_narrow_void
 from torchvice.errors import ViceError, errors_quoted, to_numpy
 from torchvice.metrics.boxes import box_planes
@@ -41,18 +43,38 @@ class Region:
             return bool((self.mask == c + 1).any())
         return self.classes is not None and c in self.classes
 
-    def object_of(self, c: int) -> np.ndarray:
-        """(H, W) bool: the pixels of class c and the void that touches them, or the union of its boxes."""
+    def object_of(self, c: int, void: VoidOf = "nearest") -> np.ndarray:
+        """(H, W) bool: the pixels of class c and void beside them, or the union of its boxes.
+
+        Args:
+            c: the class, 0..C-1.
+            void: which of the void that touches the class goes with it: "nearest", where no other object is nearer,
+                since the rims of objects that touch each other are one; or "touching", all of it.
+        """
         if self.mask is None:
             assert self.classes is not None
             return box_planes([0] * int((self.classes == c).sum()), self.boxes_of(c), self.size, 1)[0] > 0
-        own, void = self.mask == c + 1, self.mask == self.void
-        if not void.any():
+        own, uncounted = self.mask == c + 1, self.mask == self.void
+        if not uncounted.any():
             return own
         from scipy.ndimage import label
 
-        parts = label(own | void, structure=np.ones((3, 3)))[0]
-        return np.isin(parts, np.unique(parts[own]))
+        parts = label(own | uncounted, structure=np.ones((3, 3)))[0]
+        touching: np.ndarray = np.isin(parts, np.unique(parts[own]))
+        return touching if void == "touching" or self._nearest is None else touching & (self._nearest == c + 1)
+
+    @functools.cached_property
+    def _nearest(self) -> np.ndarray | None:
+        """(H, W) the label of the nearest pixel of an object; None where there is one object, or none."""
+        assert self.mask is not None
+        objects = (self.mask != 0) & (self.mask != self.void)
+        labels = self.mask[objects]
+        if not labels.size or (labels == labels[0]).all():
+            return None
+        from scipy.ndimage import distance_transform_edt
+
+        rows, columns = distance_transform_edt(~objects, return_distances=False, return_indices=True)
+        return np.asarray(self.mask[rows, columns])
 
     def boxes_of(self, c: int) -> np.ndarray | None:
         """(B, 4) the boxes of class c; None where boxes are not known."""

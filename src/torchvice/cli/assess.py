@@ -109,7 +109,7 @@ WITHOUT = extras_option(
     help="What of each image is replaced to see whether its labels are still found: object, background, patch (where "
     "the map peaks outside the object), noise, separated by commas, or none. Default: object,background,patch in a "
     "new table, else those of the table; can be added later. Settings in the same list: filling=blur (or mean, noise, "
-    "background), dilation=5, sigma=0.25, seed=0.",
+    "background), dilation=5, void=nearest (or touching), sigma=0.25, seed=0.",
 )
 WORKERS = performance_option(2, "--workers", min=0, help="Number of threads that read images ahead.")
 PROCESSES = performance_option(1, "--processes", min=1, help="Number of local processes that share the images.")

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from torchvice.errors import ViceError, did_you_mean, names_and_values
 
-__all__ = ["TREATMENTS", "Filling", "InterventionChoices", "dilated", "filled"]
+__all__ = ["TREATMENTS", "Filling", "InterventionChoices", "VoidOf", "dilated", "filled"]
 
 Filling = Literal["blur", "mean", "noise", "background"]
+VoidOf = Literal["nearest", "touching"]  # see torchvice.assessment.region.Region.object_of
 TREATMENTS = ("object", "background", "patch", "noise")
 
 
@@ -31,6 +32,8 @@ class InterventionChoices:
         dilation: pixels of the network's input by which an object is enlarged before it is replaced.
         sigma: standard deviation of the added noise, for images on [0, 1].
         seed: seed of noise and of random places.
+        void: which void of the mask is replaced with an object: "nearest", what touches it and is nearer to it than to
+            any other object; "touching", all that touches it, and so the rim of an object beside it, too.
 
     Raises:
         ViceError: any other value.
@@ -41,6 +44,7 @@ class InterventionChoices:
     dilation: int = 5
     sigma: float = 0.25
     seed: int = 0
+    void: VoidOf = "nearest"
 
     def __post_init__(self) -> None:
         unknown = next((name for name in self.treatments if name not in TREATMENTS), None)
@@ -48,9 +52,10 @@ class InterventionChoices:
             given = "empty" if unknown is None else repr(unknown)
             message = f"`without` must be one or more of {', '.join(TREATMENTS)}, but is {given}."
             raise ViceError(message, did_you_mean(unknown or "", TREATMENTS))
-        if self.filling not in get_args(Filling):
-            message = f"`filling` must be one of {', '.join(get_args(Filling))}, but is {self.filling!r}."
-            raise ViceError(message, did_you_mean(str(self.filling), get_args(Filling)))
+        for name, known in {"filling": get_args(Filling), "void": get_args(VoidOf)}.items():
+            if (value := getattr(self, name)) not in known:
+                message = f"`{name}` must be one of {', '.join(known)}, but is {value!r}."
+                raise ViceError(message, did_you_mean(str(value), known))
         if self.dilation < 0 or not 0 < self.sigma < math.inf:
             raise ViceError(
                 f"`dilation` must be at least 0 (pixels) and `sigma` a finite number above 0, but they are "
@@ -68,7 +73,13 @@ class InterventionChoices:
             >>> InterventionChoices.parse(["object", "filling=mean"]).treatments
             ('object',)
         """
-        kinds: dict[str, Callable[[str], Any]] = {"filling": str, "dilation": int, "sigma": float, "seed": int}
+        kinds: dict[str, Callable[[str], Any]] = {
+            "filling": str,
+            "void": str,
+            "dilation": int,
+            "sigma": float,
+            "seed": int,
+        }
         treatments, values = names_and_values(texts, kinds, "without")
         return cls(**(values | {"treatments": treatments} if treatments else values))
 

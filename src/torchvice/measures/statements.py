@@ -23,7 +23,7 @@ CHOICES = (
 )
 UNSAID = {"precision": "that of the weights"}  # what settings mean by leaving a field out
 # The same of what was measured on changed images. Seeds and the number of random orders change no expected value.
-OF_OBJECTS = ("filling", "dilation")
+OF_OBJECTS = ("filling", "dilation", "void")
 OF_FAITHFULNESS = {
     "insertion": ("steps", "canvas"),
     "deletion": ("steps", "blank"),

@@ -255,9 +255,15 @@ def caveats_of(
         if len(shares) > 1:
             listed = ", ".join(f"{name} {_percent(value)} %" for name, value in shares.items())
             text += f"; still found by filling, on the same labels: {listed}"
-        if dilation := settings.get("interventions", {}).get("dilation"):
+        made = settings.get("interventions", {})
+        if dilation := made.get("dilation"):
             text += f"; masks are dilated by {dilation} pixels"
         caveats.append(f"{text}.")
+        if made.get("void") == "touching":
+            caveats.append(
+                "With an object the void rims of the objects beside it were replaced, too, which can hide these: to "
+                "replace only what is nearest to each object, assess the images to a new --out."
+            )
     if without and samples.exclusive and np.isnan(samples.of_protocol("strict").regions.answer_without_object).all():
         caveats.append(
             "Not tested: classes that are found without their object. The table is of an earlier version; the same "

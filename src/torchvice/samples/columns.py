@@ -109,6 +109,8 @@ FAITHFULNESS = (
 )
 # What removed pixels are replaced by; see `torchvice.data.filling`.
 FILLINGS = ("blur", "mean", "noise", "background")
+# What the settings of interventions mean in tables of earlier versions, which do not say it.
+UNSAID_OF_INTERVENTIONS = {"void": "touching"}
 # The columns of interventions on the image; see `torchvice.assessment.interventions`.
 INTERVENTIONS = (
     *("without_object", "without_background", "with_hole", *(f"object_by_{name}" for name in FILLINGS)),

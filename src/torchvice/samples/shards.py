@@ -21,7 +21,7 @@ from torchvice.files import atomic, read_json, sha256, write_json
 from torchvice.metrics.parallel import threads
 from torchvice.samples.arrow import arrow_of, columns_of, flat_maps
 from torchvice.samples.checks import WAY_OUT, check_columns, check_manifest, check_resumed, check_rows, check_types
-from torchvice.samples.columns import DIGESTS, Images, Maps, Regions
+from torchvice.samples.columns import DIGESTS, UNSAID_OF_INTERVENTIONS, Images, Maps, Regions
 from torchvice.samples.shard_parts import Stamp, check_names, groups_of, mapped, measured_of, read_bytes, slug, stamp_of
 from torchvice.samples.stored import StoredColumns, stored
 
@@ -98,6 +98,9 @@ class ShardFolder:
             check_resumed(manifest, str(self.manifest_path))
         if "contents" in manifest["dataset"]:  # where tables had it for some days
             manifest["contents"] = manifest["dataset"].pop("contents")
+        for settings in (manifest["explanations"] | (manifest["adding"] if resumed else {})).values():
+            if "interventions" in settings:
+                settings["interventions"] = UNSAID_OF_INTERVENTIONS | settings["interventions"]
         return manifest
 
     def shards(self) -> list[int]:

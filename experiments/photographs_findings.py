@@ -1,0 +1,198 @@
+"""What does torchvice find on real photographs that accuracy hides? Questions to the base recipe of the study.
+
+    python experiments/photographs_findings.py --data DIR --weights DIR --out runs/findings
+
+Trains the base of experiments/photographs.py with each seed, assesses it as `vice assess` does, and asks further
+(photographs_probes.py): two labels in one photograph, sofas and chairs, a caption, masks of other quality. Keeps the
+numbers in records/photographs/findings.json, and writes the tables of docs/photographs.md that are made of them. It
+resumes what an earlier start left; `--only-tables` runs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from photographs_kept import read_kept, write_kept
+from photographs_page import shown, write_tables
+from photographs_plan import EPOCHS, Options, common, listed
+from photographs_pool import Pool, Task
+from photographs_probes import probed
+
+from study import table
+from torchvice.cli.terminal import say
+from torchvice.errors import ViceError
+from torchvice.files import write_text
+from torchvice.files.lock import locked
+from torchvice.study import Study, load_study
+from torchvice.study.job import finished, prepare
+
+KEPT = Path("records/photographs/findings.json")
+SPLITS = {"train": "learn", "selection": "select", "eval": "val"}
+PERCENT = {
+    "on_object": "map on the object",
+    "without_object": "found without the object",
+    "with_hole": "with a hole elsewhere",
+    "without_background": "without the background",
+}
+
+Row = Mapping[str, Any]
+
+
+def planned(options: Options) -> Study:
+    """The base recipe, as the study of photographs trains it, with all that `vice assess` does."""
+    settings = common(options, "voc8", listed(options, "voc8", SPLITS), options.epochs)
+    content = {
+        "base": "finetune",
+        "name": "findings",
+        "folder": str(options.out),
+        "seeds": list(options.seeds),
+        "settings": settings,
+        "measure": {"also": ["layercam"]},
+    }
+    text = yaml.safe_dump(content, sort_keys=False, width=110)
+    return load_study(write_text(options.out / "study.yaml", text))
+
+
+def run(study: Study, jobs: int) -> list[Path]:
+    """Train and assess what is left; the folders of all runs."""
+    left = [one for one in study.runs if finished(one, study.request) is None]
+    for task, reason, seconds in Pool(jobs).run([Task("run", prepare(one, study.request)) for one in left]):
+        say(f"{task.folder.name}: {f'failed: {reason}' if reason else 'finished'}, {seconds:.0f} s")
+        if reason:
+            raise ViceError(f"A training of the base recipe failed: {reason}", "Mend it, and start the command again.")
+    return [one.folder for one in study.runs]
+
+
+def percent(values: Sequence[float | None]) -> str:
+    """Mean and standard deviation over seeds of a share, in percent."""
+    known = [100 * value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return "–"
+    mean = sum(known) / len(known)
+    spread = (sum((value - mean) ** 2 for value in known) / max(len(known) - 1, 1)) ** 0.5
+    return f"{mean:.0f} ± {spread:.0f} %"
+
+
+def across(runs: Sequence[Row], probe: str) -> list[list[Row]]:
+    """The rows of a probe, those of all seeds together."""
+    return [list(rows) for rows in zip(*(one[probe] for one in runs), strict=True)]
+
+
+def of_classes(runs: Sequence[Row]) -> str:
+    """What the verdict's interventions say of each class."""
+    lines = []
+    for rows in across(runs, "classes"):
+        cells = [percent([row[name] for row in rows]) for name in PERCENT]
+        found = ", ".join(str(row["found"]) for row in rows)
+        lines.append([rows[0]["class"], found, *cells, shown([row["vice"] for row in rows])])
+    return table(["class", "found", *PERCENT.values(), "VICE"], lines)
+
+
+def of_two(runs: Sequence[Row]) -> str:
+    """Labels beside another one, and alone."""
+    heads = {
+        "on_object": "map on the object",
+        "map_on_own": "of the map on its object",
+        "map_on_other": "of the map on the other",
+        "without_own": "found without its object",
+        "without_other": "found without the other",
+        "without_both": "found without both",
+    }
+    lines = []
+    for rows in across(runs, "together"):
+        name = rows[0]["class"] + (f" beside {rows[0]['with']}" if rows[0]["with"] else " alone")
+        cells = [percent([row.get(column) for row in rows]) for column in heads]
+        lines.append([name, str(rows[0]["images"]), ", ".join(str(row["found"]) for row in rows), *cells])
+    return table(["label", "images", "found", *heads.values()], lines)
+
+
+def of_furniture(runs: Sequence[Row]) -> str:
+    """Sofas and chairs."""
+    heads = {
+        "over_neither": "above photographs with neither",
+        "gone_over_neither": "the same, its object replaced",
+        "over_other": "above those with the other alone",
+        "other_over_neither": "the other's photographs above neither",
+        "correlation": "correlation of the two logits",
+    }
+    lines = [
+        [rows[0]["class"], str(rows[0]["images"]), *(shown([row[name] for row in rows]) for name in heads)]
+        for rows in across(runs, "furniture")
+    ]
+    return table(["logit of", "images", *heads.values()], lines)
+
+
+def of_captions(runs: Sequence[Row]) -> str:
+    """The caption of an archive of horses, in words."""
+    rows = [one["captions"] for one in runs]
+
+    def each(name: str, form: str = "") -> str:
+        return ", ".join(f"{row[name]:{form}}" for row in rows)
+
+    first = rows[0]
+    return (
+        f"Where it stands, on {first['images']} photographs, covering it lowers the horse's logit by "
+        f"{each('fall_covered', '+.2f')} (seed by seed), covering the same place at the other side by "
+        f"{each('fall_beside', '+.2f')}; of the horses found there, {each('found')}, {each('found_covered')} are still "
+        f"found. Written on the {first['without_horse']} photographs without a horse, it raises the horse's logit by "
+        f"{each('rise', '+.3f')}, those of the other classes by {each('rise_of_others', '+.3f')}; a horse was seen on "
+        f"{each('horse_before')} of them before, and on {each('horse_written')} after."
+    )
+
+
+def of_masks(runs: Sequence[Row]) -> str:
+    """VICE against masks of other quality."""
+    lines = []
+    for rows in across(runs, "masks"):
+        cells = [shown([row[name] for row in rows]) for name in ("vice", "ji")]
+        lines.append([rows[0]["masks"], str(rows[0]["pairs"]), *cells])
+    return table(["objects", "labels", "VICE", "JI score"], lines)
+
+
+def tables(numbers: Row) -> dict[str, Callable[[], str]]:
+    """The tables of the page, by mark."""
+    runs = numbers["runs"]
+    made = {"by class": of_classes, "two labels": of_two, "furniture": of_furniture}
+    made |= {"caption": of_captions, "masks": of_masks}
+    return {f"found {name}": lambda make=make: make(runs) for name, make in made.items()}  # type: ignore[misc]
+
+
+def main() -> None:
+    """Run what is missing, ask, keep the numbers, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder that holds voc8")
+    parser.add_argument("--weights", type=Path, help="folder of the ImageNet weights; default: weights in --data")
+    parser.add_argument("--out", type=Path, default=Path("runs/findings"), help="folder of the runs")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the base recipe")
+    parser.add_argument("--images", type=int, help="the first images of each list only: a try, not the study")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only-tables", action="store_true", help="run nothing; write the tables of the kept numbers")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="file of the kept numbers")
+    parser.add_argument("--page", type=Path, default=Path("docs/photographs.md"), help="the page")
+    asked = parser.parse_args()
+    if not asked.only_tables:
+        if asked.data is None:
+            raise ViceError("The study needs its photographs.", "Give --data DIR, or --only-tables.")
+        data, out = asked.data.absolute(), asked.out.absolute()
+        size = {"epochs": asked.epochs, "images": asked.images, "seeds": tuple(range(1, asked.seeds + 1))}
+        options = Options(data, (asked.weights or data / "weights").absolute(), out, **size)
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out / "lock", f"The study {out}"):
+            found = list(probed(run(planned(options), asked.jobs)))
+        write_kept({"schema": 1, "date": datetime.date.today().isoformat(), "runs": found}, asked.kept)
+    write_tables(tables(read_kept(asked.kept)), asked.page)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        main()
+    except ViceError as error:
+        raise SystemExit(f"photographs: {error}") from None
