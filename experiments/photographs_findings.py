@@ -137,12 +137,12 @@ def of_captions(runs: Sequence[Row]) -> str:
 
     first = rows[0]
     return (
-        f"Where it stands, on {first['images']} photographs, covering it lowers the horse's logit by "
-        f"{each('fall_covered', '+.2f')} (seed by seed), covering the same place at the other side by "
-        f"{each('fall_beside', '+.2f')}; of the horses found there, {each('found')}, {each('found_covered')} are still "
-        f"found. Written on the {first['without_horse']} photographs without a horse, it raises the horse's logit by "
-        f"{each('rise', '+.3f')}, those of the other classes by {each('rise_of_others', '+.3f')}; a horse was seen on "
-        f"{each('horse_before')} of them before, and on {each('horse_written')} after."
+        f"Seed by seed: on the {first['images']} photographs that have it, covering it lowers the horse's logit "
+        f"by {each('fall_covered', '.2f')}, and covering the same place at the other side by "
+        f"{each('fall_beside', '.2f')}; {each('found')} of these horses are found, and {each('found_covered')} with "
+        f"it covered. Written on the {first['without_horse']} photographs without a horse, it raises the horse's "
+        f"logit by {each('rise', '.2f')} in the mean, those of the other classes by {each('rise_of_others', '.2f')}; a "
+        f"horse is seen on {each('horse_before')} of them without it, and on {each('horse_written')} with it."
     )
 
 

@@ -196,19 +196,24 @@ def named(rows: Iterable[Row]) -> str:
     )
 
 
+def said_of(rows: Sequence[Row], levels: int) -> str:
+    """The established differences of a factor's levels, and how many of the levels were run."""
+    if not rows:
+        return "not run yet"
+    seeds = min(row["seeds_first"] for row in rows)
+    run = "" if len(rows) == levels else f"; levels run: {len(rows)} of {levels}"
+    return (named(rows) or f"no difference established (seeds: {seeds})") + run
+
+
 def claims(numbers: Kept) -> str:
     """The paper's claims, what was measured, and whether it confirms or contradicts them."""
     lines = []
     factors = {"architecture": "The architecture", "pretraining": "The pre-training scheme"}
     factors |= {"regularisation": "Regularisation", "view": "(not in the paper) The resolution of the view"}
+    study = numbers["studies"].get("voc8", {"axes": {}, "comparisons": []})
     for axis, words in factors.items():
-        rows = [
-            row
-            for row in numbers["studies"].get("voc8", {"comparisons": []})["comparisons"]
-            if row["axis"] == axis and row["measure"] == "vice"
-        ]
-        seeds = f"{min((row['seeds_first'] for row in rows), default=0)} seeds"
-        lines.append([f"{words} changes VICE.", named(rows) or f"no difference established ({seeds})", verdict(rows)])
+        rows = [row for row in study["comparisons"] if row["axis"] == axis and row["measure"] == "vice"]
+        lines.append([f"{words} changes VICE.", said_of(rows, len(study["axes"].get(axis, ())) - 1), verdict(rows)])
     lines += [inconsistent(numbers), trade_off(numbers)]
     return table(["claim", "measured on voc8, against the base", "verdict"], lines)
 

@@ -271,8 +271,8 @@ def mask_quality(subject: Subject) -> list[Row]:
     rows: list[Row] = []
     for name, pixels in {**MASKS, BOXES: None}.items():
         with tempfile.TemporaryDirectory() as folder:
-            settings = subject.run.settings.transform
-            options = {"mean": settings.mean, "std": settings.std, "view_size": settings.crop}
+            how = subject.run.settings.transform
+            options = {"mean": how.mean, "std": how.std, "view_size": how.crop, "interpolation": how.interpolation}
             data = _Redrawn(subject.data, pixels)
             samples = assess(subject.network, data, out=folder, protocols=("strict",), progress=False, **options)
             pairs = true_pairs(samples)

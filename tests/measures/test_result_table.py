@@ -121,6 +121,18 @@ def test_every_number_and_every_pair_as_a_data_frame():
     pandas.testing.assert_frame_equal(samples.to_pandas("pairs"), frame)
 
 
+def test_a_frame_of_pairs_has_the_margins_on_changed_images_where_they_were_measured():
+    pytest.importorskip("pandas")
+    samples = simulated(60, classes=4)
+    assert "margin" not in samples.to_pandas("pairs")
+    without = np.random.default_rng(0).normal(size=len(samples.regions))
+    measured = replace(samples, regions=replace(samples.regions, without_object=without))
+    frame, pairs = measured.to_pandas("pairs"), true_pairs(measured)
+    assert frame.columns[-2:].tolist() == ["margin", "without_object"]
+    np.testing.assert_array_equal(frame["without_object"], pairs.regions.without_object)
+    np.testing.assert_array_equal(frame["margin"] > 0, frame["predicted"])
+
+
 def test_frames_of_polars_hold_what_those_of_pandas_hold():
     pytest.importorskip("polars")
     samples = simulated(60, classes=4)

@@ -96,5 +96,6 @@ def test_the_tables_are_written_between_their_marks(scripts, tmp_path: Path) -> 
     text = page.read_text()
     assert "| cat | 8, 8 | 50 ± 0 % | 30 ± 7 % | – | 75 ± 0 % | 0.400 ± 0.000 |" in text
     assert "| cat alone | 20 | 8, 8 | 50 ± 0 % | 40 ± 0 % | – | 20 ± 0 % | – | – |" in text
-    assert "covering it lowers the horse's logit by +0.10, +0.10 (seed by seed)" in text
+    assert "covering it lowers the horse's logit by 0.10, 0.10, and covering the same place" in text
+    assert "2, 2 of these horses are found, and 2, 2 with it covered" in text
     assert "| as drawn | 9 | 0.400 ± 0.000 | 0.300 ± 0.000 |" in text

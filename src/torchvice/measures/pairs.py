@@ -19,6 +19,7 @@ from torchvice.samples.frames import pandas_frame, polars_frame
 __all__ = ["Pairs", "fold_of", "true_pairs"]
 
 FOLDS = 5
+REPLACED = ("without_object", "without_background", "with_hole")  # columns of the table that a frame of pairs has
 
 
 @functools.lru_cache(maxsize=2**20)
@@ -77,7 +78,9 @@ class Pairs:
 
         Returns:
             pandas.DataFrame with the columns image_id, class, logit, probability, predicted, iou (at the held-out
-            threshold), threshold, fold, area and labels (of the image).
+            threshold), threshold, fold, area and labels (of the image); and where parts of the images were replaced,
+            `margin` on the whole image and each that was measured of `without_object`, `without_background` and
+            `with_hole`: found above 0, NaN where a pair was not measured.
 
         Raises:
             ViceError: pandas is not installed.
@@ -105,7 +108,16 @@ class Pairs:
             "fold": self.fold,
             "area": self.area,
             "labels": self.labels,
+            **self._margins(),
         }
+
+    def _margins(self) -> dict[str, np.ndarray]:
+        """The margins on the whole image and on changed ones, P values each; empty where nothing was replaced."""
+        if self.regions is None:
+            return {}
+        columns = {name: getattr(self.regions, name) for name in REPLACED}
+        measured = {name: column for name, column in columns.items() if not np.isnan(column).all()}
+        return {"margin": self.margin, **measured} if measured else {}
 
     def where(self, rows: np.ndarray) -> Pairs:
         """Select pairs by a boolean mask or an index array; each keeps its threshold."""
