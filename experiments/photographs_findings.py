@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from photographs_kept import read_kept, write_kept
 from photographs_page import shown, write_tables
@@ -70,13 +71,11 @@ def run(study: Study, jobs: int) -> list[Path]:
 
 
 def percent(values: Sequence[float | None]) -> str:
-    """Mean and standard deviation over seeds of a share, in percent."""
+    """Mean and standard deviation over seeds of a share, in percent; a dash where a seed has none."""
     known = [100 * value for value in values if value is not None]
-    if len(known) < len(values) or not known:
+    if len(known) < len(values):
         return "–"
-    mean = sum(known) / len(known)
-    spread = (sum((value - mean) ** 2 for value in known) / max(len(known) - 1, 1)) ** 0.5
-    return f"{mean:.0f} ± {spread:.0f} %"
+    return f"{np.mean(known):.0f} %" if len(known) == 1 else f"{np.mean(known):.0f} ± {np.std(known, ddof=1):.0f} %"
 
 
 def across(runs: Sequence[Row], probe: str) -> list[list[Row]]:

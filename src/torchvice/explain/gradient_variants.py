@@ -176,8 +176,9 @@ def refinecam(scene: Scene) -> OutputsAndMaps:
     its maximum, and resized to the finest.
 
     A place counts only where all three maps show it. One backward pass serves the three. The layers are found by
-    `torchvice.models.stages`; a layer that the user names is the coarsest. pytorch-grad-cam's RefineCAM takes the
-    layers from the user, Grad-CAM++ by default, scales each map to its range, and multiplies at the image's size.
+    `torchvice.models.stages`, which leaves out those that run several times; a layer that the user names is the
+    coarsest. pytorch-grad-cam's RefineCAM takes the layers from the user, Grad-CAM++ by default, scales each map to its
+    range, and multiplies at the image's size.
 
     Returns:
         outputs (N, M) and maps (P, h, w) on the finest grid, 0 to 1.

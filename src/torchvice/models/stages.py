@@ -19,7 +19,8 @@ def stages(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
     """The last maps of the stages before a site, and the site: `count` sizes, the finest first.
 
     The last map of a stage is the output, of this size, of the outermost module that gives one; of several the latest.
-    So `layer3` counts in a ResNet, not the first convolution of `layer4`, which is of the same size.
+    So `layer3` counts in a ResNet, not the first convolution of `layer4`, which is of the same size. A module that runs
+    several times a pass has several maps, and is left out.
 
     Args:
         model: the network, of which a pass is made; the answer is remembered.
