@@ -14,6 +14,7 @@ import torchvice
 from torchvice.assessment.region import Region
 from torchvice.errors import ViceError
 from torchvice.measures import compare
+from torchvice.samples import ShardFolder
 
 SIDE, VOID = 32, 255
 ROWS = slice(6, 26)
@@ -47,6 +48,13 @@ def test_an_object_alone_takes_all_void_that_touches_it() -> None:
     touching = Region((SIDE, SIDE), two_squares()).object_of(0, "touching")
     expected[ROWS, RIGHT] = False
     np.testing.assert_array_equal(touching, expected)
+
+
+def test_void_of_masks_of_16_bits() -> None:
+    mask = two_squares().astype(np.int64)
+    mask[mask == VOID] = 65535
+    own = Region((SIDE, SIDE), mask, void=65535).object_of(1)
+    np.testing.assert_array_equal(own, Region((SIDE, SIDE), two_squares()).object_of(1))
 
 
 def test_the_objects_of_one_class_share_what_is_between_them() -> None:
@@ -93,14 +101,12 @@ def assessed(out: Path, **more: object) -> torchvice.Samples:
     return torchvice.assess(ByEdge(), Pair(), out=out, **settings)
 
 
-def found_without(samples: torchvice.Samples) -> list[bool]:
-    """Whether red, and green, are found without their own objects."""
-    rows = samples.of_protocol("strict").regions
-    return [bool((rows.without_object[rows.label == label] > 0).all()) for label in (1, 2)]
-
-
 def test_the_object_beside_is_left_whole(tmp_path: Path) -> None:
-    assert found_without(assessed(tmp_path / "nearest")) == [True, False]
+    """Red is found by the green square alone, so that it loses nothing with its own; green loses all."""
+    frame = assessed(tmp_path / "nearest").to_pandas("pairs").set_index("class")
+    assert frame.margin["red"].min() > 30
+    np.testing.assert_allclose(frame.without_object["red"], frame.margin["red"], atol=1e-3)
+    assert (frame.without_object["green"] < 0).all()
 
 
 def test_all_void_that_touches_is_replaced_where_asked(tmp_path: Path) -> None:
@@ -115,12 +121,19 @@ def test_all_void_that_touches_is_replaced_where_asked(tmp_path: Path) -> None:
         assessed(tmp_path / "all", without=["object", "void=all"])
 
 
-def of_an_earlier_version(folder: Path) -> None:
+def of_an_earlier_version(folder: Path, regions: str = "masks") -> None:
     """Take from a table's manifest what earlier versions did not write."""
     manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["dataset"]["regions"] = regions
     for settings in manifest["explanations"].values():
         settings.get("interventions", {}).pop("void", None)
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_boxes_have_no_void(tmp_path: Path) -> None:
+    assessed(tmp_path)
+    of_an_earlier_version(tmp_path, "boxes")
+    assert ShardFolder(tmp_path).manifest()["explanations"]["strict:gradcam"]["interventions"]["void"] == "nearest"
 
 
 def test_a_table_of_an_earlier_version_goes_on_as_it_began_and_says_so(tmp_path: Path) -> None:
@@ -129,10 +142,13 @@ def test_a_table_of_an_earlier_version_goes_on_as_it_began_and_says_so(tmp_path:
     of_an_earlier_version(old)
     again = assessed(old, without="auto", also=["layercam"])
     assert again.manifest["explanations"]["strict:gradcam"]["interventions"]["void"] == "touching"
-    said = "With an object the void rims of the objects beside it were replaced, too"
+    said = "the void around the objects that touch it was replaced, too"
     assert any(said in caveat for caveat in torchvice.measure(again).verdict.caveats)
     with pytest.raises(ViceError, match=r"`void` of `interventions` .* 'touching' in the table, but 'nearest' now"):
         assessed(old, without=["object", "dilation=3"])
+    with pytest.raises(ViceError, match="To go on as it was begun, add void=touching to --without"):
+        assessed(old, without=["object", "dilation=3"])
+    assessed(old, without=["object", "dilation=3", "void=touching"])
     new = assessed(tmp_path / "new", without=["object", "dilation=3"])
     assert not any(said in caveat for caveat in torchvice.measure(new).verdict.caveats)
     (told,) = [one for one in compare({"a": again, "b": new}).sentences if "Not the same question" in one]

@@ -242,10 +242,15 @@ def _refuse_another(
     parts = [f"is of {', '.join(subject)}"] if subject else []
     parts += [f"was made with other settings: {'; '.join(wrong)}"] if wrong else []
     if parts:
-        raise ViceError(
-            f"The table in {folder.folder} {', and '.join(parts)}.",
-            "Delete that folder to start over, or write to another one.",
-        )
+        way_out = "Delete that folder to start over, or write to another one."
+        if not subject and all(phrase.startswith("`void` of `interventions`") for phrase in wrong):
+            way_out = f"To go on as it was begun, add void={_void_of(known)} to --without; or write to another folder."
+        raise ViceError(f"The table in {folder.folder} {', and '.join(parts)}.", way_out)
+
+
+def _void_of(explanations: Mapping[str, Any]) -> str:
+    """Which void went with the objects that a table's explanations replaced."""
+    return next(str(one["interventions"]["void"]) for one in explanations.values() if "interventions" in one)
 
 
 def _protocols(manifest: Mapping[str, Any]) -> list[str]:

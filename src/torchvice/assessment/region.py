@@ -48,8 +48,8 @@ class Region:
 
         Args:
             c: the class, 0..C-1.
-            void: which of the void that touches the class goes with it: "nearest", where no other object is nearer,
-                since the rims of objects that touch each other are one; or "touching", all of it.
+            void: which of the void that touches the class goes with it: "nearest", what is nearer to this class than
+                to any other (the rims of objects that touch are one); or "touching", all of it.
         """
         if self.mask is None:
             assert self.classes is not None
@@ -65,7 +65,7 @@ class Region:
 
     @functools.cached_property
     def _nearest(self) -> np.ndarray | None:
-        """(H, W) the label of the nearest pixel of an object; None where there is one object, or none."""
+        """(H, W) the label of the nearest pixel of an object; None where there is one class, or none."""
         assert self.mask is not None
         objects = (self.mask != 0) & (self.mask != self.void)
         labels = self.mask[objects]

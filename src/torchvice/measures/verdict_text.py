@@ -259,10 +259,10 @@ def caveats_of(
         if dilation := made.get("dilation"):
             text += f"; masks are dilated by {dilation} pixels"
         caveats.append(f"{text}.")
-        if made.get("void") == "touching":
+        if made.get("void") == "touching" and not samples.exclusive:
             caveats.append(
-                "With an object the void rims of the objects beside it were replaced, too, which can hide these: to "
-                "replace only what is nearest to each object, assess the images to a new --out."
+                "With each object, the void around the objects that touch it was replaced, too, which can remove small "
+                "ones. To avoid this, assess to a new --out."
             )
     if without and samples.exclusive and np.isnan(samples.of_protocol("strict").regions.answer_without_object).all():
         caveats.append(

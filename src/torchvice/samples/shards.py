@@ -99,8 +99,10 @@ class ShardFolder:
         if "contents" in manifest["dataset"]:  # where tables had it for some days
             manifest["contents"] = manifest["dataset"].pop("contents")
         for settings in (manifest["explanations"] | (manifest["adding"] if resumed else {})).values():
-            if "interventions" in settings:
-                settings["interventions"] = UNSAID_OF_INTERVENTIONS | settings["interventions"]
+            if isinstance(settings.get("interventions"), dict):
+                boxes = manifest["dataset"].get("regions") == "boxes"  # which have no void
+                unsaid = {"void": "nearest"} if boxes else UNSAID_OF_INTERVENTIONS
+                settings["interventions"] = unsaid | settings["interventions"]
         return manifest
 
     def shards(self) -> list[int]:
