@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from photographs_figures import write_figures
-from photographs_kept import KEPT, collected, read_kept, recipe_of, write_kept
+from photographs_kept import KEPT, check_asked, collected, read_kept, recipe_of, write_kept
 from photographs_page import write_page
 from photographs_plan import CONTINUED, EPOCHS, Options, kept, ordered, pretraining, written
 from photographs_pool import Pool, Task, prepare_pretraining
@@ -97,8 +97,7 @@ def main() -> None:
     asked = parsed()
     studies = kept(asked.out)
     if not asked.only_tables:
-        if asked.data is None:
-            raise ViceError("The study needs its photographs.", "Give --data DIR, or --only-tables.")
+        check_asked(asked)
         data, out = asked.data.absolute(), asked.out.absolute()
         weights = (asked.weights or data / "weights").absolute()
         chosen = {"epochs": asked.epochs, "images": asked.images, "seeds": tuple(range(1, asked.seeds + 1))}

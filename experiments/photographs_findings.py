@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from photographs_kept import read_kept, write_kept
+from photographs_kept import check_asked, read_kept, write_kept
 from photographs_page import shown, write_tables
 from photographs_plan import EPOCHS, Options, common, listed
 from photographs_pool import Pool, Task
@@ -36,10 +36,10 @@ from torchvice.study.job import finished, prepare
 KEPT = Path("records/photographs/findings.json")
 SPLITS = {"train": "learn", "selection": "select", "eval": "val"}
 PERCENT = {
-    "on_object": "map on the object",
+    "on_object": "IoU 0.3 or more",
     "without_object": "found without the object",
-    "with_hole": "with a hole elsewhere",
     "without_background": "without the background",
+    "with_hole": "with a hole elsewhere",
 }
 
 Row = Mapping[str, Any]
@@ -88,17 +88,17 @@ def of_classes(runs: Sequence[Row]) -> str:
     lines = []
     for rows in across(runs, "classes"):
         cells = [percent([row[name] for row in rows]) for name in PERCENT]
-        found = ", ".join(str(row["found"]) for row in rows)
-        lines.append([rows[0]["class"], found, *cells, shown([row["vice"] for row in rows])])
-    return table(["class", "found", *PERCENT.values(), "VICE"], lines)
+        counts = [", ".join(str(row[name]) for row in rows) for name in ("found", "holes")]
+        lines.append([rows[0]["class"], counts[0], *cells, counts[1], shown([row["vice"] for row in rows])])
+    return table(["class", "found", *PERCENT.values(), "with room for a hole", "VICE"], lines)
 
 
 def of_two(runs: Sequence[Row]) -> str:
     """Labels beside another one, and alone."""
     heads = {
-        "on_object": "map on the object",
-        "map_on_own": "of the map on its object",
-        "map_on_other": "of the map on the other",
+        "on_object": "IoU 0.3 or more",
+        "map_on_own": "share of the map on its object",
+        "map_on_other": "share of the map on the other",
         "without_own": "found without its object",
         "without_other": "found without the other",
         "without_both": "found without both",
@@ -135,6 +135,8 @@ def of_captions(runs: Sequence[Row]) -> str:
         return ", ".join(f"{row[name]:{form}}" for row in rows)
 
     first = rows[0]
+    if first is None:
+        return "The photographs that have it are not among these."
     return (
         f"Seed by seed: on the {first['images']} photographs that have it, covering it lowers the horse's logit "
         f"by {each('fall_covered', '.2f')}, and covering the same place at the other side by "
@@ -177,8 +179,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/photographs.md"), help="the page")
     asked = parser.parse_args()
     if not asked.only_tables:
-        if asked.data is None:
-            raise ViceError("The study needs its photographs.", "Give --data DIR, or --only-tables.")
+        check_asked(asked)
         data, out = asked.data.absolute(), asked.out.absolute()
         size = {"epochs": asked.epochs, "images": asked.images, "seeds": tuple(range(1, asked.seeds + 1))}
         options = Options(data, (asked.weights or data / "weights").absolute(), out, **size)

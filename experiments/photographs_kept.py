@@ -6,6 +6,7 @@ name of an image. The page is written from it alone.
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 from collections.abc import Mapping, Sequence
@@ -180,6 +181,17 @@ def recipe_of(levels: Mapping[str, str], base: Mapping[str, str]) -> str:
     """The levels of a run that differ from the base."""
     changed = [level.replace("_", " ") for axis, level in levels.items() if level != base[axis]]
     return ", ".join(changed) or "base"
+
+
+def check_asked(asked: argparse.Namespace) -> None:
+    """Refuse a run without photographs, and a try on a few of them that would replace the kept numbers."""
+    if asked.data is None:
+        raise ViceError("The study needs its photographs.", "Give --data DIR, or --only-tables.")
+    if asked.images is not None and KEPT.parent in (asked.kept.parent, *asked.kept.parents):
+        message = (
+            f"A try on {asked.images} images must not replace the numbers of the study, but --kept is {asked.kept}."
+        )
+        raise ViceError(message, "Give --kept FILE and --page FILE elsewhere.")
 
 
 def write_kept(numbers: Mapping[str, Any], path: Path) -> None:

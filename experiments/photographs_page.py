@@ -26,6 +26,7 @@ COLUMNS = {
     "mean_average_precision": "mAP",
     "ece_ml": "ECE-ML",
 }
+NOT_RUN = "Not run yet."
 SHOWN_THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 NEAR = 0.05  # a difference of VICE within this is none that matters: "contradicted" needs all intervals inside
 
@@ -57,6 +58,8 @@ def shown(values: Sequence[float | None], sign: str = "") -> str:
 
 def recipes_of(study: Kept) -> str:
     """Means over seeds of every recipe."""
+    if not finished(study):
+        return NOT_RUN
     head = ["recipe", "seeds", *COLUMNS.values(), "controls not beaten"]
     return table(
         head,
@@ -72,6 +75,8 @@ def differences(study: Kept, axis: str) -> str:
     mine = [row for row in study["comparisons"] if row["axis"] == axis]
     found = {(row["first"], row["measure"]): row for row in mine}
     missing: Row = {"difference": None, "low": None}
+    if not mine:
+        return NOT_RUN
     return table(
         ["against the base", *MEASURES.values()],
         (
@@ -135,8 +140,10 @@ def thresholds(study: Kept) -> str:
 def classes(study: Kept) -> str:
     """The classes of the base recipe: means over seeds."""
     runs = study["base_runs"]
+    if not runs:
+        return NOT_RUN
     lines = []
-    for rows in zip(*(run["classes"] for run in runs), strict=True) if runs else ():
+    for rows in zip(*(run["classes"] for run in runs), strict=True):
         cells = [shown([row[name] for row in rows]) for name in ("average_precision", "quality", "vice")]
         low, high = ([row[end] for row in rows if row[end] is not None] for end in ("vice_low", "vice_high"))
         span = f"{min(low):.2f} to {max(high):.2f}" if low and high else "–"
@@ -199,10 +206,10 @@ def named(rows: Iterable[Row]) -> str:
 def said_of(rows: Sequence[Row], levels: int) -> str:
     """The established differences of a factor's levels, and how many of the levels were run."""
     if not rows:
-        return "not run yet"
-    seeds = min(row["seeds_first"] for row in rows)
-    run = "" if len(rows) == levels else f"; levels run: {len(rows)} of {levels}"
-    return (named(rows) or f"no difference established (seeds: {seeds})") + run
+        return NOT_RUN
+    known = [row for row in rows if row["p_holm"] is not None]
+    run = "" if len(known) == levels else f"; {len(known)} of {levels} levels are run"
+    return (named(rows) or "no difference established") + run
 
 
 def claims(numbers: Kept) -> str:

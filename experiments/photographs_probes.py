@@ -24,6 +24,7 @@ from torchvice.assessment.region import region_of
 from torchvice.commands.tables import load_samples
 from torchvice.data.filling import InterventionChoices, dilated, filled
 from torchvice.errors import ViceError
+from torchvice.explain import upsample
 from torchvice.measures import Pairs, true_pairs
 from torchvice.metrics import pair_vice
 from torchvice.runs import Run
@@ -118,6 +119,8 @@ class Subject:
 
     def without(self, rows: Sequence[tuple[int, tuple[int, ...]]]) -> np.ndarray:
         """(R, C) logits of images without the objects of some classes, replaced as by `vice assess`, void included."""
+        if not rows:
+            return np.zeros((0, len(self.data.classes)))
         gone, how = [], InterventionChoices()
         for i, classes in rows:
             region = region_of(self.data, i)
@@ -143,6 +146,7 @@ def by_class(subject: Subject) -> list[Row]:
                 "on_object": share(pairs.quality[found] >= ON_OBJECT),
                 "without_object": share(np.asarray(pairs.regions.without_object)[found] > 0),
                 "without_background": share(np.asarray(pairs.regions.without_background)[found] > 0),
+                "holes": int((~np.isnan(hole)).sum()),
                 "with_hole": share(hole[~np.isnan(hole)] > 0),
                 "vice": vice_of(pairs.where(own)),
             }
@@ -174,7 +178,8 @@ def beside(subject: Subject, images: np.ndarray, a: int, b: int | None) -> Row:
         for i, c, q in zip(subject.pairs.image_id, subject.pairs.class_index, subject.pairs.quality, strict=True)
     }
     row: Row = {"images": len(images), "found": len(found)}
-    row["on_object"] = share(np.array([quality[subject.names[i], a] >= ON_OBJECT for i in found]))
+    known = [quality[subject.names[i], a] for i in found if (subject.names[i], a) in quality]
+    row["on_object"] = share(np.array(known) >= ON_OBJECT)
     row["map_on_own"] = mean([mass(subject, i, a, a) for i in found])
     row["without_own"] = share(subject.without([(i, (a,)) for i in found])[:, a] > 0)
     if b is not None:
@@ -189,10 +194,8 @@ def mass(subject: Subject, i: int, label: int, where: int) -> float | None:
     map_ = subject.maps.get((subject.names[i], label))
     if map_ is None or not map_.any():
         return None
-    large = functional.interpolate(
-        torch.from_numpy(map_.astype(np.float32))[None, None], subject.images.shape[-2:], mode="bilinear"
-    )
-    return float(large[0, 0][subject.object_of(i, where)].sum() / large.sum())
+    large = upsample(torch.from_numpy(map_.astype(np.float32))[None], subject.images.shape[-2:])[0]
+    return float(large[subject.object_of(i, where)].sum() / large.sum())
 
 
 def furniture(subject: Subject) -> list[Row]:
@@ -217,8 +220,13 @@ def furniture(subject: Subject) -> list[Row]:
     return rows
 
 
-def captions(subject: Subject) -> Row:
-    """Whether the web address of an archive of horses matters: covered where it is, and written where there is none."""
+def captions(subject: Subject) -> Row | None:
+    """Whether the web address of an archive of horses matters: covered where it is, and written where there is none.
+
+    None where the photographs that have it are not all there.
+    """
+    if not set(CAPTIONS) <= set(subject.names):
+        return None
     horse = list(subject.data.classes).index("horse")
     here = [subject.names.index(name) for name in CAPTIONS]
     covered, beside_it = [], []
@@ -320,8 +328,10 @@ def resized(plane: np.ndarray, pixels: int) -> np.ndarray:
     return np.asarray(grown ^ outside)
 
 
-def above(first: np.ndarray, second: np.ndarray) -> float:
+def above(first: np.ndarray, second: np.ndarray) -> float | None:
     """How often a number of the first is above one of the second, ties counted half: the area under the ROC curve."""
+    if not (len(first) and len(second)):
+        return None
     return float(mannwhitneyu(first, second).statistic / (len(first) * len(second)))
 
 

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from torchvice.errors import ViceError
 from torchvice.runs import Run
 from torchvice.study import load_study
 from torchvice.study.job import prepare, run_job
@@ -41,8 +43,6 @@ def test_a_subject_sees_and_changes_what_the_assessment_did(scripts, study_file)
     assert {row["class"]: row["found"] for row in scripts.probes.by_class(subject)} == {
         name: int((pairs.predicted & (pairs.class_index == c)).sum()) for c, name in enumerate(subject.data.classes)
     }
-    inside = [scripts.probes.mass(subject, i, c, c) for i, (c,) in asked]
-    assert all(share is None or 0 <= share <= 1 for share in inside)
 
 
 def test_masks_are_redrawn(scripts) -> None:
@@ -65,15 +65,38 @@ def test_masks_are_redrawn(scripts) -> None:
     assert redrawn(None)[3, 6] == 1
 
 
+def test_the_share_of_a_map_on_an_object(scripts) -> None:
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:, :4] = 1
+    data = SimpleNamespace(mask=lambda i: mask, records=[SimpleNamespace(image_id="a")])
+    subject = scripts.probes.Subject(SimpleNamespace(dataset=lambda: data))
+    vars(subject).update(images=torch.zeros(1, 3, 8, 8), maps={("a", 0): np.array([[3.0, 1.0]])})
+    map_ = torch.tensor(
+        [3.0, 3, 2.75, 2.25, 1.75, 1.25, 1, 1]
+    )  # bilinear from two values, without their corners aligned
+    assert scripts.probes.mass(subject, 0, 0, 0) == pytest.approx(float(map_[:4].sum() / map_.sum()), abs=0.02)
+    subject.maps["a", 0][:] = 0
+    assert scripts.probes.mass(subject, 0, 0, 0) is None
+
+
 def test_one_number_is_above_another_as_often_as_counted(scripts) -> None:
     assert scripts.probes.above(np.array([1.0, 2.0]), np.array([0.0, 2.0, 3.0])) == pytest.approx(2.5 / 6)
+    assert scripts.probes.above(np.array([1.0]), np.zeros(0)) is None
 
 
 def test_the_tables_are_written_between_their_marks(scripts, tmp_path: Path) -> None:
     run = {
         "seed": 1,
         "classes": [
-            {"class": "cat", "pairs": 9, "found": 8, "on_object": 0.5, "without_object": 0.25, "with_hole": None}
+            {
+                "class": "cat",
+                "pairs": 9,
+                "found": 8,
+                "on_object": 0.5,
+                "without_object": 0.25,
+                "with_hole": None,
+                "holes": 0,
+            }
             | {"without_background": 0.75, "vice": 0.4}
         ],
         "together": [
@@ -94,8 +117,20 @@ def test_the_tables_are_written_between_their_marks(scripts, tmp_path: Path) -> 
     page.write_text("".join(f"# {mark}\n<!-- {mark} -->\n<!-- end -->\n" for mark in tables))
     scripts.findings.write_tables(tables, page)
     text = page.read_text()
-    assert "| cat | 8, 8 | 50 ± 0 % | 30 ± 7 % | – | 75 ± 0 % | 0.400 ± 0.000 |" in text
+    assert "| cat | 8, 8 | 50 ± 0 % | 30 ± 7 % | 75 ± 0 % | – | 0, 0 | 0.400 ± 0.000 |" in text
     assert "| cat alone | 20 | 8, 8 | 50 ± 0 % | 40 ± 0 % | – | 20 ± 0 % | – | – |" in text
     assert "covering it lowers the horse's logit by 0.10, 0.10, and covering the same place" in text
     assert "2, 2 of these horses are found, and 2, 2 with it covered" in text
     assert "| as drawn | 9 | 0.400 ± 0.000 | 0.300 ± 0.000 |" in text
+    without = scripts.findings.of_captions([{"captions": None}])
+    assert without == "The photographs that have it are not among these."
+
+
+def test_a_try_does_not_replace_the_kept_numbers(scripts) -> None:
+    kept = scripts.findings.KEPT
+    scripts.findings.check_asked(SimpleNamespace(data=Path("d"), images=None, kept=kept))
+    scripts.findings.check_asked(SimpleNamespace(data=Path("d"), images=9, kept=Path("try/kept.json")))
+    with pytest.raises(ViceError, match="A try on 9 images must not replace the numbers of the study"):
+        scripts.findings.check_asked(SimpleNamespace(data=Path("d"), images=9, kept=kept))
+    with pytest.raises(ViceError, match="The study needs its photographs"):
+        scripts.findings.check_asked(SimpleNamespace(data=None, images=None, kept=kept))
