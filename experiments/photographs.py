@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from photographs_figures import write_figures
-from photographs_kept import KEPT, check_asked, collected, read_kept, recipe_of, write_kept
+from photographs_kept import KEPT, add_arguments, collected, options_of, read_kept, recipe_of, write_kept
 from photographs_page import write_page
-from photographs_plan import CONTINUED, EPOCHS, Options, kept, ordered, pretraining, written
+from photographs_plan import CONTINUED, Options, kept, ordered, pretraining, written
 from photographs_pool import Pool, Task, prepare_pretraining
 from photographs_shelf import SHELF, Shelf, left_of
 
@@ -73,22 +73,13 @@ def run(studies: dict[str, Study], options: Options, shelf: Path, jobs: int, unt
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder that holds voc8 and clothing")
-    parser.add_argument("--weights", type=Path, help="folder of the ImageNet weights; default: weights in --data")
-    parser.add_argument("--out", type=Path, default=Path("runs/photographs"), help="folder of the runs")
+    add_arguments(parser, "runs/photographs", KEPT)
     parser.add_argument("--workers", type=int, default=0, help="processes that load the images of each training")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cpu")
     parser.add_argument("--until", type=float, help="seconds after which no training goes on")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the base recipe")
-    parser.add_argument("--images", type=int, help="the first images of each list only: a try, not the study")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of each recipe: claims need three")
     parser.add_argument("--datasets", nargs="+", choices=["voc8", "clothing"], default=["voc8", "clothing"])
     parser.add_argument("--no-tables", action="store_true", help="run only; neither numbers nor page are written")
-    parser.add_argument("--only-tables", action="store_true", help="run nothing; write the page of the kept numbers")
-    parser.add_argument("--kept", type=Path, default=KEPT, help="file of the kept numbers")
     parser.add_argument("--shelf", type=Path, default=SHELF, help="folder of the recipes that are finished")
-    parser.add_argument("--page", type=Path, default=Path("docs/photographs.md"), help="the page")
     return parser.parse_args()
 
 
@@ -97,13 +88,9 @@ def main() -> None:
     asked = parsed()
     studies = kept(asked.out)
     if not asked.only_tables:
-        check_asked(asked)
-        data, out = asked.data.absolute(), asked.out.absolute()
-        weights = (asked.weights or data / "weights").absolute()
-        chosen = {"epochs": asked.epochs, "images": asked.images, "seeds": tuple(range(1, asked.seeds + 1))}
-        options = Options(data, weights, out, asked.device, asked.workers, **chosen)
-        out.mkdir(parents=True, exist_ok=True)
-        with locked(out / "lock", f"The study {out}"):
+        options = options_of(asked, device=asked.device, workers=asked.workers)
+        options.out.mkdir(parents=True, exist_ok=True)
+        with locked(options.out / "lock", f"The study {options.out}"):
             studies = {name: study for name, study in written(options).items() if name in asked.datasets}
             run(studies, options, asked.shelf, asked.jobs, asked.until)
     if asked.no_tables:

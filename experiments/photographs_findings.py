@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from photographs_kept import check_asked, read_kept, write_kept
+from photographs_kept import add_arguments, options_of, read_kept, write_kept
 from photographs_page import shown, write_tables
-from photographs_plan import EPOCHS, Options, common, listed
+from photographs_plan import Options, common, listed
 from photographs_pool import Pool, Task
 from photographs_probes import probed
 
@@ -167,24 +167,12 @@ def tables(numbers: Row) -> dict[str, Callable[[], str]]:
 def main() -> None:
     """Run what is missing, ask, keep the numbers, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder that holds voc8")
-    parser.add_argument("--weights", type=Path, help="folder of the ImageNet weights; default: weights in --data")
-    parser.add_argument("--out", type=Path, default=Path("runs/findings"), help="folder of the runs")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the base recipe")
-    parser.add_argument("--images", type=int, help="the first images of each list only: a try, not the study")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only-tables", action="store_true", help="run nothing; write the tables of the kept numbers")
-    parser.add_argument("--kept", type=Path, default=KEPT, help="file of the kept numbers")
-    parser.add_argument("--page", type=Path, default=Path("docs/photographs.md"), help="the page")
+    add_arguments(parser, "runs/findings", KEPT)
     asked = parser.parse_args()
     if not asked.only_tables:
-        check_asked(asked)
-        data, out = asked.data.absolute(), asked.out.absolute()
-        size = {"epochs": asked.epochs, "images": asked.images, "seeds": tuple(range(1, asked.seeds + 1))}
-        options = Options(data, (asked.weights or data / "weights").absolute(), out, **size)
-        out.mkdir(parents=True, exist_ok=True)
-        with locked(out / "lock", f"The study {out}"):
+        options = options_of(asked)
+        options.out.mkdir(parents=True, exist_ok=True)
+        with locked(options.out / "lock", f"The study {options.out}"):
             found = list(probed(run(planned(options), asked.jobs)))
         write_kept({"schema": 1, "date": datetime.date.today().isoformat(), "runs": found}, asked.kept)
     write_tables(tables(read_kept(asked.kept)), asked.page)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from photographs_plan import EPOCHS, Options
 from photographs_shelf import Recipe, Shelf, recipes_of, together
 
 from torchvice.commands.tables import load_samples
@@ -192,6 +193,28 @@ def check_asked(asked: argparse.Namespace) -> None:
             f"A try on {asked.images} images must not replace the numbers of the study, but --kept is {asked.kept}."
         )
         raise ViceError(message, "Give --kept FILE and --page FILE elsewhere.")
+
+
+def add_arguments(parser: argparse.ArgumentParser, out: str, kept: Path) -> None:
+    """The arguments that the study and its further questions share."""
+    parser.add_argument("--data", type=Path, help="folder that holds voc8 and clothing")
+    parser.add_argument("--weights", type=Path, help="folder of the ImageNet weights; default: weights in --data")
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder of the runs")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the base recipe")
+    parser.add_argument("--images", type=int, help="the first images of each list only: a try, not the study")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each recipe: claims need three")
+    parser.add_argument("--only-tables", action="store_true", help="run nothing; write the page of the kept numbers")
+    parser.add_argument("--kept", type=Path, default=kept, help="file of the kept numbers")
+    parser.add_argument("--page", type=Path, default=Path("docs/photographs.md"), help="the page")
+
+
+def options_of(asked: argparse.Namespace, **more: Any) -> Options:
+    """What is to be run, see `check_asked`; `more` are fields of Options that one command alone has."""
+    check_asked(asked)
+    data, weights = asked.data.absolute(), (asked.weights or asked.data / "weights").absolute()
+    size = {"epochs": asked.epochs, "images": asked.images, "seeds": tuple(range(1, asked.seeds + 1))}
+    return Options(data, weights, asked.out.absolute(), **size, **more)
 
 
 def write_kept(numbers: Mapping[str, Any], path: Path) -> None:

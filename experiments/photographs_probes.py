@@ -97,6 +97,12 @@ class Subject:
         return true_pairs(self.table)
 
     @functools.cached_property
+    def quality(self) -> dict[tuple[str, int], float]:
+        """The IoU of each image and class with pixels in the mask."""
+        pairs = self.pairs
+        return {(i, c): q for i, c, q in zip(pairs.image_id, pairs.class_index, pairs.quality, strict=True)}
+
+    @functools.cached_property
     def maps(self) -> dict[tuple[str, int], np.ndarray]:
         """The headline's map of each image and class, in the layer's resolution, its negative values 0."""
         kept, headline = self.table.maps, self.table.of_protocol("strict").explanation
@@ -143,11 +149,11 @@ def by_class(subject: Subject) -> list[Row]:
                 "class": name,
                 "pairs": int(own.sum()),
                 "found": int(found.sum()),
-                "on_object": share(pairs.quality[found] >= ON_OBJECT),
-                "without_object": share(np.asarray(pairs.regions.without_object)[found] > 0),
-                "without_background": share(np.asarray(pairs.regions.without_background)[found] > 0),
+                "on_object": mean(pairs.quality[found] >= ON_OBJECT),
+                "without_object": mean(np.asarray(pairs.regions.without_object)[found] > 0),
+                "without_background": mean(np.asarray(pairs.regions.without_background)[found] > 0),
                 "holes": int((~np.isnan(hole)).sum()),
-                "with_hole": share(hole[~np.isnan(hole)] > 0),
+                "with_hole": mean(hole[~np.isnan(hole)] > 0),
                 "vice": vice_of(pairs.where(own)),
             }
         )
@@ -173,19 +179,15 @@ def together(subject: Subject) -> list[Row]:
 def beside(subject: Subject, images: np.ndarray, a: int, b: int | None) -> Row:
     """The row of a class in some images, beside class b or alone."""
     found = images[subject.logits[images, a] > 0]
-    quality = {
-        (i, c): q
-        for i, c, q in zip(subject.pairs.image_id, subject.pairs.class_index, subject.pairs.quality, strict=True)
-    }
     row: Row = {"images": len(images), "found": len(found)}
-    known = [quality[subject.names[i], a] for i in found if (subject.names[i], a) in quality]
-    row["on_object"] = share(np.array(known) >= ON_OBJECT)
+    known = [subject.quality[key] for i in found if (key := (subject.names[i], a)) in subject.quality]
+    row["on_object"] = mean(np.array(known) >= ON_OBJECT)
     row["map_on_own"] = mean([mass(subject, i, a, a) for i in found])
-    row["without_own"] = share(subject.without([(i, (a,)) for i in found])[:, a] > 0)
+    row["without_own"] = mean(subject.without([(i, (a,)) for i in found])[:, a] > 0)
     if b is not None:
         row["map_on_other"] = mean([mass(subject, i, a, b) for i in found])
-        row["without_other"] = share(subject.without([(i, (b,)) for i in found])[:, a] > 0)
-        row["without_both"] = share(subject.without([(i, (a, b)) for i in found])[:, a] > 0)
+        row["without_other"] = mean(subject.without([(i, (b,)) for i in found])[:, a] > 0)
+        row["without_both"] = mean(subject.without([(i, (a, b)) for i in found])[:, a] > 0)
     return row
 
 
@@ -343,13 +345,8 @@ def vice_of(pairs: Pairs) -> float | None:
         return None
 
 
-def share(events: np.ndarray) -> float | None:
-    """Share of events; None without any."""
-    return float(np.mean(events)) if len(events) else None
-
-
 def mean(values: Any) -> float | None:
-    """Mean of the values that are not None; None without any."""
+    """Mean of the values that are not None, of events their share; None without any."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 

@@ -20,9 +20,10 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The scripts of experiments/ that ask."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "experiments"))
     import photographs_findings
+    import photographs_kept
     import photographs_probes
 
-    return SimpleNamespace(findings=photographs_findings, probes=photographs_probes)
+    return SimpleNamespace(findings=photographs_findings, kept=photographs_kept, probes=photographs_probes)
 
 
 def test_a_subject_sees_and_changes_what_the_assessment_did(scripts, study_file) -> None:
@@ -128,9 +129,9 @@ def test_the_tables_are_written_between_their_marks(scripts, tmp_path: Path) -> 
 
 def test_a_try_does_not_replace_the_kept_numbers(scripts) -> None:
     kept = scripts.findings.KEPT
-    scripts.findings.check_asked(SimpleNamespace(data=Path("d"), images=None, kept=kept))
-    scripts.findings.check_asked(SimpleNamespace(data=Path("d"), images=9, kept=Path("try/kept.json")))
+    scripts.kept.check_asked(SimpleNamespace(data=Path("d"), images=None, kept=kept))
+    scripts.kept.check_asked(SimpleNamespace(data=Path("d"), images=9, kept=Path("try/kept.json")))
     with pytest.raises(ViceError, match="A try on 9 images must not replace the numbers of the study"):
-        scripts.findings.check_asked(SimpleNamespace(data=Path("d"), images=9, kept=kept))
+        scripts.kept.check_asked(SimpleNamespace(data=Path("d"), images=9, kept=kept))
     with pytest.raises(ViceError, match="The study needs its photographs"):
-        scripts.findings.check_asked(SimpleNamespace(data=None, images=None, kept=kept))
+        scripts.kept.check_asked(SimpleNamespace(data=None, images=None, kept=kept))

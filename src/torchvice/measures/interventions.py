@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.measures.inference import Inference, plain_interval
-from torchvice.measures.pairs import Pairs
+from torchvice.measures.pairs import REPLACED, Pairs
 from torchvice.metrics.resampling import Interval
 from torchvice.metrics.shares import share_interval
 from torchvice.samples import Samples
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 # The parts of the catalogue's names, and the columns of the table.
-PARTS = {"object": "without_object", "background": "without_background", "hole": "with_hole"}
+PARTS = dict(zip(("object", "background", "hole"), REPLACED, strict=True))
 
 
 def was_intervened(pairs: Pairs) -> bool:

@@ -16,10 +16,10 @@ from torchvice.metrics.thresholds import HeldOut
 from torchvice.samples import Regions, Samples
 from torchvice.samples.frames import pandas_frame, polars_frame
 
-__all__ = ["Pairs", "fold_of", "true_pairs"]
+__all__ = ["REPLACED", "Pairs", "fold_of", "true_pairs"]
 
 FOLDS = 5
-REPLACED = ("without_object", "without_background", "with_hole")  # columns of the table that a frame of pairs has
+REPLACED = ("without_object", "without_background", "with_hole")  # the table's columns of margins on changed images
 
 
 @functools.lru_cache(maxsize=2**20)

@@ -287,6 +287,7 @@ def layout_of(model: nn.Module, tensor: torch.Tensor, size: tuple[int, int]) -> 
 
 
 def site_of(record: TensorRecord, layout: SpatialLayout, size: tuple[int, int]) -> MapSite:
+    """The site of a recorded tensor that is laid out so, for images of this size."""
     stride = (size[0] / layout.grid[0], size[1] / layout.grid[1]) if layout.layout == "tokens" else None
     return MapSite(record.layer, record.where, layout.layout, layout.prefix_tokens, stride)
 
@@ -359,8 +360,7 @@ def _patches(model: nn.Module, size: tuple[int, int]) -> tuple[int, int] | None:
     if (pair := _pair(patch)) is None:
         return None
     height, width = pair
-    # Rounded up: with dynamic_img_pad timm pads the image to whole patches.
-    return -(-size[0] // height), -(-size[1] // width)
+    return -(-size[0] // height), -(-size[1] // width)  # rounded up: timm pads to whole patches (dynamic_img_pad)
 
 
 def _is_outputs(tensor: torch.Tensor, outputs: Any) -> bool:

@@ -98,10 +98,10 @@ class ShardFolder:
             check_resumed(manifest, str(self.manifest_path))
         if "contents" in manifest["dataset"]:  # where tables had it for some days
             manifest["contents"] = manifest["dataset"].pop("contents")
+        boxes = manifest["dataset"].get("regions") == "boxes"  # which have no void
+        unsaid = {"void": "nearest"} if boxes else UNSAID_OF_INTERVENTIONS
         for settings in (manifest["explanations"] | (manifest["adding"] if resumed else {})).values():
             if isinstance(settings.get("interventions"), dict):
-                boxes = manifest["dataset"].get("regions") == "boxes"  # which have no void
-                unsaid = {"void": "nearest"} if boxes else UNSAID_OF_INTERVENTIONS
                 settings["interventions"] = unsaid | settings["interventions"]
         return manifest
 
