@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from photographs_figures import write_figures
@@ -29,14 +29,23 @@ from torchvice.errors import ViceError
 from torchvice.files.lock import locked
 from torchvice.study import Study
 from torchvice.study.job import prepare
+from torchvice.study.plan import PlannedRun
 from torchvice.study.table import table_rows, write_table
 
 
-def tasks(studies: dict[str, Study], options: Options, shelf: Path) -> Iterator[Task]:
+def chosen(studies: dict[str, Study], recipes: Sequence[str] | None) -> list[tuple[Study, PlannedRun]]:
+    """The runs of some recipes, by their names on the page; None: of all. In the order of their work."""
+    named = [(study, run, recipe_of(run.levels, study.base)) for study, run in ordered(studies.values())]
+    if unknown := set(recipes or ()) - (known := {name for *_, name in named}):
+        raise ViceError(f"There is no recipe {sorted(unknown)[0]!r}.", f"Give some of: {', '.join(sorted(known))}.")
+    return [(study, run) for study, run, name in named if recipes is None or name in recipes]
+
+
+def tasks(studies: dict[str, Study], options: Options, asked: argparse.Namespace) -> Iterator[Task]:
     """The work that is left, in its order; the continued pre-training comes before the runs that wait for it."""
     weights = options.continued() / "weights.safetensors"
-    names = {run.folder for name, study in studies.items() for run in left_of(study, Shelf(shelf / name))}
-    left = [(study, run) for study, run in ordered(studies.values()) if run.folder in names]
+    names = {run.folder for name, study in studies.items() for run in left_of(study, Shelf(asked.shelf / name))}
+    left = [(study, run) for study, run in chosen(studies, asked.recipes) if run.folder in names]
     needed = not weights.is_file()
     for study, run in left:
         waits = options.continued() if run.settings.model.weights == str(weights) else None
@@ -48,15 +57,16 @@ def tasks(studies: dict[str, Study], options: Options, shelf: Path) -> Iterator[
         yield Task("run", prepare(run, study.request), waits)
 
 
-def run(studies: dict[str, Study], options: Options, shelf: Path, jobs: int, until: float | None) -> dict[str, str]:
+def run(studies: dict[str, Study], options: Options, asked: argparse.Namespace) -> dict[str, str]:
     """Run what is left, and return the reasons of failures by the run's name."""
     begun = time.monotonic()
-    work = list(tasks(studies, options, shelf))
+    work = list(tasks(studies, options, asked))
     names = {options.continued(): f"pre-training {CONTINUED}"}
     for name, study in studies.items():
         names |= {r.folder: f"{name}: {recipe_of(r.levels, study.base)}, seed {r.seed}" for r in study.runs}
-    say(f"{len(work)} trainings are left; {jobs} at a time.")
-    pool, failed, ended = Pool(jobs, None if until is None else begun + until), dict[str, str](), 0
+    say(f"{len(work)} trainings are left; {asked.jobs} at a time.")
+    pool = Pool(asked.jobs, None if asked.until is None else begun + asked.until)
+    failed, ended = dict[str, str](), 0
     for task, reason, seconds in pool.run(work):
         ended += 1
         said = f"failed: {reason}" if reason else "finished"
@@ -78,6 +88,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cpu")
     parser.add_argument("--until", type=float, help="seconds after which no training goes on")
     parser.add_argument("--datasets", nargs="+", choices=["voc8", "clothing"], default=["voc8", "clothing"])
+    parser.add_argument("--recipes", nargs="+", metavar="NAME", help="some recipes only, as the page names them")
     parser.add_argument("--no-tables", action="store_true", help="run only; neither numbers nor page are written")
     parser.add_argument("--shelf", type=Path, default=SHELF, help="folder of the recipes that are finished")
     return parser.parse_args()
@@ -92,7 +103,7 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         with locked(options.out / "lock", f"The study {options.out}"):
             studies = {name: study for name, study in written(options).items() if name in asked.datasets}
-            run(studies, options, asked.shelf, asked.jobs, asked.until)
+            run(studies, options, asked)
     if asked.no_tables:
         return
     if studies:

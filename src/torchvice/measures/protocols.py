@@ -114,14 +114,12 @@ def measure(
     sheet.parts["out_of"] = {reason: whole for reason, (_, whole) in shares.items()}
     _put_warnings(sheet, samples, images, always, shares)
     if pairs is not None:
-        calibrate = partial(
-            put_calibration, samples=samples, fitted_on=calibrate_on, seed=seed, simulate=replicates > 0
-        )
+        calibrate = partial(put_calibration, sheet, diagrams, samples, calibrate_on, seed, simulate=replicates > 0)
         few = FEWEST_AT_ONCE <= len(pairs) * replicates <= WeightedStatistic.most_work
-        put_trust(samples, pairs, sheet, diagrams, quality, inference, calibrate if few else None)
+        put_trust(samples, pairs, sheet, quality, inference, calibrate if few else None)
         if not few:
             del held, inference  # with all their draws and ranks: calibration needs much memory
-            calibrate(sheet, diagrams)
+            calibrate()
     source = _source(samples) | {"inference": {"replicates": replicates, "seed": seed, "level": LEVEL}}
     excluded = {reason: count for reason, (count, _) in shares.items()}
     return sheet.measures(images, excluded, source, diagrams.whole())

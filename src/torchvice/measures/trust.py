@@ -17,7 +17,7 @@ from torchvice.measures.interventions import without_histograms
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_by
 from torchvice.measures.qualities import QUALITIES, quality_of
-from torchvice.measures.sheet import DiagramParts, Sheet
+from torchvice.measures.sheet import Sheet
 from torchvice.measures.threshold_free import put_normalisations, put_threshold_free
 from torchvice.measures.verdict import verdict_of
 from torchvice.measures.without import put_without
@@ -34,10 +34,9 @@ def put_trust(
     samples: Samples,
     pairs: Pairs,
     sheet: Sheet,
-    diagrams: DiagramParts,
     quality: str,
     inference: Inference,
-    calibrate: Callable[[Sheet, DiagramParts], None] | None,
+    calibrate: Callable[[], None] | None,
 ) -> None:
     """Put what tells how far VICE can be trusted: intervals, sensitivities, controls, quadrants.
 
@@ -47,15 +46,18 @@ def put_trust(
     sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
     sheet.parts["quadrants"] = _quadrants(subject)
     sensitivities = partial(_put_sensitivities, sheet, samples, subject, inference)
-    others = partial(_others, samples, subject, inference, calibrate)
-    if calibrate is not None:
-        more, drawn = at_once(sensitivities, others)
-    else:
+    others = partial(_others, samples, subject, inference)
+    if calibrate is None:
         sensitivities()
-        more, drawn = others()
+        more = others()
+    else:
+
+        def half() -> None:
+            sensitivities()
+            calibrate()
+
+        more = at_once(half, others)
     sheet.add(more)
-    diagrams.bands |= drawn.bands
-    diagrams.reliability |= drawn.reliability
     pairs = without_histograms(pairs)
     put_without(sheet, samples, pairs, inference)
     without = {name: value for name, value in sheet.sections["without"].items() if math.isfinite(value)}
@@ -74,23 +76,16 @@ def _put_sensitivities(sheet: Sheet, samples: Samples, subject: ConsistencyData,
     put_threshold_free(sheet, subject, inference)
 
 
-def _others(
-    samples: Samples,
-    subject: ConsistencyData,
-    inference: Inference,
-    calibrate: Callable[[Sheet, DiagramParts], None] | None,
-) -> tuple[Sheet, DiagramParts]:
+def _others(samples: Samples, subject: ConsistencyData, inference: Inference) -> Sheet:
     """What does not need the sensitivities, nor they it: the other half of the work."""
-    sheet, diagrams, pairs = Sheet(), DiagramParts(), subject.pairs
+    sheet, pairs = Sheet(), subject.pairs
     put_association(sheet, pairs, subject.thresholds, inference)
     normalisation = samples.of_protocol("strict").settings.get("normalisation", "")
     put_normalisations(sheet, subject, normalisation, inference)
     if pairs.regions is not None:
         pairs.regions.release("inside", "outside")
     put_other_explanations(sheet, samples, subject, inference)
-    if calibrate is not None:
-        calibrate(sheet, diagrams)
-    return sheet, diagrams
+    return sheet
 
 
 def _vice_of(sheet: Sheet, pairs: Pairs) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,8 +71,6 @@ def kendall_interval(a: ArrayLike, b: ArrayLike, cluster: ArrayLike | None = Non
         >>> round(interval.low, 2), round(interval.high, 2)
         (0.04, 0.95)
     """
-    from scipy.special import ndtri
-
     if not 0 < level < 1:
         raise ViceError(f"`level` must be between 0 and 1, but is {level:g}.", "95 % is 0.95.")
     complete = rows_by_image(cluster, a=a, b=b)
@@ -90,7 +89,7 @@ def kendall_interval(a: ArrayLike, b: ArrayLike, cluster: ArrayLike | None = Non
     if abs(tau) == 1:
         return Interval(float(tau), float(tau), level, "jackknife")
     error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()) / (1 - tau**2)
-    reach = ndtri((1 + level) / 2) * error
+    reach = -NormalDist().inv_cdf((1 - level) / 2) * error
     low, high = np.tanh(np.arctanh(tau) + np.array([-reach, reach]))
     return Interval(float(low), float(high), level, "jackknife")
 

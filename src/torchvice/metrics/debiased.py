@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -98,14 +99,12 @@ def _interval(
     without_error = float(2 * share**2 @ noise**2)
     if not without_error:
         return math.nan, math.nan
-    from scipy.special import ndtri
-
     # The variance grows with the error. Taken at the estimate, it would be too small for low estimates, and the upper
     # limit too low. The test takes the variance at the tested error instead.
     positive = share * np.maximum(squares, 0)
     weights = positive if positive.any() else share
     growth = 4 * float(weights @ (share * noise)) / float(weights.sum())
-    z = float(ndtri((1 + level) / 2))
+    z = -NormalDist().inv_cdf((1 - level) / 2)
     middle = squared + z**2 * growth / 2
     reach = math.sqrt(max(0.0, middle**2 - squared**2 + z**2 * without_error))
     return max(0.0, middle - reach), max(0.0, middle + reach)

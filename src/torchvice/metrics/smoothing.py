@@ -48,12 +48,10 @@ def smooth_ece(confidence: ArrayLike, accuracy: ArrayLike, bandwidth: float | No
         raise ViceError(f"`bandwidth` must be above 0 or None, but is {bandwidth:g}.")
     if not n:
         return float("nan")
-    from scipy.fft import dct
-
-    sums = sum(
-        results_of(lambda some: _spread(confidences[some], confidences[some] - outcomes[some]), row_blocks(n, 1))
-    )
-    waves = dct(sums / n, norm="ortho")
+    parts = results_of(lambda some: _spread(confidences[some], confidences[some] - outcomes[some]), row_blocks(n, 1))
+    residuals = np.sum(parts, axis=0) / n
+    # What is reflected at 0 and 1 is even, and repeats itself after 2: its waves are cosines.
+    waves = np.fft.rfft(np.concatenate([residuals, residuals[::-1]]))
     if bandwidth is not None:
         return _smoothed(waves, bandwidth)
     low, high = 0.0, 1.0
@@ -73,8 +71,6 @@ def _spread(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _smoothed(waves: np.ndarray, bandwidth: float) -> float:
-    from scipy.fft import idct
-
-    # With reflection, cosines are eigenfunctions of the kernel: smoothing scales each by the Gaussian's transform.
-    damped = waves * np.exp(-((np.pi * np.arange(CELLS) * bandwidth) ** 2) / 2)
-    return float(np.abs(idct(damped, norm="ortho")).sum())
+    # Cosines are eigenfunctions of the kernel: smoothing scales each by the Gaussian's transform.
+    damped = waves * np.exp(-((np.pi * np.arange(CELLS + 1) * bandwidth) ** 2) / 2)
+    return float(np.abs(np.fft.irfft(damped)[:CELLS]).sum())
