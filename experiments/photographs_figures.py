@@ -16,11 +16,13 @@ from torchvice.report.study.figure import study_figure
 from torchvice.study import Study
 from torchvice.study.job import finished
 
-DIAGRAMS = ("vice", "reliability_paper", "reliability_strict")
+DIAGRAMS = ("vice", "vice_strict", "reliability_paper", "reliability_strict")
 
 
 def write_figures(study: Study, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     """Draw the recipes, and the diagrams of the paper for the first run of the base; returns the names of the files.
+
+    A kept table of the base has those of `strict` alone.
 
     Args:
         study: with the runs' folders.
@@ -31,14 +33,11 @@ def write_figures(study: Study, rows: Sequence[Mapping[str, Any]], folder: Path)
     if any(row.get("vice") is not None for row in rows):
         drawn["recipes"] = study_figure(rows, list(study.axes), base=study.base)
     base = next((run for run in study.runs if run.levels == study.base and finished(run, study.request)), None)
-    samples = None if base is None else table_of(base)
-    whole = samples is not None and "paper" in samples.protocols  # a kept table is of `strict` alone
-    if samples is not None and whole:
-        found = diagrams_of(measure(samples, replicates=100))
+    if base is not None:
+        found = diagrams_of(measure(table_of(base), replicates=100))
         drawn |= {name: found[name] for name in DIAGRAMS if name in found}
-    earlier = [] if whole else [f"photographs_{study.name}_{name}.png" for name in DIAGRAMS]
     folder.mkdir(parents=True, exist_ok=True)
-    names = [name for name in earlier if (folder / name).is_file()]
+    names = []
     for name, figure in drawn.items():
         names.append(f"photographs_{study.name}_{name}.png")
         shutil.copyfile(save_figure(figure, study.folder / name)[0], folder / names[-1])

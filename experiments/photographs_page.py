@@ -257,9 +257,10 @@ def figures(study: Kept) -> str:
     """The figures: recipes by VICE, and the paper's diagrams of the base's first seed."""
     words = {
         "recipes": "VICE against mAP and ECE-ML: small marks are runs, large ones means of seeds",
-        "vice": "the paper's VICE diagram of the base: loss against JI score, a point an image",
-        "reliability_paper": "the paper's reliability diagram of the base",
-        "reliability_strict": "the reliability diagram of the base under strict",
+        "vice": "the VICE diagram of the base's first seed under paper: images by loss, and their JI score",
+        "vice_strict": "the VICE diagram of the base's first seed: pairs by loss, and their JI score",
+        "reliability_paper": "the reliability diagram of the base's first seed under paper",
+        "reliability_strict": "the reliability diagram of the base's first seed",
     }
     found = {key: file for file in study["figures"] for key in words if file.endswith(f"_{key}.png")}
     return "\n\n".join(f"![{words[key][0].upper()}{words[key][1:]}](images/{file})" for key, file in found.items())

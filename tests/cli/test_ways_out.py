@@ -35,6 +35,12 @@ def test_the_bars_of_the_strict_diagram_are_called_precision() -> None:
     assert not any("accuracy" in text.lower() for text in texts)
 
 
+def test_a_table_of_strict_alone_has_its_vice_diagram() -> None:
+    figures = diagrams_of(measure(planted(60), replicates=0))
+    assert "vice" not in figures  # that of `paper`
+    assert figures["vice_strict"].axes[0].get_xlabel().startswith("pairs by increasing loss")
+
+
 def test_idle_threads_of_the_command_sleep_unless_the_user_says_otherwise() -> None:
     code = "import os, sys\nfrom torchvice.cli.app import main\nsys.argv = ['vice', '--version']\n"
     code += "try:\n    main()\nexcept SystemExit:\n    print(os.environ['OMP_WAIT_POLICY'])"

@@ -140,6 +140,11 @@ def test_diagrams_hold_what_the_figures_draw() -> None:
     for protocol in ("paper", "strict"):
         assert FOUND.diagrams.reliability[protocol].ece == getattr(FOUND, protocol)["ece_ml"]
         assert FOUND.diagrams.reliability[protocol].n == 12
+    pair_loss, pair_ji = FOUND.diagrams.pair_loss, FOUND.diagrams.pair_ji
+    assert pair_loss is not None
+    assert pair_ji is not None
+    assert pair_ji.mean() == pytest.approx(FOUND.strict["ji"], abs=1e-12)
+    assert pair_loss == pytest.approx([math.log1p(math.exp(-logit)) for logit in pairs()[1]], abs=1e-6)
 
 
 def test_what_is_left_out_is_counted() -> None:

@@ -292,6 +292,7 @@ def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: Diag
     strict = samples.of_protocol("strict")
     images, regions, probabilities = strict.images, strict.regions, strict.probabilities
     sheet.put("strict.vice", lambda: pair_vice(pairs.logit, pairs.quality).value)
+    diagrams.pair_loss, diagrams.pair_ji = np.logaddexp(0, -pairs.logit), pairs.quality
     none = "No image has a true label with a mask."
     sheet.put("strict.ji", pairs.quality.mean() if len(pairs.quality) else math.nan, none)
     diagram = multilabel_reliability(probabilities, images.targets, protocol="strict")

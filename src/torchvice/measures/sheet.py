@@ -30,6 +30,7 @@ JSON_SCHEMA = 2  # docs/definitions.md lists what each number changed
 class Diagrams:
     """What figures draw: per-image `loss` and `ji` (N,) of `paper`, each protocol's reliability, the curves.
 
+    `pair_loss` and `pair_ji` (P,) are those of the true pairs of `strict`: nats, and IoU at the held-out threshold.
     `reliability` also has `temperature`, that of `strict` after scaling; `bands`, of the same names, where the bars of
     a calibrated model would lie.
     """
@@ -39,6 +40,8 @@ class Diagrams:
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
     curves: Mapping[str, IouCurve] = field(default_factory=dict)
     bands: Mapping[str, NullBand] = field(default_factory=dict)
+    pair_loss: np.ndarray | None = None
+    pair_ji: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -197,9 +200,11 @@ class DiagramParts:
     reliability: dict[str, Reliability] = field(default_factory=dict)
     curves: dict[str, IouCurve] = field(default_factory=dict)
     bands: dict[str, NullBand] = field(default_factory=dict)
+    pair_loss: np.ndarray | None = None
+    pair_ji: np.ndarray | None = None
 
     def whole(self) -> Diagrams:
-        return Diagrams(self.loss, self.ji, self.reliability, self.curves, self.bands)
+        return Diagrams(**vars(self))
 
 
 class Sheet:

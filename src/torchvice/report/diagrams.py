@@ -17,17 +17,24 @@ __all__ = ["diagrams_of"]
 
 
 def diagrams_of(measures: Measures, title: str = "") -> dict[str, Figure]:
-    """Draw `vice`, `reliability_paper`, `reliability_strict`, `calibration`, `threshold_curve`, if they have numbers.
+    """Draw the figures of a measurement that have numbers.
+
+    They are `vice` (of `paper`), `vice_strict`, `reliability_paper`, `reliability_strict`, `calibration` and
+    `threshold_curve`.
 
     Args:
         measures: from `torchvice.measure`.
         title: title of each diagram.
     """
     diagrams, figures = measures.diagrams, {}
-    if diagrams.loss is not None and diagrams.ji is not None and len(diagrams.loss):
-        figures["vice"] = vice_diagram(
-            diagrams.loss, diagrams.ji, _none_if_nan(measures.paper["vice"]), label="VICE (paper)", title=title
-        )
+    vice = {
+        "vice": (diagrams.loss, diagrams.ji, "paper", "images"),
+        "vice_strict": (diagrams.pair_loss, diagrams.pair_ji, "strict", "pairs"),
+    }
+    for name, (loss, ji, protocol, of) in vice.items():
+        if loss is not None and ji is not None and len(loss):
+            value = _none_if_nan(getattr(measures, protocol)["vice"])
+            figures[name] = vice_diagram(loss, ji, value, label=f"VICE ({protocol})", of=of, title=title)
     for protocol in ("paper", "strict"):
         if protocol in diagrams.reliability:
             figures[f"reliability_{protocol}"] = _reliability(measures, protocol, title)

@@ -68,6 +68,7 @@ def vice_diagram(
     *,
     bins: int = 300,
     label: str = "VICE",
+    of: str = "images",
     title: str = "",
     subtitle: str = "",
     axes: Axes | None = None,
@@ -80,6 +81,7 @@ def vice_diagram(
         vice: value in the box, in [-1, 1]; None or NaN is written as undefined.
         bins: highest number of bins; a bin has at least five images.
         label: name of the value in the box.
+        of: what has a loss and a JI score: images, or pairs of an image and a label.
         title: one sentence or less.
         subtitle: smaller text below the title.
         axes: Axes to draw into. They hold the loss, their twin the JI score.
@@ -96,7 +98,7 @@ def vice_diagram(
     _check_range("vice", vice, -1, 1)
     losses, scores, missing = _images_with_loss(loss, ji)
     mean_loss, mean_ji, edges = _equal_count_bins(losses, scores, bins)
-    x_label = _with_counts("images by increasing loss, %", len(losses), missing, COLUMN - 2 * MARGIN)
+    x_label = _with_counts(f"{of} by increasing loss, %", len(losses), missing, COLUMN - 2 * MARGIN)
     ticks = _ticks(min(mean_loss.min(), 0), max(mean_loss.max(), 0) or 1, 5)
     below = BELOW + x_label.count("\n") * line_height(SMALL)
     heading: dict[str, Any] = {"title": title, "subtitle": subtitle, "box": [_value_text(label, vice)]}
