@@ -270,6 +270,13 @@ def test_retests_methods_and_labels_equal_a_plain_loop(samples, model, dataset):
             np.testing.assert_allclose(np.stack([*samples.maps.map[here], low[0] * 0])[:-1], low, rtol=2e-3, atol=1e-3)
 
 
+def test_the_manifest_names_every_layer_that_a_map_is_made_of(model, dataset, tmp_path):
+    kept = assess(model, dataset, tmp_path / "t", also="refinecam").manifest["explanations"]
+    assert kept["strict:refinecam"]["stages"] == ["layer2", "layer3", "global_pool"]
+    assert "stages" not in kept["strict:cam"]
+    assert assess(model, dataset, tmp_path / "t", also="refinecam").manifest["explanations"] == kept  # it resumes
+
+
 def test_a_single_text_is_one_name(model, dataset, tmp_path):
     one = assess(model, dataset, tmp_path / "t", protocols="strict", controls="random", also="layercam")
     assert list(one.manifest["protocols"]) == ["strict"]

@@ -25,12 +25,13 @@ from torchvice.assessment.outputs import chosen_outputs
 from torchvice.data.transforms import center_crop, normalise
 from torchvice.data.warping import warp_all
 from torchvice.errors import ViceError
-from torchvice.explain import Choices, Explainer, map_status, paper_choices
+from torchvice.explain import METHODS, Choices, Explainer, map_status, paper_choices
 from torchvice.explain.engine import check_layer
 from torchvice.explain.kind import is_convolutional
 from torchvice.explain.memory import halve_on_oom
 from torchvice.models.adapt import converted_channels
 from torchvice.models.bare import check_finite
+from torchvice.models.stages import stages
 
 if TYPE_CHECKING:
     from torchvice.assessment.images import Batch
@@ -105,6 +106,8 @@ class View(Finished):
             self.settings["transform"] = self.transform.to_dict()
         names = ("precision", "channels_last", *(["interpolation"] if protocol == "strict" else []))
         self.settings |= {name: value for name, value in settings.to_dict().items() if name in names}
+        if (sizes := METHODS[explainer.method].sizes) > 1:
+            self.settings["stages"] = [one.layer for one in stages(explainer.model, explainer.site, sizes)]
         if explainer.plugin is not None:
             self.settings["plugin"] = dict(explainer.plugin)
 

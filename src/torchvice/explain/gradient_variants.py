@@ -168,6 +168,7 @@ def _noisy_copies(scene: Scene) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 @register(
     "refinecam",
     needs="gradients, maps of three sizes",
+    sizes=REFINED,
     cost="1 forward, L backward from the finest map",
     paper="arXiv 2605.14641",
 )

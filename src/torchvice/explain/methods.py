@@ -71,6 +71,7 @@ class Method:
         any_layer: whether users may choose the layer of its map, so that maps of several layers can be averaged.
         reads: what of the layer its map depends on: the "layer" itself; the grid of its "patches" alone, as attention
             does; or nothing, as a map of "pixels".
+        sizes: how many maps, each the network's last of its size, one map is made of (`torchvice.models.stages`).
         plugin: `file` and `sha256` of the user's file that registered it; None for the methods of torchvice.
     """
 
@@ -82,6 +83,7 @@ class Method:
     sums_channels: bool = False
     any_layer: bool = False
     reads: Reads = "layer"
+    sizes: int = 1
     plugin: dict[str, str] | None = None
 
     def maps_of(self, scene: Scene) -> OutputsAndMaps:
@@ -185,6 +187,7 @@ def register(
     sums_channels: bool = False,
     any_layer: bool = False,
     reads: Reads = "layer",
+    sizes: int = 1,
 ) -> Callable[[Run], Run]:
     """Register the decorated function, which it returns unchanged, as a method; the arguments are those of `Method`.
 
@@ -195,7 +198,7 @@ def register(
         raise ViceError(f"A method must have a new name, but {name!r} is taken.", "Choose another one.")
 
     def decorate(run: Run) -> Run:
-        METHODS[name] = Method(name, run, needs, cost, paper, sums_channels, any_layer, reads, _plugin)
+        METHODS[name] = Method(name, run, needs, cost, paper, sums_channels, any_layer, reads, sizes, _plugin)
         return run
 
     return decorate
