@@ -87,7 +87,7 @@ def test_the_verdict_names_the_part_that_needs_the_network(own, data, tmp_path):
     verdict = torchvice.measure(samples, replicates=100).verdict
     assert samples.foreign
     assert "this needs the network" in " ".join(verdict.sentences)
-    assert "vice assess RUN" not in " ".join(verdict.sentences)
+    assert "vice assess with" not in " ".join(verdict.sentences)
     assert sorted(samples.manifest["explanations"]) == sorted(["strict:maps", *(f"strict:{name}" for name in CHEAP)])
 
 

@@ -16,9 +16,9 @@ from torchvice.measures.wording import decimals, p_text
 if TYPE_CHECKING:
     from torchvice.samples import Samples
 
-__all__ = ["ASSESS_WITHOUT", "JOINT_MARGIN", "caveats_of", "sentences_of"]
+__all__ = ["JOINT_MARGIN", "SAME_COMMAND", "caveats_of", "sentences_of"]
 
-ASSESS_WITHOUT = "vice assess RUN --without object,background"
+SAME_COMMAND = "the same vice assess with --without object,background adds it"
 NEEDS_NETWORK = "this needs the network, and the table was made of the maps and logits of another tool"
 MOST = 3  # classes that a sentence names
 MOVES = 0.05  # a smaller range over thresholds is not worth a sentence
@@ -222,7 +222,7 @@ def _missing(parts: Mapping[str, Any], foreign: bool) -> list[str]:
     """What the table lacks."""
     if parts["without_object"]["share"] is not None:
         return []
-    way_out = NEEDS_NETWORK if foreign else ASSESS_WITHOUT
+    way_out = NEEDS_NETWORK if foreign else SAME_COMMAND
     return [f"Not measured: what is still found without the object ({way_out})."]
 
 
