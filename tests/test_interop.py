@@ -100,7 +100,11 @@ def test_order_and_extra_columns_do_not_matter(tmp_path: Path) -> None:
         (HEADER.replace("loss", "miou") + ROW, "each once"),
         (HEADER + ROW + ROW, "`a` is in lines 2 and 3"),
         (HEADER + ROW[:20] + "\n", "Line 2 .* 8 cells .* has 5"),
-        (HEADER + ROW.replace("0.9", "high"), "Line 2 .* column confidence, must be a number, but is 'high'"),
+        (HEADER + ROW.replace("0.9", "high"), "Line 2 .* column confidence, must be a finite number, but is 'high'"),
+        (
+            HEADER + ROW.replace("0.9", "inf"),
+            "column confidence, must be a finite number, but is 'inf'.\n.*Empty cells",
+        ),
         (HEADER + ROW.replace("[ 2 13]", "2 13"), "column label"),
         (HEADER + ROW.replace("[ 2 13]", "[2 ... 13]"), "column label"),
         (HEADER + ROW.replace("[2, 13]", "[2.5]"), "column prediction"),

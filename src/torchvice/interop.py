@@ -48,7 +48,10 @@ class LegacyTable:
 
 
 def _number(cell: str) -> float:
-    return float(cell) if cell.strip() else float("nan")  # pandas writes NaN as an empty cell
+    value = float(cell) if cell.strip() else float("nan")  # pandas writes NaN as an empty cell
+    if np.isinf(value):
+        raise ValueError
+    return value
 
 
 def _items(cell: str) -> list[str]:
@@ -70,12 +73,12 @@ def _fractions(cell: str) -> np.ndarray:
 # Column: how a cell is read, and what it must be.
 _CELLS: dict[str, tuple[Callable[[str], Any], str]] = {
     "name_image": (str.strip, "a name"),
-    "loss": (_number, "a number"),
-    "confidence": (_number, "a number"),
-    "entropy": (_number, "a number"),
+    "loss": (_number, "a finite number"),
+    "confidence": (_number, "a finite number"),
+    "entropy": (_number, "a finite number"),
     "label": (_classes, "class indices such as [2 13]"),
     "prediction": (_classes, "class indices such as [2, 13]"),
-    "miou": (_number, "a number"),
+    "miou": (_number, "a finite number"),
     "miou_exist": (_fractions, "numbers such as [0.09 0.02]"),
 }
 
@@ -134,7 +137,7 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
                 value = read(cell)
             except (ValueError, OverflowError):
                 message = f"Line {line} of {path}, column {name}, must be {expected}, but is {cell[:60]!r}."
-                raise ViceError(message) from None
+                raise ViceError(message, "Empty cells count as unknown." if read is _number else "") from None
             columns[name].append(value)
             most = _MOST.get(name)
             if most is not None and (np.less(value, -ROUNDING) | np.greater(value, most + ROUNDING)).any():

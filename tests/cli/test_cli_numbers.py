@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from command import vice
 from simulated import simulated
+from tables import scenes, table_of
 from torchvice.config import dump_settings, load_settings
 from torchvice.measures.catalogue import measure_of
 from torchvice.samples import Samples
@@ -313,6 +315,31 @@ def test_a_csv_without_any_number_is_refused_before_figures(tmp_path: Path, caps
     assert out == ""
     assert "lacks `miou`, `label`, `prediction`" in " ".join(error.split())
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+ROWS = [f"im{place},{1 - place / 40},{place / 30}" for place in range(20)]
+
+
+def test_reasons_and_what_is_left_out_stand_below_the_table(tmp_path: Path, capsys: Any) -> None:
+    def measured(*rows: str) -> tuple[str, str]:
+        (tmp_path / "t.csv").write_text("\n".join(["name_image,loss,miou", *rows, ""]))
+        status, out, _ = vice(capsys, "measure", tmp_path / "t.csv", "--no-figures")
+        assert status == 0
+        return out, " ".join(out.split())
+
+    shown, words = measured(*ROWS)
+    assert "accurate the model is, is undefined. The CSV has no columns `label` and `prediction`." in words
+    assert "see below" not in words
+    assert re.search(r"^ +paper$", shown, re.MULTILINE)  # and no column of dashes for strict
+    words = measured(*ROWS, "a,nan,0.5", "b,0.5,nan")[1]
+    assert "The JI of 1 of 22 images is undefined, and 1 have no loss, which leaves the published number" in words
+    assert "Over the other 20 images VICE is 1" in words
+    assert "─" not in words  # no table without a number
+    table = tmp_path / "table"
+    table_of(scenes(12)).save(table)
+    status, out, _ = vice(capsys, "measure", table, "--no-figures", "--replicates", 0)
+    assert status == 0
+    assert "2 of 12 images without a mask (left out of VICE, JI and mIoU)" in " ".join(out.split())
 
 
 def test_an_option_without_effect_is_refused(tables: Path, tmp_path: Path, capsys: Any) -> None:

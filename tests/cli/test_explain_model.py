@@ -120,6 +120,10 @@ def test_named_classes_have_maps_in_every_image(here, tmp_path, capsys, given, k
     [
         (("--labels", "true"), "Images without labels have no true ones"),
         (("--labels", "predictd"), "`predictd` is no class. Did you mean `predicted`?"),
+        (
+            ("--labels", "cat"),
+            "`cat` is no class. Name the outputs of the network, in their order: --classes NAME,NAME",
+        ),
         (("--labels", "3", "--choice", "labels=predicted"), "--labels and --choice labels are both given"),
         (("--class-map", "imagenet-voc"), "images without labels have none. Give them: --classes cat,dog."),
         (("--classes", "a,b"), "must have an output for each of 2 classes, but has 10"),

@@ -235,7 +235,10 @@ def spoilt(archives: Path, kind: str) -> None:
         ("damaged LZMA", r"val2017\.zip is truncated or damaged"),
         ("a path outside", r"val2017\.zip is refused: '\.\./evil\.jpg' lies outside"),
         ("no image", r"must hold 000000000285\.jpg"),
-        ("another size", r"000000000139\.png must be 3 x 3 \(H x W\) like its image, but is 8 x 10"),
+        (
+            "another size",
+            r"val2017\.zip must state the size of every image, but gives 000000000139\.jpg as 10 x 8 \(width x",
+        ),
         ("no annotations", r"must hold annotations/instances_val2017\.json"),
         ("no instances", "must have `annotations`"),
         ("no JSON", "must be JSON"),

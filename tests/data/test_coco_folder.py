@@ -98,11 +98,24 @@ def test_images_that_are_missing_or_not_listed_are_named(tmp_path: Path) -> None
     assert [problem.image_id for problem in found.broken] == ["b"]
 
 
-def test_an_image_of_another_size_than_the_file_says_is_broken(tmp_path: Path) -> None:
+def test_images_of_another_size_than_the_file_says_are_refused(tmp_path: Path) -> None:
     root = written(tmp_path, content())
     write_image(root / "photos" / "a.jpg", 0, (12, 8))
+    said = (
+        r"instances\.json must state the size of every image, but gives .*a\.jpg as 12 x 8 \(width x height\), and "
+        r"the image has 8 x 12; 1 of 3 images differ\.\n.*Give the images that were annotated"
+    )
+    with pytest.raises(ViceError, match=said):
+        opened(root)
+    with pytest.raises(ViceError, match=said):
+        list(survey(image_layout(root / "photos", coco=root / "instances.json")))
+
+
+def test_a_damaged_image_is_reported_with_all_others(tmp_path: Path) -> None:
+    root = written(tmp_path, content())
+    (root / "photos" / "a.jpg").write_bytes(b"no image")
     (found,) = survey(image_layout(root / "photos", coco=root / "instances.json"))
-    assert "instances.json/a.png must be 12 x 8 (H x W) like its image, but is 8 x 12" in found.broken[0].sentence
+    assert "a.jpg" in found.broken[0].sentence
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:

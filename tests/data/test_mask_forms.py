@@ -14,6 +14,7 @@ from torchvice.cli.app import app
 from torchvice.commands.evaluate import evaluate
 from torchvice.data import open_dataset, open_images
 from torchvice.data.check import survey
+from torchvice.data.open import image_layout
 from torchvice.errors import ViceError
 
 SIZE = (20, 24)
@@ -78,6 +79,20 @@ def test_the_way_out_in_dataset_yaml_works(
     error = refused(voc(tmp_path, mask, mask))
     assert re.search(message, error.message)
     np.testing.assert_array_equal(described(tmp_path, error), expected)
+
+
+def test_values_of_two_named_classes_are_not_taken_for_one_object(tmp_path: Path) -> None:
+    error = refused(voc(tmp_path, square(127), square(127), classes="red\nblue\n"))
+    assert "must hold 0 to 2 and 255, but holds 127" in error.message
+    assert "the one object" not in error.way_out
+    assert "`names: {a: 127, ...}`" in error.way_out
+    masks = tmp_path / "SegmentationClass"
+    Image.fromarray(square(255)).save(masks / "1.png")
+    (found,) = survey(image_layout(tmp_path / "JPEGImages", masks, classes=["red", "blue"]))
+    none = found.broken[-1]
+    assert "hold no class at all" in none.sentence
+    assert "--mask-values" not in none.way_out
+    assert "dataset.yaml, such as `names: {red: 255, blue: 128}`" in none.way_out
 
 
 @pytest.mark.parametrize("classes", ["polyp\n", ""])

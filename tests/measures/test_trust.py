@@ -79,7 +79,7 @@ def test_sensitivities_against_scipy() -> None:
     fixed = PAIRS.iou[:, THRESHOLDS.index(0.1)]
     assert said["threshold_fixed"] == pytest.approx(stats.spearmanr(PAIRS.logit, fixed).statistic)
     assert said["vice_soft_iou"] == pytest.approx(stats.spearmanr(PAIRS.logit, quality_of(PAIRS, "soft_iou")).statistic)
-    assert FOUND.undefined["sensitivities.vice_precision"] == "Undefined: b is 1 everywhere."
+    assert FOUND.undefined["sensitivities.vice_precision"] == "The quality of the maps is 1 everywhere."
     for name, value in said.items():
         if np.isnan(value):
             continue

@@ -45,6 +45,24 @@ def test_paths_settings_and_classes(folder: Path) -> None:
     assert str(folder) in repr(run)
 
 
+def test_data_that_are_not_there_are_told_with_the_way_to_them(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace(str(tmp_path / "set"), "set"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    said = r"must be in .*elsewhere/set, but that is not there\.\n.*Change to the folder .* or say where .*: --data DIR"
+    with pytest.raises(ViceError, match=said):
+        Run(folder).dataset()
+    assert len(Run(folder).dataset(root=tmp_path / "set").records) == 1
+    monkeypatch.chdir(tmp_path)
+    assert len(Run(folder).dataset().records) == 1
+    (folder / "config.yaml").write_text(text.replace(str(tmp_path / "set"), str(tmp_path / "gone")))
+    with pytest.raises(ViceError, match=r"gone, but that is not there\.\n.*Say where they are: --data DIR"):
+        Run(folder).dataset()
+
+
 def test_the_dataset_has_the_runs_classes(folder: Path) -> None:
     dataset = Run(folder).dataset()
     assert dataset.classes == ("cat", "dog")

@@ -22,6 +22,7 @@ from tables import scenes, table_of
 from torchvice import assess, measure
 from torchvice.config import Settings, dump_settings
 from torchvice.data import VocDataset
+from torchvice.data.items import ItemDataset
 from torchvice.errors import ViceError
 from torchvice.measures import Measures
 from torchvice.models.build import build_model, weights_hash
@@ -122,6 +123,21 @@ def test_exactly_the_measures_of_these_images(settings: Make, colours: Path, tmp
         part, protocol = name.split("/")
         value = getattr(expected, protocol)[part]
         assert float(trainer.callback_metrics[name]) == pytest.approx(value, abs=1e-6, nan_ok=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_items_and_a_folder_are_data_as_for_assess(settings: Make, colours: Path) -> None:
+    data = VocDataset(colours, "val")
+    items = [(data.image(place), data.mask(place)) for place in range(6)]
+    callback = ViceCallback(items, classes=data.classes, protocols="strict", view_size=32)
+    assert isinstance(callback.dataset, ItemDataset)
+    trainer = fit(callback, settings(), data, max_epochs=1)
+    assert "vice/strict" in trainer.callback_metrics
+    assert len(ViceCallback(colours).dataset.records) == len(data.records)  # type: ignore[union-attr]
+    with pytest.raises(ViceError, match="`classes` are those of the dataset"):
+        ViceCallback(data, classes=data.classes)
+    with pytest.raises(ViceError, match="An item must be a pair or a dictionary, but is 'int'"):
+        ViceCallback([1, 2])
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -28,6 +28,8 @@ __all__ = [
 WIDTH = 80
 SENTENCES = 5
 AP = ("classification.mean_average_precision", "strict.mean_average_precision")
+PROTOCOLS = ("paper", "strict")
+LEFT_OUT = "left out"  # of a share that is printed without --all
 # Printed without --all.
 NOTES = ("table", "versions", "classes", *AP, "maps", "controls", "thresholds", "paper.vice", "scaling")
 
@@ -70,27 +72,50 @@ def print_table(table: Table) -> None:
 
 def print_measures(measures: Measures, title: str) -> None:
     """Print the verdict, the table of both protocols with intervals, and what changes how they are read."""
-    from torchvice.report.page.numbers import number_rows
-
     verdict = measures.verdict.sentences
     others = _sentences(measures)[: SENTENCES - 1] if len(verdict) < 2 else []
     for sentence in (*verdict, *others):
         paragraph(sentence)
-    table = _table(f"{title} · {measures.images} images", "", "paper", "strict")
-    for row in number_rows(measures, "overview"):
-        cells = [_with_interval(measures, cell) for cell in row["cells"]]
-        if any(cell.strip("– ") for cell in cells):
-            add_row(table, [row["name"], *cells])
-    print_table(table)
+    missing = _print_overview(measures, title)
     replicates = measures.source.get("inference", {}).get("replicates")
     if replicates:
         say(f"In brackets: 95 % intervals, {replicates} resamplings of the images.")
+    _print_undefined({path: reason for path, reason in measures.undefined.items() if path in missing})
+    for reason, share in measures.shares().items():
+        if LEFT_OUT in reason:
+            paragraph(f"{share} {reason}")
     for path in NOTES:
         if path in measures.notes:
             label = "VICE (paper): " if path == "paper.vice" else ""
             paragraph(f"{label}{measures.notes[path]}")
     if measures.verdict.caveats:
         paragraph(f"Mind: {' '.join(measures.verdict.caveats)}")
+
+
+def _print_overview(measures: Measures, title: str) -> list[str]:
+    """Print the table of both protocols, without rows and columns without a number; return the paths of its dashes."""
+    from torchvice.report.page.numbers import number_rows
+
+    rows = [
+        (row["name"], [(cell["path"], _with_interval(measures, cell)) for cell in row["cells"]])
+        for row in number_rows(measures, "overview")
+    ]
+    rows = [(name, cells) for name, cells in rows if any(_is_number(text) for _, text in cells)]
+    shown = [place for place in range(len(PROTOCOLS)) if any(_is_number(cells[place][1]) for _, cells in rows)]
+    if not rows:
+        say("")
+        return []
+    images = f"{measures.images} image{'' if measures.images == 1 else 's'}"
+    table = _table(f"{title} · {images}", "", *(PROTOCOLS[place] for place in shown))
+    for name, cells in rows:
+        add_row(table, [name, *(cells[place][1] for place in shown)])
+    print_table(table)
+    dashes = [cells[place] for _, cells in rows for place in shown]
+    return [path for path, text in dashes if path and not _is_number(text)]
+
+
+def _is_number(text: str) -> bool:
+    return bool(text.strip("– "))
 
 
 def _sentences(measures: Measures) -> list[str]:
@@ -126,17 +151,25 @@ def _with_interval(measures: Measures, cell: Mapping[str, str]) -> str:
 
 def print_all(measures: Measures) -> None:
     """Print everything else that the measures hold: all tables of the page, exclusions, and what is undefined."""
-    from torchvice.report.page.numbers import shown_path, tables_of, undefined_by_reason
+    from torchvice.report.page.numbers import shown_path, tables_of
 
     for table in (_quadrants(measures), *tables_of(measures, classes=True)):
         if table is not None:
             _print_numbers(table)
     for reason, share in measures.shares().items():
-        paragraph(f"{share} {reason}")
+        if LEFT_OUT not in reason:
+            paragraph(f"{share} {reason}")
     for path, note in measures.notes.items():
         if path not in NOTES:
             paragraph(f"{shown_path(path)}: {note}")
-    for reason, names in undefined_by_reason(measures.undefined).items():
+    _print_undefined(measures.undefined)
+
+
+def _print_undefined(undefined: Mapping[str, str]) -> None:
+    """Print what is undefined, reason by reason."""
+    from torchvice.report.page.numbers import undefined_by_reason
+
+    for reason, names in undefined_by_reason(undefined).items():
         more = f" and {len(names) - 3} more" if len(names) > 4 else ""
         paragraph(f"Undefined: {', '.join(names[:3] if more else names)}{more}. {reason}")
 

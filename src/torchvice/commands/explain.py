@@ -64,12 +64,16 @@ def _with_labels(settings: MapSettings, labels: str | None, dataset: FolderDatas
         return _asking_for(settings, labels)
     names = [name.strip() for name in labels.split(",")]
     for name in names:
-        if name not in dataset.classes:
-            raise ViceError(
-                f"`--labels` must be true, predicted, both or classes of the data, but is {labels!r}: `{name}` is no "
-                "class.",
-                did_you_mean(name, ["true", "predicted", "both", *dataset.classes]),
-            )
+        if name in dataset.classes:
+            continue
+        way_out = did_you_mean(name, ["true", "predicted", "both", *dataset.classes])
+        if getattr(dataset, "numbered", False) and way_out != "Did you mean `predicted`?":
+            way_out = "Name the outputs of the network, in their order: --classes NAME,NAME,..."
+        raise ViceError(
+            f"`--labels` must be true, predicted, both or classes of the data, but is {labels!r}: `{name}` is no "
+            "class.",
+            way_out,
+        )
     return _asking_for(settings, tuple(dataset.classes.index(name) for name in dict.fromkeys(names)))
 
 

@@ -154,6 +154,8 @@ class BareFolder(Layout):
 
     def no_class(self, split: str) -> ViceError:
         """The error of masks without a class: no dataset.yaml says what their values mean."""
+        if len(self.classes) > 1:
+            return super().no_class(split)
         option = f"object={void_of(len(self.classes))}"
         said = f"--mask-values {option} (mask_values='{option}')"
         return ViceError(super().no_class(split).message, f"If it is the object, say so: {said}.")

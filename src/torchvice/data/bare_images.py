@@ -27,6 +27,7 @@ class BareImages(VocDataset):
     """
 
     unlabelled = True
+    numbered = False  # whether numbers stand for names that nobody gave
 
     def __init__(self, root: Path, classes: Sequence[str] | None = None) -> None:
         layout = _Unlabelled(root, [root])
@@ -34,10 +35,10 @@ class BareImages(VocDataset):
         layout.classes = tuple(classes or ())
         super().__init__(layout, layout.name)
 
-    def with_classes(self, names: Sequence[str]) -> BareImages:
-        """The same images with the names of the C classes."""
+    def with_classes(self, names: Sequence[str], count: int) -> BareImages:
+        """The same images with the names of the C classes; without names they are numbered: 0 to `count` - 1."""
         named = copy.copy(self)
-        named.classes = tuple(names)
+        named.classes, named.numbered = tuple(names) or tuple(map(str, range(count))), not names
         named.targets = np.zeros((len(self), len(named.classes)), np.uint8)
         return named
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torchvice.data.archives import Progress, Room, Source, fetch_all, reading, safe_name
 from torchvice.data.building import building
 from torchvice.data.coco_schema import check_polygon, read_instances, runs_of
-from torchvice.data.images import check_same_size, stored_size, voc_palette
+from torchvice.data.images import stored_size, voc_palette
 from torchvice.data.written import read_written
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import write_json, write_npy_dict, write_text
@@ -185,6 +185,28 @@ def label_vector(annotations: Sequence[Mapping[str, Any]], label_of: Mapping[int
     return vector
 
 
+def check_listed_sizes(file: str, images: Sequence[tuple[Mapping[str, Any], tuple[int, int]]]) -> None:
+    """Check that images have the size that their annotations state.
+
+    Args:
+        file: what holds the annotations, for the message.
+        images: the entry of each image, and the size (H, W) that it has.
+
+    Raises:
+        ViceError: an image of another size.
+    """
+    wrong = [(entry, size) for entry, size in images if (entry["height"], entry["width"]) != size]
+    if wrong:
+        entry, (height, width) = wrong[0]
+        raise ViceError(
+            f"{file} must state the size of every image, but gives {entry['file_name']} as {entry['width']} x "
+            f"{entry['height']} (width x height), and the image has {width} x {height}"
+            f"{f'; {len(wrong)} of {len(images)} images differ' if len(images) > 1 else ''}.",
+            "Give the images that were annotated, or scale the annotations. Pixels count as they are stored, before any"
+            " EXIF rotation.",
+        )
+
+
 def write_class_mask(
     path: Path, annotations: Sequence[Mapping[str, Any]], size: tuple[int, int], label_of: Mapping[int, int]
 ) -> None:
@@ -224,8 +246,7 @@ def _write_split(
                 shutil.copyfileobj(source, file)
             own, size = by_image.get(entry["id"], []), (entry["height"], entry["width"])
             drawn = part / "SegmentationClass" / f"{stem}.png"
-            blank = np.broadcast_to(np.uint8(0), size)  # takes no memory
-            check_same_size(blank, stored_size(image), drawn.name)
+            check_listed_sizes(f"The annotations of {archive.name}", [(entry, stored_size(image))])
             write_class_mask(drawn, own, size, label_of)
             vectors[stem] = label_vector(own, label_of)
             if progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -10,9 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from torchvice.data.bare_folder import BareFolder
-from torchvice.data.coco import annotations_by_image, categories_of, label_vector, labels_of, write_class_mask
+from torchvice.data.coco import (
+    annotations_by_image,
+    categories_of,
+    check_listed_sizes,
+    label_vector,
+    labels_of,
+    write_class_mask,
+)
 from torchvice.data.coco_schema import read_instances
 from torchvice.data.finder import composed, existing
+from torchvice.data.images import stored_size
 from torchvice.data.layout import Located, Record
 from torchvice.data.lists import ListLine
 from torchvice.data.pairing import counted, files_below, named
@@ -86,7 +95,12 @@ class CocoFolder(BareFolder):
         return str(self.root / str(line.image))
 
     def located(self, lines: Sequence[ListLine], masks: str | None = None) -> Located:
-        """Return the images that exist, and draw the masks that are not drawn yet."""
+        """Return the images that exist, and draw the masks that are not drawn yet.
+
+        Raises:
+            ViceError: images of another size than the file states.
+        """
+        self._check_sizes([line.image_id for line in lines if line.image_id in self.files])
         records = [
             Record(line.image_id, self.files[line.image_id], self._mask(line.image_id))
             for line in lines
@@ -102,6 +116,13 @@ class CocoFolder(BareFolder):
             f"{'only crowds, which are void' if crowds else 'no annotations of them'}.",
             "Give `iscrowd` 0 to objects." if crowds else "Give a file with the annotations of these images.",
         )
+
+    def _check_sizes(self, names: Sequence[str]) -> None:
+        found = []
+        for name in names:
+            with contextlib.suppress(ViceError):  # a damaged image is reported with all others, where images are read
+                found.append((self._entries[name], stored_size(self.files[name])))
+        check_listed_sizes(str(self.file), found)
 
     def _mask(self, name: str) -> Path:
         path, entry = self._drawn / f"{name}.png", self._entries[name]

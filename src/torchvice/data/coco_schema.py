@@ -204,14 +204,18 @@ def _check_references(read: dict[str, list[dict[str, Any]]], name: str) -> None:
     ):
         double = [value for value, count in Counter(values).items() if count > 1]
         if double:
-            raise ViceError(f"{name} must have {what} {double[0]!r} once, but has it {values.count(double[0])} times.")
+            raise ViceError(
+                f"{name} must have {what} {double[0]!r} once, but has it {values.count(double[0])} times.",
+                "Remove or rename all but one, and give their annotations the id of the one that stays.",
+            )
     for section, field in (("images", "image_id"), ("categories", "category_id")):
         listed = {entry["id"] for entry in read[section]}
         for annotation in read["annotations"]:
             if annotation[field] not in listed:
                 raise ViceError(
                     f"{name}: the annotation {annotation['id']} has `{field}` {annotation[field]}, which is not among "
-                    f"the {section}."
+                    f"the {section}.",
+                    f"Add its entry to `{section}`, or remove its annotations.",
                 )
 
 

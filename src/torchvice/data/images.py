@@ -41,6 +41,7 @@ __all__ = [
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 COPY_AGAIN = "Copy or download it again, or leave it out: remove the file, and its name where a list has it."
 MANY = 8  # values without a label in one mask: more are soft edges, or no mask
+ASSUMED = 20  # classes, VOC's, where nobody names them
 PREVIEWS = ("JPEG", "MPO")  # of a camera: the pictures behind the first are previews and depth
 # What Pillow's decoders raise on a damaged file, by format and by where the damage is.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -212,7 +213,7 @@ def _unlabelled(path: str | os.PathLike[str], classes: int, found: Sequence[int]
             f"Masks of one object with soft edges: --images DIR --masks {quote(str(Path(path).parent))} "
             f"{suggestion(set(found))}. If the values are classes, name all of them in classes.txt, one name per line.",
         )
-    if len(objects) == 1 and (classes == 1 or objects[0] > 2 * classes):
+    if len(objects) == 1 and (classes == 1 or (classes == ASSUMED and objects[0] > 2 * classes)):
         return ViceError(
             f"{message}.",
             f"If {objects[0]} is the one object, write its value in dataset.yaml, in a folder with lists: "
@@ -221,7 +222,7 @@ def _unlabelled(path: str | os.PathLike[str], classes: int, found: Sequence[int]
     way_out = "Give all classes of the masks in classes.txt, one name per line, or in --classes, which goes before it."
     if objects[-1] > 2 * classes:
         values = ", ".join(f"{name}: {value}" for name, value in zip("abcde", objects, strict=False))
-        values += ", ..." * (len(objects) > len("abcde"))
+        values += ", ..." * (min(len(objects), len("abcde")) < max(len(objects), classes))
         way_out += (
             " If they are not numbered 1, 2 and so on, write each value in dataset.yaml, in a folder with lists: "
             f"`names: {{{values}}}`."

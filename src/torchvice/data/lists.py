@@ -157,7 +157,9 @@ def class_names(classes: Sequence[str] | None, homes: list[Path]) -> tuple[str, 
     if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
         raise ViceError(
             f"{where} must be a list of different class names, but is {classes!r}.",
-            f"Give a list: classes=[{classes!r}]." if isinstance(classes, str) else "Name every class once, in a list.",
+            f"Give a list: classes={[name.strip() for name in classes.split(',')]}."
+            if isinstance(classes, str)
+            else "Name every class once, in a list.",
         )
     check_objects_only(names, f"{where} must name", "Leave it out: background is label 0 and void 255 in a mask.")
     return names

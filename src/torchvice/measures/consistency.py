@@ -43,6 +43,7 @@ from torchvice.metrics.weighted import (
 __all__ = ["ConsistencyData", "put_consistency_of_pairs", "put_paper_interval", "vice_replicates", "vice_statistic"]
 
 PERMUTATIONS = 1999
+COLUMNS = {"a": "The certainty", "b": "The quality of the maps"}  # of an association of pairs
 MANY = 2**15  # pairs; with fewer, threads would mostly wait for Python's lock
 _T = TypeVar("_T")
 FIXED_THRESHOLD = 0.1  # the paper's
@@ -106,7 +107,7 @@ def _put(sheet: Sheet, path: str, value: Any, statistic: Any, image_id: np.ndarr
     """Put a value and its interval; `statistic` is only built if the value is defined."""
     found = value() if isinstance(value, partial) else value
     if isinstance(found, Association):
-        sheet.put(path, found.value, f"Undefined: {found.reason}.")
+        sheet.put(path, found.value, _why(found))
     else:
         sheet.put(path, found)
     number = sheet.value(path)
@@ -114,12 +115,22 @@ def _put(sheet: Sheet, path: str, value: Any, statistic: Any, image_id: np.ndarr
         sheet.put_interval(path, inference.interval(number, inference.replicates(statistic(), image_id)))
 
 
+def _why(found: Association) -> str:
+    """Why certainty and the quality of the maps have no association, as a sentence; "" if they have one."""
+    column, _, rest = found.reason.partition(" ")
+    if column in COLUMNS:
+        return f"{COLUMNS[column]} {rest}."
+    if found.reason[:1].isdigit():
+        return f"There {'is' if found.n == 1 else 'are'} only {found.reason}."
+    return f"{found.reason[:1].upper()}{found.reason[1:]}." if found.reason else ""
+
+
 def _put_headline(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     """Put the intervals of `strict`, VICE with the chosen quality, and the tests."""
     pairs, known = subject.pairs, ~np.isnan(subject.quality)
     mean = float(subject.quality[known].mean()) if known.any() else float("nan")
     found = spearman(pairs.logit, subject.quality)
-    sheet.put("quality.vice", found.value, f"Undefined: {found.reason}.")
+    sheet.put("quality.vice", found.value, _why(found))
     if np.isfinite(found.value):
         replicates = vice_replicates(pairs, subject.name, subject.quality, inference)
         sheet.put_interval("quality.vice", inference.interval(found.value, replicates))
@@ -236,7 +247,7 @@ def _put_kendall(sheet: Sheet, subject: ConsistencyData, inference: Inference) -
     known = ~np.isnan(subject.quality)
     logit, good = subject.pairs.logit[known], subject.quality[known]
     found = kendall(logit, good)
-    sheet.put("sensitivities.kendall", found.value, f"Undefined: {found.reason}.")
+    sheet.put("sensitivities.kendall", found.value, _why(found))
     if inference.resampling is not None and np.isfinite(sheet.value("sensitivities.kendall")):
         cluster = inference.clusters(subject.pairs.image_id[known])
         sheet.put_interval("sensitivities.kendall", kendall_interval(logit, good, cluster))

@@ -301,7 +301,10 @@ def put_consistency(sheet: Sheet, loss: np.ndarray, ji: np.ndarray) -> None:
     undefined = int(np.isnan(ji).sum())
     reason = ""
     if undefined:
-        reason = f"The JI of {undefined} of {len(ji)} images is undefined, which leaves the published number undefined."
+        reason = f"The JI of {undefined} of {len(ji)} images is undefined"
+        if lost := int(np.isnan(loss).sum()):
+            reason += f", and {lost} have no loss"
+        reason += ", which leaves the published number undefined."
         try:
             rest = vice(loss, ji, nan_policy="omit")
             reason += f" Over the other {rest.n} images VICE is {decimals(rest.value, 6)}."

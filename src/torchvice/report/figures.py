@@ -116,8 +116,10 @@ def _images_with_loss(loss: ArrayLike, ji: ArrayLike) -> tuple[np.ndarray, np.nd
     known = ~np.isnan(losses)
     if not known.any():
         raise ViceError(f"The VICE diagram needs at least one image with a loss, but none of {len(losses)} has one.")
-    if np.isinf(losses).any() or _not_fractions(scores):
-        raise ViceError("`loss` must be finite and `ji` in [0, 1], but one of them is not.")
+    if np.isinf(losses).any():
+        raise ViceError(f"`loss` must be finite, but {int(np.isinf(losses).sum())} of {len(losses)} are not.")
+    if _not_fractions(scores):
+        raise ViceError("`ji` must lie in [0, 1], but some values do not.", "Divide per cent by 100.")
     missing = {"JI undefined": int(np.isnan(scores[known]).sum()), "no loss": int((~known).sum())}
     return losses[known], scores[known], missing
 

@@ -105,11 +105,18 @@ class Run:
             root: the dataset's folder; None: data.root.
 
         Raises:
-            ViceError: see VocDataset.
+            ViceError: the settings name a folder that is not there; else see VocDataset.
         """
         from torchvice.data import open_dataset
 
         data = self.settings.data
+        if root is None and not Path(data.root).exists():
+            relative = not Path(data.root).is_absolute()
+            raise ViceError(
+                f"The data of the RUN {self.folder} must be in {Path(data.root).absolute()}, but that is not there.",
+                f"{'Change to the folder in which the training was started, or say' if relative else 'Say'} where they "
+                "are: --data DIR.",
+            )
         split = data.eval_split if split is None else split
         return open_dataset(
             data.root if root is None else root,

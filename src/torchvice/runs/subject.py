@@ -157,7 +157,7 @@ def _with_class_names(
             "The network's number of outputs cannot be read, because it does not run on a black image.",
             "Give --view-size SIDE if it takes images of one size.",
         )
-    named: FolderDataset = dataset.with_classes(names or [str(number) for number in range(outputs)])  # type: ignore[attr-defined]
+    named: FolderDataset = dataset.with_classes(names, outputs)  # type: ignore[attr-defined]
     return named
 
 

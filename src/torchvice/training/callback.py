@@ -15,6 +15,7 @@ from torch import distributed, nn
 
 from torchvice.assessment import Dataset, MapKeywords, MapSettings, packed, samples_of
 from torchvice.assessment.map_settings import Protocols, as_protocols
+from torchvice.assessment.opened import opened
 from torchvice.assessment.outputs import chosen_outputs, refuse_probabilities
 from torchvice.assessment.views import View, views_of
 from torchvice.data import FolderDataset, open_dataset
@@ -40,7 +41,9 @@ class ViceCallback(Callback):
     are restored.
 
     Args:
-        dataset: see `torchvice.assessment.Dataset`; or, where the module is a `Classifier`, a split of its data.
+        dataset: what `torchvice.assess` takes: a `Dataset`, a folder as a Path, or items, which are read once here; or,
+            where the module is a `Classifier`, the name of a split of its data.
+        classes: names of a folder or of items, as for `torchvice.assess`.
         every_n_epochs: 1 is after each epoch.
         images: number of images, drawn once with `seed`; all, if the dataset has no more.
         seed: seed of the draw.
@@ -63,8 +66,8 @@ class ViceCallback(Callback):
     precision is copied to float32 for the measurement.
 
     Raises:
-        ViceError: an argument out of range; when the fit begins: no such split or network, or a method that does not
-            fit the network.
+        ViceError: an argument out of range, or no dataset; when the fit begins: no such split or network, or a method
+            that does not fit the network.
 
     Example:
         >>> class Data:  # three grey images
@@ -75,7 +78,7 @@ class ViceCallback(Callback):
 
     def __init__(
         self,
-        dataset: Dataset | str,
+        dataset: Any,
         *,
         every_n_epochs: int = 1,
         images: int = 200,
@@ -84,13 +87,18 @@ class ViceCallback(Callback):
         figures: bool = False,
         network: str = "model",
         workers: int = 2,
+        classes: Sequence[str] | None = None,
         settings: MapSettings | None = None,
         **keywords: Unpack[MapKeywords],
     ) -> None:
         for name, value, least in (("every_n_epochs", every_n_epochs, 1), ("images", images, 3)):
             if value < least:
                 raise ViceError(f"`{name}` must be at least {least}, but is {value}.")
-        self.dataset, self.every_n_epochs, self.images, self.seed = dataset, every_n_epochs, images, seed
+        is_ready = isinstance(dataset, str) or hasattr(dataset, "records")
+        if is_ready and classes is not None:
+            raise ViceError("`classes` are those of the dataset, but are given too.", "Leave them out.")
+        self.dataset: Dataset | str = dataset if is_ready else opened(dataset, {"classes": classes})
+        self.every_n_epochs, self.images, self.seed = every_n_epochs, images, seed
         asked = as_protocols(protocols)
         self.protocols = [name for name in ("paper", "strict") if name in asked]
         self.figures, self.network, self.workers = figures, network, workers

@@ -207,8 +207,14 @@ def shown_path(path: str) -> str:
     Example:
         >>> shown_path("strict.vice"), shown_path("sensitivities.kendall"), shown_path("controls.center")
         ('VICE (strict)', "Kendall's tau-b", 'controls, center')
+        >>> shown_path("controls.center.vice")
+        'VICE of controls, center'
     """
-    return CATALOGUE[path].full_label if path in CATALOGUE else path.replace(".", ", ").replace("_", " ")
+    if path in CATALOGUE:
+        return CATALOGUE[path].full_label
+    of_row = path.removesuffix(".vice")
+    words = of_row.replace(".", ", ").replace("_", " ")
+    return words if of_row == path else f"VICE of {words}"
 
 
 def _of_rows(

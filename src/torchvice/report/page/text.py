@@ -64,6 +64,12 @@ def _first(measures: Measures, *paths: str) -> str | None:
     return next((path for path in paths if _known(measures, path) is not None), None)
 
 
+def _undefined(measures: Measures, sentence: str, *paths: str) -> Sentence:
+    """The sentence, and the reason of the first path that has one."""
+    reason = next((measures.undefined[path] for path in paths if path in measures.undefined), "")
+    return [f"{sentence} {reason}".strip()]
+
+
 def sentences_of(measures: Measures, cases: Cases | None) -> list[Sentence]:
     """Three to six sentences below the verdict: how accurate, calibrated, consistent; zero maps, controls, quadrants.
 
@@ -77,7 +83,9 @@ def sentences_of(measures: Measures, cases: Cases | None) -> list[Sentence]:
 def _accuracy(measures: Measures) -> Sentence:
     path = _first(measures, "strict.ml_accuracy", "paper.ml_accuracy")
     if path is None:
-        return ["How accurate the model is, is undefined here: see below for the reason."]
+        return _undefined(
+            measures, "How accurate the model is, is undefined.", "strict.ml_accuracy", "paper.ml_accuracy"
+        )
     parts: list[str | Number] = [
         f"Over {measures.images} images, the predicted labels agree with the true ones to ",
         *_with(measures, path, "ML-accuracy, where 1 is perfect"),
@@ -91,7 +99,9 @@ def _accuracy(measures: Measures) -> Sentence:
 def _calibration(measures: Measures) -> Sentence:
     path = _first(measures, "strict.ece_ml", "paper.ece_ml")
     if path is None:
-        return ["How well its confidence is calibrated, is undefined here: see below for the reason."]
+        return _undefined(
+            measures, "How well its confidence is calibrated, is undefined.", "strict.ece_ml", "paper.ece_ml"
+        )
     off = 100 * (_known(measures, path) or 0)
     outcome = "share of predictions that are right" if path.startswith("strict") else "Jaccard index of the labels"
     return [
@@ -114,8 +124,7 @@ def _consistency(measures: Measures) -> Sentence:
     path = "quality.vice" if other else _first(measures, "strict.vice", "paper.vice")
     if path is None or _known(measures, path) is None:
         own = "strict.vice" if "strict" in measures.source.get("protocols", ()) else "paper.vice"
-        reason = next((measures.undefined[p] for p in (path, own) if p in measures.undefined), "")
-        return [f"Consistency is undefined: VICE could not be computed. {reason}".strip()]
+        return _undefined(measures, "Consistency is undefined: VICE could not be computed.", path or own, own)
     value = _known(measures, path) or 0.0
     found = measures.intervals.get(path) or {}
     low, high = found.get("low"), found.get("high")
