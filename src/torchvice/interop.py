@@ -142,11 +142,13 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
             most = _MOST.get(name)
             if most is not None and (np.less(value, -ROUNDING) | np.greater(value, most + ROUNDING)).any():
                 message = f"Line {line} of {path}, column {name}, must be {_RANGES[most]}, but is {cell[:60]!r}."
-                raise ViceError(message, "Divide per cent by 100." if most == 1 else "")
+                way_out = "Divide per cent by 100." if most == 1 else "Change the sign of log-likelihoods."
+                raise ViceError(message, way_out)
         image = columns["name_image"][-1]
         if image in seen:
             raise ViceError(
-                f"The table {path} must name every image once, but `{image}` is in lines {seen[image]} and {line}."
+                f"The table {path} must name every image once, but `{image}` is in lines {seen[image]} and {line}.",
+                "Remove one of them, or name images with their folder.",
             )
         seen[image] = line
     if not seen:

@@ -62,6 +62,7 @@ def test_the_same_ranking_by_folder_wildcard_and_from_memory(world: Path) -> Non
     held = torchvice.rank(loaded, replicates=100)
     assert [{**row, "path": ""} for row in by_folder.models] == held.models
     assert by_folder.models[0]["path"] == str(world / "many" / "model3")
+    tried(lambda: torchvice.rank([*loaded.values()]), "Give {'NAME': samples, ...}.", lambda: held)
 
 
 def test_processes_change_nothing(tmp_path: Path) -> None:

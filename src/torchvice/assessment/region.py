@@ -147,7 +147,10 @@ def _labels(given: Any, what: str, count: int, size: tuple[int, int] | None) -> 
     mask = np.asarray(to_numpy(given))
     if mask.ndim != 2 or (size is not None and mask.shape != size):
         shape = "(H, W)" if size is None else f"{size} like its image"
-        raise ViceError(f"{what} must be {shape}, but has shape {mask.shape}.")
+        way_out = (
+            "Give one label for each pixel." if mask.ndim != 2 else "Resize it with its image, by nearest neighbour."
+        )
+        raise ViceError(f"{what} must be {shape}, but has shape {mask.shape}.", way_out)
     void = void_of(count)
     refuse_narrow_void(mask, count, what)
     if mask.dtype.kind == "f":

@@ -70,6 +70,8 @@ def rank(
             images, classes, targets or masks.
     """
     _check_settings(protocol, by, replicates)
+    if isinstance(tables, Sequence) and any(isinstance(one, Samples) for one in tables):
+        raise ViceError("Tables in memory need names, but a list gives none.", "Give {'NAME': samples, ...}.")
     sources = dict(tables) if isinstance(tables, Mapping) else tables_of(tables)
     first, reference, broken = _reference(sources, split, protocol)
     linear = _linear(bootstrap, reference, protocol, models=len(sources), replicates=replicates)
