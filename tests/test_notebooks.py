@@ -21,7 +21,8 @@ def cells(name: str) -> list[dict[str, Any]]:
     return json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
 
 
-@pytest.mark.parametrize("name", ["demo", *(pytest.param(n, marks=pytest.mark.slow) for n in SIZES if n != "demo")])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIZES)
 def test_the_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient")

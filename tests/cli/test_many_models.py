@@ -149,6 +149,7 @@ def test_weights_of_two_folders_and_a_file_that_changes(data, tmp_path, capsys):
     assert content(tmp_path / "out" / "test_resnet_best") == kept
 
 
+@pytest.mark.slow
 def test_a_killed_command_resumes_and_finished_tables_stay(data, tmp_path, capsys):
     write_digits(tmp_path / "set", train=1, val=1, test=140, size=48)
     (tmp_path / "list.txt").write_text("\n".join(NETWORKS[:2]))

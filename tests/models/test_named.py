@@ -93,7 +93,7 @@ def test_torchvisions_network_has_torchvisions_preprocessing(data, tmp_path, cap
         pytest.param("shufflenet_v2_x0_5", {}, 224, marks=pytest.mark.slow),
         pytest.param("swin_v2_t", {}, 256, marks=pytest.mark.slow),
         pytest.param("vit_b_32", {"image_size": 64}, 64, marks=pytest.mark.slow),
-        ("inception_v3", {"transform_input": True}, 299),
+        pytest.param("inception_v3", {"transform_input": True}, 299, marks=pytest.mark.slow),
     ],
 )
 def test_the_outputs_of_a_torchvision_file_are_read_from_its_classifier(name, arguments, side, tmp_path):
