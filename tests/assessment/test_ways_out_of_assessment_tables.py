@@ -15,10 +15,15 @@ from PIL import Image
 from torch import nn
 
 import torchvice
+from simulated import simulated
 from torchvice import ViceError
 from torchvice.assessment.images import check_dataset, kind_of_targets
+from torchvice.assessment.map_files import write_map_files
 from torchvice.assessment.opened import opened
 from torchvice.assessment.region import image_of, region_of
+from torchvice.commands.cases import show_case
+from torchvice.commands.draw import draw_cases
+from torchvice.data import from_items
 from torchvice.samples import Samples
 from ways_out import tried
 
@@ -59,6 +64,22 @@ def in_words(pattern, refused):
     found = re.search(pattern, told.value.way_out)
     assert found, told.value.way_out
     return found[1]
+
+
+def test_items_and_folders_are_opened_first(tmp_path):
+    def refused(given):
+        return r"`dataset` must be a dataset with classes, targets, records, but is " + given
+
+    items = [(np.zeros((8, 9, 3), np.uint8), np.ones((8, 9), np.uint8))]
+    right = from_items(items, classes=["a"])
+    says = "torchvice.data.from_items(ITEMS, classes=[...])."
+    assert tried(lambda: check_dataset(items), says, lambda: check_dataset(right)) is None
+    with pytest.raises(ViceError, match=refused("of type list and has no classes")):
+        write_map_files(Net(), items, tmp_path / "maps")
+    with pytest.raises(ViceError, match=refused("'voc12'")):
+        show_case(simulated(20), "voc12", "im0", "a")
+    with pytest.raises(ViceError, match=refused("of type list")):
+        draw_cases(simulated(20), items, tmp_path)
 
 
 def test_an_empty_dataset_is_another_split_or_folder():

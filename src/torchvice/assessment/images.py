@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchvice.assessment.region import Region, image_of, region_of
-from torchvice.data.dataset import Dataset
+from torchvice.data.dataset import Dataset, check_opened
 from torchvice.data.digests import NOTHING, contents_of, of_pixels
 from torchvice.data.labels import no_labels
 from torchvice.errors import ViceError, brief, not_utf8_error, to_numpy
@@ -27,9 +27,11 @@ def check_dataset(dataset: Dataset) -> None:
     """Refuse a dataset that cannot be assessed.
 
     Raises:
-        ViceError: no images; no image with a label; records without an id; two images with one id, whose rows could not
-            be told apart; an id that is not UTF-8, which no table can hold; or targets that are not (N, C) of 0 and 1.
+        ViceError: no dataset; no images; no image with a label; records without an id; two images with one id, whose
+            rows could not be told apart; an id that is not UTF-8, which no table can hold; or targets that are not
+            (N, C) of 0 and 1.
     """
+    check_opened(dataset)
     if not len(dataset.records):
         raise ViceError(
             "An assessment needs images, but the dataset is empty.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchvice.errors import ViceError, brief, check_kind, did_you_mean
+from torchvice.errors import ViceError, check_kind, did_you_mean
 from torchvice.interop import bilinear
 from torchvice.metrics.overlap import void_of
 from torchvice.samples.placing import box_of, whole_map
@@ -41,12 +41,12 @@ def show_case(
     Raises:
         ViceError: an unknown image or class, a label without a map in this image, or a table without `strict`.
     """
+    from torchvice.data.dataset import check_opened
     from torchvice.report.cases import case_panel
     from torchvice.samples import Samples
 
     check_kind("samples", samples, Samples, "a table", "Read it from its folder: torchvice.Samples.load(FOLDER).")
-    if not hasattr(dataset, "records"):
-        raise ViceError(f"`dataset` must be the dataset of the table, but is {brief(dataset)}.")
+    check_opened(dataset)
     return case_panel(case_of(samples, dataset, image_id, label), axes=axes)
 
 

@@ -75,11 +75,13 @@ def draw_cases(
     `tell` is called with a sentence on these.
     """
     from torchvice.commands.cases import case_of
+    from torchvice.data.dataset import check_opened
     from torchvice.measures.case_selection import chosen_cases
     from torchvice.measures.pairs import true_pairs
     from torchvice.report.cases import case_sheet
     from torchvice.report.figures import save_figure
 
+    check_opened(dataset)
     pairs = true_pairs(samples)
     choices = chosen_cases(pairs, each)
     if not choices:

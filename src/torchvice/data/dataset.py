@@ -9,8 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from torchvice.data.layout import Record
+from torchvice.errors import ViceError, brief
 
-__all__ = ["Dataset", "FolderDataset"]
+__all__ = ["Dataset", "FolderDataset", "check_opened"]
+
+OPENED = ("classes", "targets", "records")
 
 
 class Dataset(Protocol):
@@ -60,3 +63,18 @@ class FolderDataset(Dataset, Protocol):
     def __len__(self) -> int: ...
 
     def boxes(self, index: int) -> tuple[np.ndarray, np.ndarray] | None: ...
+
+
+def check_opened(dataset: object) -> None:
+    """Check that something is a `Dataset`, and no folder or list of items that is still to be opened.
+
+    Raises:
+        ViceError: it lacks `classes`, `targets` or `records`.
+    """
+    lacking = [name for name in OPENED if not hasattr(dataset, name)]
+    if lacking:
+        given = brief(str(dataset)) if isinstance(dataset, (str, Path)) else f"of type {type(dataset).__name__}"
+        raise ViceError(
+            f"`dataset` must be a dataset with {', '.join(OPENED)}, but is {given} and has no {lacking[0]}.",
+            "Open it: torchvice.data.open_dataset(FOLDER, SPLIT), or torchvice.data.from_items(ITEMS, classes=[...]).",
+        )
