@@ -148,7 +148,7 @@ def test_other_functions_say_what_they_need(samples: Samples, data: VocDataset, 
             "`classes` must be a list of different class names, but is 2",
         ),  # type: ignore[arg-type]
         (lambda: show_case(None, data, "test_00000", 1), "`samples` must be a table"),  # type: ignore[arg-type]
-        (lambda: show_case(samples, None, "test_00000", 1), "`dataset` must be the dataset"),  # type: ignore[arg-type]
+        (lambda: show_case(samples, None, "test_00000", 1), "`dataset` must be a dataset with classes"),  # type: ignore[arg-type]
         (lambda: Explainer(model, layer=model.layer3), "`layer` must name a module of the model, but is"),
         (lambda: ViceCallback(data, protocols="stric"), "`protocols` must be 'paper', 'strict' or both"),  # type: ignore[arg-type]
     ]
