@@ -77,8 +77,14 @@ WRONG = {
         annotation(segmentation={"size": [4, 4], "counts": [-1]}),
         r"\(id 9\) `segmentation.*` is wrong",
     ),
-    "an unknown image": (annotation(image_id=5), "annotation 9 has `image_id` 5, which is not among the images"),
-    "an unknown category": (annotation(category_id=5), "annotation 9 has `category_id` 5, which is not among the cat"),
+    "an unknown image": (
+        annotation(image_id=5),
+        r"annotation 9 has `image_id` 5, which is not among the images\.\n.*Add its entry",
+    ),
+    "an unknown category": (
+        annotation(category_id=5),
+        r"annotation 9 has `category_id` 5, which is not among the cat.*\n.*or remove",
+    ),
     "a category twice": (
         content(categories=[{"id": 3, "name": "a"}, {"id": 3, "name": "b"}]),
         "the category id 3 once",
@@ -93,7 +99,7 @@ WRONG = {
         content(
             images=[{"id": i, "file_name": f"a.{s}", "height": 4, "width": 4} for i, s in ((1, "jpg"), (2, "png"))]
         ),
-        r"image name \(without folder and suffix\) 'a' once, but has it 2 times",
+        r"image name \(without folder and suffix\) 'a' once, but has it 2 times\.\n.*Remove or rename",
     ),
 }
 

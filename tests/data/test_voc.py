@@ -166,6 +166,11 @@ def test_class_names_must_be_different_names(voc: Voc, classes: list[str]) -> No
         VocDataset(voc(), "val", classes=classes)
 
 
+def test_one_text_of_class_names_is_shown_as_a_list(voc: Voc) -> None:
+    with pytest.raises(ViceError, match=r"Give a list: classes=\['cat', 'dog'\]"):
+        VocDataset(voc(), "val", classes="cat, dog")
+
+
 def test_background_is_no_class(voc: Voc) -> None:
     root = voc()
     (root / "classes.txt").write_text("background\ncat\ndog\ncow\n")
