@@ -36,8 +36,9 @@ from torchvice.study.table import table_rows, write_table
 def chosen(studies: dict[str, Study], recipes: Sequence[str] | None) -> list[tuple[Study, PlannedRun]]:
     """The runs of some recipes, by their names on the page; None: of all. In the order of their work."""
     named = [(study, run, recipe_of(run.levels, study.base)) for study, run in ordered(studies.values())]
-    if unknown := set(recipes or ()) - (known := {name for *_, name in named}):
-        raise ViceError(f"There is no recipe {sorted(unknown)[0]!r}.", f"Give some of: {', '.join(sorted(known))}.")
+    known = {name for *_, name in named}
+    if unknown := sorted(set(recipes or ()) - known):
+        raise ViceError(f"There is no recipe {unknown[0]!r}.", f"Give some of: {', '.join(sorted(known))}.")
     return [(study, run) for study, run, name in named if recipes is None or name in recipes]
 
 

@@ -104,6 +104,21 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
+def _value(name: str, cell: str, where: str) -> Any:
+    """Read a cell of a column, `where` for the message; refuse what is of another kind or out of range."""
+    read, expected = _CELLS[name]
+    try:
+        value = read(cell)
+    except (ValueError, OverflowError):
+        way_out = "Empty cells count as unknown." if read is _number else ""
+        raise ViceError(f"{where} must be {expected}, but is {cell[:60]!r}.", way_out) from None
+    most = _MOST.get(name)
+    if most is not None and (np.less(value, -ROUNDING) | np.greater(value, most + ROUNDING)).any():
+        way_out = "Divide per cent by 100." if most == 1 else "Change the sign of log-likelihoods."
+        raise ViceError(f"{where} must be {_RANGES[most]}, but is {cell[:60]!r}.", way_out)
+    return value
+
+
 def read_table(path: str | os.PathLike[str]) -> LegacyTable:
     """Read the original's CSV: `name_image, loss, confidence, entropy, label, prediction[, miou, miou_exist]`.
 
@@ -130,20 +145,8 @@ def read_table(path: str | os.PathLike[str]) -> LegacyTable:
                 "If the file is incomplete, write it again.",
             )
         for name, cell in zip(header, row, strict=True):
-            if name not in _CELLS:
-                continue
-            read, expected = _CELLS[name]
-            try:
-                value = read(cell)
-            except (ValueError, OverflowError):
-                message = f"Line {line} of {path}, column {name}, must be {expected}, but is {cell[:60]!r}."
-                raise ViceError(message, "Empty cells count as unknown." if read is _number else "") from None
-            columns[name].append(value)
-            most = _MOST.get(name)
-            if most is not None and (np.less(value, -ROUNDING) | np.greater(value, most + ROUNDING)).any():
-                message = f"Line {line} of {path}, column {name}, must be {_RANGES[most]}, but is {cell[:60]!r}."
-                way_out = "Divide per cent by 100." if most == 1 else "Change the sign of log-likelihoods."
-                raise ViceError(message, way_out)
+            if name in _CELLS:
+                columns[name].append(_value(name, cell, f"Line {line} of {path}, column {name},"))
         image = columns["name_image"][-1]
         if image in seen:
             raise ViceError(

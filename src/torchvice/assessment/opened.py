@@ -11,6 +11,7 @@ from typing import Any
 
 from torchvice.assessment.images import Dataset, check_dataset
 from torchvice.assessment.region import image_of, region_of
+from torchvice.data.dataset import OPENED
 from torchvice.errors import ViceError, as_path
 from torchvice.files import check_folder_free
 from torchvice.samples.shards import OWN_FILES
@@ -18,7 +19,7 @@ from torchvice.samples.shards import OWN_FILES
 __all__ = ["opened", "opened_out", "tell"]
 
 StrPath = str | os.PathLike[str]
-PROTOCOL = ("classes", "targets", "records", "image", "mask")
+PROTOCOL = (*OPENED, "image", "mask")
 
 
 def tell(sentence: str) -> None:

@@ -92,24 +92,30 @@ class View(Finished):
         shown = shown if self.transform is None else self.transform.view
         self.name = f"crop{self.side}" if self.separate_logits else shown
         self.explanation = explanation or f"{protocol}:{explainer.method}"
-        self.settings: dict[str, Any] = {
-            "protocol": protocol,
+        self.settings = self._stored(shown)
+
+    def _stored(self, shown: str) -> dict[str, Any]:
+        """The settings of the maps for the manifest; `shown` names what of an image they are of."""
+        explainer = self.explainer
+        stored: dict[str, Any] = {
+            "protocol": self.protocol,
             "method": explainer.method,
             "site": explainer.site.to_dict(),
             "seed": explainer.seed,
-            **choices.to_dict(),
+            **self.choices.to_dict(),
             "view": shown,
             "eigen_smooth": explainer.eigen_smooth,
-            "flipped": flipped,
+            "flipped": self.flipped,
         }
         if self.transform is not None:
-            self.settings["transform"] = self.transform.to_dict()
-        names = ("precision", "channels_last", *(["interpolation"] if protocol == "strict" else []))
-        self.settings |= {name: value for name, value in settings.to_dict().items() if name in names}
+            stored["transform"] = self.transform.to_dict()
+        names = ("precision", "channels_last", *(["interpolation"] if self.protocol == "strict" else []))
+        stored |= {name: value for name, value in self.map_settings.to_dict().items() if name in names}
         if (sizes := METHODS[explainer.method].sizes) > 1:
-            self.settings["stages"] = [one.layer for one in stages(explainer.model, explainer.site, sizes)]
+            stored["stages"] = [one.layer for one in stages(explainer.model, explainer.site, sizes)]
         if explainer.plugin is not None:
-            self.settings["plugin"] = dict(explainer.plugin)
+            stored["plugin"] = dict(explainer.plugin)
+        return stored
 
     def __repr__(self) -> str:
         chosen = [f"{name}={value!r}" for name, value in self.choices.differing().items() if name != "view"]

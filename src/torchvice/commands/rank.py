@@ -70,8 +70,6 @@ def rank(
             images, classes, targets or masks.
     """
     _check_settings(protocol, by, replicates)
-    if isinstance(tables, Sequence) and any(isinstance(one, Samples) for one in tables):
-        raise ViceError("Tables in memory need names, but a list gives none.", "Give {'NAME': samples, ...}.")
     sources = dict(tables) if isinstance(tables, Mapping) else tables_of(tables)
     first, reference, broken = _reference(sources, split, protocol)
     linear = _linear(bootstrap, reference, protocol, models=len(sources), replicates=replicates)
@@ -328,11 +326,13 @@ def tables_of(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) 
     A model is called like its folder; where names repeat, by the part of the path in which they differ.
 
     Raises:
-        ViceError: nothing at a path, a wildcard without a match, or a table that is named twice.
+        ViceError: tables in memory, nothing at a path, a wildcard without a match, or a table that is named twice.
     """
     found: list[str] = []
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
     check_kind("tables", several, Iterable, "paths of RUNs or tables")
+    if any(isinstance(one, Samples) for one in several):
+        raise ViceError("Tables in memory need names, but a list gives none.", "Give {'NAME': samples, ...}.")
     for path in (os.fspath(as_path("tables", one)) for one in several):
         if os.path.exists(path):
             found += _below(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,12 +100,11 @@ class CocoFolder(BareFolder):
         Raises:
             ViceError: images of another size than the file states.
         """
-        self._check_sizes([line.image_id for line in lines if line.image_id in self.files])
-        records = [
-            Record(line.image_id, self.files[line.image_id], self._mask(line.image_id))
-            for line in lines
-            if line.image_id in self.files
-        ]
+        masks_of = {
+            line.image_id: self._drawn / f"{line.image_id}.png" for line in lines if line.image_id in self.files
+        }
+        self._draw({name: path for name, path in masks_of.items() if not path.is_file()})
+        records = [Record(name, self.files[name], path) for name, path in masks_of.items()]
         return Located(records, [line for line in lines if line.image_id not in self.files], self.file.name)
 
     def no_class(self, split: str) -> ViceError:
@@ -117,19 +116,17 @@ class CocoFolder(BareFolder):
             "Give `iscrowd` 0 to objects." if crowds else "Give a file with the annotations of these images.",
         )
 
-    def _check_sizes(self, names: Sequence[str]) -> None:
-        found = []
-        for name in names:
+    def _draw(self, masks: Mapping[str, Path]) -> None:
+        """Write the masks of images, by name, after a look at the sizes of all."""
+        sizes = []
+        for name in masks:
             with contextlib.suppress(ViceError):  # a damaged image is reported with all others, where images are read
-                found.append((self._entries[name], stored_size(self.files[name])))
-        check_listed_sizes(str(self.file), found)
-
-    def _mask(self, name: str) -> Path:
-        path, entry = self._drawn / f"{name}.png", self._entries[name]
-        if not path.is_file():
+                sizes.append((self._entries[name], stored_size(self.files[name])))
+        check_listed_sizes(str(self.file), sizes)
+        for name, path in masks.items():
+            entry = self._entries[name]
             own = self._annotations.get(entry["id"], [])
             write_class_mask(path, own, (entry["height"], entry["width"]), self._label_of)
-        return path
 
     def targets(self, source: str, records: Sequence[Record], masks: str) -> tuple[np.ndarray, str]:
         """Return the classes of every image's annotations, crowds included.

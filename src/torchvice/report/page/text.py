@@ -16,6 +16,9 @@ from torchvice.report.style import number
 
 __all__ = ["Number", "Sentence", "facts_of", "interval_of", "label_of", "sentences_of"]
 
+ACCURACY = ("strict.ml_accuracy", "paper.ml_accuracy")  # the first that is defined is said
+CALIBRATION = ("strict.ece_ml", "paper.ece_ml")
+
 
 def label_of(measures: Measures) -> str:
     """The name in a sentence of the quality that was asked for."""
@@ -81,11 +84,9 @@ def sentences_of(measures: Measures, cases: Cases | None) -> list[Sentence]:
 
 
 def _accuracy(measures: Measures) -> Sentence:
-    path = _first(measures, "strict.ml_accuracy", "paper.ml_accuracy")
+    path = _first(measures, *ACCURACY)
     if path is None:
-        return _undefined(
-            measures, "How accurate the model is, is undefined.", "strict.ml_accuracy", "paper.ml_accuracy"
-        )
+        return _undefined(measures, "How accurate the model is, is undefined.", *ACCURACY)
     parts: list[str | Number] = [
         f"Over {measures.images} images, the predicted labels agree with the true ones to ",
         *_with(measures, path, "ML-accuracy, where 1 is perfect"),
@@ -97,11 +98,9 @@ def _accuracy(measures: Measures) -> Sentence:
 
 
 def _calibration(measures: Measures) -> Sentence:
-    path = _first(measures, "strict.ece_ml", "paper.ece_ml")
+    path = _first(measures, *CALIBRATION)
     if path is None:
-        return _undefined(
-            measures, "How well its confidence is calibrated, is undefined.", "strict.ece_ml", "paper.ece_ml"
-        )
+        return _undefined(measures, "How well its confidence is calibrated, is undefined.", *CALIBRATION)
     off = 100 * (_known(measures, path) or 0)
     outcome = "share of predictions that are right" if path.startswith("strict") else "Jaccard index of the labels"
     return [
