@@ -167,6 +167,10 @@ def test_what_is_left_out_is_counted() -> None:
     }
     assert FOUND.out_of == {reason: whole[reason] for reason in FOUND.excluded}
     assert FOUND.shares()["images without a mask (left out of VICE, JI and mIoU)"] == "2 of 12"
+    kept, left_out = FOUND.shares(left_out=False), FOUND.shares(left_out=True)
+    assert [*left_out] == [reason for reason in FOUND.excluded if "left out" in reason]
+    assert kept | left_out == FOUND.shares()
+    assert not kept.keys() & left_out.keys()
     assert FOUND.images == 12
 
 

@@ -41,6 +41,13 @@ def test_correlations_are_those_of_scipy(measure: object, rows: list[tuple[float
         assert "everywhere" in found.reason
 
 
+def test_a_reason_names_what_is_correlated() -> None:
+    assert [kendall([1.0, 2.0, last], [4.0] * 3).column for last in (3.0, np.inf)] == ["b", "a"]
+    # Losses below the floor differ, but not their logarithms: what is the same everywhere is not the loss.
+    found = log_loss_pearson([1e-9, 1e-8, 1e-7], [0.1, 0.2, 0.3])
+    assert (found.reason, found.column) == ("-ln(loss) is 13.8155 everywhere", "-ln(loss)")
+
+
 @pytest.mark.parametrize("measure", list(SCIPY))
 def test_edges_have_a_reason_and_a_count(measure: object) -> None:
     def reason(a: list[float], b: list[float]) -> str:
@@ -51,7 +58,7 @@ def test_edges_have_a_reason_and_a_count(measure: object) -> None:
     assert reason([], []) == "0 rows, and a correlation needs three"
     assert reason([1.0, 2.0], [1.0, 2.0]) == "2 rows, and a correlation needs three"
     assert reason([1.0, 2.0, 3.0], [4.0, 4.0, 4.0]) == "b is 4 everywhere"
-    assert reason([1.0, np.inf, 3.0], [4.0, 5.0, 4.0]) == "a is infinite in 1 rows"
+    assert reason([1.0, np.inf, 3.0], [4.0, 5.0, 4.0]) == "a is infinite in 1 row"
     found = measure([1.0, 2.0, np.nan, 3.0], [1.0, 3.0, 0.0, 4.0])  # type: ignore[operator]
     assert (found.n, found.undefined) == (3, 1)
     assert found.value > 0.9

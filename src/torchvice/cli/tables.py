@@ -29,7 +29,6 @@ WIDTH = 80
 SENTENCES = 5
 AP = ("classification.mean_average_precision", "strict.mean_average_precision")
 PROTOCOLS = ("paper", "strict")
-LEFT_OUT = "left out"  # of a share that is printed without --all
 # Printed without --all.
 NOTES = ("table", "versions", "classes", *AP, "maps", "controls", "thresholds", "paper.vice", "scaling")
 
@@ -81,9 +80,8 @@ def print_measures(measures: Measures, title: str) -> None:
     if replicates:
         say(f"In brackets: 95 % intervals, {replicates} resamplings of the images.")
     _print_undefined({path: reason for path, reason in measures.undefined.items() if path in missing})
-    for reason, share in measures.shares().items():
-        if LEFT_OUT in reason:
-            paragraph(f"{share} {reason}")
+    for reason, share in measures.shares(left_out=True).items():
+        paragraph(f"{share} {reason}")
     for path in NOTES:
         if path in measures.notes:
             label = "VICE (paper): " if path == "paper.vice" else ""
@@ -156,9 +154,8 @@ def print_all(measures: Measures) -> None:
     for table in (_quadrants(measures), *tables_of(measures, classes=True)):
         if table is not None:
             _print_numbers(table)
-    for reason, share in measures.shares().items():
-        if LEFT_OUT not in reason:
-            paragraph(f"{share} {reason}")
+    for reason, share in measures.shares(left_out=False).items():
+        paragraph(f"{share} {reason}")
     for path, note in measures.notes.items():
         if path not in NOTES:
             paragraph(f"{shown_path(path)}: {note}")

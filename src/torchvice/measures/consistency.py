@@ -18,6 +18,7 @@ from torchvice.measures.sheet import Sheet
 from torchvice.measures.wording import decimals
 from torchvice.metrics import average_precision, pair_log_likelihood, pair_vice
 from torchvice.metrics.association import (
+    FEWEST_ROWS,
     LOSS_FLOOR,
     Association,
     log_loss_pearson,
@@ -43,7 +44,7 @@ from torchvice.metrics.weighted import (
 __all__ = ["ConsistencyData", "put_consistency_of_pairs", "put_paper_interval", "vice_replicates", "vice_statistic"]
 
 PERMUTATIONS = 1999
-COLUMNS = {"a": "The certainty", "b": "The quality of the maps"}  # of an association of pairs
+COLUMNS = {"a": "The certainty", "b": "The quality of the maps", "quality": "The quality of the maps"}
 MANY = 2**15  # pairs; with fewer, threads would mostly wait for Python's lock
 _T = TypeVar("_T")
 FIXED_THRESHOLD = 0.1  # the paper's
@@ -117,12 +118,13 @@ def _put(sheet: Sheet, path: str, value: Any, statistic: Any, image_id: np.ndarr
 
 def _why(found: Association) -> str:
     """Why certainty and the quality of the maps have no association, as a sentence; "" if they have one."""
-    column, _, rest = found.reason.partition(" ")
-    if column in COLUMNS:
-        return f"{COLUMNS[column]} {rest}."
-    if found.reason[:1].isdigit():
+    if not found.reason:
+        return ""
+    if found.n < FEWEST_ROWS:
         return f"There {'is' if found.n == 1 else 'are'} only {found.reason}."
-    return f"{found.reason[:1].upper()}{found.reason[1:]}." if found.reason else ""
+    if found.column in COLUMNS:
+        return f"{COLUMNS[found.column]}{found.reason.removeprefix(found.column)}."
+    return f"{found.reason[:1].upper()}{found.reason[1:]}."
 
 
 def _put_headline(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:

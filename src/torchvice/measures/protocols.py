@@ -18,6 +18,7 @@ from torchvice.measures.inference import LEVEL, Inference
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.qualities import check_quality
 from torchvice.measures.sheet import (
+    LEFT_OUT,
     DiagramParts,
     Measures,
     Sheet,
@@ -211,20 +212,20 @@ def _excluded(samples: Samples, protocol: str, pairs: Pairs | None) -> dict[str,
     part = samples.of_protocol(protocol)
     images, regions = part.images, part.regions
     without_mask = int((~images.has_mask).sum())
-    found = {"images without a mask (left out of VICE, JI and mIoU)": (without_mask, len(images))}
+    found = {f"images without a mask ({LEFT_OUT} of VICE, JI and mIoU)": (without_mask, len(images))}
     maps = int((regions.status != "none").sum())
     for status in ("zero", "constant", "nan"):
         found[_reason(protocol, status)] = (int((regions.status == status).sum()), maps)
     if protocol == "strict" and pairs is not None:
         labels = pairs.without_pixels + len(pairs)
-        found["strict: true labels without a pixel in the mask (left out)"] = (pairs.without_pixels, labels)
+        found[f"strict: true labels without a pixel in the mask ({LEFT_OUT})"] = (pairs.without_pixels, labels)
         predicted = part.predicted
         found["strict: predicted labels that are not true (counted apart: no pair, their IoU is 0 by definition)"] = (
             int((predicted & (images.targets == 0)).sum()),
             int(predicted.sum()),
         )
         empty = (images.targets.sum(1) == 0) & ~predicted.any(1)
-        neither = "strict: images with neither label nor prediction (left out of ML-accuracy and F1)"
+        neither = f"strict: images with neither label nor prediction ({LEFT_OUT} of ML-accuracy and F1)"
         found[neither] = (int(empty.sum()), len(images))
     return {reason: share for reason, share in found.items() if share[0]}
 

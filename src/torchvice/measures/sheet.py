@@ -24,6 +24,7 @@ from torchvice.metrics.resampling import Interval
 from torchvice.samples.frames import pandas_frame, polars_frame
 
 JSON_SCHEMA = 2  # docs/definitions.md lists what each number changed
+LEFT_OUT = "left out"  # in the reason why images or labels are excluded; others are kept with a warning
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,16 @@ class Measures:
     without: dict[str, float] = field(default_factory=dict)
     verdict: Verdict = field(default_factory=Verdict)
 
-    def shares(self) -> dict[str, str]:
-        """{reason: "count of total"} of images, labels and maps that were left out or need a warning."""
+    def shares(self, *, left_out: bool | None = None) -> dict[str, str]:
+        """{reason: "count of total"} of images, labels and maps that were left out or need a warning.
+
+        Args:
+            left_out: only what was left out (True), or only what was kept with a warning (False); None: both.
+        """
         return {
             reason: f"{count} of {self.out_of[reason]}" if reason in self.out_of else str(count)
             for reason, count in self.excluded.items()
+            if left_out in (None, LEFT_OUT in reason)
         }
 
     def value(self, path: str) -> float:

@@ -12,6 +12,7 @@ from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.weighted import Pearson, Spearman, WeightedStatistic, WithinSpearman
 
 LOSS_FLOOR = 1e-6  # nats; a smaller loss is the rounding error of a saturated float32 logit
+FEWEST_ROWS = 3  # of a correlation
 MOST_SKEWNESS, MOST_KURTOSIS = 1.0, 2.0
 
 
@@ -24,12 +25,14 @@ class Association:
         n: number of rows used.
         undefined: number of rows left out because of a NaN.
         reason: why `value` is NaN; empty if it is a number.
+        column: the column that the reason is about, with whose name it begins; empty if it is about none.
     """
 
     value: float
     n: int
     undefined: int = 0
     reason: str = ""
+    column: str = ""
 
 
 def complete_rows(**columns: ArrayLike) -> tuple[list[np.ndarray], int]:
@@ -44,17 +47,20 @@ def complete_rows(**columns: ArrayLike) -> tuple[list[np.ndarray], int]:
     return [array[kept] for array in arrays.values()], n - int(kept.sum())
 
 
-def why_undefined(named: dict[str, np.ndarray]) -> str:
-    """Why columns have no correlation: too few rows, infinite values or a constant column; else an empty string."""
+def why_undefined(named: dict[str, np.ndarray]) -> tuple[str, str]:
+    """Why columns have no correlation, and the column to blame; empty where there is no reason, or no such column.
+
+    There are too few rows, or a column is infinite or constant.
+    """
     n = len(next(iter(named.values())))
-    if n < 3:
-        return f"{n} row{'s' if n != 1 else ''}, and a correlation needs three"
+    if n < FEWEST_ROWS:
+        return f"{n} row{'s' if n != 1 else ''}, and a correlation needs three", ""
     for name, column in named.items():
-        if np.isinf(column).any():
-            return f"{name} is infinite in {int(np.isinf(column).sum())} rows"
+        if infinite := int(np.isinf(column).sum()):
+            return f"{name} is infinite in {infinite} row{'s' if infinite != 1 else ''}", name
         if column.min() == column.max():
-            return f"{name} is {column[0]:g} everywhere"
-    return ""
+            return f"{name} is {column[0]:g} everywhere", name
+    return "", ""
 
 
 def rows_by_image(cluster: ArrayLike | None, **columns: ArrayLike) -> list[np.ndarray] | None:
@@ -64,7 +70,7 @@ def rows_by_image(cluster: ArrayLike | None, **columns: ArrayLike) -> list[np.nd
     """
     images = np.arange(len(as_array("a", columns["a"], 1))) if cluster is None else cluster
     rows, _ = complete_rows(**columns, cluster=as_array("cluster", images, 1, np.int64))
-    if why_undefined({"a": rows[0], "b": rows[1]}) or len(np.unique(rows[-1])) < 3:
+    if any(why_undefined({"a": rows[0], "b": rows[1]})) or len(np.unique(rows[-1])) < 3:
         return None
     order = np.argsort(rows[-1], kind="stable")
     return [column[order] for column in rows]
@@ -75,10 +81,10 @@ def _associate(
 ) -> Association:
     """The statistic over complete rows. Every column of `first` must vary."""
     columns, undefined = complete_rows(**first, **further)
-    reason = why_undefined(dict(zip(first, columns, strict=False)))
+    reason, column = why_undefined(dict(zip(first, columns, strict=False)))
     n = len(columns[0])
     if reason:
-        return Association(float("nan"), n, undefined, reason)
+        return Association(float("nan"), n, undefined, reason, column)
     value = make(*columns).value
     return Association(value, n, undefined, "nothing is left to correlate" if np.isnan(value) else "")
 
@@ -114,7 +120,7 @@ def spearman(a: ArrayLike, b: ArrayLike) -> Association:
 
     Example:
         >>> spearman([1.0, 2.0, 30.0, float("nan")], [0.1, 0.2, 0.3, 0.4])
-        Association(value=1.0, n=3, undefined=1, reason='')
+        Association(value=1.0, n=3, undefined=1, reason='', column='')
     """
     return _associate(Spearman, {"a": a, "b": b}, {})
 
@@ -136,13 +142,15 @@ def log_loss_pearson(loss: ArrayLike, quality: ArrayLike, floor: float = LOSS_FL
     Example:
         >>> round(log_loss_pearson([0.01, 0.1, 1.0], [0.9, 0.6, 0.3]).value, 6)
         1.0
+        >>> log_loss_pearson([0.5, 0.5, 0.5], [0.9, 0.6, 0.3]).reason
+        '-ln(loss) is 0.693147 everywhere'
     """
     losses = as_array("loss", loss, 1)
     if not floor > 0:
         raise ViceError(f"`floor` must be positive, but is {floor:g}.", "The logarithm of 0 is undefined.")
     if (losses < 0).any():
         raise ViceError(f"`loss` must not be negative, but holds {losses[losses < 0][0]:g}.")
-    return _associate(Pearson, {"loss": -np.log(np.maximum(losses, floor)), "quality": quality}, {})
+    return _associate(Pearson, {"-ln(loss)": -np.log(np.maximum(losses, floor)), "quality": quality}, {})
 
 
 def partial_spearman(a: ArrayLike, b: ArrayLike, area: ArrayLike, labels: ArrayLike) -> Association:

@@ -38,9 +38,9 @@ def kendall(a: ArrayLike, b: ArrayLike) -> Association:
         0.333
     """
     (first, second), undefined = complete_rows(a=a, b=b)
-    reason = why_undefined({"a": first, "b": second})
+    reason, column = why_undefined({"a": first, "b": second})
     if reason:
-        return Association(float("nan"), len(first), undefined, reason)
+        return Association(float("nan"), len(first), undefined, reason, column)
     return Association(float(_tau(*(part.sum() / 2 for part in _by_row(first, second)))), len(first), undefined)
 
 
