@@ -9,6 +9,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tables import scenes, table_of
@@ -107,13 +108,20 @@ def test_no_text_becomes_markup(measures: Measures) -> None:
     assert any(EVIL in text for text in made.texts)
 
 
-def test_the_diagram_is_a_picture_inside_the_page(measures: Measures) -> None:
+def test_the_diagrams_are_pictures_inside_the_page(measures: Measures) -> None:
     shown = read(measures)
-    (source,) = shown.values("src")
-    assert base64.b64decode(source.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
-    assert shown.values("alt") == [f"VICE diagram of paper, VICE {_said(measures.paper['vice'])}"]
-    empty = dataclasses.replace(measures, diagrams=dataclasses.replace(measures.diagrams, loss=None))
-    assert not read(empty).values("src")
+    sources = shown.values("src")
+    assert len(sources) == 2
+    for source in sources:
+        assert base64.b64decode(source.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+    words = {
+        name: f"VICE diagram of {name}, VICE {_said(measures.value(f'{name}.vice'))}" for name in ("strict", "paper")
+    }
+    assert shown.values("alt") == list(words.values())
+    no_loss = np.full_like(measures.diagrams.loss, np.nan)
+    for loss in (None, no_loss):
+        found = dataclasses.replace(measures, diagrams=dataclasses.replace(measures.diagrams, loss=loss))
+        assert read(found).values("alt") == [words["strict"]]
 
 
 def _said(value: float) -> str:

@@ -180,12 +180,16 @@ def test_charts_hold_no_nan() -> None:
     content = charts_of(measure(samples), cases_of(samples))
     json.dumps(content, allow_nan=False)
     assert json_list([0.1234567891, np.nan, np.inf]) == [0.123457, None, None]
-    assert content["vice"]["n"] == 10
+    measures = measure(samples)
+    assert {protocol: found["n"] for protocol, found in content["vice"].items()} == {
+        "paper": 10,
+        "strict": len(measures.diagrams.pair_ji),
+    }
     assert set(content["reliability"]) == {"paper", "strict"}
     assert len(content["classes"]) == 3
     unmasked = table_of([dataclasses.replace(scene, mask=None) for scene in scenes(6)])
     content = charts_of(measure(unmasked), cases_of(unmasked))
-    assert content["vice"] is None
+    assert content["vice"] == {}
     assert content["curves"] == {}
 
 

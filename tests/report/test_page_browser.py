@@ -493,7 +493,8 @@ def test_a_csv_has_its_numbers_and_says_that_it_has_no_cases(watched: Watched, t
     page = watched.open(file)
     assert "There are no cases" in page.locator("#cases").inner_text()
     assert "without images" in page.locator("#scatter").inner_text()
-    assert page.locator("#vice > svg").count() == 1
+    assert page.locator("#vice-paper > svg").count() == 1
+    assert "No VICE diagram of strict" in page.locator("#vice-strict").inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

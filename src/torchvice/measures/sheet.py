@@ -178,7 +178,7 @@ class Measures:
         return f"Measures({self.images} images, {vice}, {len(self.undefined)} undefined)"
 
     def _repr_html_(self) -> str:
-        """A notebook shows the numbers of both protocols, with their intervals, and the VICE diagram."""
+        """A notebook shows the numbers of both protocols, with their intervals, and the VICE diagrams."""
         # By name, and only when a notebook asks: the report stands above this room.
         html: str = import_module("torchvice.report.notebook").measures_html(
             self, overview("page"), quality_label(self.quality.get("name", "ji"))

@@ -13,7 +13,9 @@ from torchvice.report.figures import reliability_diagram, threshold_curve, vice_
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["diagrams_of"]
+__all__ = ["diagrams_of", "vice_diagrams_of"]
+
+VICE_DIAGRAMS = {"paper": "vice", "strict": "vice_strict"}  # their names among the figures
 
 
 def diagrams_of(measures: Measures, title: str = "") -> dict[str, Figure]:
@@ -26,15 +28,8 @@ def diagrams_of(measures: Measures, title: str = "") -> dict[str, Figure]:
         measures: from `torchvice.measure`.
         title: title of each diagram.
     """
-    diagrams, figures = measures.diagrams, {}
-    vice = {
-        "vice": (diagrams.loss, diagrams.ji, "paper", "images"),
-        "vice_strict": (diagrams.pair_loss, diagrams.pair_ji, "strict", "pairs"),
-    }
-    for name, (loss, ji, protocol, of) in vice.items():
-        if loss is not None and ji is not None and len(loss):
-            value = _none_if_nan(getattr(measures, protocol)["vice"])
-            figures[name] = vice_diagram(loss, ji, value, label=f"VICE ({protocol})", of=of, title=title)
+    diagrams, found = measures.diagrams, vice_diagrams_of(measures, title)
+    figures = {name: found[protocol] for protocol, name in VICE_DIAGRAMS.items() if protocol in found}
     for protocol in ("paper", "strict"):
         if protocol in diagrams.reliability:
             figures[f"reliability_{protocol}"] = _reliability(measures, protocol, title)
@@ -51,6 +46,18 @@ def diagrams_of(measures: Measures, title: str = "") -> dict[str, Figure]:
     }
     if curves:
         figures["threshold_curve"] = threshold_curve(curves, title=title)
+    return figures
+
+
+def vice_diagrams_of(measures: Measures, title: str = "") -> dict[str, Figure]:
+    """Draw the VICE diagram of each protocol that has numbers: of images under `paper`, of pairs under `strict`."""
+    parts = measures.diagrams
+    given = {"paper": (parts.loss, parts.ji, "images"), "strict": (parts.pair_loss, parts.pair_ji, "pairs")}
+    figures = {}
+    for protocol, (loss, ji, of) in given.items():
+        if loss is not None and ji is not None and np.isfinite(loss).any():
+            value = _none_if_nan(getattr(measures, protocol)["vice"])
+            figures[protocol] = vice_diagram(loss, ji, value, label=f"VICE ({protocol})", of=of, title=title)
     return figures
 
 

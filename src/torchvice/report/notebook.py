@@ -24,7 +24,7 @@ FAINT = "opacity:.7;font-size:90%"  # no colour: notebooks are light or dark
 
 
 def measures_html(measures: Any, rows: Sequence[tuple[str, str, str]], quality: str) -> str:
-    """The verdict, the measures of both protocols side by side, the controls, and the VICE diagram.
+    """The verdict, the measures of both protocols side by side, the controls, and the VICE diagrams.
 
     Args:
         measures: a `torchvice.Measures`.
@@ -44,7 +44,7 @@ def measures_html(measures: Any, rows: Sequence[tuple[str, str, str]], quality: 
         _sentences([measures.notes["maps"]] if "maps" in measures.notes else []),
         _sentences(f"{share} {reason}" for reason, share in measures.shares().items()),
         _sentences(measures.verdict.caveats),
-        _diagram(measures),
+        _diagrams(measures),
     ]
     return "<div>" + "".join(parts) + "</div>"
 
@@ -90,16 +90,16 @@ def _controls(measures: Any, quality: str) -> str:
     return "<p>Does it beat the controls?</p>" + _table(heads, rows) + _sentences(note)
 
 
-def _diagram(measures: Any) -> str:
-    """The VICE diagram, where there is something to draw."""
-    from torchvice.report.figures import vice_diagram
+def _diagrams(measures: Any) -> str:
+    """The VICE diagrams that have numbers, that of `strict` first."""
+    from torchvice.report.diagrams import vice_diagrams_of
 
-    loss, ji = measures.diagrams.loss, measures.diagrams.ji
-    if loss is None or ji is None or not np.isfinite(loss).any():
-        return ""
-    value = measures.paper["vice"]
-    said = "undefined" if value != value else decimals(value)
-    return _picture(vice_diagram(loss, ji, value), f"VICE diagram of paper, VICE {said}")
+    pictures = []
+    for protocol, figure in sorted(vice_diagrams_of(measures).items(), reverse=True):
+        value = getattr(measures, protocol)["vice"]
+        said = "undefined" if value != value else decimals(value)
+        pictures.append(_picture(figure, f"VICE diagram of {protocol}, VICE {said}"))
+    return "".join(pictures)
 
 
 def _picture(figure: Figure, words: str) -> str:

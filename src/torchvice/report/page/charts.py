@@ -47,8 +47,14 @@ def charts_of(measures: Measures, cases: Cases | None) -> dict[str, Any]:
     }
 
 
-def _vice(measures: Measures) -> dict[str, Any] | None:
-    loss, ji = measures.diagrams.loss, measures.diagrams.ji
+def _vice(measures: Measures) -> dict[str, dict[str, Any]]:
+    """The VICE diagram of each protocol that has numbers: of images under `paper`, of pairs under `strict`."""
+    parts = measures.diagrams
+    found = {"paper": _vice_diagram(parts.loss, parts.ji), "strict": _vice_diagram(parts.pair_loss, parts.pair_ji)}
+    return {protocol: diagram for protocol, diagram in found.items() if diagram is not None}
+
+
+def _vice_diagram(loss: np.ndarray | None, ji: np.ndarray | None) -> dict[str, Any] | None:
     if loss is None or ji is None:
         return None
     known = np.isfinite(loss)

@@ -91,14 +91,14 @@ function swatch(...drawn) {
 const dash = (attributes) => swatch(svg("line", { x1: 0, x2: 22, y1: 6, y2: 6, "stroke-width": 2.5, ...attributes }));
 const block = (fill) => swatch(svg("rect", { width: 22, height: 12, fill }));
 
-function drawVice() {
-  const box = byId("vice"), found = currentModel().charts.vice;
-  if (!found) { showNote(box, "No VICE diagram: no image of this table has both the loss and the JI score of paper."); return; }
+function drawVice(protocol) {
+  const box = byId(`vice-${protocol}`), found = currentModel().charts.vice[protocol], of = protocol === "paper" ? "image" : "true pair";
+  if (!found) { showNote(box, `No VICE diagram of ${protocol}: no ${of} of this table has both the loss and the JI score.`); return; }
   const bins = found.loss.length, most = Math.max(...found.loss, 1e-9) * 1.05, least = Math.min(0, ...found.loss);
   const chart = frame(box, {
-    height: 330, x: { low: 0, high: 100, label: `images by increasing loss, % (n = ${found.n})` },
+    height: 330, x: { low: 0, high: 100, label: `${of}s by increasing loss, % (n = ${found.n})` },
     y: { low: least, high: most, label: "loss, nats", ink: "brown" }, right: { low: 0, high: 1, label: "JI score", ink: "blue" },
-    summary: `VICE diagram of ${plural(found.n, "image")} in ${plural(bins, "bin")}: mean JI score over mean loss. The numbers are in the table below.`,
+    summary: `VICE diagram, ${protocol}, of ${plural(found.n, of)} in ${plural(bins, "bin")}: mean JI score over mean loss. The numbers are in the table below.`,
   });
   const centres = found.loss.map((_, at) => chart.px(100 * (at + 0.5) / bins)), wide = (chart.end - chart.left) / bins;
   found.loss.forEach((loss, at) => chart.drawing.append(svg("rect", {
@@ -107,8 +107,8 @@ function drawVice() {
   hoverColumns(chart, centres, (at) => [`Bin ${at + 1} of ${bins}`, `mean loss ${nats(found.loss[at])} nats`, `mean JI score ${decimals(found.ji[at])}`]);
   legend(box, [[block("var(--orange)"), "mean loss of the bin"], [dash({ stroke: "var(--blue)" }), "mean JI score of the bin"]]);
   const missing = [found.undefined ? `${found.undefined} with an undefined JI score` : "", found.left_out ? `${found.left_out} without a loss` : ""].filter(Boolean);
-  if (missing.length) box.append(el("p", { class: "legend" }, `Images: ${missing.join(", ")}; a bin with an undefined JI score leaves a gap.`));
-  lazyTable("vice-table", () => table("Bins of the VICE diagram", ["bin", "mean loss", "mean JI score"], found.loss.map((loss, at) => [String(at + 1), nats(loss), decimals(found.ji[at])])));
+  if (missing.length) box.append(el("p", { class: "legend" }, `Of ${plural(found.n + found.left_out, of)}: ${missing.join(", ")}; a bin with an undefined JI score leaves a gap.`));
+  lazyTable(`vice-${protocol}-table`, () => table(`Bins of the VICE diagram, ${protocol}`, ["bin", "mean loss", "mean JI score"], found.loss.map((loss, at) => [String(at + 1), nats(loss), decimals(found.ji[at])])));
 }
 
 function drawReliability(protocol) {

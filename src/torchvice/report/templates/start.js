@@ -26,7 +26,8 @@ byId("list")?.addEventListener("keydown", (event) => {
 
 function drawFigures() {
   drawScatter();
-  drawVice();
+  drawVice("strict");
+  drawVice("paper");
   drawReliability("strict");
   drawReliability("paper");
   if (byId("reliability-temperature")) drawReliability("temperature");
