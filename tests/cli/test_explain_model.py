@@ -127,6 +127,7 @@ def test_named_classes_have_maps_in_every_image(here, tmp_path, capsys, given, k
         (("--labels", "3", "--choice", "labels=predicted"), "--labels and --choice labels are both given"),
         (("--class-map", "imagenet-voc"), "images without labels have none. Give them: --classes cat,dog."),
         (("--classes", "a,b"), "must have an output for each of 2 classes, but has 10"),
+        (("--classes", "a"), "must have one output, for the only class, but has 10"),
         (("--protocol", "paper"), "--view-size needs the protocol strict"),
         (("--split", "val"), "--split names a list, but --images has none."),
     ],

@@ -27,6 +27,7 @@ __all__ = [
     "giving_logits",
     "log_of_softmax",
     "logits_of",
+    "needed_outputs",
     "none_found",
     "refuse_probabilities",
     "wrong_number",
@@ -161,7 +162,12 @@ def wrong_number(classes: int, outputs: int, exclusive: bool) -> ViceError:
     way_out = "Give a class map from the data's classes to the model's outputs."
     if (classes, outputs) == (2, 1) and exclusive:
         way_out = "Say which class its logit means: --class-map FILE that names this class alone (class_map=[[], [0]])."
-    return ViceError(f"The model must have an output for each of {classes} classes, but has {outputs}.", way_out)
+    return ViceError(f"The model must have {needed_outputs(classes)}, but has {outputs}.", way_out)
+
+
+def needed_outputs(classes: int) -> str:
+    """The outputs that a network of so many classes must have, in words."""
+    return f"an output for each of {classes} classes" if classes > 1 else "one output, for the only class"
 
 
 def giving_logits(model: nn.Module, exclusive: bool, groups: Sequence[Sequence[int]] | None = None) -> nn.Module:

@@ -201,12 +201,13 @@ def _groups(
                 "Say which outputs mean which class: --class-map FILE.",
             )
     if outputs is not None and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
+        from torchvice.assessment.outputs import needed_outputs
         from torchvice.data.imagenet_s import WORDNET_ID
 
         by_id = outputs == 1000 and all(WORDNET_ID.fullmatch(name) for name in classes)
         ready = " For classes called by WordNet ids, as ImageNet's: --class-map imagenet-wordnet."
         raise ViceError(
-            f"The network must have an output for each of {len(classes)} classes, but has {outputs}.",
+            f"The network must have {needed_outputs(len(classes))}, but has {outputs}.",
             f"Say which outputs mean which class: --class-map FILE.{ready if by_id else ''}",
         )
     return None, ["config.json has other names than the classes: outputs are taken in their order."] if names else []
