@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -91,6 +92,15 @@ def test_without_out_the_table_is_in_a_temporary_folder_and_it_is_told(network, 
     place = said.split("The table is in a temporary folder: ")[1].split(". To keep it, give out='DIR'.")[0]
     assert torchvice.Samples.load(place).images.image_id.tolist() == table.images.image_id.tolist()
     shutil.rmtree(place)
+
+
+def test_a_refused_assessment_leaves_no_temporary_folder(folder, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    three = timm.create_model("test_resnet", num_classes=3).eval()
+    with pytest.raises(ViceError, match="must have one output, for the only class, but has 3"):
+        torchvice.assess(three, images=folder / "photos", masks=folder / "masks", **SIZES)
+    assert "temporary folder" not in told()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_path_is_a_folder(network, folder, tmp_path):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torchvice.errors import ViceError, as_path
 from torchvice.files import check_folder_free
 from torchvice.samples.shards import OWN_FILES
 
-__all__ = ["opened", "opened_out", "tell"]
+__all__ = ["opened", "opened_or_temporary", "opened_out", "tell"]
 
 StrPath = str | os.PathLike[str]
 PROTOCOL = (*OPENED, "image", "mask")
@@ -88,16 +89,30 @@ def _refuse_random(dataset: Dataset) -> None:
     repeats.read_again(len(dataset.records), read)
 
 
-def opened_out(out: StrPath | None) -> Path:
-    """Return the folder of the table; without one, a new temporary folder, and say which.
+def opened_out(out: StrPath) -> Path:
+    """Return the folder of the table.
 
     Raises:
         ViceError: a folder that holds other things than a table.
     """
-    if out is not None:
-        folder = as_path("out", out)
-        check_folder_free(folder, OWN_FILES, "The table")
-        return folder
-    folder = Path(tempfile.mkdtemp(prefix="torchvice-"))
-    tell(f"The table is in a temporary folder: {folder}. To keep it, give out='DIR'.")
+    folder = as_path("out", out)
+    check_folder_free(folder, OWN_FILES, "The table")
     return folder
+
+
+@contextmanager
+def opened_or_temporary(out: StrPath | None) -> Iterator[Path]:
+    """The folder of the table; without one a new temporary folder, which is removed if nothing was written into it.
+
+    Raises:
+        ViceError: as `opened_out`.
+    """
+    if out is not None:
+        yield opened_out(out)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="torchvice-"))
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()

@@ -24,7 +24,7 @@ from torchvice.assessment.interventions import Interventions
 from torchvice.assessment.ledger import MEASURED, Ledger, common_of
 from torchvice.assessment.manifest import manifest_of
 from torchvice.assessment.map_settings import MapSettings, Protocols, as_protocols
-from torchvice.assessment.opened import opened, opened_out, tell
+from torchvice.assessment.opened import opened, opened_or_temporary, tell
 from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.request import AssessKeywords, Extras, check_request, extras_of, packed_with_extras
 from torchvice.assessment.rows import Rows
@@ -94,10 +94,12 @@ def assess(
     check_kind("made_by", made_by or {}, Mapping, "a dictionary")
     settings, extras = packed_with_extras(keywords, settings, extras)
     dataset = opened(dataset, {k: v for k, v in keywords.items() if k in FOLDERS})
-    pipeline = Pipeline(dataset, ShardFolder(folder := opened_out(out)), workers, part)
-    kind = kind_of_targets(dataset, targets)
-    with shown_progress("views", progress, passes) as (step, passes):
+    with opened_or_temporary(out) as folder, shown_progress("views", progress, passes) as (step, passes):
+        pipeline = Pipeline(dataset, ShardFolder(folder), workers, part)
+        kind = kind_of_targets(dataset, targets)
         request = request_of(pipeline, model, protocols, settings, extras, kind, made_by or {}, passes)
+        if out is None:
+            tell(f"The table is in a temporary folder: {folder}. To keep it, give out='DIR'.")
         with locked_part(folder, part, common_of(request) | {"shard_size": shard_size}):
             return pipeline.run(request, shard_size, step)
 
