@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,22 +194,24 @@ def verdict(rows: Sequence[Row]) -> str:
     return "not decided"
 
 
-def named(rows: Iterable[Row]) -> str:
-    """Established differences of VICE, with their intervals."""
-    return "; ".join(
-        f"{row['first'].replace('_', ' ')} {row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-        for row in rows
-        if row["p_holm"] is not None and is_established(row)
-    )
+def with_interval(row: Row) -> str:
+    """The difference of VICE of a level, with its interval."""
+    return f"{row['first'].replace('_', ' ')} {row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
 
 
 def said_of(rows: Sequence[Row], levels: int) -> str:
-    """The established differences of a factor's levels, and how many of the levels were run."""
+    """The established differences of a factor's levels, or the largest; and how many of the levels were run."""
     if not rows:
         return NOT_RUN
     known = [row for row in rows if row["p_holm"] is not None]
     run = "" if len(known) == levels else f"; {len(known)} of {levels} levels are run"
-    return (named(rows) or "no difference established") + run
+    if established := [row for row in known if is_established(row)]:
+        return "; ".join(map(with_interval, established)) + run
+    if not known:
+        return f"no difference established{run}"
+    return (
+        f"no difference established; the largest: {with_interval(max(known, key=lambda r: abs(r['difference'])))}{run}"
+    )
 
 
 def claims(numbers: Kept) -> str:
@@ -221,8 +223,9 @@ def claims(numbers: Kept) -> str:
     for axis, words in factors.items():
         rows = [row for row in study["comparisons"] if row["axis"] == axis and row["measure"] == "vice"]
         lines.append([f"{words} changes VICE.", said_of(rows, len(study["axes"].get(axis, ())) - 1), verdict(rows)])
-    lines += [inconsistent(numbers), trade_off(numbers)]
-    return table(["claim", "measured on voc8, against the base", "verdict"], lines)
+    lines += [inconsistent(numbers), trade_off(study)]
+    seeds = len({row["seed"] for row in study.get("rows", ())})
+    return table(["claim", f"measured on voc8, against the base, {seeds} seeds each", "verdict"], lines)
 
 
 def inconsistent(numbers: Kept) -> list[str]:
@@ -237,12 +240,11 @@ def inconsistent(numbers: Kept) -> list[str]:
     return [claim, f"VICE of the base, seed by seed: {'; '.join(said)}", "confirmed" if below else "not decided"]
 
 
-def trade_off(numbers: Kept) -> list[str]:
+def trade_off(study: Kept) -> list[str]:
     """Whether a recipe that is established to be more accurate has an established lower VICE."""
     claim = "A more accurate network need not be more consistent."
-    rows = [row for study in numbers["studies"].values() for row in study["comparisons"]]
     signs: dict[tuple[str, str], dict[str, float]] = {}
-    for row in rows:
+    for row in study["comparisons"]:
         if row["p_holm"] is not None and is_established(row) and row["measure"] in ("vice", "mean_average_precision"):
             signs.setdefault((row["axis"], row["first"]), {})[row["measure"]] = row["difference"]
     both = {level[1]: found for level, found in signs.items() if len(found) == 2}

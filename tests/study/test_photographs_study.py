@@ -101,6 +101,14 @@ def test_the_page_comes_from_the_kept_numbers_alone_and_twice_alike(script, tmp_
     assert page.read_text() == text
 
 
+def test_an_undecided_claim_has_its_largest_difference(script, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- claims -->\n<!-- end -->\n")
+    script("photographs_page").write_page(numbers(0.5), page)
+    said = "no difference established; the largest: wide -0.100 (-0.120 to -0.080)"
+    assert f"| The architecture changes VICE. | {said} | not decided |" in page.read_text()
+
+
 def test_holm_corrects_over_the_levels_of_an_axis_and_measure(script) -> None:
     rows = [{**against_base("vice", -0.1, p), "first": level} for level, p in (("wide", 0.01), ("deep", 0.04))]
     rows.append({**against_base("loss", -0.1, 0.03), "first": "wide"})
