@@ -694,3 +694,11 @@ def test_the_outputs_of_a_run_that_finds_nothing_are_not_taken_for_logarithms(tm
     assert "No output of the first 3 images is above 0" in told()
     assessed(tmp_path / "run", model, Many(), made_by={"run": {}})
     assert "is above 0" not in told()
+
+
+def test_the_outputs_of_a_run_are_logits_also_where_they_look_like_probabilities(tmp_path):
+    model = Net(2, sigmoid)
+    with pytest.raises(ViceError, match="look like probabilities"):
+        assessed(tmp_path / "own", model)
+    table = assessed(tmp_path / "run", model, made_by={"run": "r"})
+    assert 0 < table.images.logits.min() < table.images.logits.max() < 1

@@ -56,6 +56,18 @@ def test_the_table_goes_through_measure_compare_and_report(given, tmp_path, caps
     assert "maps of another tool" in (tmp_path / "a" / "report.html").read_text()
 
 
+def test_a_part_of_the_table_says_how_much_is_there(given, tmp_path, capsys):
+    status, told, said = vice(capsys, *arguments(given, tmp_path / "a", "--shard", "2/2"))
+    assert status == 0, said
+    others = "the other parts of 2 go on, or have yet to be started (--shard I/2)."
+    assert f"8 of 16 images assessed, under strict alone, as paper needs a crop of its own; {others}" in told
+    assert "Next" not in told
+    status, told, said = vice(capsys, *arguments(given, tmp_path / "a", "--shard", "1/2"))
+    assert status == 0, said
+    alone = "under strict alone, as paper needs a crop of its own"
+    assert f": 16 images assessed, {alone}. Next: vice measure {tmp_path / 'a'}" in told
+
+
 def test_images_without_lists_have_maps_too(given, tmp_path, capsys):
     data = VocDataset(given / "set", "val")
     lines = ["id,digit"]

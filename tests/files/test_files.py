@@ -8,6 +8,8 @@ import io
 import os
 import pickle
 import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from torchvice.files import (
     atomic,
     atomic_folder,
     check_folder_free,
+    check_writable,
     existing_file,
     read_json,
     read_npy_dict,
@@ -29,6 +32,7 @@ from torchvice.files import (
     write_json,
     write_npy_dict,
     write_text,
+    writing,
 )
 
 
@@ -69,6 +73,51 @@ def test_a_failing_rename_leaves_the_old_file_and_nothing_else(tmp_path: Path, m
             write_text(target, "new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    file, link = tmp_path / "real" / "numbers.csv", tmp_path / "link.csv"
+    file.write_text("old")
+    link.symlink_to(file)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert file.read_text() == "new"
+    nowhere = tmp_path / "nowhere.csv"
+    nowhere.symlink_to(tmp_path / "real" / "made.csv")
+    write_text(nowhere, "made")
+    assert (tmp_path / "real" / "made.csv").read_text() == "made"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.csv", "nowhere.csv", "real"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        check_writable(pipe, "--json")
+        write_json(pipe, {"a": 1})
+        assert os.read(reader, 100) == b'{\n "a": 1\n}\n'
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert writing._is_special(Path("/dev/null"))  # before anything would replace those of the machine
+    assert writing._is_special(Path("/dev/full"))
+    write_text("/dev/null", "gone")
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(OSError, match="No space left") as full:
+        write_text("/dev/full", "much")
+    assert full.value.filename == "/dev/full"
+    assert Path("/dev/full").is_char_device()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_standard_output_is_written_to(tmp_path: Path) -> None:
+    code = "import torchvice.files; print('before', flush=True); torchvice.files.write_text('/dev/stdout', 'text')"
+    with (tmp_path / "said.txt").open("w") as said:
+        subprocess.run([sys.executable, "-c", code], stdout=said, check=True)
+    assert (tmp_path / "said.txt").read_text() == "before\ntext"
 
 
 def test_a_folder_appears_whole_in_the_place_of_an_empty_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -168,3 +169,16 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, monkeypa
         check_writable(tmp_path / "new" / "numbers.json", "--json")
     assert "new/numbers.json cannot be used: Permission denied." in str(as_vice_error(caught.value))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "statvfs"), reason="Windows does not tell")
+def test_a_read_only_disk_is_told_from_a_folder_that_is_somebody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError):
+        check_writable(tmp_path / "ranks.csv", "--csv")
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(OSError, match="Read-only") as caught:
+        check_writable(tmp_path / "ranks.csv", "--csv")
+    assert caught.value.errno == errno.EROFS

@@ -217,7 +217,7 @@ def test_the_sentences_say_what_the_numbers_say() -> None:
         (0.4, 0.3, 0.5, "the better its map tends to cover it"),
         (-0.2, -0.3, -0.1, "the worse its map slightly tends to cover it"),
         (0.2, -0.1, 0.4, "no connection between certainty and map is established"),
-        (0.05, 0.01, 0.09, "hardly to do with where it looks"),
+        (0.05, 0.01, 0.09, "certainty has hardly anything to do with where it looks"),
         (float("nan"), None, None, "Consistency is undefined"),
     ],
 )
@@ -229,6 +229,16 @@ def test_vice_is_read_with_its_interval(value: float, low: float | None, high: f
     assert words in said(sentences_of(measures, None))
     few = dataclasses.replace(measures, verdict=whole.verdict)
     assert ("labels are too few to establish a connection" in said(sentences_of(few, None))) == (low is not None)
+
+
+def test_what_strict_leaves_undefined_is_not_said_of_paper() -> None:
+    silent = {protocol: dict.fromkeys(range(3), ((0.0,) * 4,) * 3) for protocol in ("paper", "strict")}
+    measures = measure(table_of([dataclasses.replace(scene, maps=silent) for scene in scenes(30)]), replicates=0)
+    assert np.isnan(measures.strict["vice"])
+    measures = dataclasses.replace(measures, paper={**measures.paper, "vice": 0.286})
+    text = said(sentences_of(measures, None))
+    assert f"Consistency is undefined: VICE could not be computed. {measures.undefined['strict.vice']}" in text
+    assert "0.286" not in text
 
 
 def test_the_reason_for_no_vice_is_that_of_the_protocol_that_was_assessed() -> None:

@@ -198,7 +198,8 @@ class Pipeline:
         self.interventions = None if without is None else Interventions(without, self.dataset)
         self.exclusive, self.faithfulness, self.views = kind == "exclusive", extras.faithfulness, views
         self.extras = extras_of(views["strict"], extras) if "strict" in views else []
-        self.unchecked, self.of_run = check_outputs and not self.folder.shards(), "run" in made_by
+        # Those of a RUN are logits: its loss took them as such.
+        self.unchecked = check_outputs and "run" not in made_by and not self.folder.shards()
         amended = extras.faithfulness, without
         manifest = manifest_of(self.dataset, views, self.extras, kind, made_by, *amended)
         manifest["contents"], self.digests = self._digested()
@@ -285,7 +286,7 @@ class Pipeline:
             from torchvice.assessment.outputs import none_found, refuse_probabilities
 
             refuse_probabilities(rows.images().logits, self.exclusive)
-            for sentence in () if self.of_run else none_found(rows.images().logits, self.exclusive):
+            for sentence in none_found(rows.images().logits, self.exclusive):
                 self.say(sentence)
             self.unchecked = False
         count_extras(extras, {extra.explanation: rows for extra in extras}, batch, headline, self.steps.advance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +14,7 @@ from torchvice.cli.folders import CLASSES, COCO, IMAGES, MASK_VALUES, MASKS
 from torchvice.cli.foreign_maps import MAPS, SCORES, assess_foreign
 from torchvice.cli.models import CACHE, MODELS, PRETRAINED, RANDOM_WEIGHTS, assess_many
 from torchvice.cli.plugins import PLUGIN, load_plugins
+from torchvice.cli.shards import ended, part_of
 from torchvice.cli.subject import (
     ARGUMENT,
     BATCH_SIZE,
@@ -55,7 +55,7 @@ from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
-    from torchvice.assessment import Extras, Part
+    from torchvice.assessment import Extras
     from torchvice.runs.subject import Subject
 
 __all__ = ["assess"]
@@ -171,11 +171,11 @@ def assess(
     load_plugins(plugin)
     extras = _extras(controls, also, faithfulness, without)
     if models is not None:
-        assess_many(chosen, extras, _part(processes, shard))
+        assess_many(chosen, extras, part_of(processes, shard))
     elif cache is not None:
         raise ViceError("--cache is for many models, but --models is not given.", "Leave --cache out.")
     elif maps is not None or scores is not None:
-        assess_foreign(chosen, extras.controls, _part(processes, shard), say_data)
+        assess_foreign(chosen, extras.controls, part_of(processes, shard), say_data)
     else:
         _assess_network(chosen, extras)
 
@@ -187,7 +187,7 @@ def _assess_network(chosen: Mapping[str, Any], extras: Extras) -> None:
 
     settings = chosen_settings(chosen)
     check_request(chosen["protocol"].protocols, extras)
-    part, run, out = _part(chosen["processes"], chosen["shard"]), chosen["run"], chosen["out"]
+    part, run, out = part_of(chosen["processes"], chosen["shard"]), chosen["run"], chosen["out"]
     subject = chosen_subject(chosen, settings, out)
     say_data(subject.dataset)
     for note in subject.notes:
@@ -195,8 +195,8 @@ def _assess_network(chosen: Mapping[str, Any], extras: Extras) -> None:
     request = {"protocols": chosen["protocol"].protocols, "extras": extras, "targets": choice_value(chosen["targets"])}
     request |= {"workers": chosen["workers"], "part": part}
     with progress_bar("views") as bar:
-        assess_subject(subject, **request, progress=bar, passes=bar.passes, tell=say)
-    say(f"{subject.out}: {len(subject.dataset)} images assessed. Next: vice measure {out or _measured(subject, run)}")
+        samples = assess_subject(subject, **request, progress=bar, passes=bar.passes, tell=say)
+    say(ended(samples, subject.out, len(subject.dataset), part, out or _measured(subject, run)))
 
 
 def _measured(subject: Subject, run: Path | None) -> Path:
@@ -217,18 +217,3 @@ def _extras(controls: Controls | None, also: list[str], faithfulness: str, witho
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _part(processes: int, shard: str | None) -> Part:
-    """This process's share; with several `processes` they run first, and this one finishes what they left."""
-    from torchvice.assessment.parts import WHOLE, Part, detected_part, in_processes
-
-    if shard is not None and processes > 1:
-        raise ViceError("--shard and --processes exclude each other, but both are given.")
-    if shard is not None:
-        return Part.parse(shard)
-    if processes == 1:
-        return detected_part() or WHOLE
-    for sentence in in_processes([sys.executable, "-m", "torchvice.cli", *sys.argv[1:]], processes):
-        say(sentence)
-    return WHOLE

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from torchvice.cli.folders import image_arguments, opened_data
+from torchvice.cli.shards import ended
 from torchvice.cli.subject import DEVICE
 from torchvice.cli.terminal import progress_bar, say
 from torchvice.errors import ViceError
@@ -92,9 +93,9 @@ def assess_foreign(
     files = given["maps"], given["scores"]
     options |= {"out": out, "controls": controls, "normalisation": normalisation, "part": part}
     with progress_bar("views") as bar:
-        assess_map_files(*files, dataset, progress=bar, say=say, **options)
-    alone = "under strict alone, as paper needs a crop of its own"
-    say(f"{out}: {len(dataset)} images assessed, {alone}. Next: vice measure {out}")
+        samples = assess_map_files(*files, dataset, progress=bar, say=say, **options)
+    alone = ", under strict alone, as paper needs a crop of its own"
+    say(ended(samples, out, len(dataset), part, out, alone))
 
 
 def _normalisation(given: Mapping[str, Any]) -> str:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ManyModels", "ModelRow", "assess_models", "default_memory"]
 
+# What the ways out of one model's arguments leave out.
+FOR_ALL = "Of a list, --argument goes to every model: one with arguments of its own is a function, FILE.py:FUNCTION."
 MOST_USUAL = 224  # pixels of an input whose size is not known before the network is built
 Build = Callable[[ListedModel, "Path"], "Subject"]
 Unit = tuple[ListedModel, range]  # a model and the images that it is shown now
@@ -262,5 +264,6 @@ def _reason(error: Exception) -> str:
     """Why a model failed, in one line."""
     known = as_vice_error(error)
     if known is not None:
-        return " ".join(f"{known.message} {known.way_out}".split())
+        more = FOR_ALL if "--argument" in known.way_out else ""
+        return " ".join(f"{known.message} {known.way_out} {more}".split())
     return f"{raised_by(error)}."

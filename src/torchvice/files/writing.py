@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shutil
+import stat
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ WRITING = FULL | {errno.EIO, errno.EFBIG, errno.ESTALE}  # what a write raises, 
 # What torch's writer of files raises in place of an OSError: RuntimeErrors with these words.
 TORCH = re.compile(r"unexpected pos|PytorchStreamWriter failed|iostream error|open file failed with strerror: (.*)")
 NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # of a file system that has no fsync
+OPEN_FILES = ("/dev/stdout", "/dev/stderr", "/dev/fd", "/proc")  # a replaced file would not be the one that is open
 ROOM = 1 << 16  # bytes: a disk with fewer is full
 _cleared: set[Path] = set()
 
@@ -34,7 +37,8 @@ _cleared: set[Path] = set()
 def atomic(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to `path`, which is renamed to `path` if the block ends without an error.
 
-    The temporary file exists already, empty. An error of a read-only folder or a full disk names `path`.
+    The temporary file exists already, empty. An error of a read-only folder or a full disk names `path`. A link stays
+    one, and the file that it points to is replaced. What is no file, such as /dev/null or a pipe, is written to.
 
     Args:
         path: the file; its folder is created if missing.
@@ -43,6 +47,12 @@ def atomic(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]
             small files that the same command writes again.
     """
     target = Path(path)
+    if _is_special(target):
+        with _written_into(target) as part:
+            yield part
+        return
+    if target.is_symlink():
+        target = target.resolve()
     part = _part(target.parent, target.stem, target.suffix)
     try:
         with _naming(part, target):
@@ -54,6 +64,28 @@ def atomic(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]
     finally:
         with contextlib.suppress(OSError):  # a read-only file system refuses even to remove what does not exist
             part.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path is a device, a pipe or a socket, or leads to an open file, as /dev/stdout does."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    file = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return not file or any(path.absolute().is_relative_to(place) for place in OPEN_FILES)
+
+
+@contextlib.contextmanager
+def _written_into(target: Path) -> Iterator[Path]:
+    """Yield a temporary path, whose content goes into a device or a pipe if the block ends without an error."""
+    with tempfile.TemporaryDirectory(prefix="torchvice-") as folder:
+        part = Path(folder) / target.name
+        with _naming(part, target):
+            part.touch()
+            yield part
+            with part.open("rb") as content, target.open("ab", buffering=0) as place:
+                shutil.copyfileobj(content, place)
 
 
 def _sync(part: Path) -> None:
@@ -161,6 +193,10 @@ def check_writable(
     if path is None:
         return
     path = Path(path)
+    if not folder and _is_special(path):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return
     if not folder and path.is_dir():
         raise ViceError(f"{option} must be a file, but {path} is a folder.", f"Give {option} {path / name}{way_out}.")
     if folder and path.exists() and not path.is_dir():
@@ -168,10 +204,16 @@ def check_writable(
     for place in (path.absolute(), *path.absolute().parents):
         if place.is_dir():
             if not os.access(place, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+                reason = errno.EROFS if _is_read_only(place) else errno.EACCES
+                raise OSError(reason, os.strerror(reason), str(path))
             return
         if place.exists() and place != path.absolute():
             raise ViceError(f"{option} must lie in a folder, but {place} is a file.", "Give another path.")
+
+
+def _is_read_only(place: Path) -> bool:
+    """Whether a file system must not be written to at all."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(place).f_flag & os.ST_RDONLY)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -64,7 +64,10 @@ def _known(measures: Measures, path: str) -> float | None:
 
 
 def _first(measures: Measures, *paths: str) -> str | None:
-    return next((path for path in paths if _known(measures, path) is not None), None)
+    """The first path with a number; of a table with `strict`, none of `paper` takes the place of what is undefined."""
+    strict = "strict" in measures.source.get("protocols", ())
+    asked = (path for path in paths if not (strict and path.startswith("paper.")))
+    return next((path for path in asked if _known(measures, path) is not None), None)
 
 
 def _undefined(measures: Measures, sentence: str, *paths: str) -> Sentence:
@@ -132,10 +135,10 @@ def _consistency(measures: Measures) -> Sentence:
     if pairs < FEWEST_LABELS:
         reading = f"{pairs} labels are too few to establish a connection between certainty and map"
     elif low is not None and high is not None and low <= 0 <= high:
-        reading = "so that no connection between certainty and map is established"
+        reading = "no connection between certainty and map is established"
     elif abs(value) < 0.1:
         what = f"the {label_of(measures)} of its map" if other else "where it looks"
-        reading = f"so that certainty has hardly to do with {what}"
+        reading = f"certainty has hardly anything to do with {what}"
     elif other:
         how = "is" if abs(value) >= 0.5 else "tends to be" if abs(value) >= 0.3 else "slightly tends to be"
         reading = f"{surer}, the {'higher' if value > 0 else 'lower'} the {label_of(measures)} of its map {how}"
