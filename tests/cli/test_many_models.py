@@ -16,12 +16,12 @@ import timm
 import torch
 
 from command import vice
-from torchvice.commands.assess_models import _reason
+from torchvice.commands.assess_models import FOR_ALL, _reason
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
 from torchvice.errors import ViceError
 from torchvice.files.lock import locked
-from torchvice.models import build_model, load_weights
+from torchvice.models.build import build_model, load_weights
 from torchvice.samples import Samples
 
 NETWORKS = ("test_resnet", "test_convnext", "test_vit")
@@ -101,11 +101,8 @@ def test_the_arguments_of_one_model_of_a_list_have_a_way(tmp_path):
     torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), tmp_path / "w.pth")
     with pytest.raises(ViceError) as refused:
         load_weights(build_model("test_vit", 3, arguments={"depth": 3}), tmp_path / "w.pth")
-    way_out = (
-        "Of a list, --argument goes to every model: one with arguments of its own is a function, FILE.py:FUNCTION."
-    )
-    assert _reason(refused.value).endswith(f"in vice train. {way_out}")
-    assert way_out not in _reason(ViceError("The outputs are not finite.", "Check the weights."))
+    assert _reason(refused.value).endswith(f"in vice train. {FOR_ALL}")
+    assert FOR_ALL not in _reason(ViceError("The outputs are not finite.", "Check the weights."))
 
 
 def test_other_options_are_refused_and_extras_are_added(made, tmp_path, capsys):
