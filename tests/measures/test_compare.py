@@ -58,6 +58,14 @@ def test_a_large_difference_is_established_and_none_is_not() -> None:
     assert any("not about training them again" in s for s in FOUND.sentences)
 
 
+def test_a_table_that_is_not_finished_is_named() -> None:
+    dataset = {**WEAK.manifest["dataset"], "images": 400}
+    half = replace(WEAK, manifest={**WEAK.manifest, "finished": False, "dataset": dataset})
+    said = compare({"strong": STRONG, "half": half}, replicates=100).sentences
+    assert said[0] == "The assessment of half is not finished: it has 250 of 400 images."
+    assert not any("is not finished" in sentence for sentence in FOUND.sentences)
+
+
 def test_holm_is_over_the_pairs_of_models_for_each_measure() -> None:
     from statsmodels.stats.multitest import multipletests
 

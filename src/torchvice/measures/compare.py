@@ -75,8 +75,19 @@ def compare(
     )
     made = {name: _headline(samples) for name, samples in models.items()}
     linear = {measure for model in found.values() for measure in model.linear}
-    comparison.sentences.extend(about_images + sentences_of(comparison, made, replicates) + of_linear(linear))
+    said = [*_unfinished(models), *about_images, *sentences_of(comparison, made, replicates), *of_linear(linear)]
+    comparison.sentences.extend(said)
     return comparison
+
+
+def _unfinished(models: Mapping[str, Samples]) -> list[str]:
+    """A sentence for each table whose assessment is not finished."""
+    return [
+        f"The assessment of {name} is not finished: it has {len(samples.of_protocol('strict').images)} of "
+        f"{samples.manifest['dataset'].get('images', '?')} images."
+        for name, samples in models.items()
+        if samples.manifest.get("finished") is False
+    ]
 
 
 def compare_groups(
