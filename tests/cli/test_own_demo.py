@@ -43,6 +43,18 @@ def test_all_steps_run_on_the_users_own_data(digits: Path, weights: Path, tmp_pa
     assert json.loads((tmp_path / "own" / "measures.json").read_text())["classes"]
 
 
+def test_a_training_that_diverges_is_started_again_in_another_folder(
+    digits: Path, weights: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    command = ["demo", "--data", digits, "--model", "test_resnet", "--weights", weights, "--out", tmp_path / "own"]
+    settings: list[Any] = ["-o", "trainer.epochs=1", "-o", "transform.crop=48", "-o", "data.workers=0"]
+    rates = ["-o", "optimizer.lr=1e9", "-o", "optimizer.backbone_lr=1e9"]
+    status, _, err = vice(capsys, *command, *settings, *rates)
+    lower = "-o optimizer.lr=1e+08 -o optimizer.backbone_lr=1e+08"
+    expected = f"Start again with a lower rate in another folder: {lower} --out {tmp_path / 'own'}-2."
+    assert (status, err.splitlines()[-1].strip()) == (2, expected)
+
+
 def test_without_a_test_split_it_says_what_the_numbers_flatter(digits: Path, tmp_path: Path, capsys: Capture) -> None:
     root = tmp_path / "set"
     shutil.copytree(digits, root)

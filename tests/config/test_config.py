@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from torchvice.config import Settings, dump_settings, load_settings, preset_names
+from torchvice.config import Settings, dump_settings, load_settings, override_settings, preset_names
 from torchvice.errors import ViceError
 
 
@@ -141,6 +141,24 @@ def test_a_file_may_be_short(tmp_path: Path) -> None:
     file.write_text("model: {name: resnet18}\ntrainer:\n  # all as it is\n")
     settings = load_settings(file)
     assert (settings.session_name, settings.trainer.epochs) == ("mine", 20)
+
+
+def test_the_folder_of_a_run_means_its_config_where_it_lies_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = load_settings("demo", ["optimizer.lr=1e-4", "session_name=a", "work_dir=elsewhere"])
+    run = tmp_path / "runs" / "a"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(dump_settings(chosen))
+    assert load_settings(run) == load_settings(str(run)) == override_settings(chosen, [f"work_dir={tmp_path / 'runs'}"])
+    monkeypatch.chdir(run)
+    assert load_settings(".").folder == load_settings("../a").folder.resolve() == run
+    with pytest.raises(ViceError, match=r"must be a file, but .* is a folder"):
+        load_settings(tmp_path)
+    (tmp_path / "demo").mkdir()  # a preset's name means the preset
+    (tmp_path / "demo" / "config.yaml").write_text(dump_settings(chosen))
+    monkeypatch.chdir(tmp_path)
+    assert load_settings("demo").optimizer.lr == 3e-3
 
 
 def test_unknown_presets_and_files() -> None:

@@ -260,7 +260,7 @@ def test_lists_take_precedence_over_sub_folders(tmp_path: Path) -> None:
 
 def test_a_folder_without_lists_has_one_split(tmp_path: Path) -> None:
     root = sorted_photos(tmp_path)
-    with pytest.raises(ViceError, match="has no split 'train'"):
+    with pytest.raises(ViceError, match=r"must be 'photos', the only split of .*, but is 'train'"):
         open_dataset(root / "photos", "train")
     assert len(open_dataset(root / "photos", "photos")) == 3
     with pytest.raises(ViceError, match="`labels` is 'masks'"):

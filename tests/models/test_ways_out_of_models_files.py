@@ -460,8 +460,13 @@ def test_arguments_of_networks(tmp_path):
     )
     tried(
         lambda: build_model("test_resnet", 3, arguments={"output_stride": 7}),
-        "Check --argument NAME=VALUE (model.arguments).",
+        "Check -o model.arguments.NAME=VALUE. Without any, also those of the preset: -o 'model.arguments={}'.",
         lambda: build_model("test_resnet", 3, arguments={"output_stride": 8}),
+    )
+    tried(
+        lambda: model_by_name("test_resnet", path, {"output_stride": 7}),
+        "Check --argument NAME=VALUE.",
+        lambda: model_by_name("test_resnet", path, {"output_stride": 8}),
     )
 
 

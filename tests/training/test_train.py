@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from torchvice.config import Settings, dump_settings
 from torchvice.data.voc import VocDataset
@@ -25,10 +26,11 @@ from torchvice.files import write_text
 from torchvice.files.lock import locked
 from torchvice.models.build import build_model, weights_hash
 from torchvice.runs import Run
-from torchvice.training.checkpoints import EpochSampler
+from torchvice.training.checkpoints import EpochSampler, check_best
 from torchvice.training.loaders import loaders_of
+from torchvice.training.module import Classifier
 from torchvice.training.resuming import locked_folder
-from torchvice.training.run import train
+from torchvice.training.run import _datasets, train
 
 Make = Callable[..., Settings]
 
@@ -168,6 +170,65 @@ def test_a_diverged_loss_ends_the_training_and_is_not_saved(settings: Make) -> N
     with pytest.raises(ViceError, match=r"must stay finite, but is (nan|inf) in epoch 1"):
         train(chosen, progress=False)
     assert not (chosen.folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_validation_loss_that_is_never_finite_ends_with_a_lower_rate_under_another_name(settings: Make) -> None:
+    chosen = settings("optimizer.lr=1e9", "trainer.batch_size=41")  # one step, which no training loss follows
+    with pytest.raises(
+        ViceError, match="validation loss must be finite in at least one epoch, but is in none"
+    ) as found:
+        train(chosen, progress=False)
+    expected = "Start again with a lower rate under another name: -o optimizer.lr=1e+08 -o session_name=NAME."
+    assert found.value.way_out == expected
+    with pytest.raises(ViceError, match="validation loss must be finite"):  # and again: it is still none
+        train(chosen, resume=True, progress=False)
+    run = train(settings("optimizer.lr=1e-3", "session_name=other"), progress=False)
+    assert run.checkpoint("best").is_file()
+
+
+def test_a_later_validation_loss_that_is_not_finite_leaves_the_best_checkpoint(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = Classifier.loss
+
+    def diverging(self: Classifier, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return loss(self, logits, targets) * (float("nan") if self.current_epoch else 1)
+
+    monkeypatch.setattr(Classifier, "loss", diverging)
+    run = train(settings("trainer.epochs=2"), progress=False)
+    epochs = [torch.load(run.checkpoint(name), weights_only=True)["epoch"] for name in ("best", "last")]
+    assert epochs == [0, 1]
+
+
+def test_weights_that_are_not_finite_are_named(settings: Make) -> None:
+    path = train(settings(), progress=False).checkpoint("best")
+    content = torch.load(path, weights_only=True)
+    name = next(name for name in content["state_dict"] if name.endswith("running_var"))
+    content["state_dict"][name].fill_(float("inf"))
+    torch.save(content, path)
+    with pytest.raises(ViceError, match="must stay finite") as found:
+        check_best(path, {name.removeprefix("model.")}, "Start again.")
+    expected = f"The weights must stay finite, but `{name.removeprefix('model.')}` holds NaN or infinity in {path}."
+    assert (found.value.message, found.value.way_out) == (expected, "Start again.")
+
+
+def test_images_that_are_trained_on_and_measured_are_counted(
+    settings: Make, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*overrides: str) -> list[str]:
+        _datasets(settings(*overrides), Console(stderr=True, width=500))
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("Mind")]
+
+    assert said() == []
+    measured = "`test`, on which the network is measured, are among those that it is trained on."
+    assert said("data.train_split=test") == [f"Mind: 8 of 8 images of {measured}"]
+    chosen = "`val`, which choose the checkpoint, are among those that it is trained on."
+    assert said("data.train_split=val") == [f"Mind: 16 of 16 images of {chosen}"]
+    same = [f"data.{name}_split=test" for name in ("train", "selection", "eval")]
+    assert said(*same) == [f"Mind: 8 of 8 images of {measured}"]
+    names = [*(colours / "train.txt").read_text().split()[:30], *(colours / "test.txt").read_text().split()[:3]]
+    (tmp_path / "mixed.txt").write_text("\n".join(names))
+    assert said(f"data.train_split={tmp_path / 'mixed.txt'}") == [f"Mind: 3 of 8 images of {measured}"]
 
 
 def test_a_run_is_not_overwritten(settings: Make) -> None:

@@ -118,7 +118,7 @@ def test_a_loss_that_diverges_has_a_lower_rate(settings: Make) -> None:
     def trained(name: str, rate: str) -> Path:
         return pretrained(settings(VIT, f"session_name={name}", "trainer.epochs=1"), "mae", "optimizer=sgd", rate)
 
-    says = "Lower the learning rate: --choice lr=100."
+    says = "Start again with a lower rate in another folder: --choice lr=100 --out DIR."
     assert tried(lambda: trained("a", "lr=1000"), says, lambda: trained("b", "lr=100")).is_file()
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
-from torchvice.cli.terminal import say
+from torchvice.cli.terminal import console, say
+from torchvice.errors import ViceError, as_vice_error
 
 __all__ = ["pretrain", "train"]
 
-PRESET = typer.Argument(..., help="A preset (demo, finetune, resnet50, vision_transformer) or a YAML file.")
+PRESET = typer.Argument(..., help="A preset (demo, finetune, resnet50, vision_transformer), a YAML file or a RUN.")
 OVERRIDE = typer.Option([], "--override", "-o", help="A setting, such as optimizer.lr=0.01. Repeatable.")
 RESUME = typer.Option(False, "--resume", help="Resume from the last checkpoint.")
 
@@ -20,7 +23,9 @@ def train(preset: str = PRESET, override: list[str] = OVERRIDE, resume: bool = R
     from torchvice.config import load_settings
     from torchvice.training.run import train as train_run
 
-    run = train_run(load_settings(preset, override), resume=resume)
+    settings = load_settings(preset, override)
+    with _resumable(settings.folder / "config.yaml"):
+        run = train_run(settings, resume=resume)
     say(f"{run.folder}: trained. Next: vice assess {run.folder}")
 
 
@@ -34,7 +39,34 @@ def pretrain(
 ) -> None:
     """Before step 1: pre-train a network on images without labels. The result is a file of weights."""
     from torchvice.config import load_settings
+    from torchvice.training.pretrain import MANIFEST, default_folder
     from torchvice.training.pretrain import pretrain as pretrain_network
 
-    weights = pretrain_network(load_settings(preset, override), scheme, choice, folder=out, resume=resume)
+    settings = load_settings(preset, override)
+    folder = out or default_folder(settings, scheme)
+    with _resumable(folder / MANIFEST):
+        weights = pretrain_network(settings, scheme, choice, folder=folder, resume=resume)
     say(f"{weights}: pre-trained. Next: vice train {preset} -o model.weights={weights}")
+
+
+@contextmanager
+def _resumable(manifest: Path) -> Iterator[None]:
+    """Say that a training that stops inside the block is resumed with --resume, if it has started.
+
+    Args:
+        manifest: the file that every started training has.
+    """
+    again = "run the same command again"
+    try:
+        yield
+    except KeyboardInterrupt:
+        from torchvice.training.resuming import is_rank_zero
+
+        if manifest.is_file() and is_rank_zero():
+            console(stderr=True).print(f"Stopped. To resume, {again} with --resume.")
+        raise
+    except Exception as error:
+        sentence = as_vice_error(error)
+        if sentence is None or f"{again}; finished" not in sentence.way_out or not manifest.is_file():
+            raise
+        raise ViceError(sentence.message, sentence.way_out.replace(again, f"{again} with --resume")) from error

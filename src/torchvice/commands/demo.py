@@ -149,6 +149,9 @@ def _trained(settings: Settings, folder: Path, say: Callable[[str], None]) -> Ru
     try:
         return train(settings, resume=resume)
     except ViceError as error:
+        if "lower rate" in error.way_out:
+            way_out = error.way_out.replace("under another name", "in another folder")
+            raise ViceError(error.message, way_out.replace("-o session_name=NAME", f"--out {folder}-2")) from None
         if not resume:
             raise
         if "session_name=" not in error.way_out:  # the name of a demo is that of its folder

@@ -91,8 +91,8 @@ def load_settings(source: str | os.PathLike[str], overrides: Sequence[str] = ())
     """Load the settings of a preset or YAML file.
 
     Args:
-        source: name of a preset, or path of a YAML file. Settings that a file leaves out have their defaults;
-            `session_name` has the file's name.
+        source: name of a preset, path of a YAML file, or folder of a RUN, whose config.yaml is read and whose work_dir
+            is where it lies. Settings that a file leaves out have their defaults; `session_name` has the file's name.
         overrides: `section.name=value`, with YAML values: `optimizer.lr=1e-2`, `transform.jitter=null`,
             `model.arguments.channels=[16,32,64,128]`. Later overrides take precedence.
 
@@ -104,14 +104,27 @@ def load_settings(source: str | os.PathLike[str], overrides: Sequence[str] = ())
         >>> load_settings("resnet50", ["optimizer.lr=1e-3"]).optimizer.lr
         0.001
     """
-    file = read_source(source, PRESETS, "preset", "The settings")
+    folder = _run_folder(source)
+    file = read_source(folder / "config.yaml" if folder else source, PRESETS, "preset", "The settings")
     content = parse_document(file.text, file.where) or {}
     if not isinstance(content, dict):
         raise ViceError(f"{file.where} must hold settings, `name: value`, but holds a {type(content).__name__}.")
     content.setdefault("session_name", file.stem)
     content.setdefault("model", {})
     _check_names(content, Settings, "", f" in {file.where}")
+    if folder:  # it may have been moved, or the command may run elsewhere
+        content["work_dir"] = str(folder.parent)
     return _settings(content, overrides)
+
+
+def _run_folder(source: str | os.PathLike[str]) -> Path | None:
+    """The folder of a RUN, if the source is one and no name of a preset."""
+    if isinstance(source, str) and source in preset_names():
+        return None
+    folder = Path(source)
+    if not (folder / "config.yaml").is_file():
+        return None
+    return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 def override_settings(settings: Settings, overrides: Sequence[str]) -> Settings:

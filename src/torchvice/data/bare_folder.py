@@ -10,7 +10,7 @@ from shlex import quote
 import numpy as np
 
 from torchvice.data.finder import existing_files, first_other, refuse_table
-from torchvice.data.layout import Layout, Located, Record, mask_source
+from torchvice.data.layout import Layout, Located, NoLists, Record, mask_source
 from torchvice.data.lists import ListLine, class_names
 from torchvice.data.mask_values import mask_values
 from torchvice.data.named_values import NamedValues
@@ -105,8 +105,9 @@ class BareFolder(Layout):
             ViceError: another split than the only one.
         """
         if str(split) != self.name:
-            raise ViceError(
-                f"{self.root} is a folder of images without lists, and has no split {str(split)!r}.",
+            raise NoLists(
+                f"`split` must be {self.name!r}, the only split of {self.root} (images without lists), but is "
+                f"{str(split)!r}.",
                 f"Its images are the split `{self.name}`: leave out the split, or give the folder of another one.",
             )
         return self.root

@@ -22,7 +22,7 @@ from torchvice.data.unread import other_files
 from torchvice.errors import ViceError, as_path, did_you_mean
 from torchvice.metrics.overlap import MOST_CLASSES
 
-__all__ = ["LAYOUT", "Layout", "Located", "NoList", "Record", "mask_source", "place_of", "split_of_setting"]
+__all__ = ["LAYOUT", "Layout", "Located", "NoList", "NoLists", "Record", "mask_source", "place_of", "split_of_setting"]
 
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 NOT_LISTS = ("classes", "readme", "license", ".")  # text files that are often next to lists; hidden files
@@ -34,8 +34,19 @@ WITHOUT_LISTS = "Images without lists: --images DIR --masks DIR."
 EXAMPLE = "To try torchvice without a dataset: vice data digits --out data/digits."
 
 
+OF_TRAINING = (
+    "Training needs, in data.root, a list of each split, such as train.txt next to VOC2012 with one name per line; or "
+    "a folder of each split with one sub-folder for each class, such as train/cat/a.jpg. Name the splits: "
+    "-o data.train_split=NAME -o data.selection_split=NAME -o data.eval_split=NAME."
+)
+
+
 class NoList(ViceError):
     """A split that names no list of the dataset."""
+
+
+class NoLists(NoList):
+    """A split of a dataset that has no lists at all."""
 
 
 @contextmanager
@@ -43,6 +54,9 @@ def split_of_setting(name: str) -> Iterator[None]:
     """Within it, a split that is no list is an error that names the setting `name` and the way to give it."""
     try:
         yield
+    except NoLists as error:
+        message = error.message.replace("`split`", f"`{name}`", 1)
+        raise NoList(message, OF_TRAINING) from None
     except NoList as error:
         message = error.message.replace("`split`", f"`{name}`", 1)
         raise NoList(message, f"{error.way_out} Give -o {name}=NAME.") from None
@@ -147,7 +161,7 @@ class Layout:
             return files[0]
         known, where = self.splits(), " or ".join(map(str, folders))
         if not known:
-            raise ViceError(
+            raise NoLists(
                 f"`split` must name a list in {where}, but no list of images is there.", f"{LAYOUT} {WITHOUT_LISTS}"
             )
         raise NoList(f"`split` must name a list in {where}, but is {str(split)!r}.", did_you_mean(str(split), known))

@@ -39,6 +39,7 @@ __all__ = [
     "open_dataset",
     "open_images",
     "open_layout",
+    "split_folder",
 ]
 
 StrPath = str | os.PathLike[str]
@@ -92,16 +93,31 @@ def open_dataset(
     """Open a split of a dataset: its images, class labels, and masks or boxes.
 
     Args:
-        root: the folder of the dataset, see docs/your-data.md.
+        root: the folder of the dataset, see docs/your-data.md; it may hold a folder of each split, see `split_folder`.
         split: see `VocDataset`; None: `val`, or the only split of a folder without lists.
         classes, labels, masks, regions, exclusive: see `VocDataset`.
 
     Raises:
         ViceError: see `VocDataset`.
     """
-    layout = open_layout(root, classes)
+    layout = open_layout(root if split is None else split_folder(root, split), classes)
     split = split or (layout.name if isinstance(layout, BareFolder) else "val")
     return VocDataset(layout, split, labels=labels, masks=masks, regions=regions, exclusive=exclusive)
+
+
+def split_folder(root: StrPath, split: StrPath) -> Path:
+    """Return the folder of a split with one sub-folder for each class, such as `root/train`; else `root`.
+
+    Args:
+        root: the folder of the dataset; with lists or a dataset.yaml it has no such folders.
+        split: the name of the split and of its folder.
+    """
+    folder = as_path("root", root)
+    inside = folder / split
+    if inside.parent != folder or not inside.is_dir() or not class_folders(inside):
+        return folder
+    listed = Layout(folder)
+    return folder if listed.described is not None or listed.splits() else inside
 
 
 def open_images(

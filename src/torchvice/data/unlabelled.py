@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from torchvice.data.images import read_image
 from torchvice.data.layout import Record, place_of
-from torchvice.data.open import open_layout
+from torchvice.data.open import open_layout, split_folder
 from torchvice.errors import ViceError
 
 __all__ = ["UnlabelledImages"]
@@ -39,7 +39,7 @@ class UnlabelledImages(Dataset[list[torch.Tensor]]):
     def __init__(
         self, root: str | os.PathLike[str], split: str | os.PathLike[str] = "train", views: Views | None = None
     ) -> None:
-        layout = open_layout(root)
+        layout = open_layout(split_folder(root, split))
         lines = layout.lines(split)
         located = layout.located(lines)
         if located.missing:

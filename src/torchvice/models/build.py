@@ -46,6 +46,7 @@ RESERVED = frozenset(
 
 # How a command names an argument of the network: `vice train` in its settings, `vice assess` as an option.
 IN_SETTINGS, AS_OPTION = "model.arguments.", "--argument "
+_WITHOUT = f"-o '{IN_SETTINGS.strip('.')}={{}}'"
 _ARGUMENTS = (
     "Check the network's arguments: --argument NAME=VALUE in vice assess, -o model.arguments.NAME=VALUE in vice train."
 )
@@ -204,13 +205,17 @@ def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exce
         argument = unknown.group(1)
         # These two have their own settings as well.
         alias = {"drop_rate": " or regularisation.dropout", "drop_path_rate": " or regularisation.drop_path"}
-        way_out = f"Leave out {named}{argument}{alias.get(argument, '') if named == IN_SETTINGS else ''}."
+        way_out = f"Leave out {named}{argument}."
+        if named == IN_SETTINGS:
+            way_out = f"Leave out {named}{argument}{alias.get(argument, '')}. If the preset gives it: {_WITHOUT}."
         return ViceError(f"timm's {name} takes no argument `{argument}`.", way_out)
     if arguments:
         fit = " together with its pretrained weights" if pretrained else ""
         return ViceError(
             f"timm's {name} cannot be built with {arguments}{fit}: {reason}.",
-            "Check --argument NAME=VALUE (model.arguments).",
+            f"Check -o model.arguments.NAME=VALUE. Without any, also those of the preset: {_WITHOUT}."
+            if named == IN_SETTINGS
+            else f"Check {named}NAME=VALUE.",
         )
     return ViceError(f"timm's {name} cannot be built: {reason}.")
 

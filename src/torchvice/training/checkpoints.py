@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,17 @@ from torch.utils.data import Sampler
 
 from torchvice.errors import ViceError
 from torchvice.files import atomic, existing_file
+from torchvice.models.bare import is_finite
 
-__all__ = ["AtomicCheckpoints", "EpochSampler", "SeededEpochs", "best_and_last", "only_last", "read_checkpoint"]
+__all__ = [
+    "AtomicCheckpoints",
+    "EpochSampler",
+    "SeededEpochs",
+    "best_and_last",
+    "check_best",
+    "only_last",
+    "read_checkpoint",
+]
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -71,6 +80,31 @@ def best_and_last(folder: Path) -> list[ModelCheckpoint]:
 def only_last(folder: Path) -> ModelCheckpoint:
     """Write last.ckpt at the end of every epoch."""
     return _checkpoint(folder, filename="last")
+
+
+def check_best(path: Path, buffers: Collection[str], way_out: str) -> None:
+    """Check that best.ckpt is of an epoch with a finite val/loss, and that its weights are finite.
+
+    The first epoch is always saved; a later one only if its val/loss is lower.
+
+    Args:
+        path: best.ckpt.
+        buffers: names of those tensors of the network that are buffers: a mask of attention may hold -infinity.
+        way_out: see `ViceError`.
+
+    Raises:
+        ViceError: the loss or a tensor of the network is NaN or infinite; or see `read_checkpoint`.
+    """
+    content = read_checkpoint(path)
+    scores = [state.get("best_model_score") for state in content["callbacks"].values() if isinstance(state, dict)]
+    if any(score is not None and not np.isfinite(float(score)) for score in scores):
+        raise ViceError("The validation loss must be finite in at least one epoch, but is in none.", way_out)
+    tensors = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
+    bad = [name for name, value in tensors.items() if not is_finite(value, name if name in buffers else None)]
+    if bad:
+        more = f" and {len(bad) - 1} further tensors hold" if len(bad) > 1 else " holds"
+        message = f"The weights must stay finite, but `{bad[0]}`{more} NaN or infinity in {path}."
+        raise ViceError(message, way_out)
 
 
 def _checkpoint(folder: Path, **arguments: Any) -> ModelCheckpoint:

@@ -18,9 +18,25 @@ from torchvice.models.build import classifier_names, frozen_to_eval
 from torchvice.training.mixing import Mixing
 from torchvice.training.schedule import learning_rate
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "start_again"]
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def start_again(settings: Settings) -> str:
+    """Return the way out of a training that diverges: another run, with a lower rate or a clip.
+
+    Example:
+        >>> from torchvice.config import load_settings
+        >>> start_again(load_settings("demo"))
+        'Start again with a lower rate under another name: -o optimizer.lr=0.0003 -o session_name=NAME.'
+    """
+    rates = {name: getattr(settings.optimizer, name) for name in ("lr", "backbone_lr")}
+    lower = " ".join(f"-o optimizer.{name}={rate / 10:g}" for name, rate in rates.items() if rate is not None)
+    # Adam divides by the gradient's size, so that a clip changes nothing there.
+    clips = settings.optimizer.name == "sgd" and settings.trainer.clip is None
+    clip = ", or with -o trainer.clip=1 in place of the rate" if clips else ""
+    return f"Start again with a lower rate under another name: {lower} -o session_name=NAME{clip}."
 
 
 class Classifier(LightningModule):
@@ -98,13 +114,9 @@ class Classifier(LightningModule):
         """Stop a diverged training before it overwrites a good checkpoint."""
         loss = self.trainer.callback_metrics.get("train/loss")
         if loss is not None and not torch.isfinite(loss):
-            chosen = self.settings
-            # Adam divides by the gradient's size, so that a clip changes nothing there.
-            clips = chosen.optimizer.name == "sgd" and chosen.trainer.clip is None
-            clip = ", or set -o trainer.clip=1" if clips else ""
             raise ViceError(
                 f"The training loss must stay finite, but is {float(loss)} in epoch {self.current_epoch + 1}.",
-                f"Lower the rate: -o optimizer.lr={chosen.optimizer.lr / 10:g}{clip}.",
+                start_again(self.settings),
             )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torchvice.data.unlabelled import UnlabelledImages
     from torchvice.training.checkpoints import EpochSampler
 
-__all__ = ["MANIFEST", "WEIGHTS", "pretrain"]
+__all__ = ["MANIFEST", "WEIGHTS", "default_folder", "pretrain"]
 
 MANIFEST, WEIGHTS = "pretraining.json", "weights.safetensors"
 # The settings that pre-training reads; the others belong to supervised training.
@@ -63,6 +63,11 @@ class _Start:
     patch: int
     origin: dict[str, Any]
     loaded: Pretrained | None = None
+
+
+def default_folder(settings: Settings, scheme: str) -> Path:
+    """Return the folder of a pre-training that is given none: work_dir/session_name-SCHEME."""
+    return Path(settings.work_dir) / f"{settings.session_name}-{scheme}"
 
 
 def pretrain(
@@ -101,7 +106,7 @@ def pretrain(
 
     from torchvice.training.trainer import process_state_kept
 
-    folder = folder or Path(settings.work_dir) / f"{settings.session_name}-{scheme}"
+    folder = folder or default_folder(settings, scheme)
     console = Console(stderr=True, quiet=not progress or not is_rank_zero())
     last = start_of(folder, MANIFEST, "pre-training", resume)
     with process_state_kept():

@@ -51,7 +51,7 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
 
     Raises:
         ViceError: the folder already holds a run (or none, with `resume`), or another process trains in it;
-            data, network, weights or devices are not as the settings say; the loss is not finite.
+            data, network, weights or devices are not as the settings say; the loss or the weights are not finite.
         KeyboardInterrupt: stopped with Ctrl-C; last.ckpt holds the last finished epoch.
     """
     from rich.console import Console
@@ -86,9 +86,9 @@ def _train(
     console: Console,
 ) -> None:
     """Train the network from the checkpoint `last`, if any; a run that stopped early is complete."""
-    from torchvice.training.checkpoints import EpochSampler, best_and_last
+    from torchvice.training.checkpoints import EpochSampler, best_and_last, check_best
     from torchvice.training.loaders import loaders_of
-    from torchvice.training.module import Classifier
+    from torchvice.training.module import Classifier, start_again
     from torchvice.training.regularising import regularisation_callbacks, stopped_early
     from torchvice.training.trainer import fit, trainer_of
 
@@ -103,9 +103,12 @@ def _train(
         write_text(settings.folder / "config.yaml", dump_settings(settings))
     if state and stopped_early(state, settings.regularisation):
         console.print(f"The training is complete: it stopped early after epoch {state['epoch'] + 1}.", highlight=False)
-        return
-    module = Classifier(model, settings, settings.data.classes or ())
-    fit(trainer, module, loaders, last, settings.trainer.batch_size)
+    else:
+        module = Classifier(model, settings, settings.data.classes or ())
+        fit(trainer, module, loaders, last, settings.trainer.batch_size)
+    best = settings.folder / "checkpoints" / "best.ckpt"
+    if trainer.is_global_zero and best.is_file():
+        check_best(best, dict(model.named_buffers()), start_again(settings))
 
 
 def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, FolderDataset]:
@@ -131,14 +134,28 @@ def _datasets(settings: Settings, console: Console) -> tuple[FolderDataset, Fold
     if note := check_repair(settings, training):
         console.print(note, highlight=False, soft_wrap=True, markup=False)
     selection = split("selection_split", training.classes)
-    if data.eval_split not in (data.train_split, data.selection_split):
-        split("eval_split", training.classes, silent=True)  # a wrong name is an error before the training, not after it
+    opened = {data.train_split: training, data.selection_split: selection}
+    if data.eval_split not in opened:  # a wrong name is an error before the training, not after it
+        opened[data.eval_split] = split("eval_split", training.classes, silent=True)
+    uses = {data.selection_split: "which choose the checkpoint", data.eval_split: "on which the network is measured"}
+    for name, use in uses.items():
+        if note := _shared(training, opened[name], f"`{name}`, {use},"):
+            console.print(note, highlight=False, soft_wrap=True, markup=False)
     if is_rank_zero():
         check_files(training)
         check_files(selection)
         if black := almost_black([training.image(index) for index in range(min(FIRST, len(training)))]):
             console.print(black, highlight=False, soft_wrap=True, markup=False)
     return training, selection
+
+
+def _shared(training: FolderDataset, other: FolderDataset, what: str) -> str:
+    """A sentence on images of another split that are trained on as well; "" without any."""
+    trained = {record.image for record in training.records}
+    shared = sum(record.image in trained for record in other.records)
+    if not shared:
+        return ""
+    return f"Mind: {shared} of {len(other)} images of {what} are among those that it is trained on."
 
 
 def _check_loss(settings: Settings, num_classes: int) -> None:

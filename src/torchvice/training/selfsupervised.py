@@ -129,7 +129,7 @@ class SelfSupervised(LightningModule, Generic[_Recipe]):
         if loss is not None and not torch.isfinite(loss):
             raise ViceError(
                 f"The training loss must stay finite, but is {float(loss)} in epoch {self.current_epoch + 1}.",
-                f"Lower the learning rate: --choice lr={self.recipe.lr / 10:g}.",
+                f"Start again with a lower rate in another folder: --choice lr={self.recipe.lr / 10:g} --out DIR.",
             )
 
     @property
