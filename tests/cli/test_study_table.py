@@ -27,6 +27,14 @@ def test_no_word_is_broken_at_80_columns(monkeypatch: pytest.MonkeyPatch, capsys
     assert written == {*heads.split(), *cells.split()}
 
 
+def test_without_controls_a_finished_run_has_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"data": "a", "seed": 1, "vice": 0.1, "mean_average_precision": 0.2, "ece_ml": 0.3, "ji": 0.4}
+    failed = {"data": "b", "seed": 1, "status": "failed"}
+    _print_rows([{**row, "status": "finished", "controls": None}, failed], ["data"], "ji")
+    cells = [line.split("│")[-2].strip() for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert cells == ["–", "failed"]
+
+
 def test_two_levels_without_any_claim_are_one_sentence() -> None:
     def row(measure: str, difference: float | None = None) -> dict[str, Any]:
         found = {"axis": "model.name", "others": "", "first": "a", "second": "b", "measure": measure}

@@ -154,6 +154,17 @@ def test_without_a_description_the_axes_are_the_columns_before_the_seed(tmp_path
     assert [recipe.name for recipe in table.recipes()] == ["a", "b", "c", "d"]
 
 
+def test_no_controls_read_as_a_dash_and_not_as_none_beaten(tmp_path: Path) -> None:
+    rows = [run_row("a", 1, 0.2, 0.9, 0.1), run_row("b", 1, 0.3, 0.9, 0.1, controls="none")]  # of an earlier version
+    folder = study_folder(tmp_path / "mixed", rows)
+    assert [row["controls"] for row in read_study(folder).rows] == ["above all", None]
+    cells = [re.sub("<[^>]*>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", page(folder), re.DOTALL)]
+    assert "above all" in cells
+    assert "none" not in cells
+    bare = study_folder(tmp_path / "bare", [{**row, "controls": None} for row in rows])
+    assert "study.controls" not in page(bare).split("</table>")[0]
+
+
 def test_an_axis_of_one_level_is_in_no_name(tmp_path: Path) -> None:
     rows = [{"run": row["run"], "data": "x", **row} for row in rows_of()]
     table = read_study(study_folder(tmp_path, rows))

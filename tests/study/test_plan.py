@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 from torchvice.errors import ViceError
 from torchvice.models.build import build_model
 from torchvice.study import check_study, load_study, study_names
+from torchvice.study.plan import study_schema
+from torchvice.study.run import not_comparable
 
 
 def recipes(study):
@@ -100,6 +103,12 @@ MISTAKES = {
     "not a list": ({"axes": {"trainer.epochs": 3}}, "list of values"),
     "a seed twice": ({"seeds": [1, 1]}, "seeds"),
     "a seed as an axis": ({"axes": {"seed": [1, 2]}}, "seeds: [1, 2, 3]"),
+    "no seeds": ({"seeds": []}, "small.yaml must name at least one seed, but is []"),
+    "the study as its base": ({"base": "small.yaml"}, "file of settings, but is this study itself"),
+    "an unknown method": ({"measure": {"method": "camm"}}, "small.yaml must be a known one, but is 'camm'"),
+    "an unknown further method": ({"measure": {"also": ["gradcamm"]}}, "small.yaml must name a method"),
+    "an unknown quality": ({"measure": {"quality": "recal"}}, "small.yaml must be a known one, but is 'recal'"),
+    "an unknown replacement": ({"measure": {"without": "objcet"}}, "small.yaml must be one or more of object"),
     "a seed below 0": ({"seeds": [-1]}, "seed"),
     "an unknown part": ({"axis": {}}, "axes"),
     "an unknown part of measure": ({"measure": {"alsoo": []}}, "also"),
@@ -152,6 +161,30 @@ def test_what_cannot_run_raises_before_anything_runs(study_file, tmp_path, monke
     with pytest.raises(ViceError, match="needs captum"):
         check_study(study)
     assert not (tmp_path / "study").exists()
+
+
+def test_levels_on_other_images_are_said_before_anything_runs(study_file, digits, tmp_path) -> None:
+    splits = {"data.eval_split": ["test", "val"], "optimizer.weight_decay": [0.05, 0.0]}
+    (line,) = not_comparable(load_study(study_file(axes=splits)))
+    where = f"test of {digits} and val of {digits}"
+    assert line == f"Levels of data.eval_split will not be compared: {where} have no image in common."
+    assert not_comparable(load_study(study_file())) == []
+    copied = shutil.copytree(digits, tmp_path / "copied")
+    (copied / "both.txt").write_text((copied / "val.txt").read_text() + (copied / "test.txt").read_text())
+    overlapping = {"settings": {"data.root": str(copied)}, "axes": {"data.eval_split": ["test", "both"]}}
+    assert not_comparable(load_study(study_file(**overlapping))) == []
+
+
+def test_a_single_name_needs_no_list(study_file) -> None:
+    measure = {"without": "none", "controls": "none", "also": "gradcam", "faithfulness": "road"}
+    request = load_study(study_file(measure=measure)).request
+    assert (request.without, request.also, request.faithfulness) == (("none",), ("gradcam",), ("road",))
+    assert request.extras.without is None
+    assert request.extras.controls == ()
+    with pytest.raises(ViceError, match=r"`measure.without` of .*small.yaml must be a list, but is 3"):
+        load_study(study_file(measure={"without": 3}))
+    kinds = [kind["type"] for kind in study_schema()["$defs"]["AssessmentRequest"]["properties"]["without"]["anyOf"]]
+    assert kinds == ["string", "array"]
 
 
 @pytest.mark.parametrize("name", study_names())

@@ -9,22 +9,27 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from simulated import simulated
 from torchvice.errors import ViceError
 from torchvice.files import read_json, write_json
 from torchvice.files.lock import locked
 from torchvice.measures import compare
 from torchvice.measures.compare import COMPARED_OF_SEEDS, compare_groups, group_pairs
+from torchvice.measures.protocols import measure
 from torchvice.metrics.comparison import holm
 from torchvice.report.study.recipes import read_study
 from torchvice.report.study.text import facts_of_study
 from torchvice.samples import Samples
 from torchvice.study import check_study, estimate, load_study, run_study
 from torchvice.study.description import write_description
-from torchvice.study.job import STATE, failure, finished, prepare, run_job
+from torchvice.study.job import STATE, failure, finished, prepare, row_of, run_job
+from torchvice.study.run import study_result
 from torchvice.study.table import compare_levels, sentences_of, table_rows, write_table
 
 TIMES = {"train_seconds", "assess_seconds"}
@@ -49,7 +54,7 @@ def test_a_run_is_trained_and_assessed_once(study_file) -> None:
     assert row["vice"] == measures["strict"]["vice"]
     assert row["vice_low"] == measures["intervals"]["strict.vice"]["low"]
     assert row["paper_vice"] is None  # not assessed
-    assert row["controls"] == "none"
+    assert row["controls"] is None  # none were assessed
     assert row["images"] == 24
     compared_row = compare(
         {"a": Samples.load(run.folder / "assess/test"), "b": Samples.load(run.folder / "assess/test")}
@@ -79,7 +84,7 @@ def fake(run, request, **row):
 def test_the_table_has_every_run_once_with_the_same_columns(study_file, tmp_path) -> None:
     study = load_study(study_file())
     fake(study.runs[0], study.request, vice=0.25, controls="above all", vice_gradcam=0.5)
-    fake(study.runs[2], study.request, vice=None, controls="none")
+    fake(study.runs[2], study.request, vice=None, controls="none")  # as earlier versions wrote it without controls
     rows = table_rows(study, {study.runs[3].folder.name: "no luck"})
     assert [row["status"] for row in rows] == ["finished", "finished", "failed"]
     assert rows[2]["reason"] == "no luck"
@@ -91,9 +96,32 @@ def test_the_table_has_every_run_once_with_the_same_columns(study_file, tmp_path
         told = list(csv.DictReader(file))
     assert [row["run"] for row in told] == [run.folder.name for run in (study.runs[0], *study.runs[2:])]
     assert [row["vice"] for row in told] == ["0.25", "", ""]
+    assert [row["controls"] for row in told] == ["above all", "", ""]
     found = estimate(load_study(study_file(), where={"jobs": 2}))
     assert found.seconds == pytest.approx(2 * 40 / 2)  # two runs are left, two at a time
     assert found.bytes is not None
+
+
+def test_a_run_without_vice_says_why_in_the_table_and_the_findings(study_file) -> None:
+    made = simulated(40, seed=1)
+    flat = replace(made.regions, intersection=np.zeros_like(made.regions.intersection))
+    samples = Samples(made.manifest, made.images, flat, made.maps)
+    times = {"train": 1.0, "assess": 1.0}
+    assert row_of(measure(made, replicates=0), made, times)["reason"] is None
+    row = row_of(measure(samples, replicates=0), samples, times)
+    why = "VICE (strict) is undefined: `quality` must vary over the true pairs, but is 0 everywhere."
+    assert (row["vice"], row["reason"]) == (None, why)
+    recall = row_of(measure(samples, quality="recall", replicates=0), samples, times)["reason"]
+    assert recall == "VICE with recall is undefined: The quality of the maps is 0 everywhere."
+    study = load_study(study_file(seeds=[1]))
+    names = [run.folder.name for run in study.runs]
+    fake(study.runs[0], study.request, vice=None, reason=why)
+    rows = table_rows(study, {names[1]: "no luck"})
+    assert [row["reason"] for row in rows] == [why, "no luck"]
+    assert list(rows[0])[-1] == "reason"
+    found = study_result(study, {names[1]: "no luck"})
+    assert found.sentences[-2:] == [f"{names[0]}: {why}", f"{names[1]} failed: no luck"]
+    assert found.failed == {names[1]: "no luck"}
 
 
 def test_the_folder_of_a_study_describes_it(study_file) -> None:

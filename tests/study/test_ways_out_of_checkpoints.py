@@ -14,6 +14,7 @@ from given_checkpoints import FILE, MEASURE, Write, state
 
 from command import vice
 from torchvice.errors import ViceError
+from torchvice.models.build import build_model
 from torchvice.study import check_study, load_study
 from ways_out import tried
 
@@ -28,8 +29,13 @@ WRONG: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     ),
     "weights that do not fit": (
         {"checkpoint": "own-1.pth", "model.name": "test_vit"},
-        "",
+        "Expected: head.weight.",
         {"model.name": "test_resnet"},
+    ),
+    "weights of a wider network": (
+        {"checkpoint": "wide.pth"},
+        "Check model.name and the network's arguments, model.arguments.NAME: VALUE.",
+        {"model.arguments.channels": [32, 48, 48, 160]},
     ),
     "another number of classes": (
         {"checkpoint": "three.pth"},
@@ -68,6 +74,8 @@ def test_a_mistake_is_one_sentence_with_a_way_out_before_anything_runs(
     wrong, says, right = WRONG[name]
     classes = (here / "bare" / "classes.txt").read_text().split()
     (here / "some.yaml").write_text(yaml.safe_dump({each: at % 3 for at, each in enumerate(classes)}))
+    wide = build_model("test_resnet", 10, arguments={"channels": [32, 48, 48, 160]})
+    torch.save(wide.state_dict(), here / "wide.pth")
 
     def checked(level: dict[str, Any]) -> Any:
         level = {key: value for key, value in level.items() if value is not None}
@@ -77,7 +85,17 @@ def test_a_mistake_is_one_sentence_with_a_way_out_before_anything_runs(
     status, _, said = vice(capsys, "study", write({"network": {"a": wrong}}, seeds=[1]))
     assert status == 2
     assert "Traceback" not in said
+    assert "vice assess" not in said  # these words are of another command
     assert not (here / "runs").exists() or not list((here / "runs").rglob("*.parquet"))
+
+
+def test_a_dry_run_says_that_it_reads_no_weights(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "Whether weights fit their networks is seen when the runs start."
+    wrong = write({"network": {"a": {"checkpoint": "own-1.pth", "model.name": "test_vit"}}})
+    status, out, _ = vice(capsys, "study", wrong, "--dry-run")
+    assert (status, line in out) == (0, True)
+    status, out, _ = vice(capsys, "study", "digits", "--dry-run")
+    assert (status, line in out) == (0, False)
 
 
 def test_code_is_not_named_by_a_file_of_settings(write: Write, here: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from command import vice
+from torchvice.errors import ViceError
 from torchvice.study import check_study, estimate, launch, load_study
 from torchvice.study.plan import LaunchSettings
 from torchvice.study.run import check_disk
@@ -40,6 +41,12 @@ DECAY, FLIP = {"optimizer.weight_decay": [0.0, 0.05]}, {"transform.flip": [True,
         ({"measure": {"replicate": 100}}, "Did you mean `replicates`?", {"measure": {"replicates": 100}}),
         ({"where": {"job": 2}}, "Did you mean `jobs`?", {"where": {"jobs": 2}}),
         ({"base": None}, "For example base: demo.", {"base": "demo"}),
+        ({"base": "small.yaml"}, "For example base: demo.", {"base": "demo"}),
+        ({"seeds": []}, "List some,", {"seeds": [1, 2, 3]}),
+        ({"seeds": []}, "or leave out `seeds`: then the base's is taken.", {"seeds": None}),
+        ({"measure": {"method": "gradcamm"}}, "Did you mean `gradcam`?", {"measure": {"method": "gradcam"}}),
+        ({"measure": {"quality": "recal"}}, "Did you mean `recall`?", {"measure": {"quality": "recall"}}),
+        ({"measure": {"also": "shuffled"}}, "Use measure.controls.", {"measure": {"controls": "all"}}),
         (
             {"axes": {"optimizer.weight_decay": {0.05: None, 0.1: 0.1}}},
             "For an axis of one setting write optimizer.weight_decay: [value, value].",
@@ -58,6 +65,14 @@ def test_the_file_is_written_as_it_is_said(
 
     found = tried(lambda: loaded(wrong), says, lambda: loaded({**wrong, **right}))
     assert found.runs
+
+
+def test_a_wrong_name_has_its_key_and_file_and_no_option_of_another_command(study_file: Write) -> None:
+    for key, value in (("method", "gradcamm"), ("quality", "recal"), ("also", "gradcamm"), ("faithfulness", "rode")):
+        with pytest.raises(ViceError) as told:
+            load_study(study_file(measure={key: value}))
+        assert re.match(rf"`measure.{key}` of \S+small.yaml must ", told.value.message), told.value.message
+        assert "--" not in told.value.way_out
 
 
 LOOK = {"look": {"flip": {"transform.flip": True, "optimizer.weight_decay": 0.5}}}
@@ -163,6 +178,28 @@ def test_submitit_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "submitit", None)
     found = tried(lambda: list(launch.run_jobs([run], where)), says, installed)
     assert [folder for folder, _ in found] == [run]
+
+
+def test_slurm_is_started_where_it_is(
+    study_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(__spec__=object()))
+    monkeypatch.setenv("PATH", str(tmp_path))  # no program at all
+
+    def checked(launcher: str = "slurm", **slurm: str) -> Any:
+        study = load_study(study_file(), where={"launcher": launcher, "slurm": slurm})
+        return check_study(study)
+
+    says = "Start the study on a machine of the cluster, or on this one: --launcher local."
+    assert tried(checked, says, lambda: checked("local"))
+    assert checked(cluster="local")  # submitit's executor without a cluster
+    status, out, _ = vice(capsys, "study", study_file(), "--dry-run", "--launcher", "slurm")
+    assert status == 0
+    needed = "needs: start the study on a machine of the cluster, or on this one: --launcher local"
+    assert f"{needed} (the launcher slurm needs SLURM, but its program `srun` is not found on this machine)" in out
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    assert checked()
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:

@@ -73,10 +73,13 @@ def _print_plan(planned: Study) -> None:
         if not _is_there(need.partition(":")[0].partition(",")[0]):
             say(f"needs: {need}")
     if lacking := lacking_launcher(planned.where):
-        say(f"needs: {lacking.way_out} ({lacking.message[:1].lower()}{lacking.message[1:-1]})")
+        needed, why = (f"{text[:1].lower()}{text[1:].removesuffix('.')}" for text in (lacking.way_out, lacking.message))
+        say(f"needs: {needed} ({why})")
     for root in sorted({str(run.settings.data.root) for run in planned.runs}):
         if not Path(root).is_dir() and not any(need.startswith(root) for need in planned.needs):
             say(f"needs: the dataset in {root}, which is not there")
+    if any(run.given is not None or run.settings.model.weights for run in found.missing):
+        say("Whether weights fit their networks is seen when the runs start.")
     say(_left(found))
 
 
@@ -116,7 +119,7 @@ def _print_rows(rows: list[dict[str, Any]], axes: list[str], quality: str) -> No
         table.add_column(column, overflow="fold")
     for row in rows:
         numbers = ["–" if row.get(name) is None else decimals(row[name]) for name in columns]
-        status = _short(str(row.get("controls") or row["status"]))
+        status = _short(str(row.get("controls") or ("–" if row["status"] == "finished" else row["status"])))
         levels = (str(row[axis]) for axis in axes)
         seed = "–" if row["seed"] is None else str(row["seed"])
         add_row(table, (*levels, seed, *(row[name] for name in origin), *numbers, status))

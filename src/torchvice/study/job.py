@@ -15,6 +15,7 @@ from torchvice.errors import as_vice_error
 from torchvice.files import read_json, write_json, write_text
 from torchvice.files.lock import locked
 from torchvice.files.process import end_with_parent, keep_freed_memory
+from torchvice.measures.catalogue import compared_label, measure_of
 from torchvice.study.checkpoints import Given
 from torchvice.study.plan import AssessmentRequest, PlannedRun
 
@@ -50,6 +51,8 @@ def _row_of_state(state: Mapping[str, Any], request: AssessmentRequest) -> dict[
     row: dict[str, Any] = state.get("row", {})
     # Rows of earlier versions mix two qualities where one was chosen; they are measured again.
     whole = row and (request.quality == "ji" or "quality" in row)
+    if row.get("controls") == "none":  # of earlier versions, where no controls were assessed
+        row = {**row, "controls": None}
     return row if whole and state.get("asked") == request.model_dump(mode="json") else None
 
 
@@ -121,7 +124,8 @@ def _assess(
 
 
 def row_of(measures: Measures, samples: Samples, seconds: Mapping[str, float | None]) -> dict[str, Any]:
-    """Build the values of a run's table row, each a number or None; `controls` is text.
+    """Build the values of a run's table row, each a number or None; `controls` is text, or None without
+    controls, and `reason` is text where VICE is undefined.
 
     With another quality than the IoU, `vice` is VICE with it, and `quality` its mean, in place of `ji`; so are those of
     further explanations, and `controls` are compared by that VICE.
@@ -145,11 +149,15 @@ def row_of(measures: Measures, samples: Samples, seconds: Mapping[str, float | N
     unbeaten = [name for name, control in measures.controls.items() if control.beaten is False]
     undefined = [name for name, control in measures.controls.items() if control.beaten is None]
     above = f"above all but {', '.join(undefined)}, undefined" if undefined else "above all"
-    row["controls"] = f"not above {', '.join(unbeaten)}" if unbeaten else above if measures.controls else "none"
+    row["controls"] = f"not above {', '.join(unbeaten)}" if unbeaten else above if measures.controls else None
     for name, other in measures.methods.items():
         short = name.partition(":")[2] or name
         row |= {f"vice_{short}": _number(other.vice), f"{mean}_{short}": _number(other.quality)}
-    return row | {f"{name}_seconds": _number(value) for name, value in seconds.items()}
+    row |= {f"{name}_seconds": _number(value) for name, value in seconds.items()}
+    headline = "paper.vice" if "strict" not in samples.protocols else "strict.vice" if own else "quality.vice"
+    reason = measures.undefined.get(headline)
+    label = measure_of(headline).full_label if own else compared_label("vice", measures.quality["name"])
+    return row | {"reason": f"{label} is undefined: {reason}" if reason else None}
 
 
 def _number(value: float | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ def run_jobs(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[P
     """Run the jobs of some RUNs; yield each when it ends, with "" or the reason of its failure.
 
     Raises:
-        ViceError: the launcher is not installed or cannot start.
+        ViceError: the launcher is not installed, has no cluster or cannot start.
     """
     if lacking := lacking_launcher(where):
         raise lacking
@@ -33,12 +34,18 @@ def run_jobs(folders: Sequence[Path], where: LaunchSettings) -> Iterator[tuple[P
 
 
 def lacking_launcher(where: LaunchSettings) -> ViceError | None:
-    """Return the error of a launcher whose package is not installed, else None."""
+    """Return the error of a launcher whose package is not installed, or of SLURM without a cluster, else None."""
     package = _PACKAGES.get(where.launcher)
-    if package is None or importlib.util.find_spec(package.lower()) is not None:
-        return None
-    message = f"The launcher {where.launcher} needs {package}, which is not installed."
-    return ViceError(message, f"pip install 'torchvice[{where.launcher}]'")
+    if package is not None and importlib.util.find_spec(package.lower()) is None:
+        message = f"The launcher {where.launcher} needs {package}, which is not installed."
+        return ViceError(message, f"pip install 'torchvice[{where.launcher}]'")
+    on_cluster = where.launcher == "slurm" and where.slurm.get("cluster", "slurm") == "slurm"
+    if on_cluster and shutil.which("srun") is None:
+        return ViceError(
+            "The launcher slurm needs SLURM, but its program `srun` is not found on this machine.",
+            "Start the study on a machine of the cluster, or on this one: --launcher local.",
+        )
+    return None
 
 
 def threads(where: LaunchSettings) -> int:

@@ -12,8 +12,6 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from torchvice.assessment import Extras
-from torchvice.assessment.controls import CONTROL_SETS
 from torchvice.config import (
     FolderName,
     Section,
@@ -41,30 +39,11 @@ from torchvice.study.checkpoints import (
 )
 from torchvice.study.file_digests import FileDigests
 from torchvice.study.identity import key_of
+from torchvice.study.request import AssessmentRequest, check_names
 
 __all__ = ["AssessmentRequest", "LaunchSettings", "PlannedRun", "Study", "load_study", "study_names", "study_schema"]
 
 PRESETS = resources.files("torchvice") / "presets" / "studies"
-
-
-class AssessmentRequest(Section):
-    """How every run is assessed and measured, see `torchvice.assess` and `torchvice.measure`."""
-
-    protocols: tuple[Literal["paper", "strict"], ...] = ("paper", "strict")
-    method: str = "auto"
-    also: tuple[str, ...] = ()
-    controls: Literal["all", "cheap", "none"] = "all"
-    faithfulness: tuple[str, ...] = ()
-    without: tuple[str, ...] = ("auto",)
-    quality: str = "ji"
-    replicates: int = Field(default=2000, ge=100)
-
-    @property
-    def extras(self) -> Extras:
-        """What is requested in addition to the maps, as `torchvice.assess` takes it; no controls without `strict`."""
-        controls = CONTROL_SETS[self.controls] if "strict" in self.protocols else ()
-        without = self.without if "strict" in self.protocols else ()
-        return Extras.of(controls, self.also, self.faithfulness, "auto" if without == ("auto",) else without)
 
 
 class LaunchSettings(Section):
@@ -98,6 +77,13 @@ class _File(Section):
     def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(value)) < len(value):
             raise ValueError("must differ")
+        return value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _some(cls, value: Any) -> Any:
+        if value == []:  # the default is ()
+            raise ValueError("must name at least one seed")
         return value
 
 
@@ -276,13 +262,20 @@ def _parse(text: str, where: str) -> _File:
                     f"`{prefix}{name}` is not a field of a study, in {where}.", did_you_mean(name, owner.model_fields)
                 )
     try:
-        return _File.model_validate(content)
+        file = _File.model_validate(content)
     except ValidationError as error:
         item = error.errors()[0]
         path = ".".join(str(part) for part in item["loc"])
         if item["type"] == "missing":
             raise ViceError(f"`{path}` must be given in {where}, but is missing.", "For example base: demo.") from None
-        raise ViceError(f"`{path}` of {where} {problem_of(item['msg'])}, but is {brief(item['input'])}.") from None
+        raise ViceError(
+            f"`{path}` of {where} {problem_of(item['msg'])}, but is {brief(item['input'])}.",
+            "List some, or leave out `seeds`: then the base's is taken."
+            if path == "seeds" and not item["input"]
+            else "",
+        ) from None
+    check_names(file.measure, where)
+    return file
 
 
 def _load_base(file: _File, own: Changes, content: Source, overrides: Sequence[str]) -> Settings:
@@ -301,6 +294,11 @@ def _load_base(file: _File, own: Changes, content: Source, overrides: Sequence[s
         )
         return override_settings(base, changes)
     relative = content.folder / file.base
+    if relative.is_file() and Path(content.where).exists() and relative.samefile(content.where):
+        raise ViceError(
+            f"`base` of {content.where} must be a preset or a file of settings, but is this study itself.",
+            "For example base: demo.",
+        )
     source: str | Path = relative if relative.suffix and relative.is_file() else file.base
     return load_settings(source, changes)
 

@@ -18,10 +18,10 @@ from torchvice.measures.qualities import QUALITIES, check_quality
 from torchvice.measures.wording import decimals
 from torchvice.study.description import write_description
 from torchvice.study.job import failure, finished, prepare
-from torchvice.study.launch import run_jobs
+from torchvice.study.launch import lacking_launcher, run_jobs
 from torchvice.study.plan import AssessmentRequest, PlannedRun, Study
 from torchvice.study.subject import check_checkpoint, check_network
-from torchvice.study.table import compare_levels, sentences_of, table_rows, write_table
+from torchvice.study.table import compare_levels, contrasts, sentences_of, table_rows, write_table
 
 __all__ = ["Estimate", "StudyResult", "check_study", "estimate", "run_study", "study_result"]
 
@@ -129,7 +129,8 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
 
     Args:
         study: see `load_study`.
-        files: also check data, weights, checkpoints that are not assessed, and the packages that the methods need.
+        files: also check the launcher, data, weights, checkpoints that are not assessed, and the packages that the
+            methods need.
 
     Returns:
         The number of parameters of every network that is trained, for `estimate`.
@@ -144,6 +145,8 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
     from torchvice.models.build import build_model
     from torchvice.models.pretraining import check_weights
 
+    if files and (lacking := lacking_launcher(study.where)):
+        raise lacking
     request = study.request
     MapSettings(method=request.method)
     check_request(request.protocols, request.extras)
@@ -192,6 +195,24 @@ def _splits(run: PlannedRun) -> tuple[str, ...]:
     return (data.eval_split,) if run.given else (data.train_split, data.selection_split, data.eval_split)
 
 
+def not_comparable(study: Study) -> list[str]:
+    """Say which axes have levels that are assessed on different images, so that no difference can be tested."""
+    images: dict[tuple[str, str], set[str]] = {}
+    found = []
+    for axis in study.axes:
+        for _, levels in contrasts(study, axis, study.runs):
+            settings = [run.settings.data for runs in levels.values() for run in runs]
+            data = sorted({(one.root, one.eval_split) for one in settings})
+            for root, split in data if len(data) > 1 else ():
+                if (root, split) not in images:
+                    dataset = open_dataset(root, split, classes=_classes(study, root))
+                    images[root, split] = {record.image_id for record in dataset.records}
+            if len(data) > 1 and not set.intersection(*(images[one] for one in data)):
+                places = " and ".join(f"{split} of {root}" for root, split in data)
+                found.append(f"Levels of {axis} will not be compared: {places} have no image in common.")
+    return list(dict.fromkeys(found))
+
+
 def _classes(study: Study, root: str) -> tuple[str, ...] | None:
     return next(run.settings.data.classes for run in study.runs if run.settings.data.root == root)
 
@@ -228,6 +249,8 @@ def run_study(
         progress(ended, len(study.runs))
         by_folder = {prepare(run, study.request): run for run in missing}
         if missing:
+            for sentence in not_comparable(study):
+                say(sentence)
             say(f"Starting {len(missing)} of {len(study.runs)} runs (launcher: {study.where.launcher}).")
         for folder, ending in run_jobs(list(by_folder), study.where) if missing else ():
             run, ended = by_folder[folder], ended + 1
@@ -264,11 +287,12 @@ def study_result(study: Study, failed: dict[str, str] | None = None) -> StudyRes
     failed = failed or {}
     rows = table_rows(study, failed)
     comparisons = compare_levels(study)
-    sentences = sentences_of(study, comparisons, failed)
+    done = [row for row in rows if row["status"] == "finished"]
+    undefined = {row["run"]: row["reason"] for row in done if row["reason"]}
+    sentences = sentences_of(study, comparisons, failed, undefined)
     files = write_table(rows, study.folder / "table")
     files += write_table(comparisons, study.folder / "comparisons") if comparisons else []
     files.append(write_text(study.folder / "findings.txt", "\n".join(sentences) + "\n"))
-    done = [row for row in rows if row["status"] == "finished"]
     if any(row["vice"] is not None for row in done):
         figure = study_figure(done, list(study.axes), base=study.base, quality=study.request.quality)
         files += save_figure(figure, study.folder / "study")

@@ -24,7 +24,12 @@ _IN_FILE = (
     (r"--weights-key (\S+) in vice assess, `key` in load_weights", r"weights_key: \1 beside checkpoint"),
     (r"--weights-key", "weights_key"),
     (r"--class-map ([\w-]+(?:\.\w+)*)", r"class_map: \1 beside checkpoint"),
-    (r"--argument (\w+)=(\w+)(?! in vice)", r"model.arguments.\1: \2"),
+    (
+        r"(?:Check the network's name\. )?Check the network's arguments: --argument (\w+)=(\w+) in vice assess, "
+        r"-o model\.arguments\.\w+=\w+ in vice train",
+        r"Check model.name and the network's arguments, model.arguments.\1: \2",
+    ),
+    (r"--argument (\w+)=(\w+)", r"model.arguments.\1: \2"),
     (r"--view-size (\w+)", r"assess.view_size: \1"),
     (r"--(mean|std)\b", r"transform.\1"),
     (r"--weights FILE", "checkpoint: FILE"),

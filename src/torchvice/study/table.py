@@ -16,14 +16,15 @@ from torchvice.study.checkpoints import ORIGIN
 from torchvice.study.job import finished
 from torchvice.study.plan import PlannedRun, Study
 
-__all__ = ["compare_levels", "sentences_of", "table_rows", "write_table"]
+__all__ = ["compare_levels", "contrasts", "sentences_of", "table_rows", "write_table"]
 
 
 def table_rows(study: Study, failed: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Build a row for every finished or failed run, in the order of the study: axes, seed, status, measures.
 
     All rows have the same columns, with None for missing values. If a checkpoint is given, they have `origin`,
-    "trained" or "given", and `checkpoint_path`, a path or "pretrained".
+    "trained" or "given", and `checkpoint_path`, a path or "pretrained". `reason` says why a run failed, or why its VICE
+    is undefined.
     """
     failed = failed or {}
     rows = []
@@ -35,7 +36,7 @@ def table_rows(study: Study, failed: Mapping[str, str] | None = None) -> list[di
             origin = _origin(run) if some_given else {}
             rows.append({"run": run.folder.name, **run.levels, "seed": run.seed, "status": status, **origin})
             rows[-1] |= row or {}
-            rows[-1]["reason"] = reason if row is None else None
+            rows[-1]["reason"] = reason if row is None else row.get("reason")
     columns = dict.fromkeys(name for row in rows for name in row if name != "reason")
     return [{name: row.get(name) for name in (*columns, "reason")} for row in rows]
 
@@ -92,13 +93,13 @@ def compare_levels(study: Study) -> list[dict[str, Any]]:
     rows = []
     for axis in study.axes:
         against = study.base[axis] if study.against_base else None
-        for others, levels in _contrasts(study, axis, done):
+        for others, levels in contrasts(study, axis, done):
             if against is None or against in levels:
                 rows += [{"axis": axis, "others": others, **row} for row in _compare(study, levels, against)]
     return rows
 
 
-def _contrasts(study: Study, axis: str, done: Sequence[PlannedRun]) -> list[tuple[str, dict[str, list[PlannedRun]]]]:
+def contrasts(study: Study, axis: str, done: Sequence[PlannedRun]) -> list[tuple[str, dict[str, list[PlannedRun]]]]:
     """Group the runs by the levels of an axis, {level: runs}, for every combination of the other axes."""
     contrasts: dict[str, dict[str, list[PlannedRun]]] = {}
     for run in done:
@@ -136,9 +137,12 @@ def _compare(study: Study, levels: Mapping[str, Sequence[PlannedRun]], against: 
 
 
 def sentences_of(
-    study: Study, comparisons: Sequence[Mapping[str, Any]], failed: Mapping[str, str] | None = None
+    study: Study,
+    comparisons: Sequence[Mapping[str, Any]],
+    failed: Mapping[str, str] | None = None,
+    undefined: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Say of each axis which differences are established and which are not, and why runs failed."""
+    """Say of each axis which differences are established and which are not, and why runs failed or have no VICE."""
     sentences = []
     for axis in study.axes:
         rows = [row for row in comparisons if row["axis"] == axis]
@@ -146,6 +150,7 @@ def sentences_of(
         sentences += [] if rows else [f"{axis}: no two levels are finished."]
     reasons = dict.fromkeys(row["reason"] for row in comparisons if row["reason"])
     sentences += [f"No claim, because: {reason}" for reason in reasons]
+    sentences += [f"{name}: {reason}" for name, reason in (undefined or {}).items()]
     return sentences + [f"{name} failed: {reason}" for name, reason in (failed or {}).items()]
 
 

@@ -200,6 +200,9 @@ def read_study(folder: str | os.PathLike[str]) -> StudyTable:
             f"The page of a study needs a run, but none has ended in {folder}.", "Wait until the first run has ended."
         )
     rows = _read(folder / TABLE)
+    for row in rows:
+        if row.get("controls") == "none":  # of earlier versions, where no controls were assessed
+            row["controls"] = None
     names = list(rows[0]) if rows else []
     if names[:1] != ["run"] or "seed" not in names or "status" not in names:
         raise ViceError(f"A study's table must have the columns run, seed and status, but {folder / TABLE} has not.")

@@ -45,7 +45,7 @@ STUDY_DEFINITIONS: dict[str, tuple[str, str]] = {
     "study.controls": (
         "Controls",
         "The control maps, made without the image, that the run's VICE is not clearly above: the 95 % interval of the "
-        "paired difference reaches 0 or below. Empty: the run has no control.",
+        "paired difference reaches 0 or below. A dash: no controls were assessed.",
     ),
     "study.origin": (
         "Origin",
