@@ -30,6 +30,7 @@ from torchvice.cli.terminal import say
 from torchvice.errors import ViceError
 from torchvice.files import write_text
 from torchvice.files.lock import locked
+from torchvice.metrics import share_interval
 from torchvice.study import Study, load_study
 from torchvice.study.job import finished, prepare
 
@@ -70,12 +71,22 @@ def run(study: Study, jobs: int) -> list[Path]:
     return [one.folder for one in study.runs]
 
 
-def percent(values: Sequence[float | None]) -> str:
-    """Mean and standard deviation over seeds of a share, in percent; a dash where a seed has none."""
+def percent(values: Sequence[float | None], labels: Sequence[int] = ()) -> str:
+    """Mean and standard deviation over seeds of a share, in percent; a dash where a seed has none.
+
+    Args:
+        values: the share of each seed.
+        labels: of how many labels, each of another photograph; then the widest 95 % interval of a seed follows.
+    """
     known = [100 * value for value in values if value is not None]
     if len(known) < len(values):
         return "–"
-    return f"{np.mean(known):.0f} %" if len(known) == 1 else f"{np.mean(known):.0f} ± {np.std(known, ddof=1):.0f} %"
+    said = f"{np.mean(known):.0f} %" if len(known) == 1 else f"{np.mean(known):.0f} ± {np.std(known, ddof=1):.0f} %"
+    if not labels:
+        return said
+    events = [np.arange(n) < round(value * n / 100) for value, n in zip(known, labels, strict=True)]
+    spans = [share_interval(happened, np.arange(len(happened))) for happened in events]
+    return f"{said} ({100 * min(one.low for one in spans):.0f} to {100 * max(one.high for one in spans):.0f})"
 
 
 def across(runs: Sequence[Row], probe: str) -> list[list[Row]]:
@@ -87,7 +98,10 @@ def of_classes(runs: Sequence[Row]) -> str:
     """What the verdict's interventions say of each class."""
     lines = []
     for rows in across(runs, "classes"):
-        cells = [percent([row[name] for row in rows]) for name in PERCENT]
+        cells = [
+            percent([row[name] for row in rows], [row["holes" if name == "with_hole" else "found"] for row in rows])
+            for name in PERCENT
+        ]
         counts = [", ".join(str(row[name]) for row in rows) for name in ("found", "holes")]
         lines.append([rows[0]["class"], counts[0], *cells, counts[1], shown([row["vice"] for row in rows])])
     return table(["class", "found", *PERCENT.values(), "with room for a hole", "VICE"], lines)
@@ -106,7 +120,10 @@ def of_two(runs: Sequence[Row]) -> str:
     lines = []
     for rows in across(runs, "together"):
         name = rows[0]["class"] + (f" beside {rows[0]['with']}" if rows[0]["with"] else " alone")
-        cells = [percent([row.get(column) for row in rows]) for column in heads]
+        found = [row["found"] for row in rows]
+        cells = [
+            percent([row.get(column) for row in rows], () if column.startswith("map") else found) for column in heads
+        ]
         lines.append([name, str(rows[0]["images"]), ", ".join(str(row["found"]) for row in rows), *cells])
     return table(["label", "images", "found", *heads.values()], lines)
 
