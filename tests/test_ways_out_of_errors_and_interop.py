@@ -179,14 +179,14 @@ def test_a_training_without_workers_needs_no_shared_memory(tmp_path: Path, monke
 
 def test_one_process_of_an_assessment_needs_no_further_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torchvice.assessment.parts as parts
-    from torchvice.cli.assess import _part
+    from torchvice.cli.shards import part_of
 
     def refused(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     def part(processes: int) -> Any:
         with as_the_command_does():
-            return _part(processes, None)
+            return part_of(processes, None)
 
     monkeypatch.setattr(parts.subprocess, "Popen", refused)
     assert tried(lambda: part(2), "--processes 1", lambda: part(1)).count == 1

@@ -320,6 +320,14 @@ def test_a_csv_without_any_number_is_refused_before_figures(tmp_path: Path, caps
 ROWS = [f"im{place},{1 - place / 40},{place / 30}" for place in range(20)]
 
 
+def test_a_protocol_that_was_not_assessed_has_no_column(tmp_path: Path, capsys: Any) -> None:
+    table_of(scenes(12), ("strict",)).save(tmp_path / "table")
+    status, out, _ = vice(capsys, "measure", tmp_path / "table", "--no-figures", "--replicates", 0)
+    assert status == 0
+    assert re.search(r"^ +strict$", out, re.MULTILINE)
+    assert "paper" not in out
+
+
 def test_reasons_and_what_is_left_out_stand_below_the_table(tmp_path: Path, capsys: Any) -> None:
     def measured(*rows: str) -> tuple[str, str]:
         (tmp_path / "t.csv").write_text("\n".join(["name_image,loss,miou", *rows, ""]))

@@ -99,7 +99,12 @@ def _print_overview(measures: Measures, title: str) -> list[str]:
         for row in number_rows(measures, "overview")
     ]
     rows = [(name, cells) for name, cells in rows if any(_is_number(text) for _, text in cells)]
-    shown = [place for place in range(len(PROTOCOLS)) if any(_is_number(cells[place][1]) for _, cells in rows)]
+    made = measures.source.get("protocols", PROTOCOLS)  # mAP stands under both, also where one was not assessed
+    shown = [
+        place
+        for place, protocol in enumerate(PROTOCOLS)
+        if protocol in made and any(_is_number(cells[place][1]) for _, cells in rows)
+    ]
     if not rows:
         say("")
         return []
