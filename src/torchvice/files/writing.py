@@ -84,7 +84,7 @@ def _written_into(target: Path) -> Iterator[Path]:
         with _naming(part, target):
             part.touch()
             yield part
-            with part.open("rb") as content, target.open("ab", buffering=0) as place:
+            with part.open("rb") as content, target.open("ab") as place:
                 shutil.copyfileobj(content, place)
 
 
