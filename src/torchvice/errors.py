@@ -219,8 +219,10 @@ def errors_quoted(what: str, way_out: str = "") -> Iterator[None]:
         raise ViceError(f"{what}, but raises {raised_by(error)}.", way_out) from error
 
 
-def as_vice_error(error: Exception) -> ViceError | None:
+def as_vice_error(error: Exception, again: str = "run the same command again") -> ViceError | None:
     """Turn an error of the environment (full disk, unusable file, file name that is not UTF-8) into a ViceError.
+
+    `again` is what resumes the work, in the way out of a disk.
 
     Returns:
         ViceError, unchanged if `error` is one already; None for every other error.
@@ -241,21 +243,23 @@ def as_vice_error(error: Exception) -> ViceError | None:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return ViceError(
             "The disk is full." if file is None else f"The disk is full: {file} cannot be written.",
-            "Free some space and run the same command again; finished work is kept.",
+            f"Free some space and {again}; finished work is kept.",
         )
     if isinstance(error, (FileExistsError, NotADirectoryError)) and file is not None:  # where a folder is to be made
         return ViceError(f"{file} must be a folder, but is a file or lies in one.", "Give another path.")
     if isinstance(error, OSError) and file is not None:
-        return ViceError(f"{file} cannot be used: {error.strerror}.", _WAYS.get(error.errno or 0, ""))
+        return ViceError(
+            f"{file} cannot be used: {error.strerror}.", _WAYS.get(error.errno or 0, "").format(again=again)
+        )
     if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EFBIG, errno.ESTALE):  # of an open file
-        return ViceError(f"A file cannot be read or written: {error.strerror}.", _WAYS[errno.EIO])
+        return ViceError(f"A file cannot be read or written: {error.strerror}.", _WAYS[errno.EIO].format(again=again))
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return ViceError(
             "The memory is full.", "Use smaller batches or fewer processes, and run the same command again."
         )
     hidden = error.__context__
     if "combined_loader" in str(error) and isinstance(hidden, OSError):  # Lightning's, while it cleans up
-        return as_vice_error(hidden)
+        return as_vice_error(hidden, again)
     if "unable to open shared memory" in str(error) or getattr(error, "errno", None) in _WITHOUT_FILE:
         reason = error.strerror if isinstance(error, OSError) else "no shared memory"
         return ViceError(
@@ -272,7 +276,7 @@ _WAYS = {
     errno.EROFS: "Choose another place: this one is read-only.",
     errno.EISDIR: "Give the path of a file, not of a folder.",
     errno.ENOENT: "Check the path.",
-    errno.EIO: "Check the disk and run the same command again; finished work is kept.",
+    errno.EIO: "Check the disk and {again}; finished work is kept.",
 }
 _WITHOUT_FILE = (errno.EROFS, errno.ENOSYS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of locks, pipes and memory
 

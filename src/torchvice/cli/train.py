@@ -56,17 +56,19 @@ def _resumable(manifest: Path) -> Iterator[None]:
     Args:
         manifest: the file that every started training has.
     """
-    again = "run the same command again"
+    again = "run the same command again with --resume"
     try:
         yield
     except KeyboardInterrupt:
         from torchvice.training.resuming import is_rank_zero
 
         if manifest.is_file() and is_rank_zero():
-            console(stderr=True).print(f"Stopped. To resume, {again} with --resume.")
+            console(stderr=True).print(f"Stopped. To resume, {again}.")
+        raise
+    except ViceError:
         raise
     except Exception as error:
-        sentence = as_vice_error(error)
-        if sentence is None or f"{again}; finished" not in sentence.way_out or not manifest.is_file():
+        sentence = as_vice_error(error, again) if manifest.is_file() else None
+        if sentence is None:
             raise
-        raise ViceError(sentence.message, sentence.way_out.replace(again, f"{again} with --resume")) from error
+        raise sentence from error

@@ -44,6 +44,12 @@ class Diagrams:
     pair_loss: np.ndarray | None = None
     pair_ji: np.ndarray | None = None
 
+    @property
+    def of_vice(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Loss and JI score of each protocol that has both: of images under `paper`, of pairs under `strict`."""
+        given = {"paper": (self.loss, self.ji), "strict": (self.pair_loss, self.pair_ji)}
+        return {name: (loss, ji) for name, (loss, ji) in given.items() if loss is not None and ji is not None}
+
 
 @dataclass(frozen=True)
 class Measures:

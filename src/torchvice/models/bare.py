@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,9 +20,11 @@ __all__ = [
     "is_finite",
     "logits_in",
     "non_finite",
+    "non_finite_of",
     "not_logits",
     "refuse_non_finite",
     "stated",
+    "what_holds",
 ]
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
@@ -153,8 +155,13 @@ def input_channels(model: nn.Module) -> int:
 
 def non_finite(model: nn.Module) -> list[str]:
     """Return the names of the parameters and buffers that hold NaN or infinity; see `is_finite`."""
-    found = [name for name, tensor in model.named_parameters() if not is_finite(tensor)]
-    return found + [name for name, tensor in model.named_buffers() if not is_finite(tensor, name)]
+    buffers = dict(model.named_buffers())
+    return non_finite_of({**dict(model.named_parameters()), **buffers}, buffers)
+
+
+def non_finite_of(tensors: Mapping[str, torch.Tensor], buffers: Collection[str]) -> list[str]:
+    """Return the names of a network's tensors that hold NaN or infinity; `buffers` are the names of its buffers."""
+    return [name for name, value in tensors.items() if not is_finite(value, name if name in buffers else None)]
 
 
 def is_finite(tensor: torch.Tensor, buffer: str | None = None) -> bool:
@@ -192,11 +199,20 @@ def refuse_non_finite(names: Sequence[str], where: str) -> None:
         ViceError: `names` is not empty.
     """
     if names:
-        more = f" and {len(names) - 1} further tensors hold" if len(names) > 1 else " holds"
         raise ViceError(
-            f"The weights {where} must be finite, but `{names[0]}`{more} NaN or infinity.",
+            f"The weights {where} must be finite, but {what_holds(names)} NaN or infinity.",
             "Use an earlier checkpoint, from before its training diverged.",
         )
+
+
+def what_holds(names: Sequence[str]) -> str:
+    """The first of some tensors, how many more there are, and the verb.
+
+    Example:
+        >>> what_holds(["fc.weight"]), what_holds(["a", "b", "c"])
+        ('`fc.weight` holds', '`a` and 2 further tensors hold')
+    """
+    return f"`{names[0]}`" + (f" and {len(names) - 1} further tensors hold" if len(names) > 1 else " holds")
 
 
 def logits_in(outputs: Any, n: int | None = None) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, did_you_mean, reason_of
-from torchvice.models.bare import is_finite, refuse_non_finite
+from torchvice.models.bare import non_finite_of, refuse_non_finite
 from torchvice.models.weights import read_state_dict, read_weights
 
 if TYPE_CHECKING:
@@ -266,9 +266,7 @@ def _check_match(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: st
             if in_classifier and tensors[name].ndim
             else _ARGUMENTS,
         )
-    buffers = dict(model.named_buffers())
-    bad = [name for name, value in tensors.items() if not is_finite(value, name if name in buffers else None)]
-    refuse_non_finite(bad, str(path))
+    refuse_non_finite(non_finite_of(tensors, dict(model.named_buffers())), str(path))
 
 
 def _first(names: list[str]) -> str:

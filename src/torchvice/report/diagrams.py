@@ -51,12 +51,11 @@ def diagrams_of(measures: Measures, title: str = "") -> dict[str, Figure]:
 
 def vice_diagrams_of(measures: Measures, title: str = "") -> dict[str, Figure]:
     """Draw the VICE diagram of each protocol that has numbers: of images under `paper`, of pairs under `strict`."""
-    parts = measures.diagrams
-    given = {"paper": (parts.loss, parts.ji, "images"), "strict": (parts.pair_loss, parts.pair_ji, "pairs")}
     figures = {}
-    for protocol, (loss, ji, of) in given.items():
-        if loss is not None and ji is not None and np.isfinite(loss).any():
+    for protocol, (loss, ji) in measures.diagrams.of_vice.items():
+        if np.isfinite(loss).any():
             value = _none_if_nan(getattr(measures, protocol)["vice"])
+            of = "images" if protocol == "paper" else "pairs"
             figures[protocol] = vice_diagram(loss, ji, value, label=f"VICE ({protocol})", of=of, title=title)
     return figures
 

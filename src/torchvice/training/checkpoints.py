@@ -16,7 +16,7 @@ from torch.utils.data import Sampler
 
 from torchvice.errors import ViceError
 from torchvice.files import atomic, existing_file
-from torchvice.models.bare import is_finite
+from torchvice.models.bare import non_finite_of, what_holds
 
 __all__ = [
     "AtomicCheckpoints",
@@ -100,11 +100,8 @@ def check_best(path: Path, buffers: Collection[str], way_out: str) -> None:
     if any(score is not None and not np.isfinite(float(score)) for score in scores):
         raise ViceError("The validation loss must be finite in at least one epoch, but is in none.", way_out)
     tensors = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
-    bad = [name for name, value in tensors.items() if not is_finite(value, name if name in buffers else None)]
-    if bad:
-        more = f" and {len(bad) - 1} further tensors hold" if len(bad) > 1 else " holds"
-        message = f"The weights must stay finite, but `{bad[0]}`{more} NaN or infinity in {path}."
-        raise ViceError(message, way_out)
+    if bad := non_finite_of(tensors, buffers):
+        raise ViceError(f"The weights must stay finite, but {what_holds(bad)} NaN or infinity in {path}.", way_out)
 
 
 def _checkpoint(folder: Path, **arguments: Any) -> ModelCheckpoint:

@@ -49,14 +49,11 @@ def charts_of(measures: Measures, cases: Cases | None) -> dict[str, Any]:
 
 def _vice(measures: Measures) -> dict[str, dict[str, Any]]:
     """The VICE diagram of each protocol that has numbers: of images under `paper`, of pairs under `strict`."""
-    parts = measures.diagrams
-    found = {"paper": _vice_diagram(parts.loss, parts.ji), "strict": _vice_diagram(parts.pair_loss, parts.pair_ji)}
+    found = {protocol: _vice_diagram(*columns) for protocol, columns in measures.diagrams.of_vice.items()}
     return {protocol: diagram for protocol, diagram in found.items() if diagram is not None}
 
 
-def _vice_diagram(loss: np.ndarray | None, ji: np.ndarray | None) -> dict[str, Any] | None:
-    if loss is None or ji is None:
-        return None
+def _vice_diagram(loss: np.ndarray, ji: np.ndarray) -> dict[str, Any] | None:
     known = np.isfinite(loss)
     loss, ji = loss[known], ji[known]
     if not len(loss) or np.isnan(ji).all():
