@@ -228,9 +228,10 @@ def place_of(y: float, x: float) -> str:
 
 def _median_interval(values: np.ndarray) -> tuple[float | None, float | None]:
     """The interval of a median from order statistics (inverted sign test); None for both below six values."""
-    from scipy.stats import binom
+    from scipy.special import bdtr  # scipy.stats takes a second to import
 
-    below = int(binom.ppf((1 - LEVEL) / 2, len(values), 0.5)) if len(values) else 0
+    # The smallest count of values below the median whose probability, with all smaller ones, reaches the level.
+    below = int(np.searchsorted(bdtr(np.arange(len(values)), len(values), 0.5), (1 - LEVEL) / 2))
     if not below:
         return None, None
     ordered = np.sort(values)
