@@ -94,7 +94,7 @@ class JointSpearman(WeightedStatistic):
         ranks_a, ranks_b = ranks_a * per_row, ranks_b * per_row
         mixed = np.stack([(weights * ranks) @ self._design for ranks in (ranks_a, ranks_b)], axis=2)
         own_a, own_b = ((spread * scale * scale).sum(axis=1) / 3 for spread in (spread_a, spread_b))
-        products = np.einsum("bp,bp,bp->b", weights, ranks_a, ranks_b)
+        products = np.vecdot(weights * ranks_a, ranks_b)
         explained = mixed.transpose(0, 2, 1) @ np.linalg.solve(fixed + RIDGE * np.eye(self.terms), mixed)
         left = [own - part for own, part in ((own_a, explained[:, 0, 0]), (own_b, explained[:, 1, 1]))]
         left = [np.where(rest > EXPLAINED * own, rest, 0.0) for rest, own in zip(left, (own_a, own_b), strict=True)]

@@ -16,7 +16,7 @@ from torchvice.metrics.ranks import WeightedRanks, midranks, weighted_sums
 
 __all__ = ["freedman_lane_p", "permutation_p", "permutes"]
 
-BLOCK = 2**17  # rows times permutations per block
+BLOCK = 2**16  # rows times permutations per block: what stays in the cache
 MOST_WORK = 2**26  # rows times permutations, some seconds of one core; beyond it p is that of a normal distribution
 ALIKE = 1e-9  # relative tolerance: permutations as extreme as the data up to rounding count as extreme
 
@@ -130,7 +130,7 @@ def _partial_test(
     basis = np.ascontiguousarray(left[:, values > 1e-8 * values[0]].T)  # orthonormal rows
 
     def residual(columns: np.ndarray) -> np.ndarray:
-        return columns - np.einsum("bk,kp->bp", weighted_sums(columns, basis), basis)
+        return columns - weighted_sums(columns, basis) @ basis
 
     own, rest = residual(np.stack([midranks(a), midranks(b)]))
 
@@ -161,16 +161,15 @@ def _rank_test(a: np.ndarray, b: np.ndarray, image: np.ndarray) -> Studentised:
     """
     rank_a, rank_b = WeightedRanks(a), WeightedRanks(b)
     ones = np.ones((1, len(a)))
-    u, v = rank_a(ones)[0][0], rank_b(ones)[0][0]
+    # Whole numbers, which are added up in a third of the time of floats.
+    u, v = (np.rint(rank(ones)[0][0]).astype(np.int64) for rank in (rank_a, rank_b))
 
     def studentised(places: np.ndarray) -> np.ndarray:
         partners = v[places]
         back = np.empty_like(partners)
         np.put_along_axis(back, places, np.broadcast_to(u, places.shape), axis=1)
-        above_a = rank_a(partners)[0]
-        above_b = np.take_along_axis(rank_b(back)[0], places, axis=1)
-        products = u * partners
-        moved = above_a + above_b
+        moved = rank_a.sums(partners) + np.take_along_axis(rank_b.sums(back), places, axis=1)
+        products = u.astype(np.float64) * partners
         return _ratio(products, products - (moved - moved.mean(axis=1, keepdims=True)), image)
 
     return studentised
@@ -181,7 +180,7 @@ def _ratio(products: np.ndarray, influence: np.ndarray, image: np.ndarray) -> np
     starts = np.flatnonzero(np.r_[True, image[1:] != image[:-1]])
     if len(starts) < len(image):
         influence = np.add.reduceat(influence, starts, axis=1)
-    above, below = np.abs(products.sum(axis=1)), np.sqrt(np.einsum("bi,bi->b", influence, influence))
+    above, below = np.abs(products.sum(axis=1)), np.sqrt(np.vecdot(influence, influence))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(above > 0, above / below, 0.0)
 

@@ -85,7 +85,7 @@ class Resampling:
         self.images, self.replicates, self.seed = int(images), int(replicates), int(seed)
         self._chunk = max(1, min(50, DRAWS // self.images))
         self._kept: dict[int, np.ndarray] = {}
-        self._ranked: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self._held: dict[tuple[Any, ...], tuple[np.ndarray, ...]] = {}
         self._requested: set[tuple[Any, ...]] = set()
         self._room = KEPT
 
@@ -144,10 +144,11 @@ class Resampling:
         digest = b"" if rows is None else hashlib.sha256(rows.tobytes()).digest()
 
         def values_of(first: int, last: int) -> np.ndarray:
-            weights = self.counts(first, last, rows)
+            block = (digest, first, last)
+            (weights,) = self._shared(block, lambda: (self.counts(first, last, rows),))
             if isinstance(statistic, RankStatistic) and statistic.rows:
-                ranks = self._shared(statistic, (statistic.first, digest, first, last), weights)
-                return statistic.finish(weights, *ranks)
+                weighted, spread = self._shared((statistic.first, *block), lambda: self._ranks(statistic, weights))
+                return statistic.finish(weights, weighted, spread)
             return statistic(weights)
 
         return self._in_blocks(values_of, self._step(statistic, self.images if rows is None else len(rows)))
@@ -187,21 +188,22 @@ class Resampling:
         moved = self._in_blocks(lambda first, last: self.counts(first, last).astype(np.float64) @ by_image, step)
         return value + moved - float(by_image.sum())
 
-    def _shared(
-        self, statistic: RankStatistic, key: tuple[Any, ...], weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What the statistic prepares for these weights; kept once it is requested again, while there is room."""
-        if key in self._ranked:
-            return self._ranked[key]
+    def _ranks(self, statistic: RankStatistic, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the statistic prepares for these weights, in few bytes."""
         ranks, spread = statistic.prepare(weights)
+        return ranks.astype(np.float32) if ranks.itemsize > 4 and np.abs(ranks).max() < EXACT else ranks, spread
+
+    def _shared(self, key: tuple[Any, ...], compute: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+        """The arrays that several statistics ask for; kept once they are requested again, while there is room."""
+        if key in self._held:
+            return self._held[key]
+        arrays = compute()
         if key not in self._requested:
             self._requested.add(key)
-            return ranks, spread
-        small = ranks.astype(np.float32) if ranks.itemsize > 4 and np.abs(ranks).max() < EXACT else ranks
-        if small.nbytes <= self._room:
-            self._room -= small.nbytes
-            self._ranked[key] = small, spread
-        return ranks, spread
+        elif (size := sum(array.nbytes for array in arrays)) <= self._room:
+            self._room -= size
+            self._held[key] = arrays
+        return arrays
 
     def _rows(self, cluster: ArrayLike | None) -> np.ndarray | None:
         if cluster is None:
