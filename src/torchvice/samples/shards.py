@@ -42,7 +42,9 @@ Measured = Mapping[str, Collection[str]]
 PARTS: dict[str, type] = {"images": Images, "regions": Regions, "maps": Maps}
 _NAMES = {part: [column.name for column in fields(kind)] for part, kind in PARTS.items()}
 _NAMES["maps"].append("map_shape")
+FOOTERS = 64  # files of a part whose footers are kept: each takes a tenth of a megabyte
 _File = tuple[str, int, str | None]  # part, number, explanation
+_Before = tuple[Stamp, "pq.FileMetaData | None"]  # what a file had when it was opened, and its footer
 
 
 class ShardFolder:
@@ -263,18 +265,20 @@ class ShardFolder:
     def _stored(self, part: str, files: Sequence[_File]) -> StoredColumns:
         """The columns of files that stay on disk: their digests and schemas are checked, and their rows counted."""
 
-        def opened(one: _File) -> tuple[Stamp, list[int]]:
+        few = len(files) <= FOOTERS
+
+        def opened(one: _File) -> tuple[_Before, list[int]]:
             with self._opened(*one) as file:
                 check_names(file.schema_arrow.names, _NAMES[part])
                 check_types(file.schema_arrow)
                 rows = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
-                return stamp_of(os.stat(self._path(*one))), rows
+                return (stamp_of(os.stat(self._path(*one))), file.metadata if few else None), rows
 
         with ThreadPoolExecutor(threads()) as pool:
-            stamps, groups = zip(*pool.map(opened, files), strict=True)
+            before, groups = zip(*pool.map(opened, files), strict=True)
 
         def read(place: int, names: list[str], first: int, last: int) -> dict[str, np.ndarray]:
-            with self._opened(*files[place], stamps[place]) as file:
+            with self._opened(*files[place], before[place]) as file:
                 there = [*names, *(["map_shape"] if "map" in names else [])]
                 there = [name for name in there if name in file.schema_arrow.names]
                 table = file.read_row_groups(range(first, last), there, use_threads=False)
@@ -331,25 +335,27 @@ class ShardFolder:
 
     @contextlib.contextmanager
     def _opened(
-        self, part: str, number: int, explanation: str | None = None, stamp: Stamp | None = None
+        self, part: str, number: int, explanation: str | None = None, before: _Before | None = None
     ) -> Iterator[pq.ParquetFile]:
         """Open the file of a shard; turn errors of reading it into a ViceError.
 
-        A file that was opened before, when it had this `stamp`, is not read whole and held against its digest again.
+        A file that was opened `before`, when it had this stamp, is not read whole and held against its digest again.
+        Nor is its footer read again, if it is given: that takes longer than a column.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self._path(part, number, explanation)
         with self._damage_named(part, number, explanation):
-            if stamp is None:
+            if before is None:
                 content, expected = read_bytes(path), self._digest(path)
                 if expected is not None and hashlib.sha256(content).hexdigest() != expected:
                     raise ValueError("it is not the file that the manifest was written for")
             else:
-                content = mapped(path, stamp)
+                content = mapped(path, before[0])
             # Without the checksums a flipped bit in a table that is not finished would be another number.
-            with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+            footer = None if before is None else before[1]
+            with pq.ParquetFile(pa.BufferReader(content), metadata=footer, page_checksum_verification=True) as file:
                 yield file
 
     @contextlib.contextmanager
