@@ -41,7 +41,14 @@ from torchvice.metrics.weighted import (
     WithinSpearman,
 )
 
-__all__ = ["ConsistencyData", "put_consistency_of_pairs", "put_paper_interval", "vice_replicates", "vice_statistic"]
+__all__ = [
+    "ConsistencyData",
+    "put_consistency_of_pairs",
+    "put_intervals_of_vice",
+    "put_paper_interval",
+    "vice_replicates",
+    "vice_statistic",
+]
 
 PERMUTATIONS = 1999
 COLUMNS = {"a": "The certainty", "b": "The quality of the maps", "quality": "The quality of the maps"}
@@ -88,6 +95,16 @@ def vice_replicates(pairs: Pairs, name: str, quality: np.ndarray, inference: Inf
     return inference.once(pairs, name, lambda: inference.replicates(*vice_statistic(pairs, name, quality)))
 
 
+def put_intervals_of_vice(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
+    """Put the intervals of VICE of `strict` and with the chosen quality, from replicates that the controls share."""
+    pairs = subject.pairs
+    for path, name, quality in (("quality.vice", subject.name, subject.quality), ("strict.vice", "ji", pairs.quality)):
+        section, _, measure = path.partition(".")
+        value = sheet.sections[section].get(measure, np.nan)
+        if inference.resampling is not None and np.isfinite(value):
+            sheet.put_interval(path, inference.interval(value, vice_replicates(pairs, name, quality, inference)))
+
+
 def put_consistency_of_pairs(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     """Put VICE, its sensitivities, strata, classes and folds into the sheet."""
     pairs = subject.pairs
@@ -128,19 +145,14 @@ def _why(found: Association) -> str:
 
 
 def _put_headline(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
-    """Put the intervals of `strict`, VICE with the chosen quality, and the tests."""
+    """Put VICE with the chosen quality, the tests, and intervals: those of VICE by `put_intervals_of_vice`."""
     pairs, known = subject.pairs, ~np.isnan(subject.quality)
     mean = float(subject.quality[known].mean()) if known.any() else float("nan")
     found = spearman(pairs.logit, subject.quality)
     sheet.put("quality.vice", found.value, _why(found))
-    if np.isfinite(found.value):
-        replicates = vice_replicates(pairs, subject.name, subject.quality, inference)
-        sheet.put_interval("quality.vice", inference.interval(found.value, replicates))
     _put(sheet, "quality.mean", mean, partial(Mean, subject.quality[known]), pairs.image_id[known], inference)
     if inference.resampling is None or not np.isfinite(sheet.value("strict.vice")):
         return
-    replicates = vice_replicates(pairs, "ji", pairs.quality, inference)
-    sheet.put_interval("strict.vice", inference.interval(sheet.value("strict.vice"), replicates))
     replicates = inference.replicates(Mean(pairs.quality), pairs.image_id)
     sheet.put_interval("strict.ji", inference.interval(sheet.value("strict.ji"), replicates))
     cluster = inference.clusters(pairs.image_id)

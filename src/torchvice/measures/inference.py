@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import ref
@@ -75,6 +75,14 @@ class Inference:
         if known is None or known[0]() is not rows:  # another object may get the id of one that is gone
             self._known[key] = known = ref(rows), compute()
         return known[1]
+
+    def known(self, rows: Any) -> dict[str, Replicates]:
+        """By name, what `once` has computed for these very rows."""
+        return {name: found for (_, name), (owner, found) in self._known.items() if owner() is rows}
+
+    def learn(self, rows: Any, known: Mapping[str, Replicates]) -> None:
+        """Take over what `known` of a copy of this has for the same rows."""
+        self._known |= {(id(rows), name): (ref(rows), found) for name, found in known.items()}
 
     def interval(
         self, value: float, replicates: Replicates, made: Callable[..., Interval] = interval

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from torchvice.measures.association import disagreement, put_association
-from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs
+from torchvice.measures.consistency import ConsistencyData, put_consistency_of_pairs, put_intervals_of_vice
 from torchvice.measures.controls import put_other_explanations
-from torchvice.measures.inference import Inference, number_or_none
+from torchvice.measures.inference import Inference, Replicates, number_or_none
 from torchvice.measures.interventions import without_histograms
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.quadrants import QUADRANTS, quadrants_by
@@ -21,7 +21,10 @@ from torchvice.measures.sheet import Sheet
 from torchvice.measures.threshold_free import put_normalisations, put_threshold_free
 from torchvice.measures.verdict import verdict_of
 from torchvice.measures.without import put_without
+from torchvice.measures.witnesses import class_tests
 from torchvice.metrics.beside import at_once
+from torchvice.metrics.parallel import matrix_products
+from torchvice.metrics.standing_out import ClassTest
 from torchvice.metrics.weighted_scores import MeanAveragePrecision
 from torchvice.samples import Samples
 
@@ -45,28 +48,33 @@ def put_trust(
     subject = _consistency_data(samples, quality, pairs)
     sheet.parts["quality"] = {"name": quality, "meaning": QUALITIES[quality].meaning}
     sheet.parts["quadrants"] = _quadrants(subject)
-    sensitivities = partial(_put_sensitivities, sheet, samples, subject, inference)
     others = partial(_others, samples, subject, inference)
-    if calibrate is None:
-        sensitivities()
-        more = others()
-    else:
+    tests: dict[str, ClassTest] = {}
 
-        def half() -> None:
-            sensitivities()
+    def half() -> None:
+        _put_sensitivities(sheet, samples, subject, inference)
+        bare = without_histograms(pairs)  # with the columns that were read until here
+        put_without(sheet, samples, bare, inference)
+        if calibrate is not None:
             calibrate()
+        with matrix_products().limit(limits=1):  # as in two processes: the last digits are the same
+            tests.update(class_tests(bare, samples))
 
-        more = at_once(half, others)
+    if calibrate is None:
+        half()
+        more, replicates = others()
+    else:
+        more, replicates = at_once(half, others)
+        inference.learn(pairs, replicates)
     sheet.add(more)
-    pairs = without_histograms(pairs)
-    put_without(sheet, samples, pairs, inference)
+    put_intervals_of_vice(sheet, subject, inference)
     without = {name: value for name, value in sheet.sections["without"].items() if math.isfinite(value)}
     numbers = {"vice": _vice_of(sheet, pairs), "without": without}
-    sheet.parts["verdict"] = verdict_of(samples, pairs, inference, numbers)
+    sheet.parts["verdict"] = verdict_of(samples, without_histograms(pairs), tests, inference, numbers)
 
 
 def _put_sensitivities(sheet: Sheet, samples: Samples, subject: ConsistencyData, inference: Inference) -> None:
-    """Put intervals, sensitivities and measures without a threshold: half of the work."""
+    """Put intervals, sensitivities, and measures without a threshold."""
     if np.isfinite(sheet.value("strict.mean_average_precision")):
         statistic = MeanAveragePrecision(subject.probabilities, subject.targets)
         drawn = inference.replicates(statistic, samples.of_protocol("strict").images.image_id)
@@ -76,8 +84,8 @@ def _put_sensitivities(sheet: Sheet, samples: Samples, subject: ConsistencyData,
     put_threshold_free(sheet, subject, inference)
 
 
-def _others(samples: Samples, subject: ConsistencyData, inference: Inference) -> Sheet:
-    """What does not need the sensitivities, nor they it: the other half of the work."""
+def _others(samples: Samples, subject: ConsistencyData, inference: Inference) -> tuple[Sheet, dict[str, Replicates]]:
+    """What does not need the sensitivities, nor they it: the other half of the work, and the replicates of VICE."""
     sheet, pairs = Sheet(), subject.pairs
     put_association(sheet, pairs, subject.thresholds, inference)
     normalisation = samples.of_protocol("strict").settings.get("normalisation", "")
@@ -85,7 +93,7 @@ def _others(samples: Samples, subject: ConsistencyData, inference: Inference) ->
     if pairs.regions is not None:
         pairs.regions.release("inside", "outside")
     put_other_explanations(sheet, samples, subject, inference)
-    return sheet
+    return sheet, inference.known(pairs)
 
 
 def _vice_of(sheet: Sheet, pairs: Pairs) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torchvice.measures.looked_at import looked_at
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import IOU_CUTOFF
 from torchvice.measures.verdict_text import caveats_of, sentences_of
-from torchvice.measures.witnesses import LEVEL, class_tests, events_of, testable
+from torchvice.measures.witnesses import LEVEL, events_of, testable
 from torchvice.metrics.iou import pair_iou
 from torchvice.metrics.standing_out import ClassTest, holm_over_witnesses
 from torchvice.samples import Samples
@@ -63,18 +63,22 @@ class Verdict:
 
 
 def verdict_of(
-    samples: Samples, pairs: Pairs, inference: Inference, numbers: Mapping[str, Mapping[str, Any]]
+    samples: Samples,
+    pairs: Pairs,
+    tests: Mapping[str, ClassTest],
+    inference: Inference,
+    numbers: Mapping[str, Mapping[str, Any]],
 ) -> Verdict:
     """Draw the verdict from a table that was assessed under `strict`.
 
     Args:
         samples: the table.
         pairs: its true pairs.
+        tests: of its classes, `torchvice.measures.witnesses.class_tests`.
         inference: of the intervals.
         numbers: of the rest of the measures, as JSON has them: `vice`, the part of the verdict of this name, and
             `without`, what is defined of the section.
     """
-    tests = class_tests(pairs, samples)
     rows = standing_out(tests, samples.classes)
     events = events_of(pairs, samples) if rows else {}
     named = [
