@@ -6,22 +6,27 @@ import contextlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from torchvice.commands.measure import Measured
 from torchvice.commands.tables import dataset_of
+from torchvice.metrics.beside import at_once
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from torchvice.data import Dataset
     from torchvice.measures import Comparison, Measures
     from torchvice.report import Case
     from torchvice.samples import Samples
 
 __all__ = ["draw_all", "draw_cases", "draw_comparison", "draw_measures"]
+
+_T = TypeVar("_T")
 
 
 @contextlib.contextmanager
@@ -54,12 +59,33 @@ def draw_comparison(
 
 
 def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
-    """Draw the diagrams that have numbers, each as PNG and PDF; returns the files."""
+    """Draw the diagrams that have numbers, each as PNG and PDF, two at a time; returns the files."""
     from torchvice.report.diagrams import diagrams_of
+
+    figures = {Path(folder) / name: figure for name, figure in diagrams_of(measures, title).items()}
+    saved: dict[Path, list[Path]] = {}
+    others = [*figures][1::2]
+    found, raised = at_once(
+        lambda: saved.update(_save(figures, [*figures][::2])), lambda: _with_warnings(lambda: _save(figures, others))
+    )
+    saved |= found
+    for warning in raised:
+        warnings.warn_explicit(*warning)
+    return [file for stem in figures for file in saved[stem]]
+
+
+def _save(figures: Mapping[Path, Figure], stems: Sequence[Path]) -> dict[Path, list[Path]]:
     from torchvice.report.figures import save_figure
 
-    figures = diagrams_of(measures, title)
-    return [file for name, figure in figures.items() for file in save_figure(figure, Path(folder) / name)]
+    return {stem: save_figure(figures[stem], stem) for stem in stems}
+
+
+def _with_warnings(work: Callable[[], _T]) -> tuple[_T, list[tuple[str, type[Warning], str, int]]]:
+    """What `work` returns, and the warnings of it, which would be lost with a copy of the process."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = work()
+    return result, [(str(one.message), one.category, one.filename, one.lineno) for one in caught]
 
 
 def draw_cases(
