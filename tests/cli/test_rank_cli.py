@@ -32,6 +32,14 @@ def test_the_table_is_readable_at_80_columns_and_says_what_it_leaves_out(many: P
     assert "The first" not in vice(capsys, "rank", many, "--replicates", 100)[1]
 
 
+def test_a_wide_screen_shows_whole_names(many: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    status, out, _ = vice(capsys, "rank", many, "--replicates", 100)
+    assert status == 0
+    assert all(f" a_rather_long_name_of_a_network.in12k_ft_{at} " in out for at in range(7))
+    assert max(map(len, out.splitlines())) <= 150
+
+
 def test_json_csv_and_page(many: Path, tmp_path: Path, capsys) -> None:
     files = {name: tmp_path / name for name in ("ranking.json", "ranking.csv", "page.html")}
     outputs = zip(("--json", "--csv", "--out"), files.values(), strict=True)

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
-from torchvice.measures.looked_at import MOST_PAIRS, Group, _alike, looked_at, place_of, sentence
+from torchvice.measures.looked_at import MOST_PAIRS, Group, _alike, _median_interval, looked_at, place_of, sentence
 from torchvice.measures.pairs import Pairs
 from torchvice.samples import FEATURES, HISTOGRAM_BINS, Regions
 
@@ -311,3 +312,10 @@ def test_with_few_peaks_of_other_classes_a_fixed_cosine_decides() -> None:
     pairs, concerned = planted(rest=0)
     (group,) = looked_at(pairs, SEVEN, concerned)
     assert group.count == 82
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6, 7, 20, 87, 400])
+def test_the_interval_of_a_median_leaves_out_as_many_values_as_a_binomial_says(count: int) -> None:
+    low, high = _median_interval(np.arange(float(count)))
+    out = int(binom.ppf(0.025, count, 0.5)) if count else 0
+    assert (low, high) == ((out - 1, count - out) if out else (None, None))

@@ -51,7 +51,7 @@ from torchvice.cli.subject import (
     performance_option,
     say_data,
 )
-from torchvice.cli.terminal import progress_bar, say
+from torchvice.cli.terminal import progress_bar, say, stopped
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _assess_network(chosen: Mapping[str, Any], extras: Extras) -> None:
         say(note)
     request = {"protocols": chosen["protocol"].protocols, "extras": extras, "targets": choice_value(chosen["targets"])}
     request |= {"workers": chosen["workers"], "part": part}
-    with progress_bar("views") as bar:
+    with stopped(subject.out / "manifest.json"), progress_bar("views") as bar:
         samples = assess_subject(subject, **request, progress=bar, passes=bar.passes, tell=say)
     say(ended(samples, subject.out, len(subject.dataset), part, out or _measured(subject, run)))
 

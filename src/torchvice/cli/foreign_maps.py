@@ -11,7 +11,7 @@ import typer
 from torchvice.cli.folders import image_arguments, opened_data
 from torchvice.cli.shards import ended
 from torchvice.cli.subject import DEVICE
-from torchvice.cli.terminal import progress_bar, say
+from torchvice.cli.terminal import progress_bar, say, stopped
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def assess_foreign(
     options = {name: given[name] for name in ("targets", "outputs", "workers", "view_size") if given[name] is not None}
     files = given["maps"], given["scores"]
     options |= {"out": out, "controls": controls, "normalisation": normalisation, "part": part}
-    with progress_bar("views") as bar:
+    with stopped(out / "manifest.json"), progress_bar("views") as bar:
         samples = assess_map_files(*files, dataset, progress=bar, say=say, **options)
     alone = ", under strict alone, as paper needs a crop of its own"
     say(ended(samples, out, len(dataset), part, out, alone))

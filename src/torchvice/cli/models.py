@@ -12,7 +12,7 @@ import typer
 
 from torchvice.cli.folders import image_arguments, opened_data
 from torchvice.cli.subject import arguments_of, choice_value, chosen_settings, say_data
-from torchvice.cli.terminal import progress_bar, say
+from torchvice.cli.terminal import progress_bar, say, stopped
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def assess_many(chosen: Mapping[str, Any], extras: Extras, part: Part) -> None:
         memory=memory,
         retry=chosen["processes"] == 1,
     )
-    with progress_bar("images") as bar:
+    with stopped(out / "models.csv"), progress_bar("images") as bar:
         rows = assess_models(many, say, bar, bar.passes)
     states = [row.state for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("done", "failed", "waiting") if state in states)

@@ -11,15 +11,15 @@ import typer
 
 from torchvice.cli.explain import OneProtocol
 from torchvice.cli.numbers import SEED, output_option, statistics_option
-from torchvice.cli.tables import interval_cell, number_cell, paragraph, plain_table, print_table
-from torchvice.cli.terminal import add_row, progress_bar, say
+from torchvice.cli.tables import WIDTH, interval_cell, number_cell, paragraph, plain_table, print_table
+from torchvice.cli.terminal import add_row, console, progress_bar, say
 
 if TYPE_CHECKING:
     from torchvice.measures.rank import Ranking
 
 __all__ = ["rank"]
 
-NAME = 26  # characters of a name in a terminal of 80 columns
+NAME = 26  # characters of a name in a terminal of 80 columns; in a wider one the name has the rest
 
 
 class RankBy(StrEnum):
@@ -101,25 +101,25 @@ def rank(
 
 
 def _print(found: Ranking, most: int) -> None:
-    """The first models as a table of 80 columns, and what the ranking says."""
+    """The first models as a table, and what the ranking says."""
     from rich.text import Text
 
     from torchvice.measures.rank import ranking_label
 
-    label = ranking_label(found.by, found.protocol)
+    label, width = ranking_label(found.by, found.protocol), console().width
     table = plain_table(f"{len(found.ranked):,} models · {found.images:,} images · by {label}")
     columns = dict.fromkeys((found.by, "vice", found.accuracy, "ji"))
     heads = [ranking_label(name, found.protocol).removesuffix(f" ({found.protocol})") for name in columns]
     table.add_column(Text("rank"), justify="right")
     table.add_column(Text("95 % set"), justify="right", no_wrap=True)
-    table.add_column(Text("model"), overflow="fold", max_width=NAME)
+    table.add_column(Text("model"), overflow="fold", max_width=NAME + max(0, width - WIDTH))
     for place, head in enumerate(heads):
         table.add_column(Text(head), justify="right", no_wrap=True)
         if not place:
             table.add_column(Text("95 %"), justify="right", no_wrap=True)
     for row in found.models[:most]:
         add_row(table, _cells(row, list(columns), found.by))
-    print_table(table)
+    print_table(table, width)
     if len(found.models) > most:
         paragraph(
             f"The first {most} of {len(found.models):,} models. All: --rows {len(found.models)}, --csv FILE or --out "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchvice.cli.terminal import add_row, console, progress_bar, say
+from torchvice.cli.terminal import add_row, console, progress_bar, say, stopped
 
 if TYPE_CHECKING:
     from torchvice.study import Estimate, Study
@@ -46,7 +46,7 @@ def study(
     if dry_run:
         _print_plan(planned)
         return
-    with progress_bar("runs") as progress:
+    with stopped(planned.folder / "runs"), progress_bar("runs") as progress:
         found = run_study(planned, say=say, progress=progress)
     _print_rows(found.rows, list(planned.axes), planned.request.quality)
     for sentence in found.sentences:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torchvice.report.page.numbers import NumberTable
 
 __all__ = [
+    "WIDTH",
     "interval_cell",
     "number_cell",
     "paragraph",
@@ -61,11 +62,11 @@ def _table(title: str, *columns: str, whole: str = "name") -> Table:
     return table
 
 
-def print_table(table: Table) -> None:
-    """Print a table between two empty lines, as wide as the screen allows."""
+def print_table(table: Table, most: int = WIDTH) -> None:
+    """Print a table between two empty lines, as wide as the screen allows, but `most` columns at most."""
     screen = console()
     screen.print()
-    screen.print(table, width=min(WIDTH, screen.width))
+    screen.print(table, width=min(most, screen.width))
     screen.print()
 
 

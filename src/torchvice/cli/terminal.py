@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.cli.streams import visible
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from torchvice.explain import Method
     from torchvice.files.progress import Advance
 
-__all__ = ["add_row", "console", "given", "number", "print_methods", "progress_bar", "say"]
+__all__ = ["add_row", "console", "given", "number", "print_methods", "progress_bar", "say", "stopped"]
+
+AGAIN = "What is finished is kept: run the same command again to go on."
 
 
 def console(stderr: bool = False) -> Console:
@@ -45,6 +48,24 @@ def _kind() -> type[Console]:
 def say(text: str = "") -> None:
     """One line for the user; square brackets mean themselves, and control characters are shown."""
     console().print(visible(text), markup=False, emoji=False)
+
+
+@contextmanager
+def stopped(begun: Path, way: str = AGAIN) -> Iterator[None]:
+    """Say how the work inside the block goes on if it is stopped with Ctrl-C.
+
+    Args:
+        begun: a file or folder that is there if anything of it is kept.
+        way: the sentence.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        from torchvice.training.resuming import is_rank_zero
+
+        if begun.exists() and is_rank_zero():
+            console(stderr=True).print(f"Stopped. {way}", markup=False)
+        raise
 
 
 def add_row(table: Table, cells: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from torchvice.cli.terminal import console, say
+from torchvice.cli.terminal import say, stopped
 from torchvice.errors import ViceError, as_vice_error
 
 __all__ = ["pretrain", "train"]
@@ -58,13 +58,8 @@ def _resumable(manifest: Path) -> Iterator[None]:
     """
     again = "run the same command again with --resume"
     try:
-        yield
-    except KeyboardInterrupt:
-        from torchvice.training.resuming import is_rank_zero
-
-        if manifest.is_file() and is_rank_zero():
-            console(stderr=True).print(f"Stopped. To resume, {again}.")
-        raise
+        with stopped(manifest, f"To resume, {again}."):
+            yield
     except ViceError:
         raise
     except Exception as error:
