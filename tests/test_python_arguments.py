@@ -21,6 +21,8 @@ from torchvice.explain import Choices
 from torchvice.measures import compare
 from torchvice.models.build import build_model
 from torchvice.training.callback import ViceCallback
+from torchvice.training.pretrain import pretrain
+from torchvice.training.run import train
 
 IMAGES = torch.zeros(2, 3, 64, 64)
 
@@ -151,6 +153,8 @@ def test_other_functions_say_what_they_need(samples: Samples, data: VocDataset, 
         (lambda: show_case(samples, None, "test_00000", 1), "`dataset` must be a dataset with classes"),  # type: ignore[arg-type]
         (lambda: Explainer(model, layer=model.layer3), "`layer` must name a module of the model, but is"),
         (lambda: ViceCallback(data, protocols="stric"), "`protocols` must be 'paper', 'strict' or both"),  # type: ignore[arg-type]
+        (lambda: train("demo"), "`settings` must be settings, but is 'demo'"),  # type: ignore[arg-type]
+        (lambda: pretrain("demo", "byol"), "`settings` must be settings, but is 'demo'"),  # type: ignore[arg-type]
     ]
     for call, said in mistakes:
         with pytest.raises(ViceError) as caught:

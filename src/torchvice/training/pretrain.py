@@ -15,7 +15,7 @@ from torchvice.config import Settings
 from torchvice.config.sections import TransformSettings
 from torchvice.data.check import check_files
 from torchvice.data.layout import split_of_setting
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, check_kind
 from torchvice.files import read_json, sha256, write_json
 from torchvice.models.build import build_model, classifier_names
 from torchvice.models.pretraining import Pretrained, load_pretrained, save_encoder
@@ -106,6 +106,7 @@ def pretrain(
 
     from torchvice.training.trainer import process_state_kept
 
+    check_kind("settings", settings, Settings, "settings", "Read them: torchvice.config.load_settings(PRESET).")
     folder = folder or default_folder(settings, scheme)
     console = Console(stderr=True, quiet=not progress or not is_rank_zero())
     last = start_of(folder, MANIFEST, "pre-training", resume)

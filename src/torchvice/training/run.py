@@ -9,7 +9,7 @@ from torchvice.data.check import check_files
 from torchvice.data.layout import split_of_setting
 from torchvice.data.open import open_dataset
 from torchvice.data.pixels import FIRST, almost_black
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, check_kind
 from torchvice.files import write_text
 from torchvice.models.build import build_model, linear_probe
 from torchvice.models.pretraining import load_pretrained
@@ -58,6 +58,7 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
 
     from torchvice.training.trainer import process_state_kept
 
+    check_kind("settings", settings, Settings, "settings", "Read them: torchvice.config.load_settings(PRESET).")
     console = Console(stderr=True, quiet=not progress or not is_rank_zero())
     last = start_of(settings.folder, "config.yaml", "run", resume)
     with process_state_kept():
