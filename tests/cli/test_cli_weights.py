@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from command import vice
+from torchvice.config import dump_settings, load_settings
 from torchvice.models.build import build_model
 
 
@@ -36,6 +37,23 @@ def test_inspect_and_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         status, _, err = vice(capsys, "weights", "inspect", tmp_path / "m.safetensors", *wrong)
         assert status == 2
         assert "Did you mean" in err
+
+
+def test_inspect_of_a_checkpoint_in_a_run_takes_the_network_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings("demo", ["model={name: resnet18, arguments: {channels: [8, 16, 32, 64]}}"])
+    (tmp_path / "config.yaml").write_text(dump_settings(settings))
+    file = tmp_path / "checkpoints" / "best.ckpt"
+    file.parent.mkdir()
+    state = build_model("resnet18", 3, arguments={"channels": [8, 16, 32, 64]}).state_dict()
+    torch.save({"state_dict": {f"model.{name}": value for name, value in state.items()}}, file)
+    status, out, _ = vice(capsys, "weights", "inspect", file)
+    assert status == 0
+    assert "matched: 100.0% of the parameters of resnet18" in out
+    status, out, _ = vice(capsys, "weights", "inspect", file, "--model", "resnet18")
+    assert status == 0
+    assert "matched: 100.0%" not in out
 
 
 def test_inspect_builds_the_network_as_the_settings_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,11 @@ SCHEME = typer.Option(
 @app.command("inspect")
 def inspect(
     file: Path = typer.Argument(..., help="Checkpoint as its authors publish it."),
-    model: str | None = typer.Option(None, "--model", help="Network in timm. Default: the closest common one."),
+    model: str | None = typer.Option(
+        None,
+        "--model",
+        help="Network in timm. Default: that of the RUN that the checkpoint is in, else the closest common one.",
+    ),
     scheme: str = SCHEME,
     override: list[str] = typer.Option(
         [],
@@ -33,12 +37,16 @@ def inspect(
     """Report how a checkpoint was pre-trained, and which parameters of a network it fills."""
     from torchvice.config import load_settings
     from torchvice.models.pretraining import inspect_weights
+    from torchvice.runs import Run
 
     other = [text for text in override if not text.startswith(("model.", "model="))]
     if other:
         raise ViceError(f"Only settings of the model apply here, but {other[0]!r} is another one.")
-    # Any preset will do: its network is removed.
-    chosen = load_settings("resnet50", ["model={name: '', arguments: null}", *override]).model
+    of_run = file.resolve().parents[1] if file.resolve().parent.name == "checkpoints" else None
+    if of_run is not None and (of_run / "config.yaml").is_file() and not (model or override):
+        chosen = Run(of_run).settings.model
+    else:  # any preset will do: its network is removed
+        chosen = load_settings("resnet50", ["model={name: '', arguments: null}", *override]).model
     name = model or chosen.name or None
     if chosen.arguments and name is None:
         raise ViceError("Arguments need a network.", "Name it: --model resnet18.")
