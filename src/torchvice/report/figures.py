@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -384,7 +385,11 @@ def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> list[Path]:
     """
     stem = Path(stem)
     png, pdf = (stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf"))
+    # In memory first: where the disk fails, matplotlib's own clean-up fails, too, and hides why.
+    images, vectors = io.BytesIO(), io.BytesIO()
+    figure.savefig(images, format="png", metadata={"Software": None})
+    figure.savefig(vectors, format="pdf", metadata={"CreationDate": None})
     with atomic(png) as png_part, atomic(pdf) as pdf_part:
-        figure.savefig(png_part, metadata={"Software": None})
-        figure.savefig(pdf_part, metadata={"CreationDate": None})
+        png_part.write_bytes(images.getvalue())
+        pdf_part.write_bytes(vectors.getvalue())
     return [png, pdf]
