@@ -313,8 +313,8 @@ def one_map(scene: Scene) -> dict[str, Any]:
 def test_a_constant_loss() -> None:
     flat = [altered(s, logits={"paper": (0.0,) * 3, "strict": (0.0,) * 3}) for s in SCENES]
     found = measure(table_of(flat))
-    assert undefined(found, "paper", "vice") == {"`loss` must vary over the images, but is 0.693147 everywhere."}
-    assert undefined(found, "strict", "vice") == {"`logits` must vary over the true pairs, but is 0 everywhere."}
+    assert undefined(found, "paper", "vice") == {"The loss must vary over the images, but is 0.693147 everywhere."}
+    assert undefined(found, "strict", "vice") == {"The certainty must vary over the true pairs, but is 0 everywhere."}
 
 
 def test_an_image_that_is_missed_altogether_leaves_the_published_vice_undefined() -> None:

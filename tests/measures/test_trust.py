@@ -329,7 +329,7 @@ def test_an_explanation_of_empty_maps_has_a_reason_for_its_null(role: str, secti
     found = measure(Samples(table.manifest, table.images, replace(regions, **lost), table.maps), replicates=100)
     rows = found.to_json()[section]
     assert rows["empty"]["vice"] is None
-    assert "must vary over the true pairs" in found.undefined[f"{section}.empty.vice"]
+    assert "The quality of the maps must vary over the true pairs" in found.undefined[f"{section}.empty.vice"]
     assert f"{section}.random.vice" not in found.undefined
 
 

@@ -109,7 +109,7 @@ def test_a_run_without_vice_says_why_in_the_table_and_the_findings(study_file) -
     times = {"train": 1.0, "assess": 1.0}
     assert row_of(measure(made, replicates=0), made, times)["reason"] is None
     row = row_of(measure(samples, replicates=0), samples, times)
-    why = "VICE (strict) is undefined: `quality` must vary over the true pairs, but is 0 everywhere."
+    why = "VICE (strict) is undefined: The quality of the maps must vary over the true pairs, but is 0 everywhere."
     assert (row["vice"], row["reason"]) == (None, why)
     recall = row_of(measure(samples, quality="recall", replicates=0), samples, times)["reason"]
     assert recall == "VICE with recall is undefined: The quality of the maps is 0 everywhere."

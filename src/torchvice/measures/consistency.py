@@ -42,6 +42,7 @@ from torchvice.metrics.weighted import (
 )
 
 __all__ = [
+    "CALLED",
     "ConsistencyData",
     "put_consistency_of_pairs",
     "put_intervals_of_vice",
@@ -51,7 +52,8 @@ __all__ = [
 ]
 
 PERMUTATIONS = 1999
-COLUMNS = {"a": "The certainty", "b": "The quality of the maps", "quality": "The quality of the maps"}
+CALLED = ("The certainty", "The quality of the maps")  # what both columns of VICE are called
+COLUMNS = {"a": CALLED[0], "b": CALLED[1], "quality": CALLED[1]}
 MANY = 2**15  # pairs; with fewer, threads would mostly wait for Python's lock
 _T = TypeVar("_T")
 FIXED_THRESHOLD = 0.1  # the paper's

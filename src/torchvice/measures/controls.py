@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.consistency import ConsistencyData, vice_replicates
+from torchvice.measures.consistency import CALLED, ConsistencyData, vice_replicates
 from torchvice.measures.inference import NO_REPLICATES, Inference, ends_of
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.qualities import quality_of
@@ -96,7 +96,7 @@ class _Scored:
         self.pairs, self.name, self.quality = pairs, name, quality
         self.reason = ""
         try:
-            self.value = pair_vice(pairs.logit, quality).value
+            self.value = pair_vice(pairs.logit, quality, called=CALLED).value
         except ViceError as error:  # its quality may be the same everywhere, as that of empty maps is
             self.value, self.reason = float("nan"), error.message
         self.replicates = NO_REPLICATES

@@ -12,7 +12,7 @@ import numpy as np
 from torchvice.errors import ViceError, as_whole, check_kind
 from torchvice.measures.calibration import put_calibration
 from torchvice.measures.catalogue import measure_of, paths
-from torchvice.measures.consistency import put_paper_interval
+from torchvice.measures.consistency import CALLED, put_paper_interval
 from torchvice.measures.contents import ASSESS_STRICT
 from torchvice.measures.inference import LEVEL, Inference
 from torchvice.measures.pairs import Pairs, true_pairs
@@ -292,7 +292,7 @@ def _curve(samples: Samples, regions: Regions, protocol: str) -> IouCurve:
 def _measure_strict(samples: Samples, pairs: Pairs, sheet: Sheet, diagrams: DiagramParts, inference: Inference) -> None:
     strict = samples.of_protocol("strict")
     images, regions, probabilities = strict.images, strict.regions, strict.probabilities
-    sheet.put("strict.vice", lambda: pair_vice(pairs.logit, pairs.quality).value)
+    sheet.put("strict.vice", lambda: pair_vice(pairs.logit, pairs.quality, called=CALLED).value)
     diagrams.pair_loss, diagrams.pair_ji = np.logaddexp(0, -pairs.logit), pairs.quality
     none = "No image has a true label with a mask."
     sheet.put("strict.ji", pairs.quality.mean() if len(pairs.quality) else math.nan, none)

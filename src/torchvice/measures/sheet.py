@@ -324,7 +324,7 @@ def put_consistency(sheet: Sheet, loss: np.ndarray, ji: np.ndarray) -> None:
             pass
     if not len(ji):
         reason = "No image has a mask."
-    sheet.put("paper.vice", lambda: vice(loss, ji).value, reason)
+    sheet.put("paper.vice", lambda: vice(loss, ji, called=("The loss", "The JI score")).value, reason)
     sheet.put("paper.ji", float(np.mean(ji)) if len(ji) else math.nan, reason)
     sheet.put("paper.kl", lambda: kl_divergence(loss, ji), reason or "A JI of 0 meets a positive loss.")
     sheet.put("paper.js", lambda: js_divergence(loss, ji), reason)

@@ -27,7 +27,13 @@ NanPolicy = Literal["propagate", "omit"]
 
 
 def _correlate(
-    first: ArrayLike, second: ArrayLike, names: tuple[str, str], unit: str, ranks: bool, nan_policy: str
+    first: ArrayLike,
+    second: ArrayLike,
+    names: tuple[str, str],
+    called: tuple[str, str] | None,
+    unit: str,
+    ranks: bool,
+    nan_policy: str,
 ) -> Vice:
     if nan_policy not in ("propagate", "omit"):
         raise ViceError(f"`nan_policy` must be 'propagate' or 'omit', but is {nan_policy!r}.")
@@ -42,9 +48,9 @@ def _correlate(
     a, b = a[defined], b[defined]
     if len(a) < 3:
         raise ViceError(f"A correlation needs at least three {unit}, but {len(a)} of {n} are defined.")
-    for name, column in zip(names, (a, b), strict=True):
+    for name, column in zip(called or [f"`{name}`" for name in names], (a, b), strict=True):
         if column.min() == column.max():
-            raise ViceError(f"`{name}` must vary over the {unit}, but is {column[0]:g} everywhere.")
+            raise ViceError(f"{name} must vary over the {unit}, but is {column[0]:g} everywhere.")
     if ranks:
         a, b = midranks(a), midranks(b)
     a, b = a - a.mean(), b - b.mean()
@@ -54,7 +60,13 @@ def _correlate(
     return Vice(min(1.0, max(-1.0, value)), len(a), undefined)
 
 
-def vice(loss: ArrayLike, quality: ArrayLike, nan_policy: NanPolicy = "propagate") -> Vice:
+def vice(
+    loss: ArrayLike,
+    quality: ArrayLike,
+    nan_policy: NanPolicy = "propagate",
+    *,
+    called: tuple[str, str] | None = None,
+) -> Vice:
     """Visual consistency: Pearson correlation of -loss with explanation quality over images, as published.
 
     Args:
@@ -62,6 +74,7 @@ def vice(loss: ArrayLike, quality: ArrayLike, nan_policy: NanPolicy = "propagate
         quality: (N,) per-image JI score, in [0, 1].
         nan_policy: as in scipy.stats. "propagate": a NaN makes the value NaN, as in the original. "omit" leaves the
             image out.
+        called: what the error about a column that does not vary calls both; None: the names of the arguments.
 
     Returns:
         Vice: `value` in [-1, 1], higher is more consistent; `n`, images used; `undefined`, images with a NaN.
@@ -76,11 +89,12 @@ def vice(loss: ArrayLike, quality: ArrayLike, nan_policy: NanPolicy = "propagate
         >>> round(vice([0.1, 0.4, 0.9], [0.8, 0.5, 0.1]).value, 3)
         0.998
     """
-    result = _correlate(loss, quality, ("loss", "quality"), "images", ranks=False, nan_policy=nan_policy)
+    names = ("loss", "quality")
+    result = _correlate(loss, quality, names, called, "images", ranks=False, nan_policy=nan_policy)
     return Vice(-result.value, result.n, result.undefined)
 
 
-def pair_vice(logits: ArrayLike, quality: ArrayLike) -> Vice:
+def pair_vice(logits: ArrayLike, quality: ArrayLike, *, called: tuple[str, str] | None = None) -> Vice:
     """VICE under `strict`: Spearman correlation of log-likelihood with IoU over true (image, class) pairs.
 
     The log-likelihood of a true pair is -softplus(-z), which increases with the logit z. Both have the same ranks, and
@@ -89,6 +103,7 @@ def pair_vice(logits: ArrayLike, quality: ArrayLike) -> Vice:
     Args:
         logits: (P,) logit of every pair's class.
         quality: (P,) IoU of the pair's map with the pair's mask, in [0, 1]; 0 for a missed object.
+        called: as in `vice`.
 
     Returns:
         Vice: `value` in [-1, 1], higher is more consistent; `n`, pairs used; `undefined`, pairs with a NaN, which are
@@ -101,7 +116,8 @@ def pair_vice(logits: ArrayLike, quality: ArrayLike) -> Vice:
         >>> pair_vice([2.0, 0.5, -1.0, 3.0], [0.6, 0.4, 0.0, 0.9]).value
         1.0
     """
-    return _correlate(logits, quality, ("logits", "quality"), "true pairs", ranks=True, nan_policy="omit")
+    names = ("logits", "quality")
+    return _correlate(logits, quality, names, called, "true pairs", ranks=True, nan_policy="omit")
 
 
 def _relative_entropy(p: np.ndarray, q: np.ndarray) -> float:
