@@ -24,7 +24,8 @@ MEMORY = 2**26  # bytes that a block of replicates may take
 BLOCK = 2**18  # rows times replicates of a block where memory is no limit: what stays in the cache
 LINEAR_BLOCK = 2**18  # images times replicates of a block of linear replicates
 WORTH_THREADS = 100  # blocks
-KEPT = 2**27  # bytes of ranks that statistics share
+KEPT = 2**27  # bytes of ranks and weights that statistics share
+FEW_WEIGHTS = 2**24  # bytes of the weights of all replicates up to which they are among them
 EXACT = 2**24  # float32 holds whole numbers up to here
 MOST_UNDEFINED = 0.05  # share of replicates without a value beyond which there is no interval
 
@@ -145,7 +146,10 @@ class Resampling:
 
         def values_of(first: int, last: int) -> np.ndarray:
             block = (digest, first, last)
-            (weights,) = self._shared(block, lambda: (self.counts(first, last, rows),))
+            if rows is not None and len(rows) * self.replicates <= FEW_WEIGHTS:
+                (weights,) = self._shared(block, lambda: (self.counts(first, last, rows),))
+            else:
+                weights = self.counts(first, last, rows)
             if isinstance(statistic, RankStatistic) and statistic.rows:
                 weighted, spread = self._shared((statistic.first, *block), lambda: self._ranks(statistic, weights))
                 return statistic.finish(weights, weighted, spread)
