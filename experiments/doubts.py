@@ -21,7 +21,7 @@ from torch.nn.functional import dropout, interpolate
 from torchvice.assessment.behaviour import say_doubts
 from torchvice.errors import ViceError
 from torchvice.explain import Explainer
-from torchvice.models.families import input_size
+from torchvice.models.sizes import input_size
 
 SENTENCES = {
     "not steady": ("is not steady",),

@@ -19,7 +19,8 @@ from torch import nn
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.explain import Explainer, Explanation
 from torchvice.models.build import classifier_names
-from torchvice.models.families import MapSite, input_size
+from torchvice.models.families import MapSite
+from torchvice.models.sizes import input_size
 
 PAGE = Path(__file__).parents[1] / "docs" / "networks.md"
 HEAD = "| module | network | image | `auto` | layer | layout | map |\n|---|---|---|---|---|---|---|\n"

@@ -23,7 +23,7 @@ from torch import nn
 from torchvice.errors import ViceError
 from torchvice.explain import METHODS, Explainer
 from torchvice.files import read_json, write_json
-from torchvice.models.families import input_size
+from torchvice.models.sizes import input_size
 
 LONG = ("smoothgradcampp", "scorecam", "ablationcam", "rise", "occlusion", "smoothgrad", "integrated_gradients")
 CONTROLS = ("random", "center", "foreground")

@@ -287,13 +287,30 @@ def test_refinecam_takes_one_pass_and_no_more_for_a_second_batch(cnn, images):
     assert len(passes) == 1
 
 
-def test_refinecam_needs_maps_of_three_sizes():
-    model = drawn("test_vit", num_classes=5)
-    images = torch.randn(1, 3, 160, 160)
-    with pytest.raises(ViceError, match=r"maps of 3 sizes, but VisionTransformer has 1 up to `blocks") as error:
+@pytest.mark.parametrize(
+    ("name", "side", "said"),
+    [
+        ("test_vit", 160, "VisionTransformer has tokens at `blocks"),
+        ("convit_tiny", 224, "ConVit has tokens at `blocks.11.norm1`"),  # whose weights of attention are no maps
+        ("levit_128s", 224, "LevitDistilled has tokens at"),
+    ],
+)
+def test_refinecam_needs_maps_of_three_sizes(name, side, said):
+    model = drawn(name, num_classes=5)
+    images = torch.randn(1, 3, side, side)
+    with pytest.raises(ViceError, match=f"maps of 3 sizes, but {said}") as error:
         Explainer(model, "refinecam")(images, [[0]])
     name = re.search(r"method='(\w+)'", error.value.way_out)[1]
     assert len(Explainer(model, name)(images, [[0]]).maps) == 1
+
+
+def test_weights_of_attention_are_no_map_of_a_stage():
+    model = drawn("test_resnet", num_classes=5)
+    names = [site.layer for site in stages(model, locate(model), 3)]
+    attending = drawn("test_resnet", num_classes=5)
+    attending.attention = nn.Softmax(dim=-1)  # of the size of layer2, and later
+    attending.layer3.register_forward_pre_hook(lambda module, given: given[0] * attending.attention(given[0]))
+    assert [site.layer for site in stages(attending, locate(attending), 3)] == names
 
 
 def test_refinecam_says_that_a_classifier_is_untrained_and_that_a_layer_is_not_reached(images):

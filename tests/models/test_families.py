@@ -9,7 +9,8 @@ from timm.models.vgg import VGG
 from torch import nn
 
 from torchvice import Explainer, ViceError
-from torchvice.models.families import MapSite, input_size, linear_head, locate, module_at, token_grid
+from torchvice.models.families import MapSite, linear_head, locate, module_at, token_grid
+from torchvice.models.sizes import input_size
 
 # One small member of each kind; the paper's own networks in full size are in the slow test below.
 SMALL = {

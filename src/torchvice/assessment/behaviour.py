@@ -14,8 +14,9 @@ from torchvice.explain import Explainer
 from torchvice.explain.capture import edit_site, eval_mode
 from torchvice.explain.methods import method_named
 from torchvice.models.bare import logits_in
-from torchvice.models.families import MapSite, input_size
+from torchvice.models.families import MapSite, token_grid
 from torchvice.models.probe import probe_image
+from torchvice.models.sizes import input_size
 
 __all__ = ["say_doubts", "shifts", "turned"]
 
@@ -94,9 +95,10 @@ def _doubts_of_grid(explainer: Explainer, image: torch.Tensor) -> Iterator[str]:
     if several or method_named(explainer.method).reads != "layer":
         return
     kept: list[tuple[int, ...]] = []
+    grid = token_grid(explainer.model, image, explainer.site)
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept.append(tuple(explainer.site.to_maps(tensor, explainer.site.grid(image)).shape[-2:]))
+        kept.append(tuple(explainer.site.to_maps(tensor, grid).shape[-2:]))
         return tensor
 
     with eval_mode(explainer.model), torch.no_grad(), edit_site(explainer.model, explainer.site, keep):
@@ -140,7 +142,7 @@ def shifts(model: nn.Module, site: MapSite, image: torch.Tensor) -> tuple[Shift 
     asked = image.clone().requires_grad_(True)
     with eval_mode(model), torch.enable_grad(), edit_site(model, site, keep):
         model(asked.clone())
-        maps = site.to_maps(kept[-1], site.grid(image)).float()  # of the run that a map is of
+        maps = site.to_maps(kept[-1], token_grid(model, image, site)).float()  # of the run that a map is of
         return _shift(maps, 2, asked), _shift(maps, 3, asked)
 
 

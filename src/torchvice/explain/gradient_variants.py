@@ -185,7 +185,7 @@ def refinecam(scene: Scene) -> OutputsAndMaps:
         outputs (N, M) and maps (P, h, w) on the finest grid, 0 to 1.
 
     Raises:
-        ViceError: the network has maps of fewer than three sizes, as most transformers.
+        ViceError: the network has maps of fewer than three sizes, or tokens, as transformers.
 
     References:
         RefineCAM, arXiv 2605.14641.

@@ -8,7 +8,7 @@ from torch import nn
 from torchvice.explain.capture import eval_mode
 from torchvice.explain.engine import Explainer
 from torchvice.models.bare import input_like
-from torchvice.models.families import input_size
+from torchvice.models.sizes import input_size
 
 __all__ = ["is_convolutional"]
 

@@ -100,9 +100,7 @@ class Scene:
     @property
     def grid(self) -> tuple[int, int] | None:
         """(h, w) of a transformer's patches; None for other networks."""
-        if self.site.layout != "tokens":
-            return None
-        return self.site.grid(self.images) or token_grid(self.model, self.images)
+        return token_grid(self.model, self.images, self.site)
 
     def run_network(self, gradients: bool) -> Pass:
         """Run the network forward once and keep the site's tensor.

@@ -15,8 +15,8 @@ from torch import nn
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.models.bare import bare, input_channels, input_like, logits_in
-from torchvice.models.families import input_size, stated_size
 from torchvice.models.probe import eval_and_frozen
+from torchvice.models.sizes import input_size, stated_size
 
 __all__ = [
     "GREY",

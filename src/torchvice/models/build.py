@@ -349,7 +349,7 @@ def preprocessing(model: nn.Module) -> Preprocessing:
 
     from torchvice.models.adapt import converted_channels, same_for_all
     from torchvice.models.bare import described
-    from torchvice.models.families import input_size
+    from torchvice.models.sizes import input_size
 
     config = resolve_model_data_config(described(model))
     mean, std = tuple(config["mean"]), tuple(config["std"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from torchvice.errors import ViceError, brief, did_you_mean, errors_quoted
-from torchvice.models.bare import check_finite, described, not_logits, stated
+from torchvice.models.bare import check_finite, described, not_logits
 from torchvice.models.probe import (
     WITHOUT_GRADIENTS,
     Layout,
@@ -23,8 +23,9 @@ from torchvice.models.probe import (
     spatial_layout,
     takes_part,
 )
+from torchvice.models.sizes import input_size, patch_grid
 
-__all__ = ["MapSite", "input_size", "linear_head", "locate", "located", "module_at", "stated_size", "token_grid"]
+__all__ = ["MapSite", "linear_head", "locate", "located", "module_at", "token_grid"]
 
 # Least share of positions and of channels with a nonzero gradient. Below the first a tensor feeds single tokens or a
 # maximum, below the second it holds keys and values without queries: it is not the last map.
@@ -93,9 +94,9 @@ class MapSite:
         if self.layout == "tokens":
             patches = tensor.shape[1] - self.prefix_tokens if tensor.ndim == 3 else -1
             if grid is None or patches != grid[0] * grid[1]:
+                found = f"{self.prefix_tokens} + {grid} tokens" if grid else "tokens whose stride its site states"
                 raise ViceError(
-                    f"`{self.layer}` must return {self.prefix_tokens} + {grid} tokens, but returns "
-                    f"{tuple(tensor.shape)}.",
+                    f"`{self.layer}` must return {found}, but returns {tuple(tensor.shape)}.",
                     "Give their layout: Explainer(model, site=MapSite(layer, layout=..., prefix_tokens=..., "
                     "stride=...)).",
                 )
@@ -283,7 +284,7 @@ def layout_of(model: nn.Module, tensor: torch.Tensor, size: tuple[int, int]) -> 
     numbers = (getattr(model, name, None) for name in ("num_features", "num_prefix_tokens"))
     channels, prefix = (number if isinstance(number, int) else None for number in numbers)
     channels_last = str(getattr(model, "output_fmt", "")).upper().endswith("NHWC")
-    return spatial_layout(tensor, size, channels, prefix, _patches(model, size), channels_last)
+    return spatial_layout(tensor, size, channels, prefix, patch_grid(model, size), channels_last)
 
 
 def site_of(record: TensorRecord, layout: SpatialLayout, size: tuple[int, int]) -> MapSite:
@@ -317,50 +318,14 @@ def _gradient_problem(score: torch.Tensor, tensor: torch.Tensor, site: MapSite, 
     return "the activations are the same at every position" if constant else ""
 
 
-def input_size(model: nn.Module) -> tuple[int, int]:
-    """Return the input size (H, W) of the network in pixels; 224 x 224 if it is not known.
+def token_grid(model: nn.Module, image: torch.Tensor, site: MapSite | None = None) -> tuple[int, int] | None:
+    """Return the patch grid (h, w) of images (N, 3, H, W), by the site's stride if it has one, else by the patches.
 
-    A patch embedding is the first source, since it has the size that the model was built with; then timm's config.
+    None for a network without patch embedding, and for a site that is not of tokens.
     """
-    return stated_size(model) or (224, 224)
-
-
-def stated_size(model: nn.Module) -> tuple[int, int] | None:
-    """Return what `input_size` does, or None where the network does not say it."""
-    model = described(model)
-    first: nn.Module | None = getattr(model, "patch_embed", None) or next(model.children(), None)
-    while isinstance(first, nn.Sequential | nn.ModuleList) and len(first):
-        first = first[0]
-    # First layers only: the size of a later embedding is that of a map, not of the image.
-    embed = getattr(first, "img_size", None)
-    if embed is not None:
-        height, width = (embed, embed) if isinstance(embed, int) else embed
-        return int(height), int(width)
-    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
-    size = config.get("input_size") if isinstance(config, Mapping) else None
-    return (int(size[1]), int(size[2])) if size else _pair(stated(model, "image_size"))
-
-
-def _pair(size: Any) -> tuple[int, int] | None:
-    """(down, across) of one or two numbers of pixels."""
-    values = (size, size) if isinstance(size, int) else tuple(size or ())
-    return (int(values[0]), int(values[1])) if len(values) == 2 else None
-
-
-def token_grid(model: nn.Module, image: torch.Tensor) -> tuple[int, int] | None:
-    """Return the patch grid (h, w) of images (N, 3, H, W); None for a network without patch embedding."""
-    return _patches(model, (image.shape[-2], image.shape[-1]))
-
-
-def _patches(model: nn.Module, size: tuple[int, int]) -> tuple[int, int] | None:
-    network = described(model)
-    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-    if not isinstance(patch, int | tuple | list):
-        patch = stated(network, "patch_size")
-    if (pair := _pair(patch)) is None:
-        return None
-    height, width = pair
-    return -(-size[0] // height), -(-size[1] // width)  # rounded up: timm pads to whole patches (dynamic_img_pad)
+    if site is not None and (site.layout != "tokens" or site.stride is not None):
+        return site.grid(image) if site.layout == "tokens" else None
+    return patch_grid(model, (image.shape[-2], image.shape[-1]))
 
 
 def _is_outputs(tensor: torch.Tensor, outputs: Any) -> bool:

@@ -236,7 +236,7 @@ def torchvision_classifier(name: str, arguments: Mapping[str, Any], outputs: int
     """
     from torchvision import models
 
-    from torchvice.models.families import input_size
+    from torchvice.models.sizes import input_size
 
     _check_torchvision(name, arguments)
     model = _built(name, arguments, outputs)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
 from torchvice.errors import ViceError
-from torchvice.models.families import MapSite, input_size, layout_of, site_of
+from torchvice.models.families import MapSite, layout_of, site_of
 from torchvice.models.probe import probe
+from torchvice.models.sizes import input_size
 
 __all__ = ["stages"]
 
@@ -28,7 +30,7 @@ def stages(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
         count: of sizes, at least one.
 
     Raises:
-        ViceError: fewer sizes, as in transformers whose maps are all of one size.
+        ViceError: fewer sizes, or tokens at the site, as in transformers.
 
     Example:
         >>> import timm
@@ -44,6 +46,11 @@ def stages(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
 
 
 def _found(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
+    if site.layout == "tokens":
+        raise ViceError(
+            f"The network must have maps of {count} sizes, but {type(model).__name__} has tokens at `{site.layer}`.",
+            "A method of one layer: method='layercam'.",
+        )
     result = probe(model, input_size(model), gradients=False)
     at = [place for place, one in enumerate(result.records) if (one.layer, one.where) == (site.layer, site.where)]
     own = layout_of(model, result.records[at[-1]].tensor, result.size) if at else None
@@ -51,6 +58,8 @@ def _found(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
     for record in result.records[: at[-1]] if at else ():
         layout = layout_of(model, record.tensor, result.size) if record.where == "output" else None
         if layout is None or layout.layout == "tokens" or result.calls[record.layer] > 1 or own is None:
+            continue
+        if _is_attention(record.tensor):
             continue
         finer = all(mine > other for mine, other in zip(layout.grid, own.grid, strict=True))
         depth, best = record.layer.count("."), by_size.get(layout.grid)
@@ -64,3 +73,8 @@ def _found(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
             "A method of one layer: method='layercam'.",
         )
     return (*sites, site)
+
+
+def _is_attention(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds weights of attention, which have as many rows as there are tokens, and no places."""
+    return bool((tensor >= 0).all()) and torch.allclose(tensor.sum(-1), tensor.new_ones(()), atol=1e-3)
