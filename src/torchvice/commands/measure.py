@@ -112,11 +112,13 @@ def _readable(name: str) -> str:
 
 def _home(path: Path, table: Path) -> Path:
     """The folder of the results: `path`, or the folder of the table if the RUN's settings measure another split."""
+    if table == path:
+        return path
     from torchvice.runs import Run
 
     try:
         measured = Run(path).assess_dir()
-    except ViceError:  # the folder of a table, or unreadable settings, which are not needed here
+    except ViceError:  # unreadable settings, which are not needed here
         return path
     return path if table.name == measured.name else table
 
