@@ -206,6 +206,8 @@ class Resampling:
             self._requested.add(key)
         elif (size := sum(array.nbytes for array in arrays)) <= self._room:
             self._room -= size
+            for array in arrays:
+                array.setflags(write=False)  # they are of other statistics, too
             self._held[key] = arrays
         return arrays
 
