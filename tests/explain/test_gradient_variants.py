@@ -304,13 +304,24 @@ def test_refinecam_needs_maps_of_three_sizes(name, side, said):
     assert len(Explainer(model, name)(images, [[0]]).maps) == 1
 
 
-def test_weights_of_attention_are_no_map_of_a_stage():
+@pytest.mark.parametrize("what", ["attention", "table", "unused"])
+def test_weights_of_attention_and_tables_of_positions_are_no_map_of_a_stage(what):
     model = drawn("test_resnet", num_classes=5)
     names = [site.layer for site in stages(model, locate(model), 3)]
-    attending = drawn("test_resnet", num_classes=5)
-    attending.attention = nn.Softmax(dim=-1)  # of the size of layer2, and later
-    attending.layer3.register_forward_pre_hook(lambda module, given: given[0] * attending.attention(given[0]))
-    assert [site.layer for site in stages(attending, locate(attending), 3)] == names
+    other = drawn("test_resnet", num_classes=5)
+    # Modules whose outputs have the size of layer2, and come later.
+    other.attention, other.conv = nn.Softmax(dim=-1), nn.Conv2d(other.layer3[0].conv1.in_channels, 4, 1)
+
+    def before_layer_3(module, given):
+        if what == "attention":
+            return given[0] * other.attention(given[0])
+        if what == "table":
+            return given[0] + other.conv(torch.ones_like(given[0])).mean()
+        other.conv(given[0])
+        return given[0]
+
+    other.layer3.register_forward_pre_hook(before_layer_3)
+    assert [site.layer for site in stages(other, locate(other), 3)] == names
 
 
 def test_refinecam_says_that_a_classifier_is_untrained_and_that_a_layer_is_not_reached(images):

@@ -9,7 +9,7 @@ from torch import nn
 
 from torchvice.errors import ViceError
 from torchvice.models.families import MapSite, layout_of, site_of
-from torchvice.models.probe import probe
+from torchvice.models.probe import Probe, SpatialLayout, TensorRecord, gradients_of, probe
 from torchvice.models.sizes import input_size
 
 __all__ = ["stages"]
@@ -51,17 +51,12 @@ def _found(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
             f"The network must have maps of {count} sizes, but {type(model).__name__} has tokens at `{site.layer}`.",
             "A method of one layer: method='layercam'.",
         )
-    result = probe(model, input_size(model), gradients=False)
+    result = probe(model, input_size(model))
     at = [place for place, one in enumerate(result.records) if (one.layer, one.where) == (site.layer, site.where)]
     own = layout_of(model, result.records[at[-1]].tensor, result.size) if at else None
     by_size: dict[tuple[int, int], MapSite] = {}
-    for record in result.records[: at[-1]] if at else ():
-        layout = layout_of(model, record.tensor, result.size) if record.where == "output" else None
-        if layout is None or layout.layout == "tokens" or result.calls[record.layer] > 1 or own is None:
-            continue
-        if _is_attention(record.tensor):
-            continue
-        finer = all(mine > other for mine, other in zip(layout.grid, own.grid, strict=True))
+    for record, layout in _maps(model, result, at[-1]) if at else ():
+        finer = own is not None and all(mine > other for mine, other in zip(layout.grid, own.grid, strict=True))
         depth, best = record.layer.count("."), by_size.get(layout.grid)
         if finer and (best is None or depth <= best.layer.count(".")):
             by_size[layout.grid] = site_of(record, layout, result.size)
@@ -73,6 +68,22 @@ def _found(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
             "A method of one layer: method='layercam'.",
         )
     return (*sites, site)
+
+
+def _maps(model: nn.Module, result: Probe, end: int) -> list[tuple[TensorRecord, SpatialLayout]]:
+    """The maps before a record that a logit depends on, with their layouts.
+
+    Tables of positions have a layout, too, but no gradient: they do not depend on the image.
+    """
+    found = []
+    for record in result.records[:end]:
+        layout = layout_of(model, record.tensor, result.size) if record.where == "output" else None
+        if layout is None or layout.layout == "tokens" or result.calls[record.layer] > 1:
+            continue
+        if record.tensor.requires_grad and not _is_attention(record.tensor):
+            found.append((record, layout))
+    gradients, problem = gradients_of(result.outputs.flatten()[0], [record.tensor for record, _ in found])
+    return found if problem else [one for one, slope in zip(found, gradients, strict=True) if slope is not None]
 
 
 def _is_attention(tensor: torch.Tensor) -> bool:
