@@ -33,6 +33,8 @@ def test_inspect_and_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert status == 0
     assert "of the parameters of resnet50" in out
     assert "100.0%" not in out
+    status, _, err = vice(capsys, "weights", "convert", tmp_path / "m.pth.tar", tmp_path / "m.pt")
+    assert (status, "For example m.safetensors." in err) == (2, True)
     for wrong in (("--model", "resnet5O"), ("--scheme", "moko")):
         status, _, err = vice(capsys, "weights", "inspect", tmp_path / "m.safetensors", *wrong)
         assert status == 2

@@ -170,7 +170,8 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
             NaN or infinity.
     """
     if Path(out).suffix != ".safetensors":
-        raise ViceError(f"The output must be a .safetensors file, but is {out}.")
+        way_out = f"For example {Path(out).stem or 'weights'}.safetensors."
+        raise ViceError(f"The output must be a .safetensors file, but is {out}.", way_out)
     # What torch.save wrote under that name is read as any other file of torch.
     if Path(path).suffix in (".pkl", ".pickle") and not zipfile.is_zipfile(path):
         from torchvice.models.byol import read_byol
