@@ -333,7 +333,7 @@ def main() -> int:
     if "passes" in options.only:
         many_passes(*(("test_resnet", 64) if tiny else ("resnet18", 112)), rounds)
     if "assess" in options.only:
-        met &= assessment(*(("test_resnet", 4, 64) if tiny else ("resnet50", 48, 224)), rounds)
+        met &= assessment(*(("test_resnet", 4, 64) if tiny else ("resnet50", 160, 224)), rounds)
     if "curve" in options.only:
         met &= curve(2 if tiny else 16, rounds)
     return 0 if met else 1
