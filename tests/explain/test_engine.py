@@ -429,11 +429,26 @@ def test_memory_does_not_grow_over_1000_batches_of_many_passes(method, monkeypat
     assert size < 12 * 2**20
 
 
+OF_TRANSFORMERS = ["legrad", "rollout", "attention_gradient", "generic_attention", "transformer_attribution"]
+OF_TRANSFORMERS += ["attnlrp", "cp_lrp", "attnlrp_gamma", "lrp_zplus"]
+OF_TRANSFORMERS += ["libragrad", "libragrad_gradcam", "libragrad_attention", "saliency"]
+
+
 @pytest.mark.slow
-def test_memory_does_not_grow_over_1000_batches_of_legrad():
+@pytest.mark.parametrize("method", OF_TRANSFORMERS)
+def test_memory_does_not_grow_over_1000_batches_of_a_transformer(method):
     sizes = {"img_size": 32, "depth": 1, "embed_dim": 24, "num_heads": 2, "num_classes": 5}
-    explainer = Explainer(timm.create_model("vit_tiny_patch16_224", **sizes), "legrad")
+    explainer = Explainer(timm.create_model("vit_tiny_patch16_224", **sizes), method)
     tensors, size = _grown(explainer, torch.rand(2, 3, 32, 32), 1000)
+    assert tensors == 0
+    assert size < 12 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["refinecam", "attnlrp", "attnlrp_gamma", "lrp_zplus", "libragrad"])
+def test_memory_does_not_grow_over_1000_batches_of_a_resnet(method):
+    explainer = Explainer(timm.create_model("test_resnet", num_classes=5), method)
+    tensors, size = _grown(explainer, torch.rand(2, 3, 64, 64), 1000)
     assert tensors == 0
     assert size < 12 * 2**20
 
