@@ -42,9 +42,10 @@ def inspect(
     other = [text for text in override if not text.startswith(("model.", "model="))]
     if other:
         raise ViceError(f"Only settings of the model apply here, but {other[0]!r} is another one.")
-    of_run = file.resolve().parents[1] if file.resolve().parent.name == "checkpoints" else None
-    if of_run is not None and (of_run / "config.yaml").is_file() and not (model or override):
-        chosen = Run(of_run).settings.model
+    home = file.resolve().parent
+    in_run = home.name == "checkpoints" and (home.parent / "config.yaml").is_file()
+    if in_run and not (model or override):
+        chosen = Run(home.parent).settings.model
     else:  # any preset will do: its network is removed
         chosen = load_settings("resnet50", ["model={name: '', arguments: null}", *override]).model
     name = model or chosen.name or None

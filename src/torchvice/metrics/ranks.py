@@ -56,10 +56,16 @@ def running_sums(values: np.ndarray) -> np.ndarray:
 
 
 def _narrow_sums(values: np.ndarray) -> np.ndarray:
-    """As `running_sums`, but whole numbers stay whole: int32 of bytes, whose doubled sums fit, and otherwise int64."""
+    """As `running_sums`, but whole numbers stay whole."""
+    kind = _kind_of_sums(values)
+    return running_sums(values) if kind is np.float64 else np.cumsum(values, axis=-1, dtype=kind)
+
+
+def _kind_of_sums(values: np.ndarray) -> type:
+    """What sums along the last axis are: int32 of bytes, whose doubled sums fit, int64 of integers, else float64."""
     if values.dtype == np.uint8:
-        return np.cumsum(values, axis=-1, dtype=np.int32 if values.shape[-1] < SHORT else np.int64)
-    return np.cumsum(values, axis=-1, dtype=np.int64) if values.dtype.kind == "i" else running_sums(values)
+        return np.int32 if values.shape[-1] < SHORT else np.int64
+    return np.int64 if values.dtype.kind == "i" else np.float64
 
 
 def _are_whole(values: np.ndarray) -> bool:
@@ -154,12 +160,9 @@ class WeightedRanks:
 
     def _weights_of_ties(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each tie, in the order of the values, the sum of the weights up to it, and its own weight."""
-        if weights.dtype.kind == "f":
-            tied = self._sums_of_ties(weights, np.float64)
-            return running_sums(tied), tied
-        short = weights.dtype == np.uint8 and len(self.order) < SHORT
-        tied = self._sums_of_ties(weights, np.int32 if short else np.int64)
-        return np.cumsum(tied, axis=1, dtype=tied.dtype), tied
+        kind = _kind_of_sums(weights)
+        tied = self._sums_of_ties(weights, kind)
+        return running_sums(tied) if kind is np.float64 else np.cumsum(tied, axis=1, dtype=kind), tied
 
     def _sums_of_ties(self, values: np.ndarray, kind: type) -> np.ndarray:
         """(b, T) sums of (b, P) values over each tie, in the order of the ties."""

@@ -323,9 +323,10 @@ def token_grid(model: nn.Module, image: torch.Tensor, site: MapSite | None = Non
 
     None for a network without patch embedding, and for a site that is not of tokens.
     """
-    if site is not None and (site.layout != "tokens" or site.stride is not None):
-        return site.grid(image) if site.layout == "tokens" else None
-    return patch_grid(model, (image.shape[-2], image.shape[-1]))
+    if site is not None and site.layout != "tokens":
+        return None
+    by_stride = None if site is None else site.grid(image)
+    return by_stride or patch_grid(model, (image.shape[-2], image.shape[-1]))
 
 
 def _is_outputs(tensor: torch.Tensor, outputs: Any) -> bool:

@@ -15,14 +15,14 @@ from torchvice.config import Settings
 from torchvice.config.sections import TransformSettings
 from torchvice.data.check import check_files
 from torchvice.data.layout import split_of_setting
-from torchvice.errors import ViceError, check_kind
+from torchvice.errors import ViceError
 from torchvice.files import read_json, sha256, write_json
 from torchvice.models.build import build_model, classifier_names
 from torchvice.models.pretraining import Pretrained, load_pretrained, save_encoder
 from torchvice.models.schemes import WRITTEN_HERE
 from torchvice.training.network_input import described_input, expected_input, with_input
 from torchvice.training.recipes import Dino, Mae, SchemeSettings, recipe_of
-from torchvice.training.resuming import check_same, is_rank_zero, load_state, locked_folder, start_of
+from torchvice.training.resuming import check_same, check_settings, is_rank_zero, load_state, locked_folder, start_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -106,7 +106,7 @@ def pretrain(
 
     from torchvice.training.trainer import process_state_kept
 
-    check_kind("settings", settings, Settings, "settings", "Read them: torchvice.config.load_settings(PRESET).")
+    check_settings(settings)
     folder = folder or default_folder(settings, scheme)
     console = Console(stderr=True, quiet=not progress or not is_rank_zero())
     last = start_of(folder, MANIFEST, "pre-training", resume)

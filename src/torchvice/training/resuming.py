@@ -8,13 +8,23 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchvice.errors import ViceError
+from torchvice.config import Settings
+from torchvice.errors import ViceError, check_kind
 from torchvice.files.lock import locked
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["check_same", "is_rank_zero", "load_state", "locked_folder", "start_of"]
+__all__ = ["check_same", "check_settings", "is_rank_zero", "load_state", "locked_folder", "start_of"]
+
+
+def check_settings(settings: Any) -> None:
+    """Check that settings are given, not the name of some.
+
+    Raises:
+        ViceError: something else.
+    """
+    check_kind("settings", settings, Settings, "settings", "Read them: torchvice.config.load_settings(PRESET).")
 
 
 def is_rank_zero() -> bool:

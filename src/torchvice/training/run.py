@@ -9,13 +9,13 @@ from torchvice.data.check import check_files
 from torchvice.data.layout import split_of_setting
 from torchvice.data.open import open_dataset
 from torchvice.data.pixels import FIRST, almost_black
-from torchvice.errors import ViceError, check_kind
+from torchvice.errors import ViceError
 from torchvice.files import write_text
 from torchvice.models.build import build_model, linear_probe
 from torchvice.models.pretraining import load_pretrained
 from torchvice.runs import Run
 from torchvice.training.network_input import OPEN, described_input, expected_input, with_input
-from torchvice.training.resuming import check_same, is_rank_zero, load_state, locked_folder, start_of
+from torchvice.training.resuming import check_same, check_settings, is_rank_zero, load_state, locked_folder, start_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
 
     from torchvice.training.trainer import process_state_kept
 
-    check_kind("settings", settings, Settings, "settings", "Read them: torchvice.config.load_settings(PRESET).")
+    check_settings(settings)
     console = Console(stderr=True, quiet=not progress or not is_rank_zero())
     last = start_of(settings.folder, "config.yaml", "run", resume)
     with process_state_kept():
