@@ -97,6 +97,7 @@ def test_text_that_an_ascii_terminal_lacks_is_a_sentence() -> None:
 def test_full_memory_and_missing_shared_memory_are_sentences() -> None:
     for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")):
         assert "The memory is full." in str(as_vice_error(error))
+        assert "and run it with --resume; finished work is kept." in str(as_vice_error(error, "run it with --resume"))
     for error in (
         OSError(errno.EROFS, "Read-only file system"),
         OSError(errno.ENOSYS, "Function not implemented"),

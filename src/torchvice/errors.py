@@ -222,7 +222,7 @@ def errors_quoted(what: str, way_out: str = "") -> Iterator[None]:
 def as_vice_error(error: Exception, again: str = "run the same command again") -> ViceError | None:
     """Turn an error of the environment (full disk, unusable file, file name that is not UTF-8) into a ViceError.
 
-    `again` is what resumes the work, in the way out of a disk.
+    `again` is what resumes the work, in the ways out of a full disk and of full memory.
 
     Returns:
         ViceError, unchanged if `error` is one already; None for every other error.
@@ -254,9 +254,8 @@ def as_vice_error(error: Exception, again: str = "run the same command again") -
     if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EFBIG, errno.ESTALE):  # of an open file
         return ViceError(f"A file cannot be read or written: {error.strerror}.", _WAYS[errno.EIO].format(again=again))
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
-        return ViceError(
-            "The memory is full.", "Use smaller batches or fewer processes, and run the same command again."
-        )
+        ways = "Close other programs, or use smaller batches or fewer processes"
+        return ViceError("The memory is full.", f"{ways}, and {again}; finished work is kept.")
     hidden = error.__context__
     if "combined_loader" in str(error) and isinstance(hidden, OSError):  # Lightning's, while it cleans up
         return as_vice_error(hidden, again)

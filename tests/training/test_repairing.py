@@ -267,7 +267,7 @@ def test_a_training_sees_swapped_images_and_resumes_exactly(settings: Make, colo
     assert all(torch.equal(value, weights["parts"][key]) for key, value in weights["one"].items())
     plain = train(settings("session_name=plain", "trainer.epochs=2"), progress=False).model("last").state_dict()
     assert not all(torch.equal(value, plain[key]) for key, value in weights["one"].items())
-    with pytest.raises(ViceError, match=r"`data\.masks` was None and is 'SegmentationClass'"):
+    with pytest.raises(ViceError, match="was None and is 'SegmentationClass', and images are repaired"):
         train(settings("session_name=parts", *repair, "data.masks=SegmentationClass"), resume=True, progress=False)
 
 

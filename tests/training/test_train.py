@@ -251,7 +251,7 @@ def test_a_run_does_not_resume_with_other_settings(settings: Make, override: str
 
 def test_one_cycle_cannot_grow(settings: Make) -> None:
     train(settings("schedule.name=one_cycle"), progress=False)
-    with pytest.raises(ViceError, match=r"`trainer\.epochs` was 1 and is 2"):
+    with pytest.raises(ViceError, match=r"`trainer\.epochs` was 1 and is 2, and the rates of one_cycle"):
         train(settings("schedule.name=one_cycle", "trainer.epochs=2"), resume=True, progress=False)
 
 

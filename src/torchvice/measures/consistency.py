@@ -29,7 +29,7 @@ from torchvice.metrics.association import (
     spearman,
     within_spearman,
 )
-from torchvice.metrics.concordance import kendall, kendall_interval
+from torchvice.metrics.concordance import kendall, kendall_with_interval
 from torchvice.metrics.parallel import matrix_products, results_of
 from torchvice.metrics.partial import PartialSpearman
 from torchvice.metrics.permutation import freedman_lane_p, permutation_p, permutes
@@ -262,11 +262,13 @@ def _of_other_thresholds(subject: ConsistencyData) -> list[Named]:
 def _put_kendall(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:
     known = ~np.isnan(subject.quality)
     logit, good = subject.pairs.logit[known], subject.quality[known]
-    found = kendall(logit, good)
+    if inference.resampling is None:
+        found, interval = kendall(logit, good), None
+    else:
+        found, interval = kendall_with_interval(logit, good, inference.clusters(subject.pairs.image_id[known]))
     sheet.put("sensitivities.kendall", found.value, _why(found))
-    if inference.resampling is not None and np.isfinite(sheet.value("sensitivities.kendall")):
-        cluster = inference.clusters(subject.pairs.image_id[known])
-        sheet.put_interval("sensitivities.kendall", kendall_interval(logit, good, cluster))
+    if interval is not None and np.isfinite(found.value):
+        sheet.put_interval("sensitivities.kendall", interval)
 
 
 def _put_strata(sheet: Sheet, subject: ConsistencyData, inference: Inference) -> None:

@@ -8,11 +8,13 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchvice.errors import ViceError
-from torchvice.metrics.association import Association, complete_rows, rows_by_image, why_undefined
+from torchvice.errors import ViceError, as_array
+from torchvice.metrics.association import Association, complete_rows, why_undefined
 from torchvice.metrics.resampling import Interval
 
-__all__ = ["kendall", "kendall_interval"]
+__all__ = ["kendall", "kendall_interval", "kendall_with_interval"]
+
+FEWEST_IMAGES = 3  # below which there is no interval
 
 
 def kendall(a: ArrayLike, b: ArrayLike) -> Association:
@@ -71,23 +73,49 @@ def kendall_interval(a: ArrayLike, b: ArrayLike, cluster: ArrayLike | None = Non
         >>> round(interval.low, 2), round(interval.high, 2)
         (0.04, 0.95)
     """
+    return kendall_with_interval(a, b, cluster, level)[1]
+
+
+def kendall_with_interval(
+    a: ArrayLike, b: ArrayLike, cluster: ArrayLike | None = None, level: float = 0.95
+) -> tuple[Association, Interval]:
+    """What `kendall` and `kendall_interval` return, with the pairs of rows counted once for both.
+
+    Rows whose `cluster` is NaN are left out of both.
+
+    Example:
+        >>> found, interval = kendall_with_interval([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0])
+        >>> found.value, interval.low
+        (1.0, 1.0)
+    """
     if not 0 < level < 1:
         raise ViceError(f"`level` must be between 0 and 1, but is {level:g}.", "95 % is 0.95.")
-    complete = rows_by_image(cluster, a=a, b=b)
-    if complete is None:
-        return Interval(np.nan, np.nan, level, "jackknife")
-    first, second, image = complete
-    number = np.unique(image, return_inverse=True)[1]
-    n = int(number[-1]) + 1
+    images = np.arange(len(as_array("a", a, 1))) if cluster is None else cluster
+    (first, second, image), undefined = complete_rows(a=a, b=b, cluster=as_array("cluster", images, 1, np.int64))
+    reason, column = why_undefined({"a": first, "b": second})
+    unknown = Interval(np.nan, np.nan, level, "jackknife")
+    if reason:
+        return Association(float("nan"), len(first), undefined, reason, column), unknown
     rows = _by_row(first, second)
-    tau = _tau(*(part.sum() / 2 for part in rows))
-    inner = _inside(first, second, number)
-    left = [part.sum() / 2 - np.bincount(number, part) + own for part, own in zip(rows, inner, strict=True)]
-    without = _tau(*left)
-    if np.isnan(without).any():
-        return Interval(np.nan, np.nan, level, "jackknife", int(np.isnan(without).sum()))
+    found = Association(float(_tau(*(part.sum() / 2 for part in rows))), len(first), undefined)
+    number = np.unique(image, return_inverse=True)[1]
+    n = int(number.max()) + 1
+    if n < FEWEST_IMAGES:
+        return found, unknown
+    left = [
+        part.sum() / 2 - np.bincount(number, part) + own
+        for part, own in zip(rows, _inside(first, second, number), strict=True)
+    ]
+    return found, _jackknife_interval(found.value, _tau(*left), level)
+
+
+def _jackknife_interval(tau: float, without: np.ndarray, level: float) -> Interval:
+    """The interval from tau `without` each image in turn: (N,)."""
+    if missing := int(np.isnan(without).sum()):
+        return Interval(np.nan, np.nan, level, "jackknife", missing)
     if abs(tau) == 1:
-        return Interval(float(tau), float(tau), level, "jackknife")
+        return Interval(tau, tau, level, "jackknife")
+    n = len(without)
     error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()) / (1 - tau**2)
     reach = -NormalDist().inv_cdf((1 - level) / 2) * error
     low, high = np.tanh(np.arctanh(tau) + np.array([-reach, reach]))

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torchvice.config import Settings
@@ -110,7 +111,13 @@ def load_state(last: Path | None, epochs: int, console: Console) -> dict[str, An
     return state
 
 
-def check_same(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str], what: str) -> None:
+def check_same(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    free: Collection[str],
+    what: str,
+    fixed: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Check that a training resumes with the settings that it started with.
 
     Args:
@@ -118,6 +125,7 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[
         new: settings to resume with.
         free: names that may differ: `setting`, `section.setting` or a whole `section`.
         what: word for the training in messages, such as "run".
+        fixed: names among `free` that may not differ in this training, and why.
 
     Raises:
         ViceError: a setting differs; the message names the first.
@@ -126,10 +134,12 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[
         >>> check_same({"trainer": {"epochs": 2}}, {"trainer": {"epochs": 3}}, ("trainer.epochs",), "run")
     """
     for path, was, now in _flat(old, new):
-        if was != now and path not in free and path.partition(".")[0] not in free:
+        may_differ = path not in fixed and (path in free or path.partition(".")[0] in free)
+        if was != now and not may_differ:
+            reason = f", and {fixed[path]}" if path in fixed else ""
             raise ViceError(
                 f"A {what} must resume with the settings that it started with, but `{path}` "
-                f"was {was!r} and is {now!r}.",
+                f"was {was!r} and is {now!r}{reason}.",
                 f"Restore the setting, or start another {what}: -o session_name=NAME{_or_folder(what)}.",
             )
 

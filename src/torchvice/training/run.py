@@ -193,10 +193,14 @@ def _check_same(settings: Settings, from_masks: bool) -> None:
     old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
     if before.data.classes is None:
         old["data"]["classes"] = new["data"]["classes"]
-    # The phases of one_cycle depend on the number of epochs, and repaired images and labels from masks on the masks.
-    fixed = {"trainer.epochs"} if new["schedule"]["name"] == "one_cycle" else set()
-    fixed |= {"data.masks"} if from_masks or repairs(settings.regularisation) else set()
-    check_same(old, new, [name for name in RESUMABLE if name not in fixed], "run")
+    fixed = {}
+    if new["schedule"]["name"] == "one_cycle":
+        fixed["trainer.epochs"] = "the rates of one_cycle depend on it from the first epoch on"
+    if from_masks:
+        fixed["data.masks"] = "the class labels are those of the masks"
+    elif repairs(settings.regularisation):
+        fixed["data.masks"] = "images are repaired by their masks"
+    check_same(old, new, RESUMABLE, "run", fixed)
 
 
 def _network(settings: Settings, num_classes: int, starting: bool, console: Console) -> tuple[nn.Module, Settings]:
