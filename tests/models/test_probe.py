@@ -1,13 +1,16 @@
 """The probe: how a tensor's shape is read as positions, and that the model is restored."""
 
+import contextlib
+
 import pytest
 import timm
 import torch
 from torch import nn
 
-from torchvice import ViceError
+from torchvice import Explainer, ViceError
+from torchvice.explain.capture import eval_mode
 from torchvice.models.families import locate
-from torchvice.models.probe import SpatialLayout, probe, spatial_layout
+from torchvice.models.probe import SpatialLayout, eval_and_frozen, evaluating, probe, spatial_layout
 
 SQUARE, WIDE = (64, 64), (64, 96)
 
@@ -182,3 +185,68 @@ def test_outputs_that_are_nan_are_counted():
     with pytest.raises(ViceError, match="must return finite logits, but 1 of 2 are NaN or infinite") as refused:
         locate(_Nan())
     assert "Look in its forward" in refused.value.way_out
+
+
+class Merging(nn.Linear):
+    """An adapter of low rank that eval mode merges into the weights and train mode takes out, as in loralib."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.down, self.up = nn.Parameter(torch.randn(2, sizes[0])), nn.Parameter(torch.randn(sizes[1], 2))
+        self.merged = False
+
+    def train(self, mode=True):
+        if mode is self.merged:
+            self.weight.data += (-1 if mode else 1) * (self.up @ self.down).data
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, value):
+        found = super().forward(value)
+        return found if self.merged else found + value @ self.down.T @ self.up.T
+
+
+class Tuned(nn.Module):
+    """A network of which a part never trains, under a `train` of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc, self.kept = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), Merging(8, 8), Merging(8, 4)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+    def forward(self, x):
+        return self.kept(self.fc(self.norm(self.conv(x)).mean((2, 3))))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("borrow", [evaluating, eval_mode, lambda model: eval_and_frozen(model, gradients=True)])
+def test_a_train_of_ones_own_is_told_the_mode_again(borrow, fails):
+    model = Tuned().train()
+    model.kept.eval()  # merged, though the network trains
+    before, weights = _state(model), [layer.weight.clone() for layer in (model.fc, model.kept)]
+    images = torch.randn(2, 3, 16, 16)
+    expected = model(images)
+    with pytest.raises(KeyError) if fails else contextlib.nullcontext(), borrow(model):
+        assert model.fc.merged
+        assert model.kept.merged
+        torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
+        if fails:
+            raise KeyError
+    assert (model.fc.merged, model.kept.merged) == (False, True)
+    assert _state(model) == before
+    for layer, weight in zip((model.fc, model.kept), weights, strict=True):
+        torch.testing.assert_close(layer.weight, weight, rtol=1e-5, atol=1e-5)  # sums and differences round
+
+
+def test_explaining_leaves_an_adapter_in_training():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Merging(8, 4)).train()
+    images = torch.randn(2, 3, 16, 16)
+    expected = model(images).detach()
+    torch.testing.assert_close(Explainer(model)(images, [[1], [2]]).logits, expected, rtol=1e-4, atol=1e-5)
+    assert model[3].training
+    assert not model[3].merged
+    torch.testing.assert_close(model(images).detach(), expected, rtol=1e-4, atol=1e-5)

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from torchvice.errors import ViceError
 from torchvice.models.families import MapSite, module_at
-from torchvice.models.probe import checkpointing_of
+from torchvice.models.probe import evaluating
 
 __all__ = ["Captured", "capture", "capture_all", "edit_site", "eval_mode", "single_capture"]
 
@@ -40,31 +40,20 @@ class Captured:
 
 @contextlib.contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode; restore the mode of every module afterwards, also after an error.
+    """Put the model in eval mode, see `evaluating`; restore the mode of every module afterwards, also after an error.
 
-    Modules that were compiled in place run uncompiled inside the block, since compiled code skips hooks, and without
-    the checkpointing of activations, see `checkpointing_of`.
+    Modules that were compiled in place run uncompiled inside the block, since compiled code skips hooks.
     """
     modules = list(model.modules())
-    modes = [(module, module.training) for module in modules]
     compiled = [(module, call) for module in modules if (call := vars(module).get(_COMPILED)) is not None]
-    switches = checkpointing_of(modules)
-    if any(mode for _, mode in modes):  # to set a mode once more costs a small network as much as a layer
-        model.eval()
-    try:
-        for module, name in switches:
-            setattr(module, name, False)
-        for module, _ in compiled:
-            setattr(module, _COMPILED, None)
-        yield
-    finally:
-        for module, name in switches:
-            setattr(module, name, True)
-        for module, mode in modes:
-            if module.training is not mode:
-                module.training = mode
-        for module, call in compiled:
-            setattr(module, _COMPILED, call)
+    with evaluating(model):
+        try:
+            for module, _ in compiled:
+                setattr(module, _COMPILED, None)
+            yield
+        finally:
+            for module, call in compiled:
+                setattr(module, _COMPILED, call)
 
 
 @contextlib.contextmanager

@@ -101,17 +101,24 @@ class _Signed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor, parts: Signed) -> torch.Tensor:
         ctx.parts = parts
+        ctx.save_for_backward(value)
         return parts.output.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        _ = ctx.saved_tensors  # torch refuses an input that was changed in place since
         return ctx.parts.gradient(gradients[0]), None
 
 
 def _apply(value: torch.Tensor, parts: Signed) -> torch.Tensor:
     output: torch.Tensor = _Signed.apply(value, parts)
-    setattr(output, _LINEAR_MAP, (value, parts))
+    setattr(output, _LINEAR_MAP, (value, parts, _versions(value, output)))
     return output
+
+
+def _versions(*tensors: torch.Tensor) -> list[int]:
+    """Numbers that grow when the tensors are changed in place."""
+    return [tensor._version for tensor in tensors]
 
 
 def _linear(signed: SignedRule) -> Rule:
@@ -175,13 +182,15 @@ def _padding(padding: Any, weight: torch.Tensor, dilation: list[int]) -> list[in
 
 
 def _batch_norm(function: Callable[..., Any], args: Args, keywords: Keywords) -> torch.Tensor:
-    """A norm in eval mode becomes part of the layer before it: both together are one linear map."""
+    """A norm in eval mode becomes part of the layer right before it: both together are one linear map."""
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     given = dict(zip(names, args, strict=False)) | keywords
     made = getattr(given["input"], _LINEAR_MAP, None)
     if made is None or given.get("training"):
         return function(*args, **keywords)
-    value, parts = made
+    value, parts, versions = made
+    if _versions(value, given["input"]) != versions:  # a step in place between them, such as `y += x`
+        return function(*args, **keywords)
     with torch.no_grad():
         factor = (given["running_var"] + given.get("eps", 1e-5)).rsqrt()
         factor = factor if given.get("weight") is None else factor * given["weight"]

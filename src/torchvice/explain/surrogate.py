@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from torchvice.errors import ViceError
+from torchvice.explain.hidden_steps import hidden_step
 
 __all__ = ["Rule", "Rules", "needs_gradient", "surrogate"]
 
@@ -38,7 +39,7 @@ def surrogate(model: nn.Module, method: str, rules: Rules) -> Iterator[None]:
         rules: see `Rules`.
 
     Raises:
-        ViceError: in a pass that reaches a function without a rule; a scripted model, whose functions are not seen.
+        ViceError: in a pass that reaches a function without a rule, or one that hides its steps; a scripted model.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ViceError(
@@ -47,6 +48,15 @@ def surrogate(model: nn.Module, method: str, rules: Rules) -> Iterator[None]:
         )
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     checkpointing = [module for module in model.modules() if vars(module).get("grad_checkpointing")]
+
+    def check(_: nn.Module, __: tuple[Any, ...], outputs: Any) -> None:
+        if hidden := hidden_step(outputs):
+            raise ViceError(
+                f"{method!r} must have a rule for every step of the network, but {hidden} hides its steps.",
+                "Write it with functions of torch; or use method='gradcam', which works with every network.",
+            )
+
+    handle = model.register_forward_hook(check)
     try:
         for parameter in frozen:
             parameter.requires_grad_(False)
@@ -55,6 +65,7 @@ def surrogate(model: nn.Module, method: str, rules: Rules) -> Iterator[None]:
         with _Rules(method, rules):
             yield
     finally:
+        handle.remove()
         for module in checkpointing:
             module.grad_checkpointing = True  # type: ignore[assignment]
         for parameter in frozen:
@@ -78,7 +89,9 @@ class _Rules(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
+        if not args and "input" in kwargs:  # rules know the first argument by its place
+            args = (kwargs.pop("input"),)
         if not torch.is_grad_enabled() or not (needs_gradient(args) or needs_gradient(list(kwargs.values()))):
             return func(*args, **kwargs)
         name = func.__name__.strip("_")

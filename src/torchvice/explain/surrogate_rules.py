@@ -23,7 +23,7 @@ Keywords = dict[str, Any]
 
 # Their own gradient is the rule: linear in what depends on the image, or a selection of it.
 _LINEAR = """
-    add sub rsub radd neg sum mean cat concat stack linear conv1d conv2d conv3d conv_transpose2d batch_norm
+    add sub rsub radd iadd isub neg sum mean cat concat stack linear conv1d conv2d conv3d conv_transpose2d batch_norm
     avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d max_pool2d max_pool2d_with_indices
     adaptive_max_pool2d amax max interpolate upsample pad dropout
     reshape reshape_as view view_as flatten unflatten permute transpose t movedim moveaxis swapaxes squeeze unsqueeze
@@ -38,6 +38,7 @@ _ACTIVATIONS = """
 """
 # Of these the value is a constant: gates, and what a norm divides by.
 _CONSTANTS = "sigmoid hardsigmoid norm vector_norm linalg_vector_norm var std rsqrt sqrt reciprocal exp var_mean"
+_ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")  # torch's arguments, by their places
 
 
 class _Scaled(torch.autograd.Function):
@@ -62,46 +63,55 @@ def scaled(value: torch.Tensor, factor: torch.Tensor | float, output: torch.Tens
 
 
 def _activation(function: Function, args: Args, keywords: Keywords) -> torch.Tensor:
-    """y = g(x): x times the constant g(x) / x; 0 where x is 0."""
-    value = args[0] if args else keywords["input"]
+    """y = g(x): x times the constant g(x) / x; 0 where x is 0. A function in place writes y, with its rule, to x."""
+    value, *rest = args
     with torch.no_grad():
-        output = function(value.detach().clone(), *args[1:], **keywords)  # some write in place
+        copy = value.detach().clone()
+        output = function(copy, *rest, **keywords)
         factor = (output / value).nan_to_num_(0, 0, 0)
-    return scaled(value, factor, output)
+    result = scaled(value, factor, output)
+    return value.copy_(result) if output is copy else result
+
+
+def _in_place(output: Any, args: Args) -> bool:
+    """Whether a function wrote to its first argument: other names of that tensor must have the rule, too."""
+    return any(output is one for one in args[:1])
 
 
 def _constant(function: Function, args: Args, keywords: Keywords) -> Any:
     with torch.no_grad():
-        return function(*args, **keywords)
+        output = function(*args, **keywords)
+    return output.detach_() if _in_place(output, args) else output
 
 
 def _product(function: Function, args: Args, keywords: Keywords) -> torch.Tensor:
     """Half of the relevance to each of two factors that depend on the image."""
-    output: torch.Tensor = function(*args, **keywords)
     factors = [one for one in (*args, *keywords.values()) if needs_gradient(one)]
     if len(factors) == 1 and isinstance(factors[0], list | tuple):  # einsum takes a list, too
         factors = [one for one in factors[0] if needs_gradient(one)]
-    return scaled(output, 1 / len(factors)) if len(factors) > 1 else output
+    output: torch.Tensor = function(*args, **keywords)
+    if len(factors) < 2:
+        return output
+    result = scaled(output, 1 / len(factors))
+    return output.copy_(result) if _in_place(output, args) else result
 
 
 def _divide(function: Function, args: Args, keywords: Keywords) -> torch.Tensor:
     """A divisor is a constant."""
-    value, divisor, *rest = args
+    names = dict(zip(("input", "other"), args, strict=False)) | keywords
+    value, divisor = names.pop("input"), names.pop("other")
     divisor = divisor.detach() if isinstance(divisor, torch.Tensor) else divisor
-    result: torch.Tensor = function(value, divisor, *rest, **keywords)
+    result: torch.Tensor = function(value, divisor, **names)
     return result
 
 
-def _sum_and_product(_: Function, args: Args, keywords: Keywords) -> torch.Tensor:
+def _sum_and_product(function: Function, args: Args, keywords: Keywords) -> torch.Tensor:
     """a + value b c, torch's addcmul."""
-    first, *factors = args
-    return torch.add(first, _product(torch.mul, tuple(factors), {}), alpha=keywords.get("value", 1))
-
-
-def _in_place(name: str, rule: Rule | None = None) -> Rule:
-    """`x += y` and its like as x + y: what the rules keep must not be overwritten."""
-    function = getattr(torch, name)
-    return lambda _, args, keywords: rule(function, args, keywords) if rule else function(*args, **keywords)
+    names = dict(zip(("input", "tensor1", "tensor2"), args, strict=False)) | keywords
+    add = torch.Tensor.add_ if function.__name__ == "addcmul_" else torch.add
+    product = _product(torch.mul, (names["tensor1"], names["tensor2"]), {})
+    result: torch.Tensor = add(names["input"], product, alpha=names.get("value", 1))
+    return result
 
 
 class _CentredNorm(torch.autograd.Function):
@@ -162,15 +172,15 @@ def _normalize(function: Function, args: Args, keywords: Keywords) -> torch.Tens
 
 def _shared_attention(function: Function, args: Args, keywords: Keywords) -> torch.Tensor:
     """Softmax(Q K^T) V: half of the relevance to V, a quarter each to Q and K; the softmax has its own gradient."""
-    query, key, *rest = args
-    half: list[Any] = [scaled(one, 0.5) if one.requires_grad else one for one in (query, key)]
-    return scaled(function(*half, *rest, **keywords), 0.5)
+    names = dict(zip(_ATTENTION, args, strict=False)) | keywords
+    half = {name: scaled(names[name], 0.5) for name in ("query", "key") if names[name].requires_grad}
+    return scaled(function(**names | half), 0.5)
 
 
 def _constant_attention(function: Function, args: Args, keywords: Keywords) -> torch.Tensor:
     """Softmax(Q K^T) V: all relevance to V."""
-    query, key, *rest = args
-    result: torch.Tensor = function(query.detach(), key.detach(), *rest, **keywords)
+    names = dict(zip(_ATTENTION, args, strict=False)) | keywords
+    result: torch.Tensor = function(**names | {name: names[name].detach() for name in ("query", "key")})
     return result
 
 
@@ -202,13 +212,9 @@ _COMMON: dict[str, Rule | None] = {
     **dict.fromkeys(_LINEAR.split()),
     **dict.fromkeys(_ACTIVATIONS.split(), _activation),
     **dict.fromkeys(_CONSTANTS.split(), _constant),
-    **dict.fromkeys(("mul", "multiply", "rmul"), _product),
-    **dict.fromkeys(("div", "truediv", "true_divide", "divide"), _divide),
+    **dict.fromkeys(("mul", "multiply", "rmul", "imul"), _product),
+    **dict.fromkeys(("div", "truediv", "true_divide", "divide", "itruediv"), _divide),
     "addcmul": _sum_and_product,
-    "iadd": _in_place("add"),
-    "isub": _in_place("sub"),
-    "imul": _in_place("mul", _product),
-    "itruediv": _in_place("div", _divide),
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,

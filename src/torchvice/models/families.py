@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from torchvice.errors import ViceError, brief, did_you_mean, errors_quoted
 from torchvice.models.bare import check_finite, described, not_logits
@@ -18,10 +20,11 @@ from torchvice.models.probe import (
     Probe,
     SpatialLayout,
     TensorRecord,
+    covers_all_uses,
     gradients_of,
     probe,
     spatial_layout,
-    takes_part,
+    zero_heads,
 )
 from torchvice.models.sizes import input_size, patch_grid
 
@@ -32,6 +35,7 @@ __all__ = ["MapSite", "linear_head", "locate", "located", "module_at", "token_gr
 _LEAST_POSITIONS, _LEAST_CHANNELS = 0.25, 0.9
 _LEAST_PRUNED = 0.02  # share of channels that the classifier of a network with pruned weights still reads
 _MAX_CANDIDATES = 200
+_ATTENTION = re.compile("attn|attention|att(?![a-z])")  # in a module's name; not `attributes`, `pattern`
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ def _first_with_gradient(model: nn.Module, result: Probe) -> MapSite:
         if layout.grid == (1, 1):
             single = single or record.layer
             continue
-        if record.where == "input" and not takes_part(score, record.layer, result):
+        if not covers_all_uses(result.outputs, record, result):
             continue
         site = site_of(record, layout, result.size)
         reason = _gradient_problem(score, record.tensor, site, layout.grid)
@@ -237,19 +241,21 @@ def _of_swin(model: nn.Module, result: Probe) -> list[TensorRecord]:
 def _candidates(model: nn.Module, result: Probe) -> Iterator[TensorRecord]:
     """Yield the input of the global pool, then the outputs of modules, the last one first.
 
-    Outputs, because a hook on one covers all its uses; an input may be one use of several, except after the last
-    output. Modules that run twice have no single tensor. Inside an attention, queries, keys and values only look like
-    maps.
+    Outputs, because a hook on one covers all its uses; an input, or what a module passes through, may be one use of
+    several, see `covers_all_uses`. Modules that run twice have no single tensor. Inside an attention, queries, keys and
+    values only look like maps.
     """
-    outputs = [
+    every = [
         (index, record, layout)
         for index, record in enumerate(result.records)
         if record.where == "output"
         and result.calls[record.layer] == 1
-        and "att" not in record.layer
         and record.tensor.requires_grad
         and (layout := layout_of(model, record.tensor, result.size)) is not None
     ]
+    outside = [one for one in every if not _ATTENTION.search(one[1].layer)]
+    # A network that is itself called an attention has no map outside of one.
+    outputs = outside if any(_positions(layout) > 1 for *_, layout in outside) else every
     spatial = [index for index, _, layout in outputs if _positions(layout) > 1]
     pool = _pool(model, result, spatial[-1] if spatial else -1)
     if pool is not None:
@@ -337,10 +343,10 @@ def _is_outputs(tensor: torch.Tensor, outputs: Any) -> bool:
 
 
 def linear_head(model: nn.Module, site: MapSite) -> nn.Linear | None:
-    """Return the linear classifier if its input is exactly the mean of the map over its positions, else None.
+    """Return the linear classifier if it makes the logits of exactly the mean of the map over its positions, else None.
 
-    Tested with a random image: a max pool, a norm or a further layer between the map and the classifier fails. Class
-    activation mapping is exact only if the test passes.
+    Tested with a random image: a max pool, a norm or a further layer between the map and the classifier fails, and so
+    does a classifier with another forward than `nn.Linear`. Class activation mapping is exact only if the test passes.
 
     References:
         Zhou et al., Learning deep features for discriminative localization, CVPR 2016.
@@ -361,6 +367,21 @@ def linear_head(model: nn.Module, site: MapSite) -> nn.Linear | None:
         mean = site.to_maps(maps[-1].tensor, None).mean((2, 3))
     except ViceError:
         return None
-    same = mean.shape == pooled.shape and torch.allclose(mean.to(pooled.dtype), pooled, rtol=1e-3, atol=1e-4)
     head = module_at(model, linear[0])
-    return head if same and isinstance(head, nn.Linear) else None
+    if not isinstance(head, nn.Linear) or mean.shape != pooled.shape or not _close(mean.to(pooled.dtype), pooled):
+        return None
+    # By the probe a classifier of zeros has random outputs.
+    return head if head in zero_heads(model) or _is_linear(head, pooled, result.outputs) else None
+
+
+def _is_linear(head: nn.Linear, pooled: torch.Tensor, outputs: torch.Tensor) -> bool:
+    """Whether the outputs are those of the head's weights: a subclass may compute more, a step in place may follow."""
+    try:
+        expected = functional.linear(pooled.to(head.weight.dtype), head.weight, head.bias)
+        return _close(expected.to(outputs.dtype), outputs)
+    except RuntimeError:  # weights of another shape, packed in four bits
+        return False
+
+
+def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    return torch.allclose(found.flatten(), expected.flatten(), rtol=1e-3, atol=1e-4)

@@ -20,13 +20,13 @@ __all__ = [
     "Probe",
     "SpatialLayout",
     "TensorRecord",
-    "checkpointing_of",
+    "covers_all_uses",
     "eval_and_frozen",
+    "evaluating",
     "gradients_of",
     "probe",
     "probe_image",
     "spatial_layout",
-    "takes_part",
     "zero_heads",
 ]
 
@@ -76,35 +76,51 @@ class Probe:
 
 
 @contextlib.contextmanager
-def eval_and_frozen(model: nn.Module, gradients: bool) -> Iterator[list[torch.utils.hooks.RemovableHandle]]:
-    """Set eval mode and freeze all parameters; restore both at the end, and remove the hooks added to the list."""
-    modes = [(module, module.training) for module in model.modules()]
-    switches = checkpointing_of(model.modules())
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    handles: list[torch.utils.hooks.RemovableHandle] = []
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Set eval mode, and switch the checkpointing of activations off; restore both at the end, also after an error.
+
+    A module whose class has a `train` of its own is told the mode, since it may do work: LoRA merges its weights.
+    """
+    modules = list(model.modules())
+    modes = [(module, module.training) for module in modules]
+    switches, trains = _checkpointing_of(modules), any(mode for _, mode in modes)
     try:
-        if any(mode for _, mode in modes):
+        if trains:  # to set a mode once more costs a small network as much as a layer
             model.eval()
         for module, name in switches:
             setattr(module, name, False)
-        for parameter in trainable:
-            # Only gradients of the image are needed; and what networks cache in eval mode gets no graph.
-            parameter.requires_grad_(False)
-        with torch.inference_mode(False), torch.set_grad_enabled(gradients):
-            yield handles
+        yield
     finally:
-        for handle in handles:
-            handle.remove()
-        for parameter in trainable:
-            parameter.requires_grad_(True)
         for module, name in switches:
             setattr(module, name, True)
+        for module, mode in modes if trains else ():  # containers first, which tell their parts
+            if type(module).train is not nn.Module.train and module.training is not mode:
+                module.train(mode)
         for module, mode in modes:
             if module.training is not mode:
                 module.training = mode
 
 
-def checkpointing_of(modules: Iterable[nn.Module]) -> list[tuple[nn.Module, str]]:
+@contextlib.contextmanager
+def eval_and_frozen(model: nn.Module, gradients: bool) -> Iterator[list[torch.utils.hooks.RemovableHandle]]:
+    """Set eval mode and freeze all parameters; restore both at the end, and remove the hooks added to the list."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    handles: list[torch.utils.hooks.RemovableHandle] = []
+    with evaluating(model):
+        try:
+            for parameter in trainable:
+                # Only gradients of the image are needed; and what networks cache in eval mode gets no graph.
+                parameter.requires_grad_(False)
+            with torch.inference_mode(False), torch.set_grad_enabled(gradients):
+                yield handles
+        finally:
+            for handle in handles:
+                handle.remove()
+            for parameter in trainable:
+                parameter.requires_grad_(True)
+
+
+def _checkpointing_of(modules: Iterable[nn.Module]) -> list[tuple[nn.Module, str]]:
     """Return the modules that compute activations again in the backward pass, with the name of their switch.
 
     What is computed again runs without the hooks of the first pass. Timm's networks do so in eval mode, too.
@@ -200,8 +216,12 @@ def _record(
         calls[name] += 1
         add("input", args[0] if args else None)
 
-    def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+    def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if args and output is args[0] and output is not image and torch.is_grad_enabled():
+            # A tensor of its own, as behind a capture: what reads the input, beside the module, does not read this.
+            output = output.view_as(output)
         add("output", output)
+        return output
 
     return module.register_forward_pre_hook(before), module.register_forward_hook(after)
 
@@ -285,8 +305,34 @@ def _grid_of(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
     return min(matching, key=lambda g: abs(g[0] * size[1] - g[1] * size[0]), default=None)
 
 
-def takes_part(score: torch.Tensor, layer: str, result: Probe) -> bool:
-    """Whether the logit depends on what a module makes of its input; a pooling that nobody reads may be there, too."""
-    outputs = [r.tensor for r in result.records if r.layer == layer and r.where == "output" and r.tensor.requires_grad]
-    gradients, problem = gradients_of(score, outputs)
-    return not outputs or bool(problem) or any(gradient is not None for gradient in gradients)
+def covers_all_uses(outputs: torch.Tensor, record: TensorRecord, result: Probe) -> bool:
+    """Whether the outputs depend on a map only through what an edit of this record's tensor would change.
+
+    An edit of a module's input changes what this module reads. Not so where several modules read the map, as an average
+    and a maximum side by side, or one pooling and classifier for each label; nor where nobody reads the module's
+    output. An edit of an output changes all that follows, but of a module that returns its input, such as a dropout in
+    eval mode, not what reads that input. Tested by gradients: the part that passes there must be the whole.
+    """
+    first = next(r for r in result.records if _same_memory(r.tensor, record.tensor)).tensor
+    behind = record.tensor
+    if record.where == "input":
+        made = [r.tensor for r in result.records if r.layer == record.layer and r.where == "output"]
+        if len(made) != 1 or not made[0].requires_grad:
+            return False
+        behind = made[0]
+    if behind is first or not first.requires_grad:
+        return behind is first
+    logits = outputs[outputs.isfinite()]  # labels that are masked are minus infinity
+    noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)  # every label counts
+    gradients, problem = gradients_of((logits * noise).sum(), [first, behind])
+    if problem:
+        return True  # the check of the gradient says why
+    whole, of_behind = gradients
+    if whole is None or of_behind is None:
+        return False
+    (part,) = torch.autograd.grad(behind, first, of_behind, retain_graph=True, allow_unused=True)
+    return part is not None and torch.allclose(part, whole, rtol=1e-3, atol=1e-4 * whole.abs().max().item())
+
+
+def _same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.data_ptr() == other.data_ptr() and one.shape == other.shape

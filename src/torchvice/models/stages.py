@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from torchvice.errors import ViceError
 from torchvice.models.families import MapSite, layout_of, site_of
-from torchvice.models.probe import Probe, SpatialLayout, TensorRecord, gradients_of, probe
+from torchvice.models.probe import Probe, SpatialLayout, TensorRecord, covers_all_uses, gradients_of, probe
 from torchvice.models.sizes import input_size
 
 __all__ = ["stages"]
@@ -22,7 +24,8 @@ def stages(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
 
     The last map of a stage is the output, of this size, of the outermost module that gives one; of several the latest.
     So `layer3` counts in a ResNet, not the first convolution of `layer4`, which is of the same size. A module that runs
-    several times a pass has several maps, and is left out.
+    several times a pass has several maps, and is left out, and so is one of several readers of a map that returns it as
+    it is, such as a dropout.
 
     Args:
         model: the network, of which a pass is made; the answer is remembered.
@@ -41,7 +44,8 @@ def stages(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
     """
     known = _known.setdefault(model, {})
     if (site, count) not in known:
-        known[site, count] = _found(model, site, count)
+        with torch.inference_mode(False), torch.enable_grad():
+            known[site, count] = _found(model, site, count)
     return known[site, count]
 
 
@@ -52,15 +56,7 @@ def _found(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
             "A method of one layer: method='layercam'.",
         )
     result = probe(model, input_size(model))
-    at = [place for place, one in enumerate(result.records) if (one.layer, one.where) == (site.layer, site.where)]
-    own = layout_of(model, result.records[at[-1]].tensor, result.size) if at else None
-    by_size: dict[tuple[int, int], MapSite] = {}
-    for record, layout in _maps(model, result, at[-1]) if at else ():
-        finer = own is not None and all(mine > other for mine, other in zip(layout.grid, own.grid, strict=True))
-        depth, best = record.layer.count("."), by_size.get(layout.grid)
-        if finer and (best is None or depth <= best.layer.count(".")):
-            by_size[layout.grid] = site_of(record, layout, result.size)
-    sites = [by_size[grid] for grid in sorted(by_size)][: count - 1][::-1]
+    sites = list(itertools.islice(_before(model, result, site), count - 1))[::-1]
     if len(sites) < count - 1:
         raise ViceError(
             f"The network must have maps of {count} sizes, but {type(model).__name__} has {len(sites) + 1} up to "
@@ -68,6 +64,21 @@ def _found(model: nn.Module, site: MapSite, count: int) -> tuple[MapSite, ...]:
             "A method of one layer: method='layercam'.",
         )
     return (*sites, site)
+
+
+def _before(model: nn.Module, result: Probe, site: MapSite) -> Iterator[MapSite]:
+    """Yield the last map of each finer size than the site's, the coarsest first."""
+    at = [place for place, one in enumerate(result.records) if (one.layer, one.where) == (site.layer, site.where)]
+    own = layout_of(model, result.records[at[-1]].tensor, result.size) if at else None
+    by_size: dict[tuple[int, int], list[tuple[TensorRecord, SpatialLayout]]] = {}
+    if own is not None:
+        for record, layout in _maps(model, result, at[-1])[::-1]:  # the latest first
+            if all(mine > other for mine, other in zip(layout.grid, own.grid, strict=True)):
+                by_size.setdefault(layout.grid, []).append((record, layout))
+    for grid in sorted(by_size):
+        outermost = sorted(by_size[grid], key=lambda one: one[0].layer.count("."))
+        covering = (one for one in outermost if covers_all_uses(result.outputs, one[0], result))
+        yield from (site_of(*one, result.size) for one in itertools.islice(covering, 1))
 
 
 def _maps(model: nn.Module, result: Probe, end: int) -> list[tuple[TensorRecord, SpatialLayout]]:
