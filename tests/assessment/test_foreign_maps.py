@@ -13,7 +13,7 @@ from small_networks import moving_resnet
 from torchvice import ViceError
 from torchvice.assessment.foreign_maps import ForeignMaps
 from torchvice.assessment.map_files import write_map_files
-from torchvice.data import VocDataset
+from torchvice.data import VocDataset, from_items
 from torchvice.data.digits import write_digits
 
 PIXELS = {"view_size": 64, "crop": 64, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -197,6 +197,41 @@ def test_maps_that_cannot_be_used_are_refused_before_the_first_image(own, data, 
     assert not (tmp_path / "t").exists()
 
 
+class InBoxes:
+    """A dataset class of the user's own whose objects lie in boxes; `without` (set of places) has none."""
+
+    regions = "boxes"
+
+    def __init__(self, data, without=()):
+        self.data, self.without = data, without
+        self.classes, self.records, self.targets = data.classes, data.records, data.targets
+        self.image, self.mask = data.image, data.mask
+
+    def boxes(self, index):
+        classes = np.flatnonzero(self.targets[index])
+        return None if index in self.without else (classes, np.tile([1.0, 1.0, 20.0, 20.0], (len(classes), 1)))
+
+
+def test_images_without_a_mask_or_boxes_need_no_maps(own, data, tmp_path):
+    folder = rewritten(own, data, tmp_path / "maps", lambda i, maps: maps)
+    rows = [{"image": data.image(i), "mask": data.mask(i), "labels": data.targets[i], "id": record.image_id}
+            for i, record in enumerate(data.records)]  # fmt: skip
+    whole = assess(own, from_items(rows, classes=data.classes), tmp_path / "whole", maps=folder)
+    for place in (0, 1):
+        (folder / f"{data.records[place].image_id}.npy").unlink()
+    for dataset in (from_items(rows, classes=data.classes), InBoxes(data)):
+        with pytest.raises(ViceError, match=f"2 of 10 images have no maps in .* such as `{data.records[0].image_id}`"):
+            ForeignMaps(folder, dataset)
+    for place in (0, 1):
+        rows[place] |= {"mask": None}
+    found = assess(own, from_items(rows, classes=data.classes), tmp_path / "t", maps=folder)
+    first, rest = (samples.of_protocol("strict").regions for samples in (whole, found))
+    first = first.where(~np.isin(first.image_id, [data.records[place].image_id for place in (0, 1)]))
+    assert rest.image_id.tolist() == first.image_id.tolist()
+    assert np.array_equal(rest.intersection, first.intersection)
+    assert ForeignMaps(folder, InBoxes(data, {0, 1})).read(0) == {}
+
+
 def test_maps_that_are_missing_are_counted(own, data, tmp_path):
     folder = rewritten(own, data, tmp_path / "maps", lambda i, maps: maps)
     first = folder / f"{data.records[0].image_id}.npy"
@@ -305,3 +340,23 @@ def test_scores_that_are_never_negative_are_said(own, data, tmp_path):
     write_csv(tmp_path / "s.csv", [["id", *data.classes], *[[r[0], *(2 * v for v in r[1:])] for r in rows]])
     assess(own, data, tmp_path / "u", scores=tmp_path / "s.csv", say=said.append)
     assert any("they say that every image has every class" in sentence for sentence in said)
+
+
+class Many(Oblong):
+    """The same image among 300 classes."""
+
+    classes, targets = tuple(map(str, range(300))), np.eye(1, 300, dtype=np.uint8)
+
+
+def test_greys_among_more_classes_than_greys_are_no_labels(tmp_path):
+    grey = np.linspace(0, 255, 40 * 60).reshape(40, 60).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "x.png")
+    np.testing.assert_allclose(ForeignMaps(tmp_path, Many()).read(0)[0], grey / 255, atol=1e-6)
+    few = np.resize(np.arange(1, 9, dtype=np.uint8), (40, 60))
+    Image.fromarray(few).save(tmp_path / "x.png")
+    with pytest.raises(ViceError, match=r"holds only the labels .1, 2, 3\]") as told:
+        ForeignMaps(tmp_path, Many()).read(0)
+    assert told.value.way_out.startswith("Scale it to 0 to 255, or save it divided by 255 as .npy.")
+    (tmp_path / "x.png").unlink()
+    np.save(tmp_path / "x.npy", few / 255)
+    np.testing.assert_allclose(ForeignMaps(tmp_path, Many()).read(0)[0], few / 255, atol=1e-6)

@@ -144,6 +144,53 @@ def test_a_table_takes_no_rows_of_a_changed_dataset(
     assert np.array_equal(torchvice.Samples.load(out).images.logits, before.images.logits)
 
 
+def test_data_that_have_moved_are_the_same_data(digits: Path, tmp_path: Path) -> None:
+    first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "out"
+    shutil.copytree(digits, first)
+    before = assess(first, out)
+    first.rename(second)
+    after = assess(second, out)
+    assert np.array_equal(after.images.logits, before.images.logits)
+    assert after.manifest["dataset"] == before.manifest["dataset"] | {"root": str(second)}
+    assert after.manifest["finished"]
+    (out / "images-00001.parquet").unlink()
+    again = assess(shutil.copytree(second, first), out)  # a part of the table is made of the other folder
+    assert sorted(again.images.image_id) == sorted(before.images.image_id)
+    blacken_an_image(second)
+    with pytest.raises(ViceError, match=rf"is of other data \('{first}' in the table, but '{second}' now\)"):
+        assess(second, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["contents"]  # a table of an earlier version does not know its files
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ViceError, match=r"is of other data \("):
+        assess(second, out)
+
+
+def test_folders_of_images_and_masks_that_have_moved_are_the_same_data(tmp_path: Path) -> None:
+    for place in ("first", "second"):
+        (tmp_path / place).mkdir()
+        for index in range(5):
+            mask = np.zeros((16, 16), np.uint8)
+            mask[index:9, 3:12] = 255
+            image = np.random.default_rng(index).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            for folder, pixels in (("photos", image), ("masks", mask)):
+                (tmp_path / place / folder).mkdir(exist_ok=True)
+                Image.fromarray(pixels).save(tmp_path / place / folder / f"{index}.png")
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=1).eval()
+
+    def assessed(place: str) -> torchvice.Samples:
+        folders = {"images": tmp_path / place / "photos", "masks": tmp_path / place / "masks", "classes": ["a"]}
+        return torchvice.assess(
+            model, **folders, out=tmp_path / "out", view_size=32, protocols=["strict"], outputs="logits"
+        )
+
+    before = assessed("first")
+    after = assessed("second")
+    assert np.array_equal(after.images.logits, before.images.logits)
+    assert after.manifest["dataset"]["chosen"]["masks"] == str(tmp_path / "second" / "masks")
+
+
 def test_what_the_values_of_masks_mean_is_part_of_the_contents(digits: Path, tmp_path: Path) -> None:
     shutil.copytree(digits, tmp_path / "data")
     data = VocDataset(tmp_path / "data", "test")

@@ -411,7 +411,7 @@ LABELS[:20, :20] = 1
     [
         (Image.new("P", (60, 40)), "Save the values of the map.", GREY),
         (Image.new("RGB", (60, 40)), "Save the values of the map.", GREY),
-        (Image.fromarray(LABELS), "Scale it to 0 to 255.", Image.fromarray(LABELS * 255)),
+        (Image.fromarray(LABELS), "Scale it to 0 to 255,", Image.fromarray(LABELS * 255)),
     ],
 )
 def test_a_picture_holds_the_values_of_the_map(tmp_path, wrong, says, right):

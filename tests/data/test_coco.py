@@ -169,7 +169,7 @@ def test_the_layout_of_voc(archives: Path, tmp_path: Path) -> None:
 
 def test_the_command_and_one_split(archives: Path, tmp_path: Path) -> None:
     (archives / "train2017.zip").unlink()
-    command = ["data", "coco", "--root", str(tmp_path / "coco"), "--archives", str(archives)]
+    command = ["data", "coco", "--out", str(tmp_path / "coco"), "--archives", str(archives)]
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, ViceError)
     assert "train2017.zip is not in" in done.exception.message

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +16,20 @@ import pytest
 import torch
 from bare_files import SIZE, drawn
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Subset,
+    SubsetRandomSampler,
+)
 
 from torchvice.data import VOC_CLASSES, VocDataset, from_items
 from torchvice.data.pixels import image_pixels, mask_pixels
 from torchvice.errors import ViceError
+from ways_out import tried
 
 PICTURES = [np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8) for seed in range(3)]
 
@@ -96,13 +107,86 @@ def test_a_loader_is_read_by_the_index_of_its_dataset() -> None:
     assert dataset.notes[0] == "Items are read from the dataset of the loader, by their index."
 
 
+class PairsOfItems:
+    """A batch sampler of a user's own, which does not say what it draws from."""
+
+    def __iter__(self):
+        yield [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("how", "draws"),
+    [
+        ({"sampler": SubsetRandomSampler([0, 2])}, "SubsetRandomSampler draws 2"),
+        ({"batch_size": None, "sampler": SubsetRandomSampler([0, 2])}, "SubsetRandomSampler draws 2"),
+        ({"sampler": RandomSampler(range(3), num_samples=5)}, "RandomSampler draws 5"),
+        ({"batch_sampler": BatchSampler(SubsetRandomSampler([2]), 1, False)}, "SubsetRandomSampler draws 1"),
+        ({"batch_sampler": PairsOfItems()}, "PairsOfItems draws an unknown number"),
+    ],
+)
+def test_a_loader_that_draws_some_of_its_items_is_refused(how: dict[str, Any], draws: str) -> None:
+    loader = DataLoader(Pairs(), **how)
+    subset = tried(
+        lambda: from_items(loader),
+        "Subset(loader.dataset, indices)",
+        lambda: from_items(Subset(loader.dataset, [0, 2])),
+    )
+    assert np.array_equal(subset.image(1), PICTURES[2])
+    with pytest.raises(ViceError, match=f"must therefore draw all 3 items, but {draws}"):
+        from_items(loader)
+    same(from_items(loader.dataset))
+
+
+def test_items_of_one_id_are_refused() -> None:
+    rows = [{"image": p, "mask": drawn(1), "name": "ab"[i % 2], "row": i} for i, p in enumerate(PICTURES)]
+    mended = tried(
+        lambda: from_items(rows), "from_items(..., keys={'id': ...})", lambda: from_items(rows, keys={"id": "row"})
+    )
+    assert [record.image_id for record in mended.records] == ["0", "1", "2"]
+    with pytest.raises(ViceError, match="Every item must have an id of its own, but 2 items have `a`"):
+        from_items(iter(rows))
+    for row in rows:
+        del row["name"]
+    same(from_items(rows))
+
+
+def test_a_dataset_is_pickled() -> None:
+    copied = pickle.loads(pickle.dumps(from_items([(picture, drawn(1)) for picture in PICTURES])))
+    same(copied)
+    copied._items = [(picture + 1, drawn(1)) for picture in PICTURES]
+    copied._parts.cache_clear()
+    with pytest.raises(ViceError, match="the same image each time"):  # the copy knows what was read before
+        copied.image(0)
+
+
+def test_a_copy_in_another_process_reads_the_files_of_an_iterable_and_leaves_them() -> None:
+    dataset = from_items(Stream())
+    folder = dataset._items._folder
+    copied = pickle.loads(pickle.dumps(dataset))
+    same(copied)
+    del copied
+    gc.collect()
+    assert len(list(folder.iterdir())) == 6
+    if hasattr(os, "fork"):
+        child = os.fork()
+        if not child:  # the end of the copy that a fork has
+            del dataset
+            gc.collect()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert len(list(folder.iterdir())) == 6
+    del dataset
+    gc.collect()
+    assert not folder.exists()
+
+
 def test_an_iterable_is_copied_to_a_temporary_folder_and_it_is_told() -> None:
     for stream in (iter(Stream()), Stream(), DataLoader(Stream(), batch_size=2), DataLoader(Stream(), batch_size=None)):
         dataset = from_items(stream)
         same(dataset)
         assert [record.image_id for record in dataset.records] == ["p0", "p1", "p2"]
         assert dataset.notes[0] == "The 3 items have no index: copies are in a temporary folder."
-    folder = Path(dataset._items._folder.name)
+    folder = dataset._items._folder
     assert len(list(folder.iterdir())) == 6
     del dataset
     gc.collect()
@@ -424,3 +508,35 @@ def test_trimaps_of_items_with_one_label() -> None:
     assert dataset.notes == (
         "In masks, 1 is the class of the item's label, 2 is background, 3 is void, as --mask-values says.",
     )
+
+
+class Breeds(list):
+    """Rows of Hugging Face whose label column has a name of its own."""
+
+    column_names = ("image", "label", "breed")
+    features = {  # noqa: RUF012
+        "label": SimpleNamespace(names=["indoors", "outdoors"]),
+        "breed": SimpleNamespace(names=["cat", "dog"]),
+    }
+
+
+class BreedsInTurn:
+    """The same rows without an index."""
+
+    column_names, features = Breeds.column_names, Breeds.features
+
+    def __init__(self, rows: Breeds) -> None:
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+@pytest.mark.parametrize("as_given", [lambda rows: rows, BreedsInTurn], ids=["rows", "stream"])
+def test_the_classes_of_a_label_column_that_is_named(as_given) -> None:
+    held = [{"image": picture, "breed": c} for c, picture in enumerate(PICTURES[:2])]
+    named = from_items(as_given(Breeds(held)), keys={"labels": "breed"})
+    assert named.classes == ("cat", "dog")
+    assert named.targets.tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(ViceError, match="indices of the dataset's own classes, cat, dog, but dog, cat are given"):
+        from_items(as_given(Breeds(held)), ["dog", "cat"], keys={"labels": "breed"})

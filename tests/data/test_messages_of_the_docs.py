@@ -12,6 +12,7 @@ from bare_files import drawn, write_grey, write_image
 from PIL import Image
 
 from torchvice.data import open_dataset, open_images
+from torchvice.data.images import voc_palette
 from torchvice.errors import ViceError
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-data.md"
@@ -58,6 +59,20 @@ def arrays() -> None:
         np.save(f"masks/{name}.npy", drawn())
 
 
+def coloured_gif() -> None:
+    for value, name in enumerate("ab", 1):
+        Path(f"masks/{name}.png").unlink()
+        picture = Image.fromarray(drawn(value))
+        picture.putpalette(voc_palette())
+        picture.save(f"masks/{name}.gif")
+
+
+def grey_palette() -> None:
+    content = Image.fromarray(np.eye(*SIZE, dtype=np.uint8))
+    content.putpalette([255, 255, 255, 0, 0, 0])
+    content.save(ROOT / "SegmentationClass" / "b.png")
+
+
 # Mistakes in photos/ and masks/, which `bare` writes first.
 BARE: dict[str, Callable[[], object]] = {
     "an image with two masks": lambda: write_grey(Path("masks/a_mask.png"), drawn(254)),
@@ -67,6 +82,7 @@ BARE: dict[str, Callable[[], object]] = {
     ),
     "names that do not fit": lambda: Path("masks/b.png").rename("masks/bb.png"),
     "two classes for 0 and 255": lambda: None,
+    "a GIF in colours": coloured_gif,
     "masks in another format": arrays,
     "an image in the place of its folder": lambda: None,
     "labels without names": lambda: [write_grey(Path(f"masks/{n}.png"), drawn(v)) for n, v in (("a", 1), ("b", 2))],
@@ -86,6 +102,7 @@ MISTAKES: dict[str, Callable[[], object]] = {
     "masks of 0 and 255": one_class_of_255,
     "a name is in the list twice": lambda: write("val.txt", "a\nb\na\n"),
     "an RGB mask": lambda: mask(1, (*SIZE, 3)),
+    "a grey palette": grey_palette,
     "a mask of the wrong size": lambda: mask(1, SIZE[::-1]),
     "a mask value without a class": lambda: mask(3),
     "labels of the wrong length": lambda: labels(20),
@@ -110,7 +127,7 @@ def test_a_mistake_in_a_folder_without_lists(mistake: str, tmp_path: Path, monke
         write_image(Path(f"photos/{name}.jpg"))
         write_grey(Path(f"masks/{name}.png"), drawn())
     BARE[mistake]()
-    classes = ["cat", "dog"] if mistake == "two classes for 0 and 255" else None
+    classes = ["cat", "dog"] if mistake in ("two classes for 0 and 255", "a GIF in colours") else None
     images = "photos/a.jpg" if mistake == "an image in the place of its folder" else "photos"
     with pytest.raises(ViceError) as error:
         open_images(images, None if mistake == "images without labels" else "masks", classes=classes)

@@ -116,7 +116,7 @@ def test_the_published_archives_are_torchvisions() -> None:
 
 
 def test_the_command_takes_archives(archives: Path, tmp_path: Path) -> None:
-    command = ["data", "voc", "--root", str(tmp_path / "voc12"), "--archives", str(archives)]
+    command = ["data", "voc", "--out", str(tmp_path / "voc12"), "--archives", str(archives)]
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, ViceError)
     assert f"{TAR} must have the MD5 {voc_sources()['voc'].md5}" in done.exception.message

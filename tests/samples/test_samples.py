@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,40 @@ def test_round_trip(tmp_path: Path) -> None:
     assert found.thresholds.tolist() == [0.0, 0.1, 0.3, 0.5]
     files = ShardFolder(tmp_path / "new" / "table").digests()
     assert sorted(files) == ["images-00000.parquet", "maps-00000.parquet", "regions-00000.parquet"]
-    assert dict(found.manifest) == {"schema": 2, **TABLE.manifest, "files": files}
+    assert dict(found.manifest) == {"schema": 2, **TABLE.manifest, "added": [], "adding": {}, "files": files}
+    again = found.save(tmp_path / "again")  # read from the first folder while it is written
+    same(Samples.load(again), TABLE)
+
+
+def test_a_table_with_an_explanation_that_was_added_later_is_saved_and_loaded(tmp_path: Path) -> None:
+    folder = ShardFolder(tmp_path / "assessed")
+    names = list(TABLE.manifest["explanations"])
+    later = names[-1]
+    parts = {part: getattr(TABLE, part) for part in ("regions", "maps")}
+    first = {part: rows.where(rows.explanation != later) for part, rows in parts.items()}
+    beside = {part: rows.where(rows.explanation == later) for part, rows in parts.items()}
+    folder.start({**TABLE.manifest, "added": [later], "adding": {"strict:random": {"role": "control"}}})
+    folder.append(TABLE.images, **first)
+    folder.add(0, later, **beside)
+    found = Samples.load(tmp_path / "assessed")
+    assert len(beside["regions"])
+    same(found, TABLE)
+    saved = Samples.load(found.save(tmp_path / "saved"))
+    same(saved, TABLE)
+    assert (saved.manifest["added"], saved.manifest["adding"]) == ([], {})
+    assert list(saved.manifest["explanations"]) == names
+
+
+def test_a_table_is_pickled_without_what_was_computed_of_it(tmp_path: Path) -> None:
+    stored = Samples.load(TABLE.save(tmp_path))
+    for samples in (TABLE, stored):
+        part = samples.of_protocol("strict")
+        assert len(part.losses) == len(part.images)
+        copied = pickle.loads(pickle.dumps(samples))
+        same(copied, TABLE)
+        assert set(vars(copied)) == {"manifest", "images", "regions", "maps"}
+        assert copied.of_protocol("strict").losses.tolist() == part.losses.tolist()
+        assert copy.copy(samples).of_protocol("strict").samples is not samples
 
 
 def test_every_float_comes_back_bit_for_bit(tmp_path: Path) -> None:

@@ -33,7 +33,12 @@ def _random_weights(headline: View, name: str) -> Extra:
 
 def _shuffled(headline: View, name: str) -> Extra:
     """The headline's maps, each counted against the region of another image of the class."""
-    return Extra(f"strict:{name}", "control", _settings(headline, name), made=_onto_partners, partners=True)
+    settings = _settings(headline, name)
+
+    def made(read: Read, output: ViewOutput, classes: list[int]) -> Iterator[SingleMap]:
+        return _onto_partners(str(settings["view"]), read, output, classes)
+
+    return Extra(f"strict:{name}", "control", settings, made=made, partners=True)
 
 
 def _without_network(headline: View, name: str) -> Extra:
@@ -83,12 +88,29 @@ CONTROL_SETS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _onto_partners(read: Read, output: ViewOutput, classes: list[int]) -> Iterator[SingleMap]:
+def _onto_partners(view: str, read: Read, output: ViewOutput, classes: list[int]) -> Iterator[SingleMap]:
     """The headline's maps, each against another image's region of the class; the maps are kept with the headline."""
     for row, c in enumerate(output.classes):
         if c in classes and c in read.partners:
             region = read.partners[c]
-            yield SingleMap(c + 1, output.status[row], output.full(region.size)[row], region, None)
+            yield SingleMap(c + 1, output.status[row], _resized(view, read, output, region.size)[row], region, None)
+
+
+def _resized(view: str, read: Read, output: ViewOutput, size: tuple[int, int]) -> np.ndarray:
+    """The maps (M, H, W) of an image, at the size of another one.
+
+    Where the view pads one of the two, the part of the other that it shows is not the part that the maps are of: the
+    maps are put to their place in their own image, and this is resized.
+    """
+    import torch
+
+    from torchvice.assessment.finished import is_padded
+    from torchvice.explain import upsample
+
+    own = (read.image.shape[0], read.image.shape[1])
+    if not (is_padded(view, own) or is_padded(view, size)):
+        return output.full(size)
+    return upsample(torch.from_numpy(output.full(own)), size).numpy()
 
 
 def _painted(

@@ -15,7 +15,7 @@ from torchvice.explain import normalise as normalise_maps
 from torchvice.explain.maps import Normalisation
 from torchvice.samples.placing import box_of
 
-__all__ = ["Finished", "ViewOutput"]
+__all__ = ["Finished", "ViewOutput", "image_part", "is_padded"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class ViewOutput:
 
     `logits` (C,) float32; `classes` the explained ones; `maps` one low-resolution array for each, signed where the view
     is one pass, else summed or averaged over the passes after their ReLU; `status` of each; `full(size)` the normalised
-    maps (M, H, W) float32 of an image of that size, made when asked for; `full(size, False)` those of what is shown of
-    it, at that size. `on_device(size)` the same tensor as `full(size)`, on the device of the maps; None on a CPU.
+    maps (M, H, W) float32 of an image of that size, made when asked for; `full(size, False)` those of all that is
+    shown, padding included, at that size. `on_device(size)` the same tensor as `full(size)`, on the device of the maps;
+    None on a CPU.
     """
 
     logits: np.ndarray
@@ -62,7 +63,9 @@ class Finished:
     ) -> np.ndarray:
         """The normalised maps (M, H, W) at the image's size, from those (M, h, w) of every pass.
 
-        `how`: another way of normalising; `placed` False: of what is shown of the image alone, at that size.
+        Where a view is padded, only what it shows of the image counts for the normalisation.
+
+        `how`: another way of normalising; `placed` False: of all that is shown, at that size.
         """
         return self.finished_tensor(low, size, how, placed).cpu().numpy()
 
@@ -77,15 +80,66 @@ class Finished:
             low = [torch.where(usable, maps, torch.zeros_like(maps)) for maps in low]
         box = box_of(str(self.settings["view"]), size) if placed else None
         target = size if box is None else box[2:]
+        shown = None if box is None else image_part(box, size)
         if chosen.order == "resize-first":
-            full = normalise_maps(self.combined(low, target), chosen.normalisation)
+            full = _normalised(self.combined(low, target), chosen.normalisation, shown, target)
         else:
-            small = [normalise_maps(maps.clamp(min=0), chosen.normalisation) for maps in low]
+            small = [_normalised(maps.clamp(min=0), chosen.normalisation, shown, target) for maps in low]
             if chosen.order.endswith("-via-view"):
                 small = [upsample(maps, (self.side, self.side)) for maps in small]
             if chosen.order == "normalise-twice-via-view":
-                small = [normalise_maps(maps, chosen.normalisation) for maps in small]
+                small = [_normalised(maps, chosen.normalisation, shown, target) for maps in small]
             full = self.combined(small, target)
         if box is not None:
             full = uncrop(full, size, box[:2])
         return full
+
+
+def image_part(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[slice, slice]:
+    """The rows and columns of a box that lie in the image; all of them where the view is not padded.
+
+    Args:
+        box: top, left, height and width, see `torchvice.samples.placing.box_of`.
+        size: height and width of the image.
+
+    Example:
+        >>> image_part((-2, 1, 8, 4), (4, 6))
+        (slice(2, 6, None), slice(0, 4, None))
+    """
+    rows, columns = (
+        slice(max(0, -start), min(length, whole - start))
+        for start, length, whole in zip(box[:2], box[2:], size, strict=True)
+    )
+    return rows, columns
+
+
+def is_padded(view: str, size: tuple[int, int]) -> bool:
+    """Whether a view shows an image of this size with padding around it.
+
+    Example:
+        >>> is_padded("crop224", (300, 200)), is_padded("crop224", (300, 400)), is_padded("warp224", (20, 20))
+        (True, False, False)
+    """
+    box = box_of(view, size)
+    return box is not None and image_part(box, size) != (slice(0, box[2]), slice(0, box[3]))
+
+
+def _normalised(
+    maps: torch.Tensor, how: Normalisation, shown: tuple[slice, slice] | None, box: tuple[int, int]
+) -> torch.Tensor:
+    """Normalise maps (M, h, w) of a box by what they hold where it shows the image; 0 in cells of padding alone.
+
+    Args:
+        maps, how: as of `torchvice.explain.normalise`.
+        shown: rows and columns of the box that show the image; None: all.
+        box: height and width of the box.
+    """
+    if shown is None:
+        return normalise_maps(maps, how)
+    rows, columns = (
+        slice(part.start * cells // length, -(-part.stop * cells // length))
+        for part, cells, length in zip(shown, maps.shape[1:], box, strict=True)
+    )
+    placed = torch.zeros_like(maps)
+    placed[:, rows, columns] = normalise_maps(maps[:, rows, columns], how)
+    return placed

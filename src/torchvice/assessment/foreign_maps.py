@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from torchvice.assessment.region import image_of
+from torchvice.assessment.region import image_of, region_of
 from torchvice.data.dataset import Dataset
-from torchvice.data.finder import Finder, composed, existing
-from torchvice.data.images import DAMAGE, stored_size
+from torchvice.data.finder import Finder, composed, existing, existing_folder
+from torchvice.data.images import DAMAGE, MANY, stored_size
 from torchvice.data.pairing import files_below
 from torchvice.errors import ViceError
 from torchvice.files import sha256
@@ -82,16 +82,16 @@ class ForeignMaps:
             )
         self.targets = np.asarray(dataset.targets) > 0
         inside = self._in_sub_folders()
-        own = [] if inside else [name for name in dataset.classes if (self.folder / name).is_dir()]
+        own = {} if inside else self._of_classes()
         top = Finder(self.folder, SUFFIXES)
         if own and top.files:
-            name = next(iter(top.files.values()))[0]
+            name, first = next(iter(top.files.values()))[0], next(iter(own))
             raise ViceError(
-                f"{self.folder} must hold files of images or folders of classes, but holds both: {name} and {own[0]}/.",
+                f"{self.folder} must hold files of images or folders of classes, but holds both: {name} and {first}/.",
                 "Move those of one kind to another folder.",
             )
         self.by_class = bool(own)
-        folders = {None: top} if not own else {name: Finder(self.folder / name, SUFFIXES) for name in own}
+        folders = {None: top} if not own else {name: Finder(place, SUFFIXES) for name, place in own.items()}
         self._places = [self._located(index, folders) for index in range(len(dataset.records))]
         self._check_missing(folders)
         known = {composed(str(record.image_id)) for record in dataset.records}
@@ -109,7 +109,7 @@ class ForeignMaps:
         own = next((file for name in ids for file in self._files(self.folder, name)), None)
         if own is None:
             return []
-        classes = [self.folder / name for name in self.dataset.classes if (self.folder / name).is_dir()]
+        classes = self._of_classes().values()
         of_class = next((file for name in ids for folder in classes for file in self._files(folder, name)), None)
         if of_class is not None:
             raise ViceError(
@@ -118,6 +118,11 @@ class ForeignMaps:
             )
         found = files_below(self.folder, SUFFIXES)
         return [path.relative_to(self.folder).as_posix() for paths in found.values() for path in paths]
+
+    def _of_classes(self) -> dict[str, Path]:
+        """The folders that are called like classes."""
+        places = {name: existing_folder(self.folder / name) for name in self.dataset.classes}
+        return {name: place for name, place in places.items() if place is not None}
 
     @staticmethod
     def _files(folder: Path, image_id: str) -> list[Path]:
@@ -141,8 +146,8 @@ class ForeignMaps:
 
     def _check_missing(self, folders: dict[Any, Finder]) -> None:
         ids = [str(record.image_id) for record in self.dataset.records]
-        asked = [i for i in range(len(ids)) if self.targets[i].any() and self._counted(i)]
-        if missing := [ids[i] for i in asked if not self._places[i]]:
+        without = [i for i, places in enumerate(self._places) if not places]
+        if missing := [ids[i] for i in without if self.targets[i].any() and self._counted(i)]:
             below = (path for paths in files_below(self.folder, SUFFIXES).values() for path in paths)
             held = next((path.relative_to(self.folder) for path in below), None)
             holds = f"the folder holds files such as {held}" if held else "the folder holds no .npz, .npy or .png"
@@ -153,10 +158,11 @@ class ForeignMaps:
             )
 
     def _counted(self, index: int) -> bool:
-        """Whether maps of the image are counted, as far as its record says it."""
-        if getattr(self.dataset, "regions", "masks") == "boxes":
-            return True
-        return getattr(self.dataset.records[index], "mask", True) is not None
+        """Whether maps of the image are counted: it has a mask, which its record may name, or boxes."""
+        record = self.dataset.records[index]
+        if getattr(self.dataset, "regions", "masks") != "boxes" and hasattr(record, "mask"):
+            return record.mask is not None
+        return region_of(self.dataset, index) is not None
 
     def read(self, index: int, size: tuple[int, int] | None = None) -> dict[int, np.ndarray]:
         """Read the maps of an image: {true class: (h, w) float32}; empty without labels or a file.
@@ -175,7 +181,7 @@ class ForeignMaps:
         found: dict[int, np.ndarray] = {}
         true = np.flatnonzero(self.targets[index]).tolist()
         for name, path in self._places[index].items():
-            single = self._single(path)
+            single = self._single(path, len(true))
             if name is not None and single is not None and single.ndim == 2:
                 found[self.dataset.classes.index(name)] = single
             elif name is not None:
@@ -198,10 +204,10 @@ class ForeignMaps:
             )
         return found
 
-    def _single(self, path: Path) -> np.ndarray | None:
+    def _single(self, path: Path, true: int) -> np.ndarray | None:
         """An array without classes, from PNG or a plain .npy; None for a file that names its classes."""
         if path.suffix.lower() == ".png":
-            return self._grey(path)
+            return self._grey(path, true)
         if path.suffix.lower() != ".npy":
             return None
         try:
@@ -218,7 +224,8 @@ class ForeignMaps:
                 "Write it again as numbers: numpy.save(file, map.astype('float32')).",
             ) from None
 
-    def _grey(self, path: Path) -> np.ndarray:
+    def _grey(self, path: Path, true: int) -> np.ndarray:
+        """The map of a grey PNG, in [0, 1]; `true` is the number of labels of its image."""
         from PIL import Image
 
         try:
@@ -235,10 +242,11 @@ class ForeignMaps:
                 "Save the values of the map. Label maps: vice evaluate --type png.",
             )
         labels = set(np.unique(values).tolist()) - {0, 255}
-        if labels and max(labels) <= len(self.dataset.classes):
+        # With 254 classes and more, all greys of 8 bits may be labels: there are few of them in one image.
+        if labels and max(labels) <= len(self.dataset.classes) and len(labels) <= MANY + true:
             raise ViceError(
                 f"The map {path} must hold grey values, but holds only the labels {sorted(labels)[:3]}.",
-                "Scale it to 0 to 255. Label maps: vice evaluate --type png.",
+                "Scale it to 0 to 255, or save it divided by 255 as .npy. Label maps: vice evaluate --type png.",
             )
         return values.astype(np.float32) / (255 if values.dtype == np.uint8 else 65535)
 

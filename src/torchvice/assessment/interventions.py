@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,19 +35,32 @@ ROOM = 0.5  # share of a hole that must lie off the object
 
 @dataclass(eq=False)
 class _Pair:
-    """A true (image, class) pair with an object: what is shown, where the object is, and what is found out.
+    """A true (image, class) pair whose object the view shows: what is shown, where it is, and what is found out.
 
-    `image` (D, h, w) what the network is shown; `object` (h, w) bool, enlarged; `found`, whether the class is found on
-    the whole image; `chance`, numbers in [0, 1) that depend only on the image's id and the class.
+    `image` (D, h, w) what the network is shown; `inside` (h, w) bool, where that is the image and not padding; `object`
+    (h, w) bool, enlarged within the image; `found`, whether the class is found on the whole image; `chance`, numbers in
+    [0, 1) that depend only on the image's id and the class.
     """
 
     position: int
     label: int
     image: torch.Tensor
+    inside: torch.Tensor
     object: torch.Tensor
     found: bool
     chance: np.ndarray
     columns: dict[str, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def background(self) -> torch.Tensor:
+        """(h, w) bool, the pixels of the image without the object."""
+        return self.inside & ~self.object
+
+    @functools.cached_property
+    def frame(self) -> tuple[slice, slice]:
+        """The rows and columns of the view that show the image."""
+        rows, columns = (self.inside.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+        return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 class Interventions:
@@ -108,12 +122,12 @@ class _Group:
         read, region = self.batch.reads[position], self.batch.reads[position].region
         assert region is not None
         image = self.view.pixels(read.image)
+        inside = self._shown(np.ones(region.size, bool))
         logits = self.outputs[position].logits[None]
         for c in np.flatnonzero(self.batch.targets[position]).tolist():
-            if region.holds(c):
-                shown = self._enlarged(region, c)
+            if region.holds(c) and (shown := self._enlarged(region, c)).any():
                 found = bool(margins(logits, np.array([c]), self.view.exclusive)[0] > 0)
-                yield _Pair(position, c, image, shown, found, self._chance(position, c))
+                yield _Pair(position, c, image, inside, shown & inside, found, self._chance(position, c))
 
     def _chance(self, position: int, c: int) -> np.ndarray:
         return np.random.default_rng(self._seed(position, c, 0)).random(2)
@@ -149,10 +163,10 @@ class _Group:
                 if other != filling:
                     self._measure(f"object_by_{other}", some, lambda pair: pair.object, other)
         if "background" in treatments:
-            self._measure("without_background", self.pairs, lambda pair: ~pair.object, filling)
+            self._measure("without_background", self.pairs, lambda pair: pair.background, filling)
         if "noise" in treatments:
             self._measure("noisy_object", self.pairs, lambda pair: pair.object, None)
-            self._measure("noisy_background", self.pairs, lambda pair: ~pair.object, None)
+            self._measure("noisy_background", self.pairs, lambda pair: pair.background, None)
         if "patch" in treatments:
             self._patches(found)
         by_position: dict[int, ByClass] = {position: {} for position in self.group}
@@ -219,9 +233,9 @@ class _Group:
         assert own is not None
         shape = self._enlarged(partner or own, pair.label)
         ways = [shape, shape.flip(-1), shape.flip(-2), shape.flip(-1, -2)]
-        free = [way & ~pair.object for way in ways]
+        free = [way & pair.background for way in ways]
         best = max(free, key=lambda way: int(way.sum()))
-        return best if best.sum() >= ROOM * shape.sum() else None
+        return best if best.any() and best.sum() >= ROOM * shape.sum() else None
 
     def _patches(self, found: Sequence[_Pair]) -> None:
         """Put the patch outside the object with the highest mean of the map, what the layer holds there, and what
@@ -229,24 +243,37 @@ class _Group:
         peaks: dict[_Pair, tuple[int, int]] = {}
         for pair in found:
             output = self.outputs[pair.position]
-            if pair.label not in output.classes or bool(pair.object.all()):
+            if pair.label not in output.classes or not pair.background.any():
                 continue
             full = torch.from_numpy(output.full(self.size, False)[output.classes.index(pair.label)])
             full = full.flip(-1) if self.view.flipped else full
-            if not float(full.max()) > 0:
+            full = torch.where(pair.inside, full, 0.0)
+            highest = float(full.max())
+            if not highest > 0:
                 continue
             outside = torch.where(pair.object, 0.0, full)
-            means = functional.avg_pool2d(outside[None], self.side, stride=1)[0]
-            y, x = (at + self.side // 2 for at in divmod(int(means.argmax()), means.shape[1]))
-            pair.columns |= self._place(pair, y, x) | {"peak_height": float(outside.max())}
+            y, x = self._peak(pair, outside)
+            pair.columns |= self._place(pair, y, x) | {"peak_height": float(outside.max()) / highest}
             pair.columns["peak_side"] = self._share(pair)
-            looks_elsewhere = bool(outside.max() >= full.max()) or pair.columns.get("without_object", -1.0) > 0
+            looks_elsewhere = bool(outside.max() >= highest) or pair.columns.get("without_object", -1.0) > 0
             if looks_elsewhere and pair.chance[1] * self.plan.images_of[pair.label] < PATCHES:
                 peaks[pair] = y, x
         covered, filling = list(peaks), self.choices.filling
         self._measure("peak_covered", covered, lambda pair: self._patch(pair, *peaks[pair]), filling)
         self._measure("elsewhere_covered", covered, lambda pair: self._elsewhere(pair, *peaks[pair]), filling)
         self._features(peaks)
+
+    def _sides(self, pair: _Pair) -> tuple[int, int]:
+        """Height and width of a patch: smaller where the view shows less of the image."""
+        height, width = (min(self.side, part.stop - part.start) for part in pair.frame)
+        return height, width
+
+    def _peak(self, pair: _Pair, outside: torch.Tensor) -> tuple[int, int]:
+        """The centre of the patch within the image that has the highest mean."""
+        (rows, columns), sides = pair.frame, self._sides(pair)
+        means = functional.avg_pool2d(outside[None, rows, columns], sides, stride=1)[0]
+        y, x = divmod(int(means.argmax()), means.shape[1])
+        return rows.start + y + sides[0] // 2, columns.start + x + sides[1] // 2
 
     def _place(self, pair: _Pair, y: int, x: int) -> dict[str, float]:
         """The place of a pixel of the view in the stored image, as shares of its sides."""
@@ -270,17 +297,23 @@ class _Group:
 
     def _patch(self, pair: _Pair, y: int, x: int) -> torch.Tensor:
         """(h, w) bool, a square around a place, within the image and without the object."""
-        side = self.side
-        top, left = (min(max(0, at - side // 2), length - side) for at, length in zip((y, x), self.size, strict=True))
         patch = torch.zeros(self.size, dtype=torch.bool)
-        patch[top : top + side, left : left + side] = True
+        spans = []
+        for at, part, side in zip((y, x), pair.frame, self._sides(pair), strict=True):
+            start = min(max(part.start, at - side // 2), part.stop - side)
+            spans.append(slice(start, start + side))
+        patch[tuple(spans)] = True
         return patch & ~pair.object
 
     def _elsewhere(self, pair: _Pair, y: int, x: int) -> torch.Tensor:
         """A patch at a random place: of 20, the one with the most pixels off the object and off the other patch."""
         random = np.random.default_rng(self._seed(pair.position, pair.label, 3))
-        taken = self._patch(pair, y, x)
-        tries = [self._patch(pair, int(v * self.size[0]), int(u * self.size[1])) for v, u in random.random((20, 2))]
+        taken, frame = self._patch(pair, y, x), pair.frame
+        places = [
+            [part.start + int(share * (part.stop - part.start)) for share, part in zip(shares, frame, strict=True)]
+            for shares in random.random((20, 2)).tolist()
+        ]
+        tries = [self._patch(pair, row, column) for row, column in places]
         return max(tries, key=lambda patch: int((patch & ~taken).sum())) & ~taken
 
     def _features(self, peaks: Mapping[_Pair, tuple[int, int]]) -> None:

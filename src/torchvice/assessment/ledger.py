@@ -12,7 +12,7 @@ from typing import Any
 from torchvice.assessment.controls import without_row
 from torchvice.assessment.faithfulness import lacks_blank, lacks_faithfulness
 from torchvice.assessment.interventions import lacks_answers, lacks_interventions
-from torchvice.assessment.other_subject import other_subject
+from torchvice.assessment.other_subject import other_mask_values, other_subject
 from torchvice.errors import ViceError
 from torchvice.samples import (
     Digests,
@@ -231,9 +231,12 @@ def _refuse_another(
         wrong = [phrase for phrase in wrong if not re.match(r"`layer`|`\w+` of `site`", phrase)]
     if (made := _protocols(before)) and made != (now := _protocols(requested)):
         wrong = [f"`protocol` is {_in_words(made)} in the table, but {_in_words(now)} now"]  # sizes follow from it
+    values = other_mask_values(before["dataset"].get("chosen", {}), requested["dataset"].get("chosen", {}))
+    wrong += [values.phrase] if values else []
     if not (subject or wrong):  # else the views and explanations below differ as well, and say it less clearly
         names = [name for name in requested if name not in _LOOSE]
-        wrong = differences(_entries(before, names), _entries(requested, names))
+        same = before.get("contents") == requested["contents"]
+        wrong = differences(_entries(before, names, same), _entries(requested, names, same))
         for name, settings in requested["explanations"].items():
             held = known.get(name, settings)
             later = [what for what in MEASURED if not (what in settings and what in held)]  # now, earlier or later
@@ -245,6 +248,8 @@ def _refuse_another(
         way_out = "Delete that folder to start over, or write to another one."
         if not subject and all(phrase.startswith("`void` of `interventions`") for phrase in wrong):
             way_out = f"To go on as it was begun, add void={_void_of(known)} to --without; or write to another folder."
+        if values and not subject and wrong == [values.phrase]:
+            way_out = f"To go on as it was begun, {values.as_before}; or write to another folder."
         raise ViceError(f"The table in {folder.folder} {', and '.join(parts)}.", way_out)
 
 
@@ -263,9 +268,14 @@ def _in_words(protocols: Sequence[str]) -> str:
     return "both" if len(protocols) == 2 else " and ".join(protocols)
 
 
-def _entries(manifest: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The entries by name, without the choice of folders, which older tables lack: `contents` compares their files."""
-    dataset = {name: value for name, value in manifest["dataset"].items() if name != "chosen"}
+def _entries(manifest: Mapping[str, Any], names: Iterable[str], same: bool) -> dict[str, Any]:
+    """The entries by name, without what was chosen in the dataset: older tables lack it, and its parts are compared.
+
+    `contents` compares files, and `other_mask_values` what their values mean. Where the contents are the `same`, the
+    data may have moved to another folder, which the source of labels may name, too.
+    """
+    loose = ("chosen", "root", "labels") if same else ("chosen",)
+    dataset = {name: value for name, value in manifest["dataset"].items() if name not in loose}
     return {name: manifest.get(name) for name in names} | {"dataset": dataset}
 
 

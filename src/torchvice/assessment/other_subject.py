@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from torchvice.errors import brief
+from torchvice.data.named_values import named_values
+from torchvice.errors import ViceError, brief
 
-__all__ = ["other_subject", "other_weights"]
+__all__ = ["OtherMaskValues", "other_mask_values", "other_subject", "other_weights"]
 
 DIGITS = 8  # of a digest, in a message
 
@@ -66,3 +68,45 @@ def _pair(label: str, held: Any, now: Any) -> list[str]:
         return []
     values = ["without a folder" if value == "" else brief(value) for value in (held, now)]
     return [f"{label} ({values[0]} in the table, but {values[1]} now)"]
+
+
+@dataclass(frozen=True)
+class OtherMaskValues:
+    """Another meaning of the values of masks: a phrase on it, and what to do for that of the table."""
+
+    phrase: str
+    as_before: str
+
+
+def other_mask_values(held: Mapping[str, str], now: Mapping[str, str]) -> OtherMaskValues | None:
+    """Where the values of masks meant something else in a table; None where each means the same now.
+
+    Args:
+        held, now: `chosen` of the table's dataset and of the request's. A table that does not say what values meant is
+            passed over, but one of folders was then made without `mask_values`. A value that is named now only is new:
+            no mask of the table's rows held it.
+
+    Example:
+        >>> other_mask_values({"mask_values": "object=1,void=2"}, {"mask_values": "void=2, object=1"})
+        >>> other_mask_values({"object_value": "255"}, {"mask_values": "object=0,background=255"}).as_before
+        'leave out --mask-values'
+    """
+    before, after = _meanings(held), _meanings(now)
+    unnamed = not before and "images" in held and "mask_values" in now
+    if not unnamed and all(after.get(value) == meaning for value, meaning in before.items()):
+        return None
+    text = held.get("mask_values")
+    values = [brief(each["mask_values"]) if "mask_values" in each else "not set" for each in (held, now)]
+    return OtherMaskValues(
+        f"`mask_values` is {values[0]} in the table, but {values[1]} now",
+        "leave out --mask-values" if text is None else f"give --mask-values {text} (mask_values={text!r})",
+    )
+
+
+def _meanings(chosen: Mapping[str, str]) -> dict[int, str]:
+    """The meaning of values of masks: as the user named them, or of the one object that was found."""
+    text = chosen.get("mask_values", f"object={chosen['object_value']}" if "object_value" in chosen else None)
+    try:
+        return {} if text is None else named_values(text).meanings
+    except ViceError:  # a dataset class of the user's own may mean anything by it
+        return {}

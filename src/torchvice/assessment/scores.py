@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from torchvice.data.finder import composed
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
 
@@ -32,7 +33,7 @@ class Scores:
 
     Attributes:
         path: the file.
-        rows: {image id: (C,) float64}.
+        rows: {image id: (C,) float64}, the ids composed, as file systems and programs write one name in two forms.
         ignored: names of columns that are neither the id nor a class.
     """
 
@@ -46,7 +47,7 @@ class Scores:
         Raises:
             ViceError: an image without scores.
         """
-        missing = [name for name in ids if name not in self.rows]
+        missing = [name for name in ids if composed(name) not in self.rows]
         if missing:
             held = next(iter(self.rows))
             way_out = "Add their rows, or assess the others: --split FILE, a list, or --images DIR, a folder of them."
@@ -57,11 +58,11 @@ class Scores:
                 f"`{missing[0]}`; it holds {len(self.rows)} images, such as `{held}`.",
                 way_out,
             )
-        return np.stack([self.rows[name] for name in ids]).astype(np.float32)
+        return np.stack([self.rows[composed(name)] for name in ids]).astype(np.float32)
 
     def beyond(self, ids: Sequence[str]) -> list[str]:
         """The ids in the file that are none of these."""
-        return sorted(self.rows.keys() - set(ids))
+        return sorted(self.rows.keys() - set(map(composed, ids)))
 
 
 def read_scores(path: str | os.PathLike[str], classes: Sequence[str]) -> Scores:
@@ -78,14 +79,14 @@ def read_scores(path: str | os.PathLike[str], classes: Sequence[str]) -> Scores:
             an image and class, twice or missing; a score that is not a finite number.
     """
     path = existing_file(path, "The file of scores")
-    columns = _columns(path)
+    columns, classes = _columns(path), [composed(name) for name in classes]
     id_column = _id_column(path, columns)
     found = [_wide(columns, classes), LONG if set(LONG) <= columns.keys() else None]
     if all(found):
         raise ViceError(f"{path} has both one column a class and `class` with `logit`.", "Remove one of the two.")
     if found[0] is None and found[1] is None:
         raise _no_scores(path, columns, classes)
-    ids = [str(value).strip() for value in columns.pop(id_column)]
+    ids = [composed(str(value).strip()) for value in columns.pop(id_column)]
     if found[0] is not None:
         rows = _of_images(path, ids, {name: columns[name] for name in found[0]}, classes)
     else:
@@ -119,10 +120,10 @@ def _columns(path: Path) -> dict[str, Sequence[Any]]:
             f"The file of scores {path} must be Parquet, but cannot be read: {reason}.",
             "Write it again, or give a CSV.",
         ) from None
-    if len(set(table.column_names)) < len(table.column_names):
+    if len(set(map(composed, table.column_names))) < len(table.column_names):
         raise ViceError(f"The file of scores {path} must have each column once, but has one twice.", FORMS)
     columns: dict[str, Sequence[Any]] = table.to_pydict()
-    return columns
+    return {composed(name): cells for name, cells in columns.items()}
 
 
 def _csv_columns(path: Path) -> dict[str, Sequence[Any]]:
@@ -133,7 +134,7 @@ def _csv_columns(path: Path) -> dict[str, Sequence[Any]]:
         raise ViceError(
             f"The file of scores {path} must be CSV in UTF-8, but cannot be read: {error}.", FORMS
         ) from None
-    header = [name.strip() for name in lines[0]] if lines else []
+    header = [composed(name.strip()) for name in lines[0]] if lines else []
     if len(set(header)) < len(header) or not header:
         raise ViceError(f"The file of scores {path} must begin with column names, each once.", FORMS)
     wrong = next((row for row in lines[1:] if len(row) != len(header)), None)
@@ -211,7 +212,7 @@ def _of_pairs(
     place_of = {str(c): c for c in range(len(classes))} | {name: c for c, name in enumerate(classes)}
     rows: dict[str, np.ndarray] = {}
     for name, given, cell in zip(ids, columns["class"], columns["logit"], strict=True):
-        label = str(given).strip()
+        label = composed(str(given).strip())
         if label not in place_of:
             raise ViceError(f"{path} names the class `{label}`, which the data lack.", did_you_mean(label, classes))
         row, c = rows.setdefault(name, np.full(len(classes), np.nan)), place_of[label]

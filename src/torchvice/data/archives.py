@@ -233,7 +233,7 @@ def _check_place(folder: Path) -> None:
     if not there.is_dir():
         raise ViceError(
             f"The dataset and its archives must lie in folders, but {there} is a file.",
-            "Give another folder: --root DIR (root='DIR') or --archives DIR (archives='DIR').",
+            "Give another folder: --out DIR (root='DIR') or --archives DIR (archives='DIR').",
         )
 
 

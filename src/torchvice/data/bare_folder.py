@@ -9,7 +9,7 @@ from shlex import quote
 
 import numpy as np
 
-from torchvice.data.finder import existing_files, first_other, refuse_table
+from torchvice.data.finder import composed, existing_files, first_other, refuse_table
 from torchvice.data.layout import Layout, Located, NoLists, Record, mask_source
 from torchvice.data.lists import ListLine, class_names
 from torchvice.data.mask_values import mask_values
@@ -231,7 +231,7 @@ def sub_folders(root: Path) -> list[Path]:
 
 
 def class_folders(root: Path) -> list[str]:
-    """Return the sub-folders of a folder if each of them is a class of images; else an empty list.
+    """Return the composed names of a folder's sub-folders, sorted, if each is a class of images; else an empty list.
 
     The folder itself holds no image, every sub-folder holds some, and they are not the parts or splits of a dataset.
     """
@@ -239,7 +239,7 @@ def class_folders(root: Path) -> list[str]:
     if holds_images(root) or not folders or not all(holds_images(root / name) for name in folders):
         return []
     lower = {name.lower() for name in folders}
-    return [] if lower <= SPLITS or lower & PARTS else folders
+    return [] if lower <= SPLITS or lower & PARTS else sorted(map(composed, folders))
 
 
 def holds_images(folder: Path, below: bool = False) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchvice.data.annotations import class_indices, object_boxes, read_annotation
-from torchvice.data.images import check_mask, check_same_size, is_rotated, read_image, stored_size
+from torchvice.data.images import TooManyPixels, check_mask, check_same_size, is_rotated, read_image, stored_size
 from torchvice.data.labels import no_labels
 from torchvice.data.layout import Layout, Record, place_of
 from torchvice.data.open import open_layout
@@ -335,6 +335,8 @@ def check_files(dataset: FolderDataset | UnlabelledImages) -> tuple[str, ...]:
             size = stored_size(record.image)
             of_mask = size if record.mask is None else stored_size(record.mask, "The mask")
             turned = record.mask is not None and is_rotated(record.image)
+        except TooManyPixels as error:
+            return f"{_unreadable(record)} (more than {error.most():,} pixels)"
         except ViceError:
             return str(_unreadable(record))
         if of_mask != size:
@@ -351,7 +353,7 @@ def check_files(dataset: FolderDataset | UnlabelledImages) -> tuple[str, ...]:
         raise ViceError(
             f"Every image and mask must be readable and of the same size, but {len(wrong)} of the {len(dataset)} "
             f"images of {dataset.split} are not: {', '.join(wrong[:NAMED])}{more}.",
-            "Copy or download these files again, or remove them."
+            "Copy or download damaged files again, cut too large ones into tiles, or remove them."
             if getattr(dataset, "unlabelled", False)
             else f"List every problem: vice data check {_place_of(dataset)}",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from torchvice.data.bare_folder import BareFolder, checked_folder, class_folders, masks_below, named_classes
 from torchvice.data.description import check_objects_only
+from torchvice.data.finder import composed
 from torchvice.data.images import VOID, present_values
 from torchvice.data.layout import Record
 from torchvice.data.mask_values import MaskValues, found_values, refuse_forms, refuse_mixed
@@ -46,6 +48,11 @@ class ClassFolders(BareFolder):
     ) -> None:
         super().__init__(root, [root] if masks is None else [root, masks])
         folders = class_folders(root)
+        if twice := next((name for name, after in itertools.pairwise(folders) if name == after), None):
+            raise ViceError(
+                f"Sub-folders must have different names, but {root} has two called `{twice}`, in two forms of Unicode.",
+                "Move the images of one to the other.",
+            )
         check_objects_only(
             folders,
             f"The folder {root} must have sub-folders of",
@@ -141,6 +148,7 @@ def _in_order(classes: Sequence[str] | None, folders: Sequence[str], root: Path)
     """Return the names of the sub-folders, in the order of `classes` if they are given."""
     if classes is None:
         return tuple(folders)
+    classes = tuple(map(composed, classes))
     for name in classes:
         if name not in folders:
             raise ViceError(f"The classes must be the sub-folders of {root}, but it has no `{name}`.",
@@ -150,4 +158,4 @@ def _in_order(classes: Sequence[str] | None, folders: Sequence[str], root: Path)
             f"The classes must be all {len(folders)} sub-folders of {root}, but lack {named(lacking)}.",
             "Give all of them, or move the images of the others elsewhere.",
         )
-    return tuple(classes)
+    return classes

@@ -5,14 +5,23 @@ from __future__ import annotations
 import filecmp
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from torchvice.errors import ViceError
 from torchvice.files import read_json
 
-__all__ = ["Finder", "composed", "existing", "existing_files", "first_other", "refuse_spelling", "refuse_table"]
+__all__ = [
+    "Finder",
+    "composed",
+    "existing",
+    "existing_files",
+    "existing_folder",
+    "first_other",
+    "refuse_spelling",
+    "refuse_table",
+]
 
 
 def composed(name: str) -> str:
@@ -46,9 +55,23 @@ class Finder:
 
 
 def existing(file: Path) -> list[Path]:
-    """The file, or the one whose name differs in Unicode's normal form only; empty without one."""
-    forms = (str(file), *(unicodedata.normalize(form, str(file)) for form in ("NFC", "NFD")))
-    return existing_files(map(Path, forms))[:1]
+    """The file, or the one whose path differs in Unicode's normal form only; empty without one."""
+    return existing_files(_spellings(file))[:1]
+
+
+def existing_folder(folder: Path) -> Path | None:
+    """The folder, or the one whose path differs in Unicode's normal form only; None without one."""
+    return next((path for path in _spellings(folder) if path.is_dir()), None)
+
+
+def _spellings(path: Path) -> Iterator[Path]:
+    """The path as it is, and with its last parts in each of Unicode's normal forms."""
+    yield path
+    if str(path).isascii():
+        return
+    for place in reversed(range(len(path.parts))):
+        for form in ("NFC", "NFD"):
+            yield Path(*path.parts[:place], *(unicodedata.normalize(form, part) for part in path.parts[place:]))
 
 
 def existing_files(paths: Iterable[Path]) -> list[Path]:

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from torchvice.data.named_values import suggestion
+from torchvice.data.palettes import palette_values, refuse_unordered
+from torchvice.data.tiff import loaded_as_stored, size_as_stored
 from torchvice.errors import ViceError
 from torchvice.files import existing_file
 from torchvice.metrics.overlap import VOID, void_of
@@ -22,6 +24,7 @@ __all__ = [
     "FORMATS",
     "VOID",
     "Least",
+    "TooManyPixels",
     "check_mask",
     "check_same_size",
     "is_rotated",
@@ -43,11 +46,29 @@ COPY_AGAIN = "Copy or download it again, or leave it out: remove the file, and i
 MANY = 8  # values without a label in one mask: more are soft edges, or no mask
 ASSUMED = 20  # classes, VOC's, where nobody names them
 PREVIEWS = ("JPEG", "MPO")  # of a camera: the pictures behind the first are previews and depth
-# What Pillow's decoders raise on a damaged file, by format and by where the damage is.
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+# What Pillow's decoders raise on a damaged file, by format and by where the damage is. TypeError: a further page of a
+# TIFF that has no size.
+DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 Least = Callable[[tuple[int, int]], tuple[int, int]]
+
+
+class TooManyPixels(ViceError):
+    """An image with more pixels than Pillow opens; it is not damaged."""
+
+    @classmethod
+    def of(cls, path: Path, what: str) -> TooManyPixels:
+        """The error of a file."""
+        return cls(
+            f"{what} {path} must have at most {cls.most():,} pixels, but has more.",
+            "Cut the image and its mask into tiles, or reduce both to the same size.",
+        )
+
+    @staticmethod
+    def most() -> int:
+        """The largest number of pixels that Pillow opens: it warns from half of it."""
+        return 2 * (Image.MAX_IMAGE_PIXELS or 0)
 
 
 def _decoded(path: str | os.PathLike[str], what: str, least: Least | None = None) -> tuple[Image.Image, str]:
@@ -57,15 +78,18 @@ def _decoded(path: str | os.PathLike[str], what: str, least: Least | None = None
     """
     path = existing_file(path, what)
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        # From a path, Pillow maps an uncompressed TIFF into memory, and mixes up rows and columns where it turns it.
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as picture:
             stored = str(picture.tile[0][3]) if picture.tile else picture.mode
             frames = 1 if picture.format in PREVIEWS else getattr(picture, "n_frames", 1)
             if least is not None:
                 height, width = least((picture.height, picture.width))
                 picture.draft(None, (width, height))  # JPEG only; has no effect on other formats
-            picture.load()
+            decoded = loaded_as_stored(picture)
     except UnidentifiedImageError:
         raise _no_image(path, what) from None
+    except Image.DecompressionBombError:
+        raise TooManyPixels.of(path, what) from None
     except DAMAGE as error:
         raise ViceError(f"{what} {path} is damaged or truncated: {error}.", COPY_AGAIN) from None
     if frames > 1:
@@ -73,7 +97,7 @@ def _decoded(path: str | os.PathLike[str], what: str, least: Least | None = None
             f"{what} {path} must be one picture, but holds {frames} frames or pages.",
             "Save the one that is meant: Image.open(path) shows the first, after .seek(1) the second.",
         )
-    return picture, stored
+    return decoded, stored
 
 
 def _no_image(path: Path, what: str) -> ViceError:
@@ -113,15 +137,19 @@ def read_image(path: str | os.PathLike[str], least: Least | None = None) -> np.n
 def read_mask(path: str | os.PathLike[str], what: str = "The mask") -> np.ndarray:
     """Read the labels of a mask: (H, W) uint8 of a palette or grey image, or int32 of 16-bit grey.
 
-    The indices of a palette image are the labels, not its colours: 0 background, c + 1 class c, 255 void. `what` is
-    the file's name in messages.
+    The indices of a palette image are the labels, not its colours: 0 background, c + 1 class c, 255 void; see
+    `torchvice.data.palettes` for GIF. `what` is the file's name in messages.
 
     Raises:
-        ViceError: the file is missing, not an image, truncated, in colour, or has fewer than 8 bits of grey.
+        ViceError: the file is missing, not an image, truncated, in colour, or has fewer than 8 bits of grey; a palette
+            whose indices are no labels.
     """
     picture, stored = _decoded(path, what)
+    refuse_unordered(picture, f"{what} {path}")
+    if picture.mode == "P":
+        return palette_values(picture, f"{what} {path}")
     # Pillow scales grey of 1, 2 and 4 bits to 0..255, which would multiply the labels.
-    if picture.mode == "P" or (picture.mode == "L" and stored not in ("L;2", "L;4")):
+    if picture.mode == "L" and stored not in ("L;2", "L;4"):
         return np.array(picture)
     if picture.mode.startswith("I"):
         return np.array(picture).astype(np.int32)
@@ -132,18 +160,27 @@ def read_mask(path: str | os.PathLike[str], what: str = "The mask") -> np.ndarra
     )
 
 
-def read_grey_mask(path: str | os.PathLike[str]) -> np.ndarray:
+def read_grey_mask(path: str | os.PathLike[str], labels: bool = False) -> np.ndarray:
     """Read a mask as `read_mask`, and further forms in which programs write masks of 0 and 255.
 
-    1 bit a pixel becomes 0 and 255; of an image in RGB whose channels are equal, one is taken; alpha is dropped.
+    1 bit a pixel becomes 0 and 255, and a grey palette that does not begin with black its greys; of an image in RGB
+    whose channels are equal, one is taken; alpha is dropped.
+
+    Args:
+        path: the file.
+        labels: whether 255 is void; forms in which white is the object are then refused.
 
     Raises:
         ViceError: see `read_mask`.
     """
     picture, stored = _decoded(path, "The mask")
+    if picture.mode == "P":
+        if labels:
+            refuse_unordered(picture, f"The mask {path}")
+        return palette_values(picture, f"The mask {path}")
     if picture.mode == "1" or stored in ("L;2", "L;4"):
         grey = np.array(picture.convert("L"))
-        if np.isin(grey, (0, 255)).all():
+        if np.isin(grey, 0 if labels else (0, 255)).all():
             return grey
     if picture.mode in ("LA", "RGB", "RGBA"):
         channels = np.array(picture)[..., : {"LA": 1}.get(picture.mode, 3)]
@@ -280,9 +317,11 @@ def stored_size(path: Path, what: str = "The image") -> tuple[int, int]:
     """Read (H, W) of an image file from its header."""
     try:
         with Image.open(path, formats=FORMATS) as picture:
-            return picture.height, picture.width
+            return size_as_stored(picture)
     except UnidentifiedImageError:
         raise _no_image(path, what) from None
+    except Image.DecompressionBombError:
+        raise TooManyPixels.of(path, what) from None
     except DAMAGE as error:
         raise ViceError(
             f"{what} {path} must be an image ({', '.join(FORMATS)}), but cannot be read: {error}.", COPY_AGAIN

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 import tempfile
+import weakref
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from torchvice.data.images import present_values
 from torchvice.data.item_labels import class_indices_of, first_names, is_index, is_named, is_one, object_of_label
+from torchvice.data.item_parts import FORMS, KEYS, Parts, checked_keys, parts_of
 from torchvice.data.lists import class_names
 from torchvice.data.mask_values import MaskValues, refuse_forms, refuse_mixed, values_from
 from torchvice.data.named_values import named_values
+from torchvice.data.palettes import has_two_tones, refuse_two_tones
 from torchvice.data.pixels import image_pixels, mask_pixels
 from torchvice.data.repeats import Repeats
 from torchvice.data.table_rows import TableRows
-from torchvice.errors import ViceError, brief, did_you_mean, errors_quoted, to_numpy
+from torchvice.errors import ViceError, errors_quoted, to_numpy
 from torchvice.metrics.overlap import void_of
 
 __all__ = ["ItemDataset", "from_items"]
 
-KEYS = {
-    "image": ("image", "img", "pixel_values"),
-    "mask": ("mask", "segmentation", "segmentation_mask", "annotation", "semantic_mask", "seg_map"),
-    "labels": ("labels", "label"),
-    "id": ("id", "image_id", "name", "file_name"),
-}
-FORMS = "An item is (image, mask), or a dictionary with image, mask, labels and id, of which image is needed."
+_recent = functools.lru_cache(maxsize=16)
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,6 @@ class ItemRecord:
     """One item: its id."""
 
     image_id: str
-
-
-@dataclass(frozen=True)
-class _Parts:
-    image: Any
-    mask: Any = None
-    labels: Any = None
-    image_id: Any = None
 
 
 class ItemDataset:
@@ -84,10 +77,11 @@ class ItemDataset:
         if not length:
             raise ViceError("The dataset must hold images, but is empty.", "Look at its path and its filter.")
         self._items = items
-        self._keys = _checked_keys(keys or {})
-        self._parts = functools.lru_cache(maxsize=16)(self._read)
+        self._keys = checked_keys(keys or {})
+        self._parts = _recent(self._read)
         self._repeats = Repeats()
         self.notes: tuple[str, ...] = ()
+        self._two_tones: list[str] = []  # ids of the items whose mask has them
         self._of_label = False  # whether the object in a mask is of the class of its item's label
         self._check_index()
         self._repeats.read_again(length, self._read)
@@ -99,9 +93,13 @@ class ItemDataset:
                     f"{FORMS} Other keys: torchvice.data.from_items(..., keys={{'mask': ..., 'labels': ...}}).",
                 )
         self.records = [ItemRecord(image_id) for image_id, _, _ in every]
+        _refuse_repeated([image_id for image_id, _, _ in every])
         self._values = self._classes_of(classes, [labels for _, labels, _ in every], [found for *_, found in every])
+        refuse_two_tones(self._two_tones if self._values.white_is_void else [])
         self.classes = self._values.classes
         self.chosen = {} if self._values.object_value is None else {"object_value": str(self._values.object_value)}
+        if mask_values is not None:
+            self.chosen["mask_values"] = mask_values
         self.label_source = "masks" if all(labels is None for _, labels, _ in every) else "items"
         self.exclusive = all(is_index(labels) for _, labels, _ in every)
         rows = [self._targets(*one) for one in every]
@@ -111,6 +109,14 @@ class ItemDataset:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the items that are kept in memory."""
+        return {name: value for name, value in vars(self).items() if name != "_parts"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._parts = _recent(self._read)
 
     def image(self, index: int) -> np.ndarray:
         """Return image `index`, (H, W, 3) uint8, see `image_pixels`."""
@@ -124,16 +130,16 @@ class ItemDataset:
         own = int(self.targets[index].argmax()) + 1 if self._of_label else 1
         return None if drawn is None else self._values.labels_of(drawn, name, own)
 
-    def _read(self, index: int) -> _Parts:
+    def _read(self, index: int) -> Parts:
         """The item, its image and mask as arrays: threads share it, and PIL images are read when they are used."""
         with errors_quoted(f"The dataset must give item {index}", f"Try dataset[{index}]."):
             item = self._items[index]
-        parts = _parts_of(item, self._keys)
+        parts = parts_of(item, self._keys)
         image_id = str(index) if parts.image_id is None else str(to_numpy(parts.image_id))
         image = image_pixels(parts.image, f"The image of `{image_id}`")
         mask = None if parts.mask is None else mask_pixels(parts.mask, f"The mask of `{image_id}`")
         self._repeats.check(index, image, mask, image_id)
-        return _Parts(image, mask, parts.labels, image_id)
+        return Parts(image, mask, parts.labels, image_id, has_two_tones(parts.mask))
 
     def _held(self) -> str:
         """The keys of the first item, for a message."""
@@ -152,6 +158,7 @@ class ItemDataset:
         """The id, the labels as given, and the values of the mask."""
         parts = self._parts(index)
         found = None if parts.mask is None else frozenset(present_values(parts.mask).tolist())
+        self._two_tones += [parts.image_id] if parts.two_tones else []
         return parts.image_id, parts.labels, found
 
     def _classes_of(
@@ -237,11 +244,12 @@ def from_items(
     """
     inner = getattr(items, "dataset", None)
     if hasattr(items, "collate_fn") and _is_sequence(inner):  # a DataLoader over a sequence
+        _refuse_sampler(items)
         dataset = from_items(inner, classes, keys, mask_values)
         dataset.notes = ("Items are read from the dataset of the loader, by their index.", *dataset.notes)
         return dataset
     if _is_sequence(items) and not isinstance(items, Mapping):
-        return ItemDataset(_named(items), classes, keys, mask_values)
+        return ItemDataset(_named(items, keys or {}), classes, keys, mask_values)
     if isinstance(items, Mapping) and items:
         raise ViceError(
             f"A dataset must give items, but is a dictionary of {', '.join(map(str, list(items)[:5]))}.",
@@ -254,13 +262,29 @@ def from_items(
             FORMS,
         )
     batches = hasattr(items, "collate_fn") and getattr(items, "batch_size", None) is not None
-    source = _named(items)
-    written = _Written(source, _checked_keys(keys or {}), batches)
+    source = _named(items, keys or {})
+    written = _Written(source, checked_keys(keys or {}), batches)
     if hasattr(source, "classes"):
         written.classes = source.classes
     dataset = ItemDataset(written, classes, mask_values=mask_values)
     dataset.notes = (f"The {len(written)} items have no index: copies are in a temporary folder.", *dataset.notes)
     return dataset
+
+
+def _refuse_sampler(loader: Any) -> None:
+    """Refuse a DataLoader that may give other items than all of its dataset, which is read in its place."""
+    with errors_quoted("The dataset must have a length"):
+        length = len(loader.dataset)
+    batches = getattr(loader, "batch_sampler", None)
+    sampler: Any = getattr(loader if batches is None else batches, "sampler", None)
+    count = len(sampler) if hasattr(sampler, "__len__") else None
+    if count != length:
+        name = type(batches if sampler is None else sampler).__name__
+        raise ViceError(
+            f"The dataset of a DataLoader is read by index, without its sampler. This must therefore draw all {length} "
+            f"items, but {name} draws {'an unknown number' if count is None else count}.",
+            "Give those items as a dataset: torch.utils.data.Subset(loader.dataset, indices); or all: loader.dataset.",
+        )
 
 
 def _is_sequence(items: Any) -> bool:
@@ -269,42 +293,58 @@ def _is_sequence(items: Any) -> bool:
     return hasattr(items, "__len__") and hasattr(items, "__getitem__") and not iterable_only
 
 
-def _named(items: Any) -> Any:
+def _named(items: Any, keys: Mapping[str, str]) -> Any:
     """Rows of a Hugging Face dataset with the names of its class labels in the place of their indices."""
     is_table = hasattr(items, "features") and hasattr(items, "column_names")
-    return TableRows(items, KEYS["labels"]) if is_table else items
+    columns = (keys["labels"],) if "labels" in keys else KEYS["labels"]
+    return TableRows(items, columns) if is_table else items
 
 
 class _Written:
-    """Items of an iterable, written to a temporary folder, which is removed with this object."""
+    """Items of an iterable, written to a temporary folder, which is removed with this object.
+
+    Copies of the object in other processes read the same folder, and leave it there.
+    """
 
     classes: Sequence[str] | None = None
 
     def __init__(self, items: Iterable[Any], keys: Mapping[str, str], batches: bool) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="torchvice-")
-        self._rest: list[tuple[Any, Any, bool]] = []
+        self._folder = Path(tempfile.mkdtemp(prefix="torchvice-"))
+        weakref.finalize(self, _remove, self._folder, os.getpid())
+        self._rest: list[tuple[Any, Any, str | None]] = []  # labels, id, and the suffix of the mask's file
         for item in _each(items):
-            parts = _parts_of(item, keys)
+            parts = parts_of(item, keys)
             for one in _unbatched(parts) if batches else [parts]:
                 self._write(one)
 
-    def _write(self, parts: _Parts) -> None:
-        number, drawn = len(self._rest), parts.mask is not None
+    def _write(self, parts: Parts) -> None:
+        number, suffix = len(self._rest), None
         np.save(self._path(number, "image"), image_pixels(parts.image, f"The image of item {number}"))
-        if drawn:
-            np.save(self._path(number, "mask"), mask_pixels(parts.mask, f"The mask of item {number}"))
-        self._rest.append((parts.labels, parts.image_id, drawn))
+        if has_two_tones(parts.mask):  # they are told apart from labels when all items are there
+            suffix = ".png"
+            parts.mask.save(self._path(number, "mask", suffix))
+        elif parts.mask is not None:
+            suffix = ".npy"
+            np.save(self._path(number, "mask", suffix), mask_pixels(parts.mask, f"The mask of item {number}"))
+        self._rest.append((parts.labels, parts.image_id, suffix))
 
-    def _path(self, number: int, what: str) -> Path:
-        return Path(self._folder.name) / f"{number}-{what}.npy"
+    def _path(self, number: int, what: str, suffix: str = ".npy") -> Path:
+        return self._folder / f"{number}-{what}{suffix}"
 
     def __len__(self) -> int:
         return len(self._rest)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        labels, image_id, drawn = self._rest[index]
-        mask = np.load(self._path(index, "mask")) if drawn else None
+        labels, image_id, suffix = self._rest[index]
+        file = None if suffix is None else self._path(index, "mask", suffix)
+        mask = None if file is None else np.load(file) if suffix == ".npy" else Image.open(file)
         return {"image": np.load(self._path(index, "image")), "mask": mask, "labels": labels, "id": image_id}
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a folder, unless this is a fork of the process that made it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _each(items: Iterable[Any]) -> Iterator[Any]:
@@ -319,9 +359,9 @@ def _each(items: Iterable[Any]) -> Iterator[Any]:
         yield item
 
 
-def _unbatched(batch: _Parts) -> list[_Parts]:
+def _unbatched(batch: Parts) -> list[Parts]:
     """The items of a batch of a loader: arrays and lists along their first dimension."""
-    held = {name: value for name, value in vars(batch).items() if value is not None}
+    held = {name: value for name, value in vars(batch).items() if name != "two_tones" and value is not None}
     count = len(batch.image)
     wrong = [name for name, value in held.items() if not hasattr(value, "__len__") or len(value) != count]
     if wrong:
@@ -329,48 +369,15 @@ def _unbatched(batch: _Parts) -> list[_Parts]:
             f"A batch must hold as many of each as of images, {count}, but not of `{wrong[0]}`.",
             "Let the collate function keep one entry an image.",
         )
-    return [_Parts(**{name: value[place] for name, value in held.items()}) for place in range(count)]
+    return [Parts(**{name: value[place] for name, value in held.items()}) for place in range(count)]
 
 
-def _checked_keys(keys: Mapping[str, str]) -> dict[str, str]:
-    for name in keys:
-        if name not in KEYS:
-            raise ViceError(
-                f"`keys` must name image, mask, labels or id, but names {name!r}.", did_you_mean(name, KEYS)
-            )
-    return dict(keys)
-
-
-def _parts_of(item: Any, keys: Mapping[str, str]) -> _Parts:
-    """The parts of an item: of a dictionary by their names, of a pair by their place and shape."""
-    if isinstance(item, Mapping):
-        held = {part: _value(item, part, keys) for part in KEYS}
-        if held["mask"] is None and _is_picture(held["labels"]):
-            held["mask"], held["labels"] = held["labels"], None
-        if held["image"] is None:
-            raise ViceError(f"An item must have `image`, but has {', '.join(map(str, item))}.",
-                            "Say which key it is: torchvice.data.from_items(..., keys={'image': ...}).")  # fmt: skip
-        return _Parts(held["image"], held["mask"], held["labels"], held["id"])
-    if isinstance(item, (tuple, list)) and len(item) in (1, 2):
-        second = item[1] if len(item) == 2 else None
-        return _Parts(item[0], second) if _is_picture(second) else _Parts(item[0], labels=second)
-    raise ViceError(f"An item must be a pair or a dictionary, but is {brief(type(item).__name__)}.", FORMS)
-
-
-def _value(item: Mapping[str, Any], part: str, keys: Mapping[str, str]) -> Any:
-    """The value of a part of a dictionary, None without it; refuse two that could be it."""
-    if part in keys:
-        if keys[part] not in item:
-            raise ViceError(f"An item has no {keys[part]!r}.", did_you_mean(keys[part], map(str, item)))
-        return item[keys[part]]
-    known = [name for name in KEYS[part] if item.get(name) is not None]
-    if len(known) > 1 and part != "id":
+def _refuse_repeated(image_ids: Sequence[str]) -> None:
+    """Refuse items of one id, whose rows in a table could not be told apart."""
+    name, count = Counter(image_ids).most_common(1)[0]
+    if count > 1:
         raise ViceError(
-            f"An item must have one {part}, but has {' and '.join(known)}.",
-            f"Choose one: torchvice.data.from_items(..., keys={{{part!r}: {known[0]!r}}}).",
+            f"Every item must have an id of its own, but {count} items have `{name}`.",
+            "Give them other ids, or none: an item is then called by its index. The key of the ids is named by "
+            "torchvice.data.from_items(..., keys={'id': ...}).",
         )
-    return item[known[0]] if known else None
-
-
-def _is_picture(value: Any) -> bool:
-    return hasattr(value, "getpixel") or getattr(value, "ndim", 0) >= 2

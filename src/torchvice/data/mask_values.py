@@ -57,7 +57,7 @@ class MaskValues:
         Raises:
             ViceError: see `torchvice.data.read_mask`; or another value in masks of one object.
         """
-        return self.labels_of(read_grey_mask(path), f"The mask {path}", label)
+        return self.labels_of(read_grey_mask(path, labels=self.white_is_void), f"The mask {path}", label)
 
     def labels_of(self, mask: np.ndarray, name: str, label: int = 1) -> np.ndarray:
         """Return the labels of a mask's values, of any shape; `name` is for messages.
@@ -80,6 +80,11 @@ class MaskValues:
     def void(self) -> int:
         """The label of void."""
         return void_of(len(self.classes))
+
+    @property
+    def white_is_void(self) -> bool:
+        """Whether 255 is void, so that a mask in black and white has no object."""
+        return self.object_value != VOID if self.named is None else self.named.meaning_of(VOID) == "void"
 
     def labels_in(self, found: Iterable[int], name: str) -> list[int]:
         """Return the labels of classes among the values of a mask.

@@ -32,6 +32,20 @@ class NamedValues:
     text: str
     ranges: tuple[tuple[str, int, int], ...]
 
+    def meaning_of(self, value: int) -> str | None:
+        """The meaning of a value; None where nobody names it."""
+        return next((meaning for meaning, first, last in self.ranges if first <= value <= last), None)
+
+    @property
+    def meanings(self) -> dict[int, str]:
+        """The meaning of every value that is named.
+
+        Example:
+            >>> named_values("object=1-2,void=3").meanings
+            {1: 'object', 2: 'object', 3: 'void', 0: 'background'}
+        """
+        return {value: meaning for meaning, first, last in self.ranges for value in range(first, last + 1)}
+
     def labels_of(self, mask: np.ndarray, name: str, label: int, void: int = VOID) -> np.ndarray:
         """Return the labels of a mask's values: `label` for the object, 0 and `void`; `name` is for messages.
 

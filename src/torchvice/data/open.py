@@ -22,7 +22,7 @@ from torchvice.data.bare_folder import (
 from torchvice.data.bare_images import BareImages
 from torchvice.data.class_folders import ClassFolders
 from torchvice.data.dataset import FolderDataset
-from torchvice.data.finder import refuse_table
+from torchvice.data.finder import composed, refuse_table
 from torchvice.data.imagenet_s import ImageNetS, is_imagenet_s
 from torchvice.data.layout import Layout
 from torchvice.data.named_values import named_values
@@ -212,7 +212,7 @@ def image_layout(
 
         return CocoFolder(folder, Path(coco), classes)
     folders = class_folders(folder)
-    if folders and (classes is None or set(classes) & set(folders) or masks is None):
+    if folders and (classes is None or set(map(composed, classes)) & set(folders) or masks is None):
         if masks is not None and values is None and is_imagenet_s(folders, Path(masks)):
             return ImageNetS(folder, Path(masks), classes)
         return ClassFolders(folder, None if masks is None else Path(masks), classes, values)

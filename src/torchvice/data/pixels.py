@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from torchvice.data.palettes import palette_values
 from torchvice.errors import ViceError, to_numpy
 
 __all__ = ["FIRST", "INTERPOLATIONS", "almost_black", "image_pixels", "mask_pixels", "said_black"]
@@ -104,14 +105,16 @@ def mask_pixels(mask: Any, name: str) -> np.ndarray:
     """Return a mask as (H, W) integers.
 
     Args:
-        mask: a PIL image, whose palette indices or grey values count; or an array (H, W), (1, H, W) or (H, W, 1) of
-            integers, booleans or whole floats.
+        mask: a PIL image, whose palette indices (see `palette_values`) or grey values count; or an array (H, W),
+            (1, H, W) or (H, W, 1) of integers, booleans or whole floats.
         name: for messages.
 
     Raises:
         ViceError: another shape, colours, NaN, or numbers that are not whole.
     """
     if isinstance(mask, Image.Image):
+        if mask.mode == "P":
+            return palette_values(mask, name)
         mask = mask.convert("L") if mask.mode == "1" else mask
         channels = np.asarray(mask)
         grey = channels.ndim == 3 and mask.mode in ("RGB", "RGBA", "LA")

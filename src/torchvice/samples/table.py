@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -127,6 +127,10 @@ class Samples:
         """The parts that somebody holds: what they computed is large, and is shared as long as it is in use."""
         return WeakValueDictionary()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, to be pickled without what was computed of them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def to_pandas(self, rows: str = "images") -> pd.DataFrame:
         """Make a data frame with one row per image and view, or per true (image, class) pair of `strict`.
 
@@ -189,9 +193,11 @@ class Samples:
         shards = ShardFolder(folder)
         if shards.manifest_path.exists():
             raise ViceError(f"{folder} already holds a table.")
-        shards.start(self.manifest)
+        # The shard holds all rows: no explanation lies beside it, and the files are not those of another folder.
+        manifest = {**self.manifest, "added": [], "adding": {}, "files": {}}
+        shards.start(manifest)
         shards.append(self.images, self.regions, self.maps)
-        shards.start({**self.manifest, "files": shards.digests()})
+        shards.start({**manifest, "files": shards.digests()})
         return shards.folder
 
 
