@@ -18,6 +18,8 @@ from torchvice.measures.rank import BY, _limits, linear_measures
 from torchvice.measures.reduced import read_headline, reduced, replicates_of, top_share
 from torchvice.metrics.rank_sets import rank_sets
 from torchvice.metrics.resampling import Resampling
+from torchvice.metrics.weighted import HeldOutSpearman
+from torchvice.metrics.weighted_scores import MeanAveragePrecision
 from torchvice.samples import Samples
 from ways_out import tried
 
@@ -259,3 +261,26 @@ def test_a_ranking_is_a_data_frame() -> None:
     assert frame["name"].tolist() == [row["name"] for row in FOUND.models]
     assert "undefined" not in frame
     assert repr(FOUND).startswith("Ranking(9 models, 150 images, by strict.vice: ")
+
+
+def test_exact_is_exact_at_any_size_and_automatic_says_that_it_is_linear(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where `vice measure` would take linear replicates.
+    monkeypatch.setattr(HeldOutSpearman, "most_work", 1000)
+    monkeypatch.setattr(MeanAveragePrecision, "most_work", 1000)
+    exact = rank(MODELS, top=3, replicates=400, bootstrap="exact")
+    assert exact.to_json() == FOUND.to_json()
+    auto = rank(MODELS, replicates=400)
+    assert auto.bootstrap["vice"] == "linear"
+    assert any("linear replicates" in sentence for sentence in auto.sentences)
+    linear = rank(MODELS, replicates=400, bootstrap="linear")
+    assert [row["rank_low"] for row in auto.models] == [row["rank_low"] for row in linear.models]
+    assert auto.critical["rank"] == linear.critical["rank"]
+
+
+def test_many_pairs_of_one_model_are_linear_as_in_its_measurement() -> None:
+    size = {"models": 2, "images": 1000, "classes": 2, "replicates": 2000}
+    most = HeldOutSpearman.most_work // 2000
+    assert linear_measures("auto", "strict", pairs=most, **size) == ()
+    assert linear_measures("auto", "strict", pairs=most + 1, **size) == ("vice",)
+    assert linear_measures("exact", "strict", pairs=most + 1, **size) == ()
+    assert linear_measures("auto", "paper", pairs=most + 1, **size) == ()

@@ -133,7 +133,8 @@ def test_the_shares_are_those_of_the_section_without() -> None:
 def test_json_has_every_part() -> None:
     content = json.loads(json.dumps(measure(TABLE, replicates=100).to_json()))["verdict"]
     assert set(content) == {f.name for f in dataclasses.fields(Verdict)}
-    assert set(content["on_object"]) == {"share", "chance", "pairs", "interval"}
+    of_chance = {"chance", "chance_pairs", "share_of_chance_pairs"}
+    assert set(content["on_object"]) == {"share", "pairs", "interval"} | of_chance
     row = content["stands_out"][0]
     assert set(row) == {"class", "witness", "share", "expected", "p", "pairs", "looks_at"}
     assert {"images", "place", "share", "effect"} <= set(row["looks_at"][0])
@@ -228,9 +229,25 @@ def test_a_joint_vice_within_its_margin_is_not_said_to_be_one(low: float, high: 
 
 
 def test_few_labels_establish_nothing() -> None:
-    few = measure(simulated(6, seed=1, dependence=5.0), replicates=200)
+    few = measure(simulated(12, seed=1, dependence=5.0), replicates=200)
     many = measure(simulated(60, seed=1, dependence=5.0), replicates=200)
     assert few.verdict.vice["pairs"] < 30 <= many.verdict.vice["pairs"]
     assert few.verdict.vice["interval"]["low"] > 0
     assert "Labels are too few (fewer than 30) to establish" in " ".join(few.verdict.sentences)
+    bare = measure(simulated(12, seed=1, dependence=5.0), replicates=0)
+    assert "Labels are too few (fewer than 30) to establish" in " ".join(bare.verdict.sentences)
     assert "The surer the model is of a label" in " ".join(many.verdict.sentences)
+
+
+def test_of_few_labels_no_quality_says_something_else() -> None:
+    part = {"strict": 0.8, "interval": {"low": 0.7, "high": 0.9}, "pairs": 20}
+    part["disagreement"] = [{"quality": "energy", "established": 0}]
+    shares = {"share": 0.5, "pairs": 20, "interval": None, "chance": None, "lost": None, "lost_to_hole": None}
+    parts = {"vice": part, "on_object": shares, "without_object": shares, "without_background": shares}
+    parts |= {"stands_out": (), "power": {"classes": 0}}
+    assert sentences_of(parts, 20, {})[-1] == (
+        "Labels are too few (fewer than 30) to establish that certainty goes with the map: VICE 0.80 (95 % interval "
+        "0.70 to 0.90, 20 labels)."
+    )
+    part["pairs"] = 30
+    assert "say something else" in sentences_of(parts, 30, {})[-1]

@@ -12,8 +12,9 @@ from torchvice.cli.tables import interval_cell
 from torchvice.commands.measure import read_limits
 from torchvice.measures.controls import _mark
 from torchvice.measures.rows import Comparison, Control
+from torchvice.measures.sheet import Sheet
 from torchvice.measures.statements import sentences_of
-from torchvice.measures.wording import decimals, decimals_between, interval_text
+from torchvice.measures.wording import decimals, decimals_between, interval_text, p_text
 from torchvice.report.cases import Case, _sentences
 from torchvice.report.page.text import _interval
 
@@ -89,3 +90,15 @@ def test_a_case_shows_no_0_for_a_small_iou() -> None:
 def test_decimals_between() -> None:
     assert decimals_between(0.1, 0.9) == 3
     assert decimals(0.12345, decimals_between(0.1234, 0.1235)) == "0.12345"
+
+
+def test_an_undefined_p_is_a_dash_and_not_below_anything() -> None:
+    assert p_text(float("nan")) == p_text(float("nan"), at_floor=True) == "–"
+    sheet = Sheet()
+    sheet.put_test("strict.vice", float("nan"), "permutation", 1999, "Too few.")
+    sheet.put_test("strict.vice_joint", float("nan"), "signs", 1999)
+    assert sheet.tests == {}
+    assert sheet.undefined == {
+        "tests.strict.vice": "Too few.",
+        "tests.strict.vice_joint": "The test is not defined for these images.",
+    }

@@ -12,8 +12,10 @@ import pytest
 from scipy.special import ndtr
 
 from torchvice.metrics.association import pearson_is_reliable
-from torchvice.metrics.resampling import Resampling, interval
+from torchvice.metrics.comparison import paired_p
+from torchvice.metrics.resampling import FEWEST_IMAGES, Resampling, interval
 from torchvice.metrics.weighted import Pearson, Spearman, WeightedStatistic
+from variants import slow_but
 
 R, LOG_SD = 0.5, 1.6
 TRUE_SPEARMAN = 6 / math.pi * math.asin(R / 2)
@@ -79,3 +81,31 @@ def test_linear_replicates_cover_as_often(monkeypatch: pytest.MonkeyPatch) -> No
 def test_such_losses_are_flagged() -> None:
     assert not any(pearson_is_reliable(sample(1449, seed)[0]) for seed in range(50))
     assert all(pearson_is_reliable(np.log(sample(1449, seed)[0])) for seed in range(50))
+
+
+def false_claims(images: int, labels: int, rounds: int) -> tuple[float, float]:
+    """How often something is found where nothing is: an interval of Spearman's without 0, and two models apart.
+
+    A third of the variance of every column is that of the image.
+    """
+    alone, apart = 0, 0
+    image = np.repeat(np.arange(images), labels)
+    for seed in range(rounds):
+        rng = np.random.default_rng([seed, images, labels])
+        own, shared = rng.normal(size=(3, images * labels)), rng.normal(size=(3, images))[:, image]
+        first, second, quality = math.sqrt(2 / 3) * own + math.sqrt(1 / 3) * shared
+        draws = Resampling(images, 400, seed)
+        one, other = (Spearman(column, quality) for column in (first, second))
+        drawn = [draws.replicates_of(statistic, image) for statistic in (one, other)]
+        found = interval(one.value, drawn[0])
+        alone += not (np.isnan(found.low) or found.low <= 0 <= found.high)
+        apart += paired_p(drawn[0] - drawn[1]) < 0.05
+    return alone / rounds, apart / rounds
+
+
+@pytest.mark.parametrize("labels", slow_but([3, 12], 3))
+def test_few_images_would_establish_what_is_not_there(labels: int) -> None:
+    assert min(false_claims(2, labels, 200)) > 0.15
+    assert false_claims(3, labels, 200)[0] > 0.12
+    assert max(false_claims(FEWEST_IMAGES, labels, 200)) < 0.14
+    assert max(false_claims(20, labels, 200)) < 0.11

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import average_precision_score
 
 from torchvice.errors import ViceError
+from torchvice.explain import normalise
 from torchvice.metrics.localisation import (
     RESCALINGS,
     histogram_iou,
@@ -94,12 +96,67 @@ def test_the_maps_own_normalisation_is_the_histogram_itself() -> None:
     assert renormalised_iou(inside, outside, "max", at) == pytest.approx(histogram_iou(inside, outside)[:, ::16])
 
 
+@pytest.mark.parametrize("how", RESCALINGS)
+def test_at_threshold_0_the_lowest_values_are_no_foreground(how: str) -> None:
+    # 0 outside of a square that is a quarter of the image; the object is the upper half of the square.
+    values, inside = np.zeros((8, 8)), np.zeros((8, 8), bool)
+    values[:4, :4], inside[:2, :4] = np.arange(1, 17).reshape(4, 4) / 16, True
+    found = renormalised_iou(*histograms([values], [inside]), how, [0.0, 0.4, 0.9])[0]
+    assert found[0] == 8 / 16
+    scaled = normalised(values, how)
+    assert found == pytest.approx([iou_of(scaled > t, inside) for t in (0.0, 0.4, 0.9)])
+
+
+def normalised(values: np.ndarray, how: str) -> np.ndarray:
+    plane = torch.from_numpy(values.astype(np.float32))[None]
+    return normalise(plane, how)[0].numpy()
+
+
+def iou_of(predicted: np.ndarray, inside: np.ndarray) -> float:
+    return float((predicted & inside).sum() / (predicted | inside).sum())
+
+
+def test_minmax_takes_the_bin_of_the_minimum_for_the_minimum() -> None:
+    values = np.full((10, 10), 0.5)
+    values[:3, :], values[0, 0] = 0.75, 1.0
+    inside = values > 0.6
+    found = renormalised_iou(*histograms([values], [inside]), "minmax", [0.0, 0.3, 0.8])[0]
+    assert found == pytest.approx([iou_of(normalised(values, "minmax") > t, inside) for t in (0.0, 0.3, 0.8)])
+    assert found[0] == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_constant_map_has_no_foreground_under_minmax(value: float) -> None:
+    values, inside = np.full((6, 5), value), np.zeros((6, 5), bool)
+    inside[:3] = True
+    thresholds = np.arange(100) / 100
+    found = renormalised_iou(*histograms([values], [inside]), "minmax", thresholds)[0]
+    expected = [iou_of(normalised(values, "minmax") > t, inside) for t in thresholds]
+    assert found.tolist() == expected == [0.0] * 100
+    by_maximum = renormalised_iou(*histograms([values], [inside]), "max", thresholds)[0]
+    assert by_maximum.tolist() == [0.5 * value] * 100
+
+
+def test_a_sparse_map_is_divided_by_its_maximum_where_the_percentile_is_0() -> None:
+    values, inside = np.zeros((100, 100)), np.zeros((100, 100), bool)
+    values[50:57, 50:57] = np.linspace(77, 256, 49).astype(int).reshape(7, 7) / 256  # 0.5 % of the pixels
+    inside[50:57, 50:57] = True
+    thresholds = np.arange(0, 100, 10) / 100
+    found = renormalised_iou(*histograms([values], [inside]), "percentile", thresholds)[0]
+    expected = [iou_of(normalised(values, "percentile") > t, inside) for t in thresholds]
+    assert found == pytest.approx(expected, abs=2 / 49)  # a bin more or less
+    assert found[0] == 1
+    assert found[-1] < 0.2
+    assert found.tolist() == renormalised_iou(*histograms([values], [inside]), "max", thresholds)[0].tolist()
+
+
 def test_edges() -> None:
     nothing = np.zeros((0, BINS))
     assert np.isnan(pixel_average_precision(nothing, nothing))
     assert np.isnan(iou_area(nothing, nothing))
     assert renormalised_iou(nothing, nothing, "minmax", [0.5]).shape == (0, 1)
     assert np.isnan(histogram_iou([[0, 0]], [[1, 2]])).all()
+    assert np.isnan(renormalised_iou([[0, 0], [0, 0]], [[1, 2], [0, 0]], "minmax", [0.0, 0.5])).all()
     assert np.isnan(iou_area([[0, 0]], [[1, 2]]))
     with pytest.raises(ViceError, match="of one shape"):
         histogram_iou([[1, 2]], [[1, 2, 3]])

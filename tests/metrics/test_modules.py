@@ -131,6 +131,23 @@ def test_half_precision_goes_in_and_float64_is_kept(dtype: torch.dtype) -> None:
         assert metric.compute().tolist() == pytest.approx(expected(wide)[name], abs=1e-12)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_states_keep_their_precision_in_a_module_of_another(name: str, dtype: torch.dtype) -> None:
+    data, module = columns(), torch.nn.Linear(1, 1)
+    module.metric = metrics()[name]
+    for number in range(4):  # Lightning calls `to` with precision="bf16-true", also between batches
+        module.to(dtype).metric.update(*batch(data, name, number))
+    states = [getattr(module.metric, key) for key in module.metric._defaults]
+    tensors = [tensor for state in states for tensor in (state if isinstance(state, list) else [state])]
+    assert {tensor.dtype for tensor in tensors} <= {torch.float64, torch.int64}
+    assert module.metric.compute().tolist() == pytest.approx(expected(data)[name], abs=1e-12)
+    module.metric.reset()
+    module.half().metric.update(*data[name])
+    assert module.metric.compute().tolist() == pytest.approx(expected(data)[name], abs=1e-12)
+    assert module.weight.dtype == torch.float16
+
+
 def test_states_follow_the_device() -> None:
     device = "cuda" if torch.cuda.is_available() else "meta"
     for name, metric in metrics().items():
@@ -222,6 +239,45 @@ def test_a_collection_takes_them() -> None:
     found = both.compute()
     assert found["paper"].item() == pytest.approx(multilabel_ece(*data["paper"]), abs=1e-12)
     assert found["strict"].item() == pytest.approx(multilabel_ece(*data["paper"], 10, "strict"), abs=1e-12)
+
+
+def equal_then_different(kind: str) -> tuple[list[Metric], list[list[Any]]]:
+    """Metrics of one class with other settings, and two batches: their states are equal after the first."""
+    if kind == "calibration":
+        metrics: list[Metric] = [MultilabelCalibrationError(), MultilabelCalibrationError(protocol="strict")]
+        # One of two labels is predicted: its accuracy is 1/2 under `paper`, its precision 1 under `strict`.
+        return metrics, [[torch.tensor([[0.9, 0.1]]), torch.tensor([[1, 0]])],
+                         [torch.tensor([[0.9, 0.1]]), torch.tensor([[1, 1]])]]  # fmt: skip
+    if kind == "thresholds":
+        curves: list[Metric] = [MeanIoUCurve(2, [0.1, 0.5]), MeanIoUCurve(2, [0.2, 0.6])]
+    else:
+        curves = [MeanIoUCurve(2, [0.1, 0.5], void=void) for void in (255, 2)]
+    return curves, [[[torch.tensor([[[0.9, 0.0]]])], [[0]], [torch.tensor([[1, 0]])]],
+                    [[torch.tensor([[[0.15, 0.55]]])], [[0]], [torch.tensor([[1, 2]])]]]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["calibration", "thresholds", "void"])
+def test_a_collection_keeps_metrics_of_other_settings_apart(kind: str) -> None:
+    single, batches = equal_then_different(kind)
+    collection = MetricCollection({str(place): metric.clone() for place, metric in enumerate(single)})
+    for values in batches:
+        collection.update(*values)
+        for metric in single:
+            metric.update(*values)
+    expected = [metric.compute().tolist() for metric in single]
+    assert expected[0] != expected[1]
+    assert [value.tolist() for value in collection.compute().values()] == expected
+    with pytest.raises(ValueError, match="settings_"):
+        single[0].merge_state(single[1])
+
+
+def test_a_collection_shares_the_state_of_equal_settings() -> None:
+    curves = {name: MeanIoUCurve(2, [0.1, 0.5], name) for name in ("paper", "strict")}
+    policies = {name: ImageVice(name) for name in ("propagate", "omit")}
+    for metrics, values in ((curves, equal_then_different("void")[1][0]), (policies, [[0.1, 0.4], [0.8, 0.5]])):
+        collection = MetricCollection(metrics)
+        collection.update(*values)
+        assert len(collection.compute_groups) == 1
 
 
 # ---- two processes

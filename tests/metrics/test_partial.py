@@ -10,7 +10,8 @@ import scipy.interpolate
 import scipy.stats
 
 from torchvice.errors import ViceError
-from torchvice.metrics.partial import PartialSpearman, cubic_splines
+from torchvice.metrics.partial import PartialSpearman, cubic_splines, merged_counts
+from torchvice.metrics.permutation import freedman_lane_p
 from torchvice.metrics.resampling import Resampling, interval
 from torchvice.metrics.weighted import Spearman
 
@@ -124,3 +125,17 @@ def test_edges() -> None:
         PartialSpearman(np.arange(60), np.arange(60), np.arange(60), np.arange(60))
     with pytest.raises(ViceError, match="`area` must be finite"):
         PartialSpearman(a, b, np.full(40, np.nan), labels)
+
+
+def test_the_highest_label_counts_are_one_group_beyond_fifty() -> None:
+    few, many = np.arange(1, 51), np.array([*range(1, 52), 80, 3])
+    assert merged_counts(few) is few
+    expected = np.minimum(many, 50)  # 52 different counts: 50, 51 and 80 are one
+    np.testing.assert_array_equal(merged_counts(many), expected)
+    rng = np.random.default_rng(0)
+    a, b, area = rng.normal(size=(3, 600))
+    labels = rng.integers(1, 91, 600)
+    merged = merged_counts(labels)
+    assert len(np.unique(merged)) == 50
+    assert PartialSpearman(a, b, area, merged).value == pytest.approx(by_regression(a, b, area, merged))
+    assert 0 < freedman_lane_p(a, b, area, merged, permutations=99) <= 1

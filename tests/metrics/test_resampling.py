@@ -11,7 +11,7 @@ import scipy.stats
 
 from torchvice.errors import ViceError
 from torchvice.metrics import resampling
-from torchvice.metrics.resampling import Interval, Resampling, interval
+from torchvice.metrics.resampling import Interval, Resampling, interval, reflected_interval
 from torchvice.metrics.weighted import HeldOutSpearman, Mean, Pearson, Spearman
 from torchvice.metrics.weighted_scores import MeanAveragePrecision
 
@@ -167,3 +167,26 @@ def test_replicates_of_map_are_linear_where_each_is_too_much_work(monkeypatch: p
     np.testing.assert_allclose(sampling.replicates_of(moved, order), linear, atol=1e-12)
     monkeypatch.setattr(resampling, "BLOCK", 1500 * 7)
     np.testing.assert_allclose(Resampling(1500, 400).replicates_of(statistic), linear, atol=1e-12)
+
+
+def test_too_few_values_are_the_reason_for_no_interval() -> None:
+    drawn = np.array([0.5] * 94 + [np.nan] * 6)
+    found = interval(0.5, drawn)
+    assert (math.isnan(found.low), found.reason) == (True, "6 of 100 replicates have no value.")
+    assert interval(0.5, np.r_[drawn, [0.5] * 20]).reason == ""
+    assert interval(np.nan, drawn).reason == ""  # the value itself is undefined
+    assert reflected_interval(0.5, drawn).reason == found.reason
+
+
+def test_replicates_can_be_asked_for_as_exact_or_linear(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, draws = RNG.normal(size=60), Resampling(60, 200)
+    one = Spearman(values, values + RNG.normal(size=60))
+    exact = draws.replicates_of(one)
+    monkeypatch.setattr(Spearman, "most_work", 0)
+    np.testing.assert_array_equal(draws.replicates_of(one, linear=False), exact)
+    linear = draws.replicates_of(one)
+    assert not np.array_equal(linear, exact)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(draws.replicates_of(one, linear=True), linear)
+    mean = lambda weights: weights @ values / weights.sum(1)  # noqa: E731
+    np.testing.assert_array_equal(draws.replicates_of(mean, linear=True), draws.replicates_of(mean))  # no derivatives

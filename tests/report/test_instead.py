@@ -65,6 +65,12 @@ def test_at_the_border_the_crop_stays_inside_and_so_does_the_patch() -> None:
     assert opened(strip.crops[0].source).shape == (1, 1, 3)
 
 
+def test_a_crop_of_an_image_without_a_case_has_no_link() -> None:
+    rows = [{"class": "cat", "looks_at": [group(["a", "b"], [(0.5, 0.5)] * 2)]}]
+    ((_, (strip,)),) = strips_of(rows, reader_of(np.zeros((20, 20, 3), np.uint8)), images={"b"})
+    assert [(crop.image, crop.link) for crop in strip.crops] == [("a", ""), ("b", "#case=b&label=cat")]
+
+
 def test_eight_crops_go_from_the_most_to_the_least_typical_image_and_all_peaks_are_dots() -> None:
     names = [f"{row}" for row in range(29)]
     rows = [{"class": "cat", "looks_at": [group(names, [(0.5, 0.5)] * 29)]}]

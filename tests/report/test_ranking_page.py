@@ -61,10 +61,29 @@ def test_every_model_is_a_row_with_its_bar(ranking: Ranking, page: Path) -> None
             assert round(low + 1, 2) == expected["rank_low"]
             assert round(low + width, 2) == expected["rank_high"]
             assert ('class="ranks able"' in row) == (expected["candidate"] and not expected["sure"])
-    assert "must vary" in rows[-1]
+    assert "title=" not in "".join(rows)
+    reasons = text.split('id="undefined"')[1].split("</details>")[0]
+    assert re.search(r"VICE</th><td>[^<]*must vary[^<]*</td><td>flat</td>", reasons)
+    assert 'href="#undefined"' in text
     assert "The manifest is &lt;damaged&gt;." in text
     assert "<img src=x" not in text
     assert set(re.findall(r"https?://[^\s\"]+", text)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_who_is_among_the_best_stands_in_words(ranking: Ranking, page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    cells = [
+        re.findall(r"<td.*?</td>", row, re.DOTALL)[2] for row in re.findall(r"<tr data-place.*?</tr>", text, re.DOTALL)
+    ]
+    for cell, row in zip(cells, ranking.models, strict=True):
+        words = "–" if row["rank"] is None else "surely" if row["sure"] else "possibly" if row["candidate"] else "no"
+        assert re.sub(r"<[^>]*>", "", cell) == words
+    said = {re.sub(r"<[^>]*>", "", cell) for cell in cells}
+    assert said == {"surely", "possibly", "no", "–"}
+    lead = re.sub(r"<[^>]*>", "", text.split('<p class="lead">')[1].split("</p>")[0])
+    assert "blue" not in lead
+    without = write_ranking_page(page.with_name("without.html"), dataclasses.replace(ranking, top=None)).read_text()
+    assert "Among the best" not in without
 
 
 def test_the_same_ranking_is_the_same_page(ranking: Ranking, page: Path, tmp_path: Path) -> None:
@@ -117,6 +136,8 @@ def test_filters_by_text_and_kind(watched: Watched, ranking: Ranking, page: Path
     browser.locator("#t-clear").click()
     browser.locator("#t-kind").select_option("top")
     assert names(browser) == [row["name"] for row in ranking.models if row["candidate"]]
+    browser.locator("#t-kind").select_option("sure")
+    assert names(browser) == [row["name"] for row in ranking.models if row["sure"]]
     browser.locator("#t-kind").select_option("front")
     assert names(browser) == [row["name"] for row in ranking.models if row["on_front"]]
     browser.locator("#t-kind").select_option("above")

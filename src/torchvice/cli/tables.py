@@ -76,11 +76,12 @@ def print_measures(measures: Measures, title: str) -> None:
     others = _sentences(measures)[: SENTENCES - 1] if len(verdict) < 2 else []
     for sentence in (*verdict, *others):
         paragraph(sentence)
-    missing = _print_overview(measures, title)
+    shown = _print_overview(measures, title)
     replicates = measures.source.get("inference", {}).get("replicates")
-    if replicates:
+    if replicates and measures.intervals:
         say(f"In brackets: 95 % intervals, {replicates} resamplings of the images.")
-    _print_undefined({path: reason for path, reason in measures.undefined.items() if path in missing})
+    of_shown = {*shown, *(f"intervals.{path}" for path in shown)}
+    _print_undefined({path: reason for path, reason in measures.undefined.items() if path in of_shown})
     for reason, share in measures.shares(left_out=True).items():
         paragraph(f"{share} {reason}")
     for path in NOTES:
@@ -92,7 +93,7 @@ def print_measures(measures: Measures, title: str) -> None:
 
 
 def _print_overview(measures: Measures, title: str) -> list[str]:
-    """Print the table of both protocols, without rows and columns without a number; return the paths of its dashes."""
+    """Print the table of both protocols, without rows and columns without a number; return the paths of its cells."""
     from torchvice.report.page.numbers import number_rows
 
     rows = [
@@ -114,8 +115,7 @@ def _print_overview(measures: Measures, title: str) -> list[str]:
     for name, cells in rows:
         add_row(table, [name, *(cells[place][1] for place in shown)])
     print_table(table)
-    dashes = [cells[place] for _, cells in rows for place in shown]
-    return [path for path, text in dashes if path and not _is_number(text)]
+    return [path for _, cells in rows for place in shown for path in [cells[place][0]] if path]
 
 
 def _is_number(text: str) -> bool:

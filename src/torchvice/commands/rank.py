@@ -59,7 +59,7 @@ def rank(
         seed: of the bootstrap.
         bootstrap: "exact": VICE and mAP are computed again in every replicate; "linear": their replicates follow from
             derivatives; "auto": linear where exact ones would take minutes. `Ranking.bootstrap` says which was used.
-        processes: that read the tables; None: one for each processor where there are many tables.
+        processes: that read the tables; None: one for each processor for 16 or more tables on disk.
         progress: called with (done, total) tables.
 
     Returns:
@@ -240,9 +240,9 @@ def _chunks(sources: Sequence[tuple[str, Table]]) -> list[list[tuple[str, Table]
 def _read(job: _Job, chunks: Sequence[Sequence[tuple[str, Table]]], processes: int | None) -> Iterator[list[_Read]]:
     """Read the chunks in their order, in this process or in several."""
     tables = sum(map(len, chunks))
-    if processes is None:
-        cores = processors()
-        processes = cores if tables >= FEW else 1
+    if processes is None:  # tables in memory would be copied to the processes
+        in_memory = any(isinstance(source, Samples) for chunk in chunks for _, source in chunk)
+        processes = 1 if tables < FEW or in_memory else processors()
     elif processes < 1:
         raise ViceError(f"`processes` must be at least 1, but is {processes}.", "Give 1: this process alone.")
     way_out = "Use --processes 1 (processes=1), which reads in this process."

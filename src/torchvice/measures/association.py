@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.inference import Inference
+from torchvice.measures.inference import Inference, images_of, too_few_images
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.sheet import Measures, Sheet
 from torchvice.metrics import pair_vice
@@ -57,8 +57,10 @@ def _put_joint(sheet: Sheet, pairs: Pairs, inference: Inference) -> None:
     if np.isfinite(value) and inference.resampling is not None:
         replicates = inference.replicates(joint, np.unique(pairs.image_id))
         sheet.put_interval(path, inference.interval(value, replicates, reflected_interval))
-        p = joint.p_value(inference.clusters(pairs.image_id), FLIPS)
-        sheet.put_test(path, p, "signs of each image's residual products flipped", FLIPS)
+        cluster = inference.clusters(pairs.image_id)
+        few = too_few_images(images_of(cluster))
+        p = np.nan if few else joint.p_value(cluster, FLIPS)
+        sheet.put_test(path, p, "signs of each image's residual products flipped", FLIPS, few)
 
 
 def good_thresholds(iou: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.measures.inference import too_few_images
 from torchvice.measures.sheet import DiagramParts, Sheet
 from torchvice.metrics import multilabel_reliability
 from torchvice.metrics.bands import NullBand, null_band
@@ -51,9 +52,13 @@ def put_calibration(
     reasons, intervals = summary.pop("undefined"), summary.pop("intervals")
     for name, value in summary.items():
         sheet.put(f"calibration.{name}", value, reasons.pop(name, ""))
-    sheet.undefined |= {f"calibration.{name}": reason for name, reason in reasons.items()}
+    # Only intervals are left, such as "intervals.ece_l2".
+    sheet.undefined |= {name.replace(".", ".calibration."): reason for name, reason in reasons.items()}
+    few = too_few_images(len(images))
     for name, limits in intervals.items():
-        if limits["low"] is not None and not math.isnan(limits["low"]):
+        if few:
+            sheet.undefined[f"intervals.calibration.{name}"] = few
+        elif limits["low"] is not None and not math.isnan(limits["low"]):
             sheet.intervals[f"calibration.{name}"] = limits
     if fitted_on is not None:
         sheet.parts["scaling"] = _scaled(samples, fitted_on, diagrams, seed if simulate else None)

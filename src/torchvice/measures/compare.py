@@ -13,11 +13,12 @@ from torchvice.errors import ViceError, check_kind, did_you_mean
 from torchvice.measures.catalogue import DIFFERENCES, compared_label
 from torchvice.measures.compared_model import WITHOUT, ComparedModel, vice_or_nan
 from torchvice.measures.contents import ASSESS_STRICT, check_same_classes, check_same_kind, check_same_truth
-from torchvice.measures.inference import Inference, ends_of, number_or_none
+from torchvice.measures.inference import Inference, Replicates, ends_of, number_or_none
 from torchvice.measures.pairs import true_pairs
 from torchvice.measures.rows import Comparison
 from torchvice.measures.statements import of_linear, sentences_of
 from torchvice.metrics.comparison import holm, matched_weights, paired_p, seed_difference
+from torchvice.metrics.resampling import too_undefined
 from torchvice.metrics.weighted import Spearman
 from torchvice.samples import Samples
 
@@ -25,6 +26,7 @@ __all__ = ["COMPARED_OF_SEEDS", "Comparison", "compare", "compare_groups", "grou
 
 # Of seeds ECE-ML too: of two models alone its resampled values, which are all too high, would not say enough.
 COMPARED_OF_SEEDS = (*DIFFERENCES, "ece_ml")
+DOES_NOT_VARY = "The difference varies neither over the seeds nor over the images."
 
 
 def compare(
@@ -225,7 +227,7 @@ def _differences(
     rows = []
     for first, second in pairs:
         row: dict[str, Any] = {"first": first.name, "second": second.name, "measure": measure}
-        row |= _difference(first.values[measure] - second.values[measure], first, second, measure, inference)
+        row |= _difference(first, second, measure, inference)
         rows.append(row)
     return _corrected(rows)
 
@@ -247,20 +249,20 @@ def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _difference(
-    value: float, first: ComparedModel, second: ComparedModel, measure: str, inference: Inference
-) -> dict[str, Any]:
+def _difference(first: ComparedModel, second: ComparedModel, measure: str, inference: Inference) -> dict[str, Any]:
+    """The difference with its interval and p; else None in their place, and the reason."""
+    value = first.values[measure] - second.values[measure]
     nothing = {"difference": number_or_none(value), "low": None, "high": None, "p": None}
-    replicates = [model.replicates[measure] for model in (first, second)]
-    if not np.isfinite(value) or not all(len(part) for part in replicates):
-        return nothing
-    drawn = replicates[0] - replicates[1]
+    undefined = [model.name for model in (first, second) if not np.isfinite(model.values[measure])]
+    if undefined:
+        label = compared_label(measure, first.quality_name)
+        return nothing | {"reason": f"{label} is undefined for {' and '.join(undefined)}."}
+    drawn = first.replicates[measure] - second.replicates[measure]
+    if reason := drawn.reason or too_undefined(drawn.values):
+        return nothing | {"reason": reason}
     low, high = ends_of(inference.interval(value, drawn))
-    if low is None:
-        return nothing
-    p, least = number_or_none(paired_p(drawn.values)), 2 / (1 + np.count_nonzero(~np.isnan(drawn.values)))
-    at_floor = p is not None and p <= least
-    return {"difference": value, "low": low, "high": high, "p": p, "p_at_floor": bool(at_floor)}
+    p, least = paired_p(drawn.values), 2 / (1 + np.count_nonzero(~np.isnan(drawn.values)))
+    return {"difference": value, "low": low, "high": high, "p": p, "p_at_floor": bool(p <= least)}
 
 
 def _matched(first: ComparedModel, second: ComparedModel, inference: Inference) -> dict[str, Any]:
@@ -322,20 +324,27 @@ def _seeds(
             label = compared_label(measure, quality)
             rows.append(row | nothing | {"reason": f"{label} is undefined for one of the seeds."})
             continue
+        means = [_mean([model.replicates[measure] for model in group]) for group in members]
+        drawn = means[0] - means[1]
+        reason = drawn.reason or too_undefined(drawn.values)
         try:
-            result = seed_difference(values[0], values[1], _image_variance(members, measure))
-        except ViceError as error:
-            rows.append(row | nothing | {"reason": error.message})
+            variance = 0.0 if reason else float(np.nanvar(drawn.values, ddof=1))
+            result = seed_difference(values[0], values[1], variance)
+        except ViceError as error:  # too few seeds
+            reason = error.message
+        if reason:
+            rows.append(row | nothing | {"reason": reason})
             continue
         limits = {"low": number_or_none(result.interval.low), "high": number_or_none(result.interval.high)}
-        rows.append(row | {"difference": number_or_none(result.difference), **limits, "p": number_or_none(result.p)})
+        row |= {"difference": number_or_none(result.difference), **limits, "p": number_or_none(result.p)}
+        rows.append(row | ({"reason": DOES_NOT_VARY} if row["p"] is None else {}))
     return _corrected(rows)
 
 
-def _image_variance(members: Sequence[Sequence[ComparedModel]], measure: str) -> float:
-    """The variance, over resampled images, of the difference of two groups' means: all see the same images."""
-    means = [np.mean([model.replicates[measure].values for model in group], axis=0) for group in members]
-    return float(np.nanvar(means[0] - means[1], ddof=1))
+def _mean(replicates: Sequence[Replicates]) -> Replicates:
+    """The mean of a group's seeds in every resampling: all see the same images."""
+    reason = next((one.reason for one in replicates if one.reason), "")
+    return Replicates(np.mean([one.values for one in replicates], axis=0), reason=reason)
 
 
 def _agreement(models: Mapping[str, Samples], common: Sequence[str]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class ComparedModel:
         self.pairs = true_pairs(samples)
         tests = class_tests(self.pairs, samples)
         self.stands_out, self.testable = standing_out(tests, samples.classes), int(testable(tests).sum())
-        self.quality = quality_of(self.pairs, quality)
+        self.quality_name, self.quality = quality, quality_of(self.pairs, quality)
         defined = ~np.isnan(self.quality)
         self.values: dict[str, float] = {
             "vice": vice_or_nan(self.pairs.logit, self.quality),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from torchvice.errors import ViceError
-from torchvice.measures.inference import Inference, Replicates, ends_of, number_or_none
+from torchvice.measures.inference import (
+    LEVEL,
+    Inference,
+    Replicates,
+    ends_of,
+    images_of,
+    number_or_none,
+    too_few_images,
+)
 from torchvice.measures.pairs import Pairs
 from torchvice.measures.qualities import QUALITIES, quality_of
 from torchvice.measures.rows import ClassRow, Fold, Stratum
@@ -31,8 +40,9 @@ from torchvice.metrics.association import (
 )
 from torchvice.metrics.concordance import kendall, kendall_with_interval
 from torchvice.metrics.parallel import matrix_products, results_of
-from torchvice.metrics.partial import PartialSpearman
+from torchvice.metrics.partial import PartialSpearman, merged_counts
 from torchvice.metrics.permutation import freedman_lane_p, permutation_p, permutes
+from torchvice.metrics.resampling import Interval
 from torchvice.metrics.weighted import (
     HeldOutSpearman,
     Mean,
@@ -58,6 +68,7 @@ MANY = 2**15  # pairs; with fewer, threads would mostly wait for Python's lock
 _T = TypeVar("_T")
 FIXED_THRESHOLD = 0.1  # the paper's
 FEWEST = 10  # pairs; below it a correlation within a class or stratum is not given
+NOTHING_LEFT = "Size and label count leave nothing to correlate."
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,11 @@ def put_consistency_of_pairs(sheet: Sheet, subject: ConsistencyData, inference: 
 
 def _put(sheet: Sheet, path: str, value: Any, statistic: Any, image_id: np.ndarray, inference: Inference) -> None:
     """Put a value and its interval; `statistic` is only built if the value is defined."""
-    found = value() if isinstance(value, partial) else value
+    try:
+        found = value() if isinstance(value, partial) else value
+    except ViceError as error:  # one sensitivity never ends the measurement
+        sheet.leave_out([path], error.message)
+        return
     if isinstance(found, Association):
         sheet.put(path, found.value, _why(found))
     else:
@@ -157,15 +172,19 @@ def _put_headline(sheet: Sheet, subject: ConsistencyData, inference: Inference) 
         return
     replicates = inference.replicates(Mean(pairs.quality), pairs.image_id)
     sheet.put_interval("strict.ji", inference.interval(sheet.value("strict.ji"), replicates))
-    cluster = inference.clusters(pairs.image_id)
-    exact = permutes(len(pairs), PERMUTATIONS)
+    _put_tests(sheet, pairs, inference.clusters(pairs.image_id))
+
+
+def _put_tests(sheet: Sheet, pairs: Pairs, cluster: np.ndarray) -> None:
+    """Put the permutation tests of VICE, and of VICE given size and label count; `cluster` is the image of each."""
+    exact, few = permutes(len(pairs), PERMUTATIONS), too_few_images(images_of(cluster))
     drawn, by = (PERMUTATIONS, "permutation") if exact else (None, "normal distribution")
-    p = permutation_p(pairs.logit, pairs.quality, cluster, permutations=PERMUTATIONS)
-    sheet.put_test("strict.vice", p, f"studentised {by}, standard error by images", drawn)
-    given = (pairs.logit, pairs.quality, pairs.area, pairs.labels)
-    p = freedman_lane_p(*given, cluster=cluster, permutations=PERMUTATIONS)
+    p = math.nan if few else permutation_p(pairs.logit, pairs.quality, cluster, permutations=PERMUTATIONS)
+    sheet.put_test("strict.vice", p, f"studentised {by}, standard error by images", drawn, few)
+    given = (pairs.logit, pairs.quality, pairs.area, merged_counts(pairs.labels))
+    p = math.nan if few else freedman_lane_p(*given, cluster=cluster, permutations=PERMUTATIONS)
     method = f"Freedman and Lane, studentised{'' if exact else f' {by}'}, standard error by images"
-    sheet.put_test("sensitivities.partial_spearman", p, method, drawn)
+    sheet.put_test("sensitivities.partial_spearman", p, method, drawn, few or NOTHING_LEFT)
 
 
 Named = tuple[str, Any, Any, np.ndarray]
@@ -177,7 +196,7 @@ def _sensitivities(subject: ConsistencyData) -> list[Named]:
     known = ~np.isnan(quality)
     logit, good, image_id = pairs.logit[known], quality[known], pairs.image_id[known]
     likely = pair_log_likelihood(logit)
-    area, labels, group = pairs.area[known], pairs.labels[known], pairs.class_index[known]
+    area, labels, group = pairs.area[known], merged_counts(pairs.labels[known]), pairs.class_index[known]
     rows, mean = _image_quality(subject)
     loss, ids = subject.loss[rows], subject.image_id[rows]
     found: list[Named] = [
@@ -265,7 +284,10 @@ def _put_kendall(sheet: Sheet, subject: ConsistencyData, inference: Inference) -
     if inference.resampling is None:
         found, interval = kendall(logit, good), None
     else:
-        found, interval = kendall_with_interval(logit, good, inference.clusters(subject.pairs.image_id[known]))
+        cluster = inference.clusters(subject.pairs.image_id[known])
+        found, interval = kendall_with_interval(logit, good, cluster)
+        if few := too_few_images(images_of(cluster)):
+            interval = Interval(math.nan, math.nan, LEVEL, interval.method, reason=few)
     sheet.put("sensitivities.kendall", found.value, _why(found))
     if interval is not None and np.isfinite(found.value):
         sheet.put_interval("sensitivities.kendall", interval)
@@ -363,7 +385,7 @@ def put_paper_interval(
         return
     sheet.put_interval("paper.vice", inference.interval(value, inference.replicates(Pearson(-loss, ji), image_id)))
     sheet.put_interval("paper.ji", inference.interval(float(ji.mean()), inference.replicates(Mean(ji), image_id)))
-    if not pearson_is_reliable(loss):
+    if "paper.vice" in sheet.intervals and not pearson_is_reliable(loss):
         skew, kurtosis = skewness_and_kurtosis(loss)
         sheet.not_reliable(
             "paper.vice",

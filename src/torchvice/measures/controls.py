@@ -29,7 +29,8 @@ def put_other_explanations(sheet: Sheet, samples: Samples, subject: ConsistencyD
     """Put VICE of every other explanation with the same logits, and how far the headline lies above it.
 
     Controls are scored class by class: with identical maps every tie would go to the lowest class. Each is scored at
-    thresholds that it chooses and at the headline's; VICE is above it where it is so at both.
+    thresholds that it chooses and at the headline's; VICE is above it where it is so at both. Differences are over the
+    pairs that both have, and a note says how many are left out.
     """
     rows: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS.values()}
     headline = _Scored(subject.pairs, subject.name, subject.quality, inference)
@@ -37,17 +38,20 @@ def put_other_explanations(sheet: Sheet, samples: Samples, subject: ConsistencyD
         section = SECTIONS.get(settings.get("role", ""))
         if section is None:
             continue
-        pairs = true_pairs(samples, explanation)
+        pairs, name = true_pairs(samples, explanation), short_name(explanation)
         try:
             other = _Scored(pairs, subject.name, quality_of(pairs, subject.name), inference)
+            both = _of_common_pairs(headline, other, samples.thresholds, inference)
         except ViceError as error:
-            sheet.undefined[f"{section}.{short_name(explanation)}"] = error.message
+            sheet.undefined[f"{section}.{name}"] = error.message
             continue
         if other.reason:
-            sheet.undefined[f"{section}.{short_name(explanation)}.vice"] = other.reason
-        row = {**other.row(), **headline.above(other, inference)}
-        rows[section][short_name(explanation)] = (
-            _control(row, headline, other, inference)
+            sheet.undefined[f"{section}.{name}.vice"] = other.reason
+        if note := _left_out(headline, other, both):
+            sheet.notes[f"{section}.{name}"] = note
+        row = {**other.row(), **both[0].above(both[1], inference)}
+        rows[section][name] = (
+            _control(row, *both, inference)
             if section == "controls"
             else Method(**row, agreement=_agreement(headline, other))
         )
@@ -120,8 +124,19 @@ class _Scored:
             "quality": float(known.mean()) if len(known) else None,
         }
 
+    def of(self, rows: np.ndarray, inference: Inference) -> _Scored:
+        """The same quality of some pairs."""
+        return _Scored(self.pairs.where(rows), self.name, self.quality[rows], inference)
+
     def above(self, other: _Scored, inference: Inference) -> dict[str, Any]:
-        """Paired difference from another explanation, with its interval: both are resampled together."""
+        """Paired difference from another explanation of the same pairs, with its interval: both are resampled together.
+
+        It is over the pairs that have a quality in both.
+        """
+        known, also_known = ~np.isnan(self.quality), ~np.isnan(other.quality)
+        if (known != also_known).any():
+            rows = known & also_known
+            return self.of(rows, inference).above(other.of(rows, inference), inference)
         difference = self.value - other.value
         if not np.isfinite(difference):
             return {"difference": None, "difference_low": None, "difference_high": None}
@@ -132,6 +147,45 @@ class _Scored:
         return {"difference": difference, "difference_low": low, "difference_high": high}
 
 
+def _of_common_pairs(
+    first: _Scored, second: _Scored, thresholds: np.ndarray, inference: Inference
+) -> tuple[_Scored, _Scored]:
+    """Both over the pairs that both have; where one lacks some, each chooses its thresholds among the common ones.
+
+    Raises:
+        ViceError: as `quality_of`.
+    """
+    if _same_pairs(first.pairs, second.pairs):
+        return first, second
+    places = [{key: row for row, key in enumerate(_keys(scored.pairs))} for scored in (first, second)]
+    common = [key for key in places[0] if key in places[1]]
+    parts = [
+        scored.pairs.alone(np.array([place[key] for key in common], np.int64), thresholds)
+        for scored, place in zip((first, second), places, strict=True)
+    ]
+    own, other = (_Scored(part, first.name, quality_of(part, first.name), inference) for part in parts)
+    return own, other
+
+
+def _left_out(headline: _Scored, other: _Scored, both: tuple[_Scored, _Scored]) -> str:
+    """How many pairs the difference of VICE leaves out, as a sentence; "" if none. `both`: over the common pairs."""
+    defined = [~np.isnan(scored.quality) for scored in both]
+    if both[0] is headline and np.array_equal(*defined):
+        return ""
+    known = [
+        {key for key, quality in zip(_keys(scored.pairs), scored.quality.tolist(), strict=True) if quality == quality}
+        for scored in (headline, other)
+    ]
+    compared = int((defined[0] & defined[1]).sum())
+    left = len(known[0] | known[1]) - compared
+    if not left:
+        return ""
+    return (
+        f"The difference of VICE is over the {compared} pairs that have a quality in both explanations; {left} "
+        f"other{'s are' if left > 1 else ' is'} left out."
+    )
+
+
 def _agreement(first: _Scored, second: _Scored) -> float | None:
     """Spearman correlation of the two qualities over the pairs that both have."""
     keys = [dict(zip(_keys(scored.pairs), scored.quality.tolist(), strict=True)) for scored in (first, second)]
@@ -140,6 +194,10 @@ def _agreement(first: _Scored, second: _Scored) -> float | None:
         return pair_vice([keys[0][key] for key in common], [keys[1][key] for key in common]).value
     except ViceError:
         return None
+
+
+def _same_pairs(first: Pairs, second: Pairs) -> bool:
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("image_id", "class_index"))
 
 
 def _keys(pairs: Pairs) -> list[tuple[str, int]]:
@@ -158,7 +216,7 @@ def _mark(sheet: Sheet, controls: dict[str, Control]) -> None:
             interval = f"`{name}` (95 % interval {interval_text(stricter[0], stricter[1], 2)}{where})"
             (above if stricter[1] < 0 else unclear).append(interval)
     sentences = []
-    undefined = [f"`{name}`" for name, row in controls.items() if row.vice is None]
+    undefined = [f"`{name}`" for name, row in controls.items() if row.vice is None or row.difference is None]
     if undefined:
         names = f"control{'s' * (len(undefined) > 1)} {', '.join(undefined)}"
         sentences.append(f"Whether VICE is higher than the {names} is undefined.")

@@ -9,9 +9,18 @@ from weakref import ref
 
 import numpy as np
 
-from torchvice.metrics.resampling import Interval, Resampling, interval
+from torchvice.metrics.resampling import FEWEST_IMAGES, Interval, Resampling, interval
 
-__all__ = ["LEVEL", "Inference", "Replicates", "ends_of", "number_or_none", "plain_interval"]
+__all__ = [
+    "LEVEL",
+    "Inference",
+    "Replicates",
+    "ends_of",
+    "images_of",
+    "number_or_none",
+    "plain_interval",
+    "too_few_images",
+]
 
 LEVEL = 0.95
 LINEAR = ", linear replicates"  # in the method of an interval
@@ -22,16 +31,19 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 class Replicates:
     """A number in every resampling: `values` (B,), NaN where undefined, and whether any part of it is `linear`.
 
-    The difference of two is the paired difference.
+    The difference of two is the paired difference. `reason`: why there are none, although images are resampled.
     """
 
     values: np.ndarray
     linear: bool = False
+    reason: str = ""
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __sub__(self, other: Replicates) -> Replicates:
+        if reason := self.reason or other.reason:
+            return Replicates(np.zeros(0), reason=reason)
         return Replicates(self.values - other.values, self.linear or other.linear)
 
 
@@ -57,7 +69,7 @@ class Inference:
         return np.fromiter(map(self.row_of.__getitem__, image_id.tolist()), np.int64, len(image_id))
 
     def replicates(self, statistic: Statistic, image_id: np.ndarray) -> Replicates:
-        """The statistic over each resampling of the images; empty without resamplings.
+        """The statistic over each resampling of the images; empty without resamplings, and with too few images.
 
         Args:
             statistic: from weights (b, P) to (b,) values, see `torchvice.metrics.weighted`.
@@ -65,7 +77,10 @@ class Inference:
         """
         if self.resampling is None:
             return NO_REPLICATES
-        values = self.resampling.replicates_of(statistic, self.clusters(image_id))
+        cluster = self.clusters(image_id)
+        if reason := too_few_images(images_of(cluster)):
+            return Replicates(np.zeros(0), reason=reason)
+        values = self.resampling.replicates_of(statistic, cluster)
         return Replicates(values, self.resampling.linear(statistic))
 
     def once(self, rows: Any, name: str, compute: Callable[[], Replicates]) -> Replicates:
@@ -89,12 +104,32 @@ class Inference:
     ) -> Interval | None:
         """The interval of a value, `made` of its replicates; None without these or where the value is undefined.
 
-        Its method says if the replicates are linear, see `torchvice.metrics.resampling.Resampling.linear`.
+        Too few images have one without limits, and with the reason. Its method says if the replicates are linear, see
+        `torchvice.metrics.resampling.Resampling.linear`.
         """
-        if not len(replicates) or not np.isfinite(value):
+        if not np.isfinite(value) or not (len(replicates) or replicates.reason):
             return None
+        if replicates.reason:
+            return Interval(np.nan, np.nan, LEVEL, "percentile", reason=replicates.reason)
         found = made(value, replicates.values, LEVEL)
         return replace(found, method=found.method + LINEAR) if replicates.linear else found
+
+
+def images_of(cluster: np.ndarray) -> int:
+    """The number of different images among those of (P,) rows."""
+    return int(np.count_nonzero(np.bincount(cluster)))
+
+
+def too_few_images(images: int) -> str:
+    """Why so few images give neither an interval nor a p-value; "" where they are enough.
+
+    Example:
+        >>> too_few_images(3), too_few_images(10)
+        ('Too few images for intervals and tests: 3, and 10 are needed.', '')
+    """
+    if images >= FEWEST_IMAGES:
+        return ""
+    return f"Too few images for intervals and tests: {images}, and {FEWEST_IMAGES} are needed."
 
 
 def plain_interval(found: Interval, **more: Any) -> dict[str, Any] | None:

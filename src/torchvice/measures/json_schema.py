@@ -96,6 +96,7 @@ def _verdict(text: dict[str, Any], number: dict[str, Any], limits: dict[str, Any
     named |= {"p": {"type": "number"}, "pairs": {"type": "integer"}}
     named["looks_at"] = {"type": "array", "items": {"type": "object"}}
     texts = {"type": "array", "items": text}
+    chance = {"chance": number, "chance_pairs": {"type": ["integer", "null"]}, "share_of_chance_pairs": number}
 
     def shares(**more: Any) -> dict[str, Any]:
         return {"type": "object", "properties": share | more, "additionalProperties": False}
@@ -103,7 +104,7 @@ def _verdict(text: dict[str, Any], number: dict[str, Any], limits: dict[str, Any
     return _object(
         {
             "sentences": texts,
-            "on_object": shares(chance=number),
+            "on_object": shares(**chance),
             "without_object": shares(lost=number, lost_to_hole=number, foreground_sensitivity=number),
             "without_background": shares(lost=number),
             "stands_out": {"type": "array", "items": _object(named)},

@@ -129,6 +129,12 @@ class Pairs:
         regions = None if self.regions is None else self.regions.where(rows)
         return replace(self, **picked, regions=regions)
 
+    def alone(self, rows: np.ndarray, thresholds: np.ndarray) -> Pairs:
+        """Select pairs by an index array; the thresholds (T,) are chosen again, among these pairs."""
+        picked = self.where(rows)
+        held_out = HeldOut(picked.iou, picked.fold)
+        return replace(picked, at=held_out.index, chosen=thresholds[held_out.index], quality=held_out.quality)
+
 
 def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
     """Return the pairs that `strict` measures: every true class of every image with a mask; a missed object has IoU 0.

@@ -16,7 +16,8 @@ from torchvice.measures.rank_sentences import sentences_of_ranking
 from torchvice.measures.reduced import MEASURES, Reduced, replicates_of
 from torchvice.metrics.pareto import on_front, residuals_given
 from torchvice.metrics.rank_sets import RankSets, rank_sets, reach
-from torchvice.metrics.resampling import MOST_UNDEFINED, Resampling
+from torchvice.metrics.resampling import Resampling, too_undefined
+from torchvice.metrics.weighted import HeldOutSpearman
 from torchvice.samples.frames import pandas_frame, polars_frame
 
 __all__ = ["BY", "Ranking", "check_by", "linear_measures", "ranked", "ranking_label"]
@@ -46,8 +47,8 @@ class Ranking:
             and `alone_high` (for this model alone), each measure with `_low` and `_high` (simultaneous),
             `given_accuracy` with ends (VICE beyond what accuracy predicts) and `predicted`, `on_front` and
             `front_share`, `candidate` and `sure` (of the best `top`), `network`, `method`, `img_size`,
-            `interpolation`, `top1`, `top5`, and `undefined` {measure: reason}. Models without the number that ranks
-            come last, with the rank None.
+            `interpolation`, `top1`, `top5`, and `undefined` {measure: why it has no value, or no interval}. Models
+            without the number that ranks, or without its replicates, come last, with the rank None.
         left_out: tables that could not be read, with `name`, `path` and `reason`.
         top: K of the best K; None: not asked for.
         sentences: what is established and what is not.
@@ -147,7 +148,8 @@ def linear_measures(
         )
     work = {"mean_average_precision": images * classes * replicates * models > EXACT_MAP}
     if protocol == "strict":
-        work["vice"] = pairs * replicates * models > EXACT_VICE
+        one = pairs * replicates
+        work["vice"] = one * models > EXACT_VICE or one > HeldOutSpearman.most_work
     return tuple(name for name, much in work.items() if bootstrap == "linear" or (much and bootstrap == "auto"))
 
 
@@ -219,13 +221,15 @@ def _check_enough(found: _Numbers, by: str, protocol: str, top: int | None) -> N
     Raises:
         ViceError: fewer than two have the number, or `top` is not between 1 and their number.
     """
-    count = int(found.usable(by).sum())
+    count, values = int(found.usable(by).sum()), int(np.isfinite(found.values[by]).sum())
     if count < 2:
         others = [name for name in BY if found.usable(name).sum() >= 2]
+        what = f"{ranking_label(by, protocol)}{' that has an interval' if values > 1 else ''}"
+        rest = "Leave out the models without any number." if values < 2 else "Assess the models on more images."
         raise ViceError(
-            f"Ranks need two models or more with a {ranking_label(by, protocol)}, but {count} of "
-            f"{len(found.models)} have one.{_first_reason(found, by)}",
-            f"Rank by another measure: --by {others[0]}." if others else "Leave out the models without any number.",
+            f"Ranks need two models or more with a {what}, but {count} of {len(found.models)} have one."
+            f"{_first_reason(found, by)}",
+            f"Rank by another measure: --by {others[0]}." if others else rest,
         )
     if top is not None and not 1 <= top < count:
         raise ViceError(
@@ -248,17 +252,26 @@ def _rank_sets(found: _Numbers, by: str, linear: Sequence[str], seed: int) -> Ra
 
 
 class _Numbers:
-    """The values (m,) and replicates (m, B) of every measure, in the order of the models."""
+    """The values (m,) and replicates (m, B) of every measure, in the order of the models.
+
+    `reasons`: of each measure and model, why it has no value or too few replicates, "" if it has both.
+    """
 
     def __init__(self, models: Mapping[str, Reduced], replicates: np.ndarray) -> None:
         self.models = models
         self.values = {name: np.array([model.values[name] for model in models.values()]) for name in MEASURES}
         self.replicates = {name: replicates[:, place] for place, name in enumerate(BY)}
+        self.reasons = {
+            name: [
+                model.undefined.get(name) or too_undefined(drawn)
+                for model, drawn in zip(models.values(), self.replicates[name], strict=True)
+            ]
+            for name in BY
+        }
 
     def usable(self, name: str) -> np.ndarray:
         """(m,) bool: the value is defined, and at most 5 % of the replicates are not."""
-        undefined = np.isnan(self.replicates[name]).mean(axis=1)
-        return np.isfinite(self.values[name]) & (undefined <= MOST_UNDEFINED)
+        return np.isfinite(self.values[name]) & (np.array(self.reasons[name]) == "")
 
     def filled(self, name: str, use: np.ndarray) -> np.ndarray:
         """The replicates of usable models; an undefined one takes the mean of the others."""
@@ -267,15 +280,13 @@ class _Numbers:
 
 
 def _first_reason(found: _Numbers, by: str) -> str:
-    for name, model in found.models.items():
-        if by in model.undefined:
-            return f" {name}: {model.undefined[by]}"
-    return ""
+    reasons = zip(found.models, found.reasons[by], strict=True)
+    return next((f" {name}: {reason}" for name, reason in reasons if reason), "")
 
 
 def _rows(found: _Numbers, paths: Mapping[str, str]) -> list[dict[str, Any]]:
     rows = []
-    for name, model in found.models.items():
+    for place, (name, model) in enumerate(found.models.items()):
         row: dict[str, Any] = {"name": name, "path": paths.get(name, "")}
         row |= dict.fromkeys(("rank", "rank_low", "rank_high", "alone_low", "alone_high"))
         for measure in MEASURES:
@@ -285,7 +296,9 @@ def _rows(found: _Numbers, paths: Mapping[str, str]) -> list[dict[str, Any]]:
         row |= dict.fromkeys(("predicted", "given_accuracy", "given_accuracy_low", "given_accuracy_high"))
         row |= {"on_front": None, "front_share": None, "candidate": None, "sure": None}
         row |= {key: model.facts.get(key) for key in ("network", "method", "img_size", "interpolation", "top1", "top5")}
-        rows.append(row | {"undefined": dict(model.undefined)})
+        reasons = {measure: found.reasons[measure][place] for measure in BY}
+        undefined = {measure: reason for measure, reason in reasons.items() if reason}
+        rows.append(row | {"undefined": model.undefined | undefined})
     return rows
 
 

@@ -112,14 +112,21 @@ def _made(found: Ranking, labels: Mapping[str, str]) -> str:
 
 def _unranked(found: Ranking, label: str) -> str:
     rows = [row for row in found.models if row["rank"] is None]
-    said = f"{len(rows)} without a rank, as {label} is undefined: {named(rows)}." if rows else ""
+    parts = []
+    if absent := [row for row in rows if row[found.by] is None]:
+        parts.append(f"{len(absent)} without a rank, as {label} is undefined: {named(absent)}.")
+    if unsure := [row for row in rows if row[found.by] is not None]:
+        reason = unsure[0]["undefined"][found.by]
+        parts.append(
+            f"{len(unsure)} without a rank, as {label} has no interval: {named(unsure)}. First reason: {reason}"
+        )
     if found.left_out:
         one = len(found.left_out) == 1
-        said += (
-            f"{' ' if said else ''}{len(found.left_out)} {'table is' if one else 'tables are'} left out: "
-            f"{named(found.left_out)}. First reason: {found.left_out[0]['reason']}"
+        parts.append(
+            f"{len(found.left_out)} {'table is' if one else 'tables are'} left out: {named(found.left_out)}. "
+            f"First reason: {found.left_out[0]['reason']}"
         )
-    return said
+    return " ".join(parts)
 
 
 def _question(models: Mapping[str, Reduced]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from torchvice.errors import ViceError
+from torchvice.measures.inference import images_of, too_few_images
 from torchvice.measures.pairs import Pairs, true_pairs
 from torchvice.measures.protocols import paper_ji
 from torchvice.metrics import (
@@ -43,7 +44,7 @@ class Reduced:
 
     Attributes:
         values: {measure: value}; NaN where it is undefined.
-        undefined: {measure: the reason}.
+        undefined: {measure: the reason why it has no value, or too few images to resample it}.
         means: {measure: (2, N) numerator and denominator of each image}.
         linear: {measure: (N,) derivative by the weight of each image}.
         exact: {measure: (its statistic, the image of each row (P,), a factor)}.
@@ -167,21 +168,25 @@ def _influence(found: Reduced, by: str) -> np.ndarray:
     return factor * linear[1] if rows is None else np.bincount(rows, factor * linear[1], minlength=found.images)
 
 
-def _put(found: Reduced, name: str, value: Callable[[], float], reason: str) -> bool:
-    """Put a value, or the reason why it is undefined; return whether it is defined."""
+def _put(found: Reduced, name: str, value: Callable[[], float], reason: str, rows: np.ndarray) -> bool:
+    """Put a value of some rows, and the reason if it is undefined; return whether it can be resampled.
+
+    `rows` are the images of these rows.
+    """
     try:
         number = float(value())
     except ViceError as error:
         number, reason = math.nan, error.message
     found.values[name] = number if math.isfinite(number) else math.nan
-    if not math.isfinite(number):
+    reason = too_few_images(images_of(rows)) if math.isfinite(number) else reason
+    if reason:
         found.undefined[name] = reason
-    return math.isfinite(number)
+    return not reason
 
 
 def _put_pairs(found: Reduced, pairs: Pairs, rows: np.ndarray, linear: bool) -> None:
     """VICE and the JI score of `strict`; `rows` are the images of the pairs."""
-    if _put(found, "vice", lambda: pair_vice(pairs.logit, pairs.quality).value, "Undefined."):
+    if _put(found, "vice", lambda: pair_vice(pairs.logit, pairs.quality).value, "Undefined.", rows):
         if linear:
             change = Spearman(pairs.logit, pairs.quality).linear()
             assert change is not None  # its value is defined
@@ -189,9 +194,8 @@ def _put_pairs(found: Reduced, pairs: Pairs, rows: np.ndarray, linear: bool) -> 
         else:
             statistic = HeldOutSpearman(pairs.logit, pairs.iou, pairs.fold, pairs.image_id)
             found.exact["vice"] = (statistic, rows, 1.0)
-    if _put(
-        found, "ji", lambda: pairs.quality.mean() if len(pairs) else math.nan, "No image has a true label with a mask."
-    ):
+    none = "No image has a true label with a mask."
+    if _put(found, "ji", lambda: pairs.quality.mean() if len(pairs) else math.nan, none, rows):
         _put_mean(found, "ji", pairs.quality, rows)
 
 
@@ -201,10 +205,10 @@ def _put_paper(found: Reduced, samples: Samples, paper: ProtocolSamples) -> None
     loss, ji = paper.losses[paper.images.has_mask], paper_ji(samples, masked, paper.regions)
     rows = np.flatnonzero(paper.images.has_mask)
     reason = f"The JI of {int(np.isnan(ji).sum())} of {len(ji)} images is undefined."
-    if _put(found, "vice", lambda: vice(loss, ji).value, reason):
+    if _put(found, "vice", lambda: vice(loss, ji).value, reason, rows):
         found.exact["vice"] = (Pearson(-loss, ji), rows, 1.0)
         found.facts["reliable"] = pearson_is_reliable(loss)
-    if _put(found, "ji", lambda: float(np.mean(ji)) if len(ji) else math.nan, reason):
+    if _put(found, "ji", lambda: float(np.mean(ji)) if len(ji) else math.nan, reason, rows):
         _put_mean(found, "ji", ji, rows)
 
 
@@ -217,10 +221,10 @@ def _put_predictions(found: Reduced, part: ProtocolSamples, linear: bool) -> Non
     known = ~np.isnan(accuracy)
     undefined = "An image with neither label nor prediction has no accuracy (0/0)."
     usable = known.any() if strict else known.all()
-    if _put(found, "ml_accuracy", lambda: accuracy[known].mean() if usable else math.nan, undefined):
+    if _put(found, "ml_accuracy", lambda: accuracy[known].mean() if usable else math.nan, undefined, everything[known]):
         _put_mean(found, "ml_accuracy", accuracy[known], everything[known])
     ap = lambda: mean_average_precision(probabilities, images.targets, protocol)  # noqa: E731
-    if _put(found, "mean_average_precision", ap, "No image shows any class."):
+    if _put(found, "mean_average_precision", ap, "No image shows any class.", everything):
         statistic = MeanAveragePrecision(probabilities, images.targets)
         # Under `paper` classes without images count 0: the replicates of the others are scaled alike.
         factor = 1.0 if strict else float(images.targets.any(axis=0).mean())
@@ -228,9 +232,10 @@ def _put_predictions(found: Reduced, part: ProtocolSamples, linear: bool) -> Non
             found.linear["mean_average_precision"] = factor * statistic.linear()[1]
         else:
             found.exact["mean_average_precision"] = (statistic, None, factor)
-    if _put(found, "loss", lambda: part.losses.mean(), "A loss is infinite."):
+    if _put(found, "loss", lambda: part.losses.mean(), "A loss is infinite.", everything):
         _put_mean(found, "loss", part.losses, everything)
-    _put(found, "ece_ml", lambda: multilabel_ece(probabilities, images.targets, protocol=protocol), undefined)
+    ece = lambda: multilabel_ece(probabilities, images.targets, protocol=protocol)  # noqa: E731
+    _put(found, "ece_ml", ece, undefined, everything)
 
 
 def _put_mean(found: Reduced, name: str, values: np.ndarray, rows: np.ndarray) -> None:
@@ -247,8 +252,10 @@ def _digest(images: Images, names: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for name in names:
         column = getattr(images, name)
-        text = "\n".join(column.tolist()).encode("utf-8", "surrogateescape") if column.dtype == object else b""
-        digest.update(text or np.ascontiguousarray(column.astype(np.int64)).tobytes())
+        if column.dtype == object:
+            digest.update("\n".join(column.tolist()).encode("utf-8", "surrogateescape"))
+        else:
+            digest.update(np.ascontiguousarray(column.astype(np.int64)).tobytes())
     return digest.hexdigest()
 
 
@@ -306,7 +313,7 @@ def replicates_of(models: Sequence[Reduced], measures: Sequence[str], resampling
         for place, name in enumerate(measures):
             if name in model.exact:
                 statistic, rows, factor = model.exact[name]
-                result[at, place] = factor * resampling.replicates_of(statistic, rows)
+                result[at, place] = factor * resampling.replicates_of(statistic, rows, linear=False)
             elif name in model.means or name in model.linear:
                 mean = name in model.means
                 places.append((at, place, len(columns), mean))

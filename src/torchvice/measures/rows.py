@@ -116,12 +116,12 @@ class Comparison:
 
     `images`, how many all models have; `excluded` {reason: count}; `quality`, its name; `models`, a row each with
     `name`, the compared measures, `ece_ml`, and limits such as `vice_low`; `differences`, a row for each pair of
-    models and measure: `first`, `second`, `measure`, `difference` (first - second), `low`, `high`, `p`, `p_holm` and
-    `p_at_floor` (p_holm is an upper bound); `matched`, VICE of two models whose pairs were given the same distribution
-    of log-likelihood; `seeds`, the differences of groups, with the same columns; `agreement` of the models' order
-    across explanations; `stands_out` {model: the classes that stand out, as in its verdict}; `testable` {model: the
-    number of classes that could stand out}; `sentences`, what is
-    established and what is not.
+    models and measure: `first`, `second`, `measure`, `difference` (first - second), `low`, `high`, `p`, `p_holm`,
+    `p_at_floor` (p_holm is an upper bound), and `reason` where there is no p; `matched`, VICE of two models whose pairs
+    were given the same distribution of log-likelihood; `seeds`, the differences of groups, with the same columns;
+    `agreement` of the models' order across explanations; `stands_out` {model: the classes that stand out, as in its
+    verdict}; `testable` {model: the number of classes that could stand out}; `sentences`, what is established and what
+    is not.
     """
 
     images: int

@@ -59,9 +59,9 @@ class Measures:
 
     Numbers, {name: value}, every one described in `torchvice.measures.catalogue`: `paper`, `strict`, `classification`,
     `localisation`, `sensitivities`, `calibration`, `without` (labels found on changed images), and `quality`, which
-    also has the `name` and `meaning` of the quality that was chosen. About them: `undefined` {path: reason};
-    `intervals` {path: {low, high, level, method}}; `tests` {path: {p, method}}; `notes` {path: a caveat that belongs
-    to the number}.
+    also has the `name` and `meaning` of the quality that was chosen. About them: `undefined` {path: reason}, where an
+    interval or a test alone is undefined {`intervals.PATH` or `tests.PATH`: reason}; `intervals` {path: {low, high,
+    level, method}}; `tests` {path: {p, method}}; `notes` {path: a caveat that belongs to the number}.
 
     Rows, see `torchvice.measures.rows`: `controls`, `methods` and `retests` {explanation: row}; `strata`, `classes`,
     `folds`. Further: `threshold_curve` {thresholds, pair_iou, vice}; `quadrants` {by, cutoffs, counts, undefined,
@@ -181,7 +181,8 @@ class Measures:
 
     def __repr__(self) -> str:
         vice = ", ".join(f"{part}.vice={decimals(getattr(self, part)['vice'], 4)}" for part in ("paper", "strict"))
-        return f"Measures({self.images} images, {vice}, {len(self.undefined)} undefined)"
+        undefined = sum(not path.startswith(("intervals.", "tests.")) for path in self.undefined)
+        return f"Measures({self.images} images, {vice}, {undefined} undefined)"
 
     def _repr_html_(self) -> str:
         """A notebook shows the numbers of both protocols, with their intervals, and the VICE diagrams."""
@@ -264,16 +265,21 @@ class Sheet:
         return chosen
 
     def put_interval(self, path: str, found: Interval | None) -> None:
-        """Set the interval of a value, if it has one."""
+        """Set the interval of a value, or the reason why it has none, if one is known."""
         plain = None if found is None else plain_interval(found)
         if plain is not None:
             self.intervals[path] = plain
+        elif found is not None and found.reason:
+            self.undefined[f"intervals.{path}"] = found.reason
 
-    def put_test(self, path: str, p: float, method: str, permutations: int | None) -> None:
+    def put_test(self, path: str, p: float, method: str, permutations: int | None, reason: str = "") -> None:
         """Set the p-value, in (0, 1], of the hypothesis that the value at a path is 0, and whether it can be lower.
 
-        Without `permutations`, None, it can.
+        Without `permutations`, None, it can. A p that is NaN is left out, with the reason.
         """
+        if math.isnan(p):
+            self.undefined[f"tests.{path}"] = reason or "The test is not defined for these images."
+            return
         at_floor = permutations is not None and bool(p * (permutations + 1) <= 1)
         self.tests[path] = {"p": p, "method": method, "at_floor": at_floor}
 

@@ -129,13 +129,13 @@ def _about_pairs(found: Comparison, replicates: int) -> list[str]:
     if open_:
         parts = [f"{row['first']} against {row['second']} ({_span(row)})" for row in open_]
         said.append(f"Not established{_of(found)}: {'; '.join(parts)}.")
+    reasons: dict[str, list[str]] = {}
     for row in rows:
         if row["p_holm"] is None:
-            said.append(
-                f"{row['first']} and {row['second']} cannot be compared: {_vice(found)} is undefined for one of them."
-            )
+            reasons.setdefault(row["reason"], []).append(f"{row['first']} and {row['second']}")
+    said += [f"{'; '.join(names)} cannot be compared: {reason}" for reason, names in reasons.items()]
     least = 2 * len(rows) / (replicates + 1)
-    if least >= alpha and not sure:
+    if least >= alpha and open_ and not sure:
         said.append(
             f"With {replicates} replicates no p can be below {least:.2f} after Holm's correction for {len(rows)} "
             f"pairs of models: take more (--replicates {round(2 * len(rows) / alpha) * 5})."

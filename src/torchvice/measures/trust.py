@@ -70,7 +70,8 @@ def put_trust(
     put_intervals_of_vice(sheet, subject, inference)
     without = {name: value for name, value in sheet.sections["without"].items() if math.isfinite(value)}
     numbers = {"vice": _vice_of(sheet, pairs), "without": without}
-    sheet.parts["verdict"] = verdict_of(samples, without_histograms(pairs), tests, inference, numbers)
+    reason = sheet.undefined.get("intervals.strict.vice", "")
+    sheet.parts["verdict"] = verdict_of(samples, without_histograms(pairs), tests, inference, numbers, reason)
 
 
 def _put_sensitivities(sheet: Sheet, samples: Samples, subject: ConsistencyData, inference: Inference) -> None:

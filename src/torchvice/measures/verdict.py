@@ -29,9 +29,10 @@ class Verdict:
     Attributes:
         sentences: three to five, the strongest evidence first, each with its test or interval and its number of labels;
             what could not be measured is said.
-        on_object: {share, chance, pairs, interval}: pairs whose map lies on the object (IoU of 0.3 or more at the
-            held-out threshold); `chance`, the share of the same maps that lie on another image's object of the class,
-            from the control `shuffled`.
+        on_object: {share, chance, chance_pairs, share_of_chance_pairs, pairs, interval}: pairs whose map lies on the
+            object (IoU of 0.3 or more at the held-out threshold); `chance`, the share of the same maps that lie on
+            another image's object of the class, from the control `shuffled`. It is over the `chance_pairs` whose class
+            another image shows (None: the control was not assessed); `share_of_chance_pairs`, the share of these.
         without_object: {share, pairs, interval, lost, lost_to_hole, foreground_sensitivity}: pairs that are still found
             without the object.
         without_background: {share, pairs, interval, lost}.
@@ -68,6 +69,7 @@ def verdict_of(
     tests: Mapping[str, ClassTest],
     inference: Inference,
     numbers: Mapping[str, Mapping[str, Any]],
+    no_interval: str = "",
 ) -> Verdict:
     """Draw the verdict from a table that was assessed under `strict`.
 
@@ -78,6 +80,7 @@ def verdict_of(
         inference: of the intervals.
         numbers: of the rest of the measures, as JSON has them: `vice`, the part of the verdict of this name, and
             `without`, what is defined of the section.
+        no_interval: why VICE has no interval, as a sentence; "" if it has one, or if images were not resampled.
     """
     rows = standing_out(tests, samples.classes)
     events = events_of(pairs, samples) if rows else {}
@@ -97,7 +100,7 @@ def verdict_of(
         "vice": numbers["vice"],
     }
     return Verdict(
-        sentences=tuple(sentences_of(parts, len(pairs), filling, samples.foreign)),
+        sentences=tuple(sentences_of(parts, len(pairs), filling, samples.foreign, no_interval)),
         caveats=tuple(caveats_of(samples, parts, without, inference.resampling is not None)),
         **parts,
     )
@@ -163,14 +166,23 @@ def _power(tests: Mapping[str, ClassTest], classes: tuple[str, ...]) -> dict[str
 def _on_object(samples: Samples, pairs: Pairs, inference: Inference) -> dict[str, Any]:
     """Share of found pairs whose map lies on the object, and on another image's object of the class."""
     found = pairs.where(pairs.predicted)
-    result = share_of(found.quality >= IOU_CUTOFF, found, inference)
-    return {"share": result["share"], "chance": _chance(samples, found), **result}
+    on_object = found.quality >= IOU_CUTOFF
+    by_chance = _by_chance(samples, found)
+    chance: dict[str, Any] = dict.fromkeys(("chance", "chance_pairs", "share_of_chance_pairs"))
+    if by_chance is not None:
+        known = ~np.isnan(by_chance)
+        chance["chance_pairs"] = int(known.sum())
+        if known.any():
+            chance["chance"] = float((by_chance[known] >= IOU_CUTOFF).mean())
+            chance["share_of_chance_pairs"] = float(on_object[known].mean())
+    result = share_of(on_object, found, inference)
+    return {"share": result["share"], **chance, **result}
 
 
-def _chance(samples: Samples, found: Pairs) -> float | None:
-    """The share of the found pairs whose map lies on another image's object, at the headline's thresholds.
+def _by_chance(samples: Samples, found: Pairs) -> np.ndarray | None:
+    """(P,) IoU of the found pairs' maps with another image's object of the class, at the headline's thresholds.
 
-    Pairs without another image of the class are left out.
+    NaN without another image that shows the class; None where the control `shuffled` was not assessed.
     """
     shuffled = next(
         (
@@ -180,18 +192,17 @@ def _chance(samples: Samples, found: Pairs) -> float | None:
         ),
         None,
     )
-    if shuffled is None or not len(found):
+    if shuffled is None:
         return None
     regions = samples.of_explanation(shuffled)
     regions = regions.where(regions.mask_pixels > 0)
     keys = zip(regions.image_id.tolist(), (regions.label - 1).tolist(), strict=True)
     row_of = {key: row for row, key in enumerate(keys)}
-    pairs = zip(found.image_id.tolist(), found.class_index.tolist(), found.at.tolist(), strict=True)
-    matches = [(row_of[image, c], at) for image, c, at in pairs if (image, c) in row_of]
-    if not matches:
-        return None
-    rows, at = np.array(matches).T
-    regions = regions.where(rows)  # of the others no counts are read
-    place = np.arange(len(rows)), at
-    iou = pair_iou(regions.intersection[place], regions.predicted[place], regions.mask_pixels)
-    return float((iou >= IOU_CUTOFF).mean())
+    pairs = zip(found.image_id.tolist(), found.class_index.tolist(), strict=True)
+    row = np.array([row_of.get(key, -1) for key in pairs], np.int64)
+    known = row >= 0
+    regions = regions.where(row[known])  # of the others no counts are read
+    place = np.arange(len(regions)), found.at[known]
+    iou = np.full(len(found), np.nan)
+    iou[known] = pair_iou(regions.intersection[place], regions.predicted[place], regions.mask_pixels)
+    return iou

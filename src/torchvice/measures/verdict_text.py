@@ -26,7 +26,13 @@ FEWEST_LABELS = 30  # of tables of seven labels without any connection, a third 
 JOINT_MARGIN = 0.02  # a smaller joint VICE may be what its smooth functions leave of other causes in a large table
 
 
-def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any], foreign: bool = False) -> list[str]:
+def sentences_of(
+    parts: Mapping[str, Any],
+    pairs: int,
+    filling: Mapping[str, Any],
+    foreign: bool = False,
+    no_interval: str = "",
+) -> list[str]:
     """Three to five sentences, the strongest evidence first.
 
     Args:
@@ -34,6 +40,7 @@ def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any
         pairs: number of true pairs.
         filling: how pixels were replaced.
         foreign: whether the table was made of another tool's files.
+        no_interval: why VICE has no interval, as a sentence; "" if it has one, or if images were not resampled.
     """
     if not pairs:
         return [
@@ -44,7 +51,7 @@ def sentences_of(parts: Mapping[str, Any], pairs: int, filling: Mapping[str, Any
         return [f"Nothing can be said of the model's reasons: it finds none of the {pairs} true labels with a mask."]
     named = _named(parts["stands_out"], parts["power"])
     unnamed = [] if named else [_nothing_stands_out(parts["power"])]
-    more = [*_without(parts, filling), _on_object(parts["on_object"]), *unnamed, _vice(parts["vice"])]
+    more = [*_without(parts, filling), _on_object(parts["on_object"]), *unnamed, _vice(parts["vice"], no_interval)]
     return [*named, *more, *_missing(parts, foreign)]
 
 
@@ -152,15 +159,22 @@ def _without(parts: Mapping[str, Any], filling: Mapping[str, Any]) -> list[str]:
 
 
 def _on_object(part: Mapping[str, Any]) -> str:
-    chance = part["chance"]
+    chance, compared = part["chance"], part.get("chance_pairs")
     text = f"The map is on the object (IoU {IOU_CUTOFF:g} or more) for {_share(part)}"
     if chance is None:
-        return f"{text}; what chance gives is unknown, as the control `shuffled` was not assessed."
+        why = "the control `shuffled` was not assessed" if compared is None else "no other image shows their classes"
+        return f"{text}; what chance gives is unknown, as {why}."
+    if compared is not None and compared < part["pairs"]:
+        return (
+            f"{text}; of the {compared} whose class another image shows, for "
+            f"{_percent(part['share_of_chance_pairs'])} %, and by chance, on the objects of other images of the class, "
+            f"for {_percent(chance)} %."
+        )
     return f"{text}; by chance, on the objects of other images of the class, for {_percent(chance)} %."
 
 
-def _vice(part: Mapping[str, Any]) -> str:
-    """The association of certainty and map."""
+def _vice(part: Mapping[str, Any], no_interval: str) -> str:
+    """The association of certainty and map: what of it is established, and else why nothing is."""
     value, interval = part.get("strict"), part.get("interval")
     if value is None:
         return "Whether certainty goes with the map's place (VICE) is undefined here."
@@ -168,17 +182,20 @@ def _vice(part: Mapping[str, Any]) -> str:
     if interval is not None:
         span = f"{_interval(interval)}, {span}"
     text = f"VICE {decimals(value, 2)} ({span})."
-    if interval is None:
-        text = f"Association of certainty and map: {text}"
-    elif part["pairs"] < FEWEST_LABELS:
+    few = part["pairs"] < FEWEST_LABELS
+    if few:
         text = f"Labels are too few (fewer than {FEWEST_LABELS}) to establish that certainty goes with the map: {text}"
+    elif no_interval:
+        text = f"No association of certainty and map is established: {text} {no_interval}"
+    elif interval is None:
+        text = f"Association of certainty and map: {text}"
     elif interval["low"] > 0:
         text = f"The surer the model is of a label, the better the map covers the object: {text}"
     elif interval["high"] < 0:
         text = f"The surer the model is of a label, the worse the map covers the object: {text}"
     else:
         text = f"No association of certainty and map is established: {text}"
-    return " ".join([text, *_joint(part), *_range(part), *_disagreement(part)])
+    return " ".join([text, *_joint(part), *_range(part), *([] if few else _disagreement(part))])
 
 
 def _interval(interval: Mapping[str, Any]) -> str:

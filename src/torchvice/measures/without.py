@@ -22,6 +22,7 @@ from torchvice.metrics.interventions import (
 )
 from torchvice.samples import Samples
 from torchvice.samples.columns import FILLINGS
+from torchvice.samples.placing import box_of
 
 __all__ = ["put_without"]
 
@@ -41,8 +42,28 @@ def put_without(sheet: Sheet, samples: Samples, pairs: Pairs, inference: Inferen
     _put_sensitivity(sheet, "foreground_sensitivity", ("without_object", "without_background"), pairs, inference)
     _put_sensitivity(sheet, "foreground_sensitivity_noise", ("noisy_object", "noisy_background"), pairs, inference)
     _put_fillings(sheet, filling_of(samples).get("filling", ""), pairs, inference)
-    if samples.of_boxes:
-        sheet.notes["without"] = "Objects are unions of boxes: background within a box is removed with the object."
+    notes = ["Objects are unions of boxes: background within a box is removed with the object."] * samples.of_boxes
+    if note := _outside_the_view(samples, pairs):
+        notes.append(note)
+    if notes:
+        sheet.notes["without"] = " ".join(notes)
+
+
+def _outside_the_view(samples: Samples, pairs: Pairs) -> str:
+    """How many labels have an object of which the view shows nothing, as a sentence; "" if none.
+
+    Of these alone nothing was measured. A view without a place in the image shows all of it.
+    """
+    settings = samples.of_protocol("strict").settings
+    columns = [column_of(pairs, PARTS[part]) for part in ("object", "background")]
+    unknown = np.all([np.isnan(column) for column in columns if len(column)], axis=0)
+    count = int(unknown.sum())
+    if not count or box_of(str(settings.get("view", "")), (1, 1)) is None:
+        return ""
+    return (
+        f"Objects outside the view: of {count} of {len(pairs)} labels the view shows no pixel of the object. Nothing "
+        "is replaced, and these labels are left out."
+    )
 
 
 def _put_part(

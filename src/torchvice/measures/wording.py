@@ -54,9 +54,11 @@ def p_text(p: float, at_floor: bool = False) -> str:
     """Format a p-value; at the smallest value that the replicates or permutations allow, it is an upper bound.
 
     Example:
-        >>> p_text(0.0213), p_text(0.0002), p_text(2 / 2001, at_floor=True)
-        ('0.021', 'below 0.001', '<= 0.001')
+        >>> p_text(0.0213), p_text(0.0002), p_text(2 / 2001, at_floor=True), p_text(float("nan"))
+        ('0.021', 'below 0.001', '<= 0.001', '–')
     """
+    if math.isnan(p):
+        return "–"
     if at_floor:
         return f"<= {math.ceil(p * 1e4 - 1e-6) / 1e4:.4g}"
     return f"{p:.3f}" if p >= 0.0005 else "below 0.001"

@@ -112,7 +112,8 @@ def kendall_with_interval(
 def _jackknife_interval(tau: float, without: np.ndarray, level: float) -> Interval:
     """The interval from tau `without` each image in turn: (N,)."""
     if missing := int(np.isnan(without).sum()):
-        return Interval(np.nan, np.nan, level, "jackknife", missing)
+        reason = f"Without {'one' if missing == 1 else f'any of {missing}'} of {len(without)} images tau is undefined."
+        return Interval(np.nan, np.nan, level, "jackknife", missing, reason)
     if abs(tau) == 1:
         return Interval(tau, tau, level, "jackknife")
     n = len(without)

@@ -116,7 +116,10 @@ def renormalised_iou(inside: ArrayLike, outside: ArrayLike, how: Rescaling, thre
     """IoU of each map with its object at thresholds of another normalisation of the map.
 
     A normalisation shifts and scales the values of a map, so each threshold of the other normalisation corresponds to
-    one of this. No pixels are needed. Exact to the width of a bin.
+    one of this. No pixels are needed. Exact to the width of a bin: the histogram does not tell the values of one bin
+    apart. Those of the bin of the minimum (of 0, unless `how` is "minmax") count as the minimum, which is above no
+    threshold; so a map of one bin has no foreground under "minmax". A 99th percentile in the first bin counts as 0, and
+    the map is then divided by its maximum, as in `torchvice.explain.normalise`.
 
     Args:
         inside, outside: (P, B) histograms of maps divided by their maximum.
@@ -139,12 +142,16 @@ def _renormalised(hit: np.ndarray, miss: np.ndarray, how: Rescaling, cuts: np.nd
     """`renormalised_iou` of a block of rows."""
     both = np.cumsum(hit + miss, axis=1)
     bins = both.shape[1]
-    low, high = np.zeros(len(both)), np.ones(len(both))
-    if how == "minmax":
-        low = (both == 0).sum(axis=1) / bins
-    elif how == "percentile":
-        high = ((both < _PERCENTILE * both[:, -1:]).sum(axis=1) + 1) / bins
+    lowest = np.minimum((both == 0).sum(axis=1), bins - 1) if how == "minmax" else np.zeros(len(both), np.int64)
+    high = np.ones(len(both))
+    if how == "percentile":
+        top = (both < _PERCENTILE * both[:, -1:]).sum(axis=1)
+        high = np.where(top > 0, (top + 1) / bins, 1.0)
+    low = lowest / bins
     cut = low[:, None] + cuts * (high - low)[:, None]
-    # The foreground starts at the first bin that lies entirely above the threshold.
+    # The foreground starts at the first bin that lies entirely above the threshold, and above the minimum's bin.
     place = np.minimum(np.ceil(np.round(cut * bins, 9)).astype(np.int64), bins - 1)
-    return np.take_along_axis(histogram_iou(hit, miss), place, axis=1) if len(hit) else np.zeros((0, len(cuts)))
+    place = np.maximum(place, lowest[:, None] + 1)
+    iou = histogram_iou(hit, miss)
+    nothing = np.where(np.isnan(iou[:, :1]), np.nan, 0.0)  # of a foreground that starts after the last bin
+    return np.take_along_axis(np.concatenate([iou, nothing], axis=1), place, axis=1)

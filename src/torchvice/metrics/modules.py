@@ -9,8 +9,9 @@ This is the only module of `metrics` that imports torch. No other module imports
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,24 @@ class _OnePass(Metric):
     def dtype(self) -> torch.dtype:
         """float64, also for the empty state of a process without rows."""
         return torch.float64
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], exclude_state: Sequence[str] = "") -> torch.nn.Module:
+        """Move the states with their module, but keep their precision, also in `module.to(torch.bfloat16)`."""
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            changed = fn(tensor)
+            return changed if changed.dtype == tensor.dtype else tensor.to(changed.device)
+
+        return super()._apply(moved, exclude_state)
+
+    def _add_settings(self, *settings: object) -> None:
+        """Add a state that is named after the settings on which the other states depend.
+
+        A MetricCollection keeps one state for metrics whose states have the same names and, after the first batch, the
+        same values. By this name it keeps those of other settings apart, and `merge_state` refuses them.
+        """
+        digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+        self.add_state(f"settings_{digest}", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def _undefined(self, reason: str) -> torch.Tensor:
         warnings.warn(f"{type(self).__name__} is undefined: {reason}", UserWarning, stacklevel=3)
@@ -213,6 +232,7 @@ class MultilabelCalibrationError(_OnePass):
         self.protocol: Protocol = protocol
         checked_protocol(protocol)
         self.edges = equal_width_edges(bins)
+        self._add_settings(protocol, int(bins))
         self.add_state("count", default=torch.zeros(bins, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("confidence", default=torch.zeros(bins, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("accuracy", default=torch.zeros(bins, dtype=torch.float64), dist_reduce_fx="sum")
@@ -294,6 +314,7 @@ class MeanIoUCurve(_OnePass):
         checked_protocol(protocol)
         self.num_classes, self.thresholds, self.void = num_classes, as_thresholds(thresholds), void
         empty = CurveCounter(num_classes, self.thresholds)
+        self._add_settings(int(num_classes), self.thresholds.tolist(), void)  # not `protocol`: the counts are the same
         for name in ("intersection", "predicted", "mask_pixels"):
             self.add_state(name, default=torch.as_tensor(getattr(empty, name)), dist_reduce_fx="sum")
         self.add_state("images", default=torch.tensor(0), dist_reduce_fx="sum")

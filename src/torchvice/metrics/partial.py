@@ -11,13 +11,25 @@ from torchvice.errors import ViceError, same_length
 from torchvice.metrics.ranks import WeightedRanks
 from torchvice.metrics.weighted import WeightedStatistic, correlation, correlation_change, finite_column
 
-__all__ = ["PartialSpearman", "cubic_splines"]
+__all__ = ["PartialSpearman", "cubic_splines", "merged_counts"]
 
 PIECES = 4  # pieces of the spline; its knots are the quartiles of the area
 EXPLAINED = 1e-9  # a column whose residual share of the variance is below this counts as constant
+MOST_LEVELS = 50  # values of the factor: each is a term of the design
 PART = 2**17  # floats of terms of rows that are built at once: what stays in the cache
 # The four cubic B-splines of a piece as polynomials of the place in it, from 0 to 1: coefficients of 1, t, t^2, t^3.
 PIECE = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
+
+
+def merged_counts(labels: np.ndarray) -> np.ndarray:
+    """(P,) numbers of labels with at most 50 different values: the highest ones are one group, called by its lowest.
+
+    Example:
+        >>> merged_counts(np.arange(1, 53))[-5:].tolist(), merged_counts(np.array([1, 2, 90])).tolist()
+        ([48, 49, 50, 50, 50], [1, 2, 90])
+    """
+    levels = np.unique(labels)
+    return labels if len(levels) <= MOST_LEVELS else np.minimum(labels, levels[MOST_LEVELS - 1])
 
 
 def cubic_splines(position: np.ndarray, pieces: int = PIECES, *, slopes: bool = False) -> np.ndarray:
@@ -83,10 +95,10 @@ class PartialSpearman(WeightedStatistic):
         first, second, size, count = (finite_column(name, column) for name, column in columns.items())
         self.rows = same_length(a=first, b=second, area=size, labels=count)
         levels = np.unique(count)
-        if len(levels) > 50:
+        if len(levels) > MOST_LEVELS:
             raise ViceError(
                 f"`labels` is a factor, but has {len(levels)} different values.",
-                "Merge large numbers of labels into one group.",
+                "Merge large numbers of labels into one group: torchvice.metrics.partial.merged_counts(labels).",
             )
         # The splines and the indicators both sum to 1, so one indicator is redundant.
         self._levels = (count[:, None] == levels[1:]).astype(np.float64)

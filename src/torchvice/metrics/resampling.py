@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,15 @@ from torchvice.errors import ViceError, as_array
 from torchvice.metrics.parallel import in_threads, matrix_products, threads
 from torchvice.metrics.weighted import RankStatistic, WeightedStatistic
 
-__all__ = ["Interval", "Resampling", "Statistic", "interval", "reflected_interval"]
+__all__ = [
+    "FEWEST_IMAGES",
+    "Interval",
+    "Resampling",
+    "Statistic",
+    "interval",
+    "reflected_interval",
+    "too_undefined",
+]
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -28,6 +36,7 @@ KEPT = 2**27  # bytes of ranks and weights that statistics share
 FEW_WEIGHTS = 2**24  # bytes of the weights of all replicates up to which they are among them
 EXACT = 2**24  # float32 holds whole numbers up to here
 MOST_UNDEFINED = 0.05  # share of replicates without a value beyond which there is no interval
+FEWEST_IMAGES = 10  # of an interval; the replicates of two images are almost equal, whatever the truth is
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Interval:
         level: the probability with which such intervals cover the true value.
         method: how it was made: "percentile", "reflected" or "jackknife"; ", linear replicates" may follow.
         undefined: replicates in which the measure had no value; beyond 5 % of them the limits are NaN.
+        reason: why the limits are NaN, where the value is not.
     """
 
     low: float
@@ -47,6 +57,7 @@ class Interval:
     level: float
     method: str
     undefined: int = 0
+    reason: str = field(default="", repr=False)
 
     def to_json(self) -> dict[str, float | int | str | None]:
         """The fields, NaN as None."""
@@ -123,13 +134,16 @@ class Resampling:
         with matrix_products().limit(limits=1):
             return self.counts(first, last).astype(np.float64) @ columns
 
-    def replicates_of(self, statistic: Statistic, cluster: ArrayLike | None = None) -> np.ndarray:
+    def replicates_of(
+        self, statistic: Statistic, cluster: ArrayLike | None = None, *, linear: bool | None = None
+    ) -> np.ndarray:
         """Compute the statistic in every replicate.
 
         Args:
             statistic: maps weights (b, P), how often each row counts, to (b,) values; NaN where it has none. Its
                 optional attribute `width` is the number of floats that it needs for a row and replicate.
             cluster: (P,) the image, 0 to N - 1, that each row belongs to; None: row i is image i.
+            linear: whether replicates are linear where the statistic has derivatives; None: as `linear` decides.
 
         Returns:
             (B,) float64, the same for any size of the blocks.
@@ -138,7 +152,7 @@ class Resampling:
             ViceError: `cluster` holds a number outside 0 to N - 1.
         """
         rows = self._rows(cluster)
-        if isinstance(statistic, WeightedStatistic) and self.linear(statistic):
+        if isinstance(statistic, WeightedStatistic) and (self.linear(statistic) if linear is None else linear):
             found = statistic.linear()
             if found is not None:
                 return statistic.of_linear(self._linear_replicates(*found, rows))
@@ -254,11 +268,23 @@ def interval(value: float, replicates: ArrayLike, level: float = 0.95) -> Interv
     drawn = as_array("replicates", replicates, 1)
     if not 0 < level < 1:
         raise ViceError(f"`level` must be between 0 and 1, but is {level:g}.", "95 % is 0.95.")
-    undefined = int(np.isnan(drawn).sum())
-    if np.isnan(value) or not len(drawn) or undefined > MOST_UNDEFINED * len(drawn):
-        return Interval(np.nan, np.nan, level, "percentile", undefined)
+    undefined, reason = int(np.isnan(drawn).sum()), too_undefined(drawn)
+    if np.isnan(value) or not len(drawn) or reason:
+        return Interval(np.nan, np.nan, level, "percentile", undefined, "" if np.isnan(value) else reason)
     low, high = np.quantile(drawn[~np.isnan(drawn)], np.array([(1 - level) / 2, (1 + level) / 2]))
     return Interval(float(low), float(high), level, "percentile", undefined)
+
+
+def too_undefined(replicates: np.ndarray) -> str:
+    """Why replicates give neither an interval nor a p-value: more than 5 % of them have no value; "" if they do.
+
+    Example:
+        >>> too_undefined(np.array([0.5, np.nan, 0.4])), too_undefined(np.array([0.5, 0.4]))
+        ('1 of 3 replicates have no value.', '')
+    """
+    undefined = int(np.isnan(replicates).sum())
+    much = undefined > MOST_UNDEFINED * len(replicates)
+    return f"{undefined} of {len(replicates)} replicates have no value." if much else ""
 
 
 def reflected_interval(value: float, replicates: ArrayLike, level: float = 0.95) -> Interval:
@@ -287,4 +313,4 @@ def reflected_interval(value: float, replicates: ArrayLike, level: float = 0.95)
     middle = np.arctanh(np.clip(value, -most, most))
     found = interval(float(middle), drawn, level)
     low, high = np.tanh(2 * middle - found.high), np.tanh(2 * middle - found.low)
-    return Interval(float(low), float(high), level, "reflected", found.undefined)
+    return Interval(float(low), float(high), level, "reflected", found.undefined, found.reason)

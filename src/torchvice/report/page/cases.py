@@ -34,12 +34,15 @@ class Cases:
     `pair_loss` (E,) its -ln, nats; `quality` (E,) of the map; `area` (E,) of the object as a fraction of the image;
     `quadrant` (E,) index into QUADRANTS, or NO_QUADRANT; `strength` (E,) in [0, 1].
 
-    Of the whole table: `classes` (C,) names; `quality_name`, the quality shown, and `quadrant_quality`, the one that
-    decides on the quadrants, both of `torchvice.measures.QUALITIES`; `cutoffs` of the quadrants; `explanation`, the id
-    of the maps shown, and its `settings`; `made_by` of the manifest; `maps` {row of the image: {class: (map, status)}}.
+    Of the whole table: `classes` (C,) names; `exclusive`, whether of an image the likeliest one is predicted, and not
+    each above one half, see `torchvice.samples.ProtocolSamples`; `quality_name`, the quality shown, and
+    `quadrant_quality`, the one that decides on the quadrants, both of `torchvice.measures.QUALITIES`; `cutoffs` of the
+    quadrants; `explanation`, the id of the maps shown, and its `settings`; `made_by` of the manifest; `maps` {row of
+    the image: {class: (map, status)}}.
     """
 
     classes: tuple[str, ...]
+    exclusive: bool
     image_id: np.ndarray
     height: np.ndarray
     width: np.ndarray
@@ -112,6 +115,7 @@ def cases_of(samples: Samples, quality: str = "ji") -> Cases:
     entries = _entries(samples, protocol, quality, row_of, mask_pixels, images.height * images.width)
     return Cases(
         classes=samples.classes,
+        exclusive=part.exclusive,
         image_id=images.image_id,
         height=images.height,
         width=images.width,

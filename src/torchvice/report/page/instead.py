@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -27,7 +27,7 @@ Reader = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
 @dataclass(frozen=True)
 class Crop:
     """A square crop around a peak: `source`, a data address; `box`, left, top, width and height of the patch in it, %;
-    `image` id; `link` to its case, empty if the id cannot stand in an address."""
+    `image` id; `link` to its case, empty without a case or if the id cannot stand in an address."""
 
     source: str
     box: tuple[float, float, float, float]
@@ -46,7 +46,10 @@ class Strip:
 
 
 def strips_of(
-    stands_out: Iterable[Mapping[str, Any]], reader: Reader | None, model: str = ""
+    stands_out: Iterable[Mapping[str, Any]],
+    reader: Reader | None,
+    model: str = "",
+    images: Container[str] | None = None,
 ) -> list[tuple[str, list[Strip]]]:
     """The strips of each class that stands out, in the order of the rows; a class has one entry.
 
@@ -55,17 +58,20 @@ def strips_of(
             makes it.
         reader: image id -> image (H, W, 3) uint8 and mask; None: no crops.
         model: name of the model in the links to cases; empty for the first.
+        images: ids of the images in the case browser, which crops can link to; None: all.
     """
     groups: dict[str, Sequence[Mapping[str, Any]]] = {}
     for row in stands_out:
         groups[row["class"]] = groups.get(row["class"]) or row["looks_at"]
     strips: dict[str, list[Strip]] = {name: [] for name in groups}
     for place, (name, group) in enumerate((name, group) for name, listed in groups.items() for group in listed):
-        strips[name].append(_strip(name, group, reader if place < MOST_STRIPS else None, model))
+        strips[name].append(_strip(name, group, reader if place < MOST_STRIPS else None, model, images))
     return list(strips.items())
 
 
-def _strip(name: str, group: Mapping[str, Any], reader: Reader | None, model: str) -> Strip:
+def _strip(
+    name: str, group: Mapping[str, Any], reader: Reader | None, model: str, linked: Container[str] | None
+) -> Strip:
     """Crops of at most CROPS images, evenly from the most to the least typical."""
     images, peaks = group["images"], group["peaks"]
     chosen = np.unique(np.linspace(0, len(images) - 1, CROPS).round().astype(int)).tolist() if images else []
@@ -73,7 +79,8 @@ def _strip(name: str, group: Mapping[str, Any], reader: Reader | None, model: st
     for row in chosen if reader is not None else ():
         content = reader(images[row]) if reader is not None else None
         if content is not None:
-            link = _link(case=images[row], label=name, model=model)
+            known = linked is None or images[row] in linked
+            link = _link(case=images[row], label=name, model=model) if known else ""
             crops.append(_crop(content[0], peaks[row], group.get("side") or PATCH_SIDE, images[row], link))
     dots = tuple((round(100 * x, 1), round(100 * y, 1)) for y, x in peaks)
     return Strip(group["sentence"].replace(" %", "\u00a0%"), len(images), tuple(crops), dots)

@@ -40,6 +40,7 @@ _CHANGED = {
     "without_object": "without object",
     "without_background": "without background",
 }
+_ABOUT = {"intervals": "interval", "tests": "p"}  # what a number may lack
 _SCALED = ("ece", "ece_pooled", "ece_classwise", "nll", "brier")
 
 Cell = tuple[str, str]
@@ -207,9 +208,12 @@ def shown_path(path: str) -> str:
     Example:
         >>> shown_path("strict.vice"), shown_path("sensitivities.kendall"), shown_path("controls.center")
         ('VICE (strict)', "Kendall's tau-b", 'controls, center')
-        >>> shown_path("controls.center.vice")
-        'VICE of controls, center'
+        >>> shown_path("controls.center.vice"), shown_path("intervals.strict.ji"), shown_path("tests.strict.vice")
+        ('VICE of controls, center', 'interval of JI score (strict)', 'p of VICE (strict)')
     """
+    about, _, rest = path.partition(".")
+    if about in _ABOUT:
+        return f"{_ABOUT[about]} of {shown_path(rest)}"
     if path in CATALOGUE:
         return CATALOGUE[path].full_label
     of_row = path.removesuffix(".vice")

@@ -10,8 +10,10 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +45,7 @@ from torchvice.report.style import HEAT
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
 
 __all__ = ["TEMPLATES", "Reader", "Shown", "embedded", "intervals_of", "joined", "template", "write_page"]
 
@@ -122,7 +125,6 @@ def write_page(
         if len(tables) < len(models):
             raise ViceError("Models are compared image by image, but one of them has no table.", "Name RUNs.")
         tables = common_cases(tables)
-        models = [replace(model, cases=table) for model, table in zip(models, tables, strict=True)]
     path = Path(path)
     page = _Page(models, tables, reader, folder, most_cases, progress, title, comparison, qualities.pop())
     target = path / "index.html" if folder else path
@@ -133,6 +135,9 @@ def write_page(
 
 @dataclass(frozen=True)
 class _Page:
+    """The page of some `models`. Numbers and sentences are of each model's whole table; the figures of single cases and
+    the case browser are of `tables`, the images and pairs that all models share."""
+
     models: Sequence[Shown]
     tables: Sequence[Cases]
     reader: Reader | None
@@ -154,19 +159,37 @@ class _Page:
         images = len(self.tables[0]) if self.tables else 0
         return images if self.folder else min(images, self.most)
 
+    @property
+    def chosen(self) -> str:
+        """Which images have a case, if not all have; see `order_by_strength`."""
+        if not self.tables or not self.tables[0].pairs:
+            which = "that come first by their id"
+        elif len(self.tables) > 1:
+            which = "on which the models disagree most"
+        else:
+            which = "that belong most strongly to their quadrant (in turn)"
+        return f"{self.count} images {which}"
+
+    @property
+    def definitions(self) -> dict[str, tuple[str, str]]:
+        """The definitions of the page's terms."""
+        return definitions_of(self.quality, any(table.exclusive for table in self.tables))
+
     def _context(self) -> dict[str, Any]:
         title = self.title or " against ".join(model.name for model in self.models)
         return {
             "title": title,
             "intervals": intervals_of(self.models),
             "models": [self._model(model) for model in self.models],
+            "names": [*(self.tables[0].classes if self.tables else ()), *(model.name for model in self.models)],
             "instead": any(model.classes_apart for model in self.models),
-            "definitions": definitions_of(self.quality),
+            "definitions": self.definitions,
             "quality": QUALITIES[self.quality],
             "headline": self.quality == "ji",
             "quadrants": QUADRANTS,
             "images": len(self.tables[0]) if self.tables else 0,
             "count": self.count,
+            "chosen": self.chosen,
             "pictures": self.reader is not None,
             "folder": self.folder,
             "compared": len(self.models) > 1,
@@ -180,7 +203,7 @@ class _Page:
 
     def _model(self, model: Shown) -> dict[str, Any]:
         """What the template writes of a model, ready as text."""
-        measures = model.measures
+        measures, images = model.measures, set(self.tables[0].image_id.tolist() if self.tables else ())
         return {
             "name": model.name,
             "facts": facts_of(measures, model.cases),
@@ -193,7 +216,9 @@ class _Page:
             "all_notes": {shown_path(path): note for path, note in measures.notes.items()},
             "tables": tables_of(measures),
             "downloads": downloads_of(measures, model.name),
-            "instead": strips_of(model.classes_apart, self.reader, "" if model is self.models[0] else model.name),
+            "instead": strips_of(
+                model.classes_apart, self.reader, "" if model is self.models[0] else model.name, images
+            ),
             "counts": model.cases.counts() if model.cases is not None and model.cases.pairs else None,
         }
 
@@ -201,7 +226,7 @@ class _Page:
         """What the scripts draw from."""
         content: dict[str, Any] = {
             "title": title,
-            "definitions": definitions_of(self.quality),
+            "definitions": self.definitions,
             "quality": {"name": self.quality, "label": QUALITIES[self.quality].label},
             "heat": HEAT,
             "quadrants": [[key, words] for key, words in QUADRANTS.items()],
@@ -221,6 +246,7 @@ class _Page:
             "cutoffs": first.cutoffs,
             "by": {"name": first.quadrant_quality, "label": QUALITIES[first.quadrant_quality].label},
             "ids": first.image_id.tolist(),
+            "chosen": self.chosen,
             "height": _packed(first.height, "u16"),
             "width": _packed(first.width, "u16"),
             "hasMask": _packed(first.has_mask, "u8"),
@@ -331,7 +357,20 @@ def template(name: str) -> Template:
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     environment.filters |= {"shown": shown, "script_hash": script_hash, "compared_label": compared_label}
+    environment.filters["isolated"] = isolated
     return environment.get_template(name)
+
+
+def isolated(text: str, names: Iterable[str]) -> Markup:
+    """Put <bdi> around those names in a text that are written from right to left, so that what follows stays put."""
+    from markupsafe import Markup, escape
+
+    turned = {name for name in names if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)}
+    if not turned:
+        return escape(text)
+    longest_first = sorted(turned, key=lambda name: (-len(name), name))
+    parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
+    return Markup().join(Markup("<bdi>{}</bdi>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def script_hash(text: str) -> str:

@@ -134,7 +134,9 @@ def _consistency(measures: Measures) -> Sentence:
     pairs = measures.verdict.vice.get("pairs", FEWEST_LABELS) if path != "paper.vice" else FEWEST_LABELS
     if pairs < FEWEST_LABELS:
         reading = f"{pairs} labels are too few to establish a connection between certainty and map"
-    elif low is not None and high is not None and low <= 0 <= high:
+    elif low is None or high is None:
+        reading = "without an interval no connection between certainty and map is established"
+    elif low <= 0 <= high:
         reading = "no connection between certainty and map is established"
     elif abs(value) < 0.1:
         what = f"the {label_of(measures)} of its map" if other else "where it looks"
@@ -148,7 +150,9 @@ def _consistency(measures: Measures) -> Sentence:
         reading = f"{surer}, the {well} its map {how} {what}"
     named = f"VICE with {label_of(measures)} in the place of the IoU is " if other else "VICE is "
     headline = ["; with the IoU it is ", *_with(measures, "strict.vice")] if other else []
-    return [named, *_with(measures, path), f": {reading} (1 is perfect consistency, 0 none)", *headline, "."]
+    why = measures.undefined.get(f"intervals.{path}", "")
+    end = f". {why}" if why else "."
+    return [named, *_with(measures, path), f": {reading} (1 is perfect consistency, 0 none)", *headline, end]
 
 
 def _zero_maps(measures: Measures) -> Sentence:

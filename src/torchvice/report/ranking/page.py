@@ -20,6 +20,8 @@ __all__ = ["write_ranking_page"]
 
 STYLES = ("page.css", "study.css", "ranking.css")
 SCRIPTS = ("base.js", "figures.js", "sortable.js", "front.js", "shell.js", "ranking.js")
+# Whether a model is among the best K: the class of its bar, and what its cell says.
+BEST = (("sure", "surely"), ("able", "possibly"), ("", "no"))
 HEADLINES = ("vice", "ml_accuracy", "mean_average_precision", "ji")
 
 
@@ -59,6 +61,7 @@ def _context(ranking: Ranking, title: str) -> dict[str, Any]:
     return {
         "title": title,
         "sentences": [re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", sentence) for sentence in ranking.sentences],
+        "names": [row["name"] for row in ranking.models],
         "rank_set": RANK_SET,
         "facts": facts_of_ranking(ranking),
         "definitions": definitions,
@@ -69,6 +72,7 @@ def _context(ranking: Ranking, title: str) -> dict[str, Any]:
         "methods": methods if len(methods) > 1 else [],
         "left_out": ranking.left_out,
         "top": ranking.top,
+        "undefined": _undefined(ranking),
         "given": any(row["given_accuracy"] is not None for row in ranking.models),
         "drawn": sum(row["on_front"] is not None for row in ranking.models),
         "css": joined(STYLES),
@@ -92,11 +96,12 @@ def _heads(ranking: Ranking, measures: list[str]) -> list[tuple[str, str, bool, 
     place = measures.index("ji")
     given = [("VICE given accuracy", "rank.given", True, False), ("On the front", "rank.front", True, False)]
     heads = [("Model", "", False, False), ("Rank", "rank.rank", True, True), ("Rank set", "rank.set", True, True)]
+    heads += [(f"Among the best {ranking.top}", "rank.top", True, True)] if ranking.top else []
     last = [("Set alone", "rank.alone", True, True), ("Method", "", False, False)]
     return [*heads, *named[: place + 1], *given, *named[place + 1 :], *last]
 
 
-def _cells(row: Mapping[str, Any], ranking: Ranking, measures: list[str]) -> dict[str, Any]:
+def _cells(row: Mapping[str, Any], ranking: Ranking, measures: list[str]) -> list[dict[str, Any]]:
     """The cells of a row: text, what stands below, and the key by which they are sorted (None: last)."""
     place, count = measures.index("ji"), len(ranking.ranked)
     named = [_number(row, measure) for measure in measures]
@@ -104,12 +109,19 @@ def _cells(row: Mapping[str, Any], ranking: Ranking, measures: list[str]) -> dic
     given = [_number(row, "given_accuracy", "+"), _cell("–" if front is None else f"{front:.0f} %", front)]
     network = row["network"] if row["network"] != row["name"] else ""
     cells = [_cell(row["name"], row["name"], network), _cell(_whole(row["rank"]), row["rank"]), _bar(row, count)]
+    cells += [_of_best(row)] if ranking.top else []
     alone = "–" if row["rank"] is None else set_text(row["alone_low"], row["alone_high"])
     cells += [*named[: place + 1], *given, *named[place + 1 :], _cell(alone, row["alone_high"])]
-    return {
-        "cells": [*cells, _cell(row["method"] or "–", row["method"] or None)],
-        "undefined": "; ".join(f"{_name(name)}: {reason}" for name, reason in row["undefined"].items()),
-    }
+    return [*cells, _cell(row["method"] or "–", row["method"] or None)]
+
+
+def _undefined(ranking: Ranking) -> list[tuple[str, str, list[str]]]:
+    """Numbers that are undefined: the measure, the reason, and the models with this reason."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for row in ranking.models:
+        for measure, reason in row["undefined"].items():
+            names.setdefault((_name(measure), reason), []).append(row["name"])
+    return [(*of, models) for of, models in names.items()]
 
 
 def _cell(text: str, key: Any, below: str = "", **more: Any) -> dict[str, Any]:
@@ -129,13 +141,22 @@ def _number(row: Mapping[str, Any], measure: str, sign: str = "") -> dict[str, A
     return _cell(decimals(value, decimals_between(low, high), sign), value, interval_text(low, high, 3, sign))
 
 
+def _best(row: Mapping[str, Any]) -> int:
+    """Whether a model is among the best K, as an index into BEST."""
+    return 0 if row["sure"] else 1 if row["candidate"] else 2
+
+
+def _of_best(row: Mapping[str, Any]) -> dict[str, Any]:
+    return _cell("–", None) if row["rank"] is None else _cell(BEST[_best(row)][1], _best(row))
+
+
 def _bar(row: Mapping[str, Any], count: int) -> dict[str, Any]:
     """The rank set as a bar on the scale of all ranks, its ends in shares of the width."""
     if row["rank"] is None:
         return _cell("–", None)
     left, right = (row["rank_low"] - 1) / count, row["rank_high"] / count
     bar = {"left": 100 * left, "width": 100 * (right - left), "at": 100 * (row["rank"] - 0.5) / count}
-    kind = "sure" if row["sure"] else "able" if row["candidate"] else ""
+    kind = BEST[_best(row)][0]
     return _cell(set_text(row["rank_low"], row["rank_high"]), row["rank_high"], bar=bar, kind=kind)
 
 
@@ -156,5 +177,6 @@ def _point(row: Mapping[str, Any], accuracy: str) -> dict[str, Any]:
         "beyond": beyond,
         "front": bool(row["on_front"]),
         "candidate": row["candidate"],
+        "sure": row["sure"],
         "method": row["method"],
     }

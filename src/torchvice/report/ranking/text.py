@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchvice.measures.rank import Ranking, ranking_label
 from torchvice.measures.reduced import MEASURES
-from torchvice.report.page.definitions import DEFINITIONS
+from torchvice.report.page.definitions import definitions_of
 
 __all__ = ["RANK_SET", "facts_of_ranking", "ranking_definitions"]
 
@@ -56,7 +56,9 @@ def definition_key(measure: str, protocol: str) -> str:
 def ranking_definitions(ranking: Ranking) -> dict[str, tuple[str, str]]:
     """Name and meaning of every term of the page."""
     keys = [definition_key(measure, ranking.protocol) for measure in MEASURES]
-    return {**_OTHERS, **{key: DEFINITIONS[key] for key in keys if key not in _OTHERS}}
+    exclusive = ranking.accuracy == "ml_accuracy"  # else mAP, see `torchvice.measures.rank`
+    definitions = definitions_of("ji", exclusive)
+    return {**_OTHERS, **{key: definitions[key] for key in keys if key not in _OTHERS}}
 
 
 def facts_of_ranking(ranking: Ranking) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,9 @@ def _run_table(table: StudyTable, recipes: Sequence[Recipe], folder: Path) -> di
     origin = [name for name in texts if name == "origin"]  # beside the status
     texts = [name for name in texts if name not in origin]
     texts += ["reason"] if any(row.get("reason") for row in table.rows) else []
-    heads = [("Run", "", False), *((axis, "", False) for axis in table.axes), ("seed", "", True), ("status", "", False)]
+    numbers = {axis: _numbers_of(levels) for axis, levels in table.axes.items()}
+    axes = [(axis, "", bool(numbers[axis])) for axis in table.axes]
+    heads = [("Run", "", False), *axes, ("seed", "", True), ("status", "", False)]
     heads += [(column_name(name), column_term(name), False) for name in origin]
     heads += [(column_name(name, table.quality), column_term(name, table.quality), True) for name in table.measured]
     heads += [
@@ -146,7 +149,8 @@ def _run_table(table: StudyTable, recipes: Sequence[Recipe], folder: Path) -> di
     rows = []
     for at, row in enumerate(table.rows):
         cells = [_Cell(str(row["run"]), key=str(row["run"]), link=_link(table.folder, str(row["run"]), folder))]
-        cells += [_Cell(str(row[axis]), key=str(row[axis])) for axis in table.axes]
+        levels = {axis: str(row[axis]) for axis in table.axes}
+        cells += [_Cell(level, key=numbers[axis].get(level, level)) for axis, level in levels.items()]
         cells += [
             _Cell("–" if row["seed"] is None else shown(row["seed"]), key=row["seed"]),
             _status(str(row["status"])),
@@ -162,6 +166,15 @@ def _run_table(table: StudyTable, recipes: Sequence[Recipe], folder: Path) -> di
         "heads": heads,
         "rows": rows,
     }
+
+
+def _numbers_of(levels: Sequence[str]) -> dict[str, float]:
+    """{level: its number}, by which an axis is sorted; empty unless every level is a finite number."""
+    try:
+        numbers = {level: float(level) for level in levels}
+    except ValueError:
+        return {}
+    return numbers if all(map(math.isfinite, numbers.values())) else {}
 
 
 def _has_text(rows: Sequence[Row], name: str) -> bool:

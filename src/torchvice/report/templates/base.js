@@ -71,6 +71,23 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const announce = (text) => { byId("spoken").textContent = text; };
 const plural = (count, one) => `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
 
+// Names are compared by the words and the numbers in them: m9 before m10, 0.05 before 0.5.
+function compareNames(a, b) {
+  const [first, second] = [a, b].map((name) => name.split(/(\d+(?:\.\d+)?(?:e[-+]?\d+)?)/));
+  for (let at = 0; at < Math.min(first.length, second.length); at++) {
+    const order = at % 2 ? Number(first[at]) - Number(second[at]) : first[at].localeCompare(second[at], "en");
+    if (order) return order;
+  }
+  return first.length - second.length;
+}
+
+// The order of two keys, both numbers or both names. A missing one comes last in both directions.
+function compareKeys(a, b, down) {
+  if (a === null || b === null) return (a === null) - (b === null);
+  const order = typeof a === "number" ? a - b : compareNames(a, b);
+  return down ? -order : order;
+}
+
 function table(caption, heads, rows) {
   return el("table", {}, el("caption", {}, caption),
     el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col", class: "num" }, head)))),
@@ -91,6 +108,7 @@ function labelsOf(name, image, holder = D) {
 
 const trueLabels = (image) => labelsOf("true", image);
 const predictedLabels = (image, model = state.model) => labelsOf("said", image, D.models[model]);
+const isPredicted = (image, c, model = state.model) => predictedLabels(image, model).includes(c);
 const allRight = (image) => {
   const a = trueLabels(image), b = predictedLabels(image);
   return a.length === b.length && a.every((c, at) => c === b[at]);

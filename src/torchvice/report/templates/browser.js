@@ -57,8 +57,8 @@ function passes(e, wanted) {
   if (wanted.size !== "" && sizeOf(D.area[e]) !== Number(wanted.size)) return false;
   if (wanted.right === "all" && !allRight(image)) return false;
   if (wanted.right === "some" && allRight(image)) return false;
-  if (wanted.right === "found" && !(model.probability[e] > 0.5)) return false;
-  if (wanted.right === "missed" && !(model.probability[e] <= 0.5)) return false;
+  if (wanted.right === "found" && !isPredicted(image, c)) return false;
+  if (wanted.right === "missed" && (c < 0 || isPredicted(image, c))) return false;
   if (wanted.id && !D.ids[image].toLowerCase().includes(wanted.id)) return false;
   return !state.lasso || state.lasso[e] === 1;
 }
@@ -186,7 +186,7 @@ function facts(image, label, m, content) {
   const known = content ? content.q[m].find(([c]) => c === label) : null, p = pair ? model.probability[e] : known ? known[1] : NaN;
   const status = content && content.m[m][label] ? content.m[m][label][3] : "none";
   const rows = [
-    fact("Probability", `${decimals(p)} ${p > 0.5 ? "(predicted)" : p <= 0.5 ? "(not predicted)" : ""}`, "probability"),
+    ...(label >= 0 ? [fact("Probability", `${Number.isNaN(p) ? "not on this page" : decimals(p)} (${isPredicted(image, label, m) ? "predicted" : "not predicted"})`, "probability")] : []),
     fact(`${QUALITY[0].toUpperCase()}${QUALITY.slice(1)} of the pair`, pair ? decimals(model.iou[e]) : "no true pair", "iou"),
     ...(pair ? [fact("Loss of the pair", `${nats(model.pairLoss[e])} nats`, "loss"), fact("Quadrant", `${shapeOf(model.quadrant[e])} ${quadrantName(model.quadrant[e])}`, "quadrant"),
       fact("Strength", decimals(model.strength[e], 2), "strength"), fact("Object size", `${(100 * D.area[e]).toFixed(1)} % of the image`, "size")] : []),
@@ -219,7 +219,7 @@ async function drawCase() {
   });
   if (!COMPARED && content && content.p) views.append(el("div", {}, view(image, label, 0, { ...options, map: false, lines: true })));
   box.replaceChildren(head, ...(labels.length ? [switches] : []), views, caseTools(content), ...(COMPARED ? [] : [facts(image, label, 0, content)]));
-  if (!content) views.after(el("p", { class: "note" }, D.kept[image] ? "The case of this image cannot be read." : "This page has the numbers of this image, but no case: the image is not among the strongest of its quadrant."));
+  if (!content) views.after(el("p", { class: "note" }, D.kept[image] ? "The case of this image cannot be read." : `This page has the numbers of this image, but no case: it is not among the ${D.chosen}.`));
   steps();
 }
 

@@ -205,9 +205,10 @@ function drawClasses() {
   const box = byId("classes"), rows = [...currentModel().charts.classes];
   if (!rows.length) { box.replaceChildren(el("p", { class: "note" }, "No numbers by class: the measures of this table do not have them.")); return; }
   const heads = [["name", "Class"], ["pairs", "True pairs"], ["average_precision", "AP"], ["quality", QUALITY], ["vice", OTHER_QUALITY ? `VICE with ${QUALITY}` : "VICE (strict)"]];
-  const value = (row) => row[classSort.key] ?? -Infinity;
-  rows.sort((a, b) => (classSort.key === "name" ? String(a.name).localeCompare(String(b.name)) : value(a) - value(b)) * (classSort.down ? -1 : 1));
-  const low = Math.min(0, ...rows.map((row) => row.vice_low ?? row.vice ?? 0));
+  rows.sort((a, b) => compareKeys(a[classSort.key], b[classSort.key], classSort.down));
+  // The lower end of a scale: 0, or below it as far as the numbers reach, such as those of VICE and faithfulness.
+  const lowEnd = (key) => Math.max(-1, Math.min(0, ...rows.map((row) => row[`${key}_low`] ?? row[key] ?? 0)));
+  const lows = { quality: lowEnd("quality"), vice: lowEnd("vice") };
   const cell = (row, key, from, to) => el("td", {}, el("div", { class: "dots" },
     el("span", { class: "num" }, decimals(row[key], 2), key === "vice" && row.vice_low !== null && row.vice_low !== undefined ? el("small", {}, intervalText(row.vice_low, row.vice_high, 2)) : null), dots(row, key, from, to)));
   box.replaceChildren(el("table", {},
@@ -215,5 +216,5 @@ function drawClasses() {
       el("button", { type: "button", onclick: () => { classSort.down = classSort.key === key ? !classSort.down : key !== "name"; classSort.key = key; drawClasses(); } }, `${name} ${classSort.key === key ? (classSort.down ? "▼" : "▲") : "↕"}`))))),
     el("tbody", {}, ...rows.map((row) => el("tr", {},
       el("th", { scope: "row" }, el("button", { type: "button", title: "Show the cases of this class", onclick: () => showClass(row.name) }, row.name)),
-      el("td", { class: "num" }, String(row.pairs ?? "–")), cell(row, "average_precision", 0, 1), cell(row, "quality", 0, 1), cell(row, "vice", low < 0 ? Math.max(-1, low) : 0, 1))))));
+      el("td", { class: "num" }, String(row.pairs ?? "–")), cell(row, "average_precision", 0, 1), cell(row, "quality", lows.quality, 1), cell(row, "vice", lows.vice, 1))))));
 }

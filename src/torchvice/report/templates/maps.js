@@ -14,21 +14,25 @@ function keep(image, content) {
 // In a folder every case is a separate script that calls this function, because a page from disk may not fetch files.
 function viceCase(image, content) {
   keep(image, content);
-  if (pending.has(image)) pending.get(image)(content);
+}
+
+// All that wait for a case share one promise.
+function caseOfFile(image) {
+  if (!pending.has(image)) {
+    const script = el("script", { src: `cases/${String(Math.floor(image / 1000)).padStart(3, "0")}/${image}.js` });
+    pending.set(image, new Promise((done) => {
+      script.addEventListener("load", () => done(loaded.get(image) ?? null));
+      script.addEventListener("error", () => done(null));
+      document.head.append(script);
+    }).finally(() => { script.remove(); pending.delete(image); }));
+  }
+  return pending.get(image);
 }
 
 async function caseOf(image) {
   if (loaded.has(image)) return loaded.get(image);
   if (!D.kept || !D.kept[image]) return null;
-  if (D.folder) {
-    return new Promise((done) => {
-      pending.set(image, done);
-      const script = el("script", { src: `cases/${String(Math.floor(image / 1000)).padStart(3, "0")}/${image}.js` });
-      script.addEventListener("error", () => done(null));
-      script.addEventListener("load", () => script.remove());
-      document.head.append(script);
-    });
-  }
+  if (D.folder) return caseOfFile(image);
   // The cases come after the scripts in the file, so that the page works while they load.
   if (!byId(`c${image}`)) await pageLoaded;
   const holder = byId(`c${image}`);

@@ -4,7 +4,7 @@ let chart = null;
 
 function rowsShown() {
   const words = byId("t-text").value.trim().toLowerCase().split(/\s+/).filter(Boolean), kind = byId("t-kind").value, method = byId("t-method")?.value ?? "";
-  const fits = { "": () => true, top: (one) => one.candidate, front: (one) => one.front, above: (one) => one.beyond > 0, below: (one) => one.beyond < 0 }[kind];
+  const fits = { "": () => true, sure: (one) => one.sure, top: (one) => one.candidate, front: (one) => one.front, above: (one) => one.beyond > 0, below: (one) => one.beyond < 0 }[kind];
   return (row, one) => fits(one) && (!method || one.method === method) && words.every((word) => row.cells[0].textContent.toLowerCase().includes(word));
 }
 

@@ -130,8 +130,8 @@ function describeScatter(points, pairs) {
   const cut = D.cutoffs && D.cutoffs.probability, likeliest = "A class is found where it is the likeliest.";
   const words = byId("scatter-said"), tools = byId("scatter-tools"), model = currentModel();
   words.textContent = pairs
-    ? `Each true (image, class) pair: loss is -ln p of its class. ${D.by.name === D.quality.name ? cut === null ? `${likeliest} The line is ${QUALITY} = ${D.cutoffs.iou}.` : `Lines: p = ${cut} and ${QUALITY} = ${D.cutoffs.iou}, which are the same for all data.` : `${cut === null ? likeliest : `The line is p = ${cut}.`} The quadrants use the IoU, because ${QUALITY} does not tell where a map lies.`}`
-    : "Each image: its loss over all classes, and its JI score at threshold 0.1.";
+    ? `Each true (image, class) pair${COMPARED ? " that all models share" : ""}: loss is -ln p of its class. ${D.by.name === D.quality.name ? cut === null ? `${likeliest} The line is ${QUALITY} = ${D.cutoffs.iou}.` : `Lines: p = ${cut} and ${QUALITY} = ${D.cutoffs.iou}, which are the same for all data.` : `${cut === null ? likeliest : `The line is p = ${cut}.`} The quadrants use the IoU, because ${QUALITY} does not tell where a map lies.`}`
+    : `Each image${COMPARED ? " that all models share" : ""}: its loss over all classes, and its JI score at threshold 0.1.`;
   if (points.missing) words.textContent += ` ${plural(points.missing, pairs ? "pair" : "image")} without a loss or ${pairs ? QUALITY : "JI score"} ${points.missing === 1 ? "is" : "are"} not drawn.`;
   if (points.x.some((v) => v <= Math.log10(LEAST_LOSS) + 1e-9)) words.textContent += ` A loss below ${power(Math.log10(LEAST_LOSS))} is drawn at that value.`;
   tools.replaceChildren();

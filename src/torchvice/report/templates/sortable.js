@@ -7,13 +7,6 @@ function keyOf(row, column) {
   return row.cells[column].classList.contains("num") ? Number(text) : text;
 }
 
-// A cell without a value comes last in both directions.
-function compareKeys(a, b, down) {
-  if (a === null || b === null) return (a === null) - (b === null);
-  const order = typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
-  return down ? -order : order;
-}
-
 function sortBy(holder, column) {
   const [last, down] = sorted.get(holder) ?? [-1, false];
   const heads = [...holder.tHead.rows[0].cells], number = heads[column].classList.contains("num") && heads[column].dataset.first !== "rising";
