@@ -104,7 +104,7 @@ def test_full_memory_and_missing_shared_memory_are_sentences() -> None:
         RuntimeError("unable to open shared memory object </torch_1> in read-write mode"),
     ):
         assert "Several processes cannot work together here" in str(as_vice_error(error))
-        assert "--workers 1" in str(as_vice_error(error))
+        assert "--processes 1" in str(as_vice_error(error))
     hiding = RuntimeError("Please call `iter(combined_loader)` first.")
     hiding.__context__ = OSError(errno.EROFS, "Read-only file system")
     assert "Several processes cannot work together here" in str(as_vice_error(hiding))

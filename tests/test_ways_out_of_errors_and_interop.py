@@ -88,17 +88,19 @@ def test_space_is_freed_and_the_same_command_run_again(
 
     def again() -> str:
         monkeypatch.undo()
-        command(*files, "--workers", 1, "--json", tmp_path / "found.json")
+        command(*files, "--processes", 1, "--json", tmp_path / "found.json")
         return (tmp_path / "found.json").read_text()
 
     monkeypatch.setattr(os, "replace", full)
     says = "Free some space and run the same command again"
-    assert "mean_iou" in tried(lambda: command(*files, "--workers", 1, "--json", tmp_path / "found.json"), says, again)
+    assert "mean_iou" in tried(
+        lambda: command(*files, "--processes", 1, "--json", tmp_path / "found.json"), says, again
+    )
 
 
 def test_another_path_is_given_for_a_folder_that_is_a_file(files: list[Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    given = (*files, "--workers", 1, "--json")
+    given = (*files, "--processes", 1, "--json")
     tried(
         lambda: command(*given, tmp_path / "file" / "found.json"),
         "Give another path.",
@@ -130,7 +132,7 @@ def test_smaller_batches_fit_into_the_memory() -> None:
             logits: torch.Tensor = network(torch.zeros(batch_size, 3, 48, 48))
             return logits
 
-    assert len(tried(lambda: passed(3), "Use smaller batches", lambda: passed(2))) == 2
+    assert len(tried(lambda: passed(3), "use smaller batches", lambda: passed(2))) == 2
 
 
 def without_memory_of_processes(*_: Any, **__: Any) -> None:
@@ -146,9 +148,9 @@ def test_one_process_needs_no_shared_memory(files: list[Any], tmp_path: Path, mo
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", without_memory_of_processes)
     target = tmp_path / "found.json"
     tried(
-        lambda: command(*files, "--workers", 2),
-        "One process needs none of it: --workers 1",
-        lambda: command(*files, "--workers", 1, "--json", target),
+        lambda: command(*files, "--processes", 2),
+        "One process needs none of it: --processes 1",
+        lambda: command(*files, "--processes", 1, "--json", target),
     )
     assert target.is_file()
 

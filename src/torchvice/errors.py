@@ -263,8 +263,8 @@ def as_vice_error(error: Exception, again: str = "run the same command again") -
         reason = error.strerror if isinstance(error, OSError) else "no shared memory"
         return ViceError(
             f"Several processes cannot work together here: {reason}.",
-            "Is /dev/shm there, and writable? One process needs none of it: --workers 1 (vice assess: "
-            "--processes 1; training: -o data.workers=0).",
+            "Is /dev/shm there, and writable? One process needs none of it: --processes 1 (training: -o "
+            "data.workers=0).",
         )
     return None
 

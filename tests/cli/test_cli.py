@@ -63,7 +63,7 @@ def test_the_five_steps_by_hand(digits, tmp_path, capsys):
         capsys,
         "evaluate", "--list", base / "ImageSets/Segmentation/test.txt", "--predictions", tmp_path / "maps",
         "--ground-truth", base / "SegmentationClassAug", "--type", "npy", "--curve", "--classes", 10,
-        "--json", evaluated, "--workers", 1,
+        "--json", evaluated, "--processes", 1,
     )  # fmt: skip
     assert (status, "12 images, paper: mIoU" in out) == (0, True)
     maps = ["--predictions", tmp_path / "maps", "--ground-truth", base / "SegmentationClassAug", "--type", "npy"]

@@ -171,6 +171,10 @@ def test_mistakes_of_a_comparison_are_one_sentence(tables: Path, capsys: Any) ->
         "no table": ([strong, tables / "none"], "nothing at"),
         "no common image": ([strong, tables / "val"], "none in common"),
         "a group without members": ([strong, weak, "--group", "A"], "NAME=RUN"),
+        "a group given twice": (
+            [strong, weak, "--group", "A=a0,a1", "--group", "A=a2"],
+            "A group must be given once, but A is given twice.",
+        ),
         "a group of a stranger": ([strong, weak, "--group", "A=elsewhere"], "must name models"),
         "an unknown quality": ([strong, weak, "--quality", "beauty"], "must be a known one"),
     }
@@ -289,7 +293,9 @@ def test_numbers_with_intervals_are_not_replaced_by_numbers_without(tmp_path: Pa
     assert json.loads(own.read_text())["intervals"].get("strict.vice") is None
 
 
-def test_fitting_temperatures_on_the_training_split_warns(tables: Path, tmp_path: Path, capsys: Any) -> None:
+def test_fitting_temperatures_on_the_training_split_warns(
+    tables: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     (run / "assess").mkdir(parents=True)
     shutil.copytree(tables / "strong", run / "assess" / "test")
@@ -304,6 +310,14 @@ def test_fitting_temperatures_on_the_training_split_warns(tables: Path, tmp_path
     status, out, _ = vice(capsys, *command)
     assert status == 0
     assert "fitted on the training split" in " ".join(out.split())
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "val"):
+        (tmp_path / name).mkdir()  # folders of images, say
+    assert vice(capsys, *command)[:2] == (0, out)  # the split of the RUN
+    status, _, error = vice(capsys, *command[:-1], "val")
+    assert (status, f"{run} was not assessed on `val`. Assessed: test, train." in " ".join(error.split())) == (2, True)
+    status, _, error = vice(capsys, "measure", run / "assess" / "test", *command[2:])
+    assert (status, "--calibrate-on must be the folder of a table" in error) == (2, True)
     (run / "config.yaml").write_text(dump_settings(load_settings("demo", [*settings[:2], "data.train_split=other"])))
     assert "training split" not in vice(capsys, *command, "--split", "test")[1]
 

@@ -78,7 +78,7 @@ def test_the_maps_are_those_of_the_table(here, tmp_path, capsys):
             "Give a run folder, or --model, --weights and --data. Missing: --weights, --data.",
         ),
         (("--model", "test_resnet", "--weights", "w.pth"), "Missing: --data. Images without lists: --images DIR"),
-        (("runs/x", "--model", "test_resnet"), "A run folder has its own model and data, but --model is given too."),
+        (("runs/x", "--model", "test_resnet"), "A run folder has its own model and classes, but --model is given too."),
         (("--model", "nonesuch", "--weights", "w.pth", "--data", "set"), "nonesuch"),
         (("--model", "test_resnet", "--weights", "w.pth", "--data", "set", "--mean", "0.5"), "must be three numbers"),
         (("--data", "set", "--images", "photos"), "Give one dataset: --data set and --images photos are both given."),

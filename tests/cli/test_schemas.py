@@ -41,6 +41,12 @@ def test_the_command_prints_a_schema(name: SchemaName, tmp_path: Path, capsys) -
     assert json.loads((tmp_path / "one.json").read_text()) == printed
 
 
+def test_the_docs_name_every_schema() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "project.md").read_text(encoding="utf-8")
+    named = page.partition("prints the JSON Schema of")[2].partition(".\n")[0].partition("An editor")[0]
+    assert re.findall(r"`([a-z-]+)`", named) == [*(name.value for name in SchemaName)]
+
+
 def test_an_unknown_schema_lists_those_that_are_there(capsys) -> None:
     status, _, err = vice(capsys, "schema", "table")
     assert status == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,29 @@ def test_a_run_resumes_by_its_folder(small: list[Any], tmp_path: Path, capsys: C
     assert vice(capsys, "train", tmp_path / "demo", "--resume", "-o", "schedule.name=constant")[0] == 2
     status, _, err = vice(capsys, "train", tmp_path / "demo", "--resume")
     assert (status, "All 2 epochs are already trained." in " ".join(err.split())) == (0, True)
+
+
+def test_a_run_whose_data_have_moved_is_assessed_and_explained(
+    small: list[Any], digits: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    shutil.copytree(digits, tmp_path / "set")
+    one = ("-o", f"data.root={tmp_path / 'set'}", "-o", "trainer.epochs=1")
+    assert vice(capsys, *small, *one)[0] == 0
+    cheap = ("--protocol", "strict", "--controls", "none", "--without", "none", "--device", "cpu")
+    run = ("assess", tmp_path / "demo", *cheap)
+    (tmp_path / "set").rename(tmp_path / "moved")
+    status, _, err = vice(capsys, *run)
+    assert (status, err.splitlines()[-1].strip()) == (2, "Say where they are: --data DIR.")
+    moved = ("--data", tmp_path / "moved")
+    assert vice(capsys, *run, *moved)[0] == 0
+    assert (tmp_path / "demo/assess/test/manifest.json").is_file()
+    assert vice(capsys, *run, *moved, "--split", "val")[0] == 0
+    assert (tmp_path / "demo/assess/val/manifest.json").is_file()
+    maps = ("--maps", tmp_path / "maps", "--device", "cpu")
+    assert vice(capsys, "explain", tmp_path / "demo", *moved, *maps)[0] == 0
+    status, _, err = vice(capsys, *run, *moved, "--class-map", "imagenet-voc")
+    expected = "A run folder has its own model and classes, but --class-map is given too. Remove one."
+    assert (status, expected in " ".join(err.split())) == (2, True)
 
 
 @pytest.fixture

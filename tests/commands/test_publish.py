@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,18 @@ def test_croissant_reads_the_records(digits: Any, tmp_path: Path) -> None:
         assert (digits.root / one["records/mask"].decode()).samefile(record.mask)
         shown = one["records/labels"].decode().split("|")
         assert shown == [label for label, there in zip(digits.classes, row, strict=True) if there]
+
+
+@pytest.mark.parametrize("hub", [None, ModuleType("huggingface_hub")], ids=["not installed", "too old"])
+@pytest.mark.parametrize("form", [("hub", "--dataset-id", "group/set"), ("model-index",)])
+def test_without_a_recent_huggingface_hub_the_extra_is_named(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, hub: Any, form: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    status, _, err = vice(capsys, "publish", table, "--to", *form, "--out", tmp_path, "--replicates", 0)
+    says = "Files for the Hub are written by huggingface_hub 1.4 or later, which is not installed. pip install"
+    assert (status, says in " ".join(err.split())) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_mlcroissant_the_extra_is_named(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,15 @@ def test_processes_change_nothing(tmp_path: Path) -> None:
     tried(lambda: ranked(tmp_path, processes=0), "Give 1", lambda: ranked(tmp_path, processes=1))
 
 
+def test_many_tables_in_memory_are_ranked_in_one_process_or_several() -> None:
+    held = {f"m{at}": table(at / 8, at, 40) for at in range(16)}
+    for samples in held.values():
+        samples.of_protocol("strict")  # as torchvice.measure has asked for it
+    here = torchvice.rank(held, replicates=100)
+    assert len(here.models) == 16
+    assert torchvice.rank(held, replicates=100, processes=2) == here
+
+
 def test_one_process_reads_where_a_worker_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def died(*_: object, **__: object) -> None:
         raise BrokenProcessPool

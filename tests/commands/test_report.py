@@ -16,7 +16,7 @@ from PIL import Image
 from command import status_of as vice
 from tables import scenes, table_of
 from torchvice.assessment.images import contents_of
-from torchvice.commands.report import write_report
+from torchvice.commands.report import _comparison_name, write_report
 from torchvice.commands.tables import dataset_of
 from torchvice.errors import ViceError
 from torchvice.fiftyone import write_fiftyone
@@ -110,11 +110,26 @@ def test_options_are_heard(home: Path) -> None:
 
 def test_models_are_compared_with_their_paired_differences(home: Path) -> None:
     assert vice("report", "run", "other", "--compare", "--replicates", 200) == 0
-    text = (home / "comparison.html").read_text(encoding="utf-8")
-    assert [model["name"] for model in data_of(home / "comparison.html")["models"]] == ["run", "other"]
+    text = (home / "comparison_run_other.html").read_text(encoding="utf-8")
+    assert [model["name"] for model in data_of(home / "comparison_run_other.html")["models"]] == ["run", "other"]
     assert "Paired differences" in text
-    assert "stablished" in text
+    assert "cannot be compared: Too few images for intervals and tests" in text
     assert text.count("data:image/") == 12
+
+
+def test_comparisons_of_other_models_have_pages_of_their_own(home: Path) -> None:
+    shutil.copytree(home / "other", home / "third.1")
+    options: dict[str, Any] = {"replicates": 0, "pictures": False}
+    first = write_report(["run", "other"], **options)
+    before = first.read_bytes()
+    assert write_report(["run", "third.1"], **options) == Path("comparison_run_third-1.html")
+    assert write_report(["run", "other"], split="val", **options) == Path("comparison_run_other_val.html")
+    assert write_report(["run", "other"], folder=True, **options) == Path("comparison_run_other/index.html")
+    assert (first, first.read_bytes()) == (Path("comparison_run_other.html"), before)
+    many = [f"network-{number}" for number in range(20)]
+    names = [_comparison_name(some) for some in (many, many[:-1], [*many[:-1], "network-x"])]
+    assert len(set(names)) == 3
+    assert names[0].startswith("comparison_20-models_")
 
 
 def test_runs_of_one_name_are_told_apart(home: Path) -> None:
@@ -133,7 +148,7 @@ def test_another_quality_has_a_page_of_its_own(home: Path, capsys: pytest.Captur
     vice("report", "run", "--replicates", 0, "--no-images")
     assert data_of(home / "run" / "report.html")["models"][0]["iou"] != own["models"][0]["iou"]
     assert vice("report", "run", "other", "--compare", "--quality", "energy", "--replicates", 100, "--no-images") == 0
-    text = (home / "comparison_energy.html").read_text(encoding="utf-8")
+    text = (home / "comparison_run_other_energy.html").read_text(encoding="utf-8")
     assert '<th scope="row" role="rowheader">Energy</th>' in text
     vice("measure", "run", "--write-csv", "table.csv", "--no-figures")
     assert vice("report", "table.csv", "--quality", "energy") == 2

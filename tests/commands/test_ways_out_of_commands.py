@@ -331,7 +331,7 @@ def test_one_worker_runs_in_this_process(files: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(evaluating, "CHUNK", 1)
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", died)
-    found = tried(lambda: scored(files, workers=2), "Use workers=1,", lambda: scored(files, workers=1))
+    found = tried(lambda: scored(files, workers=2), "Use --processes 1 (workers=1),", lambda: scored(files, workers=1))
     assert found.images == 2
 
 

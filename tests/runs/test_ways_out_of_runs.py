@@ -302,6 +302,7 @@ def test_a_run_is_made_and_resumed_by_the_words_of_refusals(tmp_path, capsys):
     assert run.checkpoint().is_file()
     shutil.rmtree(run.checkpoints)
     command = in_words(r"Finish the first epoch: vice (train .* --resume)\.$", run.checkpoint)
+    assert command == f"train {run.folder} --resume"
 
     def resumed():
         assert status_of(*command.split()) == 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ import torch
 from torchvice.errors import ViceError
 from torchvice.models.build import build_model
 from torchvice.study import check_study, load_study, study_names
-from torchvice.study.plan import study_schema
+from torchvice.study.plan import AssessmentRequest, LaunchSettings, study_schema
 from torchvice.study.run import not_comparable
 
 
@@ -173,6 +175,36 @@ def test_levels_on_other_images_are_said_before_anything_runs(study_file, digits
     (copied / "both.txt").write_text((copied / "val.txt").read_text() + (copied / "test.txt").read_text())
     overlapping = {"settings": {"data.root": str(copied)}, "axes": {"data.eval_split": ["test", "both"]}}
     assert not_comparable(load_study(study_file(**overlapping))) == []
+
+
+def test_data_are_read_as_every_run_says(study_file, digits, tmp_path) -> None:
+    data = shutil.copytree(digits, tmp_path / "data")
+    for name in ("cls_labels.npy", "classes.txt"):
+        (data / name).unlink()
+    (data / "VOC2012/SegmentationClass").rename(data / "VOC2012/Mine")
+    shutil.rmtree(data / "VOC2012/SegmentationClassAug")
+    classes = [f"digit {number}" for number in range(10)]
+    settings = {"data.root": str(data), "data.masks": "Mine", "data.classes": classes}
+    assert check_study(load_study(study_file(settings=settings)))
+    levels = {"data": {"own": {}, "other": {"data.root": str(digits), "data.masks": None, "data.classes": None}}}
+    study = load_study(study_file(settings=settings, axes=levels))
+    assert check_study(study)
+    assert not_comparable(study) == []
+    with pytest.raises(ViceError, match="Mine"):  # a level reads the same folder in another way
+        check_study(load_study(study_file(axes={"data.masks": [None, "Mine"]})))
+    with pytest.raises(ViceError, match="exclusive"):  # the images have several digits
+        check_study(load_study(study_file(axes={"data.exclusive": [False, True]})))
+
+
+def test_the_docs_name_every_field_of_a_study(tmp_path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    example = page.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "s.yaml").write_text(example)
+    assert load_study(tmp_path / "s.yaml", folder=tmp_path / "study").name == "my-study"
+    for fields in (study_schema()["properties"], AssessmentRequest.model_fields, LaunchSettings.model_fields):
+        missing = [name for name in fields if not re.search(rf"\b{name}\b", example)]
+        assert missing in ([], ["slurm"])
+    assert "`where.slurm` has its parameters" in page
 
 
 def test_a_single_name_needs_no_list(study_file) -> None:

@@ -180,6 +180,19 @@ def test_submitit_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [folder for folder, _ in found] == [run]
 
 
+def test_only_ray_gives_a_share_of_a_gpu(study_file: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    def planned(launcher: str, gpus: float) -> Any:
+        return load_study(study_file(where={"launcher": launcher}), where={"gpus": gpus}).where.gpus
+
+    assert tried(lambda: planned("slurm", 0.5), "--launcher ray", lambda: planned("ray", 0.5)) == 0.5
+    assert tried(lambda: planned("slurm", 1.5), "Give --gpus 1 or more.", lambda: planned("slurm", 2)) == 2
+    for wrong in (1.5, float("nan"), float("inf")):
+        assert tried(lambda wrong=wrong: planned("ray", wrong), "Such as --gpus 2.", lambda: planned("ray", 2)) == 2
+    status, _, err = vice(capsys, "study", study_file(), "--dry-run", "--launcher", "slurm", "--gpus", 0.5)
+    says = "`where.gpus` (--gpus) must be a whole number with the launcher slurm, but is 0.5."
+    assert (status, says in " ".join(err.split())) == (2, True)
+
+
 def test_slurm_is_started_where_it_is(
     study_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -226,6 +227,52 @@ def test_mistakes_are_told_before_an_epoch_is_spent(settings: Make, colours: Pat
         fit(ViceCallback(data, method="magic"), settings(), data)
     with pytest.raises(ViceError, match="`split` must name a list"):
         fit(ViceCallback("nothing"), settings(), data)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_datasets_that_assess_refuses_are_refused_before_an_epoch_is_spent(settings: Make, colours: Path) -> None:
+    class Repeated(Part):
+        """A dataset class of the user's own: two images have one id."""
+
+        def __init__(self, whole: VocDataset) -> None:
+            super().__init__(whole, [0, 1, 1])
+
+    class Flipped(Part):
+        def image(self, index: int) -> np.ndarray:
+            image = super().image(index)
+            return image[:, ::-1] if np.random.default_rng().random() < 0.5 else image
+
+    data = VocDataset(colours, "val")
+    items = [{"image": data.image(place), "mask": data.mask(place), "id": "a"} for place in range(3)]
+    for wrong, said in (
+        (lambda: ViceCallback(Repeated(data)), "Image ids must be unique"),
+        (lambda: ViceCallback(Flipped(data, list(range(9)))), "the same image each time"),
+        (lambda: ViceCallback(items, classes=data.classes), "Every item must have an id of its own"),
+        (lambda: ViceCallback(None), "needs data, but none are given"),
+        (lambda: ViceCallback("val", classes=data.classes), "`classes` are those of the dataset"),
+    ):
+        with pytest.raises(ViceError, match=said):
+            wrong()
+    data.records = [data.records[0], *data.records[1:-1], data.records[0]]
+    with pytest.raises(ViceError, match="Image ids must be unique"):
+        fit(ViceCallback(data), settings(), VocDataset(colours, "val"))
+    other = Part(VocDataset(colours, "val"), list(range(9)))
+    other.classes, other.targets = (*other.classes, "more"), np.pad(other.targets, ((0, 0), (0, 1)))
+    with pytest.raises(ViceError, match="must have an output for each of 4 classes, but has 3"):
+        fit(ViceCallback(other, view_size=32), settings(), VocDataset(colours, "val"))
+    other = Part(VocDataset(colours, "val"), list(range(9)))
+    other.exclusive, other.targets = True, np.ones_like(other.targets)
+    with pytest.raises(ViceError, match="Exclusive targets have one label per image"):
+        fit(ViceCallback(other, view_size=32), settings(), VocDataset(colours, "val"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_files_of_a_split_are_checked_when_the_fit_begins(settings: Make, colours: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(colours, tmp_path / "data")
+    data = VocDataset(root, "val")
+    data.records[1].image.write_bytes(b"")
+    with pytest.raises(ViceError, match="Every image and mask must be readable and of the same size, but 1 of the"):
+        fit(ViceCallback("val", view_size=32), settings(f"data.root={root}"), data)
 
 
 # ---- several processes

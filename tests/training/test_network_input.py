@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import timm
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from torchvice.assessment import assess
-from torchvice.config import IMAGENET_MEAN, Settings, dump_settings, load_settings, override_settings
-from torchvice.files import write_text
+from torchvice.config import IMAGENET_MEAN, IMAGENET_STD, Settings, dump_settings, load_settings, override_settings
+from torchvice.files import sha256, write_text
 from torchvice.models.build import build_model, stated_preprocessing
-from torchvice.models.pretraining import load_pretrained
+from torchvice.models.encoder_files import Normalisation, save_encoder
+from torchvice.models.pretraining import check_weights, convert_weights, load_pretrained
 from torchvice.runs import Run
 from torchvice.runs.subject import subject_from_run
 from torchvice.study.identity import key_of
@@ -66,11 +69,90 @@ def test_published_weights_of_moco_and_its_like_expect_imagenet(tmp_path: Path) 
     report = load_pretrained(model, tmp_path / "moco.pth")
     assert report.scheme == "moco_v3"
     assert expected_input(model, report).mean == IMAGENET_MEAN
-    assert expected_input(model, replace(report, own=True)).mean == HALF  # `vice pretrain` took timm's, too
+    assert expected_input(model, replace(report, own=True)).mean == HALF  # a file of ours that does not say: timm's
     asked = load_settings("demo", ["transform.std=[1, 1, 1]"])
     expected = expected_input(model, report)
     said = described_input(asked, with_input(asked, expected), expected, report)
     assert said.startswith("Input: mean 0.485,0.456,0.406, as moco_v3 was published with.")
+
+
+IMAGENETS = "transform={mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}"
+
+
+def small_pretraining(colours: Path, tmp_path: Path, *overrides: str) -> Settings:
+    small = ["model={name: test_resnet, pretrained: false}", f"data.root={colours}", f"work_dir={tmp_path}"]
+    small += ["transform.crop=32", "data.workers=0", "trainer={epochs: 1, batch_size: 16, accelerator: cpu}"]
+    return load_settings("finetune", [*small, *overrides])
+
+
+def test_weights_of_vice_pretrain_expect_what_they_were_trained_with(
+    settings: Make, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lightly", reason="the extra `pretrain` is not installed")
+    chosen = small_pretraining(colours, tmp_path, IMAGENETS)
+    weights = pretrain(chosen, "byol", ["hidden=8", "outputs=8"], progress=False)
+    with safe_open(weights, framework="pt") as file:
+        metadata = {"mean": "[0.485, 0.456, 0.406]", "scheme": "byol by vice pretrain", "std": "[0.229, 0.224, 0.225]"}
+        assert file.metadata() == metadata
+    capsys.readouterr()
+    run = train(settings(f"model.weights={weights}"))
+    assert (run.settings.transform.mean, run.settings.transform.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    told = capsys.readouterr().err
+    assert "Input: mean 0.485,0.456,0.406, std 0.229,0.224,0.225, as weights.safetensors was trained with." in told
+    resumed = train(settings(f"model.weights={weights}", "trainer.epochs=2"), resume=True)
+    assert resumed.settings.transform.mean == IMAGENET_MEAN
+    assert "The settings give" not in capsys.readouterr().err
+    # Files of earlier versions have only the manifest, which must be theirs.
+    save_file(load_file(weights), weights, metadata={"scheme": "byol by vice pretrain"})
+    assert check_weights(build_model("test_resnet", 3), weights).normalisation is None
+    manifest = json.loads((weights.parent / "pretraining.json").read_text())
+    manifest["weights"]["sha256"] = sha256(weights)
+    write_text(weights.parent / "pretraining.json", json.dumps(manifest))
+    report = check_weights(build_model("test_resnet", 3), weights)
+    assert report.normalisation == Normalisation(IMAGENET_MEAN, IMAGENET_STD)
+    convert_weights(weights, tmp_path / "copy.safetensors")  # which has no manifest beside it
+    assert check_weights(build_model("test_resnet", 3), tmp_path / "copy.safetensors").normalisation is not None
+    for broken in ("{", "[]", "{}", json.dumps({**manifest, "asked": {"transform": {"mean": None, "std": None}}})):
+        write_text(weights.parent / "pretraining.json", broken)
+        assert check_weights(build_model("test_resnet", 3), weights).normalisation is None
+
+
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    contents = set()
+    for _ in range(12):
+        weights = {"b": torch.ones(2, 3), "a": torch.zeros(5, dtype=torch.float16)}
+        save_encoder(tmp_path / "x.safetensors", weights, "byol", Normalisation(IMAGENET_MEAN, IMAGENET_STD))
+        contents.add((tmp_path / "x.safetensors").read_bytes())
+        found = load_file(tmp_path / "x.safetensors")
+        assert found.keys() == weights.keys()
+        assert all(torch.equal(found[name], value) for name, value in weights.items())
+    assert len(contents) == 1
+
+
+def test_the_checkpoint_of_a_run_expects_what_the_run_was_trained_with(
+    settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = train(settings("session_name=first", IMAGENETS), progress=False).checkpoint("best")
+    convert_weights(first, tmp_path / "first.safetensors")
+    for number, start in enumerate((first, tmp_path / "first.safetensors")):
+        run = train(settings(f"session_name=second{number}", f"model.weights={start}"))
+        assert (run.settings.transform.mean, run.settings.transform.std) == (IMAGENET_MEAN, IMAGENET_STD)
+        assert f"std 0.229,0.224,0.225, as {start.name} was trained with." in capsys.readouterr().err
+    half = "transform={mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}"
+    train(settings("session_name=third", f"model.weights={first}", half))
+    theirs = "mean 0.485,0.456,0.406, std 0.229,0.224,0.225"
+    said = f"The settings give mean 0.5, std 0.5, but {first.name} was trained with {theirs}."
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_left_open_is_said_with_its_source(tmp_path: Path) -> None:
+    model = timm.create_model("test_vit", num_classes=3)
+    torch.save(model.state_dict(), tmp_path / "start.pth")
+    report = replace(load_pretrained(model, tmp_path / "start.pth"), normalisation=Normalisation((0.1,) * 3, (1,) * 3))
+    asked, expected = load_settings("finetune", ["model.name=test_vit"]), expected_input(model, report)
+    said = described_input(asked, with_input(asked, expected), expected, report)
+    timms = "crop 160, interpolation bicubic, as timm states for test_vit"
+    assert said.startswith(f"Input: {timms}; mean 0.1, std 1, as start.pth was trained with.")
 
 
 def test_size_and_interpolation_are_the_networks_where_they_are_left_open() -> None:
@@ -143,9 +225,7 @@ def test_the_recipe_for_fine_tuning_trains(
 
 
 def test_pretraining_normalises_as_its_start_expects_and_resumes_so(colours: Path, tmp_path: Path) -> None:
-    small = ["model={name: test_resnet, pretrained: false}", f"data.root={colours}", f"work_dir={tmp_path}"]
-    small += ["transform.crop=32", "data.workers=0", "trainer={epochs: 1, batch_size: 16, accelerator: cpu}"]
-    asked = load_settings("finetune", small)
+    asked = small_pretraining(colours, tmp_path)
     choices = ["hidden=8", "outputs=8"]
     folder = pretrain(asked, "byol", choices, progress=False).parent
     manifest = json.loads((folder / "pretraining.json").read_text())

@@ -5,6 +5,8 @@ import importlib.util
 import json
 import math
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from command import status_of
 from torchvice.cli.app import main
 from torchvice.config import Settings, dump_settings
 from torchvice.config.sections import TransformSettings
@@ -108,7 +111,8 @@ def test_a_network_learns_without_labels_and_its_file_matches_completely(bare: M
     assert manifest["asked"]["recipe"]["lr"] == recipe_of(scheme, name == "test_resnet").lr
     assert manifest["weights"] == {"file": weights.name, "tensors": report.tensors, "sha256": sha256(weights)}
     with safe_open(weights, framework="pt") as file:
-        assert file.metadata() == {"scheme": f"{scheme} by vice pretrain"}
+        normalisation = dict.fromkeys(("mean", "std"), "[0.5, 0.5, 0.5]")
+        assert file.metadata() == {"scheme": f"{scheme} by vice pretrain", **normalisation}
 
 
 def test_labels_and_masks_are_never_opened(unlabelled: Path, colours: Path) -> None:
@@ -268,6 +272,25 @@ def test_the_command(bare: Make, capsys: pytest.CaptureFixture[str], monkeypatch
     assert "train: 41 images, without labels" in told.err
     assert "epoch 1/1  train loss" in told.err
     assert "val" not in told.err
+
+
+def test_the_next_command_trains_the_same_network_on_the_same_data(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(colours, tmp_path / "my set")
+    shared = (f"data.root={tmp_path / 'my set'}", "model.name=test_resnet", "model.arguments={}", "transform.crop=32")
+    machine = (f"work_dir={tmp_path}", "trainer.epochs=1", "trainer.batch_size=8", "trainer.accelerator=cpu")
+    start = ("model.pretrained=false", "model.scheme=byol")
+    given = [word for text in (*shared, *machine, *start) for word in ("-o", text)]
+    choices = [word for choice in SMALL["byol"] for word in ("--choice", choice)]
+    assert status_of("pretrain", "demo", "--scheme", "byol", *given, *choices) == 0
+    command = re.search(r"Next: vice (train demo .*)", capsys.readouterr().out)
+    assert command is not None
+    words = shlex.split(command[1])
+    weights = tmp_path / "demo-byol" / "weights.safetensors"
+    assert words[2:] == [w for text in (*shared, "model.scheme=auto", f"model.weights={weights}") for w in ("-o", text)]
+    assert status_of(*words, *(word for text in machine for word in ("-o", text))) == 0
+    assert (tmp_path / "demo" / "checkpoints" / "best.ckpt").is_file()
 
 
 # The losses, by plain loops.

@@ -5,13 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as lightning
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, WeightAveraging
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 from torchvice.config import Settings
 from torchvice.config.sections import RegularisationSettings
+from torchvice.data import VocDataset
 from torchvice.data.transforms import TrainTransform
 from torchvice.errors import ViceError
 from torchvice.models.build import build_model
@@ -106,6 +110,21 @@ def test_labels_are_smoothed_in_training_alone(smoothing: float, settings: Make)
     module = Classifier(network(exclusive), exclusive, CLASSES)
     spread = targets * (1 - smoothing) + smoothing / 3
     assert torch.allclose(module.training_loss(logits, targets), -(spread * logits.log_softmax(1)).sum())
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_half_precision_does_not_round_targets(settings: Make, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[torch.Tensor] = []
+    loss = Classifier.training_loss
+
+    def note(self: Classifier, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        shares.append(targets)
+        return loss(self, logits, targets)
+
+    monkeypatch.setattr(Classifier, "training_loss", note)
+    train(settings("regularisation.mixup=1", f"trainer.precision={precision}"), progress=False)
+    assert {targets.dtype for targets in shares} == {torch.float32}
+    assert any(bool((targets.bfloat16() != targets).any()) for targets in shares)
 
 
 def test_mixed_exclusive_targets_stay_soft(settings: Make) -> None:
@@ -225,6 +244,52 @@ def test_vice_is_measured_of_the_average(settings: Make, monkeypatch: pytest.Mon
     watch = ("trainer.vice_every_n_epochs=1", "trainer.vice_images=4")
     run = train(settings("regularisation.ema=0.7", *watch), progress=False)
     assert torch.equal(shown[-1], run.model("last").get_parameter("fc.weight"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [WeightAveraging, EMAWeightAveraging])
+def test_vice_is_measured_of_lightnings_own_average(
+    settings: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[WeightAveraging]
+) -> None:
+    shown: list[torch.Tensor] = []
+    views = ViceCallback._views
+
+    def note(self: ViceCallback, pl_module: Any) -> Any:
+        shown.append(pl_module.model.get_parameter("fc.weight").detach().clone())
+        return views(self, pl_module)
+
+    monkeypatch.setattr(ViceCallback, "_views", note)
+    chosen = settings("trainer.epochs=1")
+    data = VocDataset(chosen.data.root, "val")
+    vice = ViceCallback(data, images=3, protocols=["strict"], view_size=32, crop=32, outputs="logits", workers=0)
+    kept = ModelCheckpoint(tmp_path, "end", save_on_train_epoch_end=True)
+    trainer = lightning.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[kind(), vice, kept], max_epochs=1,
+    )  # fmt: skip
+    module = Classifier(network(chosen), chosen, CLASSES)
+    images, targets = torch.rand(8, 3, 32, 32), torch.eye(3)[torch.arange(8) % 3]
+    trainer.fit(module, DataLoader(TensorDataset(images, targets), batch_size=4))
+    saved = torch.load(tmp_path / "end.ckpt", weights_only=True)
+    assert torch.equal(shown[-1], saved["state_dict"]["model.fc.weight"])
+    assert not torch.equal(shown[-1], saved["current_model_state"]["model.fc.weight"])
+
+
+def test_a_loss_that_is_not_finite_after_the_first_epoch_ends_a_training_with_patience(
+    settings: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loss = Classifier.loss
+
+    def late(self: Classifier, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return loss(self, logits, targets) * (1 if self.current_epoch else float("nan"))
+
+    monkeypatch.setattr(Classifier, "loss", late)
+    chosen = settings("regularisation.patience=2", "trainer.epochs=3")
+    for resume in (False, True):
+        with pytest.raises(ViceError, match="validation loss must be finite"):
+            train(chosen, resume=resume)
+        assert checkpoint(Run(chosen.folder))["epoch"] == 0
+    assert "it stopped early after epoch 1" in capsys.readouterr().err
 
 
 def test_patience_ends_a_training_and_a_resume_leaves_it_ended(

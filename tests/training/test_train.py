@@ -249,10 +249,31 @@ def test_a_run_does_not_resume_with_other_settings(settings: Make, override: str
         train(settings(override), resume=True, progress=False)
 
 
-def test_one_cycle_cannot_grow(settings: Make) -> None:
-    train(settings("schedule.name=one_cycle"), progress=False)
-    with pytest.raises(ViceError, match=r"`trainer\.epochs` was 1 and is 2, and the rates of one_cycle"):
-        train(settings("schedule.name=one_cycle", "trainer.epochs=2"), resume=True, progress=False)
+@pytest.mark.parametrize("schedule", ["one_cycle", "warmup_cosine"])
+def test_a_schedule_of_the_whole_training_cannot_grow(settings: Make, schedule: str) -> None:
+    chosen = settings(f"schedule.name={schedule}")
+    chosen.folder.mkdir(parents=True)
+    (chosen.folder / "config.yaml").write_text(dump_settings(chosen))
+    with pytest.raises(ViceError, match=rf"`trainer\.epochs` was 1 and is 2, and the rates of {schedule} depend on it"):
+        train(settings(f"schedule.name={schedule}", "trainer.epochs=2"), resume=True, progress=False)
+
+
+def test_a_schedule_of_steps_resumes_with_as_many_steps_an_epoch(settings: Make) -> None:
+    chosen = ("schedule.name=warmup_cosine", "trainer.epochs=2", "trainer.accumulate=2")
+    run = train(settings(*chosen), progress=False)
+    last = run.checkpoint("last")
+    state = checkpoint(run)
+    assert (state["epoch"], state["global_step"]) == (1, 6)  # 41 images, 5 batches of 8, 2 a step; one image is left
+    torch.save({**state, "epoch": 0, "global_step": 3}, last)  # as if stopped after the first epoch
+    with pytest.raises(ViceError, match="had 3 and has 2 with 2 devices"):  # 21 images each, 3 batches
+        train(settings(*chosen, "trainer.devices=2"), resume=True, progress=False)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "paper"])
+def test_a_schedule_of_epochs_may_grow(settings: Make, schedule: str) -> None:
+    train(settings(f"schedule.name={schedule}"), progress=False)
+    grown = train(settings(f"schedule.name={schedule}", "trainer.epochs=2"), resume=True, progress=False)
+    assert checkpoint(grown)["epoch"] == 1
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,9 @@ def test_both_devices_average_to_the_same_weights(settings: Make, tmp_path: Path
     # The average by a plain loop, of the weights as they were after each step.
     parameters = [name for name, value in first["average"].items() if value.is_floating_point()]
     loop = {name: first["steps"][0][name] for name in parameters}
-    for step in first["steps"][1:]:
-        loop = {name: 0.7 * loop[name] + 0.3 * step[name] for name in parameters}
+    for updates, step in enumerate(first["steps"][1:], start=1):
+        kept = min(0.7, (1 + updates) / (10 + updates))
+        loop = {name: kept * loop[name] + (1 - kept) * step[name] for name in parameters}
     run = Run(settings().folder)
     saved = torch.load(run.checkpoint("last"), weights_only=True)
     handed_out = run.model("last").state_dict()

@@ -63,16 +63,17 @@ def digits(
     say(f"{folder}: {train} training, {val} validation and {test} test images of ten digits.")
 
 
+WRITTEN = typer.Option(..., "--out", "--root", help="Folder of the dataset; a complete one is left unchanged.")
 ARCHIVES = typer.Option(
     None,
     "--archives",
-    help="Folder of the archives; missing ones are downloaded. Default: archives/ in --root.",
+    help="Folder of the archives; missing ones are downloaded. Default: archives/ in the folder of the dataset.",
 )
 
 
 @app.command("voc")
 def voc(
-    root: Path = typer.Option(..., "--root", help="Folder of the dataset; a complete one is left unchanged."),
+    root: Path = WRITTEN,
     archives: Path | None = ARCHIVES,
     unverified: bool = typer.Option(
         False, "--unverified", help="Accept archives without the published checksums, such as reduced ones."
@@ -91,14 +92,14 @@ def voc(
 
 @app.command("coco")
 def coco(
-    root: Path = typer.Option(..., "--root", help="Folder of the dataset; a complete one is left unchanged."),
+    root: Path = WRITTEN,
     archives: Path | None = ARCHIVES,
     address: str | None = typer.Option(
         None,
         "--from",
         help="Address to download train2017.zip, val2017.zip and annotations_trainval2017.zip from.",
     ),
-    only: list[str] = typer.Option([], "--only", help="Only this split: train or val."),
+    only: list[str] = typer.Option([], "--only", help="Only this split: train or val. Repeatable."),
 ) -> None:
     """Write COCO 2017 in the layout of VOC 2012: 80 classes, instances merged to masks, crowds void (extra: coco)."""
     from torchvice.data.coco import COCO_SPLITS, write_coco

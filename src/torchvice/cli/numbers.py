@@ -74,7 +74,9 @@ def evaluate(
     protocol: OneProtocol = typer.Option(
         OneProtocol.paper, "--protocol", help="paper: a class that never occurs counts 0; strict: it is left out."
     ),
-    workers: int | None = typer.Option(None, "--workers", min=1, help="Number of processes. Default: one per core."),
+    processes: int | None = typer.Option(
+        None, "--processes", "--workers", min=1, help="Number of processes. Default: one per core."
+    ),
     json: Path | None = JSON,
 ) -> None:
     """Step 3: score maps made by any tool against masks, in one exact pass over the files."""
@@ -98,7 +100,7 @@ def evaluate(
             num_classes=classes,
             thresholds=PAPER_THRESHOLDS if threshold is None else [threshold],
             protocol=protocol.value,
-            workers=workers,
+            workers=processes,
             progress=progress,
         )
     content = found.to_json()

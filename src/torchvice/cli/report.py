@@ -17,7 +17,12 @@ def report(
     context: typer.Context,
     runs: list[Path] = typer.Argument(..., help="Run folder, table or study; several runs with --compare."),
     compare: bool = typer.Option(False, "--compare", help="Show the same images side by side, with models as columns."),
-    out: Path | None = typer.Option(None, "--out", help="File (or folder) to write. Default: in the run folder."),
+    out: Path | None = typer.Option(
+        None,
+        "--out",
+        help="File (or folder) to write. Default: report.html in the run folder; of several runs, comparison_A_B.html "
+        "in this folder, by their names.",
+    ),
     split: str | None = typer.Option(None, "--split", help="Split to report, if the run was assessed on several."),
     no_images: bool = typer.Option(False, "--no-images", help="Leave out all pixels of the data: images and masks."),
     folder: bool = typer.Option(False, "--folder", help="Write all images and cases as files, for large data."),
@@ -49,7 +54,8 @@ def report(
             title=title or "",
             progress=progress,
         )
-    if out is None and (file.parent if folder else file).stem.endswith(LATEST):
+    page = file.parent if folder else file
+    if out is None and page.stem.endswith(LATEST) and page.with_stem(page.stem.removesuffix(LATEST)).exists():
         say("Kept the earlier page: it has the same numbers with intervals from more replicates.")
     say(f"Written: {file}")
     if pdf:

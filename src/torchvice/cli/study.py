@@ -32,7 +32,9 @@ def study(
     dry_run: bool = typer.Option(False, "--dry-run", help="List the runs, their needs, time and disk use."),
     launcher: Launcher | None = typer.Option(None, "--launcher", help="Launcher of the runs. Default: as in the file."),
     jobs: int | None = typer.Option(None, "--jobs", min=1, help="Number of runs at a time."),
-    gpus: float | None = typer.Option(None, "--gpus", min=0, help="GPUs per run, for Ray and SLURM."),
+    gpus: float | None = typer.Option(
+        None, "--gpus", min=0, help="GPUs per run, for Ray and SLURM; with Ray also a share of one, such as 0.5."
+    ),
     folder: Path | None = typer.Option(None, "--folder", help="Folder of the study. Default: runs/NAME."),
 ) -> None:
     """Train, assess and compare many runs: architectures, pre-training, regularisers, seeds. A killed study resumes.

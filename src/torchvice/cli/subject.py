@@ -123,7 +123,9 @@ PROMPTS = typer.Option(
     help="YAML file with the prompts of a zero-shot classifier: for each class its prompt or prompts, or a list "
     "`templates` of texts in which {} stands for the class. Default: a photo of a {}.",
 )
-DATA = typer.Option(None, "--data", help="Dataset for --model, in the layout of VOC 2012.")
+DATA = typer.Option(
+    None, "--data", help="Dataset in the layout of VOC 2012. Default: the run's. That of a run has the run's classes."
+)
 CLASS_MAP = typer.Option(
     None,
     "--class-map",
@@ -207,7 +209,7 @@ def _check_sizes(chosen: Mapping[str, Any]) -> None:
 def chosen_subject(
     chosen: Mapping[str, Any], settings: MapSettings, out: Path | None, *, unlabelled: bool = False
 ) -> Subject:
-    """The run, or the network and the data that the options name.
+    """The run, perhaps on other data of its classes, or the network and the data that the options name.
 
     Args:
         chosen: the values of the command's options by their parameters.
@@ -229,10 +231,12 @@ def chosen_subject(
     folders = image_arguments(chosen, f"--data {data}" if data else run)
     given["--data"] = data or chosen["images"]
     if run is not None:
+        given.pop("--data")  # of the run's classes, in the place of its own
         extra = [*(name for name, value in given.items() if value is not None), *([started] if started else [])]
         if extra:
-            raise ViceError(f"A run folder has its own model and data, but {extra[0]} is given too.", "Remove one.")
-        subject = subject_from_run(Run(run), split, chosen["checkpoint"], settings)
+            raise ViceError(f"A run folder has its own model and classes, but {extra[0]} is given too.", "Remove one.")
+        opened = None if data is None else Run(run).dataset(split, root=data)
+        subject = subject_from_run(Run(run), split, chosen["checkpoint"], settings, dataset=opened)
         return subject if out is None else dataclasses.replace(subject, out=out)
     if chosen["checkpoint"] != "best":
         raise ViceError("--checkpoint names a checkpoint of a run folder, but none is given.", "Give --weights FILE.")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
 
 import typer
 
 from torchvice.cli.terminal import say, stopped
 from torchvice.errors import ViceError, as_vice_error
 
+if TYPE_CHECKING:
+    from torchvice.config import Settings
+
 __all__ = ["pretrain", "train"]
 
 PRESET = typer.Argument(..., help="A preset (demo, finetune, resnet50, vision_transformer), a YAML file or a RUN.")
 OVERRIDE = typer.Option([], "--override", "-o", help="A setting, such as optimizer.lr=0.01. Repeatable.")
+# Overrides of what a pre-training shares with the training that starts from its weights.
+_SHARED = re.compile(r"(data|transform|model)\s*=|(data|transform)\.|model\.(name|arguments)\b")
 RESUME = typer.Option(False, "--resume", help="Resume from the last checkpoint.")
 
 
@@ -26,7 +34,7 @@ def train(preset: str = PRESET, override: list[str] = OVERRIDE, resume: bool = R
     settings = load_settings(preset, override)
     with _resumable(settings.folder / "config.yaml"):
         run = train_run(settings, resume=resume)
-    say(f"{run.folder}: trained. Next: vice assess {run.folder}")
+    say(f"{run.folder}: trained. Next: vice assess {quote(str(run.folder))}")
 
 
 def pretrain(
@@ -46,7 +54,20 @@ def pretrain(
     folder = out or default_folder(settings, scheme)
     with _resumable(folder / MANIFEST):
         weights = pretrain_network(settings, scheme, choice, folder=folder, resume=resume)
-    say(f"{weights}: pre-trained. Next: vice train {preset} -o model.weights={weights}")
+    say(f"{weights}: pre-trained. Next: vice train {quote(preset)} {_for_training(override, settings, weights)}")
+
+
+def _for_training(overrides: Sequence[str], settings: Settings, weights: Path) -> str:
+    """The options of `vice train` that start from pre-trained weights with the same network, input and data.
+
+    Args:
+        overrides: those of the pre-training. Its length, batches and start are not repeated.
+        settings: of the pre-training.
+        weights: the file that it wrote.
+    """
+    kept = [text for text in overrides if _SHARED.match(text)]
+    start = ["model.scheme=auto"] if settings.model.scheme != "auto" else []  # that of the weights it started from
+    return " ".join(f"-o {quote(text)}" for text in (*kept, *start, f"model.weights={weights}"))
 
 
 @contextmanager

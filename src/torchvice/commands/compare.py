@@ -34,7 +34,7 @@ def compare_paths(
         quality, replicates, seed: see `torchvice.measures.compare`.
 
     Raises:
-        ViceError: a repeated folder, or a group of another form.
+        ViceError: a repeated folder, a repeated group, or a group of another form.
     """
     from torchvice.measures import compare
 
@@ -44,11 +44,16 @@ def compare_paths(
     if len(set(names)) < len(names):
         way_out = "Name another RUN or table in place of one." if len(folders) == 2 else "Remove one."
         raise ViceError("Compared models must be different, but one folder is named twice.", way_out)
-    members = {}
+    members: dict[str, list[str]] = {}
     for text in groups:
         name, equals, runs = text.partition("=")
         if not (name and equals and runs):
             raise ViceError(f"A group must be NAME=RUN,RUN,RUN, but is {text!r}.")
+        if name in members:
+            raise ViceError(
+                f"A group must be given once, but {name} is given twice.",
+                f"List all its seeds in one: --group {name}=RUN,RUN,RUN. Another recipe needs another name.",
+            )
         members[name] = [run if run in names else Path(run).name for run in runs.split(",")]
     models = {name: load_samples(folder, split) for name, folder in zip(names, folders, strict=True)}
     return compare(models, quality=quality, groups=members, replicates=replicates, seed=seed)

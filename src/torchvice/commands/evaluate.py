@@ -256,7 +256,8 @@ def _job(
         raise ViceError(f"`kind` must be one of {', '.join(KINDS)}, but is {kind!r}.", did_you_mean(str(kind), KINDS))
     if not 1 <= num_classes <= MOST_CLASSES:
         raise ViceError(
-            f"`num_classes` must be 1 to {MOST_CLASSES} (in masks {MOST_CLASSES + 1} is void), but is {num_classes}."
+            f"`num_classes` (--classes) must be 1 to {MOST_CLASSES} (in masks {MOST_CLASSES + 1} is void), but is "
+            f"{num_classes}."
         )
     if kind == "png":
         return _Job(kind, described, num_classes, np.array([np.nan]), 0)
@@ -311,8 +312,8 @@ def _parts(files: Sequence[tuple[Path, Path]], job: _Job, workers: int | None) -
         cores = processors()
         workers = min(cores, len(chunks) // 2)
     elif workers < 1:
-        raise ViceError(f"`workers` must be at least 1, but is {workers}.")
-    yield from in_processes(_count, job, chunks, workers, "Use workers=1, which runs in this process.")
+        raise ViceError(f"`workers` (--processes) must be at least 1, but is {workers}.")
+    yield from in_processes(_count, job, chunks, workers, "Use --processes 1 (workers=1), which runs in this process.")
 
 
 def _count(job: _Job, files: Sequence[tuple[Path, Path]]) -> _Part:

@@ -124,15 +124,18 @@ def _home(path: Path, table: Path) -> Path:
 
 
 def _other_samples(path: Path, folder_or_split: str | os.PathLike[str]) -> Samples:
-    """The table to calibrate on: a folder, or a split of the same RUN."""
-    if Path(folder_or_split).is_dir():
-        return load_samples(folder_or_split)
+    """The table to calibrate on: a split of the same RUN, else the folder of a table or another RUN."""
+    folder, split = Path(folder_or_split), str(folder_or_split)
+    own = {manifest.parent.name for manifest in path.glob("assess/*/manifest.json")}
+    parts = ("manifest.json", "config.yaml", "assess")  # of a table and of a RUN
+    if split.removesuffix(".txt") not in own and any((folder / part).exists() for part in parts):
+        return load_samples(folder)
     if (path / "manifest.json").is_file():
         raise ViceError(
-            f"--calibrate-on must be the folder of a table where {path} is one, but {folder_or_split} is no folder.",
+            f"--calibrate-on must be the folder of a table where {path} is one, but {folder} is none.",
             "Give a table of the same model on another split, or a RUN in place of the table.",
         )
-    return load_samples(path, str(folder_or_split))
+    return load_samples(path, split)
 
 
 def _trained_on(path: Path, table: Path, samples: Samples) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from torchvice.samples import Samples, ShardFolder
 __all__ = ["LATEST", "check_html", "check_paths", "write_report"]
 
 LATEST = "_latest"  # ending of a page's name where one with more replicates keeps its place
+LONGEST_NAME = 120  # bytes; file systems take 255, ending included
 
 
 def check_paths(paths: Sequence[str | os.PathLike[str]], compare: bool) -> None:
@@ -69,8 +71,9 @@ def write_report(
     Args:
         paths: one path, or several to compare.
         out: file of the page, or with `folder` its folder. None: report.html or report/ in `Measured.home`, for several
-            paths comparison.html or comparison/ here, with another quality report_recall.html; with LATEST if a page
-            there has the same numbers with more replicates: it is kept.
+            paths comparison_A_B.html or comparison_A_B/ here, by the models' names and the split that is given; with
+            another quality report_recall.html; with LATEST if a page there has the same numbers with more replicates:
+            it is kept.
         split: split of the RUNs.
         pictures: show images and masks; if False, the page holds no pixel of the data.
         folder: write images as files.
@@ -92,7 +95,7 @@ def write_report(
     cases = [None if table is None else cases_of(table, quality) for table in tables]
     models = [Shown(name, run.measures, its_cases) for name, run, its_cases in zip(names, runs, cases, strict=True)]
     return write_page(
-        out or _free_path(_default_path(runs, folder, quality), folder, models),
+        out or _free_path(_default_path(runs, names, split, folder, quality), folder, models),
         models,
         _reader_of(tables[0]) if pictures and tables[0] is not None else None,
         title=title or (runs[0].title if len(runs) == 1 else ""),
@@ -156,11 +159,13 @@ def _study_page(path: Path, out: str | os.PathLike[str] | None, title: str, with
     return write_study_page(out or path / "report.html", read_study(path), title=title)
 
 
-def _default_path(runs: Sequence[Measured], folder: bool, quality: str) -> Path:
+def _default_path(
+    runs: Sequence[Measured], names: Sequence[str], split: str | None, folder: bool, quality: str
+) -> Path:
     """Path of the page without `out`."""
     first = runs[0]
     if len(runs) > 1:
-        stem = Path("comparison")
+        stem = Path(_comparison_name([*names, Path(split).stem] if split else names))
     elif first.samples is None:
         stem = Path(f"{first.home}_report")
     else:
@@ -168,6 +173,19 @@ def _default_path(runs: Sequence[Measured], folder: bool, quality: str) -> Path:
     if quality != "ji":  # the headline's page is not overwritten
         stem = stem.with_name(f"{stem.name}_{quality}")
     return stem if folder else stem.with_name(f"{stem.name}.html")
+
+
+def _comparison_name(names: Sequence[str]) -> str:
+    """Name of a comparison, so that one of other models has another name; a long one is cut to a digest.
+
+    Example:
+        >>> _comparison_name(["r50", "seeds/vit"])
+        'comparison_r50_seeds-vit'
+    """
+    name = "_".join(["comparison", *(re.sub(r"[^\w-]+", "-", name) for name in names)])
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return f"comparison_{len(names)}-models_{hashlib.sha256(repr(names).encode()).hexdigest()[:8]}"
 
 
 def _free_path(path: Path, folder: bool, models: Sequence[Shown]) -> Path:

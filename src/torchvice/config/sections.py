@@ -186,7 +186,7 @@ class TrainerSettings(Section):
     devices: Literal["auto"] | int | tuple[int, ...] = 1  # the effective batch grows with their number
     strategy: str = "auto"
     num_nodes: int = Field(default=1, ge=1)
-    accumulate: int = Field(default=1, ge=1)  # batches per optimiser step
+    accumulate: int = Field(default=1, ge=1)  # batches per optimiser step; the last one of an epoch may have fewer
     clip: float | None = Field(default=None, gt=0)  # greatest norm of the gradient
     deterministic: bool = False
     # Log VICE and ECE-ML of `vice_images` images of the selection split after every n-th epoch; 0: never.

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError
-from torchvice.files import atomic
 from torchvice.models.bare import is_finite, refuse_non_finite
 from torchvice.models.build import build_model, classifier_names
+from torchvice.models.encoder_files import Normalisation, normalisation_of, save_encoder
 from torchvice.models.schemes import SCHEMES, UNMARKED, WRITTEN_HERE, Encoder, encoder_of
 from torchvice.models.weights import read_content
 
@@ -62,6 +62,7 @@ class Pretrained:
         new: names in the network that stay as initialised.
         resized: position embeddings and tables that were resized.
         own: see `Encoder`.
+        normalisation: see `normalisation_of`.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class Pretrained:
     resized: tuple[str, ...]
     note: str = ""
     own: bool = False
+    normalisation: Normalisation | None = None
 
     def __str__(self) -> str:
         lines = [
@@ -176,24 +178,13 @@ def convert_weights(path: str | os.PathLike[str], out: str | os.PathLike[str], s
     if Path(path).suffix in (".pkl", ".pickle") and not zipfile.is_zipfile(path):
         from torchvice.models.byol import read_byol
 
-        encoder = read_byol(path)
+        encoder, normalisation = read_byol(path), None
     else:
-        encoder = encoder_of(*read_content(path, also=[argparse.Namespace]), scheme)
+        content, metadata = read_content(path, also=[argparse.Namespace])
+        encoder, normalisation = encoder_of(content, metadata, scheme), normalisation_of(path, content, metadata)
     refuse_non_finite(_non_finite(encoder.tensors), str(path))
-    save_encoder(out, encoder.tensors, encoder.scheme + WRITTEN_HERE * encoder.own)
+    save_encoder(out, encoder.tensors, encoder.scheme + WRITTEN_HERE * encoder.own, normalisation)
     return encoder
-
-
-def save_encoder(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], scheme: str) -> None:
-    """Write tensors as safetensors, completely or not at all, with the name of their scheme."""
-    from safetensors.torch import save
-
-    # safetensors refuses tensors that share memory or are not contiguous.
-    own = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-    # Its own writing leaves a temporary file after a kill, which nothing clears, and raises what is no OSError.
-    content = save(own, {"scheme": scheme})
-    with atomic(path) as part:
-        part.write_bytes(content)
 
 
 def _accepted(
@@ -210,7 +201,8 @@ def _accepted(
 
 def _matched(model: nn.Module, path: str | os.PathLike[str], scheme: str) -> tuple[dict[str, torch.Tensor], Pretrained]:
     """Return the tensors for the network and the report."""
-    encoder = encoder_of(*read_content(path), scheme)
+    content, metadata = read_content(path)
+    encoder = encoder_of(content, metadata, scheme)
     own = model.state_dict()
     tensors, resized = _fitted(model, encoder.tensors)
     heads = tuple(f"{name}." for name in classifier_names(model))
@@ -229,7 +221,7 @@ def _matched(model: nn.Module, path: str | os.PathLike[str], scheme: str) -> tup
     network = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", type(model).__name__))
     report = Pretrained(
         *(Path(path), encoder.scheme, network, matched, used, common, len(state)),
-        *(left, new, resized, note_of(encoder), encoder.own),
+        *(left, new, resized, note_of(encoder), encoder.own, normalisation_of(path, content, metadata)),
     )
     return state, report
 

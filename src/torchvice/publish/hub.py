@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import PurePath
 from typing import Any
 
@@ -31,10 +32,9 @@ def eval_results(measures: Measures, manifest: Mapping[str, Any], dataset_id: st
         An entry for each headline number, with protocol, maps, images and interval in its notes.
 
     Raises:
-        ViceError: `dataset_id` has another form.
+        ViceError: `dataset_id` has another form, or huggingface_hub is not installed or too old.
     """
-    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
-
+    entry_of, to_yaml = _of_hub("EvalResultEntry", "eval_result_entries_to_yaml")
     owner, slash, name = dataset_id.partition("/")
     if not (owner and slash and name) or "/" in name or dataset_id.split() != [dataset_id]:
         raise ViceError(
@@ -42,7 +42,7 @@ def eval_results(measures: Measures, manifest: Mapping[str, Any], dataset_id: st
             "For example --dataset-id my-group/street-photographs.",
         )
     entries = [
-        EvalResultEntry(
+        entry_of(
             dataset_id=dataset_id,
             dataset_revision=revision,
             task_id=one.path.replace(".", "_"),
@@ -51,7 +51,7 @@ def eval_results(measures: Measures, manifest: Mapping[str, Any], dataset_id: st
         )
         for one in headline(measures)
     ]
-    return _yaml(eval_result_entries_to_yaml(entries))
+    return _yaml(to_yaml(entries))
 
 
 def model_card(measures: Measures, manifest: Mapping[str, Any], name: str, table: ResultTable | None) -> str:
@@ -62,14 +62,16 @@ def model_card(measures: Measures, manifest: Mapping[str, Any], name: str, table
         manifest: of its table.
         name: of the model.
         table: its explanations and controls, see `torchvice.measures.explanations_table`; None: without `strict`.
-    """
-    from huggingface_hub import EvalResult, ModelCardData
 
+    Raises:
+        ViceError: huggingface_hub is not installed or too old.
+    """
+    result_of, card_of = _of_hub("EvalResult", "ModelCardData")
     data = manifest["dataset"]
     split = str(data.get("split") or "") or None
     dataset = PurePath(str(data.get("root") or "")).name or "own images"
     results = [
-        EvalResult(
+        result_of(
             task_type=_TASK,
             dataset_type=dataset,
             dataset_name=dataset,
@@ -80,7 +82,7 @@ def model_card(measures: Measures, manifest: Mapping[str, Any], name: str, table
         )
         for one in headline(measures)
     ]
-    index = ModelCardData(model_name=name, eval_results=results, tags=["torchvice", _TASK]).to_yaml()
+    index = card_of(model_name=name, eval_results=results, tags=["torchvice", _TASK]).to_yaml()
     lines = ["---", index.strip(), "---", "", f"# {name}", "", "## Is it right for the right reasons?", ""]
     for sentence in measures.verdict.sentences:
         lines += [sentence, ""]
@@ -93,6 +95,18 @@ def model_card(measures: Measures, manifest: Mapping[str, Any], name: str, table
     made = how_made(measures, manifest, "paper.vice" if table is None else "strict.vice")
     lines += ["", *([] if table is None else [table.to_markdown().strip(), ""]), f"Made by {made}.", ""]
     return "\n".join(lines)
+
+
+def _of_hub(*names: str) -> tuple[Any, ...]:
+    """Names of huggingface_hub, which comes with timm, but may be older than its results."""
+    try:
+        hub: Any = import_module("huggingface_hub")
+        return tuple(getattr(hub, name) for name in names)
+    except (ImportError, AttributeError):
+        raise ViceError(
+            "Files for the Hub are written by huggingface_hub 1.4 or later, which is not installed.",
+            "pip install 'torchvice[publish]'",
+        ) from None
 
 
 def _yaml(content: Any) -> str:

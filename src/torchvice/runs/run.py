@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from torchvice.config import Settings, load_settings
@@ -79,7 +80,7 @@ class Run:
         if which not in ("best", "last"):
             return existing_file(which, "The checkpoint", "Give best, last or the path of a file.")
         path = self.checkpoints / f"{which}.ckpt"
-        way_out = f"Finish the first epoch: vice train {self.config} --resume."
+        way_out = f"Finish the first epoch: vice train {quote(str(self.folder))} --resume."
         return existing_file(path, f"The checkpoint `{which}`", way_out)
 
     def model(self, checkpoint: str | os.PathLike[str] = "best") -> nn.Module:

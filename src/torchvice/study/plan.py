@@ -51,7 +51,7 @@ class LaunchSettings(Section):
 
     launcher: Literal["local", "ray", "slurm"] = "local"
     jobs: int = Field(default=1, ge=1)  # runs at a time
-    gpus: float = Field(default=0, ge=0)  # per run
+    gpus: float = Field(default=0, ge=0)  # per run; a share of one with ray only
     cpus: int | None = Field(default=None, ge=1)  # per run; None: an equal share of the machine
     slurm: dict[str, Any] = Field(default_factory=dict)  # submitit's parameters, such as slurm_partition
 
@@ -175,7 +175,7 @@ def load_study(
     Raises:
         ViceError: no such file, an unknown setting, a value of the wrong type, equal levels of an axis, two axes of a
             grid that set the same setting, a checkpoint that does not exist, is named twice or has settings of
-            training, or a file in the place of the folder.
+            training, GPUs that the launcher cannot give, or a file in the place of the folder.
 
     Example:
         >>> study = load_study("digits")
@@ -205,7 +205,7 @@ def load_study(
         seeds=_seeds(planner.seeds, runs),
         runs=runs,
         request=file.measure,
-        where=file.where.model_copy(update=dict(where or {})),
+        where=_checked_launch(file.where.model_copy(update=dict(where or {}))),
         needs=file.needs,
         base=origin if file.one_at_a_time else {},
         across=file.across,
@@ -224,6 +224,24 @@ def _checked_home(home: Path) -> Path:
     if not there.is_dir():
         raise ViceError(f"The study must be written to a folder, but {there} is a file.", "Give another: --folder DIR.")
     return home
+
+
+def _checked_launch(where: LaunchSettings) -> LaunchSettings:
+    """Return the launch settings, whose launcher can give a run its GPUs.
+
+    Raises:
+        ViceError: a part of a GPU with SLURM, or one and a part with Ray.
+    """
+    if not float(where.gpus).is_integer():
+        given = f"but is {where.gpus:g}"
+        if where.launcher == "slurm":
+            raise ViceError(
+                f"`where.gpus` (--gpus) must be a whole number with the launcher slurm, {given}.",
+                "Give --gpus 1 or more. Ray gives shares of a GPU: --launcher ray.",
+            )
+        if where.launcher == "ray" and not where.gpus < 1:
+            raise ViceError(f"`where.gpus` (--gpus) must be below 1 or a whole number, {given}.", "Such as --gpus 2.")
+    return where
 
 
 def _ordered(levels: Iterable[str], origin: str, one_at_a_time: bool) -> tuple[str, ...]:

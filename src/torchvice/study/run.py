@@ -8,9 +8,8 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torchvice.data import open_dataset
 from torchvice.errors import ViceError
 from torchvice.files.lock import locked
 from torchvice.measures.catalogue import compared_label
@@ -20,8 +19,11 @@ from torchvice.study.description import write_description
 from torchvice.study.job import failure, finished, prepare
 from torchvice.study.launch import lacking_launcher, run_jobs
 from torchvice.study.plan import AssessmentRequest, PlannedRun, Study
-from torchvice.study.subject import check_checkpoint, check_network
+from torchvice.study.subject import check_checkpoint, check_network, data_of_split, eval_dataset
 from torchvice.study.table import compare_levels, contrasts, sentences_of, table_rows, write_table
+
+if TYPE_CHECKING:
+    from torchvice.config.sections import DataSettings
 
 __all__ = ["Estimate", "StudyResult", "check_study", "estimate", "run_study", "study_result"]
 
@@ -162,8 +164,8 @@ def check_study(study: Study, files: bool = True) -> dict[str, int]:
     if files:
         if any("captum" in METHODS[name].needs for name in (request.method, *request.also) if name in METHODS):
             captum_attr()
-        for root, split in {(run.settings.data.root, split) for run in study.runs for split in _splits(run)}:
-            open_dataset(root, split, classes=_classes(study, root))
+        for data in dict.fromkeys(data_of_split(run.settings.data, s) for run in study.runs for s in _splits(run)):
+            eval_dataset(data)
     for run in study.runs:
         if run.given is not None:
             check_network(run)
@@ -197,24 +199,19 @@ def _splits(run: PlannedRun) -> tuple[str, ...]:
 
 def not_comparable(study: Study) -> list[str]:
     """Say which axes have levels that are assessed on different images, so that no difference can be tested."""
-    images: dict[tuple[str, str], set[str]] = {}
+    images: dict[DataSettings, set[str]] = {}
     found = []
     for axis in study.axes:
         for _, levels in contrasts(study, axis, study.runs):
             settings = [run.settings.data for runs in levels.values() for run in runs]
-            data = sorted({(one.root, one.eval_split) for one in settings})
-            for root, split in data if len(data) > 1 else ():
-                if (root, split) not in images:
-                    dataset = open_dataset(root, split, classes=_classes(study, root))
-                    images[root, split] = {record.image_id for record in dataset.records}
+            data = list(dict.fromkeys(data_of_split(one, one.eval_split) for one in settings))
+            for one in data if len(data) > 1 else ():
+                if one not in images:
+                    images[one] = {record.image_id for record in eval_dataset(one).records}
             if len(data) > 1 and not set.intersection(*(images[one] for one in data)):
-                places = " and ".join(f"{split} of {root}" for root, split in data)
+                places = " and ".join(sorted({f"{one.eval_split} of {one.root}" for one in data}))
                 found.append(f"Levels of {axis} will not be compared: {places} have no image in common.")
     return list(dict.fromkeys(found))
-
-
-def _classes(study: Study, root: str) -> tuple[str, ...] | None:
-    return next(run.settings.data.classes for run in study.runs if run.settings.data.root == root)
 
 
 def run_study(

@@ -13,11 +13,12 @@ from torchvice.study.checkpoints import Given
 from torchvice.study.plan import AssessmentRequest, PlannedRun
 
 if TYPE_CHECKING:
+    from torchvice.config.sections import DataSettings
     from torchvice.data import FolderDataset
     from torchvice.runs import Run
     from torchvice.runs.subject import Subject
 
-__all__ = ["check_checkpoint", "check_network", "subject_of"]
+__all__ = ["check_checkpoint", "check_network", "data_of_split", "eval_dataset", "subject_of"]
 
 # Options of `vice assess` that a sentence on weights names, as the file of a study writes them.
 _IN_FILE = (
@@ -73,7 +74,7 @@ def _given_subject(folder: Path, settings: Settings, request: AssessmentRequest,
     from torchvice.runs.subject import subject_from_run, subject_from_weights
 
     pixels, chosen = settings.transform, settings.assess
-    dataset = _dataset_of(settings)
+    dataset = eval_dataset(settings.data)
     out = folder / "assess" / Path(dataset.split).name.removesuffix(".txt")
     maps = MapSettings(method=request.method, batch_size=chosen.batch_size)
     if given.run:
@@ -100,11 +101,15 @@ def _given_subject(folder: Path, settings: Settings, request: AssessmentRequest,
     )
 
 
-def _dataset_of(settings: Settings) -> FolderDataset:
-    """The evaluation split of a run's data."""
+def data_of_split(data: DataSettings, split: str) -> DataSettings:
+    """The settings of one split alone: equal where the same images, labels and masks are read."""
+    return data.model_copy(update={"train_split": "", "selection_split": "", "eval_split": split, "workers": 0})
+
+
+def eval_dataset(data: DataSettings) -> FolderDataset:
+    """Open the evaluation split with every setting that says how it is read."""
     from torchvice.data import open_dataset
 
-    data = settings.data
     return open_dataset(
         data.root,
         data.eval_split,

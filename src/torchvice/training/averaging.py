@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -40,12 +40,17 @@ class AveragedWeights(WeightAveraging):
 
 @contextlib.contextmanager
 def averaged(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
-    """Give the module the weights that a checkpoint saves: the average, if the trainer keeps one; restore them."""
-    averages = [callback for callback in trainer.callbacks if isinstance(callback, AveragedWeights)]  # type: ignore[attr-defined]
+    """Give the module the weights that a checkpoint saves: the average, if the trainer keeps one; restore them.
+
+    Any of Lightning's averages counts, not only `AveragedWeights`.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    # An average exists from the start of the fit on.
+    averages = [each for each in callbacks if isinstance(each, WeightAveraging) and each._average_model is not None]
     for average in averages:
         average._swap_models(pl_module)
     try:
         yield
     finally:
-        for average in averages:
+        for average in reversed(averages):
             average._swap_models(pl_module)

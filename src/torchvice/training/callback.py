@@ -14,11 +14,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed, nn
 
 from torchvice.assessment import Dataset, MapKeywords, MapSettings, packed, samples_of
+from torchvice.assessment.images import check_dataset, kind_of_targets
 from torchvice.assessment.map_settings import Protocols, as_protocols
 from torchvice.assessment.opened import opened
-from torchvice.assessment.outputs import chosen_outputs, refuse_probabilities
+from torchvice.assessment.outputs import check_number, chosen_outputs, refuse_probabilities
 from torchvice.assessment.views import View, views_of
-from torchvice.data import FolderDataset, open_dataset
+from torchvice.data import FolderDataset, check_files, open_dataset
 from torchvice.data.random_state import rng_state_kept
 from torchvice.errors import ViceError
 from torchvice.measures import Measures, measure
@@ -49,7 +50,8 @@ class ViceCallback(Callback):
         seed: seed of the draw.
         protocols: "paper", "strict" or both. `strict` costs a forward and a short backward pass an image, `paper` three
             passes.
-        figures: also pass the diagrams, as `vice/NAME`, to loggers that show pictures (TensorBoard, W&B).
+        figures: also pass the diagrams, as `vice/NAME`, to loggers that show pictures (TensorBoard, W&B, MLflow,
+            Comet).
         network: the name of the module's attribute that gives logits (N, C).
         workers: as for `torchvice.assess`.
         settings, keywords: how maps are made, see `torchvice.assessment.MapSettings`; a batch has 16 images unless
@@ -66,13 +68,12 @@ class ViceCallback(Callback):
     precision is copied to float32 for the measurement.
 
     Raises:
-        ViceError: an argument out of range, or no dataset; when the fit begins: no such split or network, or a method
-            that does not fit the network.
+        ViceError: an argument out of range, or a dataset that `torchvice.assess` refuses; when the fit begins: no such
+            split or network, a method that does not fit the network, or classes that are not its outputs.
 
     Example:
-        >>> class Data:  # three grey images
-        ...     classes, records, targets = ("a",), [], np.ones((0, 1))
-        >>> ViceCallback(Data(), every_n_epochs=5).images
+        >>> items = [(np.zeros((8, 8, 3), np.uint8), np.full((8, 8), label)) for label in (1, 2, 2)]
+        >>> ViceCallback(items, classes=["cat", "dog"], every_n_epochs=5).images
         200
     """
 
@@ -94,10 +95,9 @@ class ViceCallback(Callback):
         for name, value, least in (("every_n_epochs", every_n_epochs, 1), ("images", images, 3)):
             if value < least:
                 raise ViceError(f"`{name}` must be at least {least}, but is {value}.")
-        is_ready = isinstance(dataset, str) or hasattr(dataset, "records")
-        if is_ready and classes is not None:
+        if isinstance(dataset, str) and classes is not None:
             raise ViceError("`classes` are those of the dataset, but are given too.", "Leave them out.")
-        self.dataset: Dataset | str = dataset if is_ready else opened(dataset, {"classes": classes})
+        self.dataset: Dataset | str = dataset if isinstance(dataset, str) else opened(dataset, {"classes": classes})
         self.every_n_epochs, self.images, self.seed = every_n_epochs, images, seed
         asked = as_protocols(protocols)
         self.protocols = [name for name in ("paper", "strict") if name in asked]
@@ -108,18 +108,18 @@ class ViceCallback(Callback):
         self._unchecked = self.settings.outputs is None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the images, and check that the network can be assessed before an epoch is spent."""
+        """Draw the images, and check that dataset and network can be assessed before an epoch is spent."""
         if isinstance(self.dataset, str):
             self.dataset = _split_of(pl_module, self.dataset)
-        count = len(self.dataset.records)
-        if not count:
-            raise ViceError("VICE needs images, but the dataset is empty.")
-        drawn = np.random.default_rng(self.seed).permutation(count)[: self.images]
+        check_dataset(self.dataset)
+        exclusive = kind_of_targets(self.dataset) == "exclusive"
+        drawn = np.random.default_rng(self.seed).permutation(len(self.dataset.records))[: self.images]
         self.rows = np.sort(drawn).tolist()
         self._unchecked = self.settings.outputs is None
         with rng_state_kept():
             views = self._views(pl_module)
-            if trainer.is_global_zero and not getattr(self.dataset, "exclusive", False):
+            check_number(next(iter(views.values())).explainer, len(self.dataset.classes), exclusive)
+            if trainer.is_global_zero and not exclusive:
                 _warn_of_softmax(next(iter(views.values())), self.settings)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -192,7 +192,9 @@ def _split_of(pl_module: LightningModule, split: str) -> FolderDataset:
     data = settings.data
     classes: Any = pl_module.classes
     how: dict[str, Any] = {"labels": data.labels, "masks": data.masks, "exclusive": data.exclusive}
-    return open_dataset(data.root, split, classes=classes, **how)
+    dataset = open_dataset(data.root, split, classes=classes, **how)
+    check_files(dataset)
+    return dataset
 
 
 def gathered(part: Samples | None) -> Samples:

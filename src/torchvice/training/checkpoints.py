@@ -28,6 +28,8 @@ __all__ = [
     "read_checkpoint",
 ]
 
+_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of a ModelCheckpoint
+
 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Write Lightning's checkpoints atomically, and read them without running code.
@@ -42,8 +44,31 @@ class AtomicCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, part)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Read a checkpoint; `weights_only` is always on."""
-        return read_checkpoint(path, map_location)
+        """Read a checkpoint, wherever its folder was moved to; `weights_only` is always on."""
+        content = read_checkpoint(path, map_location)
+        folder = os.path.realpath(Path(path).parent)
+        states = content.get("callbacks", {})
+        moved = {name: _in_folder(state, folder) for name, state in states.items() if _is_of_checkpoints(state)}
+        return content | {"callbacks": states | moved}
+
+
+def _is_of_checkpoints(state: Any) -> bool:
+    """Whether this is the state of a ModelCheckpoint."""
+    return isinstance(state, dict) and {"dirpath", "best_k_models"} <= state.keys()
+
+
+def _in_folder(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return the state of a ModelCheckpoint with its files in `folder`.
+
+    Lightning drops the best score where the folder has another name, and would overwrite the best checkpoint.
+    """
+
+    def moved(path: str) -> str:
+        return os.path.join(folder, os.path.basename(path)) if path else path
+
+    paths = {name: moved(state[name]) for name in _PATHS if name in state}
+    best = {moved(path): score for path, score in state["best_k_models"].items()}
+    return {**state, **paths, "dirpath": folder, "best_k_models": best}
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:

@@ -34,7 +34,9 @@ class Mixing:
         from torchvision.transforms.v2 import CutMix, MixUp  # type: ignore[import-untyped]
 
         kinds = ((MixUp, settings.mixup), (CutMix, settings.cutmix))
-        self.kinds = [(kind, alpha) for kind, alpha in kinds if alpha > 0]
+        # Built here, since Lightning's precision bf16-true would let them draw from a Beta distribution in bfloat16,
+        # which torch does not have.
+        self.kinds = [kind(alpha=alpha) for kind, alpha in kinds if alpha > 0]
         self.probability = settings.mix_probability
 
     def __bool__(self) -> bool:
@@ -44,8 +46,9 @@ class Mixing:
         """Mix images (N, 3, H, W) and targets (N, C) in [0, 1]; the inputs are not written to."""
         if not self.kinds or float(torch.rand(())) >= self.probability:
             return images, targets
-        kind, alpha = self.kinds[int(torch.randint(len(self.kinds), ()))]
-        n = len(images)
+        mix = self.kinds[int(torch.randint(len(self.kinds), ()))]
+        mix.num_classes = n = len(images)
         # Each image gets its own class index, so that the mixed one-hot labels are the shares of the images.
-        images, shares = kind(alpha=alpha, num_classes=n)(images, torch.arange(n, device=images.device))
-        return images, shares.to(targets.dtype) @ targets
+        images, shares = mix(images, torch.arange(n, device=images.device))
+        with torch.autocast(images.device.type, enabled=False):  # it would round the targets to half precision
+            return images, shares.to(targets.dtype) @ targets

@@ -17,6 +17,7 @@ from torchvice.errors import ViceError
 from torchvice.models.build import classifier_names, frozen_to_eval
 from torchvice.training.mixing import Mixing
 from torchvice.training.schedule import learning_rate
+from torchvice.training.trainer import loss_of_step
 
 __all__ = ["Classifier", "start_again"]
 
@@ -63,7 +64,7 @@ class Classifier(LightningModule):
         self.mixing = Mixing(settings.regularisation)
         one = len(self.classes) == 1  # torchmetrics' multi-label metrics need two or more
         self.average_precision = (
-            BinaryAveragePrecision() if one else MultilabelAveragePrecision(len(self.classes), average="macro")
+            BinaryAveragePrecision() if one else MultilabelAveragePrecision(len(self.classes), average="none")
         )
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -101,14 +102,11 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Compute and log the loss of a batch."""
-        images, targets = self.mixing(*batch)
-        logits = self(images)
-        if logits.dtype in (torch.float16, torch.bfloat16):  # half precision would round the loss
-            logits = logits.float()
-        loss = self.training_loss(logits, targets)
+        images, targets = self.mixing(batch[0], _not_half(batch[1]))
+        loss = self.training_loss(_not_half(self(images)), targets)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=True, on_epoch=False)  # type: ignore[union-attr]
-        return loss
+        return loss_of_step(loss, self.trainer, batch_idx)
 
     def on_train_epoch_end(self) -> None:
         """Stop a diverged training before it overwrites a good checkpoint."""
@@ -132,11 +130,12 @@ class Classifier(LightningModule):
         self.average_precision.update(logits.softmax(1) if competing else logits.sigmoid(), targets.int())
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean average precision."""
+        """Log the average precision, averaged over the classes that occur; NaN if none does."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # classes that do not occur are left out of the average
-            value = self.average_precision.compute()
-        self.log("val/mAP", value)
+            warnings.simplefilter("ignore")  # of classes that do not occur
+            values = self.average_precision.compute()
+        # A class that occurs has more than 0; torchmetrics gives 0 or NaN, by its version, to the others.
+        self.log("val/mAP", values[values > 0].mean())
         self.average_precision.reset()
 
     def configure_optimizers(self) -> Any:
@@ -191,3 +190,8 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add settings and classes, so that the checkpoint can be used without its run; plain values run no code."""
         checkpoint["torchvice"] = {"classes": list(self.classes), "settings": self.settings.model_dump(mode="json")}
+
+
+def _not_half(values: torch.Tensor) -> torch.Tensor:
+    """Return values in single precision if they are in half precision, which would round the loss."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

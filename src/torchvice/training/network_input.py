@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torchvice.config import IMAGENET_MEAN, IMAGENET_STD, Settings
 from torchvice.models.build import Preprocessing, preprocessing
+from torchvice.models.encoder_files import Normalisation
 from torchvice.models.schemes import PUBLISHED_WITH_IMAGENET
 
 if TYPE_CHECKING:
@@ -22,16 +24,23 @@ OPEN = {"crop": "size", "interpolation": "interpolation", "mean": "mean", "std":
 def expected_input(model: nn.Module, loaded: Pretrained | None = None) -> Preprocessing:
     """The input that the weights of a network expect: timm's values for its name and tag.
 
-    Files of MoCo, BYOL, DINO, DenseCL and MAE as their authors published them expect ImageNet's mean and std.
+    Files that torchvice wrote expect the mean and std of their training; those of MoCo, BYOL, DINO, DenseCL and MAE, as
+    their authors published them, ImageNet's.
 
     Args:
         model: the network.
         loaded: the report of the file that it starts from, if any.
     """
-    stated = preprocessing(model)
-    if loaded is None or loaded.own or loaded.scheme not in PUBLISHED_WITH_IMAGENET:
-        return stated
-    return Preprocessing(stated.size, IMAGENET_MEAN, IMAGENET_STD, stated.interpolation, stated.crop_share)
+    stated, trained_with = preprocessing(model), _normalisation(loaded)
+    return replace(stated, mean=trained_with.mean, std=trained_with.std) if trained_with else stated
+
+
+def _normalisation(loaded: Pretrained | None) -> Normalisation | None:
+    """The normalisation of the training that the weights of a file come from; None: neither it nor its scheme says."""
+    if loaded is None:
+        return None
+    published = not loaded.own and loaded.scheme in PUBLISHED_WITH_IMAGENET
+    return loaded.normalisation or (Normalisation(IMAGENET_MEAN, IMAGENET_STD) if published else None)
 
 
 def with_input(settings: Settings, expected: Preprocessing) -> Settings:
@@ -58,12 +67,17 @@ def described_input(asked: Settings, settings: Settings, expected: Preprocessing
         expected, loaded: see `expected_input`.
     """
     transform, name = settings.transform, settings.model.name
-    published = loaded is not None and not loaded.own and loaded.scheme in PUBLISHED_WITH_IMAGENET
-    source = f"{loaded.scheme} was published with" if published and loaded else f"timm states for {name}"
-    open_ = [f"{field} {_text(getattr(transform, field))}" for field in OPEN if getattr(asked.transform, field) is None]
-    sentences = [f"Input: {', '.join(open_)}, as {source}."] if open_ else []
+    source = _source(loaded, name)
+    open_: dict[str, list[str]] = {}
+    for field in OPEN:
+        if getattr(asked.transform, field) is None:
+            stated_by = source if field in ("mean", "std") else _source(None, name)
+            open_.setdefault(stated_by, []).append(f"{field} {_text(getattr(transform, field))}")
+    parts = [f"{', '.join(values)}, as {stated_by}" for stated_by, values in open_.items()]
+    sentences = [f"Input: {'; '.join(parts)}."] if parts else []
     given = [field for field in ("mean", "std") if getattr(transform, field) != tuple(getattr(expected, field))]
-    if given and (settings.model.pretrained or settings.model.weights is not None):
+    # A training that resumes does not read the file again.
+    if given and (settings.model.pretrained if settings.model.weights is None else loaded is not None):
         theirs = ", ".join(f"{field} {_text(tuple(getattr(expected, field)))}" for field in given)
         ours = ", ".join(f"{field} {_text(getattr(transform, field))}" for field in given)
         sentences.append(f"The settings give {ours}, but {source} {theirs}.")
@@ -73,6 +87,13 @@ def described_input(asked: Settings, settings: Settings, expected: Preprocessing
             f"Validation and strict show the whole image, not {share}, where timm evaluates these weights."
         )
     return " ".join(sentences)
+
+
+def _source(loaded: Pretrained | None, name: str) -> str:
+    """Who gives mean and std (see `_normalisation`), for a sentence that goes on with the values; `name` is timm's."""
+    if loaded is None or _normalisation(loaded) is None:
+        return f"timm states for {name}"
+    return f"{loaded.path.name} was trained with" if loaded.normalisation else f"{loaded.scheme} was published with"
 
 
 def _text(value: Any) -> str:

@@ -18,11 +18,20 @@ from torchvice.data.layout import split_of_setting
 from torchvice.errors import ViceError
 from torchvice.files import read_json, sha256, write_json
 from torchvice.models.build import build_model, classifier_names
-from torchvice.models.pretraining import Pretrained, load_pretrained, save_encoder
+from torchvice.models.encoder_files import MANIFEST, Normalisation, save_encoder
+from torchvice.models.pretraining import Pretrained, load_pretrained
 from torchvice.models.schemes import WRITTEN_HERE
 from torchvice.training.network_input import described_input, expected_input, with_input
 from torchvice.training.recipes import Dino, Mae, SchemeSettings, recipe_of
-from torchvice.training.resuming import check_same, check_settings, is_rank_zero, load_state, locked_folder, start_of
+from torchvice.training.resuming import (
+    check_same,
+    check_settings,
+    check_steps,
+    is_rank_zero,
+    load_state,
+    locked_folder,
+    start_of,
+)
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -35,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MANIFEST", "WEIGHTS", "default_folder", "pretrain"]
 
-MANIFEST, WEIGHTS = "pretraining.json", "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 # The settings that pre-training reads; the others belong to supervised training.
 READ: dict[str, tuple[str, ...]] = {
     "data": ("root", "train_split", "workers"),
@@ -148,12 +157,14 @@ def _train(
     loader, sampler = _loader(settings, images, start, finished)
     trainer = _trainer(settings, folder, sampler, start, console)
     _check_batches(settings, images, start.scheme, trainer.world_size)
+    if state:
+        check_steps(state, loader, trainer.world_size, settings.trainer.accumulate, "pre-training")
     module = _module(settings, start, trainer.world_size)
     if trainer.is_global_zero:
         write_json(folder / MANIFEST, manifest | {"finished": finished})
     fit(trainer, module, (loader, None), last, settings.trainer.batch_size)
     if trainer.is_global_zero:
-        _write(folder, module.result, start, manifest)
+        _write(folder, module.result, start, manifest, settings.transform)
 
 
 def _with_expected_input(
@@ -316,7 +327,7 @@ def _trainer(settings: Settings, folder: Path, sampler: EpochSampler, start: _St
     return trainer_of(settings, folder, sampler, console, [only_last(folder / "checkpoints")], **further)
 
 
-def _write(folder: Path, result: str, start: _Start, manifest: dict[str, Any]) -> None:
+def _write(folder: Path, result: str, start: _Start, manifest: dict[str, Any], transform: TransformSettings) -> None:
     """Write the encoder of the last checkpoint under timm's names, and the manifest with its SHA-256."""
     from torchvice.training.checkpoints import read_checkpoint
 
@@ -325,6 +336,9 @@ def _write(folder: Path, result: str, start: _Start, manifest: dict[str, Any]) -
     prefix = f"{result}."
     encoder = {n.removeprefix(prefix): v for n, v in state["state_dict"].items() if n.startswith(prefix)}
     tensors = {n: v for n, v in encoder.items() if not n.startswith(heads)}
-    save_encoder(folder / WEIGHTS, tensors, start.scheme + WRITTEN_HERE)
+    normalisation = None
+    if transform.mean is not None and transform.std is not None:
+        normalisation = Normalisation(transform.mean, transform.std)
+    save_encoder(folder / WEIGHTS, tensors, start.scheme + WRITTEN_HERE, normalisation)
     written = {"file": WEIGHTS, "tensors": len(tensors), "sha256": sha256(folder / WEIGHTS)}
     write_json(folder / MANIFEST, manifest | {"finished": state["epoch"] + 1, "weights": written})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import EarlyStopping
@@ -94,4 +95,7 @@ def regularisation_callbacks(regularisation: RegularisationSettings) -> list[Any
 def stopped_early(state: Mapping[str, Any], regularisation: RegularisationSettings) -> bool:
     """Whether early stopping ended the training of this checkpoint, so that resuming must not continue it."""
     stoppers = [value for name, value in state["callbacks"].items() if name.startswith("EarlyStopping")]
-    return regularisation.patience is not None and any(value["stopped_epoch"] for value in stoppers)
+    # A loss that is not finite stops it too. After the first epoch, `stopped_epoch` is then 0, as if it had not
+    # stopped, but there is no best loss.
+    stopped = any(value["stopped_epoch"] or not isfinite(value["best_score"]) for value in stoppers)
+    return regularisation.patience is not None and stopped

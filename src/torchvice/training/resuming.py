@@ -15,8 +15,9 @@ from torchvice.files.lock import locked
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch.utils.data import DataLoader
 
-__all__ = ["check_same", "check_settings", "is_rank_zero", "load_state", "locked_folder", "start_of"]
+__all__ = ["check_same", "check_settings", "check_steps", "is_rank_zero", "load_state", "locked_folder", "start_of"]
 
 
 def check_settings(settings: Any) -> None:
@@ -142,6 +143,30 @@ def check_same(
                 f"was {was!r} and is {now!r}{reason}.",
                 f"Restore the setting, or start another {what}: -o session_name=NAME{_or_folder(what)}.",
             )
+
+
+def check_steps(state: Mapping[str, Any], loader: DataLoader[Any], devices: int, accumulate: int, what: str) -> None:
+    """Check that an epoch has as many steps as before, where the rates depend on the step.
+
+    Args:
+        state: see `load_state`.
+        loader: of the training images, before they are shared by the devices.
+        devices: number of devices that share the images.
+        accumulate: batches of a step.
+        what: word for the training in messages, such as "run".
+
+    Raises:
+        ViceError: another number of steps, such as on more devices.
+    """
+    size, share = int(loader.batch_size or 1), -(-len(loader.sampler) // devices)  # type: ignore[arg-type]
+    batches = share // size if loader.drop_last else -(-share // size)
+    steps, before = -(-batches // accumulate), state["global_step"] / (state["epoch"] + 1)
+    if steps != before:
+        raise ViceError(
+            f"A {what} must resume with as many steps an epoch as before, since its rates depend on them, but had "
+            f"{before:g} and has {steps} with {devices} device{'s' if devices > 1 else ''}.",
+            "Restore the number of devices (trainer.devices, trainer.num_nodes) and the images of the split.",
+        )
 
 
 def _flat(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -15,7 +15,16 @@ from torchvice.models.build import build_model, linear_probe
 from torchvice.models.pretraining import load_pretrained
 from torchvice.runs import Run
 from torchvice.training.network_input import OPEN, described_input, expected_input, with_input
-from torchvice.training.resuming import check_same, check_settings, is_rank_zero, load_state, locked_folder, start_of
+from torchvice.training.resuming import (
+    check_same,
+    check_settings,
+    check_steps,
+    is_rank_zero,
+    load_state,
+    locked_folder,
+    start_of,
+)
+from torchvice.training.schedule import OF_WHOLE_TRAINING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,8 +54,8 @@ def train(settings: Settings, resume: bool = False, progress: bool = True) -> Ru
 
     Args:
         settings: all settings; the folder is work_dir/session_name.
-        resume: resume from last.ckpt, or start again if no epoch was finished. Only trainer.epochs and the settings of
-            the machine may differ.
+        resume: resume from last.ckpt, or start again if no epoch was finished. Only the settings of the machine may
+            differ, its number of devices with the schedule constant, and trainer.epochs with constant and paper.
         progress: show a bar and one line per epoch on standard error.
 
     Raises:
@@ -100,6 +109,8 @@ def _train(
     callbacks += best_and_last(settings.folder / "checkpoints")
     trainer = trainer_of(settings, settings.folder, sampler, console, callbacks)
     loaders = loaders_of(settings, training, selection, sampler, trainer.world_size)
+    if state and settings.schedule.name != "constant":
+        check_steps(state, loaders[0], trainer.world_size, settings.trainer.accumulate, "run")
     if trainer.is_global_zero:
         write_text(settings.folder / "config.yaml", dump_settings(settings))
     if state and stopped_early(state, settings.regularisation):
@@ -194,8 +205,8 @@ def _check_same(settings: Settings, from_masks: bool) -> None:
     if before.data.classes is None:
         old["data"]["classes"] = new["data"]["classes"]
     fixed = {}
-    if new["schedule"]["name"] == "one_cycle":
-        fixed["trainer.epochs"] = "the rates of one_cycle depend on it from the first epoch on"
+    if (schedule := settings.schedule.name) in OF_WHOLE_TRAINING:
+        fixed["trainer.epochs"] = f"the rates of {schedule} depend on it from the first epoch on"
     if from_masks:
         fixed["data.masks"] = "the class labels are those of the masks"
     elif repairs(settings.regularisation):

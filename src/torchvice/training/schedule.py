@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["learning_rate", "paper_factor", "warmup_cosine_factor"]
+__all__ = ["OF_WHOLE_TRAINING", "learning_rate", "paper_factor", "warmup_cosine_factor"]
 
 # The original's numbers for its 20 epochs; they do not scale with the number of epochs.
 PAPER_WARMUP_EPOCHS = 5
 PAPER_DECAY_EPOCH = 16
+# Schedules whose rates depend on the number of epochs from the first step on.
+OF_WHOLE_TRAINING = ("warmup_cosine", "one_cycle")
 # Where one_cycle moves momentum: torch's OneCycleLR by default.
 CYCLED_MOMENTUM = (0.85, 0.95)
 

@@ -32,6 +32,7 @@ from torchvice.errors import ViceError
 from torchvice.models.build import classifier_names
 from torchvice.training.recipes import Byol, Dino, Mae, MocoV3, SchemeSettings
 from torchvice.training.schedule import learning_rate
+from torchvice.training.trainer import loss_of_step
 
 __all__ = ["SCHEMES", "SelfSupervised", "is_plain", "pooled"]
 
@@ -82,6 +83,7 @@ class SelfSupervised(LightningModule, Generic[_Recipe]):
         self.images = images
         self.fast: list[nn.Module] = []  # the modules that `slow` averages, in the same order
         self.slow = nn.ModuleList()
+        self.decaying: list[bool] = []  # of the optimiser's groups, in the same order
 
     def average(self, *fast: nn.Module) -> None:
         """Keep a moving average of each module; the averages receive no gradients."""
@@ -104,7 +106,7 @@ class SelfSupervised(LightningModule, Generic[_Recipe]):
         loss = self.loss(batch)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=True, on_epoch=False)  # type: ignore[union-attr]
-        return loss
+        return loss_of_step(loss, self.trainer, batch_idx)
 
     def log_spread(self, features: torch.Tensor) -> None:
         """Log the spread of the features (N, D) of a batch."""
@@ -142,20 +144,45 @@ class SelfSupervised(LightningModule, Generic[_Recipe]):
         start: float = getattr(self.recipe, "momentum", 1.0)
         return cosine_schedule(min(self.global_step, self.steps), self.steps, start, 1.0)
 
+    @property
+    def decays(self) -> tuple[float, float]:
+        """Weight decay of the first and of the last step; between them it follows half a cosine."""
+        start = self.recipe.weight_decay
+        end: float = getattr(self.recipe, "last_weight_decay", start)
+        # lightly's LARS scales the rate of a layer only where it decays.
+        least = torch.finfo(torch.float32).tiny if self.recipe.optimizer == "lars" else 0.0
+        return max(start, least), max(end, least)
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step the optimiser, then update the slow copies."""
+        """Set the weight decay and step the optimiser, then update the slow copies."""
+        decay = cosine_schedule(min(self.global_step, self.steps), self.steps, *self.decays)
+        for group, decaying in zip(self.optimizers().param_groups, self.decaying, strict=True):  # type: ignore[union-attr]
+            group["weight_decay"] = decay if decaying else 0.0
         momentum = self.momentum()
         super().optimizer_step(*args, **kwargs)
         for fast, slow in zip(self.fast, self.slow, strict=True):
             update_momentum(fast, slow, momentum)
 
-    def configure_optimizers(self) -> Any:
-        """Build the recipe's optimiser, its rate scaled to the images per step; norms and biases do not decay."""
-        recipe = self.recipe
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return the trainable parameters; with weight decay in two groups, since norms and biases have none."""
         no_decay: Any = getattr(self.network, "no_weight_decay", tuple)
         exempt = [f"network.{name}" for name in no_decay()]
-        groups = param_groups_weight_decay(self, recipe.weight_decay, no_weight_decay_list=exempt)
-        groups = [group for group in groups if group["params"]]
+        groups = param_groups_weight_decay(self, max(self.decays), no_weight_decay_list=exempt)
+        return [group for group in groups if group["params"]]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the state of an earlier version that had no group with weight decay where it starts at 0."""
+        if len(checkpoint["optimizer_states"][0]["param_groups"]) != len(self._groups()):
+            raise ViceError(
+                "This pre-training cannot be resumed: an earlier version of torchvice started it with `weight_decay` 0 "
+                "and treated all parameters as norms and biases.",
+                "Start again in another folder: --out DIR.",
+            )
+
+    def configure_optimizers(self) -> Any:
+        """Build the recipe's optimiser, its rate scaled to the images per step."""
+        recipe, groups = self.recipe, self._groups()
+        self.decaying = [group["weight_decay"] > 0 for group in groups]
         rate = recipe.lr * self.images / 256
         optimizer: torch.optim.Optimizer
         if recipe.optimizer == "lars":
@@ -268,15 +295,6 @@ class DinoModule(SelfSupervised[Dino]):
     def on_after_backward(self) -> None:
         """Freeze the last layer in the first epochs."""
         self.projector.cancel_last_layer_gradients(self.current_epoch)
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Set the weight decay, which goes from `weight_decay` to `last_weight_decay` by half a cosine, and step."""
-        decay = cosine_schedule(
-            min(self.global_step, self.steps), self.steps, self.recipe.weight_decay, self.recipe.last_weight_decay
-        )
-        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["weight_decay"] = decay if group["weight_decay"] else 0.0
-        super().optimizer_step(*args, **kwargs)
 
 
 def is_plain(network: nn.Module) -> bool:

@@ -19,12 +19,13 @@ from torchvice.models.build import quiet_loggers
 from torchvice.training.loggers import loggers_of
 
 if TYPE_CHECKING:
+    import torch
     from lightning.pytorch import LightningModule, Trainer
     from rich.console import Console
 
     from torchvice.training.checkpoints import EpochSampler
 
-__all__ = ["fit", "image_size_error", "process_state_kept", "trainer_of"]
+__all__ = ["fit", "image_size_error", "loss_of_step", "process_state_kept", "trainer_of"]
 
 
 def trainer_of(
@@ -131,6 +132,19 @@ def _start_workers(loader: Any) -> None:
     if loader is not None and loader.num_workers and loader.persistent_workers:
         with rng_state_kept():
             iter(loader)
+
+
+def loss_of_step(loss: torch.Tensor, trainer: Trainer, batch_idx: int) -> torch.Tensor:
+    """Return the loss of a batch, scaled so that the gradient of every optimiser step is the mean of its batches.
+
+    Lightning divides each loss by `accumulate_grad_batches`, also in the last step of an epoch, which may have fewer.
+    """
+    batches, accumulate = int(trainer.num_training_batches), trainer.accumulate_grad_batches
+    rest = batches % accumulate
+    # DeepSpeed accumulates over the end of an epoch, so that its steps are never short.
+    if trainer.strategy.handles_gradient_accumulation or batch_idx < batches - rest:
+        return loss
+    return loss * (accumulate / rest)
 
 
 def image_size_error(name: str, crop: int, error: Exception, note: str = "") -> ViceError:
