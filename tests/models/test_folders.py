@@ -69,6 +69,15 @@ def test_preprocessing_that_is_not_stated_is_not_guessed(tmp_path):
     assert (_side([24, 32]), _side("64"), _side({"longest_edge": 9})) == (32, None, None)
 
 
+def test_channels_in_another_order_are_refused(tmp_path):
+    said = {"size": {"shortest_edge": 64}, "do_flip_channel_order": True}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    with pytest.raises(ViceError, match="must take red, green and blue in this order"):
+        _pixels(tmp_path, {})
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**said, "do_flip_channel_order": False}))
+    assert _pixels(tmp_path, {}) == (64, None, None)
+
+
 CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 

@@ -70,6 +70,27 @@ def test_a_network_of_timm(cache):
     assert model_by_name(f"hf-hub:org/small@{HASH}").made_by["revision"] == HASH
 
 
+def test_the_first_form_of_timms_description_states_mean_and_std_too(cache):
+    model, _ = of_timm(cache)
+    first = {"architecture": "test_vit", "input_size": [3, 64, 64], "mean": [0.4] * 3, "std": [0.2] * 3}
+    first |= {"fixed_input_size": True, "num_classes": 3, "labels": ["x", "y", "z"]}
+    stored(cache, "org/first", {"config.json": first, "model.safetensors": model.state_dict()})
+    named = model_by_name("hf-hub:org/first")
+    assert (named.outputs, named.size, named.mean, named.std) == (3, 64, (0.4,) * 3, (0.2,) * 3)
+    assert named.names == ("x", "y", "z")
+
+
+def test_the_size_that_the_network_is_built_with_is_that_of_its_images(cache):
+    model = timm.create_model("test_vit", num_classes=3, img_size=96)
+    cfg = {"input_size": [3, 64, 64], "fixed_input_size": True, "mean": [0.5] * 3, "std": [0.25] * 3}
+    config = {"architecture": "test_vit", "num_classes": 3, "pretrained_cfg": cfg}
+    stored(cache, "org/large", {"config.json": config, "model.safetensors": model.state_dict()})
+    assert model_by_name("hf-hub:org/large", None, {"img_size": 96}).size == 96
+    config["model_args"] = {"img_size": 96}
+    stored(cache, "org/large", {"config.json": config, "model.safetensors": model.state_dict()}, "f" * 40)
+    assert model_by_name("hf-hub:org/large").size == 96
+
+
 def test_what_is_not_in_the_cache_is_refused(cache, tmp_path):
     message = refusal("hf-hub:org/small")
     assert f"must be in the cache {cache}, but is not; vice downloads nothing." in message

@@ -106,6 +106,13 @@ def test_the_outputs_of_a_torchvision_file_are_read_from_its_classifier(name, ar
     assert all(torch.equal(value, named.model.state_dict()[n]) for n, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("prefix", ["timm", "hf-hub", "transformers"])
+def test_a_source_without_a_name_is_refused(prefix):
+    with pytest.raises(ViceError, match=f"must be named after `{prefix}:`, but nothing follows") as refused:
+        source_of(f"{prefix}:")
+    assert "timm:NAME" in refused.value.way_out
+
+
 def test_torchvisions_old_names_of_densenet_are_known(tmp_path):
     import re
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from torchvice.errors import ViceError
 from torchvice.models.build import classifier_outputs, load_weights, weights_hash
+from torchvice.models.pretraining import load_pretrained
 from torchvice.models.weight_files import weights_kind
 
 
@@ -47,9 +48,33 @@ def test_the_only_set_that_fits_is_loaded(content, tmp_path, recwarn):
     torch.save(content, tmp_path / "w.pth")
     assert classifier_outputs("test_resnet", tmp_path / "w.pth") == 3
     model = network(seed=2)
-    assert load_weights(model, tmp_path / "w.pth") == len(STATE)
+    assert len(load_weights(model, tmp_path / "w.pth").tensors) == len(STATE)
     assert weights_hash(model) == weights_hash(network())
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("changed", "came"),
+    [
+        (lambda value: value.to(torch.int8), "int8"),
+        (lambda value: value.to(torch.complex64), "complex64"),
+        (lambda value: value.to_sparse(), "sparse_coo"),
+    ],
+)
+@pytest.mark.parametrize("load", [load_weights, load_pretrained])
+def test_parameters_that_copying_would_change_are_refused(changed, came, load, tmp_path):
+    torch.save({**STATE, "fc.weight": changed(STATE["fc.weight"])}, tmp_path / "w.pth")
+    model = network(seed=2)
+    before = weights_hash(model)
+    with pytest.raises(
+        ViceError, match=rf"must be dense floating-point numbers, but `fc.weight` is {came}\."
+    ) as refused:
+        load(model, tmp_path / "w.pth")
+    assert weights_hash(model) == before
+    assert refused.value.way_out == "Give the file from before it was quantised or made sparse."
+    torch.save({name: v.half() if v.is_floating_point() else v for name, v in STATE.items()}, tmp_path / "h.pth")
+    load(model, tmp_path / "h.pth")
+    assert torch.equal(model.fc.weight, STATE["fc.weight"].half().float())
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ __all__ = [
     "non_finite_of",
     "not_logits",
     "refuse_non_finite",
+    "refuse_other_types",
     "stated",
     "what_holds",
 ]
@@ -175,7 +176,7 @@ def is_finite(tensor: torch.Tensor, buffer: str | None = None) -> bool:
     if not tensor.is_floating_point():
         return True
     masking = buffer is not None and not buffer.rpartition(".")[2].startswith("running_")
-    values = tensor.detach()
+    values = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
     return bool((torch.isfinite(values) | torch.isneginf(values) if masking else torch.isfinite(values)).all())
 
 
@@ -203,6 +204,22 @@ def refuse_non_finite(names: Sequence[str], where: str) -> None:
             f"The weights {where} must be finite, but {what_holds(names)} NaN or infinity.",
             "Use an earlier checkpoint, from before its training diverged.",
         )
+
+
+def refuse_other_types(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: str) -> None:
+    """Refuse integers, complex numbers and sparse tensors for floating-point parameters: copying would change them.
+
+    Raises:
+        ViceError: a tensor is one; the message has its name.
+    """
+    for name, own in model.named_parameters():
+        value = tensors.get(name, own)
+        if own.is_floating_point() and not (value.is_floating_point() and value.layout == own.layout):
+            came = str(value.dtype if value.layout == own.layout else value.layout).removeprefix("torch.")
+            raise ViceError(
+                f"The weights {path} must be dense floating-point numbers, but `{name}` is {came}.",
+                "Give the file from before it was quantised or made sparse.",
+            )
 
 
 def what_holds(names: Sequence[str]) -> str:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, did_you_mean, reason_of
-from torchvice.models.bare import non_finite_of, refuse_non_finite
-from torchvice.models.weights import read_state_dict, read_weights
+from torchvice.models.bare import non_finite_of, refuse_non_finite, refuse_other_types
+from torchvice.models.sizes import input_size, state_size
+from torchvice.models.weights import StateDict, read_state_dict, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -112,6 +113,7 @@ def build_model(
             model: nn.Module = timm.create_model(name, pretrained, num_classes=num_classes, **resolved)
     except Exception as error:  # constructors of networks may raise anything
         raise _refusal(name, pretrained, arguments, error, named) from None
+    state_size(model, arguments.get("img_size"))
     if weights is not None:
         load_weights(model, weights)
     return model
@@ -220,8 +222,8 @@ def _refusal(name: str, pretrained: bool, arguments: dict[str, Any], error: Exce
     return ViceError(f"timm's {name} cannot be built: {reason}.")
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str], key: str | None = None) -> int:
-    """Load a local file into `model`, in place; returns the number of tensors loaded.
+def load_weights(model: nn.Module, path: str | os.PathLike[str], key: str | None = None) -> StateDict:
+    """Load a local file into `model`, in place; returns what was loaded.
 
     The weights may lie under any keys, with any prefix before their names. Every tensor must be present and match; only
     `num_batches_tracked`, which old files lack, may be missing. A warning names tensors without that prefix.
@@ -240,7 +242,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], key: str | None
         message = f"Of {path} the weights under `{found.key}` are loaded, without {_first(list(found.left_out))}."
         warnings.warn(message, stacklevel=2)
     model.load_state_dict(found.tensors, strict=False)
-    return len(found.tensors)
+    return found
 
 
 def _check_match(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
@@ -266,6 +268,7 @@ def _check_match(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: st
             if in_classifier and tensors[name].ndim
             else _ARGUMENTS,
         )
+    refuse_other_types(model, tensors, str(path))
     refuse_non_finite(non_finite_of(tensors, dict(model.named_buffers())), str(path))
 
 
@@ -349,7 +352,6 @@ def preprocessing(model: nn.Module) -> Preprocessing:
 
     from torchvice.models.adapt import converted_channels, same_for_all
     from torchvice.models.bare import described
-    from torchvice.models.sizes import input_size
 
     config = resolve_model_data_config(described(model))
     mean, std = tuple(config["mean"]), tuple(config["std"])

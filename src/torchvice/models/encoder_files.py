@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from torchvice.models.schemes import WRITTEN_HERE
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MANIFEST", "Normalisation", "normalisation_of", "save_encoder"]
+__all__ = ["MANIFEST", "Normalisation", "TrainedHere", "normalisation_of", "save_encoder", "training_of"]
 
 MANIFEST = "pretraining.json"  # beside the weights that `vice pretrain` writes
 
@@ -28,6 +28,26 @@ class Normalisation:
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class TrainedHere:
+    """What a file says of the training by torchvice that its weights come from; None or () where it does not.
+
+    Attributes:
+        normalisation: of the images.
+        crop, view_size: sides in pixels, and interpolation: how a RUN shows images to its network.
+        classes: names of the outputs, in their order.
+        network, arguments: timm's name of a RUN's network, and what it was built with.
+    """
+
+    normalisation: Normalisation | None = None
+    crop: int | None = None
+    view_size: int | None = None
+    interpolation: str | None = None
+    classes: tuple[str, ...] = ()
+    network: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_encoder(
@@ -80,7 +100,31 @@ def normalisation_of(path: str | os.PathLike[str], content: Any, metadata: Mappi
     if scheme is not None:
         stated = _stated(lambda: {name: json.loads(metadata[name]) for name in ("mean", "std")})
         return stated or (_beside(Path(path)) if scheme.endswith(WRITTEN_HERE) else None)
-    return _stated(lambda: content["torchvice"]["settings"]["transform"])
+    return _stated(lambda: _inside(_inside(_inside(content, "torchvice"), "settings"), "transform"))
+
+
+def training_of(path: str | os.PathLike[str], content: Any, metadata: Mapping[str, str]) -> TrainedHere:
+    """Return what a file says of the training by torchvice; the arguments are those of `normalisation_of`."""
+    written = _inside(content, "torchvice")
+    settings, classes = _inside(written, "settings"), written.get("classes")
+    pixels, network = _inside(settings, "transform"), _inside(settings, "model").get("name")
+    crop, view_size = pixels.get("crop"), _inside(settings, "assess").get("view_size")
+    interpolation = pixels.get("interpolation")
+    return TrainedHere(
+        normalisation_of(path, content, metadata),
+        crop if type(crop) is int else None,
+        view_size if type(view_size) is int else None,
+        interpolation if isinstance(interpolation, str) else None,
+        tuple(map(str, classes)) if isinstance(classes, list | tuple) else (),
+        network if isinstance(network, str) else None,
+        _inside(_inside(settings, "model"), "arguments"),
+    )
+
+
+def _inside(content: Any, name: str) -> Mapping[Any, Any]:
+    """Return the mapping of that name in a mapping; an empty one where there is none."""
+    found = content.get(name) if isinstance(content, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _beside(path: Path) -> Normalisation | None:

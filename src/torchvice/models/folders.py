@@ -135,7 +135,17 @@ def _pixels(path: Path, config: Mapping[str, Any]) -> tuple[int | None, Any, Any
 
 
 def pixels_of(said: Mapping[str, Any], side: int | None = None) -> tuple[int | None, Any, Any]:
-    """Return side in pixels, mean and std for pixels in [0, 1], of an image processor's settings; None: not stated."""
+    """Return side in pixels, mean and std for pixels in [0, 1], of an image processor's settings; None: not stated.
+
+    Raises:
+        ViceError: the network takes its channels in another order than red, green, blue.
+    """
+    if said.get("do_flip_channel_order"):
+        raise ViceError(
+            "The network must take red, green and blue in this order, but its preprocessing turns the order round "
+            "(`do_flip_channel_order`).",
+            "Write a function that builds it with a module in front that flips the channels: --model FILE.py:FUNCTION.",
+        )
     cropped = said.get("crop_size") if said.get("do_center_crop") else None
     side = _side(cropped) or _side(said.get("size")) or side
     mean, std = (said.get(name) for name in ("image_mean", "image_std"))

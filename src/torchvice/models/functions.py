@@ -47,13 +47,12 @@ def model_of_function(
     with _searched_first(Path(place).parent if place.endswith(".py") else Path.cwd()):
         function, source = _imported(place, name, text, "network")
         model = _called(text, function, arguments)
-    if weights is not None:
-        load_weights(model, weights, key)
+    trained = None if weights is None else load_weights(model, weights, key).trained
     made_by = {"network": f"{Path(place).name if place.endswith('.py') else place}:{name}"}
     if source is not None:
         made_by["code_sha256"] = sha256(source)
     label = Path(place).stem if place.endswith(".py") else place
-    return NamedModel(model, f"{label}_{name}", None, made_by)
+    return NamedModel(model, f"{label}_{name}", None, made_by, trained=trained)
 
 
 def found_in_code(text: str, what: str) -> tuple[Any, Path | None]:

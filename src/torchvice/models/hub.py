@@ -121,8 +121,10 @@ def _of_timm(
 ) -> NamedModel:
     """Build a network of timm as config.json says, with the weights of the folder."""
     from torchvice.models.build import AS_OPTION, build_model, load_weights
+    from torchvice.models.sizes import input_size
 
-    name, stated = str(config["architecture"]), dict(config.get("pretrained_cfg") or {})
+    # The first versions of timm wrote the entries of `pretrained_cfg` beside the architecture.
+    name, stated = str(config["architecture"]), dict(config.get("pretrained_cfg", config) or {})
     given = {**(config.get("model_args") or {}), **arguments}
     size = stated.get("input_size")
     if stated.get("fixed_input_size") and size and "img_size" not in given:
@@ -133,12 +135,12 @@ def _of_timm(
             f"{folder / 'config.json'} must state a number of classes, but it is {classes!r}.", _NO_CLASSIFIER
         )
     model = build_model(name, classes, arguments=given, named=AS_OPTION)
-    load_weights(model, _weights_in(folder) if weights is None else weights, key)
-    labels = config.get("label_names") or stated.get("label_names") or ()
+    trained = load_weights(model, _weights_in(folder) if weights is None else weights, key).trained
+    labels = config.get("label_names") or stated.get("label_names") or stated.get("labels") or ()
     known = tuple(map(str, labels)) if isinstance(labels, list | tuple) and len(labels) == classes else ()
-    side = max(size[1:]) if size else None
+    side = max(input_size(model) if given.get("img_size") is not None else size[1:]) if size else None
     mean, std = (stated.get(field) and tuple(stated[field]) for field in ("mean", "std"))
-    return NamedModel(model.eval(), name, classes, {"architecture": name}, side, mean, std, known)
+    return NamedModel(model.eval(), name, classes, {"architecture": name}, side, mean, std, known, trained=trained)
 
 
 _AGAIN = "The download was not complete: run hf download again."

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, did_you_mean, reason_of
+from torchvice.models.encoder_files import TrainedHere
 from torchvice.models.prompts import ClassNames, refuse_prompts
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ class NamedModel:
         names: names of its outputs, in their order, if its source states them.
         needs_pixels: why mean and std may be unknown and have no usual value; "" if they have one.
         notes: sentences on how the network is used.
+        trained: what the file of weights says of a training by torchvice; None: no file.
     """
 
     model: nn.Module
@@ -82,6 +86,7 @@ class NamedModel:
     names: tuple[str, ...] = ()
     needs_pixels: str = ""
     notes: tuple[str, ...] = ()
+    trained: TrainedHere | None = None
 
 
 def source_of(text: str) -> tuple[str, str]:
@@ -104,6 +109,9 @@ def source_of(text: str) -> tuple[str, str]:
     prefix = {"hf_hub": "hf-hub", "huggingface": "hf-hub"}.get(prefix, prefix)
     if prefix in SOURCES and rest:
         return prefix, rest
+    if prefix in SOURCES:
+        message = f"The network must be named after `{prefix}:`, but nothing follows."
+        raise ViceError(message, f"Give one of {_FORMS}.")
     place, _, name = text.rpartition(":")
     is_module = all(part.isidentifier() for part in place.split("."))
     if place and name.isidentifier() and (place.endswith(".py") or is_module):
@@ -195,8 +203,23 @@ def _of_timm(name: str, weights: str | os.PathLike[str], arguments: dict[str, An
             raise ViceError(error.message, f"Did you mean `torchvision:{name}`?") from None
         raise
     model = build_model(name, outputs, arguments=arguments, named=AS_OPTION)
-    load_weights(model, weights, key)
-    return NamedModel(model, name, outputs, {"network": name})
+    trained = load_weights(model, weights, key).trained
+    _check_trained(trained, name, arguments, Path(weights).name)
+    return NamedModel(model, name, outputs, {"network": name}, trained=trained)
+
+
+def _check_trained(trained: TrainedHere, name: str, arguments: Mapping[str, Any], file: str) -> None:
+    """Refuse another network of timm than that of a RUN's weights, whose tensors have the same names and shapes."""
+    if trained.network is not None and trained.network.partition(".")[0] != name.partition(".")[0]:
+        message = f"The weights {file} are of a RUN of {trained.network}, but the network is {name}."
+        raise ViceError(message, f"Give --model {trained.network}.")
+    # Dropout does nothing when the network is assessed.
+    open_ = {own: value for own, value in trained.arguments.items() if own not in arguments and "drop" not in own}
+    if open_:
+        message = f"The weights {file} are of a RUN of {name} with arguments that are not given: {', '.join(open_)}."
+        values = {own: value if isinstance(value, str) else json.dumps(value) for own, value in open_.items()}
+        options = (f"--argument {shlex.quote(f'{own}={value}')}" for own, value in values.items())
+        raise ViceError(message, f"Give {' '.join(options)}.")
 
 
 def _torchvision_names() -> list[str]:
@@ -224,8 +247,7 @@ def _of_torchvision(
         expected = ", ".join(sorted(heads)) or "another network"
         raise ViceError(f"No classifier of {name} found in the weights {weights}.", f"Expected: {expected}.")
     made = torchvision_classifier(name, arguments, max(sizes))
-    load_weights(made.model, weights, key)
-    return made
+    return replace(made, trained=load_weights(made.model, weights, key).trained)
 
 
 def torchvision_classifier(name: str, arguments: Mapping[str, Any], outputs: int) -> NamedModel:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError
-from torchvice.models.bare import is_finite, refuse_non_finite
+from torchvice.models.bare import is_finite, refuse_non_finite, refuse_other_types
 from torchvice.models.build import build_model, classifier_names
 from torchvice.models.encoder_files import Normalisation, normalisation_of, save_encoder
 from torchvice.models.schemes import SCHEMES, UNMARKED, WRITTEN_HERE, Encoder, encoder_of
@@ -194,6 +194,7 @@ def _accepted(
     state, report = _matched(model, path, scheme)
     if min(report.matched, report.used, report.common) < _LEAST_SHARE or _first_layer(model) in report.new:
         raise _refusal(model, report, scheme)
+    refuse_other_types(model, state, str(path))
     refuse_non_finite(_non_finite(state), str(path))
     _check_heads(model, report)
     return state, report

@@ -9,7 +9,7 @@ from torch import nn
 
 from torchvice.models.bare import described, stated
 
-__all__ = ["input_size", "patch_grid", "stated_size"]
+__all__ = ["input_size", "patch_grid", "state_size", "stated_size"]
 
 
 def input_size(model: nn.Module) -> tuple[int, int]:
@@ -34,6 +34,19 @@ def stated_size(model: nn.Module) -> tuple[int, int] | None:
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     size = config.get("input_size") if isinstance(config, Mapping) else None
     return (int(size[1]), int(size[2])) if size else _pair(stated(model, "image_size"))
+
+
+def state_size(model: nn.Module, size: Any) -> None:
+    """Let a network of timm state the size that it was built with, where its patch embedding does not.
+
+    Args:
+        model: changed in place.
+        size: the argument `img_size`; anything but one or two numbers of pixels changes nothing.
+    """
+    config = getattr(model, "pretrained_cfg", None)
+    pair = _pair(size) if isinstance(size, int | list | tuple) else None
+    if pair is not None and isinstance(config, Mapping) and input_size(model) != pair:
+        model.pretrained_cfg = {**config, "input_size": (3, *pair)}  # type: ignore[assignment]
 
 
 def _pair(size: Any) -> tuple[int, int] | None:

@@ -7,12 +7,13 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError, did_you_mean
 from torchvice.files import existing_file
+from torchvice.models.encoder_files import TrainedHere, training_of
 from torchvice.models.weight_files import WRITTEN_BY, no_tensors, weights_kind
 
 if TYPE_CHECKING:
@@ -113,12 +114,14 @@ class StateDict:
     """The tensors of a file that are closest to a network's.
 
     `tensors` by the network's names, with those that are too many under the same prefix; `key` says where in the file
-    they are, by keys and prefix; `left_out` names the other tensors of the same dictionary.
+    they are, by keys and prefix; `left_out` names the other tensors of the same dictionary; `trained` is what the file
+    says of a training by torchvice.
     """
 
     tensors: dict[str, torch.Tensor]
     key: str
     left_out: tuple[str, ...]
+    trained: TrainedHere = field(default_factory=TrainedHere)
 
 
 def read_state_dict(
@@ -141,7 +144,19 @@ def read_state_dict(
     Raises:
         ViceError: as `read_content`; a file without tensors, with several sets that fit but differ, or without `key`.
     """
-    content, _ = read_content(path)
+    content, metadata = read_content(path)
+    found = _closest_set(path, content, shapes, key, any_shape)
+    return replace(found, trained=training_of(path, content, metadata))
+
+
+def _closest_set(
+    path: str | os.PathLike[str],
+    content: Any,
+    shapes: Mapping[str, Sequence[int]],
+    key: str | None,
+    any_shape: Collection[str],
+) -> StateDict:
+    """Find the set that `read_state_dict` returns in the content of a file."""
     needed = {name for name in shapes if not name.endswith("num_batches_tracked")}
     sets = _sets(content, needed)
     if not sets:

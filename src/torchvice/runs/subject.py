@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torchvice.assessment import MapKeywords, MapSettings
     from torchvice.data import FolderDataset
+    from torchvice.models.encoder_files import TrainedHere
     from torchvice.models.named import NamedModel
     from torchvice.runs import Run
 
@@ -95,9 +96,10 @@ def subject_from_weights(
         dataset: the data.
         out: the folder of the table; None: in runs/, by the names of network, weights and split.
         class_map: a file or name, see `torchvice.runs.class_maps.read_class_map`; None: the outputs are the data's
-            classes, by their names where the network knows them, else in their order. Classes that it leaves out are
-            not asked for, but for the complement of the class that an only logit means.
-        settings: sizes and normalisation that are None are those of the network's source; images per batch: 16.
+            classes, by their names where the network or the file knows them, else in their order. Classes that it
+            leaves out are not asked for, but for the complement of the class that an only logit means.
+        settings: sizes and normalisation that are None are those that torchvice trained the weights with, if their file
+            says them, else those of the network's source; images per batch: 16.
         arguments, key: of the network, see `torchvice.models.named.model_by_name`.
         prompts: file of the prompts of a zero-shot classifier, see `torchvice.models.prompts.read_prompts`.
         pretrained: take timm's weights, from its cache or by download, in place of a file.
@@ -121,16 +123,46 @@ def subject_from_weights(
     outputs = named.outputs
     if outputs is None or settings.output is not None:
         outputs = output_count(model if settings.output is None else with_output(model, settings.output))
-    dataset = _with_class_names(dataset, named.names, outputs, class_map)
-    groups, notes = _groups(class_map, dataset.classes, outputs, named.names)
+    names, said_by = named.names, "config.json"
+    if weights is not None and named.trained is not None and named.trained.classes:
+        names, said_by = named.trained.classes, Path(weights).name
+    dataset = _with_class_names(dataset, names, outputs, class_map)
+    groups, notes = _groups(class_map, dataset.classes, outputs, names, said_by)
     if groups is not None and not (outputs == 1 and _is_one_of_two(dataset)):
         dataset, groups = _asked_for(dataset, groups)
     grey = converted_channels(model) is not None
     notes += [*named.notes, *(["The network takes one channel: images are converted to grey."] if grey else [])]
-    settings = _with_pixels(settings.completed(batch_size=16, class_map=groups), named, name)
+    settings = settings.completed(batch_size=16, class_map=groups)
+    if weights is not None and named.trained is not None:
+        settings, input_note = _as_trained(settings, named.trained, Path(weights).name)
+        notes += input_note
+    settings = _with_pixels(settings, named, name)
     label = named.label if weights is None else f"{named.label}_{Path(weights).stem}"
     folder = Path("runs") / label / "assess" / dataset.split if out is None else Path(out)
     return Subject(model, dataset, folder, settings, named.made_by, tuple(notes))
+
+
+def _as_trained(settings: MapSettings, trained: TrainedHere, file: str) -> tuple[MapSettings, list[str]]:
+    """The settings with the input of the training by torchvice, where they are open, and a sentence on what is taken.
+
+    A RUN's file gives what `subject_from_run` takes, so that the numbers are those of its RUN.
+    """
+    pixels = trained.normalisation
+    shown: MapKeywords = {"view_size": trained.view_size, "crop": trained.crop, "interpolation": trained.interpolation}
+    shown |= {"mean": pixels.mean, "std": pixels.std} if pixels else {}
+    made = settings.completed(**shown)
+    taken = [name for name in shown if getattr(settings, name) is None and getattr(made, name) is not None]
+    if made.transform is not None and "view_size" in taken:
+        taken.remove("view_size")  # that of the user's transform
+    values = ", ".join(f"{name} {_text(getattr(made, name))}" for name in taken)
+    return made, [f"Input: {values}, as {file} was trained with."] if taken else []
+
+
+def _text(value: Any) -> str:
+    """The value of a setting, as it is typed; equal numbers are one."""
+    if not isinstance(value, tuple | list):
+        return str(value)
+    return ",".join(f"{number:g}" for number in (value[:1] if len(set(value)) == 1 else value))
 
 
 def _with_pixels(settings: MapSettings, named: NamedModel, name: str) -> MapSettings:
@@ -176,9 +208,16 @@ def _shared(groups: Sequence[Sequence[int]], classes: Sequence[str]) -> list[str
 
 
 def _groups(
-    class_map: str | os.PathLike[str] | None, classes: Sequence[str], outputs: int | None, names: Sequence[str]
+    class_map: str | os.PathLike[str] | None,
+    classes: Sequence[str],
+    outputs: int | None,
+    names: Sequence[str],
+    said_by: str = "config.json",
 ) -> tuple[list[list[int]] | None, list[str]]:
-    """The outputs that mean each class, by the class map or by their names, and what is to be said about it."""
+    """The outputs that mean each class, by the class map or by their names, and what is to be said about it.
+
+    `said_by` is the file that names the outputs.
+    """
     if class_map is not None:
         if outputs is None:
             raise ViceError(
@@ -187,16 +226,18 @@ def _groups(
             )
         groups = read_class_map(class_map, classes, outputs)
         return groups, _shared(groups, classes)
+    if names and list(names) == list(classes):
+        return None, []
     known = [name.casefold() for name in names]
     groups = [[i for i, name in enumerate(known) if name == wanted.casefold()] for wanted in classes]
     if names and all(len(group) == 1 for group in groups):
         if groups != [[i] for i in range(len(names))]:
-            return groups, ["Outputs are assigned to the classes by the names in config.json."]
+            return groups, [f"Outputs are assigned to the classes by the names in {said_by}."]
         return None, []
     for i, group in enumerate(groups):
         if outputs == len(classes) and group not in ([], [i]):
             raise ViceError(
-                f"config.json names output {group[0]} `{names[group[0]]}`, but this is class {i} of the data, and not "
+                f"{said_by} names output {group[0]} `{names[group[0]]}`, but this is class {i} of the data, and not "
                 "every class has an output of its name.",
                 "Say which outputs mean which class: --class-map FILE.",
             )
@@ -210,7 +251,7 @@ def _groups(
             f"The network must have {needed_outputs(len(classes))}, but has {outputs}.",
             f"Say which outputs mean which class: --class-map FILE.{ready if by_id else ''}",
         )
-    return None, ["config.json has other names than the classes: outputs are taken in their order."] if names else []
+    return None, [f"{said_by} has other names than the classes: outputs are taken in their order."] if names else []
 
 
 def _asked_for(dataset: FolderDataset, groups: list[list[int]]) -> tuple[FolderDataset, list[list[int]]]:
