@@ -138,7 +138,8 @@ def test_the_table_of_the_command(digits: Path, model: Any, tmp_path: Path) -> N
 
 
 def test_the_table_of_a_run(digits: Path, tmp_path: Path) -> None:
-    given = [f"data.root={digits}", f"work_dir={tmp_path}", "trainer.epochs=1", "trainer.batch_size=4"]
+    root = shutil.copytree(digits, tmp_path / "set")
+    given = [f"data.root={root}", f"work_dir={tmp_path}", "trainer.epochs=1", "trainer.batch_size=4"]
     given += ["model.name=test_resnet", "model.arguments={}"]
     assert status_of("train", "demo", *(word for one in given for word in ("-o", one))) == 0
     run = tmp_path / "demo"
@@ -147,6 +148,13 @@ def test_the_table_of_a_run(digits: Path, tmp_path: Path) -> None:
     names = np.array([record.image_id for record in Run(run).dataset().records])
     write(tmp_path / "rows", [function({"image_id": names})])
     assert_same(collect(tmp_path / "rows", tmp_path / "t"), Samples.load(tmp_path / "command"))
+    moved = root.rename(tmp_path / "moved")
+    with pytest.raises(ViceError, match="but that is not there") as caught:
+        Assessor(run=run, without="none")
+    assert "--data DIR" in caught.value.way_out
+    assert status_of("assess", run, "--data", moved, "--without", "none", "--out", tmp_path / "elsewhere") == 0
+    write(tmp_path / "more", [Assessor(run=run, data=moved, without="none")({"image_id": names})])
+    assert_same(collect(tmp_path / "more", tmp_path / "u"), Samples.load(tmp_path / "elsewhere"))
 
 
 def test_pixels_and_paths_of_read_images(assessor: Assessor, digits: Path, ids: np.ndarray, written: Path) -> None:
@@ -185,8 +193,16 @@ def test_batches_that_name_no_images(assessor: Assessor, ids: np.ndarray, digits
         assessor({"x": np.zeros(1), "image": np.zeros((1, 48, 48, 3), np.uint8)})
     with pytest.raises(ViceError, match="or a run, but neither is given"):
         Assessor()
-    with pytest.raises(ViceError, match="A run has its own model and data, but `model` is given too"):
+    with pytest.raises(ViceError, match="A run has its own model and classes, but `model` is given too"):
         Assessor(model, run=digits)
+    with pytest.raises(ViceError, match="but `masks` is given too"):
+        Assessor(run=digits, masks="masks")
+    with pytest.raises(ViceError, match="`data` must be a folder where `run` is given, but is <torchvice"):
+        Assessor(run=digits, data=VocDataset(digits, "test"))
+    with pytest.raises(ViceError, match="Give one dataset: `data` and `images` are both given"):
+        Assessor(model, digits, images="photos")
+    with pytest.raises(ViceError, match="`mask_values` goes with `images`, which is not given"):
+        Assessor(model, digits, mask_values="1=polyp")
     with pytest.raises(ViceError, match="but `weights` is given too"):
         Assessor(run=digits, weights="w.pth")
     with pytest.raises(ViceError, match="`checkpoint` names a checkpoint of a run"):
@@ -203,11 +219,11 @@ def test_batches_that_name_no_images(assessor: Assessor, ids: np.ndarray, digits
 def test_a_killed_collect_resumes(written: Path, expected: Samples, tmp_path: Path, monkeypatch: Any) -> None:
     append, calls = ShardFolder.append, list[int]()
 
-    def once(self: ShardFolder, *parts: Any) -> None:
+    def once(self: ShardFolder, *parts: Any, **options: Any) -> None:
         if calls:
             raise KeyboardInterrupt
         calls.append(1)
-        append(self, *parts)
+        append(self, *parts, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(ShardFolder, "append", once)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from torchvice.errors import ViceError, did_you_mean, reason_of
+from torchvice.errors import ViceError, check_kind, did_you_mean, reason_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +39,8 @@ class Assessor:
     Args:
         model: a network, or the name of one, as of `--model`.
         data: the folder of a dataset, as of `--data`; a `Dataset`; or what `torchvice.data.from_items` takes.
-        run: the folder of a RUN, in the place of both.
+        run: the folder of a RUN, in the place of both; `data` is then a folder with data of its classes, in place of
+            its own.
         split: of `data` or of the RUN; None: the default one.
         checkpoint: of the RUN.
         weights, arguments: of a network by name, see `torchvice.runs.subject.subject_from_weights`; its `class_map` is
@@ -73,16 +74,17 @@ class Assessor:
     ) -> None:
         from torchvice.assessment.batches import BatchAssessment
         from torchvice.assessment.request import Extras, packed_with_extras
+        from torchvice.data.open import FOLDERS
 
         by_name = isinstance(model, (str, os.PathLike))
         named: dict[str, Any] = {"weights": weights, "arguments": arguments}
         named |= {"class_map": keywords.pop("class_map", None)} if by_name else {}
         settings, extras = packed_with_extras(keywords, None, Extras(controls=None, without="auto"))
         if run is not None:
-            own = {"model": model, "data": data, "images": keywords.get("images"), **named}
+            own = {"model": model, **{name: keywords.get(name) for name in FOLDERS}, **named}
             if given := [name for name, value in own.items() if value is not None]:
-                raise ViceError(f"A run has its own model and data, but `{given[0]}` is given too.", "Remove one.")
-            subject = _of_run(run, split, checkpoint, settings)
+                raise ViceError(f"A run has its own model and classes, but `{given[0]}` is given too.", "Remove one.")
+            subject = _of_run(run, split, checkpoint, settings, data)
         elif model is None:
             raise ViceError("An assessment needs a model and data, or a run, but neither is given.", "Such as run=DIR.")
         elif checkpoint != "best":
@@ -151,11 +153,14 @@ class Assessor:
         return self._place[found]
 
 
-def _of_run(run: StrPath, split: str | None, checkpoint: str, settings: MapSettings) -> Subject:
+def _of_run(run: StrPath, split: str | None, checkpoint: str, settings: MapSettings, data: Any) -> Subject:
+    """A RUN, perhaps on data in another folder."""
     from torchvice.runs import Run
     from torchvice.runs.subject import subject_from_run
 
-    return subject_from_run(Run(run), split, checkpoint, settings)
+    check_kind("data", data, (str, os.PathLike, type(None)), "a folder where `run` is given")
+    dataset = None if data is None else Run(run).dataset(split, root=data)
+    return subject_from_run(Run(run), split, checkpoint, settings, dataset=dataset)
 
 
 def _of_model(model: nn.Module | StrPath, data: Any, settings: MapSettings, named: Mapping[str, Any]) -> Subject:
@@ -173,10 +178,11 @@ def _opened(data: Any, split: str | None, keywords: Mapping[str, Any]) -> Any:
     """The dataset that is named. Its files are not looked through first: every worker would read them all."""
     from torchvice.assessment.opened import opened
     from torchvice.data import open_dataset, open_images
-    from torchvice.data.open import FOLDERS
+    from torchvice.data.open import FOLDERS, check_given
 
     folders = {name: keywords[name] for name in FOLDERS if keywords.get(name) is not None}
     if isinstance(data, (str, os.PathLike)):
+        check_given(folders, "`data`", python=True, alone=("classes", "masks"))
         return open_dataset(data, split, **folders)
     if split is not None:
         raise ViceError("`split` names a list of the folder `data`, but `data` is no folder.", "Remove `split`.")
@@ -209,7 +215,7 @@ def collect(rows: StrPath, out: StrPath, shard_size: int = 128) -> Samples:
 
     Raises:
         ViceError: no rows, images of the dataset without a row, rows of several assessments, a damaged file, or an
-            `out` that holds other things.
+            `out` that holds other things, or a table that lacks explanations of the rows.
     """
     from torchvice.assessment.ledger import Ledger, common_of
     from torchvice.assessment.opened import opened_out
@@ -220,7 +226,7 @@ def collect(rows: StrPath, out: StrPath, shard_size: int = 128) -> Samples:
     request = written.manifest()
     folder = ShardFolder(opened_out(out))
     with locked_part(folder.folder, WHOLE, common_of(request) | {"shard_size": shard_size}):
-        ledger = Ledger.open(folder, request)
+        ledger = Ledger.open(folder, request, adds=False)
         finished = folder.finished_images()
         left = [index for index, image_id in enumerate(written.image_ids) if image_id not in finished]
         if left:
@@ -228,7 +234,8 @@ def collect(rows: StrPath, out: StrPath, shard_size: int = 128) -> Samples:
         for start in range(0, len(left), shard_size):
             mine = left[start : start + shard_size]
             image_ids = [written.image_ids[index] for index in mine]
-            folder.append(*_ordered(written.rows(mine), image_ids, request))
+            images, regions, maps = _ordered(written.rows(mine), image_ids, request)
+            folder.append(images, regions, maps, measured=ledger.to_measure(request["explanations"]))
         return ledger.finish()
 
 

@@ -322,6 +322,22 @@ def test_a_run_resumes_with_the_same_files_and_no_others(own, data, tmp_path):
         assess(own, data, tmp_path / "t", maps=folder, shard_size=4)
 
 
+def test_a_dataset_class_of_ones_own_that_is_random_is_refused(own, data, tmp_path):
+    class Flipped:
+        records, classes, targets = data.records, data.classes, data.targets
+        random = np.random.default_rng(0)
+
+        def image(self, index):
+            return data.image(index)[:, :: self.random.choice([-1, 1])]
+
+        def mask(self, index):
+            return data.mask(index)
+
+    with pytest.raises(ViceError, match="must give the same image each time, but that of"):
+        assess(own, Flipped(), tmp_path / "t")
+    assert not (tmp_path / "t").exists()
+
+
 def test_controls_that_need_the_network_are_refused(own, data, tmp_path):
     with pytest.raises(ViceError, match="random_weights needs the network"):
         assess(own, data, tmp_path / "t", controls=["random_weights"])

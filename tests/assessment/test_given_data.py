@@ -199,6 +199,24 @@ def test_a_dataset_class_of_ones_own_that_is_random_is_refused(network, tmp_path
     assert not (tmp_path / "random").exists()
 
 
+def test_images_that_are_turned_views_are_those_of_their_copies(network, tmp_path):
+    class Turned(Own):
+        def image(self, index: int) -> np.ndarray:
+            return super().image(index)[..., ::-1]  # as the colours of OpenCV are turned
+
+    class Copied(Turned):
+        def image(self, index: int) -> np.ndarray:
+            return super().image(index).copy()
+
+    tables = [
+        torchvice.assess(network, data(0), out=tmp_path / data.__name__, controls=True, **SIZES)
+        for data in (Turned, Copied)
+    ]
+    found, expected = (table.of_protocol("strict") for table in tables)
+    np.testing.assert_array_equal(found.images.logits, expected.images.logits)
+    np.testing.assert_array_equal(found.regions.intersection, expected.regions.intersection)
+
+
 def dark(count: int, bright: int = 0) -> list[dict[str, object]]:
     """`count` images divided by 255 twice, of which the first `bright` are divided once."""
     mask = np.zeros((32, 40), np.uint8)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
 from torchvice import ViceError
 from torchvice.assessment.map_files import write_map_files
+from torchvice.data.bare_images import BareImages
 from torchvice.explain import Choices
 
 PIXELS = {"view_size": 64, "crop": 64, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -109,3 +111,46 @@ def test_outputs_that_look_like_probabilities_write_no_file(model, tmp_path):
     assert write(ends, tmp_path, **how, outputs="probabilities") == 4
     with pytest.raises(ViceError, match="were made with other settings"):
         write(ends, tmp_path, **how, outputs="logits")
+
+
+def test_a_dataset_class_of_ones_own_that_is_random_is_refused(model, tmp_path):
+    class Flipped(Noise):
+        random = np.random.default_rng(0)
+
+        def image(self, i):
+            return super().image(i)[:, :: self.random.choice([-1, 1])]
+
+    with pytest.raises(ViceError, match=r"must give the same image each time, but that of `\d` changes"):
+        write_map_files(model, Flipped(False), tmp_path / "m", protocol="strict", **PIXELS)
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(("protocol", "labels"), [("strict", "true"), ("strict", "both"), ("paper", "true")])
+def test_images_without_labels_have_no_maps_of_true_ones(model, tmp_path, protocol, labels):
+    images = Noise(False)
+    images.targets, images.unlabelled = np.zeros((4, 3), np.uint8), True
+    with pytest.raises(ViceError, match="Images without labels have no true ones") as caught:
+        write_map_files(model, images, tmp_path / "m", protocol=protocol, choices=Choices(labels=labels), **PIXELS)
+    assert not (tmp_path / "m").exists()
+    followed = eval(f"dict({caught.value.way_out.split(': ')[1].rstrip('.')})", {"Choices": Choices, "dict": dict})
+    assert write_map_files(model, images, tmp_path / "m", **followed, outputs="logits", **PIXELS) == 4
+    assert [len(np.load(tmp_path / f"m/{i}.npz")["keys"]) for i in range(4)] == [1] * 4
+
+
+def test_a_folder_holds_the_maps_of_several_lists_but_not_of_other_images_with_the_same_names(model, tmp_path):
+    for name, seeds in (("one", (0, 1)), ("more", (0, 1, 2)), ("other", (0, 5, 2, 3))):
+        (tmp_path / name).mkdir()
+        for number, seed in enumerate(seeds):
+            pixels = np.random.default_rng(seed).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+
+    def written(name):
+        images = BareImages(tmp_path / name, ("a", "b", "c"))
+        how = {"protocol": "strict", "choices": Choices(labels="predicted"), "outputs": "logits", **PIXELS}
+        return write_map_files(model, images, tmp_path / "m", **how)
+
+    assert [written("one"), written("more"), written("one")] == [2, 1, 0]
+    before = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    with pytest.raises(ViceError, match=r"are of other images with the same names: 1, such as `1`\."):
+        written("other")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()} == before

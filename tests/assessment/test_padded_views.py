@@ -115,9 +115,35 @@ def test_margins_of_a_padded_view_equal_a_plain_loop(tmp_path):
             planes.append(plane)
         for column, gone in {"without_object": planes[0], "without_background": planes[1] & ~planes[0]}.items():
             with torch.no_grad():
-                expected = model(filled(image, gone, "blur"))[0, 2]
+                expected = model(filled(image, gone, "blur", shown=planes[1]))[0, 2]
             assert getattr(rows, column)[row] == pytest.approx(float(expected), abs=1e-4)
             assert expected > 0
+
+
+def test_another_image_fills_with_what_the_view_shows_of_it_and_not_with_its_padding(monkeypatch, tmp_path):
+    """The images without the class are as high as the view, and padded at the left and the right."""
+    data = Wide(6)
+    for index in range(3, 6):
+        data.targets[index] = 0, 1, 0
+        data.images[index] = np.full((SIDE, ROWS, 3), (20, 250, 20), np.uint8)
+        data.masks[index] = np.full((SIDE, ROWS), 2, np.uint8)
+    strangers = []
+    before = _Group._stranger
+
+    def stranger(self, pair):
+        strangers.append((pair, before(self, pair)))
+        return strangers[-1][1]
+
+    monkeypatch.setattr(_Group, "_stranger", stranger)
+    assess(data, tmp_path / "t", without=["object", "filling=background", "dilation=0"], choices=CROP)
+    wide = [other for pair, other in strangers if pair.label == 2]
+    assert wide
+    for other in wide:
+        shown = other[:, TOP : TOP + ROWS]
+        green = (torch.tensor([20, 250, 20]) / 255)[:, None, None].expand_as(shown)
+        torch.testing.assert_close(shown, green, rtol=0, atol=1e-5)
+        assert (other[:, :TOP] == 0).all()
+        assert (other[:, TOP + ROWS :] == 0).all()
 
 
 def test_a_map_that_peaks_in_the_padding_peaks_where_it_is_highest_in_the_image(tmp_path, monkeypatch):

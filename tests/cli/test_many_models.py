@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import timm
 import torch
 
 from command import vice
+from torchvice.assessment import many
 from torchvice.commands.assess_models import FOR_ALL, _reason
 from torchvice.data import VocDataset
 from torchvice.data.digits import write_digits
@@ -121,6 +123,56 @@ def test_other_options_are_refused_and_extras_are_added(made, tmp_path, capsys):
     assert vice(capsys, *command, "--also", "mirror")[0] == 0
     for name in NETWORKS[:2]:
         assert "strict:mirror" in Samples.load(tmp_path / "out" / name).manifest["explanations"]
+
+
+def test_extras_that_a_stopped_command_did_not_add_are_added_by_the_same_command(made, tmp_path, capsys, monkeypatch):
+    _, command, _ = made
+    (tmp_path / "two.txt").write_text("\n".join(NETWORKS[:2]))
+    command = ("assess", "--models", tmp_path / "two.txt", *command[3:], "--out", tmp_path / "out")
+    assert vice(capsys, *command)[0] == 0
+
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(many, "assess_with", full)
+        assert vice(capsys, *command, "--also", "mirror")[0] == 2
+    assert vice(capsys, *command, "--also", "mirror")[0] == 0
+    for name in NETWORKS[:2]:
+        assert "strict:mirror" in Samples.load(tmp_path / "out" / name).manifest["explanations"]
+
+
+def test_a_row_of_an_earlier_version_has_the_extras_of_its_folder(made, tmp_path, capsys):
+    _, command, _ = made
+    (tmp_path / "one.txt").write_text(NETWORKS[0])
+    command = ("assess", "--models", tmp_path / "one.txt", *command[3:], "--out", tmp_path / "out")
+    assert vice(capsys, *command)[0] == 0
+    states, kept = tmp_path / "out" / "models.json", files(tmp_path / "out" / NETWORKS[0])
+    content = json.loads(states.read_text())
+    del content["models"][NETWORKS[0]]["extras"]
+    states.write_text(json.dumps(content))
+    assert vice(capsys, *command)[0] == 0
+    assert files(tmp_path / "out" / NETWORKS[0]) == kept
+    states.write_text(json.dumps(content))
+    assert vice(capsys, *command, "--also", "mirror")[0] == 0
+    assert "strict:mirror" in Samples.load(tmp_path / "out" / NETWORKS[0]).manifest["explanations"]
+
+
+def test_a_damaged_manifest_is_the_failure_of_its_model_alone(made, tmp_path, capsys):
+    _, command, _ = made
+    listed = tmp_path / "list.txt"
+    command = ("assess", "--models", listed, *command[3:], "--out", tmp_path / "out")
+    listed.write_text(NETWORKS[0])
+    assert vice(capsys, *command)[0] == 0
+    manifest = tmp_path / "out" / NETWORKS[0] / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.write_text("{")
+    listed.write_text("\n".join(NETWORKS[:2]))
+    assert vice(capsys, *command)[0] == 1
+    assert [row["state"] for row in rows(tmp_path / "out").values()] == ["failed", "done"]
+    assert f"The manifest {manifest} must be JSON" in rows(tmp_path / "out")[NETWORKS[0]]["reason"]
+    manifest.write_bytes(whole)
+    assert vice(capsys, *command)[0] == 0
 
 
 def test_a_longer_list_in_the_same_folder_goes_on(made, tmp_path, capsys):

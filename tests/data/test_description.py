@@ -111,6 +111,10 @@ def test_several_values_of_background_and_no_void(tmp_path: Path) -> None:
         VocDataset(root, "val")
     described(root, names={"cat": 10, "dog": 255}, masks="drawn", background=[0, 30, 200, 20])
     assert VocDataset(root, "val").targets.tolist() == [[1, 0], [0, 0]]  # 255 is a class where it says so
+    described(root, names={"cat": 10, "dog": 20}, masks="drawn", background=[0, 30, 31], void=[200, 254, 255])
+    data = VocDataset(root, "val")  # three values are no colour
+    assert data.targets.tolist() == [[1, 0], [0, 1]]
+    assert {value for row in range(2) for value in np.unique(data.mask(row))} == {0, 1, 2, 255}
 
 
 def test_boxes_only(tmp_path: Path) -> None:

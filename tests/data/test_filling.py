@@ -74,6 +74,20 @@ def test_mean_and_noise_by_hand():
     assert filled(images, gone, "noise", noise=noise)[0, 0, 0].tolist() == [1, 3, 0]  # 2 - 2 * 1
 
 
+@pytest.mark.parametrize("how", WAYS)
+def test_the_colours_of_padding_do_not_count(how):
+    images, gone, more = scene()
+    shown = torch.zeros(3, 1, 13, 10, dtype=torch.bool)
+    shown[..., 3:9, :] = True
+    gone &= shown
+    other = torch.where(shown, images, 7.0)
+    first, second = (filled(each, gone, how, shown=shown, **more) for each in (images, other))
+    assert torch.equal(torch.where(gone, first, 0), torch.where(gone, second, 0))
+    assert torch.equal(first[(~gone).expand_as(images)], images[(~gone).expand_as(images)])
+    everything = torch.ones_like(gone)
+    assert torch.equal(filled(images, gone, how, shown=everything, **more), filled(images, gone, how, **more))
+
+
 @pytest.mark.parametrize("how", ["blur", "mean", "noise"])
 def test_where_nothing_is_left_there_is_nothing(how):
     images, _, more = scene()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from torchvice import Explainer, ViceError
+from torchvice.explain.scene import Scene
 
 pytest.importorskip("captum")
 
@@ -68,3 +69,31 @@ def test_without_captum_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(ViceError, match=r"torchvice\[captum\]"):
         explainer(Linear(), "saliency")(torch.zeros(1, 3, 4, 4), [[0]])
+
+
+@pytest.mark.parametrize("batch_size", [32, 7])
+def test_smoothgrad_is_captums_noise_tunnel_whatever_the_batch(batch_size):
+    from captum.attr import NoiseTunnel, Saliency
+
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=3).eval()
+    images = torch.randn(1, 3, 37, 50, generator=torch.Generator().manual_seed(0))  # no multiple of 16 numbers
+    found = Explainer(model, "smoothgrad", batch_size=batch_size)(images, [[1]]).maps
+    scene = Scene(model, images, Explainer(model).site, None, [(0, 1)])
+    with torch.random.fork_rng([]):
+        torch.manual_seed(scene.seed_of(0))
+        stdev = 0.15 * float(images.max() - images.min())
+        tunnel = NoiseTunnel(Saliency(model))
+        expected = tunnel.attribute(images.clone().requires_grad_(), target=1, nt_samples=25, stdevs=stdev)
+    torch.testing.assert_close(found, expected.mean(1), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", ["saliency", "smoothgrad", "integrated_gradients"])
+def test_weights_in_half_precision_take_images_in_theirs(method, dtype):
+    model = Linear()
+    images = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    expected = explainer(model, method)(images, [[0, 1], [1]]).maps
+    found = explainer(model.to(dtype), method)(images, [[0, 1], [1]]).maps
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=1e-4)

@@ -180,6 +180,27 @@ def test_out_of_memory_halves_the_batch_and_goes_on(explainer, images, monkeypat
         look(explainer, images, Choices())
 
 
+@pytest.mark.parametrize("method", ["scorecam", "occlusion", "smoothgradcampp"])
+def test_the_copies_of_a_single_image_are_halved_too(images, method):
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=5).eval()
+    expected = look(Explainer(model, method), images[1:2], Choices(), TARGETS[1:2])[0].full((8, 8))
+    sizes = []
+
+    def small(_, given):
+        sizes.append(len(given[0]))
+        if len(given[0]) > 10:
+            raise torch.OutOfMemoryError("no room")
+
+    explainer = Explainer(model, method)
+    handle = model.register_forward_pre_hook(small)
+    with pytest.warns(UserWarning, match="Out of GPU memory: continuing with passes of 8 copies of an image"):
+        found = look(explainer, images[1:2], Choices(), TARGETS[1:2])[0].full((8, 8))
+    handle.remove()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert [size for size in sizes if size > 8] == [25 if method == "smoothgradcampp" else 32, 16]
+
+
 def test_eigen_smoothing_is_a_choice_of_both_protocols(images):
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=5)

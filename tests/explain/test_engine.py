@@ -125,6 +125,23 @@ def test_batch_size_and_order_do_not_change_a_map(vit):
     torch.testing.assert_close(turned.maps[-2:], whole.maps[:2], rtol=1e-4, atol=1e-7)
 
 
+def test_arrays_of_0_and_1_name_classes_as_tensors_do(resnet):
+    images, explainer = torch.zeros(2, 3, 64, 64), Explainer(resnet, "gradcam")
+    classes = explainer.logits(images).shape[1]
+    shown = np.zeros((2, classes), np.uint8)
+    shown[0, [1, 4]] = shown[1, 2] = 1
+    for labels in (shown, shown.astype(bool), shown.astype(float), torch.tensor(shown), lambda _: shown):
+        assert explainer(images, labels).pairs.tolist() == [[0, 1], [0, 4], [1, 2]]
+    with pytest.raises(ViceError, match=r"`labels` must be \(N, .*\) of 0 and 1, but has shape \(2, 1\)"):
+        explainer(images, np.array([[0], [1]]))
+    rows = shown.astype(bool)
+    for truths in (rows.tolist(), list(rows), list(torch.tensor(rows))):
+        with pytest.raises(ViceError, match="must be class indices, but holds truth values") as caught:
+            explainer(images, truths)
+        followed = eval(caught.value.way_out.split(": ")[1].rstrip("."), {"labels": truths, "numpy": np})
+        assert explainer(images, followed).pairs.tolist() == [[0, 1], [0, 4], [1, 2]]
+
+
 def test_a_scaled_classifier_row_scales_cam(resnet):
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     before = Explainer(resnet)(images, [[4]]).maps

@@ -341,3 +341,13 @@ def test_refinecam_says_that_a_classifier_is_untrained_and_that_a_layer_is_not_r
 
     with pytest.raises(ViceError, match="`layer3` must take part in the forward pass"):
         explainer(images, LABELS)
+
+
+@pytest.mark.parametrize("method", ["finercam", "shapleycam", "smoothgradcampp"])
+def test_a_layer_whose_places_the_classifier_does_not_read_is_refused(method):
+    model = drawn("test_vit", num_classes=5)  # it reads the class token of its last norm alone
+    images = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(1))
+    explainer = Explainer(model, method, layer="norm")
+    with pytest.raises(ViceError, match="The gradient at `norm` must not vanish, but is zero at every place"):
+        explainer(images, LABELS)
+    assert len(explainer(images, [[], []]).maps) == 0

@@ -146,3 +146,21 @@ def test_no_label_needs_no_further_pass(images, method):
     model.batches.clear()
     assert len(explainer(images, [[], [], []]).maps) == 0
     assert model.batches == [3]
+
+
+@pytest.mark.parametrize("method", ["rise", "occlusion"])
+def test_sums_that_cancel_stay_in_float32_under_a_lower_precision(images, method, monkeypatch):
+    """A network of no product, whose logits lie far from 0: in bfloat16 their sums would hide the map."""
+
+    class Bright(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Identity()
+
+        def forward(self, x):
+            return 50 + self.features(x).abs().mean((2, 3))
+
+    monkeypatch.setattr(hiding, "RISE_MASKS", 70)
+    expected = Explainer(Bright(), method, layer="features")(images, LABELS).maps
+    found = Explainer(Bright(), method, layer="features", precision="bfloat16")(images, LABELS).maps
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

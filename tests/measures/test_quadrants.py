@@ -123,3 +123,15 @@ def test_of_equally_likely_classes_the_first_is_predicted() -> None:
     images = replace(table.images, targets=targets, logits=logits)
     exclusive = Samples({**table.manifest, "targets": "exclusive"}, images, table.regions, table.maps)
     assert true_pairs(exclusive).predicted.all()
+
+
+def test_of_exclusive_classes_without_a_pair_there_is_no_cutoff_of_the_probability_either() -> None:
+    table = simulated(40)
+    targets = np.zeros((40, 4), np.uint8)
+    targets[:, 1] = 1
+    images, regions = replace(table.images, targets=targets), table.regions.where(table.regions.label == 1)
+    pairs = true_pairs(Samples({**table.manifest, "targets": "exclusive"}, images, regions, table.maps))
+    assert len(pairs) == 0
+    assert quadrants_of(pairs).to_json()["cutoffs"] == {"probability": None, "iou": 0.3}
+    assert len(pairs.where(np.zeros(0, bool)).predicted) == 0
+    assert quadrants_of(true_pairs(table).where(np.zeros(0, np.int64))).probability == 0.5

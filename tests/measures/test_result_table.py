@@ -80,6 +80,18 @@ def test_names_are_text_in_every_format():
     assert Cell(None).text() == Cell(float("nan")).text() == ""
 
 
+def test_a_number_reads_as_inside_its_interval():
+    assert Cell(0.0136, 0.0131, 0.0142).text() == "0.0136 [0.0131, 0.0142]"
+    assert Cell(0.6208, 0.6205, 0.6212, best=True).text() == "0.6208 [0.6205, 0.6212]"
+    assert Cell(0.25, 0.1, 0.4).text() == "0.25 [0.10, 0.40]"
+    assert Cell(0.25, 0.25, 0.25).text() == "0.25 [0.25, 0.25]"
+
+
+def test_vice_with_another_quality_is_called_so():
+    measures = measure(simulated(60, classes=3), quality="recall", replicates=100)
+    assert explanations_table(measures).heads[:3] == ("Explanation", "Recall", "VICE with recall")
+
+
 def test_explanations_and_controls_of_a_table():
     samples = simulated(200, classes=6)
     measures = measure(samples, replicates=100)

@@ -148,6 +148,16 @@ def test_too_few_and_none(tmp_path: Path) -> None:
         stream_measures(written(replace(strict, manifest=manifest), tmp_path / "strict", 1))
 
 
+def test_a_lost_shard_is_refused_as_by_the_whole_table(tmp_path: Path) -> None:
+    samples = defined()
+    folder = ShardFolder(written(samples, tmp_path, 3))
+    folder.start({**samples.manifest, "files": folder.digests()})
+    (tmp_path / "images-00001.parquet").unlink()
+    for read in (Samples.load, stream_measures):
+        with pytest.raises(ViceError, match=r"must hold images-00001\.parquet, which its manifest lists, but does not"):
+            read(tmp_path)
+
+
 # ---- the stream
 
 

@@ -151,6 +151,23 @@ def test_a_reversed_class_ends_at_the_bound_and_not_below_it() -> None:
     assert sigmoid(fit.apply(z))[:, 1].mean() == pytest.approx(y[:, 1].mean(), abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    "z",
+    [
+        [[30.0, 28.0], [28.0, 30.0]],
+        [[3.0, 1.0], [0.2, 2.0]],
+        [[3.0, 3.0], [1.0, 3.0]],  # of equal logits the likelihood rises to one half
+    ],
+)
+@pytest.mark.parametrize("shift", [-40.0, 0.0, 40.0])
+def test_a_softmax_without_an_error_ends_at_the_bound_wherever_its_logits_lie(
+    z: list[list[float]], shift: float
+) -> None:
+    logits = np.column_stack([np.array(z), [0.1, 0.1]]) + shift
+    fit = fit_temperature(logits, np.eye(3, dtype=int)[:2], exclusive=True)
+    assert (fit.temperature, fit.bounded) == (pytest.approx(0.01), (0,))
+
+
 def test_softmax_classes_without_images_and_parted_ones_are_named() -> None:
     z, y = predictions.exclusive(300, 10, 4)
     keep = y[:, 3] == 0

@@ -14,7 +14,7 @@ from torchvice.assessment.foreign_maps import ForeignMaps, Survey
 from torchvice.assessment.images import Dataset, kind_of_targets
 from torchvice.assessment.ledger import common_of
 from torchvice.assessment.map_settings import MapSettings
-from torchvice.assessment.opened import opened_out
+from torchvice.assessment.opened import opened_out, refuse_random
 from torchvice.assessment.parts import WHOLE, Part, locked_part
 from torchvice.assessment.pipeline import Pipeline, Progress
 from torchvice.assessment.request import Extras
@@ -76,6 +76,7 @@ def assess_maps(
     from torchvice.explain import Choices
 
     settings = MapSettings(choices=Choices(normalisation=normalisation), view_size=view_size, outputs=outputs)
+    refuse_random(dataset)
     pipeline = Pipeline(dataset, ShardFolder(opened_out(out)), workers, part)  # it checks the dataset
     kind = kind_of_targets(dataset, targets)
     extras = Extras.of(_controls(controls, Path(out)))

@@ -59,8 +59,7 @@ class _Pair:
     @functools.cached_property
     def frame(self) -> tuple[slice, slice]:
         """The rows and columns of the view that show the image."""
-        rows, columns = (self.inside.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
-        return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return _frame(self.inside)
 
 
 class Interventions:
@@ -141,13 +140,16 @@ class _Group:
         shown = self._shown(region.object_of(c, self.choices.void))
         return dilated(shown[None, None], self.choices.dilation)[0, 0]
 
-    def _shown(self, mask: np.ndarray) -> torch.Tensor:
-        """(h, w) bool, a mask (H, W) as the view shows it: every pixel that shows some of it."""
+    def _shown(self, mask: np.ndarray, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """(h, w) bool, a mask (H, W) as the view shows it: every pixel that shows some of it.
+
+        `size`: (h, w), None: that of the group.
+        """
         plane = torch.from_numpy(np.ascontiguousarray(mask)).float()[None]
         box = box_of(str(self.view.settings["view"]), (mask.shape[0], mask.shape[1]))
         if box is not None:
             plane = uncrop(plane, box[2:], (-box[0], -box[1]))
-        shown: torch.Tensor = functional.adaptive_max_pool2d(plane, self.size)[0] > 0
+        shown: torch.Tensor = functional.adaptive_max_pool2d(plane, size or self.size)[0] > 0
         return shown.flip(-1) if self.view.flipped else shown
 
     def columns(self) -> dict[int, ByClass]:
@@ -188,7 +190,8 @@ class _Group:
             else:
                 noise = self._stacked(self._noise(part)) if how == "noise" else None
                 other = self._stacked([self._stranger(pair) for pair in part]) if how == "background" else None
-                changed = filled(images, gone, how, noise=noise, other=other)
+                inside = self._stacked([pair.inside for pair in part])[:, None]
+                changed = filled(images, gone, how, noise=noise, other=other, shown=inside)
             logits, exclusive = self._logits(part, changed), self.view.exclusive
             own = margins(logits, np.array([pair.label for pair in part]), exclusive)
             for pair, margin in zip(part, own, strict=True):
@@ -217,14 +220,22 @@ class _Group:
         return planes
 
     def _stranger(self, pair: _Pair) -> torch.Tensor:
-        """What is shown of another image, one that lacks the class; the image itself where all have it."""
+        """What is shown of another image, in the place of this one; it lacks the class, or is this one if none does."""
         targets = np.asarray(self.dataset.targets)
         others = np.flatnonzero(targets[:, pair.label] == 0)
         if not len(others):
             return pair.image
         chosen = int(others[self._seed(pair.position, pair.label, 2) % len(others)])
-        image = self.view.pixels(image_of(self.dataset, chosen))
-        return functional.interpolate(image[None], self.size, mode="bilinear", antialias=True)[0]
+        other = image_of(self.dataset, chosen)
+        image = self.view.pixels(other)
+        rows, columns = _frame(self._shown(np.ones(other.shape[:2], bool), (image.shape[1], image.shape[2])))
+        place = pair.frame
+        size = [part.stop - part.start for part in place]
+        moved = torch.zeros_like(pair.image)
+        moved[:, place[0], place[1]] = functional.interpolate(
+            image[None, :, rows, columns], size, mode="bilinear", antialias=True
+        )[0]
+        return moved
 
     def _hole(self, pair: _Pair) -> torch.Tensor | None:
         """The object of another image of the class, moved off this one; None where most of it does not fit."""
@@ -327,6 +338,12 @@ class _Group:
                 y, x = peaks[pair]
                 row, column = y * planes.shape[1] // self.size[0], x * planes.shape[2] // self.size[1]
                 pair.columns["peak_features"] = projected(planes[:, row, column].float().cpu().numpy())
+
+
+def _frame(inside: torch.Tensor) -> tuple[slice, slice]:
+    """The rows and columns of (h, w) bool that are not empty."""
+    rows, columns = (inside.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def margins(logits: np.ndarray, classes: np.ndarray, exclusive: bool) -> np.ndarray:

@@ -58,12 +58,19 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, folder: ShardFolder, requested: dict[str, Any], digests: Mapping[str, Digests] | None = None
+        cls,
+        folder: ShardFolder,
+        requested: dict[str, Any],
+        digests: Mapping[str, Digests] | None = None,
+        *,
+        adds: bool = True,
     ) -> Ledger:
         """Start a table, or resume one; `digests` of the dataset's images, by id, are for the message.
 
+        `adds`: whether the caller can add what is requested to shards that are finished.
+
         Raises:
-            ViceError: the folder holds the table of another assessment.
+            ViceError: the folder holds the table of another assessment, or without `adds` one that needs additions.
         """
         requested = json.loads(json.dumps(requested))  # as it comes back from the manifest: tuples are lists there
         if folder.shards() and not folder.manifest_path.is_file():
@@ -78,6 +85,8 @@ class Ledger:
             known = before["explanations"] | before["adding"]
             _refuse_another(folder, requested, before, known)
             _refuse_changed(folder, requested["contents"], before.get("contents", {}), digests or {})
+            if not adds:
+                _refuse_more(folder, requested["explanations"], before["explanations"])
             new = {name: settings for name, settings in requested["explanations"].items() if name not in known}
             kept = {name: before[name] for name in ("added", "finished", "versions")}
             kept["contents"] = before.get("contents", {})  # of the rows that are there
@@ -219,6 +228,19 @@ def _joined(held: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, 
 def _newly_measured(held: Mapping[str, Any], joined: Mapping[str, Any]) -> bool:
     """Whether more is measured of a table's explanations than before."""
     return any(what in joined[name] and what not in settings for name, settings in held.items() for what in MEASURED)
+
+
+def _refuse_more(folder: ShardFolder, requested: Mapping[str, Any], held: Mapping[str, Any]) -> None:
+    """Refuse explanations that a table lacks, and what was not measured of those that it holds."""
+    more = [f"`{name}`" for name in requested if name not in held]
+    for name, settings in held.items():
+        lacking = [what for what in MEASURED if what in requested.get(name, {}) and what not in settings]
+        more += [f"`{what}` of `{name}`" for what in lacking]
+    if more:
+        raise ViceError(
+            f"The table in {folder.folder} was made without {', '.join(more)}, and these rows cannot add it.",
+            "Give another folder.",
+        )
 
 
 def _refuse_another(

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from torchvice.assessment.images import check_dataset, contents_of, kind_of_targets
+from torchvice.assessment.images import check_dataset, kind_of_targets
 from torchvice.assessment.ledger import differences
 from torchvice.assessment.manifest import class_map_of
 from torchvice.assessment.map_settings import MapKeywords, MapSettings, packed
-from torchvice.assessment.opened import tell
+from torchvice.assessment.opened import refuse_random, tell
 from torchvice.assessment.other_subject import other_weights
 from torchvice.assessment.region import image_of
+from torchvice.data.digests import digests_of
 from torchvice.data.pixels import almost_black
 from torchvice.errors import ViceError
 from torchvice.files import check_folder_free, read_json, write_json
@@ -62,14 +63,15 @@ def write_map_files(
         The number of files written.
 
     Raises:
-        ViceError: as `torchvice.assess`; an unknown protocol or format; a folder with maps of other settings,
-            images or targets, or to which another process writes.
+        ViceError: as `torchvice.assess`; an unknown protocol or format; true labels of images that have none; a folder
+            with maps of other settings, images or targets, or to which another process writes.
     """
     from torchvice.models.build import weights_hash
 
     if file_format not in ("npz", "legacy"):
         raise ViceError(f"`file_format` must be 'npz' or 'legacy', but is {file_format!r}.")
     check_dataset(dataset)
+    refuse_random(dataset)
     kind = _kind(dataset, targets)
     settings = packed(keywords, settings)
     folder = Path(folder)
@@ -77,10 +79,17 @@ def write_map_files(
     say = None if _of_logits(folder / "maps.json") else tell
     how: dict[str, Any] = {"exclusive": kind == "exclusive", "passes": passes, "say": say}
     view = _checked_view(model, protocol, settings, len(dataset.classes), how)
+    if getattr(dataset, "unlabelled", False) and view.choices.labels in ("true", "both"):
+        raise ViceError(
+            "Images without labels have no true ones, but their maps are requested.",
+            "Name others, of the protocol strict: protocol='strict', choices=Choices(labels='predicted').",
+        )
     made = {"explanation": view.settings, "format": file_format, "weights_sha256": weights_hash(model)}
     made |= {"targets": kind, "map_settings": _beyond_the_view(view)}
     lock = locked(folder / "maps.lock", f"The writing of maps to {folder}", keep=False)
-    with lock, _claimed(folder, made, contents_of(dataset)):
+    contents, digests = digests_of(dataset)
+    files = {record.image_id: image for record, (image, _) in zip(dataset.records, digests, strict=True) if image}
+    with lock, _claimed(folder, made, contents, files):
         return _write_missing(view, dataset, folder, file_format, progress)
 
 
@@ -172,10 +181,10 @@ def _path(folder: Path, image_id: str, suffix: str) -> Path:
 
 
 @contextlib.contextmanager
-def _claimed(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -> Iterator[None]:
+def _claimed(folder: Path, settings: dict[str, Any], contents: dict[str, str], files: dict[str, str]) -> Iterator[None]:
     """`_claim` the folder; a new one is given back if outputs are refused: it holds no map, and may get others."""
     new = not (folder / "maps.json").exists()
-    _claim(folder, settings, contents)
+    _claim(folder, settings, contents, files)
     try:
         yield
     except _RefusedOutputs:
@@ -184,11 +193,18 @@ def _claimed(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -
         raise
 
 
-def _claim(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -> None:
-    """Record how the maps are made, and of what; refuse a folder with maps of other settings, images or targets."""
+def _claim(folder: Path, settings: dict[str, Any], contents: dict[str, str], files: dict[str, str]) -> None:
+    """Record how the maps are made, and of what; refuse a folder with maps of other settings, images or targets.
+
+    Args:
+        folder, settings: where, and how.
+        contents: the digests of the dataset.
+        files: those of its images' files by the images' ids: lists of images may overlap, and so may their ids alone.
+    """
     note = folder / "maps.json"
     held = read_json(note, "The record of the maps", _MAPS_AGAIN) if note.is_file() else dict(settings)
     datasets = held.pop("datasets", {})  # by their ids; records of earlier versions have none
+    images = held.pop("images", {})  # by id; records of earlier versions have none
     later = {"targets", "map_settings"} - set(held)  # those of earlier versions do not say them, and still do not
     settings = {name: value for name, value in settings.items() if name not in later}
     if held != settings:
@@ -207,4 +223,10 @@ def _claim(folder: Path, settings: dict[str, Any], contents: dict[str, str]) -> 
             f"The {' and '.join(changed)} of the dataset are not those that the maps in {folder} were made of.",
             "Write to another folder, delete that one, or restore them.",
         )
-    write_json(note, {**settings, "datasets": {**datasets, contents["ids"]: now}})
+    if other := [name for name, digest in files.items() if images.get(name, digest) != digest]:
+        raise ViceError(
+            f"The maps in {folder} are of other images with the same names: {len(other)}, such as `{other[0]}`.",
+            "Write to another folder: one for each dataset.",
+        )
+    images = {"images": {**images, **files}} if images or files else {}
+    write_json(note, {**settings, "datasets": {**datasets, contents["ids"]: now}, **images})

@@ -17,7 +17,7 @@ from torchvice.errors import ViceError, as_path
 from torchvice.files import check_folder_free
 from torchvice.samples.shards import OWN_FILES
 
-__all__ = ["opened", "opened_or_temporary", "opened_out", "tell"]
+__all__ = ["opened", "opened_or_temporary", "opened_out", "refuse_random", "tell"]
 
 StrPath = str | os.PathLike[str]
 PROTOCOL = (*OPENED, "image", "mask")
@@ -59,9 +59,7 @@ def opened(dataset: Any, folders: Mapping[str, Any]) -> Dataset:
         if given:
             raise ViceError(f"`{next(iter(given))}` are those of the dataset, but are given too.", "Leave them out.")
         own: Dataset = dataset
-        if not type(own).__module__.startswith("torchvice."):  # ours read files, or compare what they read
-            check_dataset(own)
-            _refuse_random(own)
+        refuse_random(own)
         return own
     else:
         items = from_items(dataset, given.get("classes"), mask_values=given.get("mask_values"))
@@ -75,10 +73,17 @@ def opened(dataset: Any, folders: Mapping[str, Any]) -> Dataset:
     return files
 
 
-def _refuse_random(dataset: Dataset) -> None:
-    """Refuse a dataset class of the user's own whose images or masks change from one reading to the next."""
+def refuse_random(dataset: Dataset) -> None:
+    """Refuse a dataset class of the user's own whose images or masks change from one reading to the next.
+
+    Raises:
+        ViceError: such a dataset; or of a class of the user's own, as `check_dataset`.
+    """
     from torchvice.data.repeats import Repeats
 
+    if type(dataset).__module__.startswith("torchvice."):  # ours read files, or compare what they read
+        return
+    check_dataset(dataset)
     repeats = Repeats()
 
     def read(index: int) -> None:

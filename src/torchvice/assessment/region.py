@@ -114,7 +114,7 @@ def image_of(dataset: Any, index: int) -> np.ndarray:
             f"{'' if shape is None else f' of shape {tuple(shape)}'}.",
             "Of a PIL image: np.asarray(image.convert('RGB')).",
         )
-    return image
+    return np.ascontiguousarray(image)  # torch takes no turned view, such as [..., ::-1] of OpenCV's colours
 
 
 def region_of(dataset: Any, index: int, size: tuple[int, int] | None = None) -> Region | None:

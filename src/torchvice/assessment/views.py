@@ -178,7 +178,7 @@ class View(Finished):
         return side, side
 
     def _halving(self, part: Sequence[int], work: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
-        return halve_on_oom(part, work, self._shrink)
+        return halve_on_oom(part, work, self._shrink, self.explainer.halve_batch)
 
     def _shrink(self, size: int) -> None:
         self.batch_size = min(self.batch_size, size)

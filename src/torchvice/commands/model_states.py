@@ -72,10 +72,8 @@ class ModelStates:
     Args:
         out: the folder; made where it is missing.
         models: of this command, each once; rows of others stay.
-        request: what all tables have in common, as JSON; `extras` of it may differ from one command to the next.
-
-    Attributes:
-        again: whether finished tables are to be opened again, because other extras are requested now.
+        request: what all tables have in common, as JSON; `extras` of it may differ from one command to the next. Each
+            row holds those that its table was finished with: tables with others are opened again.
 
     Raises:
         ViceError: the folder holds tables of another request, or is damaged.
@@ -83,7 +81,7 @@ class ModelStates:
 
     def __init__(self, out: Path, models: Sequence[ListedModel], request: Mapping[str, Any]) -> None:
         self.out, self.models = out, list(models)
-        self.again = False
+        self.extras = json.loads(json.dumps(request["extras"]))
         out.mkdir(parents=True, exist_ok=True)
         with self._changed() as content:
             known = content.setdefault("request", dict(request))
@@ -93,15 +91,16 @@ class ModelStates:
                     f"The tables in {out} were made with other options: {'; '.join(wrong)}.",
                     "Give the same options, or another folder (--out).",
                 )
-            self.again = json.loads(json.dumps(request["extras"])) != known["extras"]
-            content["request"] = dict(request)
             rows = content.setdefault("models", {})
+            for row in rows.values():
+                row.setdefault("extras", known["extras"])  # rows of earlier versions have none of their own
+            content["request"] = dict(request)
             for model in self.models:
                 if model.label not in rows:
                     weights = "" if model.weights is None else str(model.weights)
                     folder = _free(model, {row["folder"] for row in rows.values()})
                     new = ModelRow(model.name, weights, "waiting", "", 0, 0.0, 0, folder)
-                    rows[model.label] = {**asdict(new), "file": _stamp(model)}
+                    rows[model.label] = {**asdict(new), "file": _stamp(model), "extras": self.extras}
             content["models"] = {name: rows[name] for name in (*(model.label for model in self.models), *rows)}
 
     def rows(self) -> list[ModelRow]:
@@ -117,19 +116,23 @@ class ModelStates:
         return [model for model in left if model not in failed], failed
 
     def is_done(self, model: ListedModel) -> bool:
-        """Whether the table is finished, by its row and its manifest, and the file of weights is as it was."""
+        """Whether the table is finished, by its row and its manifest, and weights and extras are as they were."""
         return self._is_done(model, self._read()["models"][model.label])
 
     def _is_done(self, model: ListedModel, entry: Mapping[str, Any]) -> bool:
         table = ShardFolder(self.out / entry["folder"])
-        same = not self.again and entry["state"] == "done" and entry["file"] == _stamp(model)
-        return same and table.manifest_path.is_file() and bool(table.manifest().get("finished"))
+        same = entry["state"] == "done" and entry["file"] == _stamp(model) and entry["extras"] == self.extras
+        try:
+            return same and table.manifest_path.is_file() and bool(table.manifest().get("finished"))
+        except ViceError:  # it is damaged: the model fails, and its row says so
+            return False
 
     def put(self, model: ListedModel, seconds: float, **values: Any) -> ModelRow:
         """Change the row of a model; `seconds` are added."""
         with self._changed() as content:
             entry = content["models"][model.label]
-            entry |= {**values, "seconds": round(entry["seconds"] + seconds, 3), "file": _stamp(model)}
+            values |= {"seconds": round(entry["seconds"] + seconds, 3), "file": _stamp(model), "extras": self.extras}
+            entry |= values
         return _row(entry)
 
     def _read(self) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
     given = [(f"names: {name}", code, c + 1) for c, (name, code) in enumerate(classes)]
     void = void_of(len(names))
     not_classes = {"background": 0, "void": void}
-    given += [(key, code, label) for key, label in not_classes.items() for code in _several(content.get(key))]
+    given += [(key, code, label) for key, label in not_classes.items() for code in _several(content.get(key), coloured)]
     owners: dict[Code, str] = {}
     codes: dict[Code, int] = {}
     for where, value, label in given:
@@ -194,11 +194,11 @@ def _codes(file: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
     return names, codes
 
 
-def _several(value: Any) -> Sequence[Any]:
-    """Return a list of values or colours from one or several; [0, 64, 128] is one colour."""
+def _several(value: Any, coloured: bool) -> Sequence[Any]:
+    """Return a list of values or colours from one or several; among colours [0, 64, 128] is one of them."""
     if not isinstance(value, list):
         return [] if value is None else [value]
-    return [value] if _is_colour(value) else value
+    return [value] if coloured and _is_colour(value) else value
 
 
 def _is_colour(value: Any) -> bool:

@@ -95,6 +95,7 @@ def filled(
     *,
     noise: torch.Tensor | None = None,
     other: torch.Tensor | None = None,
+    shown: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Replace pixels; the result does not depend on what they were.
 
@@ -106,6 +107,7 @@ def filled(
             "background": the pixels of `other` at the same place. Where no pixel is left, 0.
         noise: (N, D, H, W) standard normal numbers, for "noise".
         other: (N, D, H, W) other images, for "background".
+        shown: (N, 1, H, W) bool, the pixels that are image and not padding, whose colours never count; None: all.
 
     Returns:
         (N, D, H, W); pixels outside `gone` keep their value to the bit.
@@ -114,14 +116,14 @@ def filled(
         >>> filled(torch.tensor([[[[1.0, 9.0, 3.0]]]]), torch.tensor([[[[False, True, False]]]]), "mean").tolist()
         [[[[1.0, 2.0, 3.0]]]]
     """
-    keep = (~gone).to(images.dtype)
     if how == "background":
         assert other is not None
         return torch.where(gone, other, images)
+    kept = ~gone if shown is None else shown & ~gone
+    keep, left = kept.to(images.dtype), torch.where(kept, images, 0)
     if how == "blur":
-        return torch.where(gone, _push_pull(torch.where(gone, 0, images), keep), images)
+        return torch.where(gone, _push_pull(left, keep), images)
     count = keep.sum((2, 3), keepdim=True).clamp(min=1)
-    left = torch.where(gone, 0, images)
     mean = left.sum((2, 3), keepdim=True) / count
     if how == "mean":
         return torch.where(gone, mean, images)

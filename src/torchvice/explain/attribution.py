@@ -98,22 +98,20 @@ def smoothgrad(scene: Scene) -> OutputsAndMaps:
     References:
         Smilkov et al., SmoothGrad: removing noise by adding noise, arXiv 1706.03825.
     """
-    attr = captum_attr()
-    method = attr.NoiseTunnel(attr.Saliency(scene.forward))
+    method = captum_attr().Saliency(scene.forward)
 
     def attribute(images: torch.Tensor, outputs: torch.Tensor, row: int) -> torch.Tensor:
-        spread = float(images.detach().max() - images.detach().min())
-        devices = [images.device] if images.is_cuda else []
-        with torch.random.fork_rng(devices):
+        original = images.detach()
+        spread = SMOOTHGRAD_NOISE * float(original.max() - original.min())
+        with torch.random.fork_rng([images.device] if images.is_cuda else []):
             torch.manual_seed(scene.seed_of(row))
-            result: torch.Tensor = method.attribute(
-                images,
-                target=outputs,
-                nt_samples=SMOOTHGRAD_SAMPLES,
-                nt_samples_batch_size=scene.batch_size,
-                stdevs=SMOOTHGRAD_NOISE * spread,
-            )
-        return result
+            # At once: what is drawn part by part depends on the size of the parts.
+            size = (SMOOTHGRAD_SAMPLES, *images.shape[1:])
+            noise = torch.normal(0, torch.full(size, spread, device=images.device))
+        total = torch.zeros(images.shape, device=images.device)
+        for copies in (original + noise).to(images.dtype).split(scene.batch_size):
+            total += method.attribute(copies.requires_grad_(), outputs).float().sum(0)
+        return total / SMOOTHGRAD_SAMPLES
 
     return _pixel_maps(scene, attribute, 1)
 

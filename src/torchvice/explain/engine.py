@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import nn
 
-from torchvice.errors import ViceError, as_whole, brief
+from torchvice.errors import ViceError, as_whole, brief, to_numpy
 from torchvice.explain.averaging import Grid, MapAverage, Scaled
 from torchvice.explain.capture import eval_mode
 from torchvice.explain.gradient import no_linear_head
@@ -25,7 +26,7 @@ from torchvice.models.families import MapSite, linear_head, locate, located, mod
 
 __all__ = ["Explainer", "Explanation", "check_layer"]
 
-Fixed = Sequence[Sequence[int]] | torch.Tensor
+Fixed = Sequence[Sequence[int]] | torch.Tensor | np.ndarray
 Labels = Fixed | Callable[[torch.Tensor], Fixed] | Literal["predicted"]
 
 
@@ -173,6 +174,13 @@ class Explainer:
         """The `file` and `sha256` that registered the method; None for the methods of torchvice."""
         return self._method.plugin
 
+    def halve_batch(self) -> int:
+        """Halve `batch_size`, where a pass needs too much memory; returns it, or 0 where it is 1 already."""
+        if self.batch_size == 1:
+            return 0
+        self.batch_size = (self.batch_size + 1) // 2
+        return self.batch_size
+
     def _site_of(self, layer: str | None) -> MapSite:
         if layer is not None:
             module_at(self.model, layer)
@@ -189,8 +197,8 @@ class Explainer:
 
         Args:
             images: (N, 3, H, W), normalised as the model expects, on the model's device; cast to its precision.
-            labels: class indices of every image; or a (N, C) tensor of 0 and 1; or a function from the logits (N, C) to
-                either; or "predicted", the classes whose logit is above 0.
+            labels: class indices of every image; or a (N, C) tensor or array of 0 and 1; or a function from the logits
+                (N, C) to either; or "predicted", the classes whose logit is above 0.
 
         Returns:
             Explanation; its pairs are in the order of images, then of the labels as given.
@@ -276,7 +284,7 @@ class Explainer:
                 f"returns shape {tuple(maps.shape)}."
             )
         logits = scene.logits_of(self._given(outputs.detach()))[0]
-        if isinstance(labels, torch.Tensor) and labels.shape[1] != logits.shape[1]:
+        if isinstance(labels, torch.Tensor | np.ndarray) and labels.shape[1] != logits.shape[1]:
             message = f"`labels` must be (N, {logits.shape[1]}) of 0 and 1, but has shape {tuple(labels.shape)}."
             raise ViceError(message, "If it holds class indices: labels.tolist().")
         return logits, scene.pairs, maps.detach().float()
@@ -311,19 +319,22 @@ def _predicted(logits: torch.Tensor) -> torch.Tensor:
     return logits > 0
 
 
-def _pairs(labels: Sequence[Sequence[int]] | torch.Tensor, n: int) -> list[tuple[int, int]]:
+def _pairs(labels: Fixed, n: int) -> list[tuple[int, int]]:
     """List (image, class) of every label."""
-    if isinstance(labels, torch.Tensor):
+    if isinstance(labels, torch.Tensor | np.ndarray):
         if labels.ndim != 2:
             way_out = "One class an image: labels[:, None].tolist()." if labels.ndim == 1 else ""
             raise ViceError(f"`labels` must be (N, C) of 0 and 1, but has shape {tuple(labels.shape)}.", way_out)
         if not bool(((labels == 0) | (labels == 1)).all()):
             message = "`labels` must be (N, C) of 0 and 1, but holds other numbers."
             raise ViceError(message, "If it holds class indices: labels.tolist().")
-        labels = [row.nonzero().flatten().tolist() for row in labels]
+        labels = [np.flatnonzero(row).tolist() for row in to_numpy(labels)]
     try:
         if len(labels) != n:
             raise ViceError(f"`labels` must hold one list for each of the {n} images, but holds {len(labels)}.")
+        if any(getattr(c, "dtype", type(c)) in (bool, torch.bool) for row in labels for c in row):
+            way_out = "Of True and False for every class: numpy.array(labels)."
+            raise ViceError(f"`labels` must be class indices, but holds truth values: {brief(labels)}.", way_out)
         pairs = [(i, operator.index(c)) for i, row in enumerate(labels) for c in row]
     except TypeError:  # no list, or a row that is no list, or a label of another kind
         message = (

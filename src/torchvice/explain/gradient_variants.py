@@ -139,6 +139,8 @@ def smoothgradcampp(scene: Scene) -> OutputsAndMaps:
     with torch.autocast(scene.images.device.type, enabled=False):
         first, second, third = moments
         activations = result.activations[image]
+        if len(image):
+            check_gradients(scene, activations, moments[:2])
         total = activations.sum((2, 3), keepdim=True)
         share = second / (2 * second + third * total + _PLUSPLUS_EPS)
         weights = (share * first.clamp(min=0)).sum((2, 3), keepdim=True)

@@ -51,7 +51,7 @@ def rise(scene: Scene) -> OutputsAndMaps:
         mean = torch.zeros_like(output[rows], dtype=torch.float32)
         for shown, scores in _hidden(scene, position, masks, RISE_MASKS, place, len(explained)):
             scores = scores[:, output[rows]] / RISE_MASKS
-            weighed += torch.einsum("bp,bhw->phw", scores, shown)
+            weighed += _weighed(scores, shown)
             total += shown.sum(0)
             mean += scores.sum(0)
         maps[rows] = (weighed - mean[:, None, None] * total / RISE_MASKS) / RISE_SHOWN
@@ -113,8 +113,14 @@ def occlusion(scene: Scene) -> OutputsAndMaps:
         rows = (image == position).nonzero()[:, 0]
         hidden = [scores for _, scores in _hidden(scene, position, masks, len(corners), place, len(explained))]
         falls = outputs[position, output[rows]].float() - torch.cat(hidden)[:, output[rows]]
-        maps[rows] = torch.einsum("sp,shw->phw", falls, covered) / covered.sum(0)
+        maps[rows] = _weighed(falls, covered) / covered.sum(0)
     return outputs, maps
+
+
+def _weighed(scores: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """The sums (P, h, w) of masks (B, h, w) times scores (B, P), in float32 also under autocast: they cancel."""
+    with torch.autocast(masks.device.type, enabled=False):
+        return torch.einsum("bp,bhw->phw", scores, masks)
 
 
 def _hidden(

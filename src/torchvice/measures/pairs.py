@@ -38,7 +38,7 @@ class Pairs:
     `at` (P,) the place of `chosen` among the thresholds; `fold` (P,) of the image; `area` (P,) the object's share of
     the image's pixels; `labels` (P,) how many true labels the image has; `regions`, the table's row of each pair;
     `lead` (P,) in [-1, 1], of exclusive targets how far the probability of the class lies above that of the likeliest
-    other class, else empty; `margin` (P,) the logit of the class, of exclusive targets that minus the highest other
+    other class, else None; `margin` (P,) the logit of the class, of exclusive targets that minus the highest other
     one, as in the table's columns of interventions.
     """
 
@@ -54,7 +54,7 @@ class Pairs:
     area: np.ndarray = field(default_factory=lambda: np.zeros(0))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     regions: Regions | None = None
-    lead: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    lead: np.ndarray | None = None
     margin: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class Pairs:
     @property
     def predicted(self) -> np.ndarray:
         """(P,) bool, whether the model predicts the class: above one half, or, of exclusive targets, the likeliest."""
-        return self.lead > 0 if len(self.lead) else self.logit > 0
+        return self.logit > 0 if self.lead is None else self.lead > 0
 
     def to_pandas(self, classes: Sequence[str]) -> Any:
         """A data frame with one row per pair.
@@ -121,10 +121,11 @@ class Pairs:
 
     def where(self, rows: np.ndarray) -> Pairs:
         """Select pairs by a boolean mask or an index array; each keeps its threshold."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
         picked = {
-            f.name: getattr(self, f.name)[rows]
-            for f in fields(self)
-            if f.name not in ("without_pixels", "regions") and len(getattr(self, f.name)) == len(self)
+            name: column[rows]
+            for name, column in columns.items()
+            if isinstance(column, np.ndarray) and len(column) == len(self)
         }
         regions = None if self.regions is None else self.regions.where(rows)
         return replace(self, **picked, regions=regions)
@@ -177,6 +178,6 @@ def true_pairs(samples: Samples, explanation: str | None = None) -> Pairs:
         area=regions.mask_pixels / np.maximum(1, images.height[rows].astype(float) * images.width[rows]),
         labels=images.targets.sum(axis=1).astype(np.int64)[rows],
         regions=regions,
-        lead=labels.lead[places] if strict.exclusive else np.zeros(0),
+        lead=labels.lead[places] if strict.exclusive else None,
         margin=labels.margin[places],
     )

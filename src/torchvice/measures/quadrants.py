@@ -79,13 +79,13 @@ def quadrants_of(pairs: Pairs, probability: float = PROBABILITY_CUTOFF, iou: flo
     for name, value in (("probability", probability), ("iou", iou)):
         if not 0 < value < 1:
             raise ViceError(f"`{name}` must be above 0 and below 1, but is {value}.")
-    exclusive, p = len(pairs.lead) > 0, pairs.probability
-    right, there = pairs.predicted if exclusive else p > probability, pairs.quality >= iou
+    lead, p = pairs.lead, pairs.probability
+    right, there = p > probability if lead is None else pairs.predicted, pairs.quality >= iou
     name = np.array(["both_bad", "wrong_there", "right_elsewhere", "both_good"], dtype=object)[2 * right + there]
-    strength = np.minimum(np.abs(pairs.lead) if exclusive else _margin(p, probability), _margin(pairs.quality, iou))
+    strength = np.minimum(_margin(p, probability) if lead is None else np.abs(lead), _margin(pairs.quality, iou))
     undefined = np.isnan(pairs.quality)
     name[undefined], strength[undefined] = "", 0.0
-    return Quadrants(name, strength, None if exclusive else probability, iou)
+    return Quadrants(name, strength, probability if lead is None else None, iou)
 
 
 def quadrants_by(pairs: Pairs, name: str, quality: np.ndarray) -> Quadrants:

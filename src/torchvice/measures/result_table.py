@@ -14,7 +14,7 @@ from torchvice.measures.catalogue import compared_label, every_measure, quality_
 from torchvice.measures.contents import ASSESS_STRICT
 from torchvice.measures.rows import Comparison
 from torchvice.measures.sheet import Measures
-from torchvice.measures.wording import decimals, interval_text
+from torchvice.measures.wording import decimals, decimals_between, interval_text
 from torchvice.samples.frames import pandas_frame, polars_frame
 
 __all__ = ["Cell", "ResultTable", "explanations_table", "models_table", "numbers_table"]
@@ -41,7 +41,8 @@ class Cell:
             return ""
         if self.low is None or self.high is None:
             return decimals(self.value, 2)
-        return f"{decimals(self.value, 2)} [{interval_text(self.low, self.high, 2).replace(' to ', ', ')}]"
+        digits = decimals_between(self.low, self.high, 2)  # with fewer it could read as outside of its interval
+        return f"{decimals(self.value, digits)} [{interval_text(self.low, self.high, 2).replace(' to ', ', ')}]"
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,18 @@ def explanations_table(measures: Measures) -> ResultTable:
         compared with the headline, not with each other.
 
     Raises:
-        ViceError: the table was not assessed under `strict`.
+        ViceError: the table was not assessed under `strict`, or has neither masks nor boxes.
     """
     name = measures.quality.get("name")
     if name is None:
         raise ViceError(
             "Explanations are compared under `strict`, but the table was not assessed for it.",
             ASSESS_STRICT,
+        )
+    if "vice" not in measures.quality:
+        raise ViceError(
+            "Explanations are compared by their overlap with objects, but no image of the table has a mask or a box.",
+            "Assess images with masks: --images DIR --masks DIR.",
         )
     limits = measures.intervals.get("strict.vice" if name == "ji" else "quality.vice") or {}
     own = Cell(_known(measures.quality["vice"]), limits.get("low"), limits.get("high"))
@@ -184,7 +190,7 @@ def explanations_table(measures: Measures) -> ResultTable:
             row |= {f"difference{end}": getattr(scored, f"difference{end}") for end in ("", "_low", "_high")}
             cells = (Cell(row["quality"]), _cell(row, "vice"), _cell(row, "difference"))
             rows.append((f"{kind}{one}", cells))
-    heads = ("Explanation", quality_label(name), "VICE", "headline's VICE minus it")
+    heads = ("Explanation", quality_label(name), compared_label("vice", name), "headline's VICE minus it")
     note = "The intervals are of 95 %, over images; those of differences are paired."
     return ResultTable(f"Explanations and controls over {measures.images} images", heads, tuple(rows), (note,))
 

@@ -56,8 +56,8 @@ def stream_measures(
             machines.
 
     Raises:
-        ViceError: no table, one that was not assessed under `paper`, no finished shard, a damaged one, or no room for
-            the files.
+        ViceError: no table, one that was not assessed under `paper`, no finished shard, a damaged one, one that the
+            manifest lists and that is gone, or no room for the files.
     """
     shards = ShardFolder(folder)
     manifest = shards.manifest()
@@ -66,6 +66,7 @@ def stream_measures(
         raise ViceError("These measures are of `paper`, but the table was not assessed under it.")
     if not shards.shards():
         raise ViceError(f"{shards.folder} must hold a table, but no shard of it is finished.", "Run vice assess again.")
+    shards.check_complete(manifest)
     moments, binned = CoMoments(), BinnedCalibration(bins)
     views = {protocol["view"] for protocol in manifest["protocols"].values()}  # a row of each image is of each view
     rows = shards.rows("images") // len(views) if spearman else 0

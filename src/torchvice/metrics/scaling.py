@@ -95,6 +95,9 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike, exclusive: bool = Fal
         3.64
     """
     values, truth = _checked(logits, targets, exclusive)
+    if exclusive:
+        # Only differences count. Beside a true logit that is not 0, what the other classes have left is rounded off.
+        values = values - (values * truth).sum(axis=1, keepdims=True)
 
     def decline(log_slope: float) -> float:
         # Of the likelihood: from below 0 to above it, as the loss is convex in the slope.
@@ -106,8 +109,7 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike, exclusive: bool = Fal
 
     ends = float(np.log(LEAST_SLOPE)), float(np.log(GREATEST_SLOPE))
     at_least, at_greatest = decline(ends[0]), decline(ends[1])
-    silent = not (values - values[:, :1] if exclusive else values).any()
-    if silent:
+    if not values.any():
         slope, bounded = 1.0, False
     elif at_least >= 0:
         slope, bounded = LEAST_SLOPE, True

@@ -194,10 +194,7 @@ class ShardFolder:
         manifest, shards = self.manifest(), self.shards()
         if not shards:
             raise ViceError(f"No finished shard in {self.folder}.", "Run vice assess again.")
-        gone = sorted(name for name in manifest.get("files", ()) if not (self.folder / name).is_file())
-        if gone:
-            again = self._completed_again(gone[0])
-            raise ViceError(f"{self.folder} must hold {gone[0]}, which its manifest lists, but does not.", again)
+        self.check_complete(manifest)
         files: dict[str, list[_File]] = {part: [(part, shard, None) for shard in shards] for part in PARTS}
         for explanation in manifest.get("added", ()):
             for part in ("regions", "maps"):
@@ -211,6 +208,17 @@ class ShardFolder:
             maps = Maps.join([Maps(**columns_of(table)) for table in tables["maps"]])
         check_rows(manifest, images, regions, str(self.folder))
         return manifest, images, regions, maps
+
+    def check_complete(self, manifest: Mapping[str, Any]) -> None:
+        """Check that all files that the manifest lists are there.
+
+        Raises:
+            ViceError: one is gone.
+        """
+        gone = sorted(name for name in manifest.get("files", ()) if not (self.folder / name).is_file())
+        if gone:
+            again = self._completed_again(gone[0])
+            raise ViceError(f"{self.folder} must hold {gone[0]}, which its manifest lists, but does not.", again)
 
     def _completed_again(self, name: str) -> str:
         """How a file that is gone is made again: by a run, once the file that completes its shard is gone, too."""
