@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ from matplotlib.figure import Figure
 import torchvice
 from tables import Scene, scenes, table_of
 from torchvice.commands.cases import case_of
+from torchvice.commands.draw import draw_cases
 from torchvice.errors import ViceError
 from torchvice.measures import true_pairs
+from torchvice.report import Case
 
 
 @dataclass
@@ -113,3 +117,46 @@ def test_a_label_without_a_map_names_those_that_have_one() -> None:
 def test_a_table_without_strict_has_no_cases() -> None:
     with pytest.raises(ViceError, match="not assessed under `strict`, only under `paper`"):
         case_of(table_of(SCENES, ("paper",)), DATASET, SCENES[0].image_id, 1)
+
+
+def test_an_image_of_another_split_is_not_taken_for_one_without_a_mask() -> None:
+    samples = table_of(SCENES[1:])
+    with pytest.raises(ViceError, match=f"must be an image of the table, but is '{SCENES[0].image_id}'") as caught:
+        case_of(samples, DATASET, SCENES[0].image_id, SCENES[0].true()[0] + 1)
+    assert caught.value.way_out == "Open the split that the table was made of."
+
+
+def test_an_unknown_image_of_a_large_dataset_does_not_bring_all_names() -> None:
+    many = Made([dataclasses.replace(SCENES[0], image_id=f"n{number:05d}") for number in range(500)])
+    with pytest.raises(ViceError, match="is 'qqq'") as caught:
+        case_of(SAMPLES, many, "qqq", 1)
+    assert caught.value.way_out == "It has 500 images, such as n00000, n00001, n00002."
+    with pytest.raises(ViceError, match=r"Did you mean `n00007`\?"):
+        case_of(SAMPLES, many, "n00007.jpg", 1)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_sheet_leaves_out_images_that_are_gone_or_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    drawn: list[list[Case]] = []
+    monkeypatch.setattr("torchvice.report.cases.case_sheet", lambda cases, columns: drawn.append(cases))
+    monkeypatch.setattr("torchvice.report.figures.save_figure", lambda figure, stem: [stem])
+    told: list[str] = []
+    draw_cases(SAMPLES, DATASET, tmp_path, tell=told.append)
+    gone = drawn[0][0].image_id
+
+    class Broken(Made):
+        def image(self, index: int) -> np.ndarray:
+            if self.records[index].image_id == gone:
+                raise ViceError(f"The image {gone} is damaged.")
+            return np.full((3, 4, 3), SCENES.index(self.scenes[index]), np.uint8)
+
+    draw_cases(SAMPLES, Broken([s for s in SCENES if damaged or s.image_id != gone]), tmp_path, tell=told.append)
+    whole, left = ([case.image_id for case in cases] for cases in drawn)
+    assert left == [image_id for image_id in whole if image_id != gone]
+    assert len(left) == len(whole) - 1
+    assert told == [
+        f"1 of the {len(whole)} cases are not drawn: their images or masks in the dataset are not those that the table "
+        "was made of."
+    ]

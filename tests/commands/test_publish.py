@@ -23,8 +23,8 @@ from torchvice.commands.publish import publish
 from torchvice.data import open_dataset
 from torchvice.data.digits import write_digits
 from torchvice.errors import ViceError
-from torchvice.measures import measure
-from torchvice.publish import croissant, headline, timm_row
+from torchvice.measures import explanations_table, measure
+from torchvice.publish import croissant, eval_results, headline, model_card, timm_row
 from torchvice.samples import Samples
 from ways_out import tried
 
@@ -73,6 +73,37 @@ def test_the_card_of_a_table_of_paper_has_the_numbers_of_paper(tmp_path: Path) -
     assert "protocol paper" in text
     results = yaml.safe_load(text.split("---")[1])["model-index"][0]["results"]
     assert {one["metrics"][0]["type"].partition("_")[0] for one in results} == {"paper"}
+
+
+def test_a_card_without_masks_has_the_numbers_of_the_model_alone(tmp_path: Path) -> None:
+    table_of(scenes(12, unmasked=12)).save(tmp_path / "t")
+    (file,) = publish(tmp_path / "t", "model-index", tmp_path / "card", replicates=200)
+    text = file.read_text()
+    assert "| ML-accuracy (strict) |" in text
+    assert "VICE (strict) |" not in text
+    assert "| Explanation |" not in text
+    assert "protocol strict" in text
+
+
+def test_explanations_without_masks_have_no_table(tmp_path: Path) -> None:
+    table_of(scenes(12, unmasked=12)).save(tmp_path / "t")
+    with pytest.raises(ViceError, match="no image of the table has a mask or a box"):
+        explanations_table(measure(Samples.load(tmp_path / "t"), replicates=0))
+
+
+def test_an_interval_that_is_not_reliable_is_published_as_such(table: Path) -> None:
+    samples = Samples.load(table)
+    measures = measure(samples, replicates=200)
+    why = "The interval is not reliable: the losses have skewness 2.1."
+    intervals = {**measures.intervals, "strict.vice": {**measures.intervals["strict.vice"], "reliable": False}}
+    measures = dataclasses.replace(measures, intervals=intervals, notes={**measures.notes, "strict.vice": why})
+    card = model_card(measures, samples.manifest, "A model", None)
+    (row,) = [line for line in card.splitlines() if line.startswith("| VICE (strict) |")]
+    assert row.endswith(" (not reliable) |")
+    assert f"\n\nVICE (strict): {why}\n\n" in card
+    assert card.count("not reliable") == 2
+    entries = parse_eval_result_entries(yaml.safe_load(eval_results(measures, samples.manifest, "group/set")))
+    assert [one.task_id for one in entries if "(not reliable)" in str(one.notes)] == ["strict_vice"]
 
 
 def _exclusive() -> Samples:
@@ -179,6 +210,14 @@ def test_without_a_recent_huggingface_hub_the_extra_is_named(
     says = "Files for the Hub are written by huggingface_hub 1.4 or later, which is not installed. pip install"
     assert (status, says in " ".join(err.split())) == (2, True)
     assert not list(tmp_path.iterdir())
+
+
+def test_names_that_are_not_utf8_are_refused_by_croissant(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlcroissant", ModuleType("mlcroissant"))
+    first = dataclasses.replace(digits.records[0], image_id="a\udcff")
+    monkeypatch.setattr(digits, "records", [first, *digits.records[1:]])
+    with pytest.raises(ViceError, match="must be UTF-8"):
+        croissant(digits, "digits")
 
 
 def test_without_mlcroissant_the_extra_is_named(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:

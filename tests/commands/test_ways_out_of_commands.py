@@ -561,6 +561,14 @@ def test_one_folder_twice_is_no_report(home: Path) -> None:
     assert "Name another RUN or table" in caught.value.way_out
 
 
+def test_one_table_under_two_names_is_no_second_model(home: Path) -> None:
+    """As two seeds of a group it would make the difference look surer than it is."""
+    table = next(path.parent for path in Path("run").rglob("manifest.json"))
+    for again in (Path("run").resolve(), table):
+        with pytest.raises(ViceError, match="one folder is named twice"):
+            compare_paths(["run", again, "other"], replicates=100)
+
+
 def test_few_replicates_give_no_interval(home: Path) -> None:
     found = tried(
         lambda: measure_path("run", replicates=3),

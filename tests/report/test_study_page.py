@@ -14,7 +14,7 @@ import pytest
 from studies import COMPARED, MEANS, difference, rows_of, run_row, study_folder
 
 from torchvice.errors import ViceError
-from torchvice.report.study.page import write_study_page
+from torchvice.report.study.page import _away, write_study_page
 from torchvice.report.study.recipes import StudyTable, is_study, pareto_front, read_study
 from torchvice.report.study.text import facts_of_study, sentences_of_study
 
@@ -205,6 +205,14 @@ def test_combinations_around_a_base_are_named_by_what_they_change(tmp_path: Path
     assert [row["away"] for row in measure["rows"]] == ["base", "data y"]
     plain = data_of(page(study_folder(tmp_path / "grid", rows_of(), rows, **TOLD)))["effects"]
     assert [row["away"] for row in plain[0]["measures"][0]["rows"]] == ["data x", "data y"]
+
+
+def test_a_level_of_the_base_may_hold_a_comma() -> None:
+    base = {"data": "clean", "regularisation.randaugment": "[2, 9]"}
+    table = StudyTable("s", Path(), {}, [], base=base)
+    assert _away(table, "data clean, regularisation.randaugment [2, 9]") == "base"
+    assert _away(table, "data other, regularisation.randaugment [2, 9]") == "data other"
+    assert _away(table, "data clean, regularisation.randaugment [2, 9, 1]") == "regularisation.randaugment [2, 9, 1]"
 
 
 def test_a_run_that_has_a_page_is_linked_from_wherever_this_one_lies(tmp_path: Path) -> None:

@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from simulated import simulated
+from torchvice.config import IMAGENET_MEAN, IMAGENET_STD, load_settings
 from torchvice.errors import ViceError
+from torchvice.measures.protocols import measure
 from torchvice.models.build import build_model
 from torchvice.study import check_study, load_study, study_names
+from torchvice.study.identity import key_of
+from torchvice.study.job import row_of
 from torchvice.study.plan import AssessmentRequest, LaunchSettings, study_schema
 from torchvice.study.run import not_comparable
 
@@ -92,6 +97,42 @@ def test_a_default_written_out_is_the_same_run(study_file) -> None:
     assert [run.key for run in plain.runs] == [run.key for run in said.runs]
 
 
+def test_the_key_tells_settings_apart_where_a_file_of_weights_states_the_input(study_file) -> None:
+    """`null` is what the file states; the network's own values are others."""
+    settings = {"model.name": "vit_tiny_patch16_224", "model.weights": "encoder.safetensors"}
+    for name in ("mean", "std"):
+        for value in ([0.5, 0.5, 0.5], list(IMAGENET_MEAN), list(IMAGENET_STD)):
+            axes = {f"transform.{name}": [None, value]}
+            study = load_study(study_file(axes=axes, seeds=[1], settings=settings))
+            assert len({run.key for run in study.runs}) == 2
+    # Other keys stay as they were.
+    plain = ["model.name=vit_tiny_patch16_224", "model.weights=encoder.safetensors"]
+    assert key_of(load_settings("demo", plain)) == "0e52167db9"
+    assert key_of(load_settings("demo", [*plain, "transform.mean=[0.1,0.2,0.3]"])) == "9f8ea497a8"
+    plain = load_study(study_file(axes={}, seeds=[1], settings={"model.name": "vit_tiny_patch16_224"}))
+    said = {"model.name": "vit_tiny_patch16_224", "transform": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}
+    assert plain.runs[0].key == load_study(study_file(axes={}, seeds=[1], settings=said)).runs[0].key
+
+
+def test_machines_that_enlarge_the_batch_are_part_of_the_key(study_file) -> None:
+    study = load_study(study_file(axes={"trainer.num_nodes": [1, 2]}, seeds=[1]))
+    assert len({run.key for run in study.runs}) == 2
+
+
+def test_in_a_grid_a_level_may_be_called_base(study_file) -> None:
+    study = load_study(study_file(axes={"size": {"base": {"trainer.epochs": 2}, "large": {"trainer.epochs": 9}}}))
+    assert [run.settings.trainer.epochs for run in study.runs] == [2, 2, 9, 9]
+
+
+def test_no_axis_has_the_name_of_a_column(study_file) -> None:
+    made = simulated(40, seed=1)
+    for quality in ("ji", "recall"):
+        row = row_of(measure(made, quality=quality, replicates=100), made, {"train": 1.0, "assess": 1.0})
+        for column in ("run", "seed", "status", *row):
+            with pytest.raises(ViceError, match="must not"):
+                load_study(study_file(axes={column: {"a": {"trainer.epochs": 2}, "b": {}}}))
+
+
 TWO = {"trainer.epochs": 2}
 MISTAKES = {
     "an axis that is not a setting": ({"axes": {"optimizer.weight_decai": [0, 1]}}, "optimizer.weight_decay"),
@@ -122,6 +163,21 @@ MISTAKES = {
     "across and around by one setting": (
         {"one_at_a_time": True, "across": ["a"], "axes": {"a": {"x": TWO}, "trainer.epochs": [1, 3]}},
         "`trainer.epochs`",
+    ),
+    "a number and its text": ({"axes": {"optimizer.lr": [0.1, "0.1"]}}, "0.1 occurs twice"),
+    "another level called base": (
+        {"one_at_a_time": True, "axes": {"length": {"base": TWO, "long": {"trainer.epochs": 9}}}},
+        "The level `base` of the axis `length` must have the settings of the base",
+    ),
+    "a column as an axis": ({"axes": {"loss": ["multilabel", "cross_entropy"]}}, "must not be called `loss`"),
+    "the start of columns as an axis": ({"axes": {"vice_low": {"a": TWO, "b": {}}}}, "must not be called `vice_low`"),
+    "across an axis twice": (
+        {"one_at_a_time": True, "across": ["optimizer.weight_decay"] * 2},
+        "`across` of",
+    ),
+    "two axes of one setting in a section": (
+        {"axes": {"long": {"x": {"trainer": {"epochs": 2, "clip": 1.0}}, "y": {}}, "trainer.epochs": [1, 9]}},
+        "both set `trainer.epochs`",
     ),
     "two axes of one setting": (
         {"axes": {"trainer.epochs": [1, 2], "long": {"yes": {"trainer.epochs": 9}}}},

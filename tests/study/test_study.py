@@ -153,6 +153,7 @@ def test_levels_are_compared_with_the_other_axes_at_the_base(study_file, monkeyp
         return []
 
     monkeypatch.setattr("torchvice.commands.tables.load_samples", lambda folder, split: None)
+    monkeypatch.setattr("torchvice.study.table._check_same_files", lambda models, runs: None)
     monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", noted)
     compare_levels(study)
     runs = {(run.levels["optimizer.weight_decay"], run.levels["transform.flip"], run.seed): run for run in study.runs}
@@ -180,6 +181,7 @@ def test_across_axes_are_matched_and_levels_are_compared_with_the_base(study_fil
         return [{"first": first, "second": second} for first, second in group_pairs(groups, against)]
 
     monkeypatch.setattr("torchvice.commands.tables.load_samples", lambda folder, split: None)
+    monkeypatch.setattr("torchvice.study.table._check_same_files", lambda models, runs: None)
     monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", noted)
     rows = compare_levels(study)
     assert asked == [(["0.05", "0.0", "0.5"], "0.05")] * 2 + [(["false", "true"], "false")] * 3
@@ -199,6 +201,7 @@ def test_in_a_grid_the_other_axes_are_matched(study_file, monkeypatch) -> None:
     for run in study.runs:
         fake(run, study.request)
     monkeypatch.setattr("torchvice.commands.tables.load_samples", lambda folder, split: None)
+    monkeypatch.setattr("torchvice.study.table._check_same_files", lambda models, runs: None)
     row = {"first": "a", "second": "b", "measure": "vice", "difference": 0.1, "low": 0.0, "high": 0.2, "p": 0.01}
     row |= {"p_holm": 0.02, "seeds_first": 2, "seeds_second": 2}
     monkeypatch.setattr(sys.modules[compare_groups.__module__], "compare_groups", lambda *_, **__: [row])

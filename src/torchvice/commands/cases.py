@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["case_of", "show_case"]
 
+NAMED = 20  # of up to this number of images a message names all
+
 
 def show_case(
     samples: Samples, dataset: Dataset, image_id: str, label: str | int, *, axes: Axes | None = None
@@ -74,6 +76,11 @@ def case_of(
     strict, names = samples.of_protocol("strict"), samples.classes
     value, index = _value_of(label, names), _index_of(dataset, image_id)
     images = strict.images
+    if image_id not in images.image_id:
+        raise ViceError(
+            f"`image_id` must be an image of the table, but is {image_id!r}, which only the dataset has.",
+            "Open the split that the table was made of.",
+        )
     low, status = _map_of(samples, strict.explanation, image_id, value)
     row = int(np.flatnonzero(images.image_id == image_id)[0])
     picture = dataset.image(index)
@@ -114,10 +121,15 @@ def _value_of(label: str | int, names: tuple[str, ...]) -> int:
 def _index_of(dataset: Dataset, image_id: str) -> int:
     ids = [record.image_id for record in dataset.records]
     if image_id not in ids:
-        raise ViceError(
-            f"`image_id` must be an image of the dataset, but is {image_id!r}.", did_you_mean(image_id, ids)
-        )
+        raise ViceError(f"`image_id` must be an image of the dataset, but is {image_id!r}.", _near(image_id, ids))
     return ids.index(image_id)
+
+
+def _near(image_id: str, ids: list[str]) -> str:
+    """The closest id, or all of them if they are few: a dataset may have a million."""
+    way_out = did_you_mean(image_id, ids)
+    few = len(ids) <= NAMED or not way_out.startswith("Known:")
+    return way_out if few else f"It has {len(ids)} images, such as {', '.join(ids[:3])}."
 
 
 def _map_of(samples: Samples, explanation: str, image_id: str, value: int) -> tuple[np.ndarray, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchvice.commands.tables import load_samples
+from torchvice.commands.tables import load_samples, table_folder
 from torchvice.errors import ViceError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def compare_paths(
     folders = [Path(path) for path in paths]
     folder_names = [folder.resolve().name for folder in folders]
     names = [str(f) if folder_names.count(name) > 1 else name for f, name in zip(folders, folder_names, strict=True)]
-    if len(set(names)) < len(names):
+    if len(set(names)) < len(names) or len({table_folder(f, split).resolve() for f in folders}) < len(folders):
         way_out = "Name another RUN or table in place of one." if len(folders) == 2 else "Remove one."
         raise ViceError("Compared models must be different, but one folder is named twice.", way_out)
     members: dict[str, list[str]] = {}

@@ -14,13 +14,15 @@ import numpy as np
 
 from torchvice.commands.measure import Measured
 from torchvice.commands.tables import dataset_of
+from torchvice.errors import ViceError
 from torchvice.metrics.beside import at_once
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from torchvice.data import Dataset
-    from torchvice.measures import Comparison, Measures
+    from torchvice.measures import Comparison, Measures, Pairs
+    from torchvice.measures.case_selection import Choice
     from torchvice.report import Case
     from torchvice.samples import Samples
 
@@ -50,12 +52,13 @@ def draw_comparison(
     comparison: Comparison, folder: str | os.PathLike[str], tell: Callable[[str], None] | None = None
 ) -> list[Path]:
     """Draw VICE of the models with its intervals, and the differences of models, or of groups; returns the files."""
+    from torchvice.measures.catalogue import compared_label
     from torchvice.report.comparison import comparison_figure
     from torchvice.report.figures import save_figure
 
     with _missing_letters_said(tell):
-        differences = comparison.seeds or comparison.differences
-        return save_figure(comparison_figure(comparison.models, differences), Path(folder) / "comparison")
+        differences, label = comparison.seeds or comparison.differences, compared_label("vice", comparison.quality)
+        return save_figure(comparison_figure(comparison.models, differences, label=label), Path(folder) / "comparison")
 
 
 def draw_measures(measures: Measures, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
@@ -97,10 +100,9 @@ def draw_cases(
 ) -> list[Path]:
     """Draw `each` cases of every kind under `strict`, from clear agreement to clear disagreement; returns the files.
 
-    A case whose image has another size than in the table, or whose mask has other numbers of pixels, is left out;
-    `tell` is called with a sentence on these.
+    A case is left out if its image is gone or damaged or has another size than in the table, or if its mask has other
+    numbers of pixels; `tell` is called with a sentence on these.
     """
-    from torchvice.commands.cases import case_of
     from torchvice.data.dataset import check_opened
     from torchvice.measures.case_selection import chosen_cases
     from torchvice.measures.pairs import true_pairs
@@ -112,19 +114,27 @@ def draw_cases(
     choices = chosen_cases(pairs, each)
     if not choices:
         return []
-    cases = []
-    for choice in choices:
-        image_id, label = str(pairs.image_id[choice.row]), int(pairs.class_index[choice.row]) + 1
-        cases.append(case_of(samples, dataset, image_id, label, pairs=pairs, kind=choice.kind))
+    cases = [case for choice in choices if (case := _case_if_there(samples, dataset, pairs, choice)) is not None]
     changed = _changed(samples, dataset, cases)
     same = [case for case in cases if _as_counted(samples, case) and case.image_id not in changed]
-    if len(same) < len(cases) and tell is not None:
+    if len(same) < len(choices) and tell is not None:
         where = getattr(dataset, "root", "the dataset")
         tell(
-            f"{len(cases) - len(same)} of the {len(cases)} cases are not drawn: their images or masks in {where} are "
-            "not those that the table was made of."
+            f"{len(choices) - len(same)} of the {len(choices)} cases are not drawn: their images or masks in {where} "
+            "are not those that the table was made of."
         )
     return save_figure(case_sheet(same, columns=2), Path(folder) / "cases") if same else []
+
+
+def _case_if_there(samples: Samples, dataset: Dataset, pairs: Pairs, choice: Choice) -> Case | None:
+    """The case of a chosen pair; None if its image or mask is no longer in the dataset, or cannot be read."""
+    from torchvice.commands.cases import case_of
+
+    image_id, label = str(pairs.image_id[choice.row]), int(pairs.class_index[choice.row]) + 1
+    try:
+        return case_of(samples, dataset, image_id, label, pairs=pairs, kind=choice.kind)
+    except ViceError:
+        return None
 
 
 def _changed(samples: Samples, dataset: Dataset, cases: Sequence[Case]) -> set[str]:

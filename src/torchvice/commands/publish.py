@@ -80,7 +80,7 @@ def _texts(measured: Measured, samples: Samples, to: Form, dataset_id: str | Non
     if to == "hub":
         return {f".eval_results/{_slug(model)}.yaml": eval_results(measures, manifest, str(dataset_id))}
     if to == "model-index":
-        table = explanations_table(measures) if "strict" in manifest["protocols"] else None
+        table = explanations_table(measures) if "vice" in measures.quality else None  # not without `strict` or masks
         return {"README.md": model_card(measures, manifest, model, table)}
     if to == "timm-csv":
         return {"results.csv": timm_row(samples, measures, name or manifest.get("made_by", {}).get("network") or model)}

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from torchvice.errors import ViceError
+from torchvice.errors import ViceError, not_utf8_error
 
 __all__ = ["RECORDS", "croissant"]
 
 RECORDS = "records.csv"  # next to the description
 _FIELDS = {
-    "image_id": "The name of the image without its suffix.",
+    "image_id": "The name of the image in the split, without its suffix; it may begin with folders.",
     "image": "The path of the image, from the dataset's folder.",
     "mask": "The path of its segmentation mask, from the dataset's folder; empty without one.",
     "labels": "The classes that the image shows, with | between them.",
@@ -35,7 +35,7 @@ def croissant(dataset: Any, name: str) -> tuple[str, str]:
         The JSON-LD of the description, and the CSV that it names as RECORDS: a line for each image.
 
     Raises:
-        ViceError: mlcroissant is not installed.
+        ViceError: mlcroissant is not installed, or a file's name is not UTF-8.
     """
     try:
         mlcroissant: Any = import_module("mlcroissant")
@@ -44,12 +44,16 @@ def croissant(dataset: Any, name: str) -> tuple[str, str]:
             "Croissant is written by mlcroissant, which is not installed.", "pip install 'torchvice[croissant]'"
         ) from None
     text = _records(dataset)
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        raise not_utf8_error(error) from None
     file = mlcroissant.FileObject(
         id=RECORDS,
         name=RECORDS,
         content_url=RECORDS,
         encoding_formats=["text/csv"],
-        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        sha256=hashlib.sha256(content).hexdigest(),
     )
     fields = [
         mlcroissant.Field(

@@ -61,7 +61,8 @@ def model_card(measures: Measures, manifest: Mapping[str, Any], name: str, table
         measures: of the model.
         manifest: of its table.
         name: of the model.
-        table: its explanations and controls, see `torchvice.measures.explanations_table`; None: without `strict`.
+        table: its explanations and controls, see `torchvice.measures.explanations_table`; None: without pairs of
+            `strict`.
 
     Raises:
         ViceError: huggingface_hub is not installed or too old.
@@ -92,8 +93,9 @@ def model_card(measures: Measures, manifest: Mapping[str, Any], name: str, table
     for one in headline(measures):
         interval = one.interval.removeprefix("95 % interval ")
         lines.append(f"| {one.label} | {one.value:.4f} | {interval} |")
-    made = how_made(measures, manifest, "paper.vice" if table is None else "strict.vice")
-    lines += ["", *([] if table is None else [table.to_markdown().strip(), ""]), f"Made by {made}.", ""]
+    lines += ["", *(f"{one.label}: {one.doubt}\n" for one in headline(measures) if one.doubt)]
+    made = how_made(measures, manifest, "strict.vice" if "strict" in manifest["protocols"] else "paper.vice")
+    lines += [*([] if table is None else [table.to_markdown().strip(), ""]), f"Made by {made}.", ""]
     return "\n".join(lines)
 
 

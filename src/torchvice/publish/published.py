@@ -16,20 +16,24 @@ __all__ = ["Published", "headline", "how_made"]
 
 @dataclass(frozen=True)
 class Published:
-    """A number: its `path`, `label` and `value`, and the ends of its 95 % interval, None without one."""
+    """A number: its `path`, `label` and `value`, and the ends of its 95 % interval, None without one.
+
+    `doubt` says why the interval is not reliable; empty where it is.
+    """
 
     path: str
     label: str
     value: float
     low: float | None = None
     high: float | None = None
+    doubt: str = ""
 
     @property
     def interval(self) -> str:
         """The interval in words; empty without one."""
         if self.low is None or self.high is None:
             return ""
-        return f"95 % interval {interval_text(self.low, self.high)}"
+        return f"95 % interval {interval_text(self.low, self.high)}{' (not reliable)' if self.doubt else ''}"
 
 
 def headline(measures: Measures) -> list[Published]:
@@ -39,7 +43,9 @@ def headline(measures: Measures) -> list[Published]:
         value = float(getattr(measures, measure.section).get(measure.name, math.nan))
         if math.isfinite(value):
             limits = measures.intervals.get(measure.path, {})
-            found.append(Published(measure.path, measure.full_label, value, limits.get("low"), limits.get("high")))
+            ends, path = (limits.get("low"), limits.get("high")), measure.path
+            doubt = measures.notes.get(path, "") if limits.get("reliable") is False else ""
+            found.append(Published(path, measure.full_label, value, *ends, doubt))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError
 from torchvice.report.frame import figure_of, panels, styled
-from torchvice.report.style import PALETTE, SMALL, text_width, wrapped
+from torchvice.report.style import COLUMN, PALETTE, SMALL, line_height, text_width, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["comparison_figure"]
 
 ROW = 0.17  # height of a row, inches
-BELOW, BETWEEN = 0.37, 0.42
+BELOW, BETWEEN, RIGHT = 0.37, 0.42, 0.14
 WIDEST = 1.6  # greatest width of a name, inches
 MOST = 40  # rows of a panel; of more pairs, the largest differences are drawn
 
@@ -26,6 +26,7 @@ def comparison_figure(
     models: Sequence[Mapping[str, Any]],
     differences: Sequence[Mapping[str, Any]],
     *,
+    label: str = "VICE",
     title: str = "",
     axes: Axes | None = None,
 ) -> Figure:
@@ -35,6 +36,7 @@ def comparison_figure(
         models: rows with `name`, `vice`, `vice_low`, `vice_high`, see `torchvice.measures.Comparison`.
         differences: rows with `first`, `second`, `measure`, `difference`, `low`, `high`; those of `vice` are drawn.
             They are paired differences of models, or with `seeds_first` those of groups of seeds (`Comparison.seeds`).
+        label: name of the value on both axes, such as `VICE with pointing`.
         title: one sentence or less.
         axes: Axes to draw into, shared by the two panels.
 
@@ -62,13 +64,24 @@ def comparison_figure(
     ]
     heights = [ROW * (len(above) + 0.5), ROW * (2 * len(below) + 0.5)]
     left = 0.1 + max(text_width(_shortened(line), SMALL) for lines, *_ in above + below for line in lines)
-    heights = heights if below else heights[:1]
-    upper, *lower = panels(heights, axes=axes, between=BETWEEN, below=BELOW, left=left, right=0.14, title=title)
-    _panel(upper, above, "VICE, 95 % interval")
-    kind = "difference of VICE, over seeds" if rows and "seeds_first" in rows[0] else "paired difference of VICE"
+    kind = (
+        f"difference of {label}, over seeds" if rows and "seeds_first" in rows[0] else f"paired difference of {label}"
+    )
+    more = f" (the largest {MOST} of {len(rows)})" if len(rows) > MOST else ""
+    x_labels = [wrapped(text, COLUMN - left - RIGHT) for text in (f"{label}, 95 % interval", f"{kind}{more}")]
+    further = [(len(lines) - 1) * line_height(SMALL) for lines in x_labels]
+    upper, *lower = panels(
+        heights if below else heights[:1],
+        axes=axes,
+        between=BETWEEN + further[0],
+        below=BELOW + further[bool(below)],
+        left=left,
+        right=RIGHT,
+        title=title,
+    )
+    _panel(upper, above, "\n".join(x_labels[0]))
     for panel in lower:
-        more = f" (the largest {MOST} of {len(rows)})" if len(rows) > MOST else ""
-        _panel(panel, below, f"{kind}{more}")
+        _panel(panel, below, "\n".join(x_labels[1]))
         panel.axvline(0, color=PALETTE["ink"], lw=0.6, ls=(0, (4, 2)), zorder=1)
     return figure_of(upper)
 
@@ -78,7 +91,17 @@ def _leaves_out_0(low: float | None, high: float | None) -> bool:
 
 
 def _shortened(name: str) -> str:
-    return wrapped(name, WIDEST, most=1)[0] if name else ""
+    """A name of at most WIDEST inches. Its middle is left out: names of one study often differ at the end only."""
+    if text_width(name, SMALL) <= WIDEST:
+        return name
+    kept = next(kept for kept in range(len(name) - 1, 0, -1) if text_width(_ends(name, kept), SMALL) <= WIDEST)
+    return _ends(name, kept)
+
+
+def _ends(name: str, kept: int) -> str:
+    """The first and last characters of a name, `kept` in all, around an ellipsis."""
+    last = kept // 2
+    return f"{name[: kept - last].rstrip()}…{name[len(name) - last :].lstrip()}"
 
 
 Row = tuple[list[str], "float | None", "float | None", "float | None", bool]

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torchvice.config import Settings, override_settings
 from torchvice.errors import ViceError, brief
-from torchvice.study.checkpoints import without_fields
+from torchvice.study.checkpoints import ORIGIN, names_of, without_fields
 
-__all__ = ["BASE", "Changes", "Recipes", "around", "base_level", "check_disjoint", "grid", "levels_of", "overrides_of"]
+__all__ = [
+    "BASE",
+    "Changes",
+    "Recipes",
+    "around",
+    "base_level",
+    "check_disjoint",
+    "check_names_of_axes",
+    "grid",
+    "levels_of",
+    "overrides_of",
+]
 
 BASE = "base"  # name of the base's level if an axis does not list it
+# Columns of the table; those of the second line have others beside them, such as vice_low and vice_gradcam.
+COLUMNS = ("run", "seed", "status", "reason", "images", "controls", "loss", "ece_ml", "paper_ece_ml", "train_seconds")
+COLUMNS_OF_SEVERAL = ("vice", "paper_vice", "mean_average_precision", "ji", "quality", "assess_seconds")
 
 Changes = dict[str, Any]  # {setting: value}
 Recipes = dict[tuple[tuple[str, str], ...], Changes]  # {((axis, level), ...): changes}
@@ -29,7 +43,8 @@ def levels_of(axis: str, value: Any, where: str) -> dict[str, Changes]:
     if isinstance(value, list):
         levels = {_label(entry): {axis: entry} for entry in value}
         if len(levels) < len(value):
-            duplicate = next(_label(entry) for entry in value if value.count(entry) > 1)
+            labels = list(map(_label, value))
+            duplicate = next(label for label in labels if labels.count(label) > 1)
             raise ViceError(f"The values of the axis `{axis}` must differ, but {duplicate} occurs twice in {where}.")
     elif isinstance(value, Mapping):
         levels = {str(level): dict(changes or {}) if _is_changes(changes) else {} for level, changes in value.items()}
@@ -64,13 +79,28 @@ def _label(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def check_names_of_axes(axes: Iterable[str], where: str, some_given: bool) -> None:
+    """Check that no axis is called like another column of the table; `some_given`: it has those of checkpoints."""
+    columns = (*COLUMNS, *COLUMNS_OF_SEVERAL, *(ORIGIN if some_given else ()))
+    for axis in axes:
+        if axis in columns or axis.startswith(tuple(f"{name}_" for name in COLUMNS_OF_SEVERAL)):
+            raise ViceError(
+                f"An axis must not be called `{axis}`, as a column of the table, but one of {where} is.",
+                "Give it another name, and each level its settings: NAME: {LEVEL: {SETTING: VALUE}}.",
+            )
+
+
 def base_level(
-    axis: str, levels: Mapping[str, Changes], base: Settings, shared: Mapping[str, Any] | None = None
+    axis: str,
+    levels: Mapping[str, Changes],
+    base: Settings,
+    shared: Mapping[str, Any] | None = None,
+    one_at_a_time: bool = False,
 ) -> str:
     """Check the settings of each level, and return the level that equals the base, or BASE.
 
     `shared` are the fields of a checkpoint that all runs have; see `torchvice.study.checkpoints.FIELDS`. Levels that
-    are a part of the checkpoint's name differ by it.
+    are a part of the checkpoint's name differ by it. In a study around the base, no other level is called BASE.
     """
     shared = shared or {}
     variants: dict[str, tuple[Settings, dict[str, Any]]] = {}
@@ -85,14 +115,21 @@ def base_level(
                 f"The levels of the axis `{axis}` must differ, but {same} and {level} have the same settings."
             )
         variants[level] = variant
-    return next((level for level, variant in variants.items() if variant == (base, shared)), BASE)
+    origin = next((level for level, variant in variants.items() if variant == (base, shared)), None)
+    if origin is None and one_at_a_time and BASE in levels:
+        raise ViceError(
+            f"The level `{BASE}` of the axis `{axis}` must have the settings of the base, around which the study is, "
+            "but has others.",
+            "Give the level another name, or the base these settings, under `settings`.",
+        )
+    return origin or BASE
 
 
 def check_disjoint(axes: Mapping[str, Mapping[str, Changes]]) -> None:
     """Check that axes that are combined set different settings."""
     owner: dict[str, str] = {}
     for axis, levels in axes.items():
-        for name in {name for changes in levels.values() for name in changes}:
+        for name in {name for changes in levels.values() for name in names_of(changes)}:
             if owner.setdefault(name, axis) != axis:
                 raise ViceError(
                     f"Combined axes must set different settings, but `{owner[name]}` and `{axis}` both set `{name}`.",

@@ -1,4 +1,4 @@
-"""Digests of the files that a study's checkpoints are made of, kept in its folder so that a changed file is noticed."""
+"""Digests of the files that a study's runs are made of, kept in its folder so that a changed file is noticed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class FileDigests:
         return found
 
     def write(self) -> None:
-        """Keep the digests for the next start; a study without checkpoints has no such file."""
+        """Keep the digests for the next start; a study without checkpoints and files of weights has no such file."""
         if not self._files and not self._checkpoints:
             return
         now = {"checkpoints": self._checkpoints, "files": self._files}

@@ -18,7 +18,6 @@ NOT_IDENTITY = {
     "trainer": (
         "accelerator",
         "strategy",
-        "num_nodes",
         "vice_every_n_epochs",
         "vice_images",
         "vice_figures",
@@ -43,12 +42,17 @@ def key_of(settings: Settings) -> str:
 def _with_normalisation(transform: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """The settings of the transform with the mean and std that a run will have, where they are not ImageNet's.
 
-    ImageNet's were the default of every network once, and the keys of runs that had them stay as they are.
+    ImageNet's were the default of every network once, and the keys of runs that had them stay as they are. A file of
+    weights may state others than the network: with one, the network's own values are marked where they are given.
     """
     stated = stated_preprocessing(settings.model.name)
     found = {name: value for name, value in transform.items() if name not in ("mean", "std")}
     for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-        value = getattr(settings.transform, name) or (stated and getattr(stated, name)) or usual
+        given = getattr(settings.transform, name)
+        of_network = tuple((stated and getattr(stated, name)) or usual)
+        value = given or of_network
         if tuple(value) != usual:
             found[name] = list(value)
+        if settings.model.weights is not None and given == of_network:
+            found[f"given_{name}"] = True
     return found

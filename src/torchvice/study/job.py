@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torchvice.measures import Measures
     from torchvice.samples import Samples
 
-__all__ = ["failure", "finished", "prepare", "run_job"]
+__all__ = ["failure", "finished", "prepare", "resumed", "run_job"]
 
 STATE = "study.json"  # in a RUN: its finished steps and its table row
 FAILED = "failed.json"
@@ -54,6 +54,11 @@ def _row_of_state(state: Mapping[str, Any], request: AssessmentRequest) -> dict[
     if row.get("controls") == "none":  # of earlier versions, where no controls were assessed
         row = {**row, "controls": None}
     return row if whole and state.get("asked") == request.model_dump(mode="json") else None
+
+
+def resumed(run: PlannedRun) -> bool:
+    """Whether the training of a run was resumed, so that only its last part was timed."""
+    return bool(_state(run.folder).get("resumed"))
 
 
 def failure(folder: Path) -> str | None:
@@ -94,11 +99,11 @@ def _train(settings: Any, folder: Path) -> dict[str, Any]:
     from torchvice.training.run import train
 
     resume = (folder / "config.yaml").is_file()
-    resumed = any((folder / "checkpoints").glob("*.ckpt"))
+    started = any((folder / "checkpoints").glob("*.ckpt"))
     start = time.monotonic()
     train(settings, resume=resume, progress=True)
     # Only the last part of a resumed training is timed, so `estimate` skips it.
-    state = {"train_seconds": time.monotonic() - start, "resumed": resumed}
+    state = {"train_seconds": time.monotonic() - start, "resumed": started}
     write_json(folder / STATE, state)
     return state
 

@@ -26,9 +26,17 @@ from torchvice.config.sections import DataSettings, ModelSettings, TransformSett
 from torchvice.config.settings import Source
 from torchvice.errors import ViceError, brief, did_you_mean
 from torchvice.files import parse_document
-from torchvice.study.axes import Changes, around, base_level, check_disjoint, grid, levels_of, overrides_of
+from torchvice.study.axes import (
+    Changes,
+    around,
+    base_level,
+    check_disjoint,
+    check_names_of_axes,
+    grid,
+    levels_of,
+    overrides_of,
+)
 from torchvice.study.checkpoints import (
-    ORIGIN,
     UNNAMED,
     Given,
     check_no_network,
@@ -72,9 +80,9 @@ class _File(Section):
     where: LaunchSettings = LaunchSettings()
     needs: tuple[str, ...] = ()
 
-    @field_validator("seeds")
+    @field_validator("seeds", "across")
     @classmethod
-    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) < len(value):
             raise ValueError("must differ")
         return value
@@ -190,7 +198,7 @@ def load_study(
     _check_axes(file, axes, content.where)
     name = file.name or content.stem
     home = _checked_home(Path(folder or file.folder or Path(base.work_dir) / name))
-    origin = {axis: base_level(axis, levels, base, shared) for axis, levels in axes.items()}
+    origin = {axis: base_level(axis, levels, base, shared, file.one_at_a_time) for axis, levels in axes.items()}
     recipes = around(axes, origin, file.across) if file.one_at_a_time else grid(axes)
     planner = _Planner(base, shared, file.seeds or (base.seed,), home, content.folder, FileDigests(home))
     runs = tuple(run for levels, changes in recipes.items() for run in planner.runs(dict(levels), changes))
@@ -322,13 +330,11 @@ def _load_base(file: _File, own: Changes, content: Source, overrides: Sequence[s
 
 
 def _check_base(file: _File, runs: Sequence[PlannedRun], names: Sequence[str], where: str) -> None:
-    """Check that runs that are trained have a base, and that settings of training have a run that is trained."""
+    """Check that runs that are trained have a base, that settings of training have a run that is trained, and names."""
     trained = any(run.given is None for run in runs)
     if trained and file.base is None:
         raise ViceError(f"`base` must be given in {where}, but is missing.", "For example base: demo.")
-    for axis in ORIGIN if any(run.given for run in runs) else ():
-        if axis in file.axes:
-            raise ViceError(f"An axis must not be called `{axis}`, as a column of the table, but one of {where} is.")
+    check_names_of_axes(file.axes, where, some_given=any(run.given for run in runs))
     if not trained:
         check_no_training(names, f"every run of {where}")
     if all(run.given is not None and run.given.run for run in runs):

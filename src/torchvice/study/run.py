@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError
+from torchvice.files import read_json
 from torchvice.files.lock import locked
 from torchvice.measures.catalogue import compared_label
 from torchvice.measures.qualities import QUALITIES, check_quality
 from torchvice.measures.wording import decimals
+from torchvice.report.study.recipes import DESCRIPTION
 from torchvice.study.description import write_description
-from torchvice.study.job import failure, finished, prepare
+from torchvice.study.job import failure, finished, prepare, resumed
 from torchvice.study.launch import lacking_launcher, run_jobs
 from torchvice.study.plan import AssessmentRequest, PlannedRun, Study
 from torchvice.study.subject import check_checkpoint, check_network, data_of_split, eval_dataset
-from torchvice.study.table import compare_levels, contrasts, sentences_of, table_rows, write_table
+from torchvice.study.table import compare_levels, contrasts, remove_table, sentences_of, table_rows, write_table
 
 if TYPE_CHECKING:
     from torchvice.config.sections import DataSettings
+    from torchvice.study.file_digests import FileDigests
 
 __all__ = ["Estimate", "StudyResult", "check_study", "estimate", "run_study", "study_result"]
 
@@ -83,7 +86,7 @@ def estimate(study: Study, parameters: Mapping[str, int] | None = None) -> Estim
     return Estimate(
         tuple(done),
         tuple(missing),
-        sum(seconds) / study.where.jobs if len(seconds) == len(missing) else None,
+        max([*seconds, sum(seconds) / study.where.jobs]) if len(seconds) == len(missing) else None,
         round(sum(disk)) if len(disk) == len(missing) else None,
         least,
     )
@@ -104,7 +107,7 @@ def _checkpoints(run: PlannedRun, parameters: int) -> float:
 def _seconds(row: dict[str, Any], run: PlannedRun) -> float | None:
     """Seconds of a run; None if it was resumed, because only its last part was timed."""
     parts = [row.get("train_seconds") if run.given is None else 0.0, row.get("assess_seconds")]
-    return None if row.get("resumed") or None in parts else float(sum(filter(None, parts)))
+    return None if resumed(run) or None in parts else float(sum(filter(None, parts)))
 
 
 def check_disk(study: Study, work: Estimate) -> None:
@@ -229,16 +232,20 @@ def run_study(
         progress: called with (runs ended, all runs).
 
     Raises:
-        ViceError: as `check_study`, or another process runs the study.
+        ViceError: as `check_study`, another process runs the study, or a file of weights has changed after runs were
+            trained from it.
     """
     study.folder.mkdir(parents=True, exist_ok=True)
     with locked(study.folder / "lock", f"The study {study.folder}"):
         missing = [run for run in study.runs if finished(run, study.request) is None]
         check_disk(study, estimate(study, check_study(study, files=bool(missing))))
         if study.digests is not None:
-            for file in study.digests.changed:
+            _check_weights(study, study.digests)
+            trained_from = {run.settings.model.weights for run in study.runs if run.given is None}
+            for file in (file for file in study.digests.changed if file not in trained_from):
                 say(f"{file} has changed since the last start: what it gives is assessed again, as another run.")
             study.digests.write()
+        _remove_comparisons_of_another_quality(study)
         write_description(study)  # first, so that the page can be written while the study runs
         ended = len(study.runs) - len(missing)
         failed: dict[str, str] = {}
@@ -262,6 +269,30 @@ def run_study(
             write_table(table_rows(study, failed), study.folder / "table")
             progress(ended, len(study.runs))
         return study_result(study, failed)
+
+
+def _check_weights(study: Study, digests: FileDigests) -> None:
+    """Check that no file of weights, from which runs were trained, has changed: their name holds its path alone.
+
+    Raises:
+        ViceError: one has.
+    """
+    runs = [run for run in study.runs if run.given is None and run.settings.model.weights is not None]
+    for run in runs:
+        file = str(run.settings.model.weights)
+        digests.of_file(file)
+        if file in digests.changed and (run.folder / "config.yaml").is_file():
+            raise ViceError(
+                f"{file} has changed since the last start, but the training of {run.folder} started from it.",
+                "Restore it, give the new file another name, or delete the folders of the runs that started from it.",
+            )
+
+
+def _remove_comparisons_of_another_quality(study: Study) -> None:
+    """Remove comparisons of an earlier start whose VICE is another than the one that the description now names."""
+    before = read_json(study.folder / DESCRIPTION) if (study.folder / DESCRIPTION).is_file() else {}
+    if before.get("quality", "ji") != study.request.quality:
+        remove_table(study.folder / "comparisons")
 
 
 def _summary(row: dict[str, Any], quality: str) -> str:
@@ -288,7 +319,9 @@ def study_result(study: Study, failed: dict[str, str] | None = None) -> StudyRes
     undefined = {row["run"]: row["reason"] for row in done if row["reason"]}
     sentences = sentences_of(study, comparisons, failed, undefined)
     files = write_table(rows, study.folder / "table")
-    files += write_table(comparisons, study.folder / "comparisons") if comparisons else []
+    files += write_table(comparisons, study.folder / "comparisons")
+    if not comparisons:  # those of an earlier start do not belong to these rows
+        remove_table(study.folder / "comparisons")
     files.append(write_text(study.folder / "findings.txt", "\n".join(sentences) + "\n"))
     if any(row["vice"] is not None for row in done):
         figure = study_figure(done, list(study.axes), base=study.base, quality=study.request.quality)

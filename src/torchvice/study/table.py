@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torchvice.errors import ViceError
 from torchvice.files import atomic
@@ -15,8 +15,13 @@ from torchvice.report.study.text import is_established
 from torchvice.study.checkpoints import ORIGIN
 from torchvice.study.job import finished
 from torchvice.study.plan import PlannedRun, Study
+from torchvice.study.subject import data_of_split
 
-__all__ = ["compare_levels", "contrasts", "sentences_of", "table_rows", "write_table"]
+if TYPE_CHECKING:
+    from torchvice.config.sections import DataSettings
+    from torchvice.samples import Samples
+
+__all__ = ["compare_levels", "contrasts", "remove_table", "sentences_of", "table_rows", "write_table"]
 
 
 def table_rows(study: Study, failed: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -62,6 +67,12 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str])
     with atomic(parquet) as part:
         pq.write_table(table, part)
     return [csv, parquet]
+
+
+def remove_table(path: str | os.PathLike[str]) -> None:
+    """Remove PATH.csv and PATH.parquet, if they are there."""
+    for suffix in ("csv", "parquet"):
+        Path(f"{path}.{suffix}").unlink(missing_ok=True)
 
 
 def _schema(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -123,17 +134,39 @@ def _compare(study: Study, levels: Mapping[str, Sequence[PlannedRun]], against: 
         models = {
             name: load_samples(run.folder, Path(run.settings.data.eval_split).name) for name, run in folders.items()
         }
+        _check_same_files(models, folders)
         rows = compare_groups(
             models, groups, against=against, quality=study.request.quality, replicates=study.request.replicates
         )
         return [{**row, "reason": row.get("reason")} for row in rows]
     except ViceError as error:
-        missing = dict.fromkeys(("difference", "low", "high", "p", "p_holm"))
+        missing = {**dict.fromkeys(("difference", "low", "high", "p", "p_holm")), "p_at_floor": False}
         return [
             {"first": a, "second": b, "measure": "vice", "seeds_first": len(groups[a]), "seeds_second": len(groups[b])}
             | {**missing, "reason": error.message}
             for a, b in group_pairs(groups, against)
         ]
+
+
+def _check_same_files(models: Mapping[str, Samples], runs: Mapping[str, PlannedRun]) -> None:
+    """Check that runs with the same settings of the data were assessed on the same files.
+
+    Raises:
+        ViceError: the data changed after one of them was assessed.
+    """
+    from torchvice.measures.contents import different_contents
+
+    read_alike: dict[DataSettings, list[str]] = {}
+    for name, run in runs.items():
+        data = run.settings.data
+        read_alike.setdefault(data_of_split(data, data.eval_split), []).append(name)
+    for data, names in read_alike.items():
+        for name in names[1:]:
+            if different_contents(models[names[0]], models[name]):
+                raise ViceError(
+                    f"The data in {data.root} have changed: {names[0]} and {name} were assessed on other files.",
+                    "Delete the folders of the runs that were assessed before the change.",
+                )
 
 
 def sentences_of(
@@ -147,11 +180,17 @@ def sentences_of(
     for axis in study.axes:
         rows = [row for row in comparisons if row["axis"] == axis]
         sentences += [f"{axis}{at}: {text}" for at, text in _differences(rows, study.request.quality)]
-        sentences += [] if rows else [f"{axis}: no two levels are finished."]
+        sentences += [] if rows else [f"{axis}: {_why_none(study, axis)}"]
     reasons = dict.fromkeys(row["reason"] for row in comparisons if row["reason"])
     sentences += [f"No claim, because: {reason}" for reason in reasons]
     sentences += [f"{name}: {reason}" for name, reason in (undefined or {}).items()]
     return sentences + [f"{name} failed: {reason}" for name, reason in (failed or {}).items()]
+
+
+def _why_none(study: Study, axis: str) -> str:
+    if study.against_base:
+        return f"no comparison with the base's level, {study.base[axis]}: it and another level must be finished."
+    return "no two levels are finished."
 
 
 def _at(row: Mapping[str, Any]) -> str:

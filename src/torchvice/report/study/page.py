@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -321,8 +322,11 @@ def _measure(table: StudyTable, name: str, rows: Sequence[Row]) -> dict[str, Any
 
 def _away(table: StudyTable, others: str) -> str:
     """The levels of a combination that differ from the base; all levels if the base is unknown."""
-    base = {f"{axis} {level}" for axis, level in table.base.items()}
-    return others if not base else ", ".join(level for level in others.split(", ") if level not in base) or "base"
+    if not table.base:
+        return others
+    for axis, level in table.base.items():  # a level such as [2, 9] has a comma of its own
+        others = re.sub(rf"(^|, ){re.escape(f'{axis} {level}')}(?=, |$)", "", others)
+    return others.removeprefix(", ") or "base"
 
 
 def _difference(row: Row) -> Mapping[str, Any]:
