@@ -72,6 +72,29 @@ def test_freed_memory_is_kept_unless_the_environment_says_how(chosen: bool) -> N
     assert (kept > plain / 2) if chosen else (kept < plain / 10)
 
 
+GIVEN_BACK = """
+from torchvice.files.process import give_back_memory, keep_freed_memory
+
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+keep_freed_memory()
+blocks = [bytearray(b"x" * 2**20) for _ in range(200)]
+blocks = blocks[::20]  # what stays leaves gaps
+before = held()
+give_back_memory()
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep memory as they like")
+def test_memory_in_gaps_is_given_back() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in OF_MALLOC}
+    command = [sys.executable, "-c", GIVEN_BACK]
+    found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert int(found.stdout) > 150 * 2**20
+
+
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     """Run code that prints a line; wait for the line."""
     command = [sys.executable, "-c", code, *map(str, arguments)]

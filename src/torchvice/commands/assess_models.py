@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torchvice.commands.model_states import ListedModel, ModelRow, ModelStates
 from torchvice.errors import ViceError, as_vice_error, raised_by
 from torchvice.files.lock import locked
+from torchvice.files.process import give_back_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +130,7 @@ class _Runner:
                 self._take(model, block, built)
                 del built
                 gc.collect()  # hooks tie networks into rings
+                give_back_memory()
         return self.states.rows()
 
     def _units(self) -> list[Unit]:
