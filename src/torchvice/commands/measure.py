@@ -132,7 +132,7 @@ def _other_samples(path: Path, folder_or_split: str | os.PathLike[str]) -> Sampl
         return load_samples(folder)
     if (path / "manifest.json").is_file():
         raise ViceError(
-            f"--calibrate-on must be the folder of a table where {path} is one, but {folder} is none.",
+            f"--calibrate-on must be the folder of a table where {path} is one, but {folder} is not one.",
             "Give a table of the same model on another split, or a RUN in place of the table.",
         )
     return load_samples(path, split)

@@ -86,11 +86,7 @@ def read_headline(folder: str | os.PathLike[str], protocol: str) -> Samples:
     chosen = manifest["protocols"].get(protocol)
     if chosen is None:
         raise ViceError(f"The table was not assessed under `{protocol}`.", "Assess it with --protocol both.")
-    gone = sorted(name for name in manifest.get("files", ()) if not (shards.folder / name).is_file())
-    if gone:
-        raise ViceError(
-            f"{folder} must hold {gone[0]}, which its manifest lists, but does not.", "Run vice assess again."
-        )
+    shards.check_complete(manifest)
     if not shards.shards():
         raise ViceError(f"No finished shard in {folder}.", "Run vice assess again.")
     images = _joined(shards.stream("images", OF_IMAGES, view=chosen["view"]), lambda part: slice(None))

@@ -122,7 +122,7 @@ def training_of(path: str | os.PathLike[str], content: Any, metadata: Mapping[st
 
 
 def _inside(content: Any, name: str) -> Mapping[Any, Any]:
-    """Return the mapping of that name in a mapping; an empty one where there is none."""
+    """Return the mapping of that name in a mapping; an empty one without it."""
     found = content.get(name) if isinstance(content, Mapping) else None
     return found if isinstance(found, Mapping) else {}
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["PUBLISHED_WITH_IMAGENET", "SCHEMES", "SUPERVISED", "UNMARKED", "WRITTEN_HERE", "Encoder", "encoder_of"]
 
 SUPERVISED = "supervised"
-# Follows the scheme in the metadata of files that `vice pretrain` writes. A single entry, because safetensors writes
-# several in random order, and equal weights would differ in their bytes.
+# Follows the scheme in the metadata of files that `vice pretrain` writes.
 WRITTEN_HERE = " by vice pretrain"
 SCHEMES: Mapping[str, str] = {
     SUPERVISED: "a network with its classifier, or a state_dict of another kind",

@@ -90,7 +90,7 @@ def described_input(asked: Settings, settings: Settings, expected: Preprocessing
 
 
 def _source(loaded: Pretrained | None, name: str) -> str:
-    """Who gives mean and std (see `_normalisation`), for a sentence that goes on with the values; `name` is timm's."""
+    """Who gives mean and std (see `_normalisation`), for a sentence in which the values follow; `name` is timm's."""
     if loaded is None or _normalisation(loaded) is None:
         return f"timm states for {name}"
     return f"{loaded.path.name} was trained with" if loaded.normalisation else f"{loaded.scheme} was published with"
