@@ -232,15 +232,21 @@ def test_the_average_is_that_of_the_steps_and_is_what_is_saved(settings: Make, m
     assert not torch.allclose(average, seen[-1])
 
 
-def test_vice_is_measured_of_the_average(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[torch.Tensor] = []
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The weights of the classifier each time that ViceCallback looks at the network."""
+    seen: list[torch.Tensor] = []
     views = ViceCallback._views
 
     def note(self: ViceCallback, pl_module: Any) -> Any:
-        shown.append(pl_module.model.get_parameter("fc.weight").detach().clone())
+        seen.append(pl_module.model.get_parameter("fc.weight").detach().clone())
         return views(self, pl_module)
 
     monkeypatch.setattr(ViceCallback, "_views", note)
+    return seen
+
+
+def test_vice_is_measured_of_the_average(settings: Make, shown: list[torch.Tensor]) -> None:
     watch = ("trainer.vice_every_n_epochs=1", "trainer.vice_images=4")
     run = train(settings("regularisation.ema=0.7", *watch), progress=False)
     assert torch.equal(shown[-1], run.model("last").get_parameter("fc.weight"))
@@ -249,16 +255,8 @@ def test_vice_is_measured_of_the_average(settings: Make, monkeypatch: pytest.Mon
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", [WeightAveraging, EMAWeightAveraging])
 def test_vice_is_measured_of_lightnings_own_average(
-    settings: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[WeightAveraging]
+    settings: Make, shown: list[torch.Tensor], tmp_path: Path, kind: type[WeightAveraging]
 ) -> None:
-    shown: list[torch.Tensor] = []
-    views = ViceCallback._views
-
-    def note(self: ViceCallback, pl_module: Any) -> Any:
-        shown.append(pl_module.model.get_parameter("fc.weight").detach().clone())
-        return views(self, pl_module)
-
-    monkeypatch.setattr(ViceCallback, "_views", note)
     chosen = settings("trainer.epochs=1")
     data = VocDataset(chosen.data.root, "val")
     vice = ViceCallback(data, images=3, protocols=["strict"], view_size=32, crop=32, outputs="logits", workers=0)
